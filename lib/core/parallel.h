@@ -1,0 +1,16 @@
+// The library's own threads: short-lived workers over index ranges, used outside the backends' engines.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+namespace mfres {
+
+/// Number of threads to use when the caller asked for `requested` (0 = all logical processors this process may use).
+int resolve_threads(int requested);
+
+/// Calls body(begin, end) over a partition of [0, count) into at most `threads` contiguous ranges, one thread each.
+/// The partition depends only on count and threads, so results that are written by index are reproducible.
+void parallel_ranges(std::int64_t count, int threads, const std::function<void(std::int64_t, std::int64_t)>& body);
+
+} // namespace mfres

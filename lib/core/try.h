@@ -1,0 +1,39 @@
+// Propagation of errors: MFRES_TRY(auto x, call()) binds the value or returns the error;
+// MFRES_CHECK(call()) does the same for a call without a value.
+#pragma once
+
+#include <mfres/status.h>
+
+#include <sstream>
+#include <utility>
+
+#define MFRES_CONCAT_IMPL(a, b) a##b
+#define MFRES_CONCAT(a, b) MFRES_CONCAT_IMPL(a, b)
+
+#define MFRES_TRY_IMPL(temporary, declaration, ...)                                                                    \
+    auto temporary = (__VA_ARGS__);                                                                                    \
+    if (!temporary)                                                                                                    \
+        return std::move(temporary).error();                                                                           \
+    declaration = std::move(temporary).value()
+
+#define MFRES_TRY(declaration, ...) MFRES_TRY_IMPL(MFRES_CONCAT(mfres_result_, __LINE__), declaration, __VA_ARGS__)
+
+#define MFRES_CHECK(...)                                                                                               \
+    do {                                                                                                               \
+        auto mfres_status = (__VA_ARGS__);                                                                             \
+        if (!mfres_status)                                                                                             \
+            return std::move(mfres_status).error();                                                                    \
+    } while (false)
+
+namespace mfres {
+
+/// Everything streamed one after the other: text("grid is ", 240, " voxels wide").
+template <typename... Parts>
+std::string text(const Parts&... parts) {
+    std::ostringstream stream;
+    stream.precision(10);
+    (stream << ... << parts);
+    return std::move(stream).str();
+}
+
+} // namespace mfres

@@ -1,0 +1,49 @@
+// Folders tests work with: a temporary one of their own, and the optional shared data beside the checkout.
+#pragma once
+
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <unistd.h>
+
+namespace mfres::test {
+
+/// A fresh folder that disappears with the object.
+class TemporaryFolder {
+  public:
+    TemporaryFolder() {
+        static std::atomic<int> counter{0};
+        path_ = std::filesystem::temp_directory_path() /
+                ("mfres-test-" + std::to_string(::getpid()) + "-" + std::to_string(counter++));
+        std::filesystem::create_directories(path_);
+    }
+    TemporaryFolder(const TemporaryFolder&) = delete;
+    TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+    ~TemporaryFolder() {
+        std::error_code ignored;
+        std::filesystem::remove_all(path_, ignored);
+    }
+    const std::filesystem::path& path() const { return path_; }
+    std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
+
+  private:
+    std::filesystem::path path_;
+};
+
+/// `relative` below the shared folder (MFRES_SHARED, or ../shared beside the checkout), or nothing, in which case a
+/// line that CTest recognises as a skip has been printed and the test should return.
+inline std::optional<std::filesystem::path> shared_data(const std::string& relative) {
+    const char* chosen = std::getenv("MFRES_SHARED");
+    const std::filesystem::path root =
+        chosen ? std::filesystem::path(chosen) : std::filesystem::path(MFRES_SOURCE_DIR) / ".." / "shared";
+    const auto path = root / relative;
+    if (std::filesystem::exists(path))
+        return path;
+    std::printf("SKIPPED: %s is not there\n", path.c_str());
+    return std::nullopt;
+}
+
+} // namespace mfres::test

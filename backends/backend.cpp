@@ -1,0 +1,34 @@
+#include "backends/backend.h"
+
+#include "core/try.h"
+
+#include <array>
+
+namespace mfres {
+
+Result<const Backend*> find_backend(std::string_view name) {
+    std::string available;
+    for (const Backend* backend : backends()) {
+        if (name == "auto" || backend->name() == name)
+            return backend;
+        available += (available.empty() ? "" : ", ") + std::string(backend->name());
+    }
+    static constexpr std::array<std::string_view, 2> all = {"onednn", "reference"};
+    for (const auto known : all)
+        if (name == known)
+            return Error{ErrorCode::backend_unavailable,
+                         text("backend ", name, " is not part of this build; available: ", available),
+                         std::string(name)};
+    return Error{ErrorCode::backend_unknown, text("there is no backend '", name, "'; available: ", available),
+                 std::string(name)};
+}
+
+Error unsupported_error(std::string_view backend, const std::vector<Unsupported>& unsupported) {
+    const auto& first = unsupported.front();
+    return {ErrorCode::operation_unsupported,
+            text("backend ", backend, " cannot run node ", first.node, ": ", first.reason, " (", unsupported.size(),
+                 " such nodes)"),
+            first.node};
+}
+
+} // namespace mfres

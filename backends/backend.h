@@ -1,0 +1,94 @@
+// The seam between networks and the engines that run them. A backend takes a whole graph or refuses it, saying which
+// nodes it cannot run and why; there are no mixed partitions. Exceptions of an engine stop inside its backend.
+#pragma once
+
+#include "graph/graph.h"
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace mfres {
+
+enum class Precision : std::uint8_t { f32 };
+
+struct CompileOptions {
+    int threads = 0; ///< 0 = all processors this process may use
+    Precision precision = Precision::f32;
+};
+
+/// A node that a backend cannot run.
+struct Unsupported {
+    std::string node;
+    std::string reason;
+};
+
+/// Which implementation a step of the network got.
+struct Chosen {
+    std::string node;           ///< the main node, e.g. "enc1.down.conv"
+    std::string operation;      ///< e.g. "conv + relu"
+    std::string implementation; ///< the engine's own name for it, e.g. "brgconv:avx512_core"
+};
+
+/// A network made ready to run: weights reordered, memory planned and allocated. One thread at a time may use it.
+///
+///   copy(image, executable->input());
+///   MFRES_CHECK(executable->run());
+///   use(executable->output(0));
+class Executable {
+  public:
+    Executable() = default;
+    Executable(const Executable&) = delete;
+    Executable& operator=(const Executable&) = delete;
+    virtual ~Executable() = default;
+
+    /// Where to put the input [batch, channel, x, y, z]; strides are the backend's choice. Its memory may be reused
+    /// during run(), so it has to be filled again before every run.
+    virtual StridedView<float> input() = 0;
+
+    /// Computes all outputs from the input. Same input, same threads: same bits.
+    virtual Status run() = 0;
+
+    /// Output `index` of the graph, valid until the next run() or the next write to input().
+    virtual StridedView<const float> output(std::size_t index) const = 0;
+
+    /// Bytes held for this executable at the peak of run(): weights, activations and scratch memory.
+    virtual std::int64_t peak_bytes() const = 0;
+
+    /// The implementation chosen for each step, in execution order.
+    virtual std::vector<Chosen> chosen() const = 0;
+};
+
+class Backend {
+  public:
+    Backend() = default;
+    Backend(const Backend&) = delete;
+    Backend& operator=(const Backend&) = delete;
+    virtual ~Backend() = default;
+
+    /// The name users type, e.g. "onednn".
+    virtual std::string_view name() const = 0;
+    /// The engine and its version, e.g. "oneDNN 2.6.3".
+    virtual std::string description() const = 0;
+    /// Every node this backend cannot run with these options; empty = compile will not refuse.
+    virtual std::vector<Unsupported> unsupported(const Graph& graph, const CompileOptions& options) const = 0;
+    /// Errors: operation_unsupported (first entry of unsupported()), those of check_weights, memory_limit,
+    /// backend_failed. The weights are copied; the caller may free them.
+    virtual Result<std::unique_ptr<Executable>> compile(const Graph& graph, const Weights& weights,
+                                                        const CompileOptions& options) const = 0;
+};
+
+/// Every backend in this build, best for inference first; the reference backend is always there and last.
+std::span<const Backend* const> backends();
+
+/// The backend of that name; "auto" = the first of backends(). backend_unavailable for one that exists but is not in
+/// this build, backend_unknown for any other name; both list what there is.
+Result<const Backend*> find_backend(std::string_view name);
+
+/// The operation_unsupported error for a list that is not empty.
+Error unsupported_error(std::string_view backend, const std::vector<Unsupported>& unsupported);
+
+} // namespace mfres

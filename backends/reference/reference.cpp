@@ -1,0 +1,111 @@
+// The reference backend: every node of the graph as written, one after the other, nothing folded or fused.
+#include "backends/backend.h"
+#include "backends/reference/ops.h"
+#include "core/try.h"
+#include "graph/plan.h"
+
+namespace mfres::reference {
+
+namespace {
+
+/// One buffer per node, alive from its computation to its last use.
+std::vector<BufferRequest> node_buffers(const Graph& graph) {
+    std::vector<BufferRequest> requests;
+    for (NodeId id = 0; id < graph.size(); ++id) {
+        requests.push_back({graph.node(id).shape.elements() * static_cast<std::int64_t>(sizeof(float)), id,
+                            graph.is_output(id) ? graph.size() : id});
+        for (const NodeId input : graph.node(id).inputs) {
+            auto& request = requests[static_cast<std::size_t>(input)];
+            request.last = std::max(request.last, id);
+        }
+    }
+    return requests;
+}
+
+class ReferenceExecutable final : public Executable {
+  public:
+    ReferenceExecutable(const Graph& graph, const Weights& weights, int threads, const MemoryPlan& plan)
+        : graph_(graph), weights_(weights), threads_(threads), plan_(plan),
+          arena_(static_cast<std::size_t>(plan.bytes) / sizeof(float)) {}
+
+    StridedView<float> input() override {
+        const Shape& shape = graph_.node(graph_.input()).shape;
+        return {buffer(graph_.input()), shape, dense_strides(shape)};
+    }
+
+    Status run() override {
+        for (NodeId id = 1; id < graph_.size(); ++id) {
+            const Node& node = graph_.node(id);
+            Operands<float> operands;
+            for (const NodeId input : node.inputs) {
+                operands.inputs.push_back(buffer(input));
+                operands.shapes.push_back(graph_.node(input).shape);
+            }
+            for (const Parameter& parameter : node.parameters)
+                operands.parameters.push_back(weights_.find(parameter.name)->second.data());
+            forward(node, operands, buffer(id), threads_);
+        }
+        return {};
+    }
+
+    StridedView<const float> output(std::size_t index) const override {
+        const NodeId id = graph_.outputs()[index];
+        const Shape& shape = graph_.node(id).shape;
+        return {const_cast<ReferenceExecutable*>(this)->buffer(id), shape, dense_strides(shape)};
+    }
+
+    std::int64_t peak_bytes() const override {
+        std::int64_t bytes = plan_.bytes;
+        for (const auto& [name, tensor] : weights_)
+            bytes += tensor.elements() * static_cast<std::int64_t>(sizeof(float));
+        return bytes;
+    }
+
+    std::vector<Chosen> chosen() const override {
+        std::vector<Chosen> all;
+        for (NodeId id = 1; id < graph_.size(); ++id)
+            all.push_back({graph_.node(id).name, std::string(name(graph_.node(id).kind())), "reference"});
+        return all;
+    }
+
+  private:
+    float* buffer(NodeId id) {
+        return arena_.data() + static_cast<std::size_t>(plan_.offsets[static_cast<std::size_t>(id)]) / sizeof(float);
+    }
+
+    Graph graph_;
+    Weights weights_;
+    int threads_;
+    MemoryPlan plan_;
+    AlignedVector<float> arena_;
+};
+
+class ReferenceBackend final : public Backend {
+  public:
+    std::string_view name() const override { return "reference"; }
+    std::string description() const override { return "reference (plain loops, double accumulation)"; }
+    std::vector<Unsupported> unsupported(const Graph&, const CompileOptions&) const override { return {}; }
+
+    Result<std::unique_ptr<Executable>> compile(const Graph& graph, const Weights& weights,
+                                                const CompileOptions& options) const override {
+        MFRES_CHECK(check_weights(graph, weights));
+        const MemoryPlan plan = plan_memory(node_buffers(graph));
+        try {
+            return std::unique_ptr<Executable>(
+                std::make_unique<ReferenceExecutable>(graph, weights, resolve_threads(options.threads), plan));
+        } catch (const std::bad_alloc&) {
+            return Error{ErrorCode::memory_limit,
+                         text("the reference backend needs ", plan.bytes, " bytes for activations and got none"),
+                         {}};
+        }
+    }
+};
+
+} // namespace
+
+const Backend& backend() {
+    static const ReferenceBackend instance;
+    return instance;
+}
+
+} // namespace mfres::reference

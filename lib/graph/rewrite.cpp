@@ -1,0 +1,172 @@
+#include "graph/rewrite.h"
+
+#include "core/try.h"
+
+#include <cmath>
+
+namespace mfres {
+
+namespace {
+
+/// For every node the BatchNorm that folds into it, or -1.
+std::vector<NodeId> foldable_norms(const Graph& graph) {
+    std::vector<NodeId> norm_of(static_cast<std::size_t>(graph.size()), -1);
+    const auto consumers = graph.consumers();
+    for (NodeId id = 0; id < graph.size(); ++id) {
+        const auto& readers = consumers[static_cast<std::size_t>(id)];
+        if (graph.node(id).kind() == OpKind::conv && readers.size() == 1 && !graph.is_output(id) &&
+            graph.node(readers[0]).kind() == OpKind::batch_norm)
+            norm_of[static_cast<std::size_t>(id)] = readers[0];
+    }
+    return norm_of;
+}
+
+/// The graph with every fold applied. Rebuilding a valid graph with fewer nodes cannot fail.
+Graph folded_graph(const Graph& graph, const std::vector<NodeId>& norm_of) {
+    GraphBuilder builder;
+    std::vector<NodeId> now(static_cast<std::size_t>(graph.size()), -1);
+    for (NodeId id = 0; id < graph.size(); ++id) {
+        const Node& node = graph.node(id);
+        auto& here = now[static_cast<std::size_t>(id)];
+        if (here >= 0)
+            continue; // a BatchNorm that its convolution has swallowed
+        std::vector<NodeId> inputs;
+        for (const NodeId input : node.inputs)
+            inputs.push_back(now[static_cast<std::size_t>(input)]);
+        const NodeId norm = norm_of[static_cast<std::size_t>(id)];
+        if (norm < 0) {
+            here = builder.add(node.name, node.op, std::move(inputs));
+            continue;
+        }
+        Conv conv = node.as<Conv>();
+        conv.bias = true;
+        here = builder.add(node.name, conv, std::move(inputs));
+        now[static_cast<std::size_t>(norm)] = here;
+    }
+    for (const NodeId output : graph.outputs())
+        builder.output(now[static_cast<std::size_t>(output)]);
+    return std::move(builder.finish()).value();
+}
+
+const Tensor& tensor(const Weights& weights, const std::string& name) {
+    return weights.find(name)->second;
+}
+
+void fold_weights(const Node& conv, const Node& norm, const Weights& from, Weights& to) {
+    const Tensor& gamma = tensor(from, norm.name + ".weight");
+    const Tensor& beta = tensor(from, norm.name + ".bias");
+    const Tensor& mean = tensor(from, norm.name + ".running_mean");
+    const Tensor& variance = tensor(from, norm.name + ".running_var");
+    Tensor weight = tensor(from, conv.name + ".weight");
+    const std::int64_t channels = weight.shape()[0];
+    Tensor bias(Shape{channels});
+    const std::int64_t per_channel = weight.elements() / channels;
+    for (std::int64_t c = 0; c < channels; ++c) {
+        const double scale = gamma[c] / std::sqrt(double{variance[c]} + norm.as<BatchNorm>().epsilon);
+        const double old_bias = conv.as<Conv>().bias ? tensor(from, conv.name + ".bias")[c] : 0.0;
+        bias[c] = static_cast<float>(beta[c] + (old_bias - mean[c]) * scale);
+        for (std::int64_t i = 0; i < per_channel; ++i)
+            weight[c * per_channel + i] = static_cast<float>(weight[c * per_channel + i] * scale);
+    }
+    to.insert_or_assign(conv.name + ".weight", std::move(weight));
+    to.insert_or_assign(conv.name + ".bias", std::move(bias));
+}
+
+} // namespace
+
+Graph fold_batch_norm(const Graph& graph) {
+    return folded_graph(graph, foldable_norms(graph));
+}
+
+Result<Network> fold_batch_norm(const Graph& graph, const Weights& weights) {
+    MFRES_CHECK(check_weights(graph, weights));
+    const auto norm_of = foldable_norms(graph);
+    Network result{folded_graph(graph, norm_of), {}};
+    for (const Node& node : result.graph.nodes())
+        for (const Parameter& parameter : node.parameters)
+            if (const auto found = weights.find(parameter.name); found != weights.end())
+                result.weights.emplace(parameter.name, found->second);
+    for (NodeId id = 0; id < graph.size(); ++id)
+        if (const NodeId norm = norm_of[static_cast<std::size_t>(id)]; norm >= 0)
+            fold_weights(graph.node(id), graph.node(norm), weights, result.weights);
+    return result;
+}
+
+namespace {
+
+class Fuser {
+  public:
+    explicit Fuser(const Graph& graph)
+        : graph_(graph), consumers_(graph.consumers()), step_of_(static_cast<std::size_t>(graph.size()), -1) {}
+
+    std::vector<Step> run() {
+        step_of_[0] = 0; // the input is there before the first step
+        for (NodeId id = 1; id < graph_.size(); ++id)
+            if (step_of_[static_cast<std::size_t>(id)] < 0)
+                fuse_from(id);
+        return std::move(steps_);
+    }
+
+  private:
+    /// The only reader of a value that nobody else needs, or -1.
+    NodeId only_reader(NodeId id) const {
+        const auto& readers = consumers_[static_cast<std::size_t>(id)];
+        return readers.size() == 1 && !graph_.is_output(id) ? readers[0] : -1;
+    }
+
+    void take(Step& step, NodeId id) {
+        step.output = id;
+        step_of_[static_cast<std::size_t>(id)] = static_cast<int>(steps_.size());
+    }
+
+    void fuse_residual(Step& step) {
+        const NodeId reader = only_reader(step.output);
+        if (reader < 0 || graph_.node(reader).kind() != OpKind::add || graph_.node(reader).inputs.size() != 2)
+            return;
+        const auto& operands = graph_.node(reader).inputs;
+        const NodeId other = operands[0] == step.output ? operands[1] : operands[0];
+        if (other == step.output || step_of_[static_cast<std::size_t>(other)] < 0)
+            return; // the other operand comes later: its own step will take the addition
+        step.residual = other;
+        take(step, reader);
+    }
+
+    void fuse_activation(Step& step) {
+        const NodeId reader = only_reader(step.output);
+        if (reader < 0)
+            return;
+        const Node& node = graph_.node(reader);
+        if (node.kind() == OpKind::relu)
+            step.activation = {Activation::Kind::relu, 0.0F};
+        else if (node.kind() == OpKind::leaky_relu)
+            step.activation = {Activation::Kind::leaky_relu, static_cast<float>(node.as<LeakyRelu>().slope)};
+        else
+            return;
+        take(step, reader);
+    }
+
+    void fuse_from(NodeId id) {
+        Step step;
+        step.main = id;
+        take(step, id);
+        const OpKind kind = graph_.node(id).kind();
+        if (kind == OpKind::conv)
+            fuse_residual(step);
+        if (kind == OpKind::conv || kind == OpKind::batch_norm || kind == OpKind::instance_norm || kind == OpKind::add)
+            fuse_activation(step);
+        steps_.push_back(step);
+    }
+
+    const Graph& graph_;
+    std::vector<std::vector<NodeId>> consumers_;
+    std::vector<int> step_of_; ///< step that produces the node's value, -1 while none does
+    std::vector<Step> steps_;
+};
+
+} // namespace
+
+std::vector<Step> fuse_steps(const Graph& graph) {
+    return Fuser(graph).run();
+}
+
+} // namespace mfres

@@ -213,7 +213,9 @@ class Convolution final : public Operation {
                 const ConvolutionGeometry g = geometry(step_, form);
                 auto descriptor = describe(g, attributes(form, g.destination), engine_);
                 const Speed speed = speed_of(descriptor.impl_info_str());
-                if (best && speed >= *best)
+                // The gemm kernels of 2.6.3 give wrong sums with a whole tensor as binary operand.
+                const bool wrong = speed == Speed::gemm && adds_from_elsewhere(form);
+                if (wrong || (best && speed >= *best))
                     continue;
                 best = speed;
                 form_ = form;
@@ -226,7 +228,7 @@ class Convolution final : public Operation {
             }
         }
         if (!best)
-            throw *refusal;
+            throw refusal.value_or(dnnl::error(dnnl_unimplemented, "there is no usable kernel for this convolution"));
     }
 
     void reorder_weights() {

@@ -312,7 +312,7 @@ std::int64_t upsample_scratch(const Domain& domain, const Shape& in) {
 }
 
 void upsample(const Domain& domain, Interpolation mode, const Activation& activation, const Shape& in, const float* x,
-              std::byte* scratch, float* y) {
+              const float* residual, std::byte* scratch, float* y) {
     const Shape& out = domain.shape;
     const std::int64_t line = in[4] * in[1];
     auto* along_z = reinterpret_cast<Neighbours*>(scratch + domain.threads * bytes_of(in));
@@ -328,13 +328,20 @@ void upsample(const Domain& domain, Interpolation mode, const Activation& activa
                     {tx.low_weight * ty.low_weight, tx.low_weight * ty.high_weight, tx.high_weight * ty.low_weight,
                      tx.high_weight * ty.high_weight},
                     line, blend);
-        float* to = y + index * out[4] * count;
-        for (std::int64_t z = 0; z < out[4]; ++z, to += count) {
+        const std::int64_t first = index * out[4] * count;
+        for (std::int64_t z = 0; z < out[4]; ++z) {
             const Neighbours tz = along_z[z];
             const float* low = blend + tz.low * count;
             const float* high = blend + tz.high * count;
-            for (std::int64_t c = 0; c < count; ++c)
-                to[c] = f(tz.low_weight * low[c] + tz.high_weight * high[c]);
+            float* to = y + first + z * count;
+            if (residual) {
+                const float* plus = residual + first + z * count;
+                for (std::int64_t c = 0; c < count; ++c)
+                    to[c] = f(tz.low_weight * low[c] + tz.high_weight * high[c] + plus[c]);
+            } else {
+                for (std::int64_t c = 0; c < count; ++c)
+                    to[c] = f(tz.low_weight * low[c] + tz.high_weight * high[c]);
+            }
         }
     };
     with_activation(activation, [&](const auto& f) {

@@ -56,7 +56,7 @@ void with_count(std::int64_t count, const Body& body) {
 /// body(begin, end) over the domain's floats.
 template <typename Body>
 void for_values(const Domain& domain, const Body& body) {
-    parallel_for(domain.shape.elements(), domain.threads,
+    parallel_for(domain.shape.elements(), domain.useful_threads(),
                  [&](std::int64_t begin, std::int64_t end, int) { body(begin, end); });
 }
 
@@ -70,7 +70,7 @@ void pad_z(const Domain& domain, const float* x, std::int64_t margin, float* y) 
     const std::int64_t line = domain.shape[4] * domain.channels();
     const std::int64_t zeros = margin * domain.channels();
     const std::int64_t lines = domain.shape[0] * domain.shape[2] * domain.shape[3];
-    parallel_for(lines, domain.threads, [&](std::int64_t begin, std::int64_t end, int) {
+    parallel_for(lines, domain.useful_threads(), [&](std::int64_t begin, std::int64_t end, int) {
         for (std::int64_t i = begin; i < end; ++i) {
             float* to = std::fill_n(y + i * (line + 2 * zeros), zeros, 0.0F);
             std::fill_n(std::copy_n(x + i * line, line, to), zeros, 0.0F);
@@ -123,7 +123,7 @@ void scale_shift(const Domain& domain, const Activation& activation, const float
     const std::int64_t channels = domain.channels();
     with_activation(activation, [&](const auto& f) {
         with_count(channels, [&](const auto count) {
-            parallel_for(domain.voxels(), domain.threads, [&](std::int64_t begin, std::int64_t end, int) {
+            parallel_for(domain.voxels(), domain.useful_threads(), [&](std::int64_t begin, std::int64_t end, int) {
                 for (std::int64_t voxel = begin; voxel < end; ++voxel) {
                     const float* from = x + voxel * count;
                     float* to = y + voxel * count;
@@ -142,23 +142,25 @@ namespace {
 void plane_sums(const Domain& domain, const float* x, double* sums) {
     const std::int64_t channels = domain.channels();
     const std::int64_t voxels = domain.shape[3] * domain.shape[4];
-    parallel_for(domain.shape[0] * domain.shape[2], domain.threads, [&](std::int64_t begin, std::int64_t end, int) {
-        for (std::int64_t plane = begin; plane < end; ++plane) {
-            // Relative to the sample's first voxel, so that a large common offset cancels before it is squared.
-            const float* first = x + plane / domain.shape[2] * domain.shape[2] * voxels * channels;
-            const float* from = x + plane * voxels * channels;
-            double* sum = sums + plane * 2 * channels;
-            double* squares = sum + channels;
-            std::fill_n(sum, 2 * channels, 0.0);
-            for (std::int64_t voxel = 0; voxel < voxels; ++voxel, from += channels)
-                MFRES_SIMD
-            for (std::int64_t c = 0; c < channels; ++c) {
-                const double value = double{from[c]} - double{first[c]};
-                sum[c] += value;
-                squares[c] += value * value;
-            }
-        }
-    });
+    parallel_for(domain.shape[0] * domain.shape[2], domain.useful_threads(),
+                 [&](std::int64_t begin, std::int64_t end, int) {
+                     for (std::int64_t plane = begin; plane < end; ++plane) {
+                         // Relative to the sample's first voxel, so that a large common offset cancels before it is
+                         // squared.
+                         const float* first = x + plane / domain.shape[2] * domain.shape[2] * voxels * channels;
+                         const float* from = x + plane * voxels * channels;
+                         double* sum = sums + plane * 2 * channels;
+                         double* squares = sum + channels;
+                         std::fill_n(sum, 2 * channels, 0.0);
+                         for (std::int64_t voxel = 0; voxel < voxels; ++voxel, from += channels)
+                             MFRES_SIMD
+                         for (std::int64_t c = 0; c < channels; ++c) {
+                             const double value = double{from[c]} - double{first[c]};
+                             sum[c] += value;
+                             squares[c] += value * value;
+                         }
+                     }
+                 });
 }
 
 } // namespace
@@ -199,21 +201,50 @@ void instance_norm(const Domain& domain, const Activation& activation, double ep
     }
 }
 
-void copy_channels(const Domain& domain, const std::vector<ChannelCopy>& copies, float* y) {
+void copy_channels(const Domain& domain, const std::vector<ChannelRead>& reads, float* y) {
     constexpr std::int64_t block = 128; // voxels: their output lines are written while they are in L1
     const std::int64_t channels = domain.channels();
-    parallel_for(domain.voxels(), domain.threads, [&](std::int64_t begin, std::int64_t end, int) {
-        for (std::int64_t from = begin; from < end; from += block) {
-            const std::int64_t voxels = std::min(end, from + block) - from;
-            for (const ChannelCopy& copy : copies)
-                with_count(copy.count, [&](const auto count) {
-                    const float* source = copy.x + from * copy.x_channels + copy.from;
-                    float* target = y + from * channels + copy.to;
+    parallel_for(domain.voxels(), domain.useful_threads(), [&](std::int64_t begin, std::int64_t end, int) {
+        for (std::int64_t first = begin; first < end; first += block) {
+            const std::int64_t voxels = std::min(end, first + block) - first;
+            float* to = y + first * channels;
+            for (const ChannelRead& read : reads) {
+                with_count(read.count, [&](const auto count) {
+                    const float* from = read.x + first * read.x_channels + read.from;
                     for (std::int64_t voxel = 0; voxel < voxels; ++voxel)
-                        std::memcpy(target + voxel * channels, source + voxel * copy.x_channels,
+                        std::memcpy(to + voxel * channels, from + voxel * read.x_channels,
                                     static_cast<std::size_t>(count) * sizeof(float));
                 });
+                to += read.count;
+            }
         }
+    });
+}
+
+void add_channels(const Domain& domain, const Activation& activation, const std::vector<ChannelRead>& reads, float* y) {
+    const std::int64_t channels = domain.channels();
+    const auto add = [&](const ChannelRead& sum, const ChannelRead& next, std::int64_t begin, std::int64_t end,
+                         const auto count, const auto& f) {
+        for (std::int64_t voxel = begin; voxel < end; ++voxel) {
+            const float* a = sum.x + voxel * sum.x_channels + sum.from;
+            const float* b = next.x + voxel * next.x_channels + next.from;
+            float* to = y + voxel * count;
+            MFRES_SIMD
+            for (std::int64_t c = 0; c < count; ++c)
+                to[c] = f(a[c] + b[c]);
+        }
+    };
+    with_activation(activation, [&](const auto& f) {
+        with_count(channels, [&](const auto count) {
+            parallel_for(domain.voxels(), domain.useful_threads(), [&](std::int64_t begin, std::int64_t end, int) {
+                ChannelRead sum = reads[0];
+                for (std::size_t k = 1; k + 1 < reads.size(); ++k) {
+                    add(sum, reads[k], begin, end, count, [](float x) { return x; });
+                    sum = {y, channels, 0, channels};
+                }
+                add(sum, reads.back(), begin, end, count, f);
+            });
+        });
     });
 }
 
@@ -360,7 +391,7 @@ void upsample(const Domain& domain, Interpolation mode, const Activation& activa
     };
     with_activation(activation, [&](const auto& f) {
         with_count(in[1], [&](const auto count) {
-            parallel_for(out[0] * out[2] * out[3], domain.threads,
+            parallel_for(out[0] * out[2] * out[3], domain.useful_threads(),
                          [&](std::int64_t begin, std::int64_t end, int thread) {
                              auto* blend = reinterpret_cast<float*>(scratch + thread * bytes_of(in));
                              for (std::int64_t index = begin; index < end; ++index)
@@ -372,7 +403,7 @@ void upsample(const Domain& domain, Interpolation mode, const Activation& activa
 
 void softmax(const Domain& domain, const float* x, float* y) {
     const std::int64_t channels = domain.channels();
-    parallel_for(domain.voxels(), domain.threads, [&](std::int64_t begin, std::int64_t end, int) {
+    parallel_for(domain.voxels(), domain.useful_threads(), [&](std::int64_t begin, std::int64_t end, int) {
         for (std::int64_t voxel = begin; voxel < end; ++voxel) {
             const float* from = x + voxel * channels;
             float* to = y + voxel * channels;

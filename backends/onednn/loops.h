@@ -8,6 +8,7 @@
 #include "graph/op.h"
 #include "graph/rewrite.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <vector>
 
@@ -19,6 +20,11 @@ struct Domain {
     int threads = 1;
 
     std::int64_t channels() const { return shape[1]; }
+    /// Threads worth starting: a part of fewer values takes less time than waiting for another thread may.
+    int useful_threads() const {
+        constexpr std::int64_t least_values = 16384;
+        return static_cast<int>(std::clamp<std::int64_t>(shape.elements() / least_values, 1, threads));
+    }
     std::int64_t voxels() const { return shape[0] * shape[2] * shape[3] * shape[4]; }
 };
 
@@ -47,17 +53,19 @@ std::int64_t instance_norm_scratch(const Shape& shape);
 void instance_norm(const Domain& domain, const Activation& activation, double epsilon, const float* weight,
                    const float* bias, const float* x, std::byte* scratch, float* y);
 
-/// Copies `count` channels of every voxel, from channel `from` of x with `x_channels` to channel `to` of the domain.
-struct ChannelCopy {
+/// `count` channels of every voxel of x, which has `x_channels`, from channel `from` on.
+struct ChannelRead {
     const float* x = nullptr;
     std::int64_t x_channels = 0;
     std::int64_t from = 0;
-    std::int64_t to = 0;
     std::int64_t count = 0;
 };
 
-/// Fills the channels that the copies name.
-void copy_channels(const Domain& domain, const std::vector<ChannelCopy>& copies, float* y);
+/// The channels read, one after the other; together they are those of the domain.
+void copy_channels(const Domain& domain, const std::vector<ChannelRead>& reads, float* y);
+
+/// y = activation(sum of the channels read), each as many as the domain's; y may be the first x if that is read whole.
+void add_channels(const Domain& domain, const Activation& activation, const std::vector<ChannelRead>& reads, float* y);
 
 /// Maximum over windows of x, whose shape is `in`.
 void max_pool(const Domain& domain, const MaxPool& op, const Shape& in, const float* x, float* y);

@@ -88,11 +88,11 @@ class OneDnnExecutable final : public Executable {
     Status compile(const Network& network) {
         const ThreadScope scope(threads_); // kernels and their scratch memory are made for a number of threads
         const Graph& graph = network.graph;
-        const auto steps = fuse_steps(graph);
+        const auto steps = leave_out_slices(graph, fuse_steps(graph));
         StepBuffers buffers = plan_step_buffers(graph, steps);
         const auto buffer_of = [&](NodeId id) { return buffers.buffer_of[static_cast<std::size_t>(id)]; };
 
-        const Compilation compilation{graph, network.weights, engine_, threads_};
+        const Compilation compilation{graph, network.weights, channel_ranges(graph, steps), engine_, threads_};
         std::vector<std::size_t> scratch; // index of each step's request
         for (std::size_t i = 0; i < steps.size(); ++i) {
             const Step& step = steps[i];
@@ -117,7 +117,7 @@ class OneDnnExecutable final : public Executable {
         for (std::size_t i = 0; i < steps.size(); ++i) {
             Place place;
             for (const NodeId input : graph.node(steps[i].main).inputs)
-                place.inputs.push_back(value_at(input));
+                place.inputs.push_back(value_at(compilation.ranges[static_cast<std::size_t>(input)].value));
             place.residual = steps[i].residual ? value_at(*steps[i].residual) : nullptr;
             place.output = value_at(steps[i].output);
             place.scratch = reinterpret_cast<std::byte*>(request_at(scratch[i]));

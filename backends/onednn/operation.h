@@ -15,8 +15,8 @@ namespace mfres::onednn {
 /// Where an operation finds its operands once memory is planned. All activations are dense channels-last arrays,
 /// [batch, x, y, z, channel]; the output may lie on the residual, or on the first input of a pointwise operation.
 struct Place {
-    std::vector<const float*> inputs;
-    const float* residual = nullptr; ///< null without one
+    std::vector<const float*> inputs; ///< for a slice that is read in place the array it is cut from
+    const float* residual = nullptr;  ///< null without one
     float* output = nullptr;
     std::byte* scratch = nullptr; ///< Operation::scratch_bytes() bytes, on a 64-byte boundary
 };

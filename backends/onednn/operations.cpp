@@ -3,6 +3,7 @@
 #include "backends/onednn/convolution.h"
 #include "backends/onednn/loops.h"
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 
@@ -91,34 +92,30 @@ class Maker {
         });
     }
 
-    /// Add and ScaledAdd, whose parameters are the weights of the inputs.
-    std::unique_ptr<Operation> sum(const std::string& name) const {
+    std::unique_ptr<Operation> add() const {
+        auto reads = channel_reads();
+        if (std::all_of(reads.begin(), reads.end(), [&](const auto& read) { return is_whole(read); }))
+            return weighted("add", {});
+        return loop(
+            "add", [domain = domain_, activation = step_.activation, reads = std::move(reads)](const Place& p) mutable {
+                for (std::size_t k = 0; k < reads.size(); ++k)
+                    reads[k].x = p.inputs[k];
+                add_channels(domain, activation, reads, p.output);
+            });
+    }
+
+    std::unique_ptr<Operation> scaled_add() const {
         std::vector<float> weights;
         for (std::size_t k = 0; k < node_.parameters.size(); ++k)
             weights.push_back(parameter(k)[0]);
-        const auto count = static_cast<std::int64_t>(weights.size());
-        return loop(
-            name,
-            [domain = domain_, activation = step_.activation, weights = std::move(weights)](const Place& p) {
-                weighted_sum(domain, activation, p.inputs, weights, p.output);
-            },
-            0, count);
+        return weighted("scaled_add", std::move(weights));
     }
 
-    std::unique_ptr<Operation> concat() const {
-        std::vector<ChannelCopy> copies;
-        std::int64_t to = 0;
-        for (std::size_t k = 0; k < node_.inputs.size(); ++k) {
-            const std::int64_t channels = input_shape(k)[1];
-            copies.push_back({nullptr, channels, 0, to, channels});
-            to += channels;
-        }
-        return channel_copies("concat", std::move(copies));
-    }
+    std::unique_ptr<Operation> concat() const { return channel_copies("concat", channel_reads()); }
 
     std::unique_ptr<Operation> slice() const {
         const auto& op = node_.as<Slice>();
-        return channel_copies("slice", {{nullptr, input_shape(0)[1], op.begin, 0, op.end - op.begin}});
+        return channel_copies("slice", {{nullptr, input_shape(0)[1], op.begin, op.end - op.begin}});
     }
 
     std::unique_ptr<Operation> max_pool() const {
@@ -159,11 +156,33 @@ class Maker {
                                       constants * static_cast<std::int64_t>(sizeof(float)));
     }
 
-    std::unique_ptr<Operation> channel_copies(std::string name, std::vector<ChannelCopy> copies) const {
-        return loop(std::move(name), [domain = domain_, copies = std::move(copies)](const Place& p) mutable {
-            for (std::size_t k = 0; k < copies.size(); ++k)
-                copies[k].x = p.inputs[k];
-            copy_channels(domain, copies, p.output);
+    /// What each input is, and in which channels of which array it lies.
+    std::vector<ChannelRead> channel_reads() const {
+        std::vector<ChannelRead> reads;
+        for (std::size_t k = 0; k < node_.inputs.size(); ++k) {
+            const ChannelRange& range = compilation_.ranges[static_cast<std::size_t>(node_.inputs[k])];
+            reads.push_back({nullptr, compilation_.graph.node(range.value).shape[1], range.begin, input_shape(k)[1]});
+        }
+        return reads;
+    }
+
+    static bool is_whole(const ChannelRead& read) { return read.count == read.x_channels; }
+
+    std::unique_ptr<Operation> weighted(std::string name, std::vector<float> weights) const {
+        const auto count = static_cast<std::int64_t>(weights.size());
+        return loop(
+            std::move(name),
+            [domain = domain_, activation = step_.activation, weights = std::move(weights)](const Place& p) {
+                weighted_sum(domain, activation, p.inputs, weights, p.output);
+            },
+            0, count);
+    }
+
+    std::unique_ptr<Operation> channel_copies(std::string name, std::vector<ChannelRead> reads) const {
+        return loop(std::move(name), [domain = domain_, reads = std::move(reads)](const Place& p) mutable {
+            for (std::size_t k = 0; k < reads.size(); ++k)
+                reads[k].x = p.inputs[k];
+            copy_channels(domain, reads, p.output);
         });
     }
 
@@ -193,9 +212,9 @@ std::unique_ptr<Operation> make_operation(const Compilation& compilation, const 
         return make.activation("leaky_relu",
                                {Activation::Kind::leaky_relu, static_cast<float>(node.as<LeakyRelu>().slope)});
     case OpKind::add:
-        return make.sum("add");
+        return make.add();
     case OpKind::scaled_add:
-        return make.sum("scaled_add");
+        return make.scaled_add();
     case OpKind::concat:
         return make.concat();
     case OpKind::slice:

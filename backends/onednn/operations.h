@@ -13,6 +13,7 @@ namespace mfres::onednn {
 struct Compilation {
     const Graph& graph;
     const Weights& weights;
+    std::vector<ChannelRange> ranges; ///< where to read each node's value
     dnnl::engine engine;
     int threads = 1;
 };

@@ -117,9 +117,17 @@ NodeId overwritable(const Graph& graph, const Step& step) {
 
 StepBuffers plan_step_buffers(const Graph& graph, const std::vector<Step>& steps) {
     const int end = static_cast<int>(steps.size()) + 1;
+    const auto ranges = channel_ranges(graph, steps);
+    // The values whose memory a step's main operation reads.
+    const auto read_by = [&](const Step& step) {
+        std::vector<NodeId> values;
+        for (const NodeId input : graph.node(step.main).inputs)
+            values.push_back(ranges[static_cast<std::size_t>(input)].value);
+        return values;
+    };
     std::vector<int> last_use(static_cast<std::size_t>(graph.size()), -1);
     for (std::size_t i = 0; i < steps.size(); ++i) {
-        for (const NodeId input : graph.node(steps[i].main).inputs)
+        for (const NodeId input : read_by(steps[i]))
             last_use[static_cast<std::size_t>(input)] = static_cast<int>(i) + 1;
         if (steps[i].residual)
             last_use[static_cast<std::size_t>(*steps[i].residual)] = static_cast<int>(i) + 1;
@@ -138,11 +146,12 @@ StepBuffers plan_step_buffers(const Graph& graph, const std::vector<Step>& steps
     for (std::size_t i = 0; i < steps.size(); ++i) {
         const int now = static_cast<int>(i) + 1;
         const NodeId reused = overwritable(graph, steps[i]);
-        const auto& main_inputs = graph.node(steps[i].main).inputs;
+        const auto main_inputs = read_by(steps[i]);
         const bool also_read = steps[i].residual && std::count(main_inputs.begin(), main_inputs.end(), reused) > 0;
         // Values read twice by the step itself (x + x, conv(x) + x) must survive until it is done.
         const bool twice = std::count(main_inputs.begin(), main_inputs.end(), reused) > 1;
-        if (reused >= 0 && !also_read && !twice && last_use[static_cast<std::size_t>(reused)] == now) {
+        const bool whole = reused >= 0 && ranges[static_cast<std::size_t>(reused)].value == reused;
+        if (whole && !also_read && !twice && last_use[static_cast<std::size_t>(reused)] == now) {
             const int buffer = buffers.buffer_of[static_cast<std::size_t>(reused)];
             buffers.buffer_of[static_cast<std::size_t>(steps[i].output)] = buffer;
             auto& request = buffers.requests[static_cast<std::size_t>(buffer)];

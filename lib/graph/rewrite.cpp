@@ -170,4 +170,39 @@ std::vector<Step> fuse_steps(const Graph& graph) {
     return Fuser(graph).run();
 }
 
+std::vector<Step> leave_out_slices(const Graph& graph, std::vector<Step> steps) {
+    std::vector<bool> needed(static_cast<std::size_t>(graph.size()), false);
+    for (const NodeId output : graph.outputs())
+        needed[static_cast<std::size_t>(output)] = true;
+    for (const Step& step : steps) {
+        const Node& main = graph.node(step.main);
+        if (main.kind() != OpKind::add && main.kind() != OpKind::concat)
+            for (const NodeId input : main.inputs)
+                needed[static_cast<std::size_t>(input)] = true;
+        if (step.residual)
+            needed[static_cast<std::size_t>(*step.residual)] = true;
+    }
+    std::erase_if(steps, [&](const Step& step) {
+        return graph.node(step.main).kind() == OpKind::slice && !needed[static_cast<std::size_t>(step.main)];
+    });
+    return steps;
+}
+
+std::vector<ChannelRange> channel_ranges(const Graph& graph, const std::vector<Step>& steps) {
+    std::vector<bool> computed(static_cast<std::size_t>(graph.size()), false);
+    for (const Step& step : steps)
+        computed[static_cast<std::size_t>(step.output)] = true;
+    std::vector<ChannelRange> ranges;
+    for (NodeId id = 0; id < graph.size(); ++id) {
+        const Node& node = graph.node(id);
+        ChannelRange range{id, 0};
+        if (node.kind() == OpKind::slice && !computed[static_cast<std::size_t>(id)]) {
+            range = ranges[static_cast<std::size_t>(node.inputs[0])];
+            range.begin += node.as<Slice>().begin;
+        }
+        ranges.push_back(range);
+    }
+    return ranges;
+}
+
 } // namespace mfres

@@ -53,4 +53,17 @@ struct Step {
 /// operand is known by then, as long as nobody else reads the values in between.
 std::vector<Step> fuse_steps(const Graph& graph);
 
+/// Channels [begin, begin + channels of the value asked for) of a value that a step computes, or of the input.
+struct ChannelRange {
+    NodeId value = -1;
+    std::int64_t begin = 0;
+};
+
+/// Leaves out the steps of slices that only add and concat steps read, for a backend in which those can read a range
+/// of another value's channels.
+std::vector<Step> leave_out_slices(const Graph& graph, std::vector<Step> steps);
+
+/// For each node where its value is to be read: with a slice that was left out, in what it is cut from.
+std::vector<ChannelRange> channel_ranges(const Graph& graph, const std::vector<Step>& steps);
+
 } // namespace mfres

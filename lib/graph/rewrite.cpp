@@ -174,17 +174,19 @@ std::vector<Step> leave_out_slices(const Graph& graph, std::vector<Step> steps) 
     std::vector<bool> needed(static_cast<std::size_t>(graph.size()), false);
     for (const NodeId output : graph.outputs())
         needed[static_cast<std::size_t>(output)] = true;
-    for (const Step& step : steps) {
-        const Node& main = graph.node(step.main);
-        if (main.kind() != OpKind::add && main.kind() != OpKind::concat)
+    const auto left_out = [&](const Step& step) {
+        return graph.node(step.main).kind() == OpKind::slice && !needed[static_cast<std::size_t>(step.main)];
+    };
+    // Backwards, as a slice may be left out because the slice that reads it is.
+    for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
+        const Node& main = graph.node(step->main);
+        if (main.kind() != OpKind::add && main.kind() != OpKind::concat && !left_out(*step))
             for (const NodeId input : main.inputs)
                 needed[static_cast<std::size_t>(input)] = true;
-        if (step.residual)
-            needed[static_cast<std::size_t>(*step.residual)] = true;
+        if (step->residual)
+            needed[static_cast<std::size_t>(*step->residual)] = true;
     }
-    std::erase_if(steps, [&](const Step& step) {
-        return graph.node(step.main).kind() == OpKind::slice && !needed[static_cast<std::size_t>(step.main)];
-    });
+    std::erase_if(steps, left_out);
     return steps;
 }
 

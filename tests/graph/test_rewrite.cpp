@@ -272,6 +272,34 @@ TEST_CASE("only enlarged values that pointwise convolutions alone read are moved
     }));
 }
 
+TEST_CASE("slices are left out where only sums and concats read them, and found where they are cut from") {
+    GraphBuilder b;
+    const NodeId x = b.input({1, 8, 2, 2, 2});
+    const NodeId convolved = b.slice("convolved", x, 0, 4);
+    const NodeId summed = b.slice("summed", x, 4, 8);
+    const NodeId nested = b.slice("nested", summed, 1, 3);
+    const NodeId residual = b.slice("residual", x, 2, 6);
+    const NodeId visible = b.slice("visible", x, 0, 2);
+    const NodeId c = b.conv("c", convolved, point(4));
+    const NodeId s = b.sum("s", {summed, b.sum("r", {c, residual})});
+    const NodeId cat = b.concat("cat", {s, nested, visible});
+    const Graph graph = finished(b, {cat, visible});
+    const auto steps = leave_out_slices(graph, fuse_steps(graph));
+    Lines left;
+    for (const Step& step : steps)
+        left.push_back(graph.node(step.main).name);
+    CHECK(left == Lines{"convolved", "residual", "visible", "c", "s", "cat"});
+    const auto ranges = channel_ranges(graph, steps);
+    const auto is = [&](NodeId id, NodeId value, std::int64_t begin) {
+        const ChannelRange& range = ranges[static_cast<std::size_t>(id)];
+        return range.value == value && range.begin == begin;
+    };
+    CHECK(is(summed, x, 4));
+    CHECK(is(nested, x, 5));
+    CHECK(is(convolved, convolved, 0));
+    CHECK(is(x, x, 0));
+}
+
 TEST_CASE("nothing is fused over a value that somebody else reads or gets") {
     GraphBuilder b;
     const NodeId x = b.input({1, 2, 2, 2, 2});

@@ -14,6 +14,7 @@
 namespace mfres {
 
 struct NetworkFamily; // one per file of this folder; see family.h
+class Settings;
 
 /// A network with every width decided: parsed from JSON, validated, immutable, cheap to copy.
 class Variant {
@@ -26,16 +27,21 @@ class Variant {
     std::int64_t classes() const { return classes_; }
     /// Spatial input edges must be multiples of this.
     std::int64_t multiple() const { return multiple_; }
+    /// True when every value is the registered network's own, so that figures published for it apply.
+    bool standard() const { return standard_; }
     const NetworkFamily& family() const { return *family_; }
 
   private:
     friend Result<Variant> parse_variant(std::string_view name_or_json);
+    friend Result<Graph> build_network(const Variant& variant, const Axes& size, std::int64_t batch);
     std::string name_;
     std::string json_;
     std::int64_t input_channels_ = 4;
     std::int64_t classes_ = 4;
     std::int64_t multiple_ = 16;
+    bool standard_ = true;
     const NetworkFamily* family_ = nullptr;
+    std::shared_ptr<const Settings> settings_;
 };
 
 /// A registered name, or JSON text of an object with "network": "<registered name>" and any keys that differ from it.

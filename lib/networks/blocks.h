@@ -1,0 +1,50 @@
+// Options and layers that several networks share.
+#pragma once
+
+#include "graph/graph.h"
+#include "networks/schema.h"
+
+namespace mfres {
+
+/// Widest layer a variant may ask for; keeps sizes far from overflow and typing errors visible.
+inline constexpr Range width_range{1, 4096};
+
+/// Options that every network has: input_channels, classes.
+std::vector<Option> image_options();
+/// norm, activation and interpolation with a network's own defaults.
+std::vector<Option> layer_options(std::string norm, std::string activation);
+
+/// How a variant normalises, activates and upsamples, read from its layer_options.
+class Layers {
+  public:
+    Layers(GraphBuilder& builder, const Settings& settings, double epsilon = 1e-5);
+
+    GraphBuilder& builder() { return builder_; }
+
+    /// "<name>.bn" (batch) or "<name>.norm" (instance).
+    NodeId norm(const std::string& name, NodeId x, double epsilon);
+    NodeId norm(const std::string& name, NodeId x) { return norm(name, x, epsilon_); }
+    /// "<name>.relu"
+    NodeId activation(const std::string& name, NodeId x);
+    /// "<name>.conv", "<name>.bn" or ".norm"
+    NodeId conv_norm(const std::string& name, NodeId x, const Conv& conv);
+    /// "<name>.conv", "<name>.bn" or ".norm", "<name>.relu"
+    NodeId conv_norm_activation(const std::string& name, NodeId x, const Conv& conv);
+    /// "<name>.bn" or ".norm", "<name>.relu", "<name>.conv" (pre-activation)
+    NodeId norm_activation_conv(const std::string& name, NodeId x, const Conv& conv);
+    /// To twice the extent.
+    NodeId upsample(const std::string& name, NodeId x) { return builder_.upsample2(name, x, interpolation_); }
+    Interpolation interpolation() const { return interpolation_; }
+
+  private:
+    GraphBuilder& builder_;
+    bool instance_;
+    bool leaky_;
+    Interpolation interpolation_;
+    double epsilon_;
+};
+
+/// Cubic kernel with the padding that keeps extents (stride 1) or halves even ones (stride 2).
+Conv cubic(std::int64_t out_channels, std::int64_t kernel, std::int64_t stride = 1, std::int64_t dilation = 1);
+
+} // namespace mfres

@@ -28,9 +28,13 @@ std::string format(const char* pattern, Values... values) {
     return buffer.data();
 }
 
-std::string size_text(const std::array<std::int64_t, 3>& size) { return text(size[0], "x", size[1], "x", size[2]); }
+std::string size_text(const std::array<std::int64_t, 3>& size) {
+    return text(size[0], "x", size[1], "x", size[2]);
+}
 
-double mib(std::int64_t bytes) { return static_cast<double>(bytes) / (1024.0 * 1024.0); }
+double mib(std::int64_t bytes) {
+    return static_cast<double>(bytes) / (1024.0 * 1024.0);
+}
 
 } // namespace
 
@@ -43,10 +47,8 @@ std::string to_json(const SegmentReport& report, bool choices) {
                        {"engine", report.backend_engine},
                        {"precision", report.precision},
                        {"threads", report.threads}};
-    json["inputs"] = {{"t1", report.inputs[0]},
-                      {"t1ce", report.inputs[1]},
-                      {"t2", report.inputs[2]},
-                      {"flair", report.inputs[3]}};
+    json["inputs"] = {
+        {"t1", report.inputs[0]}, {"t1ce", report.inputs[1]}, {"t2", report.inputs[2]}, {"flair", report.inputs[3]}};
     json["output"] = report.output;
     json["preview"] = report.preview;
     json["label_scheme"] = report.label_scheme;
@@ -86,9 +88,10 @@ std::string to_text(const SegmentReport& report) {
         out += format("  %-20s %9.2f ml  %9lld voxels\n", part.name.c_str(), part.millilitres,
                       static_cast<long long>(part.voxels));
     for (const auto& part : report.regions)
-        out += format("  %-20s %9.2f ml\n", (part.name == "WT"   ? "whole tumour (WT)"
-                                             : part.name == "TC" ? "tumour core (TC)"
-                                                                 : "enhancing (ET)"),
+        out += format("  %-20s %9.2f ml\n",
+                      (part.name == "WT"   ? "whole tumour (WT)"
+                       : part.name == "TC" ? "tumour core (TC)"
+                                           : "enhancing (ET)"),
                       part.millilitres);
     out += "\ntime       ";
     for (const auto& stage : report.stages)

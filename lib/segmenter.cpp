@@ -74,12 +74,12 @@ Status check_output(const std::filesystem::path& path, bool overwrite) {
     if (path.empty())
         return {};
     if (!overwrite && std::filesystem::exists(path, ignored))
-        return Error{ErrorCode::file_exists, text(path.string(), " exists already; nothing was written (--force overwrites)"),
-                     path.string()};
+        return Error{ErrorCode::file_exists,
+                     text(path.string(), " exists already; nothing was written (--force overwrites)"), path.string()};
     const auto folder = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
     if (!std::filesystem::is_directory(folder, ignored))
-        return Error{ErrorCode::file_write, text("cannot write ", path.string(), ": there is no folder ", folder.string()),
-                     path.string()};
+        return Error{ErrorCode::file_write,
+                     text("cannot write ", path.string(), ": there is no folder ", folder.string()), path.string()};
     return {};
 }
 
@@ -172,7 +172,8 @@ struct Segmenter::State {
                                                          static_cast<double>(estimated_bytes(tile)));
         }
         return Error{ErrorCode::memory_limit,
-                     text("no tile of the network fits into the ", options.max_memory, " bytes allowed"), {}};
+                     text("no tile of the network fits into the ", options.max_memory, " bytes allowed"),
+                     {}};
     }
 
     Status run_pass(StageClock& clock, std::size_t pass, std::size_t passes) const {
@@ -234,17 +235,17 @@ Result<Segmentation> Segmenter::State::segment(const CaseFiles& files, const Seg
     CaseOptions case_options;
     case_options.use = use;
     case_options.resample = request.resample;
-    case_options.min_voxel_mm = model.metadata.min_voxel_mm;
-    case_options.max_voxel_mm = model.metadata.max_voxel_mm;
+    case_options.min_voxel_mm = model.metadata.voxel_min_mm;
+    case_options.max_voxel_mm = model.metadata.voxel_max_mm;
     case_options.threads = threads;
     MFRES_TRY(Case loaded, load_case(files, case_options));
     const bool keep_volumes = !request.preview.empty();
     const Size grid = loaded.volumes[0].grid.size;
 
     MFRES_CHECK(clock.start("prepare"));
-    MFRES_TRY(const Preparation preparation,
-              plan_preparation(loaded.volumes,
-                               {.multiple = static_cast<int>(model.variant.multiple()), .threads = threads}));
+    MFRES_TRY(
+        const Preparation preparation,
+        plan_preparation(loaded.volumes, {.multiple = static_cast<int>(model.variant.multiple()), .threads = threads}));
     const Size& box = preparation.padded_size;
 
     MFRES_CHECK(clock.start("compile"));
@@ -346,7 +347,8 @@ Result<Segmentation> Segmenter::segment(const CaseFiles& files, const SegmentOpt
     try {
         return state_->segment(files, options, progress);
     } catch (const std::bad_alloc&) {
-        return Error{ErrorCode::memory_limit, text("case ", files.id, " needs more memory than the system gives"), files.id};
+        return Error{ErrorCode::memory_limit, text("case ", files.id, " needs more memory than the system gives"),
+                     files.id};
     } catch (const std::exception& error) {
         return Error{ErrorCode::internal, text("case ", files.id, ": ", error.what()), files.id};
     }
@@ -359,6 +361,8 @@ std::vector<BackendInfo> available_backends() {
     return all;
 }
 
-std::string_view version() { return MFRES_VERSION; }
+std::string_view version() {
+    return MFRES_VERSION;
+}
 
 } // namespace mfres

@@ -912,4 +912,15 @@ Result<Affine> affine_of(const NiftiGeometry& geometry, const std::array<std::in
     return affine;
 }
 
+Result<AffineSource> affine_source(std::string_view source_name) {
+    if (source_name == "auto")
+        return AffineSource::automatic;
+    if (source_name == "sform")
+        return AffineSource::sform;
+    if (source_name == "qform")
+        return AffineSource::qform;
+    return Error{ErrorCode::invalid_argument, text("'", source_name, "' is no affine; write auto, sform or qform"),
+                 std::string(source_name)};
+}
+
 } // namespace mfres

@@ -75,6 +75,9 @@ enum class AffineSource : std::uint8_t {
     qform,
 };
 
+/// "auto", "sform", "qform"; invalid_argument for anything else.
+Result<AffineSource> affine_source(std::string_view source_name);
+
 struct NiftiReadOptions {
     AffineSource use = AffineSource::automatic;
     /// Cap on the uncompressed file, and on the decoded voxels in memory, each in bytes.

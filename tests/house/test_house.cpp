@@ -35,7 +35,9 @@ std::vector<std::string> includes(const fs::path& file) {
     return found;
 }
 
-bool starts_with(const std::string& text, const std::string& prefix) { return text.rfind(prefix, 0) == 0; }
+bool starts_with(const std::string& text, const std::string& prefix) {
+    return text.rfind(prefix, 0) == 0;
+}
 
 } // namespace
 

@@ -45,15 +45,18 @@ Result<Finding> check_case(const CaseFiles& files, const CaseOptions& case_optio
     return finding;
 }
 
-std::string sizes(const std::array<std::int64_t, 3>& size) { return text(size[0], "x", size[1], "x", size[2]); }
+std::string sizes(const std::array<std::int64_t, 3>& size) {
+    return text(size[0], "x", size[1], "x", size[2]);
+}
 
 } // namespace
 
 int check(const std::vector<std::string>& arguments) {
     Options options("check DIR", about, examples);
     options.add()("data", po::value<std::string>()->required(), "a case, or a folder of cases (also without --data)")(
-        "labels", po::value<std::string>()->default_value("brats"), "label scheme: brats (0 1 2 4) or brats2023 (0 1 2 3)")(
-        "use", po::value<std::string>()->default_value("auto"), "sform or qform: which to believe when they disagree")(
+        "labels", po::value<std::string>()->default_value("brats"),
+        "label scheme: brats (0 1 2 4) or brats2023 (0 1 2 3)")("use", po::value<std::string>()->default_value("auto"),
+                                                                "sform or qform: which to believe when they disagree")(
         "resample", "accept other voxel sizes")("threads", po::value<int>()->default_value(0), "0 = all processors")(
         "json", "print findings as JSON")("quiet,q", "no progress");
     options.positional("data");
@@ -93,8 +96,8 @@ int check(const std::vector<std::string>& arguments) {
                            {"code", name(finding.error().code)},
                            {"message", finding.error().message}});
             if (!json)
-                std::printf("REFUSED  %-26s [%s] %s\n", files.id.c_str(), std::string(name(finding.error().code)).c_str(),
-                            finding.error().message.c_str());
+                std::printf("REFUSED  %-26s [%s] %s\n", files.id.c_str(),
+                            std::string(name(finding.error().code)).c_str(), finding.error().message.c_str());
             continue;
         }
         all.push_back({{"case", files.id},
@@ -105,7 +108,8 @@ int check(const std::vector<std::string>& arguments) {
                        {"warnings", finding->warnings}});
         if (!json) {
             std::printf("ok       %-26s grid %s, brain %s%s%s\n", files.id.c_str(), sizes(finding->grid).c_str(),
-                        sizes(finding->box).c_str(), finding->labels.empty() ? "" : ", labels ", finding->labels.c_str());
+                        sizes(finding->box).c_str(), finding->labels.empty() ? "" : ", labels ",
+                        finding->labels.c_str());
             for (const auto& warning : finding->warnings)
                 std::printf("         warning: %s\n", warning.c_str());
         }

@@ -1,5 +1,6 @@
 #include "cli.h"
 
+#include "core/file.h"
 #include "core/try.h"
 
 #include <nlohmann/json.hpp>
@@ -19,18 +20,23 @@ ExitCode exit_code(ErrorCode code) {
     switch (code) {
     case ErrorCode::internal:
     case ErrorCode::graph_invalid:
-    case ErrorCode::size_overflow: return exit_failure;
-    case ErrorCode::invalid_argument: return exit_usage;
-    case ErrorCode::interrupted: return exit_interrupted;
+    case ErrorCode::size_overflow:
+        return exit_failure;
+    case ErrorCode::invalid_argument:
+        return exit_usage;
+    case ErrorCode::interrupted:
+        return exit_interrupted;
     case ErrorCode::file_not_found:
     case ErrorCode::file_read:
     case ErrorCode::file_write:
-    case ErrorCode::file_exists: return exit_files;
+    case ErrorCode::file_exists:
+        return exit_files;
     case ErrorCode::memory_limit:
     case ErrorCode::operation_unsupported:
     case ErrorCode::backend_unknown:
     case ErrorCode::backend_unavailable:
-    case ErrorCode::backend_failed: return exit_resources;
+    case ErrorCode::backend_failed:
+        return exit_resources;
     case ErrorCode::json_invalid:
     case ErrorCode::variant_invalid:
     case ErrorCode::network_unknown:
@@ -45,7 +51,8 @@ ExitCode exit_code(ErrorCode code) {
     case ErrorCode::model_tensor_shape:
     case ErrorCode::model_not_finite:
     case ErrorCode::model_metadata_invalid:
-    case ErrorCode::model_hash_mismatch: return exit_model;
+    case ErrorCode::model_hash_mismatch:
+        return exit_model;
     case ErrorCode::not_nifti:
     case ErrorCode::nifti_header_invalid:
     case ErrorCode::nifti_dimensions:
@@ -71,7 +78,8 @@ ExitCode exit_code(ErrorCode code) {
     case ErrorCode::volume_constant:
     case ErrorCode::brain_too_small:
     case ErrorCode::logits_not_finite:
-    case ErrorCode::label_outside_scheme: return exit_refused;
+    case ErrorCode::label_outside_scheme:
+        return exit_refused;
     }
     return exit_failure;
 }
@@ -79,11 +87,9 @@ ExitCode exit_code(ErrorCode code) {
 int fail(const Error& error, bool json) {
     const int code = exit_code(error.code);
     if (json) {
-        const nlohmann::json object = {{"error",
-                                        {{"code", name(error.code)},
-                                         {"message", error.message},
-                                         {"where", error.where},
-                                         {"exit_code", code}}}};
+        const nlohmann::json object = {
+            {"error",
+             {{"code", name(error.code)}, {"message", error.message}, {"where", error.where}, {"exit_code", code}}}};
         std::cout << object.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
     }
     std::cerr << "mfres: error [" << name(error.code) << "]: " << error.message << '\n';
@@ -160,6 +166,16 @@ Result<std::array<std::int64_t, 3>> parse_size(const std::string& text_value) {
                  text_value};
 }
 
+Result<std::string> network_text(const std::string& argument) {
+    std::error_code ignored;
+    if (argument.find('{') != std::string::npos || !std::filesystem::is_regular_file(argument, ignored))
+        return argument;
+    auto bytes = read_file(argument, 1 << 20);
+    if (!bytes)
+        return std::move(bytes).error();
+    return std::string(reinterpret_cast<const char*>(bytes->data()), bytes->size());
+}
+
 namespace {
 
 volatile std::sig_atomic_t stop_signal = 0;
@@ -171,7 +187,9 @@ void on_signal(int signal) {
 
 } // namespace
 
-bool stop_requested() { return stop_signal != 0; }
+bool stop_requested() {
+    return stop_signal != 0;
+}
 
 void watch_signals() {
     std::signal(SIGINT, on_signal);

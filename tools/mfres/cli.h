@@ -6,7 +6,10 @@
 
 #include <boost/program_options.hpp>
 
+#include <array>
 #include <chrono>
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,12 +21,12 @@ namespace po = boost::program_options;
 /// Exit codes of the program; README.md documents the same list.
 enum ExitCode : int {
     exit_ok = 0,
-    exit_failure = 1,     ///< a bug in mfres
-    exit_usage = 2,       ///< unknown or contradicting options
-    exit_refused = 3,     ///< the images were refused (see `mfres check`)
-    exit_model = 4,       ///< the model file or network variant was refused
-    exit_resources = 5,   ///< not enough memory, or the backend failed or is missing
-    exit_files = 6,       ///< a file could not be found, read or written
+    exit_failure = 1,   ///< a bug in mfres
+    exit_usage = 2,     ///< unknown or contradicting options
+    exit_refused = 3,   ///< the images were refused (see `mfres check`)
+    exit_model = 4,     ///< the model file or network variant was refused
+    exit_resources = 5, ///< not enough memory, or the backend failed or is missing
+    exit_files = 6,     ///< a file could not be found, read or written
     exit_interrupted = 130,
 };
 
@@ -72,6 +75,10 @@ Result<std::int64_t> parse_bytes(const std::string& text);
 
 /// "128" or "240,240,160" -> three extents. invalid_argument for anything else.
 Result<std::array<std::int64_t, 3>> parse_size(const std::string& text);
+
+/// A network as a user names one: text as it is, unless it names a file, whose content (JSON, at most 1 MiB) it then
+/// is.
+Result<std::string> network_text(const std::string& argument);
 
 /// True after the first SIGINT or SIGTERM; long work asks for it and stops cleanly. A second signal kills.
 bool stop_requested();

@@ -36,14 +36,14 @@ Options make_options() {
         "out,o", po::value<std::string>()->required(), "label map to write (.nii or .nii.gz)")(
         "preview", po::value<std::string>(), "picture to write (.png); with --data: one per case into this folder")(
         "report", po::value<std::string>(), "JSON report to write; with --data: one per case into this folder")(
-        "backend", po::value<std::string>()->default_value("auto"), "auto, onednn or reference")(
-        "threads", po::value<int>()->default_value(0), "0 = all processors")(
+        "backend", po::value<std::string>()->default_value("auto"),
+        "auto, onednn or reference")("threads", po::value<int>()->default_value(0), "0 = all processors")(
         "max-memory", po::value<std::string>(), "e.g. 1G: run tile by tile if the whole brain does not fit into it")(
         "labels", po::value<std::string>(), "label scheme: brats (0 1 2 4) or brats2023 (0 1 2 3)")(
         "use", po::value<std::string>()->default_value("auto"), "sform or qform: which to believe when they disagree")(
         "resample", "accept other voxel sizes: resample to 1 mm and the labels back")(
-        "force", "overwrite existing output files")("json", "print the report as JSON to stdout")(
-        "quiet,q", "no progress");
+        "force", "overwrite existing output files")("json", "print the report as JSON to stdout")("quiet,q",
+                                                                                                  "no progress");
     return options;
 }
 
@@ -83,8 +83,8 @@ Result<SegmentReport> segment_one(Segmenter& segmenter, const CaseFiles& files, 
     request.preview = outputs.preview;
     request.overwrite = force;
     MFRES_TRY(Segmentation result, segmenter.segment(files, request, [&](std::string_view stage, double done) {
-                  return display.update(stage, done);
-              }));
+        return display.update(stage, done);
+    }));
     display.clear();
     if (!outputs.report.empty())
         MFRES_CHECK(write_file_atomically(outputs.report, to_json(result.report) + "\n", force));
@@ -109,19 +109,22 @@ int segment_data(Segmenter& segmenter, const Options& options) {
     for (std::size_t i = 0; i < cases->size(); ++i) {
         const CaseFiles& files = (*cases)[i];
         display.set_label(text("[", i + 1, "/", cases->size(), "] ", files.id));
-        const Outputs outputs{out / (files.id + ".nii.gz"),
-                              options.has("preview") ? options.get<std::string>("preview") / std::filesystem::path(files.id + ".png")
-                                                     : std::filesystem::path(),
-                              options.has("report") ? options.get<std::string>("report") / std::filesystem::path(files.id + ".json")
-                                                    : std::filesystem::path()};
+        const Outputs outputs{
+            out / (files.id + ".nii.gz"),
+            options.has("preview") ? options.get<std::string>("preview") / std::filesystem::path(files.id + ".png")
+                                   : std::filesystem::path(),
+            options.has("report") ? options.get<std::string>("report") / std::filesystem::path(files.id + ".json")
+                                  : std::filesystem::path()};
         auto report = segment_one(segmenter, files, outputs, options, display);
         display.clear();
         if (!report) {
             ++failures;
-            const int code = fail({report.error().code, files.id + ": " + report.error().message, report.error().where});
+            const int code =
+                fail({report.error().code, files.id + ": " + report.error().message, report.error().where});
             if (first_failure == exit_ok)
                 first_failure = code;
-            all.push_back({{"case", files.id}, {"error", name(report.error().code)}, {"message", report.error().message}});
+            all.push_back(
+                {{"case", files.id}, {"error", name(report.error().code)}, {"message", report.error().message}});
             if (report.error().code == ErrorCode::interrupted)
                 break;
             continue;

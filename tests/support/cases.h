@@ -54,6 +54,6 @@ inline std::filesystem::path write_model(const TemporaryFolder& folder, std::str
 
 /// A small network with the full one's structure, quick enough for the reference backend.
 inline constexpr std::string_view small_network =
-    R"({"network": "mf-res2net", "widths": [8, 16, 24, 32], "decoder_widths": [16, 8, 8, 4]})";
+    R"({"network": "mf-res2net", "widths": [8, 16, 24, 32], "decoder": [16, 8, 8, 4]})";
 
 } // namespace mfres::test

@@ -3,6 +3,8 @@
 #include "core/try.h"
 
 #include <algorithm>
+#include <array>
+#include <iterator>
 #include <limits>
 #include <new>
 #include <utility>
@@ -33,7 +35,7 @@ struct GzipReader::State {
     std::size_t consumed = 0;
     int members = 0;
     bool initialised = false;
-    bool ended = false; ///< the current member's trailer has been read and verified
+    bool between = true; ///< before the first member, or after one whose trailer has been read and verified
 
     State(std::span<const std::byte> bytes, std::string name) : compressed(bytes), where(std::move(name)) {
         initialised = inflateInit2(&stream, largest_window_as_gzip) == Z_OK;
@@ -54,12 +56,19 @@ struct GzipReader::State {
 
     Error corrupt() const {
         const char* detail = stream.msg != nullptr ? stream.msg : "damaged block";
-        if (members > 0 && stream.total_out == 0)
-            return fail(ErrorCode::gzip_corrupt, text("has bytes after the end of its gzip stream that are no further "
-                                                      "gzip member (",
-                                                      detail, " near byte ", consumed, ")"));
         return fail(ErrorCode::gzip_corrupt,
                     text("is a damaged gzip file: ", detail, " near byte ", consumed, " of ", compressed.size()));
+    }
+
+    /// The first two bytes of a member. zlib would call a single wrong byte truncated rather than wrong.
+    Status check_member_magic() const {
+        constexpr std::array<std::byte, 2> magic = {std::byte{0x1F}, std::byte{0x8B}};
+        const auto rest = compressed.subspan(consumed);
+        if (std::equal(magic.begin(), magic.begin() + std::min<std::ptrdiff_t>(2, std::ssize(rest)), rest.begin()))
+            return {};
+        return fail(ErrorCode::gzip_corrupt,
+                    members == 0 ? "is no gzip file: it does not begin with the bytes 1F 8B"
+                                 : text("has ", rest.size(), " bytes after its gzip stream that are no further one"));
     }
 
     /// One call of inflate() into `output`; returns the bytes written.
@@ -77,7 +86,7 @@ struct GzipReader::State {
         case Z_OK:
             return written;
         case Z_STREAM_END:
-            ended = true;
+            between = true;
             ++members;
             return written;
         case Z_BUF_ERROR: // no progress possible: there is room for output, so it is input that is missing
@@ -102,11 +111,12 @@ Result<std::size_t> GzipReader::read(std::span<std::byte> output) {
         return state.fail(ErrorCode::memory_limit, "could not be inflated for want of memory");
     std::size_t done = 0;
     while (done < output.size()) {
-        if (state.ended) {
-            if (state.consumed == state.compressed.size())
+        if (state.between) {
+            if (state.members > 0 && state.consumed == state.compressed.size())
                 break;
+            MFRES_CHECK(state.check_member_magic());
             inflateReset(&state.stream);
-            state.ended = false;
+            state.between = false;
         }
         MFRES_TRY(const std::size_t written, state.step(output.subspan(done)));
         done += written;

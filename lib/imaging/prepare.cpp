@@ -21,10 +21,6 @@ constexpr std::int64_t speck_fraction = 1000;
 /// A brain takes at least 1/100 of the grid.
 constexpr std::int64_t brain_fraction = 100;
 
-std::string words(const std::array<std::int64_t, 3>& size) {
-    return text(size[0], " x ", size[1], " x ", size[2]);
-}
-
 Status check_arguments(const std::array<Volume, 4>& volumes, const PrepareOptions& options) {
     if (options.multiple < 1 || options.margin < 0)
         return Error{ErrorCode::invalid_argument,
@@ -36,18 +32,20 @@ Status check_arguments(const std::array<Volume, 4>& volumes, const PrepareOption
         const auto& grid = volumes[m].grid;
         if (grid.size != size)
             return Error{ErrorCode::grid_size_mismatch,
-                         text(modality_words[m], " has a grid of ", words(grid.size), " voxels but ", modality_words[0],
-                              " one of ", words(size)),
+                         text(modality_words[m], " has a grid of ", to_string(Shape(grid.size)), " voxels but ",
+                              modality_words[0], " one of ", to_string(Shape(size))),
                          modality_words[m]};
         const auto voxels = checked_product(grid.size);
         if (!voxels || *voxels < 1 || volumes[m].voxels.size() != static_cast<std::uint64_t>(*voxels))
             return Error{ErrorCode::invalid_argument,
                          text(modality_words[m], " holds ", volumes[m].voxels.size(), " voxels for a grid of ",
-                              words(grid.size)),
+                              to_string(Shape(grid.size))),
                          modality_words[m]};
     }
     if (volumes[0].voxels.size() > std::numeric_limits<std::int32_t>::max())
-        return Error{ErrorCode::size_overflow, text("a grid of ", words(size), " voxels has 2^31 voxels or more"), {}};
+        return Error{ErrorCode::size_overflow,
+                     text("a grid of ", to_string(Shape(size)), " voxels has 2^31 voxels or more"),
+                     {}};
     return {};
 }
 
@@ -282,8 +280,8 @@ Status measure_intensity(const Volume& volume, std::size_t modality, int threads
     if (!std::isfinite(stddev))
         return Error{ErrorCode::voxel_not_finite, text(modality_words[modality], " has NaN or Inf among its voxels"),
                      modality_words[modality]};
-    // A constant whose mean is not a double leaves a deviation of some roundings of the mean.
-    if (stddev <= 1e-12 * std::abs(mean))
+    // Up to 2^29 equal floats sum exactly in double precision, so a constant leaves a deviation of exactly 0.
+    if (stddev <= 0.0)
         return Error{ErrorCode::volume_constant,
                      text(modality_words[modality], " has the value ", mean, " in all ", preparation.brain_voxels,
                           " brain voxels"),

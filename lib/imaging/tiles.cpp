@@ -17,10 +17,6 @@ namespace {
 
 using Size = std::array<std::int64_t, 3>;
 
-std::string words(const Size& size) {
-    return text(size[0], " x ", size[1], " x ", size[2]);
-}
-
 std::int64_t volume(const Size& size) {
     return size[0] * size[1] * size[2];
 }
@@ -35,7 +31,7 @@ Status check_tiling(const Size& size, std::string_view what, std::int64_t overla
                             " and ", overlap));
     for (const std::int64_t edge : size)
         if (edge < 1 || edge % multiple != 0)
-            return invalid(text("the ", what, " of ", words(size),
+            return invalid(text("the ", what, " of ", to_string(Shape(size)),
                                 " voxels has an edge that is no positive multiple of ", multiple));
     return {};
 }
@@ -79,7 +75,7 @@ Result<TilePlan> plan_tiles(const Size& box_size, const Size& tile_size, std::in
         const std::int64_t tile = std::min(tile_size[axis], box_size[axis]);
         const auto count = positions(box_size[axis], tile, overlap, multiple);
         if (!count)
-            return invalid(text("tiles of ", words(tile_size), " voxels that share ", overlap,
+            return invalid(text("tiles of ", to_string(Shape(tile_size)), " voxels that share ", overlap,
                                 " with their neighbours advance by less than ", multiple, " along axis ", axis));
         plan.tile_size[axis] = tile;
         plan.starts[axis] = spread(box_size[axis], tile, *count, multiple);
@@ -150,8 +146,9 @@ Result<Size> choose_tile(const Size& box_size, std::int64_t overlap, std::int64_
         }
     }
     return Error{ErrorCode::memory_limit,
-                 text("segmenting a box of ", words(box_size), " voxels needs at least ", smallest_need,
-                      " bytes (with tiles of ", words(smallest), "), more than the ", limit_bytes, " allowed"),
+                 text("segmenting a box of ", to_string(Shape(box_size)), " voxels needs at least ", smallest_need,
+                      " bytes (with tiles of ", to_string(Shape(smallest)), "), more than the ", limit_bytes,
+                      " allowed"),
                  {}};
 }
 
@@ -300,7 +297,8 @@ Result<BlendedArgmax> BlendedArgmax::create(TilePlan plan, int classes, std::spa
     if (plan.count() == 0)
         return invalid("a plan without tiles covers no box");
     if (labels.size() != static_cast<std::uint64_t>(volume(plan.box_size)))
-        return invalid(text("a box of ", words(plan.box_size), " voxels does not fit ", labels.size(), " labels"));
+        return invalid(
+            text("a box of ", to_string(Shape(plan.box_size)), " voxels does not fit ", labels.size(), " labels"));
     BlendedArgmax blended;
     blended.classes_ = classes;
     blended.threads_ = resolve_threads(threads);
@@ -316,7 +314,7 @@ Result<BlendedArgmax> BlendedArgmax::create(TilePlan plan, int classes, std::spa
             static_cast<std::size_t>(plan.tile_size[0] * plan.box_size[1] * plan.box_size[2] * classes), 0.0F);
     } catch (const std::bad_alloc&) {
         return Error{ErrorCode::memory_limit,
-                     text("blending tiles of ", words(plan.tile_size), " voxels needs ",
+                     text("blending tiles of ", to_string(Shape(plan.tile_size)), " voxels needs ",
                           blend_bytes(plan.box_size, plan.tile_size, classes), " bytes, which could not be allocated"),
                      {}};
     }
@@ -407,8 +405,8 @@ Status BlendedArgmax::add(const StridedView<const float>& logits) {
     if (complete())
         return invalid(text("all ", plan_.count(), " tiles of the plan were already added"));
     if (!(logits.shape == Shape{1, classes_, tile[0], tile[1], tile[2]}))
-        return invalid(text("tiles of ", words(tile), " voxels and ", classes_, " classes cannot take logits of ",
-                            to_string(logits.shape)));
+        return invalid(text("tiles of ", to_string(Shape(tile)), " voxels and ", classes_,
+                            " classes cannot take logits of ", to_string(logits.shape)));
     const Size offset = plan_.offset(next_tile_);
     if (const std::int64_t bad = count_not_finite(logits, threads_); bad > 0)
         return not_finite_error(logits, bad, offset);

@@ -260,6 +260,54 @@ TEST_CASE("pieces that meet only far from where they begin are one component") {
     CHECK(preparation->box_begin == Index{2, 34, 2});
 }
 
+TEST_CASE("the brain of a random sponge is what a flood fill over all 26 neighbours finds") {
+    const Index size = {40, 32, 24};
+    Volumes volumes = constant_volumes(size, {0.0F, 0.0F, 0.0F, 0.0F});
+    Random random(17);
+    for (std::size_t n = 0; n < volumes[0].voxels.size(); ++n)
+        if (random.below(100) < 9)
+            for (auto& volume : volumes)
+                volume.voxels[n] = static_cast<float>(1 + n % 5);
+
+    const auto at = [&](const Index& v) { return static_cast<std::size_t>(v[0] + size[0] * (v[1] + size[1] * v[2])); };
+    const auto total = static_cast<std::size_t>(
+        std::count_if(volumes[0].voxels.begin(), volumes[0].voxels.end(), [](float v) { return v != 0.0F; }));
+    std::vector<bool> seen(volumes[0].voxels.size(), false);
+    std::vector<bool> brain(volumes[0].voxels.size(), false);
+    for_box({0, 0, 0}, size, [&](std::int64_t i, std::int64_t j, std::int64_t k) {
+        std::vector<Index> component;
+        const auto reach = [&](const Index& v) {
+            if (volumes[0].voxels[at(v)] == 0.0F || seen[at(v)])
+                return;
+            seen[at(v)] = true;
+            component.push_back(v);
+        };
+        reach({i, j, k});
+        for (std::size_t n = 0; n < component.size(); ++n) {
+            const Index v = component[n];
+            for_box({std::max<std::int64_t>(v[0] - 1, 0), std::max<std::int64_t>(v[1] - 1, 0),
+                     std::max<std::int64_t>(v[2] - 1, 0)},
+                    {std::min(v[0] + 2, size[0]), std::min(v[1] + 2, size[1]), std::min(v[2] + 2, size[2])},
+                    [&](std::int64_t x, std::int64_t y, std::int64_t z) {
+                        reach({x, y, z});
+                    });
+        }
+        for (const Index& v : component)
+            brain[at(v)] = component.size() * 1000 >= total;
+    });
+
+    const auto preparation = plan_preparation(volumes);
+    REQUIRE_OK(preparation);
+    CHECK(preparation->speck_voxels > 100);
+    std::vector<bool> found(brain.size(), false);
+    for (std::int64_t k = 0; k < size[2]; ++k)
+        for (std::int64_t j = 0; j < size[1]; ++j)
+            for (const BrainRun& run : preparation->row(j, k))
+                for (std::int64_t i = run.begin; i < run.end; ++i)
+                    found[at({i, j, k})] = true;
+    CHECK(found == brain);
+}
+
 TEST_CASE("a background that interpolation blurred by a rounding stays background") {
     Volumes volumes = ellipsoid_case();
     const auto expected = plan_preparation(volumes);

@@ -269,13 +269,13 @@ Status check(const PhantomOptions& options) {
     for (const std::int64_t extent : options.size)
         if (extent < 32 || extent > 1024)
             return Error{ErrorCode::invalid_argument,
-                         text("A phantom of ", options.size[0], " x ", options.size[1], " x ", options.size[2],
-                              " voxels was asked for, but every extent must be between 32 and 1024."),
+                         text("a phantom of ", options.size[0], " x ", options.size[1], " x ", options.size[2],
+                              " voxels was asked for, but every extent must be between 32 and 1024"),
                          "size"};
     if (options.threads < 0)
         return Error{ErrorCode::invalid_argument,
-                     text("A phantom was asked for with ", options.threads,
-                          " threads, but the number of threads must be 0 (all) or more."),
+                     text("a phantom was asked for with ", options.threads,
+                          " threads, but the number of threads must be 0 (all) or more"),
                      "threads"};
     return {};
 }
@@ -300,7 +300,7 @@ Result<Phantom> make_phantom(const PhantomOptions& options) {
                          lesion,
                          lesion_box(lesion, pose),
                          noise_field(image.fork(1), 7),
-                         static_cast<float>(image.fork(2).uniform(0.85, 1.25))};
+                         static_cast<float>(image.fork(2).uniform(0.95, 1.25))};
     Phantom phantom;
     for (std::size_t m = 0; m < modalities.size(); ++m) {
         phantom.volumes[m].grid = brats_grid(options.size);

@@ -108,10 +108,14 @@ constexpr std::array<Nucleus, 7> nuclei = {{
     {{23, -4, -22}, {8, 10, 7}, 0.95F},    // amygdala and hippocampal head
 }};
 
+/// The half width of tissue borders at 1 mm voxels.
+constexpr float sharpest = 0.6F;
+
 } // namespace
 
 Anatomy::Anatomy(Random random, float blur)
-    : blur_(blur), sulcus_width_(static_cast<float>(random.uniform(0.45, 1.1))),
+    : blur_(blur), thinning_(0.6F * std::max(blur - sharpest, 0.0F)),
+      sulcus_width_(static_cast<float>(random.uniform(0.45, 1.1))),
       cortex_thickness_(static_cast<float>(random.uniform(3.0, 3.6))),
       ventricle_size_(static_cast<float>(random.uniform(-0.3, 2.8))),
       folia_(static_cast<float>(random.uniform(16.0, 19.0))), warp_x_(noise_field(random.fork(1), 24)),
@@ -171,7 +175,7 @@ float Anatomy::sulcus(Point p, float hull) const {
     const float below = std::max(hull - floor_depth, 0.0F);
     const float half_gap =
         0.5F * sulcus_width_ * (1.25F - 0.6F * std::clamp(hull / std::max(floor_depth, 1.0F), 0.0F, 1.0F));
-    return std::sqrt(beside * beside + below * below) - half_gap;
+    return std::sqrt(beside * beside + below * below) - half_gap + thinning_;
 }
 
 /// The fissure above the temporal lobe with the insula at its end: a T in coronal section.

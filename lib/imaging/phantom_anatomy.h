@@ -36,7 +36,8 @@ class Anatomy {
     /// ventricles. Negative outside the cerebrum.
     float room_for_tumour(Point p) const;
 
-    /// True where blood vessels run through the fluid around the brain; 1 in a vessel's centre.
+    /// How much of a blood vessel lies at a point of the fluid around the brain: 1 in a vessel's centre, 0 away from
+    /// it.
     float vessel(Point p) const;
 
   private:
@@ -56,6 +57,7 @@ class Anatomy {
     void paint_fluid(Tissue& tissue, float fraction) const;
 
     float blur_;
+    float thinning_; ///< taken off sulci that are thinner than a voxel, or they would hold too much fluid
     float sulcus_width_;
     float cortex_thickness_;
     float ventricle_size_;

@@ -118,24 +118,43 @@ std::vector<std::pair<std::size_t, float>> body_voxels(const Shape& shape, const
     return body;
 }
 
-/// Makes every face neighbour of a core voxel core or rim: neighbours become rim, and a core voxel whose neighbour
-/// cannot be tumour becomes rim itself.
-void close_rim(std::vector<std::uint8_t>& labels, const Pose& pose, const TissueMap& tissue,
-               const std::vector<std::pair<std::size_t, float>>& body) {
+/// For every body voxel the number of steps across faces to the first voxel outside the body: 1 at its surface.
+std::vector<std::uint8_t> steps_from_outside(const Pose& pose, const std::vector<std::pair<std::size_t, float>>& body) {
+    constexpr std::uint8_t unknown = 255;
+    std::vector<std::uint8_t> steps(pose.voxels(), 0);
+    for (const auto& [index, level] : body)
+        steps[index] = unknown;
+    std::vector<std::size_t> layer;
     for (const auto& [index, level] : body) {
-        if (labels[index] != necrosis)
-            continue;
         bool exposed = false;
-        for_neighbours(pose, index, true,
-                       [&](std::size_t neighbour, int) { exposed = exposed || !is_parenchyma(tissue, neighbour); });
-        if (exposed) {
-            labels[index] = enhancing;
-            continue;
-        }
-        for_neighbours(pose, index, true, [&](std::size_t neighbour, int) {
-            if (labels[neighbour] == background)
-                labels[neighbour] = enhancing;
-        });
+        for_neighbours(pose, index, true, [&](std::size_t to, int) { exposed = exposed || steps[to] == 0; });
+        if (exposed)
+            layer.push_back(index);
+    }
+    for (std::uint8_t depth = 1; !layer.empty() && depth < unknown; ++depth) {
+        std::vector<std::size_t> next;
+        for (const std::size_t index : layer)
+            steps[index] = std::min(steps[index], depth);
+        for (const std::size_t index : layer)
+            for_neighbours(pose, index, true, [&](std::size_t to, int) {
+                if (steps[to] == unknown)
+                    next.push_back(to);
+            });
+        layer = std::move(next);
+    }
+    return steps;
+}
+
+/// Splits the body: core where the rim's thickness is exceeded, both to the level set and to whatever cut the body off.
+void label_body(Lesion& lesion, const Shape& shape, const Pose& pose, const TissueMap& tissue) {
+    constexpr float mean_step = 0.8F; // straight distance per step across faces, averaged over directions
+    const auto body = body_voxels(shape, pose, tissue);
+    const auto steps = steps_from_outside(pose, body);
+    for (const auto& [index, level] : body) {
+        const Index3 p = position(pose, index);
+        const float rim = shape.rim(pose.head(p[0], p[1], p[2]), pose.voxel);
+        const float inwards = mean_step * pose.voxel * (static_cast<float>(steps[index]) - 0.5F);
+        lesion.labels[index] = steps[index] > 1 && std::min(-level, inwards) > rim ? necrosis : enhancing;
     }
 }
 
@@ -143,7 +162,7 @@ float front_speed(const TissueMap& tissue, const Field& fingers, const Pose& pos
     const Index3 p = position(pose, index);
     const float grey = static_cast<float>(tissue.grey[index]) / 255.0F;
     const float white = 1.0F - grey - static_cast<float>(tissue.csf[index]) / 255.0F;
-    return (white + 0.13F * grey + 0.02F) * std::exp(0.55F * fingers.at(pose.head(p[0], p[1], p[2])));
+    return (white + 0.13F * grey + 0.02F) * std::exp(0.75F * fingers.at(pose.head(p[0], p[1], p[2])));
 }
 
 /// Marks oedema voxels in order of arrival until `target` voxels are tumour; returns each one's arrival time.
@@ -223,14 +242,8 @@ LesionPlan plan_lesion(Random random, const Anatomy& anatomy) {
 Lesion grow_lesion(Random random, const LesionPlan& plan, const Pose& pose, const TissueMap& tissue) {
     Lesion lesion = {std::vector<std::uint8_t>(pose.voxels()), std::vector<std::uint8_t>(pose.voxels())};
     const Shape shape(random.fork(1), plan);
-    const auto body = body_voxels(shape, pose, tissue);
-    for (const auto& [index, level] : body) {
-        const Index3 p = position(pose, index);
-        const float rim = shape.rim(pose.head(p[0], p[1], p[2]), pose.voxel);
-        lesion.labels[index] = level < -rim ? necrosis : enhancing;
-    }
-    close_rim(lesion.labels, pose, tissue, body);
-    const Field fingers = noise_field(random.fork(2), 12);
+    label_body(lesion, shape, pose, tissue);
+    const Field fingers = noise_field(random.fork(2), 9);
     const float voxel_volume = pose.voxel * pose.voxel * pose.voxel;
     run_front(lesion, static_cast<std::size_t>(plan.whole_volume / voxel_volume), fingers, pose, tissue);
     smooth_oedema(lesion, pose, tissue);

@@ -35,6 +35,9 @@ struct Node {
     std::vector<NodeId> inputs;
     Shape shape; ///< of the output, [batch, channel, x, y, z]
     std::vector<Parameter> parameters;
+    /// False for an operation that the original code calls as a function rather than as a module: the counter behind
+    /// the paper's Table 2 visits modules only, so it did not see it. Changes nothing but that count.
+    bool counted_in_table2 = true;
 
     OpKind kind() const { return kind_of(op); }
     template <typename T>
@@ -100,6 +103,9 @@ class GraphBuilder {
     /// Twice the extent along every axis.
     NodeId upsample2(std::string name, NodeId x, Interpolation mode = Interpolation::trilinear);
     NodeId softmax(std::string name, NodeId x) { return add(std::move(name), Softmax{}, {x}); }
+
+    /// Clears Node::counted_in_table2 of a node built so far, and returns it.
+    NodeId uncounted(NodeId id);
 
     /// Shape of a node built so far (rank 0 after an error), for code that derives one layer from another.
     Shape shape(NodeId id) const;

@@ -34,14 +34,14 @@ Graph folded_graph(const Graph& graph, const std::vector<NodeId>& norm_of) {
         for (const NodeId input : node.inputs)
             inputs.push_back(now[static_cast<std::size_t>(input)]);
         const NodeId norm = norm_of[static_cast<std::size_t>(id)];
-        if (norm < 0) {
-            here = builder.add(node.name, node.op, std::move(inputs));
-            continue;
-        }
-        Conv conv = node.as<Conv>();
-        conv.bias = true;
-        here = builder.add(node.name, conv, std::move(inputs));
-        now[static_cast<std::size_t>(norm)] = here;
+        Op op = node.op;
+        if (norm >= 0)
+            std::get_if<Conv>(&op)->bias = true;
+        here = builder.add(node.name, std::move(op), std::move(inputs));
+        if (!node.counted_in_table2)
+            builder.uncounted(here);
+        if (norm >= 0)
+            now[static_cast<std::size_t>(norm)] = here;
     }
     for (const NodeId output : graph.outputs())
         builder.output(now[static_cast<std::size_t>(output)]);

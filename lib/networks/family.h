@@ -4,22 +4,12 @@
 #include "graph/graph.h"
 #include "networks/schema.h"
 
-#include <optional>
+#include <mfres/network.h>
+
 #include <string>
 #include <vector>
 
 namespace mfres {
-
-/// Figures printed in a paper; none of them is measured here.
-struct PublishedFigures {
-    struct Dice {
-        double whole_tumour, tumour_core, enhancing; ///< per cent
-    };
-    double parameters_m = 0; ///< millions
-    double flops_g = 0;      ///< 10^9 operations at input 1x4x128x128x128
-    std::optional<Dice> dice;
-    std::string source;
-};
 
 /// One registered network. Its file provides one function that returns it; registry.cpp lists those functions.
 struct NetworkFamily {
@@ -38,5 +28,14 @@ struct NetworkFamily {
 };
 
 const NetworkFamily& mf_res2net();
+const NetworkFamily& espnet();
+const NetworkFamily& dmfnet();
+const NetworkFamily& mfnet_96();
+const NetworkFamily& mfnet_112();
+const NetworkFamily& mfnet_128();
+const NetworkFamily& unet();
+const NetworkFamily& unetpp();
+const NetworkFamily& no_new_net();
+const NetworkFamily& no_new_net_as_counted();
 
 } // namespace mfres

@@ -163,8 +163,7 @@ const NetworkFamily& mf_res2net() {
         "the "
         "published counts and this is the smoothest of them",
         options(),
-        PublishedFigures{3.16, 16.24, PublishedFigures::Dice{89.98, 84.02, 77.62},
-                         "MF-RES2Net paper, Table 2 (BraTS 2019 validation server)"},
+        PublishedFigures{3.16, 16.24, PublishedDice{89.98, 84.02, 77.62}, "MF-RES2Net paper, Table 2"},
         check,
         [](const Settings& settings) { return std::int64_t{1} << settings.integers("widths").size(); },
         [](GraphBuilder& builder, const Settings& settings, NodeId input) {

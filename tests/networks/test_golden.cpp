@@ -96,3 +96,8 @@ TEST_CASE("mf-res2net reproduces the golden forward under the golden names") {
     if (const auto path = test::shared_data("data/golden/mf-res2net-small.safetensors"))
         check_golden(*path, R"({"network": "mf-res2net", "widths": [8, 16, 24, 32], "decoder": [16, 8, 8, 4]})");
 }
+
+TEST_CASE("dmfnet reproduces the golden forward under the published state_dict names") {
+    if (const auto path = test::shared_data("data/golden/dmfnet-small.safetensors"))
+        check_golden(*path, R"({"network": "dmfnet", "n": 8, "channels": 16, "groups": 4})");
+}

@@ -1,0 +1,40 @@
+// What a graph costs, in the three conventions that the literature mixes up, side by side.
+//
+// | convention    | parameters                                       | operations                                    |
+// |---------------|--------------------------------------------------|-----------------------------------------------|
+// | learnables    | every learned scalar: weights, biases,           | MACs: multiply-accumulates of convolutions    |
+// | and MACs      | normalisation scale and shift, branch weights    |                                               |
+// | Table 2       | the same                                         | MACs, + 1 per output of a convolution with    |
+// |               |                                                  | bias, + 1 per element of a normalisation or   |
+// |               |                                                  | (leaky) ReLU, + 1 per input element of a max  |
+// |               |                                                  | pooling, + 1 per output element of an         |
+// |               |                                                  | upsampling; sums, concatenations, slices and  |
+// |               |                                                  | softmax 0; nodes it did not see 0 (see Node)  |
+// | paper, eq. 11 | convolution: (Cin/groups * kernel + 1) * Cout,   | eq. 13: ((Cin/g * k) + (Cin/g * k - 1) + 1)   |
+// | and eq. 13    | a bias always counted, nothing for normalisation | * Cout * w * h * d = 2 * MACs                 |
+#pragma once
+
+#include "graph/graph.h"
+
+#include <mfres/complexity.h>
+
+#include <vector>
+
+namespace mfres {
+
+/// Counts of every node, by NodeId, and their sums.
+struct GraphCounts {
+    std::vector<ComplexityCounts> nodes;
+    ComplexityCounts total;
+};
+
+/// Counts a graph as it stands, so of a network as written, before any rewrite.
+/// Errors: operation_unsupported for an adaptive average pooling that the Table 2 counter would have seen (nothing is
+/// known of how it counts one), size_overflow when a number leaves 64 bits; both name the node.
+Result<GraphCounts> count_operations(const Graph& graph);
+
+/// Memory of the activations of one inference, planned as plan.h does for the graph with BatchNorm folded and steps
+/// fused. Weights and an engine's scratch memory come on top.
+ActivationMemory plan_activations(const Graph& graph);
+
+} // namespace mfres

@@ -1,0 +1,98 @@
+// Parameters, operations and memory of a network, in conventions that are named, at an input size that is printed.
+#pragma once
+
+#include <mfres/network.h>
+#include <mfres/status.h>
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace mfres {
+
+/// Exact integers of a layer, a stage or a network.
+struct ComplexityCounts {
+    std::int64_t learnables = 0;       ///< learned scalars: weights, real biases, norm scale and shift, branch weights
+    std::int64_t macs = 0;             ///< multiply-accumulates of convolutions
+    std::int64_t table2_flops = 0;     ///< operations as the counter behind the paper's Table 2 counts them
+    std::int64_t eq11_parameters = 0;  ///< paper, eq. 11: a bias always counted, no normalisation
+    std::int64_t eq13_flops = 0;       ///< paper, eq. 13: twice the MACs
+    std::int64_t activation_bytes = 0; ///< of all outputs, 4 bytes each
+};
+
+/// Bytes of activations (f32) that one inference holds when values share one block of memory according to their
+/// lifetimes, BatchNorm folded into convolutions and additions and activations done in place.
+struct ActivationMemory {
+    std::int64_t lower_bound = 0; ///< most bytes alive at one step: no placement of these steps needs less
+    std::int64_t planned = 0;     ///< what the static plan of this library needs
+};
+
+struct LayerComplexity {
+    std::string name;
+    std::string operation;                ///< "conv 3x3x3 stride 2 groups 16"
+    std::array<std::int64_t, 5> output{}; ///< [batch, channel, x, y, z]
+    bool seen_by_table2 = true;           ///< false: a function call in the original code, which that counter misses
+    ComplexityCounts counts;
+};
+
+/// All layers whose names agree up to the first dot.
+struct StageComplexity {
+    std::string name;
+    ComplexityCounts counts;
+};
+
+struct ComplexityReport {
+    NetworkDescription network;
+    std::string status;                        ///< of the registered network; empty for a changed variant
+    std::optional<PublishedFigures> published; ///< only for a registered network as it is, at the published input
+    std::array<std::int64_t, 5> input{};       ///< [batch, channel, x, y, z]
+    ComplexityCounts total;
+    std::int64_t convolutions = 0;
+    std::int64_t weight_bytes = 0; ///< learned scalars and running statistics, f32
+    ActivationMemory memory;
+    std::vector<StageComplexity> stages;
+    std::vector<LayerComplexity> layers;
+};
+
+/// Counts a registered network or a JSON variant at an input of [batch, its channels, size x, size y, size z].
+/// Errors: those of describe_network; graph_invalid (size is not a multiple of what the network needs, and others);
+/// operation_unsupported; size_overflow.
+Result<ComplexityReport> complexity(std::string_view name_or_json, const std::array<std::int64_t, 3>& size,
+                                    std::int64_t batch = 1);
+
+/// One registered network beside what was published of it.
+struct Table2Row {
+    std::string name;
+    std::string status;
+    ComplexityCounts counts;
+    std::optional<PublishedFigures> published; ///< not re-measured
+};
+
+struct Table2Report {
+    std::array<std::int64_t, 5> input{};
+    std::vector<Table2Row> rows;
+};
+
+/// All registered networks at input 1x4x128x128x128. Errors: those of `complexity`; none occurs in a sound build.
+Result<Table2Report> table2();
+
+enum class ReportFormat : std::uint8_t { text, markdown, csv, json };
+
+/// "text", "markdown", "csv", "json". Error: invalid_argument, listing these.
+Result<ReportFormat> parse_report_format(std::string_view name);
+
+/// The report for people (text for a terminal of 120 columns, Markdown) or programs (CSV, JSON with exact integers).
+/// `per_layer` lists every layer instead of every stage; CSV without it has one line for the whole network.
+std::string render(const ComplexityReport& report, ReportFormat format, bool per_layer = false);
+
+/// Several networks in one table; JSON: an array of the single reports. With `per_layer`, each one's layers follow.
+std::string render(const std::vector<ComplexityReport>& reports, ReportFormat format, bool per_layer = false);
+
+/// Published figures, ours in the Table 2 convention, residuals (ours - published, absolute and per cent), both paper
+/// formulas, published Dice (not re-measured) and the status of every network.
+std::string render(const Table2Report& report, ReportFormat format);
+
+} // namespace mfres

@@ -1,0 +1,66 @@
+// The networks this library knows, what can be changed about them, and what was published.
+#pragma once
+
+#include <mfres/status.h>
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace mfres {
+
+/// Dice in per cent of whole tumour, tumour core and enhancing tumour, as printed in a paper. Not re-measured here.
+struct PublishedDice {
+    double whole_tumour = 0;
+    double tumour_core = 0;
+    double enhancing = 0;
+};
+
+/// Figures printed in a paper for input 1x4x128x128x128 and 4 classes. Not measured here.
+struct PublishedFigures {
+    std::optional<double> parameters_m; ///< millions
+    std::optional<double> flops_g;      ///< 10^9 operations
+    std::optional<PublishedDice> dice;
+    std::string source;
+};
+
+/// One key of a network's JSON.
+struct NetworkOption {
+    std::string key;
+    std::string allowed;  ///< "a list of 1 to 6 integers from 1 to 4096"
+    std::string standard; ///< the value used when the key is absent, as JSON
+    std::string help;
+};
+
+/// A registered network.
+struct NetworkInfo {
+    std::string name;
+    std::string summary;
+    std::string status; ///< how sure the structure is: exact, reconstruction, inferred, ...
+    std::optional<PublishedFigures> published;
+    std::vector<NetworkOption> options;
+    std::string json; ///< the registered variant as canonical JSON
+};
+
+/// Every registered network, those of the paper's Table 2 first.
+std::vector<NetworkInfo> networks();
+
+/// What a name or a JSON variant describes, validated.
+struct NetworkDescription {
+    std::string name;     ///< the variant's own name
+    std::string network;  ///< the registered network it is made from
+    bool standard = true; ///< nothing differs from the registered network, so its published figures apply
+    std::string json;     ///< canonical: every key, sorted
+    std::int64_t input_channels = 0;
+    std::int64_t classes = 0;
+    std::int64_t multiple = 0; ///< input edges must be multiples of this
+};
+
+/// Checks a registered name or JSON text {"network": "<registered name>", ...} without building anything.
+/// Errors: network_unknown, json_invalid, variant_invalid (names JSON path, value and what is allowed).
+Result<NetworkDescription> describe_network(std::string_view name_or_json);
+
+} // namespace mfres

@@ -1,0 +1,108 @@
+// Complexity of networks by name: builds the graph, counts it, groups layers into stages.
+#include "core/try.h"
+#include "graph/complexity.h"
+#include "networks/family.h"
+#include "networks/registry.h"
+
+namespace mfres {
+
+namespace {
+
+constexpr std::array<std::int64_t, 5> published_input{1, 4, 128, 128, 128};
+constexpr std::int64_t published_classes = 4;
+
+std::array<std::int64_t, 5> extents(const Shape& shape) {
+    return {shape[0], shape[1], shape[2], shape[3], shape[4]};
+}
+
+/// "3" for three equal values, "3x3x1" otherwise.
+std::string compact(const Axes& axes) {
+    if (axes[0] == axes[1] && axes[1] == axes[2])
+        return text(axes[0]);
+    return text(axes[0], 'x', axes[1], 'x', axes[2]);
+}
+
+std::string operation(const Node& node) {
+    std::string words(name(node.kind()));
+    if (node.kind() == OpKind::conv) {
+        const Conv& conv = node.as<Conv>();
+        words += text(' ', conv.kernel[0], 'x', conv.kernel[1], 'x', conv.kernel[2]);
+        if (conv.stride != Axes{1, 1, 1})
+            words += " stride " + compact(conv.stride);
+        if (conv.dilation != Axes{1, 1, 1})
+            words += " dilation " + compact(conv.dilation);
+        if (conv.groups != 1)
+            words += text(" groups ", conv.groups);
+        if (conv.bias)
+            words += " bias";
+    } else if (node.kind() == OpKind::upsample) {
+        words += text(' ', name(node.as<Upsample>().mode));
+    }
+    return words;
+}
+
+void accumulate(ComplexityCounts& sum, const ComplexityCounts& counts) {
+    sum.learnables += counts.learnables;
+    sum.macs += counts.macs;
+    sum.table2_flops += counts.table2_flops;
+    sum.eq11_parameters += counts.eq11_parameters;
+    sum.eq13_flops += counts.eq13_flops;
+    sum.activation_bytes += counts.activation_bytes;
+}
+
+/// Sums of parts of a total that was checked for overflow.
+void add_to_stages(std::vector<StageComplexity>& stages, const LayerComplexity& layer) {
+    const std::string stage = layer.name.substr(0, layer.name.find('.'));
+    for (StageComplexity& known : stages)
+        if (known.name == stage)
+            return accumulate(known.counts, layer.counts);
+    stages.push_back({stage, layer.counts});
+}
+
+std::int64_t weight_bytes(const Graph& graph) {
+    std::int64_t scalars = 0;
+    for (const Node& node : graph.nodes())
+        for (const Parameter& parameter : node.parameters)
+            scalars += parameter.shape.elements();
+    return scalars * static_cast<std::int64_t>(sizeof(float));
+}
+
+} // namespace
+
+Result<ComplexityReport> complexity(std::string_view name_or_json, const std::array<std::int64_t, 3>& size,
+                                    std::int64_t batch) {
+    MFRES_TRY(const Variant variant, parse_variant(name_or_json));
+    MFRES_TRY(const Graph graph, build_network(variant, size, batch));
+    MFRES_TRY(const GraphCounts counts, count_operations(graph));
+
+    ComplexityReport report;
+    MFRES_TRY(report.network, describe_network(variant.json()));
+    report.input = extents(graph.node(graph.input()).shape);
+    report.total = counts.total;
+    report.weight_bytes = weight_bytes(graph);
+    report.memory = plan_activations(graph);
+    if (variant.standard()) {
+        report.status = variant.family().status;
+        if (report.input == published_input && variant.classes() == published_classes)
+            report.published = variant.family().published;
+    }
+    for (NodeId id = 0; id < graph.size(); ++id) {
+        const Node& node = graph.node(id);
+        report.layers.push_back({node.name, operation(node), extents(node.shape), node.counted_in_table2,
+                                 counts.nodes[static_cast<std::size_t>(id)]});
+        report.convolutions += node.kind() == OpKind::conv ? 1 : 0;
+        add_to_stages(report.stages, report.layers.back());
+    }
+    return report;
+}
+
+Result<Table2Report> table2() {
+    Table2Report report{published_input, {}};
+    for (const std::string& name : network_names()) {
+        MFRES_TRY(ComplexityReport one, complexity(name, {128, 128, 128}));
+        report.rows.push_back({name, std::move(one.status), one.total, std::move(one.published)});
+    }
+    return report;
+}
+
+} // namespace mfres

@@ -1,0 +1,29 @@
+// The public view of the registry.
+#include "core/try.h"
+#include "networks/family.h"
+#include "networks/registry.h"
+
+namespace mfres {
+
+std::vector<NetworkInfo> networks() {
+    std::vector<NetworkInfo> all;
+    for (const std::string& name : network_names()) {
+        const auto variant = parse_variant(name);
+        if (!variant)
+            continue; // a registered network is valid by construction; its test says so
+        const NetworkFamily& family = variant->family();
+        NetworkInfo info{family.name, family.summary, family.status, family.published, {}, variant->json()};
+        for (const Option& option : family.options)
+            info.options.push_back({option.key, option.allowed(), option.standard.dump(), option.help});
+        all.push_back(std::move(info));
+    }
+    return all;
+}
+
+Result<NetworkDescription> describe_network(std::string_view name_or_json) {
+    MFRES_TRY(const Variant variant, parse_variant(name_or_json));
+    return NetworkDescription{variant.name(),           variant.family().name, variant.standard(), variant.json(),
+                              variant.input_channels(), variant.classes(),     variant.multiple()};
+}
+
+} // namespace mfres

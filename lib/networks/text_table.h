@@ -1,0 +1,48 @@
+// Tables of already formatted cells, for a terminal or as Markdown.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace mfres {
+
+struct TableColumn {
+    std::string group; ///< spans neighbouring columns of the same group; may be empty
+    std::string title;
+    bool right = true; ///< numbers are aligned to the right
+};
+
+class TextTable {
+  public:
+    explicit TextTable(std::vector<TableColumn> columns) : columns_(std::move(columns)) {}
+
+    /// Precondition: one cell per column.
+    void row(std::vector<std::string> cells) { rows_.push_back(std::move(cells)); }
+    /// A line in front of the next row, such as the total.
+    void rule() { rules_.push_back(rows_.size()); }
+
+    /// Aligned with two spaces between columns; groups stand above their titles.
+    std::string text() const;
+    /// A Markdown table; a column is headed "group: title".
+    std::string markdown() const;
+
+  private:
+    std::vector<std::size_t> widths() const;
+    std::string group_line(const std::vector<std::size_t>& widths) const;
+
+    std::vector<TableColumn> columns_;
+    std::vector<std::vector<std::string>> rows_;
+    std::vector<std::size_t> rules_;
+};
+
+/// "1,234,567"
+std::string grouped(std::int64_t value);
+/// "1,234.57": with `decimals` digits behind the point.
+std::string grouped(double value, int decimals);
+/// The same with a sign in front, "+0.412"; a value that rounds to zero has none.
+std::string with_sign(double value, int decimals);
+/// Breaks at spaces so that no line exceeds `width` where words allow; further lines are indented by `indent`.
+std::string wrapped(const std::string& words, std::size_t indent, std::size_t width = 120);
+
+} // namespace mfres

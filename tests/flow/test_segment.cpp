@@ -1,4 +1,5 @@
 // Whole cases through the library: files in, label map out, and nothing out where something is wrong.
+#include "core/file.h"
 #include "imaging/case.h"
 #include "imaging/prepare.h"
 #include "support/cases.h"

@@ -178,6 +178,14 @@ struct Header {
     bool big_endian = false;
 };
 
+/// NIfTI-1 keeps the units in a char, NIfTI-2 in an int.
+int as_units(char units) {
+    return static_cast<unsigned char>(units);
+}
+int as_units(int units) {
+    return units;
+}
+
 template <typename Raw>
 Header widen(const Raw& raw, int version) {
     Header header;
@@ -197,7 +205,7 @@ Header widen(const Raw& raw, int version) {
     std::copy_n(raw.srow_x, 4, geometry.srow[0].begin());
     std::copy_n(raw.srow_y, 4, geometry.srow[1].begin());
     std::copy_n(raw.srow_z, 4, geometry.srow[2].begin());
-    geometry.xyzt_units = raw.xyzt_units;
+    geometry.xyzt_units = as_units(raw.xyzt_units);
     return header;
 }
 

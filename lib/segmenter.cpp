@@ -24,6 +24,10 @@ namespace {
 /// Voxels that neighbouring tiles share along each axis, when the brain box does not fit into memory in one piece.
 constexpr std::int64_t tile_overlap = 32;
 
+/// What no plan lists: pages of the engine's code and of the kernels it generates, thread stacks, slack of the
+/// allocator. Measured on x86-64 with oneDNN 2.6.3: 40 to 57 MiB at peaks of 400 to 800 MiB.
+constexpr std::int64_t process_overhead = std::int64_t{40} << 20;
+
 using Size = std::array<std::int64_t, 3>;
 
 std::int64_t float_bytes(const Size& size, std::int64_t maps) {
@@ -116,6 +120,13 @@ std::vector<SegmentReport::Part> parts(const TumourVolumes& volumes, bool region
     return all;
 }
 
+/// What decides how much memory a case needs.
+struct Frame {
+    Size grid{};              ///< voxels of the volumes
+    Size box{};               ///< of the padded brain box
+    bool keep_images = false; ///< FLAIR and T1ce are needed after the network has run
+};
+
 } // namespace
 
 struct Segmenter::State {
@@ -137,6 +148,7 @@ struct Segmenter::State {
         MFRES_TRY(const Graph graph, build_network(model.variant, {size[0], size[1], size[2]}));
         MFRES_TRY(executable, backend->compile(graph, model.weights, {.threads = options.threads}));
         compiled_size = size;
+        release_unused_memory();
         return {};
     }
 
@@ -149,24 +161,37 @@ struct Segmenter::State {
         return plan_memory(plan_step_buffers(folded, fuse_steps(folded)).requests).bytes + weight_bytes(model.weights);
     }
 
-    /// Compiles for the whole box, or for the largest tile that together with `held` bytes stays within the limit.
-    Result<Size> compile_within_limit(const Size& box, std::int64_t held) {
+    /// Most bytes held while a case of that grid runs through an executable of `executable_bytes`: the weights, the
+    /// labels of the box, and at the worst moment the four volumes, or the volumes still needed beside the network.
+    std::int64_t peak_bytes(const Frame& frame, const Size& tile, std::int64_t executable_bytes) const {
+        const bool whole = tile == frame.box;
+        const std::int64_t volumes = float_bytes(frame.grid, 4);
+        const std::int64_t filling = volumes + float_bytes(tile, 4);
+        const std::int64_t running = whole ? float_bytes(frame.grid, frame.keep_images ? 2 : 0) + executable_bytes
+                                           : volumes + executable_bytes + blend_bytes(frame.box, tile, tumour_classes);
+        return process_overhead + weight_bytes(model.weights) + frame.box[0] * frame.box[1] * frame.box[2] +
+               std::max(filling, running);
+    }
+
+    /// Compiles for the whole box, or for the tile that labels it with the least work within the memory limit.
+    Result<Size> compile_within_limit(const Frame& frame) {
         if (options.max_memory == 0) {
-            MFRES_CHECK(compile(box));
-            return box;
+            MFRES_CHECK(compile(frame.box));
+            return frame.box;
         }
-        const std::int64_t available = options.max_memory - held - weight_bytes(model.weights);
         // The plan of the graph does not know the backend's scratch memory; what compiling shows corrects it.
         double correction = 1.0;
         for (int attempt = 0; attempt < 4; ++attempt) {
-            const auto bytes_of = [&](const Size& tile) {
-                const std::int64_t blend = tile == box ? 0 : blend_bytes(box, tile, tumour_classes);
-                return static_cast<std::int64_t>(static_cast<double>(estimated_bytes(tile)) * correction) + blend;
-            };
-            MFRES_TRY(const Size tile, choose_tile(box, tile_overlap, model.variant.multiple(), available, bytes_of));
+            MFRES_TRY(const Size tile,
+                      choose_tile(frame.box, tile_overlap, model.variant.multiple(), options.max_memory,
+                                  [&](const Size& candidate) {
+                                      return peak_bytes(
+                                          frame, candidate,
+                                          static_cast<std::int64_t>(correction *
+                                                                    static_cast<double>(estimated_bytes(candidate))));
+                                  }));
             MFRES_CHECK(compile(tile));
-            const std::int64_t blend = tile == box ? 0 : blend_bytes(box, tile, tumour_classes);
-            if (executable->peak_bytes() + blend <= available)
+            if (peak_bytes(frame, tile, executable->peak_bytes()) <= options.max_memory)
                 return tile;
             correction = std::max(correction * 1.02, 1.001 * static_cast<double>(executable->peak_bytes()) /
                                                          static_cast<double>(estimated_bytes(tile)));
@@ -188,15 +213,15 @@ struct Segmenter::State {
 
     /// Classes of the padded box, [x][y][z].
     Result<std::vector<std::uint8_t>> label_box(const Preparation& preparation, std::array<Volume, 4>& volumes,
-                                                bool keep_volumes, const Size& tile, StageClock& clock) {
-        const Size& box = preparation.padded_size;
+                                                const Frame& frame, const Size& tile, StageClock& clock) {
+        const Size& box = frame.box;
         std::vector<std::uint8_t> classes(static_cast<std::size_t>(box[0] * box[1] * box[2]));
         if (tile == box) {
             MFRES_CHECK(clock.start("fill input"));
             fill_input(preparation, volumes, {0, 0, 0}, executable->input(), threads);
-            if (!keep_volumes)
-                for (Volume& volume : volumes)
-                    volume.voxels = {};
+            for (const Modality modality : modalities)
+                if (!frame.keep_images || modality == Modality::t1 || modality == Modality::t2)
+                    std::vector<float>().swap(volumes[static_cast<std::size_t>(modality)].voxels);
             MFRES_CHECK(clock.start("network"));
             MFRES_CHECK(run_pass(clock, 0, 1));
             MFRES_CHECK(clock.start("labels"));
@@ -239,20 +264,17 @@ Result<Segmentation> Segmenter::State::segment(const CaseFiles& files, const Seg
     case_options.max_voxel_mm = model.metadata.voxel_max_mm;
     case_options.threads = threads;
     MFRES_TRY(Case loaded, load_case(files, case_options));
-    const bool keep_volumes = !request.preview.empty();
-    const Size grid = loaded.volumes[0].grid.size;
 
     MFRES_CHECK(clock.start("prepare"));
     MFRES_TRY(
         const Preparation preparation,
         plan_preparation(loaded.volumes, {.multiple = static_cast<int>(model.variant.multiple()), .threads = threads}));
-    const Size& box = preparation.padded_size;
+    const Frame frame{loaded.volumes[0].grid.size, preparation.padded_size, !request.preview.empty()};
 
     MFRES_CHECK(clock.start("compile"));
-    const std::int64_t box_labels = box[0] * box[1] * box[2];
-    MFRES_TRY(const Size tile, compile_within_limit(box, float_bytes(grid, 4) + box_labels));
+    MFRES_TRY(const Size tile, compile_within_limit(frame));
 
-    MFRES_TRY(std::vector<std::uint8_t> classes, label_box(preparation, loaded.volumes, keep_volumes, tile, clock));
+    MFRES_TRY(std::vector<std::uint8_t> classes, label_box(preparation, loaded.volumes, frame, tile, clock));
 
     MFRES_CHECK(clock.start("restore"));
     LabelMap labels = undo_crop(preparation, classes);
@@ -276,8 +298,8 @@ Result<Segmentation> Segmenter::State::segment(const CaseFiles& files, const Seg
     for (std::size_t axis = 0; axis < 3; ++axis)
         report.brain_box_size[axis] = preparation.box_end[axis] - preparation.box_begin[axis];
     report.network_size = tile;
-    if (tile != box) {
-        MFRES_TRY(const TilePlan plan, plan_tiles(box, tile, tile_overlap, model.variant.multiple()));
+    if (tile != frame.box) {
+        MFRES_TRY(const TilePlan plan, plan_tiles(frame.box, tile, tile_overlap, model.variant.multiple()));
         report.tiles = static_cast<std::int64_t>(plan.count());
     }
     report.classes = parts(volumes, false);
@@ -307,10 +329,7 @@ Result<Segmentation> Segmenter::State::segment(const CaseFiles& files, const Seg
     }
     clock.stop();
 
-    const std::int64_t held_volumes = tile == box && !keep_volumes ? 0 : float_bytes(grid, 4);
-    const std::int64_t blend = tile == box ? 0 : blend_bytes(box, tile, tumour_classes);
-    report.planned_peak_bytes = weight_bytes(model.weights) + box_labels +
-                                std::max(float_bytes(grid, 4), held_volumes + executable->peak_bytes() + blend);
+    report.planned_peak_bytes = peak_bytes(frame, tile, executable->peak_bytes());
     if (const std::int64_t peak = peak_resident_bytes(); peak > 0)
         report.measured_peak_bytes = std::max<std::int64_t>(0, peak - idle_bytes);
     return result;

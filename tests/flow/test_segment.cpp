@@ -93,7 +93,9 @@ TEST_CASE("the same case ten times gives the same labels, also with a model open
 
 TEST_CASE("under a memory limit the network runs in tiles, keeps to the limit and labels nearly the same") {
     const test::TemporaryFolder folder;
-    const CaseFiles files = test::write_case(folder);
+    const auto phantom = make_phantom({.seed = 8, .size = {96, 112, 80}, .threads = 2});
+    REQUIRE_OK(phantom);
+    const CaseFiles files = test::write_case(folder, phantom->volumes, geometry_of(phantom->labels.grid));
     const auto model = test::write_model(folder, test::small_network);
     Segmenter whole = open(model);
     const Segmentation one_pass = segment(whole, files);
@@ -106,12 +108,17 @@ TEST_CASE("under a memory limit the network runs in tiles, keeps to the limit an
         CHECK(same.labels.labels == one_pass.labels.labels);
     }
     SECTION("a tighter one leads to tiles") {
-        const std::int64_t limit = one_pass.report.planned_peak_bytes * 7 / 10;
-        Segmenter tight = open(model, {.max_memory = limit});
-        const Segmentation tiled = segment(tight, files);
-        CHECK(tiled.report.tiles > 1);
-        CHECK(tiled.report.planned_peak_bytes <= limit);
-        CHECK(agreement(tiled.labels, one_pass.labels) >= 0.9);
+        for (const auto& backend : available_backends()) {
+            INFO(backend.name);
+            Segmenter unlimited = open(model, {.backend = backend.name});
+            const std::int64_t limit = segment(unlimited, files).report.planned_peak_bytes * 97 / 100;
+            Segmenter tight = open(model, {.backend = backend.name, .max_memory = limit});
+            const Segmentation tiled = segment(tight, files);
+            CHECK(tiled.report.tiles > 1);
+            CHECK(tiled.report.planned_peak_bytes <= limit);
+            // Untrained weights label by texture, so a seam shows more than it would with a trained model.
+            CHECK(agreement(tiled.labels, one_pass.labels) >= 0.95);
+        }
     }
     SECTION("one too tight is refused with the need") {
         Segmenter hopeless = open(model, {.max_memory = 1 << 20});

@@ -5,6 +5,7 @@
 #include "graph/graph.h"
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -33,6 +34,9 @@ struct Chosen {
     std::string implementation; ///< the engine's own name for it, e.g. "brgconv:avx512_core"
 };
 
+/// Called after each step with the steps done and their number; return false to stop the run.
+using StepObserver = std::function<bool(int done, int total)>;
+
 /// A network made ready to run: weights reordered, memory planned and allocated. One thread at a time may use it.
 ///
 ///   copy(image, executable->input());
@@ -49,8 +53,9 @@ class Executable {
     /// during run(), so it has to be filled again before every run.
     virtual StridedView<float> input() = 0;
 
-    /// Computes all outputs from the input. Same input, same threads: same bits.
-    virtual Status run() = 0;
+    /// Computes all outputs from the input. Same input, same threads: same bits. `observer` may stop it (interrupted).
+    virtual Status run(const StepObserver& observer) = 0;
+    Status run() { return run(StepObserver()); }
 
     /// Output `index` of the graph, valid until the next run() or the next write to input().
     virtual StridedView<const float> output(std::size_t index) const = 0;

@@ -33,7 +33,8 @@ class ReferenceExecutable final : public Executable {
         return {buffer(graph_.input()), shape, dense_strides(shape)};
     }
 
-    Status run() override {
+    using Executable::run;
+    Status run(const StepObserver& observer) override {
         for (NodeId id = 1; id < graph_.size(); ++id) {
             const Node& node = graph_.node(id);
             Operands<float> operands;
@@ -44,6 +45,8 @@ class ReferenceExecutable final : public Executable {
             for (const Parameter& parameter : node.parameters)
                 operands.parameters.push_back(weights_.find(parameter.name)->second.data());
             forward(node, operands, buffer(id), threads_);
+            if (observer && !observer(id, graph_.size() - 1))
+                return Error{ErrorCode::interrupted, text("stopped after node ", node.name), node.name};
         }
         return {};
     }

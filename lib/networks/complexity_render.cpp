@@ -48,7 +48,7 @@ std::string shortened(const std::string& name, std::size_t width) {
     if (name.size() <= width)
         return name;
     const std::size_t tail = width / 2;
-    return name.substr(0, width - tail - 2) + ".." + name.substr(name.size() - tail);
+    return name.substr(0, width - tail - 1) + "~" + name.substr(name.size() - tail);
 }
 
 std::string published_words(const PublishedFigures& published) {
@@ -72,7 +72,7 @@ using Facts = std::vector<std::pair<std::string, std::string>>;
 Facts facts(const ComplexityReport& report) {
     const NetworkDescription& network = report.network;
     Facts all{{"network", network.network + (network.standard ? ", as registered" : ", changed: " + network.json)},
-              {"input", text(times(report.input), " (batch x channels x x x y x z), ", network.classes, " classes")}};
+              {"input", text(times(report.input), " [batch, channels, x, y, z], ", network.classes, " classes")}};
     if (!report.status.empty())
         all.emplace_back("status", report.status);
     if (report.published)
@@ -312,7 +312,7 @@ std::string overview(const std::vector<ComplexityReport>& reports, bool markdown
         if (inputs.find(input) == std::string::npos)
             inputs += (inputs.empty() ? "" : ", ") + input;
     }
-    return "Input " + inputs + " (batch x channels x x x y x z)\n\n" + (markdown ? table.markdown() : table.text());
+    return "Input " + inputs + " [batch, channels, x, y, z]\n\n" + (markdown ? table.markdown() : table.text());
 }
 
 // --- Table 2 ----------------------------------------------------------------------------------------------------
@@ -349,7 +349,7 @@ std::string residual_cell(const std::optional<double>& residual, double publishe
     if (!residual)
         return "-";
     const double percent = 100.0 * *residual / published;
-    return with_sign(*residual, 4) + " (" + with_sign(percent, std::abs(percent) < 0.1 ? 4 : 2) + " %)";
+    return with_sign(*residual, 4) + " (" + with_sign(percent, std::abs(percent) < 0.01 ? 4 : 2) + " %)";
 }
 
 std::string dice_cell(const Table2Row& row) {
@@ -396,7 +396,7 @@ TextTable formula_table(const Table2Report& report) {
 std::string table2_for_people(const Table2Report& report, bool markdown) {
     const auto table = [&](const TextTable& rows) { return markdown ? rows.markdown() : rows.text(); };
     std::string all = "Published figures beside this library's counts, input " + times(report.input) +
-                      " (batch x channels x x x y x z), 4 classes\n\n" + table(residual_table(report)) + '\n' +
+                      " [batch, channels, x, y, z], 4 classes\n\n" + table(residual_table(report)) + '\n' +
                       table(formula_table(report)) + '\n';
     for (const Table2Row& row : report.rows)
         all += markdown ? "- " + row.name + ": " + row.status + '\n'

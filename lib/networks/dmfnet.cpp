@@ -146,7 +146,7 @@ NetworkFamily mfnet(std::int64_t channels, double flops_g) {
     return family(text("mfnet-", channels),
                   text("MFNet with ", channels, " channels: DMFNet with undilated units throughout."),
                   "exact, published code known", options(channels, {false, false, false}),
-                  {{}, flops_g, {}, "DMFNet authors' own count; no row of Table 2"});
+                  {{}, flops_g, {}, "DMFNet authors; not in Table 2"});
 }
 
 } // namespace

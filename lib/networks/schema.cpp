@@ -224,6 +224,11 @@ Result<json> parse_strict(std::string_view source) {
         return Error{ErrorCode::json_invalid,
                      text("the variant's JSON has ", source.size(), " bytes, more than the ", max_text, " allowed"),
                      {}};
+    // The parser would take a NUL for the end of the text and ignore what follows.
+    if (const std::size_t nul = source.find('\0'); nul != std::string_view::npos)
+        return Error{ErrorCode::json_invalid,
+                     text("the variant is not JSON: there is a NUL byte at ", position(source, nul + 1)),
+                     position(source, nul + 1)};
     StrictReader reader(source);
     if (!json::sax_parse(source.begin(), source.end(), &reader))
         return reader.error().value_or(Error{ErrorCode::json_invalid, "the variant is not JSON", {}});

@@ -1,13 +1,12 @@
 // Small networks with weights and outputs computed by independent PyTorch definitions: names, shapes and the forward.
-#include "backends/backend.h"
 #include "core/file.h"
 #include "networks/registry.h"
 #include "support/catch.h"
+#include "support/network_runs.h"
 #include "support/paths.h"
 
 #include <nlohmann/json.hpp>
 
-#include <cmath>
 #include <cstring>
 
 using namespace mfres;
@@ -69,25 +68,10 @@ void check_golden(const std::filesystem::path& path, const std::string& json) {
             }
     CHECK(gradients > 100);
 
-    const auto backend = find_backend("reference");
-    REQUIRE_OK(backend);
-    auto executable = (*backend)->compile(*graph, weights, {});
-    REQUIRE_OK(executable);
-    copy(view(input), (*executable)->input());
-    REQUIRE_OK((*executable)->run());
-    Tensor actual((*executable)->output(0).shape);
-    REQUIRE(actual.shape() == expected.shape());
-    copy((*executable)->output(0), view(actual));
-    double worst = 0.0;
-    double largest = 0.0;
-    for (std::int64_t i = 0; i < actual.elements(); ++i) {
-        REQUIRE(std::isfinite(actual[i]));
-        worst = std::max(worst, std::abs(double{actual[i]} - double{expected[i]}));
-        largest = std::max(largest, std::abs(double{expected[i]}));
-    }
-    INFO("largest logit " << largest);
-    CHECK(largest > 0.1);
-    CHECK(worst <= 1e-4);
+    const Tensor actual = test::run_reference(*graph, weights, input);
+    REQUIRE(test::all_finite(actual));
+    CHECK(test::largest(expected) > 0.1);
+    CHECK(test::largest_difference(actual, expected) <= 1e-4);
 }
 
 } // namespace

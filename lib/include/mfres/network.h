@@ -3,7 +3,6 @@
 
 #include <mfres/status.h>
 
-#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>

@@ -1,0 +1,46 @@
+// The two calls in which oneDNN's API v2 (2.x) and v3 (3.x) differ for us: v3 has no operation descriptors, a primitive
+// descriptor is made at once; and its element-wise post-operation has no scale. Everything else we use is common.
+// The test suite of this backend has been run against 2.6.3 (Debian 12) and, for v3, against 3.2.
+#pragma once
+
+#include "graph/rewrite.h"
+
+#include <dnnl.hpp>
+
+namespace mfres::onednn {
+
+/// Where a convolution reads and writes, in oneDNN's terms: dilations count the skipped voxels (ours minus one), and
+/// padding may differ between the two ends of an axis.
+struct ConvolutionGeometry {
+    dnnl::memory::desc source, weights, bias, destination;
+    dnnl::memory::dims strides, dilations, padding_low, padding_high;
+};
+
+/// Throws dnnl::error if no implementation takes it.
+inline dnnl::convolution_forward::primitive_desc
+describe(const ConvolutionGeometry& g, const dnnl::primitive_attr& attributes, const dnnl::engine& engine) {
+    constexpr auto kind = dnnl::prop_kind::forward_inference;
+    constexpr auto algorithm = dnnl::algorithm::convolution_direct;
+#if DNNL_VERSION_MAJOR >= 3
+    return {engine,        kind,      algorithm,   g.source,      g.weights,      g.bias,
+            g.destination, g.strides, g.dilations, g.padding_low, g.padding_high, attributes};
+#else
+    return {{kind, algorithm, g.source, g.weights, g.bias, g.destination, g.strides, g.dilations, g.padding_low,
+             g.padding_high},
+            attributes,
+            engine};
+#endif
+}
+
+/// oneDNN's eltwise_relu multiplies values <= 0 by a slope: 0 for ReLU.
+inline void append_activation(dnnl::post_ops& operations, const Activation& activation) {
+    if (activation.kind == Activation::Kind::none)
+        return;
+#if DNNL_VERSION_MAJOR >= 3
+    operations.append_eltwise(dnnl::algorithm::eltwise_relu, activation.slope, 0.0F);
+#else
+    operations.append_eltwise(1.0F, dnnl::algorithm::eltwise_relu, activation.slope, 0.0F);
+#endif
+}
+
+} // namespace mfres::onednn

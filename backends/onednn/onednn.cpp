@@ -1,0 +1,191 @@
+// The oneDNN backend: batch normalisation folded, steps fused, every step one oneDNN convolution or one loop of our
+// own over channels-last arrays, all activations and scratch memory in one block planned beforehand.
+#include "backends/backend.h"
+#include "backends/onednn/operations.h"
+#include "backends/onednn/threads.h"
+#include "core/try.h"
+#include "graph/plan.h"
+
+#include <new>
+#include <stdexcept>
+
+namespace mfres::onednn {
+
+namespace {
+
+/// Strides of a channels-last array in the order of its shape, [batch, channel, x, y, z].
+std::array<std::int64_t, Shape::max_rank> channels_last_strides(const Shape& shape) {
+    const std::int64_t z = shape[1];
+    const std::int64_t y = z * shape[4];
+    const std::int64_t x = y * shape[3];
+    return {x * shape[2], 1, x, y, z};
+}
+
+/// The error for what the engine threw about a node.
+Error engine_error(const dnnl::error& error, const std::string& node) {
+    const bool memory = error.status == dnnl_out_of_memory;
+    return {memory ? ErrorCode::memory_limit : ErrorCode::backend_failed,
+            text("oneDNN failed at node ", node, ": ", error.what()), node};
+}
+
+/// Runs `body`, which works on one node, and turns what it throws into an error that names the node.
+template <typename Body>
+Status guarded(const std::string& node, const Body& body) {
+    try {
+        body();
+        return {};
+    } catch (const dnnl::error& error) {
+        return engine_error(error, node);
+    } catch (const std::bad_alloc&) {
+        return Error{ErrorCode::memory_limit, text("no memory was left for node ", node, " of the onednn backend"),
+                     node};
+    }
+}
+
+struct RunStep {
+    Chosen chosen;
+    std::unique_ptr<Operation> operation;
+};
+
+class OneDnnExecutable final : public Executable {
+  public:
+    static Result<std::unique_ptr<Executable>> make(const Network& network, int threads) {
+        auto executable = std::unique_ptr<OneDnnExecutable>(new OneDnnExecutable(threads));
+        MFRES_CHECK(executable->compile(network));
+        return std::unique_ptr<Executable>(std::move(executable));
+    }
+
+    StridedView<float> input() override { return input_; }
+
+    using Executable::run;
+    Status run(const StepObserver& observer) override {
+        const ThreadScope scope(threads_);
+        int done = 0;
+        for (const RunStep& step : steps_) {
+            MFRES_CHECK(guarded(step.chosen.node, [&] {
+                step.operation->run(stream_);
+                stream_.wait();
+            }));
+            if (observer && !observer(++done, static_cast<int>(steps_.size())))
+                return Error{ErrorCode::interrupted, text("stopped after node ", step.chosen.node), step.chosen.node};
+        }
+        return {};
+    }
+
+    StridedView<const float> output(std::size_t index) const override { return outputs_[index]; }
+    std::int64_t peak_bytes() const override { return peak_bytes_; }
+
+    std::vector<Chosen> chosen() const override {
+        std::vector<Chosen> all;
+        for (const RunStep& step : steps_)
+            all.push_back(step.chosen);
+        return all;
+    }
+
+  private:
+    explicit OneDnnExecutable(int threads) : threads_(threads), engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {}
+
+    Status compile(const Network& network) {
+        const ThreadScope scope(threads_); // kernels and their scratch memory are made for a number of threads
+        const Graph& graph = network.graph;
+        const auto steps = fuse_steps(graph);
+        StepBuffers buffers = plan_step_buffers(graph, steps);
+        const auto buffer_of = [&](NodeId id) { return buffers.buffer_of[static_cast<std::size_t>(id)]; };
+
+        const Compilation compilation{graph, network.weights, engine_, threads_};
+        std::vector<std::size_t> scratch; // index of each step's request
+        for (std::size_t i = 0; i < steps.size(); ++i) {
+            const Step& step = steps[i];
+            const std::string& node = graph.node(step.main).name;
+            const bool in_output = step.residual && buffer_of(*step.residual) == buffer_of(step.output);
+            RunStep& made = steps_.emplace_back();
+            MFRES_CHECK(guarded(node, [&] {
+                made.operation = make_operation(compilation, step, in_output);
+                made.chosen = {node, describe(graph, step), made.operation->implementation()};
+            }));
+            scratch.push_back(buffers.requests.size());
+            const int now = static_cast<int>(i) + 1;
+            buffers.requests.push_back({made.operation->scratch_bytes(), now, now});
+        }
+
+        const MemoryPlan plan = plan_memory(buffers.requests);
+        MFRES_CHECK(allocate(plan.bytes));
+        const auto request_at = [&](std::size_t request) {
+            return arena_.data() + plan.offsets[request] / static_cast<std::int64_t>(sizeof(float));
+        };
+        const auto value_at = [&](NodeId id) { return request_at(static_cast<std::size_t>(buffer_of(id))); };
+        for (std::size_t i = 0; i < steps.size(); ++i) {
+            Place place;
+            for (const NodeId input : graph.node(steps[i].main).inputs)
+                place.inputs.push_back(value_at(input));
+            place.residual = steps[i].residual ? value_at(*steps[i].residual) : nullptr;
+            place.output = value_at(steps[i].output);
+            place.scratch = reinterpret_cast<std::byte*>(request_at(scratch[i]));
+            MFRES_CHECK(guarded(steps_[i].chosen.node, [&] { steps_[i].operation->bind(place); }));
+        }
+
+        const Shape& shape = graph.node(graph.input()).shape;
+        input_ = {value_at(graph.input()), shape, channels_last_strides(shape)};
+        for (const NodeId id : graph.outputs())
+            outputs_.push_back({value_at(id), graph.node(id).shape, channels_last_strides(graph.node(id).shape)});
+        peak_bytes_ = plan.bytes;
+        for (const RunStep& step : steps_)
+            peak_bytes_ += step.operation->constant_bytes();
+        return {};
+    }
+
+    Status allocate(std::int64_t bytes) {
+        try {
+            arena_.resize(static_cast<std::size_t>(bytes) / sizeof(float));
+            return {};
+        } catch (const std::exception&) { // bad_alloc, or length_error from a size beyond the address space
+            return Error{ErrorCode::memory_limit,
+                         text("the onednn backend needs ", bytes, " bytes for activations and got none"),
+                         {}};
+        }
+    }
+
+    int threads_;
+    dnnl::engine engine_;
+    dnnl::stream stream_;
+    std::vector<RunStep> steps_;
+    AlignedVector<float> arena_;
+    StridedView<float> input_;
+    std::vector<StridedView<const float>> outputs_;
+    std::int64_t peak_bytes_ = 0;
+};
+
+class OneDnnBackend final : public Backend {
+  public:
+    std::string_view name() const override { return "onednn"; }
+
+    std::string description() const override {
+        const dnnl_version_t* version = dnnl_version();
+        return text("oneDNN ", version->major, ".", version->minor, ".", version->patch);
+    }
+
+    std::vector<Unsupported> unsupported(const Graph&, const CompileOptions&) const override { return {}; }
+
+    Result<std::unique_ptr<Executable>> compile(const Graph& graph, const Weights& weights,
+                                                const CompileOptions& options) const override {
+        if (const auto refused = unsupported(graph, options); !refused.empty())
+            return unsupported_error(name(), refused);
+        try {
+            MFRES_TRY(const Network network, fold_batch_norm(graph, weights));
+            return OneDnnExecutable::make(network, resolve_threads(options.threads));
+        } catch (const dnnl::error& error) {
+            return Error{ErrorCode::backend_failed, text("oneDNN failed to start: ", error.what()), {}};
+        } catch (const std::bad_alloc&) {
+            return Error{ErrorCode::memory_limit, "no memory was left for the weights of the onednn backend", {}};
+        }
+    }
+};
+
+} // namespace
+
+const Backend& backend() {
+    static const OneDnnBackend instance;
+    return instance;
+}
+
+} // namespace mfres::onednn

@@ -1,0 +1,27 @@
+// The steps of a network as operations of this backend.
+#pragma once
+
+#include "backends/onednn/operation.h"
+#include "graph/rewrite.h"
+
+#include <memory>
+#include <string>
+
+namespace mfres::onednn {
+
+/// What every step of one compilation shares.
+struct Compilation {
+    const Graph& graph;
+    const Weights& weights;
+    dnnl::engine engine;
+    int threads = 1;
+};
+
+/// `residual_in_output`: the step's output takes over the residual's memory. Weights are copied.
+/// Throws dnnl::error and std::bad_alloc.
+std::unique_ptr<Operation> make_operation(const Compilation& compilation, const Step& step, bool residual_in_output);
+
+/// "conv + add + relu"
+std::string describe(const Graph& graph, const Step& step);
+
+} // namespace mfres::onednn

@@ -8,6 +8,10 @@
 #include <cstring>
 #include <limits>
 
+// The iterations of the loop that follows are independent (an output that lies on an input is read and written at the
+// same index). Compilers cannot see that, and vectorise at -O2 only what they are told to.
+#define MFRES_SIMD _Pragma("omp simd")
+
 namespace mfres::onednn {
 
 namespace {
@@ -77,6 +81,7 @@ void pad_z(const Domain& domain, const float* x, std::int64_t margin, float* y) 
 void activate(const Domain& domain, const Activation& activation, const float* x, float* y) {
     with_activation(activation, [&](const auto& f) {
         for_values(domain, [&](std::int64_t begin, std::int64_t end) {
+            MFRES_SIMD
             for (std::int64_t i = begin; i < end; ++i)
                 y[i] = f(x[i]);
         });
@@ -97,6 +102,7 @@ void weighted_sum(const Domain& domain, const Activation& activation, const std:
                 for (std::size_t k = 1; k < last; ++k) {
                     const float* next = inputs[k];
                     const float w = weight(k);
+                    MFRES_SIMD
                     for (std::int64_t i = from; i < to; ++i)
                         y[i] = scale * first[i] + w * next[i];
                     first = y;
@@ -104,6 +110,7 @@ void weighted_sum(const Domain& domain, const Activation& activation, const std:
                 }
                 const float* next = inputs[last];
                 const float w = weight(last);
+                MFRES_SIMD
                 for (std::int64_t i = from; i < to; ++i)
                     y[i] = f(scale * first[i] + w * next[i]);
             }
@@ -120,6 +127,7 @@ void scale_shift(const Domain& domain, const Activation& activation, const float
                 for (std::int64_t voxel = begin; voxel < end; ++voxel) {
                     const float* from = x + voxel * count;
                     float* to = y + voxel * count;
+                    MFRES_SIMD
                     for (std::int64_t c = 0; c < count; ++c)
                         to[c] = f(from[c] * scale[c] + shift[c]);
                 }
@@ -143,11 +151,12 @@ void plane_sums(const Domain& domain, const float* x, double* sums) {
             double* squares = sum + channels;
             std::fill_n(sum, 2 * channels, 0.0);
             for (std::int64_t voxel = 0; voxel < voxels; ++voxel, from += channels)
-                for (std::int64_t c = 0; c < channels; ++c) {
-                    const double value = double{from[c]} - double{first[c]};
-                    sum[c] += value;
-                    squares[c] += value * value;
-                }
+                MFRES_SIMD
+            for (std::int64_t c = 0; c < channels; ++c) {
+                const double value = double{from[c]} - double{first[c]};
+                sum[c] += value;
+                squares[c] += value * value;
+            }
         }
     });
 }
@@ -246,6 +255,7 @@ void max_pool(const Domain& domain, const MaxPool& op, const Shape& in, const fl
     for_windows(domain, in, x, y, range, [&](const auto& window, std::int64_t, float* to) {
         std::fill_n(to, channels, -std::numeric_limits<float>::infinity());
         window([&](const float* from) {
+            MFRES_SIMD
             for (std::int64_t c = 0; c < channels; ++c)
                 to[c] = from[c] > to[c] || std::isnan(from[c]) ? from[c] : to[c];
         });
@@ -265,6 +275,7 @@ void adaptive_avg_pool(const Domain& domain, const Shape& in, const float* x, fl
             const std::int64_t count = std::min(block, channels - first);
             std::array<double, block> sums{};
             window([&](const float* from) {
+                MFRES_SIMD
                 for (std::int64_t c = 0; c < count; ++c)
                     sums[static_cast<std::size_t>(c)] += double{from[first + c]};
             });
@@ -300,6 +311,7 @@ std::int64_t bytes_of(const Shape& in) {
 /// blend = the four source lines around an output line, weighted.
 void blend_lines(const std::array<const float*, 4>& lines, const std::array<float, 4>& weights, std::int64_t count,
                  float* blend) {
+    MFRES_SIMD
     for (std::int64_t i = 0; i < count; ++i)
         blend[i] =
             weights[0] * lines[0][i] + weights[1] * lines[1][i] + weights[2] * lines[2][i] + weights[3] * lines[3][i];
@@ -312,7 +324,7 @@ std::int64_t upsample_scratch(const Domain& domain, const Shape& in) {
 }
 
 void upsample(const Domain& domain, Interpolation mode, const Activation& activation, const Shape& in, const float* x,
-              std::byte* scratch, float* y) {
+              const float* residual, std::byte* scratch, float* y) {
     const Shape& out = domain.shape;
     const std::int64_t line = in[4] * in[1];
     auto* along_z = reinterpret_cast<Neighbours*>(scratch + domain.threads * bytes_of(in));
@@ -328,13 +340,22 @@ void upsample(const Domain& domain, Interpolation mode, const Activation& activa
                     {tx.low_weight * ty.low_weight, tx.low_weight * ty.high_weight, tx.high_weight * ty.low_weight,
                      tx.high_weight * ty.high_weight},
                     line, blend);
-        float* to = y + index * out[4] * count;
-        for (std::int64_t z = 0; z < out[4]; ++z, to += count) {
+        const std::int64_t first = index * out[4] * count;
+        for (std::int64_t z = 0; z < out[4]; ++z) {
             const Neighbours tz = along_z[z];
             const float* low = blend + tz.low * count;
             const float* high = blend + tz.high * count;
-            for (std::int64_t c = 0; c < count; ++c)
-                to[c] = f(tz.low_weight * low[c] + tz.high_weight * high[c]);
+            float* to = y + first + z * count;
+            if (residual) {
+                const float* plus = residual + first + z * count;
+                MFRES_SIMD
+                for (std::int64_t c = 0; c < count; ++c)
+                    to[c] = f(tz.low_weight * low[c] + tz.high_weight * high[c] + plus[c]);
+            } else {
+                MFRES_SIMD
+                for (std::int64_t c = 0; c < count; ++c)
+                    to[c] = f(tz.low_weight * low[c] + tz.high_weight * high[c]);
+            }
         }
     };
     with_activation(activation, [&](const auto& f) {

@@ -68,9 +68,9 @@ void adaptive_avg_pool(const Domain& domain, const Shape& in, const float* x, fl
 /// Bytes of scratch memory upsample needs.
 std::int64_t upsample_scratch(const Domain& domain, const Shape& in);
 
-/// y = activation(upsampled x).
+/// y = activation(upsampled x + residual); a null residual counts as zeros, and y may be it.
 void upsample(const Domain& domain, Interpolation mode, const Activation& activation, const Shape& in, const float* x,
-              std::byte* scratch, float* y);
+              const float* residual, std::byte* scratch, float* y);
 
 /// Softmax over the channels of every voxel; y may be x.
 void softmax(const Domain& domain, const float* x, float* y);

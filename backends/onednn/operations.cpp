@@ -138,7 +138,7 @@ class Maker {
         return loop(
             "upsample_" + std::string(name(mode)),
             [domain = domain_, activation = step_.activation, mode, in = input_shape(0)](const Place& p) {
-                onednn::upsample(domain, mode, activation, in, p.inputs[0], p.scratch, p.output);
+                onednn::upsample(domain, mode, activation, in, p.inputs[0], p.residual, p.scratch, p.output);
             },
             upsample_scratch(domain_, input_shape(0)));
     }

@@ -150,9 +150,10 @@ class Fuser {
         step.main = id;
         take(step, id);
         const OpKind kind = graph_.node(id).kind();
-        if (kind == OpKind::conv)
+        const bool takes_sum = kind == OpKind::conv || kind == OpKind::upsample;
+        if (takes_sum)
             fuse_residual(step);
-        if (kind == OpKind::conv || kind == OpKind::batch_norm || kind == OpKind::instance_norm || kind == OpKind::add)
+        if (takes_sum || kind == OpKind::batch_norm || kind == OpKind::instance_norm || kind == OpKind::add)
             fuse_activation(step);
         steps_.push_back(step);
     }

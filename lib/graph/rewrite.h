@@ -22,6 +22,17 @@ Result<Network> fold_batch_norm(const Graph& graph, const Weights& weights);
 /// The same for the structure alone, where no weights exist (memory and operation counts).
 Graph fold_batch_norm(const Graph& graph);
 
+/// Runs pointwise (k1, ungrouped) convolutions before the upsampling they read, on fewer voxels:
+///   conv(up(a)) = up(conv(a))    conv(concat(up(a), b)) = up(conv_A(a)) + conv_B(b)
+/// exact up to rounding because interpolation weights sum to 1, which carries the bias along. Done where nobody else
+/// needs the upsampled value or the concat, and the convolutions together have no more channels than it. A convolution
+/// of a concat becomes the nodes "<name>.high", "<name>.low", "<name>.up" and, unless a sum takes them, "<name>.sum".
+/// Precondition: the weights belong to the graph.
+Network move_pointwise_before_upsample(Network network);
+
+/// The same for the structure alone.
+Graph move_pointwise_before_upsample(const Graph& graph);
+
 /// A pointwise tail that a step applies after its main operation.
 struct Activation {
     enum class Kind : std::uint8_t { none, relu, leaky_relu };
@@ -37,9 +48,9 @@ struct Step {
     NodeId output = -1; ///< the node whose value the step leaves: main, or the last node fused into it
 };
 
-/// The graph as steps in execution order, without the input node. A conv, batch_norm, instance_norm or add takes a
-/// following ReLU or leaky ReLU with it, and a conv first a following two-input add whose other operand is known by
-/// then, as long as nobody else reads the values in between.
+/// The graph as steps in execution order, without the input node. A conv, batch_norm, instance_norm, add or upsample
+/// takes a following ReLU or leaky ReLU with it, and a conv or upsample first a following two-input add whose other
+/// operand is known by then, as long as nobody else reads the values in between.
 std::vector<Step> fuse_steps(const Graph& graph);
 
 } // namespace mfres

@@ -34,7 +34,7 @@ std::string left(std::string cell, std::size_t width) {
     return cell;
 }
 
-std::string right(std::string cell, std::size_t width) {
+std::string right(const std::string& cell, std::size_t width) {
     return std::string(width > cell.size() ? width - cell.size() : 0, ' ') + cell;
 }
 

@@ -7,7 +7,6 @@
 #include <array>
 #include <charconv>
 #include <cmath>
-#include <set>
 #include <string_view>
 
 namespace mfres {

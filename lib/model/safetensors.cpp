@@ -11,10 +11,8 @@
 #include <array>
 #include <bit>
 #include <cmath>
-#include <iterator>
 #include <limits>
 #include <optional>
-#include <set>
 
 namespace mfres {
 
@@ -383,6 +381,7 @@ using Entry = std::map<std::string, TensorToWrite, std::less<>>::value_type;
 /// Wider dtypes first, then by name: every tensor starts at a multiple of its element size.
 std::vector<const Entry*> data_order(const std::map<std::string, TensorToWrite, std::less<>>& tensors) {
     std::vector<const Entry*> order;
+    order.reserve(tensors.size());
     for (const Entry& entry : tensors)
         order.push_back(&entry);
     std::stable_sort(order.begin(), order.end(), [](const Entry* a, const Entry* b) {

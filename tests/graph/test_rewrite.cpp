@@ -4,6 +4,8 @@
 #include "support/catch.h"
 #include "support/network_runs.h"
 
+#include <functional>
+
 using namespace mfres;
 
 namespace {
@@ -165,7 +167,7 @@ TEST_CASE("of two convolutions that are added, the later takes the addition") {
     CHECK(fuse_steps(graph)[1].activation.slope == 0.25F);
 }
 
-TEST_CASE("normalisations and additions take an activation, other operations do not") {
+TEST_CASE("normalisations, additions and upsamplings take an activation, other operations do not") {
     GraphBuilder b;
     NodeId x = b.input({1, 2, 4, 4, 4});
     x = b.relu("r1", b.batch_norm("bn", x));
@@ -175,8 +177,99 @@ TEST_CASE("normalisations and additions take an activation, other operations do 
     x = b.relu("r5", b.sum("s", {x, x}));
     x = b.relu("r6", b.scaled_add("w", {x, x}));
     x = b.softmax("soft", b.concat("cat", {x, b.slice("cut", x, 0, 1)}));
-    CHECK(described(finished(b, {x})) == Lines{"bn relu -> r1", "in relu -> r2", "pool", "r3", "up", "r4",
+    CHECK(described(finished(b, {x})) == Lines{"bn relu -> r1", "in relu -> r2", "pool", "r3", "up relu -> r4",
                                                "s relu -> r5", "w", "r6", "cut", "cat", "soft"});
+}
+
+TEST_CASE("an upsampling takes a sum and an activation along") {
+    GraphBuilder b;
+    const NodeId x = b.input({1, 2, 2, 2, 2});
+    const NodeId first = b.upsample2("u1", x);
+    const NodeId second = b.upsample2("u2", x, Interpolation::nearest);
+    CHECK(described(finished(b, {b.relu("y", b.sum("s", {second, first}))})) == Lines{"u1", "u2 + u1 relu -> y"});
+}
+
+namespace {
+
+/// Checks that the moved network computes the same and returns its graph.
+Graph moved(const Graph& graph) {
+    const Weights weights = test::random_weights(graph, 21);
+    const Tensor input = test::random_input(graph.node(0).shape, 22);
+    const Tensor expected = test::run_reference(graph, weights, input);
+    const Network network = move_pointwise_before_upsample(Network{graph, weights});
+    REQUIRE_OK(check_weights(network.graph, network.weights));
+    const Tensor actual = test::run_reference(network.graph, network.weights, input);
+    CHECK(test::largest(expected) > 1e-3);
+    CHECK(test::largest_difference(actual, expected) <= 1e-5 * test::largest(expected));
+    CHECK(move_pointwise_before_upsample(graph).size() == network.graph.size());
+    return network.graph;
+}
+
+/// Voxels of the values that convolutions of the graph compute, largest.
+std::int64_t most_convolved_voxels(const Graph& graph) {
+    std::int64_t most = 0;
+    for (const Node& node : graph.nodes())
+        if (node.kind() == OpKind::conv)
+            most = std::max(most, node.shape.elements() / node.shape[1]);
+    return most;
+}
+
+} // namespace
+
+TEST_CASE("pointwise convolutions move before the upsampling they read, bias included") {
+    for (const auto mode : {Interpolation::nearest, Interpolation::trilinear}) {
+        GraphBuilder b;
+        const NodeId up = b.upsample("up", b.input({2, 6, 3, 4, 2}), mode, {7, 8, 5});
+        const NodeId first = b.conv("c1", up, point(2, true));
+        const Graph graph = finished(b, {b.sum("s", {first, b.relu("r", b.conv("c2", up, point(2, false)))})});
+        const Graph after = moved(graph);
+        CHECK(most_convolved_voxels(after) == 2 * 3 * 4 * 2);
+        CHECK(count(after, OpKind::upsample) == 2);
+    }
+}
+
+TEST_CASE("a pointwise convolution of a concat is split over what was upsampled and what was not") {
+    GraphBuilder b;
+    const NodeId x = b.input({1, 3, 4, 4, 6});
+    const NodeId small = b.max_pool("pool", x);
+    const NodeId up = b.upsample2("up", small);
+    const NodeId cat = b.concat("cat", {b.relu("r", x), up, x});
+    const NodeId c = b.conv("c", cat, point(4, true));
+    const NodeId e = b.conv("e", x, point(4));
+    const NodeId d = b.conv("d", cat, point(4));
+    const Graph after = moved(finished(b, {b.concat("out", {b.relu("rc", c), b.sum("s", {e, d})})}));
+    // d's two summands are added to e one after the other, without a sum of their own.
+    CHECK(described(after) == Lines{"pool", "r", "c.rest", "c.high", "c.low", "c.up + c.high relu -> rc", "e", "d.rest",
+                                    "d.high + e -> s.part", "d.low", "d.up + s.part -> s", "out"});
+}
+
+TEST_CASE("only enlarged values that pointwise convolutions alone read are moved past") {
+    const auto unchanged = [](const std::function<NodeId(GraphBuilder&, NodeId)>& build) {
+        GraphBuilder b;
+        const NodeId x = b.input({1, 2, 4, 4, 4});
+        const Graph graph = finished(b, {build(b, x)});
+        return described(moved(graph)) == described(graph);
+    };
+    CHECK(unchanged([](GraphBuilder& b, NodeId x) { // more channels after than before
+        return b.conv("c", b.upsample2("up", x), point(3));
+    }));
+    CHECK(unchanged([](GraphBuilder& b, NodeId x) { // shrinks
+        return b.conv("c", b.upsample("up", x, Interpolation::trilinear, {2, 2, 2}), point(1));
+    }));
+    CHECK(unchanged([](GraphBuilder& b, NodeId x) { // a second reader
+        const NodeId up = b.upsample2("up", x);
+        return b.sum("s", {b.conv("c", up, point(2)), up});
+    }));
+    CHECK(unchanged([](GraphBuilder& b, NodeId x) { // not pointwise
+        Conv wide = point(1);
+        wide.padding = {1, 0, 0};
+        return b.conv("c", b.upsample2("up", x), wide);
+    }));
+    CHECK(unchanged([](GraphBuilder& b, NodeId x) { // grouped
+        Conv grouped = point(2);
+        grouped.groups = 2;
+        return b.conv("c", b.upsample2("up", x), grouped);
+    }));
 }
 
 TEST_CASE("nothing is fused over a value that somebody else reads or gets") {

@@ -101,6 +101,23 @@ TEST_CASE("initial weights fit their network and come from the seed alone") {
     CHECK(model.metadata.recipe_json == R"({"init":"he-normal","seed":5})");
 }
 
+TEST_CASE("every registered network has its parameters at the small size, the same as at the full one") {
+    for (const std::string& network : network_names()) {
+        INFO(network);
+        const auto variant = parse_variant(network);
+        REQUIRE_OK(variant);
+        const auto small = parameter_graph(*variant);
+        REQUIRE_OK(small);
+        const auto full = build_network(*variant, {128, 128, 128});
+        REQUIRE_OK(full);
+        Weights shapes;
+        for (const Node& node : small->nodes())
+            for (const Parameter& parameter : node.parameters)
+                shapes.emplace(parameter.name, Tensor(parameter.shape));
+        REQUIRE_OK(check_weights(*full, shapes));
+    }
+}
+
 TEST_CASE("a tensor's initial values depend on seed and name, not on the rest of the network") {
     const auto wider = parse_variant(R"({"network":"mf-res2net","widths":[8,16],"decoder":[8,4],"units":[2,1],)"
                                      R"("decoder_units":[1,1]})");
@@ -148,12 +165,28 @@ TEST_CASE("initial weights of mf-res2net follow He 2015") {
     CHECK(model->metadata.weights_sha256 == "a6338561378323214ba3b0be0eb6174bc311f4f7eda526539ff4e5aa7d89bf42");
 }
 
+TEST_CASE("branch weights start at one") {
+    const auto variant = parse_variant(R"({"network":"dmfnet","n":8,"channels":16,"groups":4})");
+    REQUIRE_OK(variant);
+    const auto model = init_model(*variant, 1);
+    REQUIRE_OK(model);
+    for (const char* branch : {"weight1", "weight2", "weight3"}) {
+        const Tensor& weight = model->weights.at(std::string("encoder_block2.0.") + branch);
+        REQUIRE(weight.elements() == 1);
+        CHECK(weight[0] == 1.0F);
+    }
+}
+
 TEST_CASE("init refuses weights beyond any file and more channels than modalities") {
     const auto one = parse_variant(R"({"network":"mf-res2net","input_channels":2})");
     REQUIRE_OK(one);
     const auto model = init_model(*one, 1);
     REQUIRE_OK(model);
     CHECK(model->metadata.modalities == std::vector<std::string>{"t1", "t1ce"});
+    const auto heavy = parse_variant(R"({"network":"mf-res2net","widths":[64,4096,4096,4096],)"
+                                     R"("units":[1,16,16,16]})");
+    REQUIRE_OK(heavy);
+    REQUIRE_CODE(init_model(*heavy, 1), memory_limit);
     const auto many = parse_variant(R"({"network":"mf-res2net","input_channels":5})");
     REQUIRE_OK(many);
     REQUIRE_CODE(init_model(*many, 1), invalid_argument);

@@ -120,6 +120,22 @@ std::vector<SegmentReport::Part> parts(const TumourVolumes& volumes, bool region
     return all;
 }
 
+/// A model that wants its input prepared in another way than ours would run and mislabel: refused.
+Status check_preparation(const ModelMetadata& metadata, const std::filesystem::path& model) {
+    std::string wanted;
+    std::string ours;
+    for (const std::string& modality : metadata.modalities)
+        wanted += (wanted.empty() ? "" : ",") + modality;
+    for (const Modality modality : modalities)
+        ours += (ours.empty() ? "" : ",") + std::string(name(modality));
+    if (wanted != ours || metadata.normalisation != "zscore-brain")
+        return Error{ErrorCode::model_metadata_invalid,
+                     text(model.string(), " wants channels ", wanted, " normalised by ", metadata.normalisation,
+                          "; segmentation feeds ", ours, " normalised by zscore-brain"),
+                     model.string()};
+    return {};
+}
+
 /// What decides how much memory a case needs.
 struct Frame {
     Size grid{};              ///< voxels of the volumes
@@ -358,6 +374,7 @@ Result<Segmenter> Segmenter::open(const std::filesystem::path& model, const Segm
                      text(model.string(), " takes ", state->model.variant.input_channels(), " channels and tells ",
                           state->model.variant.classes(), " classes apart; segmentation needs 4 and ", tumour_classes),
                      model.string()};
+    MFRES_CHECK(check_preparation(state->model.metadata, model));
     return Segmenter(std::move(state));
 }
 

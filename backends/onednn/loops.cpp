@@ -48,9 +48,8 @@ void with_count(std::int64_t count, const Body& body) {
         return body(std::integral_constant<std::int64_t, 16>{});
     case 32:
         return body(std::integral_constant<std::int64_t, 32>{});
-    default:
-        return body(count);
     }
+    return body(count);
 }
 
 /// body(begin, end) over the domain's floats.

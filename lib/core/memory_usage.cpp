@@ -3,6 +3,10 @@
 #include <fstream>
 #include <string>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 namespace mfres {
 
 namespace {
@@ -30,6 +34,12 @@ std::int64_t peak_resident_bytes() {
 bool reset_peak_resident() {
     std::ofstream clear("/proc/self/clear_refs"); // Linux: "5" resets VmHWM to VmRSS, see proc(5)
     return clear.is_open() && static_cast<bool>(clear << "5" << std::flush);
+}
+
+void release_unused_memory() {
+#ifdef __GLIBC__
+    ::malloc_trim(0);
+#endif
 }
 
 } // namespace mfres

@@ -71,7 +71,10 @@ using Facts = std::vector<std::pair<std::string, std::string>>;
 
 Facts facts(const ComplexityReport& report) {
     const NetworkDescription& network = report.network;
-    Facts all{{"network", network.network + (network.standard ? ", as registered" : ", changed: " + network.json)},
+    std::string changes = network.standard ? ", as registered" : " with";
+    for (const std::string& change : network.changes)
+        changes += (&change == &network.changes.front() ? " " : "; ") + change;
+    Facts all{{"network", network.network + changes},
               {"input", text(times(report.input), " [batch, channels, x, y, z], ", network.classes, " classes")}};
     if (!report.status.empty())
         all.emplace_back("status", report.status);

@@ -22,8 +22,19 @@ std::vector<NetworkInfo> networks() {
 
 Result<NetworkDescription> describe_network(std::string_view name_or_json) {
     MFRES_TRY(const Variant variant, parse_variant(name_or_json));
-    return NetworkDescription{variant.name(),           variant.family().name, variant.standard(), variant.json(),
-                              variant.input_channels(), variant.classes(),     variant.multiple()};
+    NetworkDescription description{
+        variant.name(),           variant.family().name, variant.standard(), variant.json(), {},
+        variant.input_channels(), variant.classes(),     variant.multiple()};
+    for (const Option& option : variant.family().options) {
+        const nlohmann::json& value = variant.settings().json().at(option.key);
+        if (value == option.standard)
+            continue;
+        std::string written;
+        for (const char c : value.dump())
+            written += c == ',' ? std::string(", ") : std::string(1, c);
+        description.changes.push_back(option.key + ' ' + written);
+    }
+    return description;
 }
 
 } // namespace mfres

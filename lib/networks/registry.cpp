@@ -105,7 +105,7 @@ Result<Graph> build_network(const Variant& variant, const Axes& size, std::int64
                          variant.name()};
     GraphBuilder builder;
     const NodeId input = builder.input({batch, variant.input_channels(), size[0], size[1], size[2]});
-    builder.output(variant.family().build(builder, *variant.settings_, input));
+    builder.output(variant.family().build(builder, variant.settings(), input));
     return builder.finish();
 }
 

@@ -30,10 +30,10 @@ class Variant {
     /// True when every value is the registered network's own, so that figures published for it apply.
     bool standard() const { return standard_; }
     const NetworkFamily& family() const { return *family_; }
+    const Settings& settings() const { return *settings_; }
 
   private:
     friend Result<Variant> parse_variant(std::string_view name_or_json);
-    friend Result<Graph> build_network(const Variant& variant, const Axes& size, std::int64_t batch);
     std::string name_;
     std::string json_;
     std::int64_t input_channels_ = 4;

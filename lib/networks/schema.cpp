@@ -246,7 +246,9 @@ Result<Settings> read_settings(const json& object, const std::vector<Option>& op
         values[option.key] = option.standard;
         known += ", " + option.key;
     }
-    for (const auto& [key, value] : object.items()) {
+    for (const auto& entry : object.items()) {
+        const std::string& key = entry.key();
+        const json& value = entry.value();
         if (std::find(reserved.begin(), reserved.end(), key) != reserved.end())
             continue;
         const auto option =

@@ -296,6 +296,15 @@ TEST_CASE("text reports fit a terminal of 120 columns and name input, batch and 
                 CHECK(text.find(words) != std::string::npos);
         }
     CHECK(render(report_of("mf-res2net"), ReportFormat::text).find("16,238,477,312") != std::string::npos);
+
+    const std::string changed = render(
+        report_of(R"({"network": "mf-res2net", "widths": [8, 16, 24, 32], "decoder": [16, 8, 8, 4]})", {64, 64, 48}, 2),
+        ReportFormat::text);
+    INFO(changed);
+    CHECK(changed.find("2x4x64x64x48") != std::string::npos);
+    CHECK(changed.find("mf-res2net with widths [8, 16, 24, 32]; decoder [16, 8, 8, 4]") != std::string::npos);
+    for (const std::string& line : lines_of(changed))
+        CHECK(line.size() <= 120);
 }
 
 TEST_CASE("CSV has one line per network or layer, every line with the same number of fields") {

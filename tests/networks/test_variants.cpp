@@ -64,6 +64,8 @@ TEST_CASE("equal variants have equal canonical text, whatever their spelling") {
     CHECK(description->classes == 3);
     CHECK(description->multiple == 16);
     CHECK_FALSE(description->standard);
+    CHECK(description->changes == std::vector<std::string>{"classes 3", "splits 2"});
+    CHECK(describe_network("mf-res2net")->changes.empty());
 }
 
 TEST_CASE("violations name JSON path, value and what is allowed") {

@@ -49,10 +49,11 @@ std::vector<NetworkInfo> networks();
 
 /// What a name or a JSON variant describes, validated.
 struct NetworkDescription {
-    std::string name;     ///< the variant's own name
-    std::string network;  ///< the registered network it is made from
-    bool standard = true; ///< nothing differs from the registered network, so its published figures apply
-    std::string json;     ///< canonical: every key, sorted
+    std::string name;                 ///< the variant's own name
+    std::string network;              ///< the registered network it is made from
+    bool standard = true;             ///< nothing differs from the registered network, so its published figures apply
+    std::string json;                 ///< canonical: every key, sorted
+    std::vector<std::string> changes; ///< options that differ from the registered network, "widths [8, 16]"
     std::int64_t input_channels = 0;
     std::int64_t classes = 0;
     std::int64_t multiple = 0; ///< input edges must be multiples of this

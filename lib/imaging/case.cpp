@@ -1,0 +1,374 @@
+#include "imaging/case.h"
+
+#include "core/parallel.h"
+#include "core/try.h"
+
+#include <algorithm>
+#include <cctype>
+#include <filesystem>
+#include <iterator>
+#include <new>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+namespace mfres {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr double position_limit_mm = 0.1;
+constexpr double network_voxel_mm = 1.0;
+constexpr double worth_a_warning_degrees = 5.0;
+constexpr int deepest_layer = 3; // root/BraTS.../HGG/case
+
+// Discovery ------------------------------------------------------------------------------------------------------
+
+/// How file names say what they hold: the naming up to BraTS 2021, and that of 2023 and later.
+struct Ending {
+    std::string_view text;
+    std::size_t slot; ///< index into mfres::modalities, or 4 for the segmentation
+};
+constexpr std::size_t segmentation_slot = 4;
+constexpr std::array<Ending, 10> endings = {{{"_t1", 0},
+                                             {"-t1n", 0},
+                                             {"_t1ce", 1},
+                                             {"-t1c", 1},
+                                             {"_t2", 2},
+                                             {"-t2w", 2},
+                                             {"_flair", 3},
+                                             {"-t2f", 3},
+                                             {"_seg", segmentation_slot},
+                                             {"-seg", segmentation_slot}}};
+
+std::optional<std::size_t> slot_of(const fs::path& file) {
+    std::string name = file.filename().string();
+    std::transform(name.begin(), name.end(), name.begin(),
+                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    if (name.starts_with('.'))
+        return std::nullopt;
+    for (const std::string_view suffix : {".nii.gz", ".nii"})
+        if (name.ends_with(suffix)) {
+            name.resize(name.size() - suffix.size());
+            for (const auto& ending : endings)
+                if (name.ends_with(ending.text))
+                    return ending.slot;
+            return std::nullopt;
+        }
+    return std::nullopt;
+}
+
+/// What a folder holds, sorted by name so that messages and results do not depend on the file system.
+struct Listing {
+    std::vector<fs::path> images; ///< files with a known ending
+    std::vector<fs::path> folders;
+    bool has_modality = false;
+};
+
+Result<Listing> list(const fs::path& folder) {
+    std::error_code problem;
+    const auto status = fs::status(folder, problem);
+    if (!fs::exists(status))
+        return Error{ErrorCode::file_not_found, text("there is no folder ", folder.string()), folder.string()};
+    if (!fs::is_directory(status))
+        return Error{ErrorCode::invalid_argument, text(folder.string(), " is not a folder"), folder.string()};
+    Listing listing;
+    fs::directory_iterator entry(folder, problem);
+    for (; !problem && entry != fs::directory_iterator(); entry.increment(problem)) {
+        std::error_code ignored;
+        if (entry->is_directory(ignored)) {
+            if (!entry->path().filename().string().starts_with('.'))
+                listing.folders.push_back(entry->path());
+        } else if (const auto slot = slot_of(entry->path()); slot && entry->is_regular_file(ignored)) {
+            listing.images.push_back(entry->path());
+            listing.has_modality |= *slot != segmentation_slot;
+        }
+    }
+    if (problem)
+        return Error{ErrorCode::file_read, text("cannot list ", folder.string(), ": ", problem.message()),
+                     folder.string()};
+    std::sort(listing.images.begin(), listing.images.end());
+    std::sort(listing.folders.begin(), listing.folders.end());
+    return listing;
+}
+
+/// The last named part of a path; "a/b/" and "a/b/." are both "b".
+std::string folder_name(const fs::path& folder) {
+    std::error_code ignored;
+    fs::path full = fs::absolute(folder, ignored).lexically_normal();
+    if (!full.has_filename())
+        full = full.parent_path();
+    return full.filename().string();
+}
+
+std::string_view slot_name(std::size_t slot) {
+    return slot == segmentation_slot ? "segmentation" : name(modalities[slot]);
+}
+
+Result<CaseFiles> case_from(const fs::path& folder, const Listing& listing) {
+    CaseFiles files;
+    files.id = folder_name(folder);
+    std::array<fs::path, 5> found;
+    std::string present;
+    for (const auto& image : listing.images) {
+        const std::size_t slot = slot_of(image).value_or(segmentation_slot);
+        if (!found[slot].empty())
+            return Error{ErrorCode::modality_ambiguous,
+                         text(folder.string(), " has two files for ", slot_name(slot), ": ",
+                              found[slot].filename().string(), " and ", image.filename().string()),
+                         folder.string()};
+        found[slot] = image;
+        present += text(present.empty() ? "" : ", ", image.filename().string());
+    }
+    std::string missing;
+    for (std::size_t slot = 0; slot < modalities.size(); ++slot) {
+        if (found[slot].empty())
+            missing += text(missing.empty() ? "" : ", ", slot_name(slot));
+        files.modalities[slot] = std::move(found[slot]);
+    }
+    if (!missing.empty())
+        return Error{ErrorCode::modality_missing,
+                     text(folder.string(), " has no file for ", missing, "; found ",
+                          present.empty() ? "no image with a known ending" : present),
+                     folder.string()};
+    if (!found[segmentation_slot].empty())
+        files.segmentation = std::move(found[segmentation_slot]);
+    return files;
+}
+
+Status collect_cases(const fs::path& folder, int layer, std::vector<CaseFiles>& cases) {
+    MFRES_TRY(const Listing listing, list(folder));
+    if (listing.has_modality) {
+        MFRES_TRY(CaseFiles files, case_from(folder, listing));
+        cases.push_back(std::move(files));
+        return {};
+    }
+    if (layer < deepest_layer)
+        for (const auto& inner : listing.folders)
+            MFRES_CHECK(collect_cases(inner, layer + 1, cases));
+    return {};
+}
+
+// Checks ---------------------------------------------------------------------------------------------------------
+
+std::string size_text(const Grid& grid) {
+    return text(grid.size[0], "x", grid.size[1], "x", grid.size[2]);
+}
+
+Status check_not_constant(const Volume& volume, const fs::path& path) {
+    const float first = volume.voxels.front();
+    if (std::all_of(volume.voxels.begin(), volume.voxels.end(), [first](float value) { return value == first; }))
+        return Error{ErrorCode::volume_constant,
+                     text("every one of the ", volume.voxels.size(), " voxels of ", path.string(), " is ", first),
+                     path.string()};
+    return {};
+}
+
+Status check_same_grid(const Grid& reference, const fs::path& reference_path, const Grid& grid, const fs::path& path) {
+    if (grid.size != reference.size)
+        return Error{ErrorCode::grid_size_mismatch,
+                     text(path.string(), " has ", size_text(grid), " voxels, but ", reference_path.string(), " has ",
+                          size_text(reference)),
+                     path.string()};
+    const double distance = max_corner_distance(reference, grid);
+    if (!(distance <= position_limit_mm))
+        return Error{ErrorCode::grid_position_mismatch,
+                     text("a corner of ", path.string(), " lies ", distance, " mm away from that of ",
+                          reference_path.string(), " (limit ", position_limit_mm, ")"),
+                     path.string()};
+    return {};
+}
+
+Status check_distinct(const std::array<NiftiVolume, 4>& volumes, const CaseFiles& files) {
+    for (std::size_t a = 0; a < volumes.size(); ++a)
+        for (std::size_t b = a + 1; b < volumes.size(); ++b)
+            if (volumes[a].volume.voxels == volumes[b].volume.voxels)
+                return Error{ErrorCode::modality_duplicate,
+                             text(files.modalities[a].string(), " (", name(modalities[a]), ") and ",
+                                  files.modalities[b].string(), " (", name(modalities[b]), ") hold the same ",
+                                  volumes[a].volume.voxels.size(), " voxels"),
+                             files.modalities[b].string()};
+    return {};
+}
+
+/// Reads the four files on up to four threads. Each thread keeps its own outcome, so that the error reported is that
+/// of the first modality in order and not of the fastest thread.
+Result<std::array<NiftiVolume, 4>> read_modalities(const CaseFiles& files, const CaseOptions& options) {
+    std::array<std::optional<Result<NiftiVolume>>, 4> outcomes;
+    const NiftiReadOptions read_options{options.use, options.max_bytes};
+    parallel_ranges(static_cast<std::int64_t>(outcomes.size()), resolve_threads(options.threads),
+                    [&](std::int64_t begin, std::int64_t end) {
+                        for (auto slot = static_cast<std::size_t>(begin); slot < static_cast<std::size_t>(end);
+                             ++slot) {
+                            outcomes[slot].emplace(read_nifti(files.modalities[slot], read_options));
+                            if (!outcomes[slot]->ok())
+                                continue;
+                            const auto status = check_not_constant((*outcomes[slot])->volume, files.modalities[slot]);
+                            if (!status)
+                                outcomes[slot].emplace(status.error());
+                        }
+                    });
+    std::array<NiftiVolume, 4> volumes;
+    for (std::size_t slot = 0; slot < volumes.size(); ++slot) {
+        MFRES_TRY(volumes[slot], *std::move(outcomes[slot]));
+    }
+    return volumes;
+}
+
+bool voxels_in_range(const Point& mm, const CaseOptions& options) {
+    return std::all_of(mm.begin(), mm.end(),
+                       [&](double size) { return size >= options.min_voxel_mm && size <= options.max_voxel_mm; });
+}
+
+std::string millimetres(const Point& mm) {
+    return text(mm[0], " x ", mm[1], " x ", mm[2], " mm");
+}
+
+/// The grid the network is to see: the canonical one, or one of 1 mm voxels where that was allowed.
+Result<Grid> network_grid(const Grid& canonical, const CaseOptions& options, const std::string& where) {
+    const Point mm = voxel_size(canonical.affine);
+    if (voxels_in_range(mm, options))
+        return canonical;
+    if (!options.resample)
+        return Error{ErrorCode::voxel_size_out_of_range,
+                     text(where, " has voxels of ", millimetres(mm), "; the model was trained for ",
+                          options.min_voxel_mm, " to ", options.max_voxel_mm, " mm. Resampling has to be asked for"),
+                     where};
+    const Grid grid = with_voxel_size(canonical, network_voxel_mm);
+    if (std::any_of(grid.size.begin(), grid.size.end(), [](std::int64_t n) { return n < 2 || n > 1024; }))
+        return Error{ErrorCode::voxel_size_out_of_range,
+                     text(where, " has ", size_text(canonical), " voxels of ", millimetres(mm), "; as ",
+                          network_voxel_mm, " mm voxels that would be a grid of ", size_text(grid),
+                          ", and 2 to 1024 per axis are allowed"),
+                     where};
+    const auto bytes = static_cast<std::uint64_t>(grid.voxels()) * sizeof(float);
+    if (bytes > options.max_bytes)
+        return Error{ErrorCode::nifti_too_large,
+                     text(where, " resampled to ", size_text(grid), " voxels takes ", bytes, " bytes, more than the ",
+                          options.max_bytes, " allowed"),
+                     where};
+    return grid;
+}
+
+Status check_options(const CaseOptions& options) {
+    if (!(options.min_voxel_mm > 0.0) || !(options.max_voxel_mm >= options.min_voxel_mm))
+        return Error{
+            ErrorCode::invalid_argument,
+            text("a voxel size range of ", options.min_voxel_mm, " to ", options.max_voxel_mm, " mm makes no sense"),
+            ""};
+    return {};
+}
+
+void add_warnings(Case& loaded, const std::string& where) {
+    if (const double degrees = tilt_degrees(loaded.original_grid.affine); degrees > worth_a_warning_degrees)
+        loaded.warnings.push_back(
+            text(where, " is turned by ", degrees, " degrees against the body's axes; the network sees it as it is"));
+    if (loaded.resampled)
+        loaded.warnings.push_back(text(where, " has voxels of ", millimetres(voxel_size(loaded.canonical_grid.affine)),
+                                       "; the network sees it resampled to ", network_voxel_mm,
+                                       " mm, and labels are resampled back"));
+}
+
+/// load_case without protection against a lack of memory.
+Result<Case> load(const CaseFiles& files, const CaseOptions& options) {
+    MFRES_CHECK(check_options(options));
+    MFRES_TRY(auto read, read_modalities(files, options));
+    const std::string where = files.modalities[0].string();
+    for (std::size_t slot = 1; slot < read.size(); ++slot)
+        MFRES_CHECK(
+            check_same_grid(read[0].volume.grid, files.modalities[0], read[slot].volume.grid, files.modalities[slot]));
+    MFRES_CHECK(check_distinct(read, files));
+
+    Case loaded;
+    loaded.id = files.id;
+    loaded.geometry = read[0].geometry;
+    loaded.original_grid = read[0].volume.grid;
+    loaded.options = options;
+    MFRES_TRY(loaded.orientation, orientation_of(loaded.original_grid.affine, where));
+    loaded.canonical_grid = reorient(loaded.original_grid, loaded.orientation);
+    MFRES_TRY(const Grid target, network_grid(loaded.canonical_grid, options, where));
+    loaded.resampled = target != loaded.canonical_grid;
+    for (std::size_t slot = 0; slot < read.size(); ++slot) {
+        Volume volume = reorient(std::move(read[slot].volume), loaded.orientation);
+        volume.grid = loaded.canonical_grid; // the modalities agree within 0.1 mm; T1 speaks for all
+        if (loaded.resampled) {
+            MFRES_TRY(volume, resample_linear(volume, target, resolve_threads(options.threads)));
+        }
+        loaded.volumes[slot] = std::move(volume);
+    }
+    add_warnings(loaded, where);
+    return loaded;
+}
+
+Error no_memory(const std::string& id) {
+    return {ErrorCode::memory_limit, text("case ", id, " does not fit into memory"), id};
+}
+
+} // namespace
+
+Result<CaseFiles> find_case(const fs::path& folder) {
+    MFRES_TRY(const Listing listing, list(folder));
+    return case_from(folder, listing);
+}
+
+Result<std::vector<CaseFiles>> find_cases(const fs::path& root) {
+    std::vector<CaseFiles> cases;
+    MFRES_CHECK(collect_cases(root, 0, cases));
+    if (cases.empty())
+        return Error{ErrorCode::file_not_found,
+                     text("no case folder with files ending in _t1, _t1ce, _t2, _flair or -t1n, -t1c, -t2w, -t2f was "
+                          "found in ",
+                          root.string()),
+                     root.string()};
+    std::stable_sort(cases.begin(), cases.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
+    const auto twin =
+        std::adjacent_find(cases.begin(), cases.end(), [](const auto& a, const auto& b) { return a.id == b.id; });
+    if (twin != cases.end())
+        return Error{ErrorCode::invalid_argument,
+                     text("two case folders are named ", twin->id, ": ", twin->modalities[0].parent_path().string(),
+                          " and ", std::next(twin)->modalities[0].parent_path().string()),
+                     root.string()};
+    return cases;
+}
+
+Result<Case> load_case(const CaseFiles& files, const CaseOptions& options) {
+    try {
+        return load(files, options);
+    } catch (const std::bad_alloc&) {
+        return no_memory(files.id);
+    }
+}
+
+LabelMap restore_labels(const Case& loaded, LabelMap canonical) {
+    if (loaded.resampled) {
+        // The volumes' grid is made from an invertible one, so this cannot fail.
+        auto resampled = resample_nearest(canonical, loaded.canonical_grid, resolve_threads(loaded.options.threads));
+        if (resampled)
+            canonical = std::move(resampled).value();
+    }
+    LabelMap restored = reorient(std::move(canonical), inverse(loaded.orientation));
+    restored.grid = loaded.original_grid; // the same up to rounding, and now to the bit
+    return restored;
+}
+
+Result<LabelMap> load_segmentation(const CaseFiles& files, const Case& loaded) {
+    if (!files.segmentation)
+        return Error{ErrorCode::file_not_found, text("case ", files.id, " has no segmentation"), files.id};
+    try {
+        MFRES_TRY(NiftiLabels labels,
+                  read_nifti_labels(*files.segmentation, {loaded.options.use, loaded.options.max_bytes}));
+        MFRES_CHECK(check_same_grid(loaded.original_grid, files.modalities[0], labels.map.grid, *files.segmentation));
+        LabelMap canonical = reorient(std::move(labels.map), loaded.orientation);
+        canonical.grid = loaded.canonical_grid;
+        if (!loaded.resampled)
+            return canonical;
+        return resample_nearest(canonical, loaded.volumes[0].grid, resolve_threads(loaded.options.threads));
+    } catch (const std::bad_alloc&) {
+        return no_memory(files.id);
+    }
+}
+
+} // namespace mfres

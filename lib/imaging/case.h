@@ -1,0 +1,58 @@
+// A patient as the network wants to see it: four modalities on one grid in L-P-S order, checked so that nothing
+// doubtful is segmented, and the way back to the input's own grid. Finding the files is <mfres/case.h>.
+#pragma once
+
+#include "imaging/geometry.h"
+#include "imaging/nifti.h"
+
+#include <mfres/case.h>
+#include <mfres/status.h>
+#include <mfres/volume.h>
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace mfres {
+
+struct CaseOptions {
+    AffineSource use = AffineSource::automatic;
+    bool resample = false; ///< bring voxels outside the range below to 1 mm, and labels back
+    double min_voxel_mm = 0.95;
+    double max_voxel_mm = 1.05;
+    std::uint64_t max_bytes = NiftiReadOptions{}.max_bytes; ///< per file, see NiftiReadOptions
+    int threads = 1;                                        ///< 0 = all processors
+};
+
+/// Four volumes ready for preparation, and what it takes to put labels back where the files came from.
+struct Case {
+    std::string id;
+    std::array<Volume, 4> volumes;     ///< canonical L-P-S, all on one grid; 1 mm if resampled
+    NiftiGeometry geometry;            ///< header geometry of the T1 file, for writing outputs
+    Grid original_grid;                ///< of the T1 file
+    Orientation orientation;           ///< from original to canonical
+    Grid canonical_grid;               ///< original voxels in canonical order, before any resampling
+    bool resampled = false;            ///< volumes are not on canonical_grid but on a 1 mm grid
+    CaseOptions options;               ///< what it was loaded with
+    std::vector<std::string> warnings; ///< sentences for the report
+};
+
+/// Reads and checks the four files. The first complaint in this order is returned, for any number of threads:
+/// per modality everything read_nifti refuses, then volume_constant; against T1 grid_size_mismatch and
+/// grid_position_mismatch (corners more than 0.1 mm apart); modality_duplicate; orientation_oblique;
+/// voxel_size_out_of_range (without `resample`, or if 1 mm voxels would need a grid beyond 2 to 1024 per axis);
+/// nifti_too_large (the resampled volume exceeds max_bytes); memory_limit; invalid_argument (options).
+Result<Case> load_case(const CaseFiles& files, const CaseOptions& options = {});
+
+/// Labels on the grid of `loaded.volumes` brought back to the input's grid: nearest-neighbour resampling if the case
+/// was resampled, then the input's own axis order. The result's grid equals `loaded.original_grid` exactly.
+/// Precondition: `canonical.grid` is that of the volumes.
+LabelMap restore_labels(const Case& loaded, LabelMap canonical);
+
+/// The segmentation that belongs to a case, on the grid of `loaded.volumes` (nearest neighbour if resampled). Values
+/// are as in the file; whether they fit a label scheme is checked by its user. Errors: file_not_found if there is
+/// none, those of read_nifti_labels, grid_size_mismatch, grid_position_mismatch.
+Result<LabelMap> load_segmentation(const CaseFiles& files, const Case& loaded);
+
+} // namespace mfres

@@ -1,0 +1,334 @@
+#include "imaging/geometry.h"
+
+#include "core/parallel.h"
+#include "core/try.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <utility>
+#include <vector>
+
+namespace mfres {
+
+namespace {
+
+constexpr double degrees_per_radian = 180.0 / std::numbers::pi;
+
+/// Signs of the canonical axes in the world: left is -x, posterior is -y, superior is +z.
+constexpr std::array<double, 3> canonical_sign = {-1.0, -1.0, 1.0};
+
+Point column(const Affine& affine, int axis) {
+    return {affine[0][axis], affine[1][axis], affine[2][axis]};
+}
+
+double dot(const Point& a, const Point& b) {
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
+}
+
+double length(const Point& a) {
+    return std::hypot(a[0], a[1], a[2]);
+}
+
+Point cross(const Point& a, const Point& b) {
+    return {a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]};
+}
+
+bool all_finite(const Affine& affine) {
+    return std::all_of(affine.begin(), affine.end(), [](const auto& row) {
+        return std::all_of(row.begin(), row.end(), [](double value) { return std::isfinite(value); });
+    });
+}
+
+/// The world axis a direction is nearest to.
+int dominant_axis(const Point& direction) {
+    int best = 0;
+    for (int axis = 1; axis < 3; ++axis)
+        if (std::abs(direction[axis]) > std::abs(direction[best]))
+            best = axis;
+    return best;
+}
+
+double angle_to_world_axis(const Point& direction) {
+    const double cosine = std::abs(direction[dominant_axis(direction)]) / length(direction);
+    return std::acos(std::min(cosine, 1.0)) * degrees_per_radian;
+}
+
+/// Copies an array so that output axis c runs along input axis orientation.axis[c], backwards where flip[c].
+template <typename T>
+std::vector<T> turn_over(const std::vector<T>& input, const std::array<std::int64_t, 3>& size,
+                         const Orientation& orientation) {
+    const std::array<std::int64_t, 3> input_stride = {1, size[0], size[0] * size[1]};
+    std::array<std::int64_t, 3> extent{};
+    std::array<std::int64_t, 3> from{}; // input step for one step along output axis c
+    std::int64_t first = 0;
+    for (int c = 0; c < 3; ++c) {
+        const int axis = orientation.axis[c];
+        extent[c] = size[axis];
+        from[c] = orientation.flip[c] ? -input_stride[axis] : input_stride[axis];
+        if (orientation.flip[c])
+            first += (size[axis] - 1) * input_stride[axis];
+    }
+    const std::array<std::int64_t, 3> to = {1, extent[0], extent[0] * extent[1]};
+
+    // Inner loops: output axis 0, contiguous in the output, and the axis contiguous in the input, in small blocks, so
+    // that a cache line is used up on both sides before it is dropped.
+    const int input_fastest = inverse(orientation).axis[0];
+    const int inner = input_fastest == 0 ? 1 : input_fastest;
+    const int outer = 3 - inner;
+    constexpr std::int64_t block = 32;
+    const std::int64_t block0 = input_fastest == 0 ? extent[0] : block;
+    std::vector<T> output(input.size());
+    for (std::int64_t o = 0; o < extent[outer]; ++o)
+        for (std::int64_t n0 = 0; n0 < extent[inner]; n0 += block)
+            for (std::int64_t i0 = 0; i0 < extent[0]; i0 += block0)
+                for (std::int64_t n = n0; n < std::min(n0 + block, extent[inner]); ++n) {
+                    const T* source = input.data() + first + o * from[outer] + n * from[inner];
+                    T* destination = output.data() + o * to[outer] + n * to[inner];
+                    for (std::int64_t i = i0; i < std::min(i0 + block0, extent[0]); ++i)
+                        destination[i] = source[i * from[0]];
+                }
+    return output;
+}
+
+/// Calls visit(output offset, source index) for every voxel of `target`, slab by slab on several threads.
+template <typename Visit>
+Status visit_positions(const Grid& source, const Grid& target, int threads, const Visit& visit) {
+    const auto to_source = inverse(source.affine);
+    if (!to_source)
+        return Error{ErrorCode::affine_singular, "the affine of the grid to resample from has no inverse", ""};
+    const Affine map = compose(*to_source, target.affine);
+    parallel_ranges(target.size[2], threads, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t k = begin; k < end; ++k)
+            for (std::int64_t j = 0; j < target.size[1]; ++j) {
+                const std::int64_t row = target.size[0] * (j + target.size[1] * k);
+                const Point start = world(map, {0.0, static_cast<double>(j), static_cast<double>(k)});
+                for (std::int64_t i = 0; i < target.size[0]; ++i) {
+                    const auto step = static_cast<double>(i);
+                    visit(row + i,
+                          Point{start[0] + step * map[0][0], start[1] + step * map[1][0], start[2] + step * map[2][0]});
+                }
+            }
+    });
+    return {};
+}
+
+/// A position along one axis as two neighbouring voxels and the weight of the upper one.
+struct Between {
+    std::int64_t lower;
+    std::int64_t upper;
+    float weight;
+};
+
+Between between(double position, std::int64_t size) {
+    const double inside = std::clamp(position, 0.0, static_cast<double>(size - 1));
+    const auto lower = static_cast<std::int64_t>(inside);
+    return {lower, std::min(lower + 1, size - 1), static_cast<float>(inside - static_cast<double>(lower))};
+}
+
+std::int64_t nearest(double position, std::int64_t size) {
+    constexpr double tie = 0.5 + 1e-6; // rounding noise must not decide which way a tie falls
+    const double inside = std::clamp(std::ceil(position - tie), 0.0, static_cast<double>(size - 1));
+    return static_cast<std::int64_t>(inside);
+}
+
+} // namespace
+
+Point world(const Affine& affine, const Point& index) {
+    Point position{};
+    for (int row = 0; row < 3; ++row)
+        position[row] =
+            affine[row][0] * index[0] + affine[row][1] * index[1] + affine[row][2] * index[2] + affine[row][3];
+    return position;
+}
+
+Point voxel_size(const Affine& affine) {
+    return {length(column(affine, 0)), length(column(affine, 1)), length(column(affine, 2))};
+}
+
+double determinant(const Affine& affine) {
+    return dot(column(affine, 0), cross(column(affine, 1), column(affine, 2)));
+}
+
+std::optional<Affine> inverse(const Affine& affine) {
+    if (!all_finite(affine))
+        return std::nullopt;
+    constexpr double smallest_share = 1e-6;
+    const Point size = voxel_size(affine);
+    const double volume = determinant(affine);
+    if (!(std::abs(volume) > smallest_share * size[0] * size[1] * size[2]))
+        return std::nullopt;
+    Affine result{};
+    for (int row = 0; row < 3; ++row) {
+        const Point reciprocal = cross(column(affine, (row + 1) % 3), column(affine, (row + 2) % 3));
+        for (int axis = 0; axis < 3; ++axis)
+            result[row][axis] = reciprocal[axis] / volume;
+        result[row][3] = -dot(reciprocal, column(affine, 3)) / volume;
+    }
+    if (!all_finite(result))
+        return std::nullopt;
+    return result;
+}
+
+Affine compose(const Affine& second, const Affine& first) {
+    Affine result{};
+    for (int row = 0; row < 3; ++row) {
+        for (int axis = 0; axis < 4; ++axis)
+            for (int inner = 0; inner < 3; ++inner)
+                result[row][axis] += second[row][inner] * first[inner][axis];
+        result[row][3] += second[row][3];
+    }
+    return result;
+}
+
+double max_corner_distance(const Grid& a, const Grid& b) {
+    double largest = 0.0;
+    for (int corner = 0; corner < 8; ++corner) {
+        Point index_a{};
+        Point index_b{};
+        for (int axis = 0; axis < 3; ++axis)
+            if ((corner >> axis) & 1) {
+                index_a[axis] = static_cast<double>(a.size[axis] - 1);
+                index_b[axis] = static_cast<double>(b.size[axis] - 1);
+            }
+        const Point p = world(a.affine, index_a);
+        const Point q = world(b.affine, index_b);
+        largest = std::max(largest, std::hypot(p[0] - q[0], p[1] - q[1], p[2] - q[2]));
+    }
+    return largest;
+}
+
+double shear_degrees(const Affine& affine) {
+    double largest = 0.0;
+    for (int axis = 0; axis < 3; ++axis) {
+        const Point a = column(affine, axis);
+        const Point b = column(affine, (axis + 1) % 3);
+        const double cosine = std::min(std::abs(dot(a, b)) / (length(a) * length(b)), 1.0);
+        largest = std::max(largest, std::asin(cosine) * degrees_per_radian);
+    }
+    return largest;
+}
+
+double tilt_degrees(const Affine& affine) {
+    double largest = 0.0;
+    for (int axis = 0; axis < 3; ++axis)
+        largest = std::max(largest, angle_to_world_axis(column(affine, axis)));
+    return largest;
+}
+
+Result<Orientation> orientation_of(const Affine& affine, const std::string& where) {
+    constexpr double limit = 45.0 - 1e-6; // at 45 degrees exactly, rounding noise would choose the reading
+    Orientation orientation;
+    std::array<bool, 3> claimed{};
+    for (int axis = 0; axis < 3; ++axis) {
+        const Point direction = column(affine, axis);
+        const int c = dominant_axis(direction);
+        const double angle = angle_to_world_axis(direction);
+        if (angle >= limit || claimed[c])
+            return Error{ErrorCode::orientation_oblique,
+                         text(where,
+                              " is turned so far that its axes cannot be read as left/right, "
+                              "anterior/posterior and superior/inferior: voxel axis ",
+                              "ijk"[axis], " is ", angle, " degrees away from the nearest of them",
+                              claimed[c] ? ", which another axis is nearest to as well" : "", " (limit 45)"),
+                         where};
+        claimed[c] = true;
+        orientation.axis[c] = axis;
+        orientation.flip[c] = direction[c] * canonical_sign[c] < 0.0;
+    }
+    return orientation;
+}
+
+Orientation inverse(const Orientation& orientation) {
+    Orientation result;
+    for (int c = 0; c < 3; ++c) {
+        result.axis[orientation.axis[c]] = c;
+        result.flip[orientation.axis[c]] = orientation.flip[c];
+    }
+    return result;
+}
+
+Grid reorient(const Grid& grid, const Orientation& orientation) {
+    Grid result;
+    Point origin{};
+    for (int c = 0; c < 3; ++c) {
+        const int axis = orientation.axis[c];
+        result.size[c] = grid.size[axis];
+        if (orientation.flip[c])
+            origin[axis] = static_cast<double>(grid.size[axis] - 1);
+        for (int row = 0; row < 3; ++row) // 0 - x rather than -x: no negative zeros
+            result.affine[row][c] = orientation.flip[c] ? 0.0 - grid.affine[row][axis] : grid.affine[row][axis];
+    }
+    const Point position = world(grid.affine, origin);
+    for (int row = 0; row < 3; ++row)
+        result.affine[row][3] = position[row];
+    return result;
+}
+
+Volume reorient(Volume volume, const Orientation& orientation) {
+    if (orientation.is_canonical())
+        return volume;
+    return {reorient(volume.grid, orientation), turn_over(volume.voxels, volume.grid.size, orientation)};
+}
+
+LabelMap reorient(LabelMap labels, const Orientation& orientation) {
+    if (orientation.is_canonical())
+        return labels;
+    return {reorient(labels.grid, orientation), turn_over(labels.labels, labels.grid.size, orientation)};
+}
+
+Grid with_voxel_size(const Grid& grid, double mm) {
+    Grid result;
+    const Point size = voxel_size(grid.affine);
+    Point origin{}; // of the new voxel (0, 0, 0), in old indices
+    for (int axis = 0; axis < 3; ++axis) {
+        const double old_voxels = static_cast<double>(grid.size[axis]);
+        const double step = mm / size[axis];
+        const double voxels = std::max(1.0, std::round(old_voxels / step));
+        result.size[axis] = static_cast<std::int64_t>(std::min(voxels, 1e9));
+        origin[axis] = (old_voxels - voxels * step) / 2.0 + step / 2.0 - 0.5;
+        for (int row = 0; row < 3; ++row)
+            result.affine[row][axis] = grid.affine[row][axis] * step;
+    }
+    const Point position = world(grid.affine, origin);
+    for (int row = 0; row < 3; ++row)
+        result.affine[row][3] = position[row];
+    return result;
+}
+
+Result<Volume> resample_linear(const Volume& source, const Grid& target, int threads) {
+    Volume result{target, std::vector<float>(static_cast<std::size_t>(target.voxels()))};
+    const auto& size = source.grid.size;
+    const float* voxels = source.voxels.data();
+    MFRES_CHECK(visit_positions(source.grid, target, threads, [&](std::int64_t offset, const Point& position) {
+        const Between x = between(position[0], size[0]);
+        const Between y = between(position[1], size[1]);
+        const Between z = between(position[2], size[2]);
+        const auto along_x = [&](std::int64_t j, std::int64_t k) {
+            const float* row = voxels + size[0] * (j + size[1] * k);
+            return row[x.lower] + x.weight * (row[x.upper] - row[x.lower]);
+        };
+        const auto along_y = [&](std::int64_t k) {
+            const float lower = along_x(y.lower, k);
+            return lower + y.weight * (along_x(y.upper, k) - lower);
+        };
+        const float lower = along_y(z.lower);
+        result.voxels[static_cast<std::size_t>(offset)] = lower + z.weight * (along_y(z.upper) - lower);
+    }));
+    return result;
+}
+
+Result<LabelMap> resample_nearest(const LabelMap& source, const Grid& target, int threads) {
+    LabelMap result{target, std::vector<std::uint8_t>(static_cast<std::size_t>(target.voxels()))};
+    const auto& size = source.grid.size;
+    MFRES_CHECK(visit_positions(source.grid, target, threads, [&](std::int64_t offset, const Point& position) {
+        const std::int64_t i = nearest(position[0], size[0]);
+        const std::int64_t j = nearest(position[1], size[1]);
+        const std::int64_t k = nearest(position[2], size[2]);
+        result.labels[static_cast<std::size_t>(offset)] =
+            source.labels[static_cast<std::size_t>(i + size[0] * (j + size[1] * k))];
+    }));
+    return result;
+}
+
+} // namespace mfres

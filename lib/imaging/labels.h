@@ -1,0 +1,97 @@
+// What the network's classes mean: label values of the BraTS years, names and colours, tumour regions, volumes in ml.
+#pragma once
+
+#include <mfres/status.h>
+#include <mfres/volume.h>
+
+#include <array>
+#include <cstdint>
+#include <string_view>
+
+namespace mfres {
+
+/// Classes the networks tell apart: 0 background, 1 necrotic and non-enhancing core, 2 oedema, 3 enhancing tumour.
+inline constexpr int tumour_classes = 4;
+
+/// Which label value a file holds for each class.
+enum class LabelScheme : std::uint8_t {
+    brats,     ///< 0, 1, 2, 4: BraTS 2017 to 2021
+    brats2023, ///< 0, 1, 2, 3: BraTS 2023 and later
+};
+inline constexpr std::array<LabelScheme, 2> label_schemes = {LabelScheme::brats, LabelScheme::brats2023};
+
+/// "brats", "brats2023"
+std::string_view name(LabelScheme scheme) noexcept;
+
+/// The scheme of that name. Errors: invalid_argument, naming the schemes there are.
+Result<LabelScheme> label_scheme(std::string_view scheme_name);
+
+/// Label value of class 0, 1, 2, 3.
+std::array<std::uint8_t, tumour_classes> labels_of(LabelScheme scheme) noexcept;
+
+/// Replaces class indices by the scheme's label values, in place. `source` (a file or case) is named in the error.
+/// Errors: label_outside_scheme for a value that is no class, with value, count and first voxel; then nothing changed.
+Status classes_to_labels(LabelMap& map, LabelScheme scheme, std::string_view source);
+
+/// Replaces label values of the scheme by class indices, in place. `source` (a file or case) is named in the error.
+/// Errors: label_outside_scheme for a value the scheme does not have, with value, count and first voxel; then nothing
+/// changed.
+Status labels_to_classes(LabelMap& map, LabelScheme scheme, std::string_view source);
+
+/// How a class is called and drawn. Colours are of the Okabe-Ito palette (Okabe and Ito 2008), which stays
+/// distinguishable with every common colour vision deficiency.
+struct ClassAppearance {
+    std::string_view name;
+    std::array<std::uint8_t, 3> rgb; ///< 0..255; meaningless where `drawn` is false
+    bool drawn;                      ///< the background is not drawn
+};
+
+/// "background", "necrotic core", "oedema", "enhancing tumour". Precondition: 0 <= tumour_class < tumour_classes.
+const ClassAppearance& appearance(int tumour_class) noexcept;
+
+/// The nested regions that are evaluated: whole tumour, tumour core, enhancing tumour.
+enum class TumourRegion : std::uint8_t { wt, tc, et };
+inline constexpr std::array<TumourRegion, 3> tumour_regions = {TumourRegion::wt, TumourRegion::tc, TumourRegion::et};
+
+/// "WT", "TC", "ET"
+std::string_view name(TumourRegion region) noexcept;
+
+/// Which classes form the regions.
+enum class RegionDefinition : std::uint8_t {
+    brats, ///< the challenge's: WT {1, 2, 3}, TC {1, 3}, ET {3} (classes)
+    paper, ///< the MF-RES2Net paper's text: WT {1, 2}, TC {1}, ET {3}; its numbers nevertheless follow `brats`
+};
+inline constexpr std::array<RegionDefinition, 2> region_definitions = {RegionDefinition::brats,
+                                                                       RegionDefinition::paper};
+
+/// "brats", "paper"
+std::string_view name(RegionDefinition definition) noexcept;
+
+/// The definition of that name. Errors: invalid_argument, naming the definitions there are.
+Result<RegionDefinition> region_definition(std::string_view definition_name);
+
+/// For each class, whether it belongs to the region.
+using ClassSet = std::array<bool, tumour_classes>;
+ClassSet region_classes(TumourRegion region, RegionDefinition definition) noexcept;
+
+/// Size of one part of the segmentation.
+struct PartVolume {
+    std::int64_t voxels = 0;
+    double millilitres = 0.0;
+};
+
+/// Sizes of every class and region, for reports.
+struct TumourVolumes {
+    RegionDefinition definition = RegionDefinition::brats;
+    std::array<PartVolume, tumour_classes> classes{}; ///< by class
+    std::array<PartVolume, 3> regions{};              ///< in the order of tumour_regions
+};
+
+/// Volume of one voxel in millilitres: |determinant of the affine's 3x3 part| / 1000 mm^3 per ml.
+double voxel_millilitres(const Grid& grid) noexcept;
+
+/// Counts a map of class indices. `source` (a file or case) is named in the error.
+/// Errors: label_outside_scheme for a value that is no class, with value, count and first voxel.
+Result<TumourVolumes> tumour_volumes(const LabelMap& classes, RegionDefinition definition, std::string_view source);
+
+} // namespace mfres

@@ -1,0 +1,414 @@
+#include "imaging/prepare.h"
+
+#include "core/checked.h"
+#include "core/parallel.h"
+#include "core/try.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <numeric>
+
+namespace mfres {
+
+namespace {
+
+constexpr std::array<const char*, 4> modality_words = {"T1", "T1ce", "T2", "FLAIR"};
+
+/// Components with less than 1/1000 of all non-background voxels are specks.
+constexpr std::int64_t speck_fraction = 1000;
+/// A brain takes at least 1/100 of the grid.
+constexpr std::int64_t brain_fraction = 100;
+
+Status check_arguments(const std::array<Volume, 4>& volumes, const PrepareOptions& options) {
+    if (options.multiple < 1 || options.margin < 0)
+        return Error{ErrorCode::invalid_argument,
+                     text("preparing a case needs a multiple of at least 1 and a margin of at least 0 voxels, got ",
+                          options.multiple, " and ", options.margin),
+                     {}};
+    const auto& size = volumes[0].grid.size;
+    for (std::size_t m = 0; m < volumes.size(); ++m) {
+        const auto& grid = volumes[m].grid;
+        if (grid.size != size)
+            return Error{ErrorCode::grid_size_mismatch,
+                         text(modality_words[m], " has a grid of ", to_string(Shape(grid.size)), " voxels but ",
+                              modality_words[0], " one of ", to_string(Shape(size))),
+                         modality_words[m]};
+        const auto voxels = checked_product(grid.size);
+        if (!voxels || *voxels < 1 || volumes[m].voxels.size() != static_cast<std::uint64_t>(*voxels))
+            return Error{ErrorCode::invalid_argument,
+                         text(modality_words[m], " holds ", volumes[m].voxels.size(), " voxels for a grid of ",
+                              to_string(Shape(grid.size))),
+                         modality_words[m]};
+    }
+    if (volumes[0].voxels.size() > std::numeric_limits<std::int32_t>::max())
+        return Error{ErrorCode::size_overflow,
+                     text("a grid of ", to_string(Shape(size)), " voxels has 2^31 voxels or more"),
+                     {}};
+    return {};
+}
+
+/// Calls visit(first, count, step) for the border voxels of every row along i, each voxel once.
+template <typename Visit>
+void visit_border(const std::array<std::int64_t, 3>& size, const Visit& visit) {
+    for (std::int64_t k = 0; k < size[2]; ++k)
+        for (std::int64_t j = 0; j < size[1]; ++j) {
+            const std::int64_t row = size[0] * (j + size[1] * k);
+            const bool whole_row = j == 0 || j == size[1] - 1 || k == 0 || k == size[2] - 1 || size[0] <= 2;
+            if (whole_row)
+                visit(row, size[0], std::int64_t{1});
+            else
+                visit(row, std::int64_t{2}, size[0] - 1);
+        }
+}
+
+/// The most frequent value on the six faces; of equally frequent ones the smallest. NaN never wins.
+float border_value(const Volume& volume) {
+    std::vector<float> border;
+    visit_border(volume.grid.size, [&](std::int64_t first, std::int64_t count, std::int64_t step) {
+        for (std::int64_t n = 0; n < count; ++n)
+            if (const float value = volume.voxels[static_cast<std::size_t>(first + n * step)]; !std::isnan(value))
+                border.push_back(value);
+    });
+    std::sort(border.begin(), border.end());
+    float winner = 0.0F;
+    std::ptrdiff_t most = 0;
+    for (auto first = border.begin(); first != border.end();) {
+        const auto last = std::upper_bound(first, border.end(), *first);
+        if (last - first > most) {
+            most = last - first;
+            winner = *first;
+        }
+        first = last;
+    }
+    return winner;
+}
+
+/// 1 where a voxel differs from the background in at least one modality, i fastest.
+std::vector<std::uint8_t> foreground(const std::array<Volume, 4>& volumes,
+                                     const std::array<ModalityIntensity, 4>& intensity, int threads) {
+    std::vector<std::uint8_t> mask(volumes[0].voxels.size(), 0);
+    constexpr std::int64_t chunk = 4096; // the mask's part stays in the first-level cache over the four modalities
+    const auto voxels = static_cast<std::int64_t>(mask.size());
+    parallel_ranges((voxels + chunk - 1) / chunk, threads, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t c = begin; c < end; ++c) {
+            const std::int64_t first = c * chunk;
+            const std::int64_t count = std::min(chunk, voxels - first);
+            std::uint8_t* const out = mask.data() + first;
+            for (std::size_t m = 0; m < volumes.size(); ++m) {
+                const float background = intensity[m].background;
+                const float tolerance = 4.0F * std::numeric_limits<float>::epsilon() * std::abs(background);
+                const float* const values = volumes[m].voxels.data() + first;
+                for (std::int64_t i = 0; i < count; ++i)
+                    out[i] |= static_cast<std::uint8_t>(!(std::abs(values[i] - background) <= tolerance));
+            }
+        }
+    });
+    return mask;
+}
+
+/// Stores the mask as runs in preparation.runs and preparation.first_run.
+void collect_runs(const std::vector<std::uint8_t>& mask, Preparation& preparation) {
+    const auto row_length = static_cast<std::size_t>(preparation.grid.size[0]);
+    preparation.first_run.reserve(mask.size() / row_length + 1);
+    for (std::size_t first = 0; first < mask.size(); first += row_length) {
+        preparation.first_run.push_back(preparation.runs.size());
+        const std::uint8_t* const row = mask.data() + first;
+        const std::uint8_t* const row_end = row + row_length;
+        const auto find = [&](const std::uint8_t* from, int value) {
+            const void* const found = std::memchr(from, value, static_cast<std::size_t>(row_end - from));
+            return found ? static_cast<const std::uint8_t*>(found) : row_end;
+        };
+        for (const std::uint8_t* begin = find(row, 1); begin != row_end;) {
+            const std::uint8_t* const end = find(begin, 0);
+            preparation.runs.push_back({static_cast<std::int32_t>(begin - row), static_cast<std::int32_t>(end - row)});
+            begin = end == row_end ? row_end : find(end, 1);
+        }
+    }
+    preparation.first_run.push_back(preparation.runs.size());
+}
+
+/// Which runs belong together: a forest of runs, with path halving (Tarjan and van Leeuwen 1984).
+class Components {
+  public:
+    explicit Components(std::size_t count) : parent_(count) { std::iota(parent_.begin(), parent_.end(), 0U); }
+
+    std::uint32_t root(std::uint32_t run) {
+        while (parent_[run] != run)
+            run = parent_[run] = parent_[parent_[run]];
+        return run;
+    }
+    /// The smaller index becomes the root, so the forest does not depend on the order of joins.
+    void join(std::size_t a, std::size_t b) {
+        const std::uint32_t first = root(static_cast<std::uint32_t>(a));
+        const std::uint32_t second = root(static_cast<std::uint32_t>(b));
+        parent_[std::max(first, second)] = std::min(first, second);
+    }
+
+  private:
+    std::vector<std::uint32_t> parent_;
+};
+
+/// Joins the runs of two neighbouring rows that touch by a face, an edge or a corner.
+void join_rows(const Preparation& preparation, std::size_t row, std::size_t other, Components& components) {
+    std::size_t a = preparation.first_run[row];
+    std::size_t b = preparation.first_run[other];
+    while (a < preparation.first_run[row + 1] && b < preparation.first_run[other + 1]) {
+        const BrainRun& first = preparation.runs[a];
+        const BrainRun& second = preparation.runs[b];
+        if (first.begin <= second.end && second.begin <= first.end)
+            components.join(a, b);
+        if (first.end < second.end)
+            ++a;
+        else
+            ++b;
+    }
+}
+
+Components connect(const Preparation& preparation) {
+    Components components(preparation.runs.size());
+    const auto& size = preparation.grid.size;
+    for (std::int64_t k = 0; k < size[2]; ++k)
+        for (std::int64_t j = 0; j < size[1]; ++j) {
+            const auto row = static_cast<std::size_t>(j + size[1] * k);
+            const auto below = row - static_cast<std::size_t>(size[1]);
+            if (preparation.first_run[row] == preparation.first_run[row + 1])
+                continue;
+            if (j > 0)
+                join_rows(preparation, row, row - 1, components);
+            if (k > 0)
+                for (std::int64_t dj = j > 0 ? -1 : 0; dj <= (j + 1 < size[1] ? 1 : 0); ++dj)
+                    join_rows(preparation, row, below + static_cast<std::size_t>(dj), components);
+        }
+    return components;
+}
+
+/// Removes the runs of small components and counts brain and speck voxels.
+void drop_specks(Preparation& preparation) {
+    Components components = connect(preparation);
+    std::vector<std::uint32_t> voxels(preparation.runs.size(), 0);
+    std::int64_t total = 0;
+    for (std::size_t run = 0; run < preparation.runs.size(); ++run) {
+        const std::int32_t length = preparation.runs[run].end - preparation.runs[run].begin;
+        voxels[components.root(static_cast<std::uint32_t>(run))] += static_cast<std::uint32_t>(length);
+        total += length;
+    }
+    std::size_t kept = 0;
+    std::size_t run = 0;
+    for (std::size_t row = 0; row + 1 < preparation.first_run.size(); ++row) {
+        preparation.first_run[row] = kept;
+        for (const std::size_t row_end = preparation.first_run[row + 1]; run < row_end; ++run) {
+            const BrainRun candidate = preparation.runs[run];
+            if (voxels[components.root(static_cast<std::uint32_t>(run))] * speck_fraction < total)
+                continue;
+            preparation.runs[kept++] = candidate;
+            preparation.brain_voxels += candidate.end - candidate.begin;
+        }
+    }
+    preparation.first_run.back() = kept;
+    preparation.runs.resize(kept);
+    preparation.speck_voxels = total - preparation.brain_voxels;
+}
+
+Status check_brain_size(const Preparation& preparation) {
+    const std::int64_t voxels = preparation.grid.voxels();
+    if (preparation.brain_voxels * brain_fraction >= voxels)
+        return {};
+    return Error{ErrorCode::brain_too_small,
+                 text("only ", preparation.brain_voxels, " of ", voxels, " voxels are brain (",
+                      preparation.speck_voxels, " more were left out as specks); at least 1 % of the grid is needed"),
+                 {}};
+}
+
+void find_box(Preparation& preparation, const PrepareOptions& options) {
+    const auto& size = preparation.grid.size;
+    auto& begin = preparation.box_begin;
+    auto& end = preparation.box_end;
+    begin = size;
+    end = {0, 0, 0};
+    for (std::int64_t k = 0; k < size[2]; ++k)
+        for (std::int64_t j = 0; j < size[1]; ++j) {
+            const auto runs = preparation.row(j, k);
+            if (runs.empty())
+                continue;
+            begin = {std::min<std::int64_t>(begin[0], runs.front().begin), std::min(begin[1], j),
+                     std::min(begin[2], k)};
+            end = {std::max<std::int64_t>(end[0], runs.back().end), std::max(end[1], j + 1), std::max(end[2], k + 1)};
+        }
+    for (std::size_t axis = 0; axis < 3; ++axis) {
+        begin[axis] = std::max<std::int64_t>(0, begin[axis] - options.margin);
+        end[axis] = std::min(size[axis], end[axis] + options.margin);
+        const std::int64_t extent = end[axis] - begin[axis];
+        preparation.padded_size[axis] = (extent + options.multiple - 1) / options.multiple * options.multiple;
+    }
+}
+
+/// Sums one number per brain voxel, term(value), plane by plane and then over the planes in their order.
+template <typename Term>
+double sum_over_brain(const Preparation& preparation, const Volume& volume, int threads, const Term& term) {
+    const auto& size = preparation.grid.size;
+    std::vector<double> planes(static_cast<std::size_t>(size[2]), 0.0);
+    parallel_ranges(size[2], threads, [&](std::int64_t first, std::int64_t last) {
+        for (std::int64_t k = first; k < last; ++k) {
+            double sum = 0.0;
+            for (std::int64_t j = 0; j < size[1]; ++j) {
+                const float* const row = volume.voxels.data() + size[0] * (j + size[1] * k);
+                for (const BrainRun& run : preparation.row(j, k))
+                    for (std::int32_t i = run.begin; i < run.end; ++i)
+                        sum += term(row[i]);
+            }
+            planes[static_cast<std::size_t>(k)] = sum;
+        }
+    });
+    return std::accumulate(planes.begin(), planes.end(), 0.0);
+}
+
+/// Mean and standard deviation in two passes: one pass with sums of squares would lose the digits of a small deviation
+/// on a large mean.
+Status measure_intensity(const Volume& volume, std::size_t modality, int threads, Preparation& preparation) {
+    const auto count = static_cast<double>(preparation.brain_voxels);
+    const double mean =
+        sum_over_brain(preparation, volume, threads, [](float value) { return static_cast<double>(value); }) / count;
+    const double variance = sum_over_brain(preparation, volume, threads,
+                                           [mean](float value) {
+                                               const double deviation = static_cast<double>(value) - mean;
+                                               return deviation * deviation;
+                                           }) /
+                            count;
+    const double stddev = std::sqrt(variance);
+    if (!std::isfinite(stddev))
+        return Error{ErrorCode::voxel_not_finite, text(modality_words[modality], " has NaN or Inf among its voxels"),
+                     modality_words[modality]};
+    // Up to 2^29 equal floats sum exactly in double precision, so a constant leaves a deviation of exactly 0.
+    if (stddev <= 0.0)
+        return Error{ErrorCode::volume_constant,
+                     text(modality_words[modality], " has the value ", mean, " in all ", preparation.brain_voxels,
+                          " brain voxels"),
+                     modality_words[modality]};
+    preparation.intensity[modality].mean = mean;
+    preparation.intensity[modality].stddev = stddev;
+    return {};
+}
+
+} // namespace
+
+Result<Preparation> plan_preparation(const std::array<Volume, 4>& volumes, const PrepareOptions& options) {
+    MFRES_CHECK(check_arguments(volumes, options));
+    const int threads = resolve_threads(options.threads);
+    Preparation preparation;
+    preparation.grid = volumes[0].grid;
+    for (std::size_t m = 0; m < volumes.size(); ++m)
+        preparation.intensity[m].background = border_value(volumes[m]);
+    collect_runs(foreground(volumes, preparation.intensity, threads), preparation);
+    drop_specks(preparation);
+    MFRES_CHECK(check_brain_size(preparation));
+    find_box(preparation, options);
+    for (std::size_t m = 0; m < volumes.size(); ++m)
+        MFRES_CHECK(measure_intensity(volumes[m], m, threads, preparation));
+    return preparation;
+}
+
+namespace {
+
+/// The volumes run along x, the network's input along z (and channel), so the two meet in a block that fits the
+/// first-level cache: 64 voxels along x, 16 along z (one cache line of a z-contiguous input), four modalities.
+constexpr std::int64_t block_x = 64;
+constexpr std::int64_t block_z = 16;
+using Block = std::array<std::array<std::array<float, block_x>, block_z>, 4>;
+
+/// z-scores voxels [first, first + count) of one grid row into `out`; zeros where there is no brain.
+void normalise_row(const Preparation& preparation, const float* row, std::span<const BrainRun> runs,
+                   std::size_t modality, std::int64_t first, std::int64_t count, float* out) {
+    std::fill_n(out, count, 0.0F);
+    const double mean = preparation.intensity[modality].mean;
+    const double scale = 1.0 / preparation.intensity[modality].stddev;
+    for (const BrainRun& run : runs) {
+        const std::int64_t begin = std::max<std::int64_t>(run.begin, first);
+        const std::int64_t end = std::min<std::int64_t>(run.end, first + count);
+        for (std::int64_t i = begin; i < end; ++i)
+            out[i - first] = static_cast<float>((static_cast<double>(row[i]) - mean) * scale);
+    }
+}
+
+/// Normalises grid voxels from `corner`: count_x along x, one row along y, count_z along z.
+void load_block(const Preparation& preparation, const std::array<Volume, 4>& volumes,
+                const std::array<std::int64_t, 3>& corner, std::int64_t count_x, std::int64_t count_z, Block& block) {
+    const auto& size = preparation.grid.size;
+    const std::int64_t j = corner[1];
+    for (std::int64_t z = 0; z < count_z; ++z) {
+        const std::int64_t k = corner[2] + z;
+        const bool inside = j >= 0 && j < size[1] && k >= 0 && k < size[2];
+        const auto runs = inside ? preparation.row(j, k) : std::span<const BrainRun>();
+        for (std::size_t m = 0; m < 4; ++m) {
+            const float* const row = inside ? volumes[m].voxels.data() + size[0] * (j + size[1] * k) : nullptr;
+            normalise_row(preparation, row, runs, m, corner[0], count_x, block[m][static_cast<std::size_t>(z)].data());
+        }
+    }
+}
+
+/// Writes a block to input voxels from (x, y, z), along whichever of channel and z is contiguous.
+void store_block(const Block& block, std::int64_t count_x, std::int64_t count_z, const StridedView<float>& input,
+                 std::int64_t x, std::int64_t y, std::int64_t z) {
+    const std::int64_t channel_stride = input.strides[1];
+    const std::int64_t z_stride = input.strides[4];
+    for (std::int64_t dx = 0; dx < count_x; ++dx) {
+        float* const voxel = &input.at(0, 0, x + dx, y, z);
+        if (z_stride == 1) {
+            for (std::size_t m = 0; m < 4; ++m)
+                for (std::int64_t dz = 0; dz < count_z; ++dz)
+                    voxel[static_cast<std::int64_t>(m) * channel_stride + dz] =
+                        block[m][static_cast<std::size_t>(dz)][static_cast<std::size_t>(dx)];
+        } else {
+            for (std::int64_t dz = 0; dz < count_z; ++dz)
+                for (std::size_t m = 0; m < 4; ++m)
+                    voxel[dz * z_stride + static_cast<std::int64_t>(m) * channel_stride] =
+                        block[m][static_cast<std::size_t>(dz)][static_cast<std::size_t>(dx)];
+        }
+    }
+}
+
+} // namespace
+
+void fill_input(const Preparation& preparation, const std::array<Volume, 4>& volumes,
+                const std::array<std::int64_t, 3>& offset, const StridedView<float>& input, int threads) {
+    const std::array<std::int64_t, 3> size = {input.shape[2], input.shape[3], input.shape[4]};
+    const std::int64_t blocks_per_row = (size[2] + block_z - 1) / block_z;
+    parallel_ranges(size[1] * blocks_per_row, resolve_threads(threads), [&](std::int64_t first, std::int64_t last) {
+        Block block;
+        for (std::int64_t item = first; item < last; ++item) {
+            const std::int64_t y = item / blocks_per_row;
+            const std::int64_t z = item % blocks_per_row * block_z;
+            const std::int64_t count_z = std::min(block_z, size[2] - z);
+            for (std::int64_t x = 0; x < size[0]; x += block_x) {
+                const std::int64_t count_x = std::min(block_x, size[0] - x);
+                const std::array<std::int64_t, 3> corner = {preparation.box_begin[0] + offset[0] + x,
+                                                            preparation.box_begin[1] + offset[1] + y,
+                                                            preparation.box_begin[2] + offset[2] + z};
+                load_block(preparation, volumes, corner, count_x, count_z, block);
+                store_block(block, count_x, count_z, input, x, y, z);
+            }
+        }
+    });
+}
+
+LabelMap undo_crop(const Preparation& preparation, std::span<const std::uint8_t> labels) {
+    LabelMap map;
+    map.grid = preparation.grid;
+    map.labels.assign(static_cast<std::size_t>(preparation.grid.voxels()), 0);
+    const auto& size = preparation.grid.size;
+    const auto& begin = preparation.box_begin;
+    const std::int64_t y_stride = preparation.padded_size[2];
+    const std::int64_t x_stride = preparation.padded_size[1] * y_stride;
+    for (std::int64_t j = begin[1]; j < preparation.box_end[1]; ++j)
+        for (std::int64_t k = begin[2]; k < preparation.box_end[2]; ++k) {
+            std::uint8_t* const row = map.labels.data() + size[0] * (j + size[1] * k);
+            const std::uint8_t* const column = labels.data() + (j - begin[1]) * y_stride + (k - begin[2]);
+            for (const BrainRun& run : preparation.row(j, k))
+                for (std::int64_t i = run.begin; i < run.end; ++i)
+                    row[i] = column[(i - begin[0]) * x_stride];
+        }
+    return map;
+}
+
+} // namespace mfres

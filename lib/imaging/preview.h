@@ -1,0 +1,63 @@
+// A PNG that shows one segmented case to a person: two contrasts in three planes, labels in colour, volumes in words.
+#pragma once
+
+#include <mfres/status.h>
+#include <mfres/volume.h>
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace mfres {
+
+/// How a tumour class appears in previews.
+struct PreviewClass {
+    std::uint8_t label; ///< BraTS value; label 3 (BraTS 2023) is shown as 4
+    std::string_view name;
+    std::array<std::uint8_t, 3> rgb;
+};
+
+/// The classes of the BraTS schemes, in the order of the legend.
+std::span<const PreviewClass> preview_classes();
+
+struct PreviewOptions {
+    std::string title;                   ///< e.g. case and network; characters beyond ASCII appear as '?'
+    std::string footer;                  ///< shown before the fixed "research use only" words, e.g. the model's hash
+    bool overlay = true;                 ///< false: images without labels, the legend still has the volumes
+    const LabelMap* reference = nullptr; ///< drawn as a white outline around its whole tumour; same grid
+};
+
+/// The legend's second line: "no tumour found" when every label is 0, else the volumes of tumour core (labels 1, 3, 4)
+/// and whole tumour (all labels) in ml: voxel counts times the determinant of the affine.
+std::string preview_summary(const LabelMap& labels);
+
+/// Pixels row by row, three bytes (red, green, blue) each.
+struct PreviewImage {
+    int width = 0;
+    int height = 0;
+    std::vector<std::uint8_t> rgb;
+};
+
+/// FLAIR (upper row) and T1ce (lower row), each as axial, coronal and sagittal slice where the tumour's cross-section
+/// is largest, or through the middle of the brain when there is no tumour, which the legend then says. Volumes are
+/// expected in the canonical orientation L-P-S (i to the left, j to posterior, k to superior) and are shown in
+/// radiological convention: the patient's right is on the image's left. Voxel spacing (mm) is the length of the
+/// affine's columns. Intensities are windowed between the 1st and 99.7th percentile of the brain, which is everything
+/// that differs from the most frequent value on the grid's border.
+///
+/// Errors: grid_size_mismatch for different sizes, invalid_argument for voxel counts that do not match their grid or an
+/// empty grid, affine_singular for a column of length 0 or not finite, voxel_not_finite, label_outside_scheme for a
+/// label other than 0 to 4, operation_unsupported in a build without OpenCV's imgproc and imgcodecs, internal if OpenCV
+/// refuses to draw.
+Result<PreviewImage> render_preview(const Volume& flair, const Volume& t1ce, const LabelMap& labels,
+                                    const PreviewOptions& options = {});
+
+/// Renders and writes a PNG, completely or not at all. Errors: those of render_preview and of write_file_atomically.
+Status write_preview(const std::filesystem::path& path, const Volume& flair, const Volume& t1ce, const LabelMap& labels,
+                     const PreviewOptions& options = {});
+
+} // namespace mfres

@@ -1,0 +1,185 @@
+#include "model/describe.h"
+
+#include "core/try.h"
+#include "model/metadata.h"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+
+namespace mfres {
+
+namespace {
+
+Result<ModelSummary> summarise(Model model) {
+    MFRES_TRY(const Graph graph, parameter_graph(model.variant));
+    ModelSummary summary{model.variant.name(), std::move(model.metadata), 0, 0};
+    for (const Node& node : graph.nodes())
+        for (const Parameter& parameter : node.parameters)
+            (parameter.learnable() ? summary.learnable : summary.state) += parameter.shape.elements();
+    return summary;
+}
+
+std::string shape_text(const std::vector<std::int64_t>& shape) {
+    if (shape.empty())
+        return "scalar";
+    std::string joined;
+    for (const std::int64_t extent : shape)
+        joined += (joined.empty() ? "" : "x") + std::to_string(extent);
+    return joined;
+}
+
+std::string left(std::string cell, std::size_t width) {
+    cell.resize(std::max(width, cell.size()), ' ');
+    return cell;
+}
+
+std::string right(const std::string& cell, std::size_t width) {
+    return std::string(width > cell.size() ? width - cell.size() : 0, ' ') + cell;
+}
+
+std::string line(const std::string& label, const std::string& content) {
+    return left(label, 15) + content + "\n";
+}
+
+std::string model_lines(const ModelSummary& model) {
+    const ModelMetadata& metadata = model.metadata;
+    std::string modalities;
+    for (const std::string& modality : metadata.modalities)
+        modalities += (modalities.empty() ? "" : ", ") + modality;
+    return line("network", model.network) + line("variant", printable(metadata.variant_json, std::string::npos)) +
+           line("modalities", modalities) + line("normalisation", metadata.normalisation) +
+           line("label scheme", metadata.label_scheme) +
+           line("voxel edge", text(metadata.voxel_min_mm, " to ", metadata.voxel_max_mm, " mm")) +
+           line("recipe", printable(metadata.recipe_json, std::string::npos)) +
+           line("created by", printable(metadata.created_by, 200)) +
+           line("SHA-256", metadata.weights_sha256 + " (verified)") +
+           line("parameters", text(model.learnable, " learnable, ", model.state, " running statistics"));
+}
+
+std::string raw_metadata_lines(const ModelInfo& info) {
+    std::string lines;
+    for (const auto& [key, value] : info.metadata)
+        lines += line("metadata", printable(key) + " = " + printable(value, 1000));
+    return lines;
+}
+
+std::string kind_text(const ModelInfo& info) {
+    switch (info.kind) {
+    case FileKind::model:
+        return "mfres model, format " + info.model->metadata.format_version;
+    case FileKind::damaged:
+        return text("not usable: ", printable(info.refusal->message, 1000), " [", name(info.refusal->code), "]");
+    case FileKind::tensors:
+        return "not an mfres model, tensors only";
+    }
+    return {};
+}
+
+std::string tensor_table(const std::vector<TensorInfo>& tensors) {
+    std::size_t name_width = 4;
+    std::size_t shape_width = 5;
+    for (const TensorInfo& tensor : tensors) {
+        name_width = std::max(name_width, printable(tensor.name).size());
+        shape_width = std::max(shape_width, shape_text(tensor.shape).size());
+    }
+    const auto row = [&](const std::string& tensor, std::string_view dtype, const std::string& shape,
+                         const std::string& elements, const std::string& bytes) {
+        return "  " + left(tensor, name_width) + "  " + left(std::string(dtype), 7) + "  " + left(shape, shape_width) +
+               right(elements, 12) + right(bytes, 14) + "\n";
+    };
+    std::string table = row("name", "dtype", "shape", "elements", "bytes");
+    for (const TensorInfo& tensor : tensors)
+        table += row(printable(tensor.name), name(tensor.dtype), shape_text(tensor.shape),
+                     std::to_string(tensor.elements), std::to_string(tensor.bytes));
+    return table;
+}
+
+nlohmann::ordered_json model_json(const ModelSummary& model) {
+    const ModelMetadata& metadata = model.metadata;
+    nlohmann::ordered_json json;
+    json["network"] = model.network;
+    // Both texts went through parse_strict, which bounds their depth.
+    json["variant"] = nlohmann::ordered_json::parse(metadata.variant_json, nullptr, false);
+    json["modalities"] = metadata.modalities;
+    json["normalisation"] = metadata.normalisation;
+    json["label_scheme"] = metadata.label_scheme;
+    json["voxel_mm"] = {metadata.voxel_min_mm, metadata.voxel_max_mm};
+    json["recipe"] = nlohmann::ordered_json::parse(metadata.recipe_json, nullptr, false);
+    json["weights_sha256"] = metadata.weights_sha256;
+    json["sha256_verified"] = true;
+    json["created_by"] = metadata.created_by;
+    json["format_version"] = metadata.format_version;
+    json["learnable"] = model.learnable;
+    json["state"] = model.state;
+    return json;
+}
+
+} // namespace
+
+std::string_view name(FileKind kind) noexcept {
+    switch (kind) {
+    case FileKind::model:
+        return "model";
+    case FileKind::damaged:
+        return "damaged";
+    case FileKind::tensors:
+        return "tensors";
+    }
+    return "unknown";
+}
+
+Result<ModelInfo> describe(const std::filesystem::path& path) {
+    MFRES_TRY(const SafetensorsFile file, read_safetensors(path));
+    ModelInfo info;
+    info.path = path.string();
+    info.file_bytes = static_cast<std::int64_t>(file.bytes.size());
+    info.metadata = {file.metadata.begin(), file.metadata.end()};
+    for (const auto& [tensor_name, tensor] : file.tensors) {
+        info.tensors.push_back({tensor_name, tensor.dtype, tensor.shape, tensor.elements(), tensor.bytes()});
+        info.elements += tensor.elements();
+        info.tensor_bytes += tensor.bytes();
+    }
+    if (!has_model_metadata(file.metadata))
+        return info;
+    auto model = decode_model(file);
+    if (!model) {
+        info.kind = FileKind::damaged;
+        info.refusal = model.error();
+        return info;
+    }
+    MFRES_TRY(info.model, summarise(std::move(model).value()));
+    info.kind = FileKind::model;
+    return info;
+}
+
+std::string info_text(const ModelInfo& info) {
+    return line("file", printable(info.path, 1000) + text(" (", info.file_bytes, " bytes)")) +
+           line("kind", kind_text(info)) + (info.model ? model_lines(*info.model) : raw_metadata_lines(info)) +
+           line("tensors", text(info.tensors.size(), ", ", info.elements, " elements, ", info.tensor_bytes, " bytes")) +
+           tensor_table(info.tensors);
+}
+
+std::string info_json(const ModelInfo& info) {
+    nlohmann::ordered_json json;
+    json["path"] = info.path;
+    json["file_bytes"] = info.file_bytes;
+    json["kind"] = name(info.kind);
+    json["error"] = nullptr;
+    if (info.refusal)
+        json["error"] = {{"code", name(info.refusal->code)}, {"message", info.refusal->message}};
+    json["model"] = info.model ? model_json(*info.model) : nlohmann::ordered_json(nullptr);
+    json["metadata"] = info.metadata;
+    json["elements"] = info.elements;
+    json["tensor_bytes"] = info.tensor_bytes;
+    json["tensors"] = nlohmann::ordered_json::array();
+    for (const TensorInfo& tensor : info.tensors)
+        json["tensors"].push_back({{"name", tensor.name},
+                                   {"dtype", name(tensor.dtype)},
+                                   {"shape", tensor.shape},
+                                   {"elements", tensor.elements},
+                                   {"bytes", tensor.bytes}});
+    return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
+} // namespace mfres

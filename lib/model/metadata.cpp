@@ -1,0 +1,183 @@
+#include "model/metadata.h"
+
+#include "core/try.h"
+#include "networks/schema.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <string_view>
+
+namespace mfres {
+
+namespace {
+
+constexpr std::string_view prefix = "mfres.";
+constexpr std::string_view format_version = "1";
+constexpr std::array<std::string_view, 4> known_modalities = {"t1", "t1ce", "t2", "flair"};
+constexpr std::array<std::string_view, 1> known_normalisations = {"zscore-brain"};
+constexpr std::array<std::string_view, 2> known_label_schemes = {"brats", "brats2023"};
+constexpr std::array<std::string_view, 10> keys = {
+    "mfres.format_version", "mfres.variant",      "mfres.modalities", "mfres.normalisation",  "mfres.label_scheme",
+    "mfres.voxel_min_mm",   "mfres.voxel_max_mm", "mfres.recipe",     "mfres.weights_sha256", "mfres.created_by"};
+
+template <typename Names>
+bool is_one_of(std::string_view value, const Names& names) {
+    return std::find(names.begin(), names.end(), value) != names.end();
+}
+
+template <typename Names>
+std::string listed(const Names& names) {
+    std::string joined;
+    for (const std::string_view known : names)
+        joined.append(joined.empty() ? "" : ", ").append(known);
+    return joined;
+}
+
+Error invalid(std::string_view key, const std::string& problem) {
+    return {ErrorCode::model_metadata_invalid, text("metadata ", key, ": ", problem), std::string(key)};
+}
+
+/// Reads one file's metadata, key by key.
+class Reader {
+  public:
+    explicit Reader(const MetadataStrings& strings) : strings_(strings) {}
+
+    Status check_keys() const {
+        for (const std::string_view key : keys)
+            if (strings_.find(key) == strings_.end())
+                return invalid(key, "is missing");
+        for (const auto& entry : strings_)
+            if (!is_one_of(entry.first, keys))
+                return invalid(printable(entry.first), "is not a key of this format");
+        return {};
+    }
+
+    /// Precondition: check_keys succeeded.
+    const std::string& at(std::string_view key) const { return strings_.find(key)->second; }
+
+    template <typename Names>
+    Result<std::string> choice(std::string_view key, const Names& names) const {
+        if (!is_one_of(at(key), names))
+            return invalid(key, text("'", printable(at(key)), "' is not known; there is ", listed(names)));
+        return at(key);
+    }
+
+    Result<double> millimetres(std::string_view key) const {
+        const std::string& digits = at(key);
+        double value = 0;
+        const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+        if (error != std::errc{} || end != digits.data() + digits.size() || !std::isfinite(value) || value <= 0)
+            return invalid(key, text("'", printable(digits), "' is not a positive number of millimetres"));
+        return value;
+    }
+
+    Result<std::vector<std::string>> modalities() const {
+        constexpr std::string_view key = "mfres.modalities";
+        std::vector<std::string> names;
+        std::string_view rest = at(key);
+        for (bool more = true; more;) {
+            const auto comma = rest.find(',');
+            const std::string_view entry = rest.substr(0, comma);
+            if (!is_one_of(entry, known_modalities))
+                return invalid(key, text("'", printable(entry), "' is not one of ", listed(known_modalities)));
+            if (is_one_of(entry, names))
+                return invalid(key, text(entry, " stands there twice"));
+            names.emplace_back(entry);
+            more = comma != std::string_view::npos;
+            rest.remove_prefix(more ? comma + 1 : rest.size());
+        }
+        return names;
+    }
+
+    Result<std::string> hash() const {
+        const std::string& hex = at("mfres.weights_sha256");
+        const bool digits = std::all_of(hex.begin(), hex.end(),
+                                        [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
+        if (hex.size() != 64 || !digits)
+            return invalid("mfres.weights_sha256",
+                           text("'", printable(hex), "' is not 64 lower-case hexadecimal digits"));
+        return hex;
+    }
+
+    Result<std::string> recipe() const {
+        const std::string& json = at("mfres.recipe");
+        if (const auto object = parse_strict(json); !object)
+            return invalid("mfres.recipe", printable(object.error().message));
+        return json;
+    }
+
+    Result<std::string> created_by() const {
+        const std::string& program = at("mfres.created_by");
+        if (program.empty() || program.size() > 200)
+            return invalid("mfres.created_by", text("has ", program.size(), " bytes, allowed are 1 to 200"));
+        return program;
+    }
+
+  private:
+    const MetadataStrings& strings_;
+};
+
+/// The shortest decimal that reads back as the same double.
+std::string decimal(double value) {
+    std::array<char, 32> digits{};
+    const auto result = std::to_chars(digits.data(), digits.data() + digits.size(), value);
+    return {digits.data(), result.ptr};
+}
+
+} // namespace
+
+bool has_model_metadata(const MetadataStrings& strings) {
+    const auto first = strings.lower_bound(prefix);
+    return first != strings.end() && first->first.starts_with(prefix);
+}
+
+Result<ModelMetadata> metadata_from_strings(const MetadataStrings& strings) {
+    const Reader reader(strings);
+    // The version comes first: another version may well have other keys.
+    const auto version = strings.find("mfres.format_version");
+    if (version != strings.end() && version->second != format_version)
+        return invalid(version->first, text("'", printable(version->second), "' is not the version that is read here, ",
+                                            format_version));
+    MFRES_CHECK(reader.check_keys());
+    ModelMetadata metadata;
+    metadata.variant_json = reader.at("mfres.variant");
+    MFRES_TRY(metadata.modalities, reader.modalities());
+    MFRES_TRY(metadata.normalisation, reader.choice("mfres.normalisation", known_normalisations));
+    MFRES_TRY(metadata.label_scheme, reader.choice("mfres.label_scheme", known_label_schemes));
+    MFRES_TRY(metadata.voxel_min_mm, reader.millimetres("mfres.voxel_min_mm"));
+    MFRES_TRY(metadata.voxel_max_mm, reader.millimetres("mfres.voxel_max_mm"));
+    if (metadata.voxel_min_mm > metadata.voxel_max_mm)
+        return invalid("mfres.voxel_min_mm",
+                       text(metadata.voxel_min_mm, " mm is more than voxel_max_mm, ", metadata.voxel_max_mm));
+    MFRES_TRY(metadata.recipe_json, reader.recipe());
+    MFRES_TRY(metadata.weights_sha256, reader.hash());
+    MFRES_TRY(metadata.created_by, reader.created_by());
+    return metadata;
+}
+
+MetadataStrings metadata_to_strings(const ModelMetadata& metadata) {
+    std::string modalities;
+    for (const std::string& modality : metadata.modalities)
+        modalities.append(modalities.empty() ? "" : ",").append(modality);
+    return {{"mfres.format_version", metadata.format_version},
+            {"mfres.variant", metadata.variant_json},
+            {"mfres.modalities", modalities},
+            {"mfres.normalisation", metadata.normalisation},
+            {"mfres.label_scheme", metadata.label_scheme},
+            {"mfres.voxel_min_mm", decimal(metadata.voxel_min_mm)},
+            {"mfres.voxel_max_mm", decimal(metadata.voxel_max_mm)},
+            {"mfres.recipe", metadata.recipe_json},
+            {"mfres.weights_sha256", metadata.weights_sha256},
+            {"mfres.created_by", metadata.created_by}};
+}
+
+Status check_channels(const ModelMetadata& metadata, const Variant& variant) {
+    if (static_cast<std::int64_t>(metadata.modalities.size()) == variant.input_channels())
+        return {};
+    return invalid("mfres.modalities", text(metadata.modalities.size(), " are listed, the network ", variant.name(),
+                                            " has ", variant.input_channels(), " input channels"));
+}
+
+} // namespace mfres

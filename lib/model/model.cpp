@@ -1,0 +1,184 @@
+#include "model/model.h"
+
+#include "core/checked.h"
+#include "core/file.h"
+#include "core/random.h"
+#include "core/try.h"
+#include "model/metadata.h"
+#include "model/sha256.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace mfres {
+
+namespace {
+
+/// The same error, told about a file.
+Error about(const std::string& path, const Error& error) {
+    const bool named = error.message.starts_with(path);
+    return {error.code, named ? error.message : text(path, ": ", error.message), path};
+}
+
+/// Parses the recorded variant: whatever is wrong with it, it is the metadata that is wrong.
+Result<Variant> recorded_variant(const ModelMetadata& metadata) {
+    auto variant = parse_variant(metadata.variant_json);
+    if (variant)
+        return variant;
+    return Error{ErrorCode::model_metadata_invalid,
+                 text("metadata mfres.variant: ", printable(variant.error().message, 400)), "mfres.variant"};
+}
+
+/// FNV-1a, 64 bits (Fowler, Noll, Vo): turns a parameter's name into the number of its random stream.
+std::uint64_t stream_of(std::string_view parameter_name) {
+    std::uint64_t hash = 0xCBF29CE484222325U;
+    for (const char character : parameter_name)
+        hash = (hash ^ static_cast<unsigned char>(character)) * 0x100000001B3U;
+    return hash;
+}
+
+Tensor he_normal(const Shape& shape, Random random) {
+    Tensor tensor(shape);
+    const std::int64_t fan_in = tensor.elements() / shape[0];
+    const double deviation = std::sqrt(2.0 / static_cast<double>(fan_in));
+    for (float& value : tensor.values())
+        value = static_cast<float>(deviation * random.normal());
+    return tensor;
+}
+
+Tensor initial_values(const Parameter& parameter, const Random& random) {
+    switch (parameter.role) {
+    case ParameterRole::weight:
+        return he_normal(parameter.shape, random.fork(stream_of(parameter.name)));
+    case ParameterRole::bias:
+    case ParameterRole::norm_shift:
+    case ParameterRole::running_mean:
+        return Tensor(parameter.shape, 0.0F);
+    case ParameterRole::norm_scale:
+    case ParameterRole::running_var:
+    case ParameterRole::branch:
+        return Tensor(parameter.shape, 1.0F);
+    }
+    return {};
+}
+
+/// All parameters as f32 must fit into a file that can be read back.
+Status check_size(const Graph& graph, const std::string& network) {
+    constexpr auto most = static_cast<std::int64_t>(max_safetensors_bytes / sizeof(float));
+    std::int64_t total = 0;
+    for (const Node& node : graph.nodes()) {
+        for (const Parameter& parameter : node.parameters) {
+            const auto elements = checked_product(parameter.shape);
+            const auto sum = elements ? checked_add(total, *elements) : std::nullopt;
+            if (!sum || *sum > most)
+                return Error{ErrorCode::memory_limit,
+                             text(network, " has more than ", most, " weights, of which ", parameter.name, " is ",
+                                  to_string(parameter.shape)),
+                             parameter.name};
+            total = *sum;
+        }
+    }
+    return {};
+}
+
+std::map<std::string, TensorToWrite, std::less<>> storage_plan(const Weights& weights, Dtype dtype) {
+    std::map<std::string, TensorToWrite, std::less<>> tensors;
+    for (const auto& [tensor_name, tensor] : weights) {
+        const bool convolution = tensor.shape().rank() == Shape::max_rank;
+        tensors.emplace(tensor_name, TensorToWrite{&tensor, convolution ? dtype : Dtype::f32});
+    }
+    return tensors;
+}
+
+Result<std::vector<std::byte>> encode_model(const Model& model, Dtype dtype) {
+    MFRES_TRY(const Graph graph, parameter_graph(model.variant));
+    MFRES_CHECK(check_weights(graph, model.weights));
+    const auto tensors = storage_plan(model.weights, dtype);
+    // The hash is that of the values a reader gets, after rounding to the stored dtype.
+    MFRES_TRY(std::vector<std::byte> without_metadata, encode_safetensors(tensors, {}));
+    MFRES_TRY(const SafetensorsFile stored, parse_safetensors(std::move(without_metadata), model.variant.name()));
+    MFRES_TRY(const Weights weights, decode_tensors(stored));
+
+    ModelMetadata metadata = model.metadata;
+    metadata.variant_json = model.variant.json();
+    metadata.weights_sha256 = weights_sha256(weights);
+    const MetadataStrings strings = metadata_to_strings(metadata);
+    MFRES_TRY(metadata, metadata_from_strings(strings));
+    MFRES_CHECK(check_channels(metadata, model.variant));
+    return encode_safetensors(tensors, strings);
+}
+
+Result<Model> decode(const SafetensorsFile& file) {
+    MFRES_TRY(ModelMetadata metadata, metadata_from_strings(file.metadata));
+    MFRES_TRY(Variant variant, recorded_variant(metadata));
+    MFRES_CHECK(check_channels(metadata, variant));
+    MFRES_TRY(const Graph graph, parameter_graph(variant));
+    MFRES_TRY(Weights weights, decode_tensors(file));
+    MFRES_CHECK(check_weights(graph, weights));
+    const std::string actual = weights_sha256(weights);
+    if (actual != metadata.weights_sha256)
+        return Error{ErrorCode::model_hash_mismatch,
+                     text("the weights have SHA-256 ", actual, ", the file records ", metadata.weights_sha256,
+                          ": they were changed after saving"),
+                     {}};
+    return Model{std::move(variant), std::move(metadata), std::move(weights)};
+}
+
+} // namespace
+
+std::string ModelMetadata::default_created_by() {
+    return "mfres " MFRES_VERSION;
+}
+
+Result<Graph> parameter_graph(const Variant& variant) {
+    // 64 voxels: no network of the registry pools a smaller map than that away.
+    const std::int64_t edge = (63 / variant.multiple() + 1) * variant.multiple();
+    return build_network(variant, {edge, edge, edge});
+}
+
+Result<Model> decode_model(const SafetensorsFile& file) {
+    auto model = decode(file);
+    if (model)
+        return model;
+    return about(file.path, model.error());
+}
+
+Result<Model> load_model(const std::filesystem::path& path) {
+    const auto file = read_safetensors(path);
+    if (!file)
+        return about(path.string(), file.error());
+    return decode_model(*file);
+}
+
+Status save_model(const std::filesystem::path& path, const Model& model, Dtype dtype, bool overwrite) {
+    const auto bytes = encode_model(model, dtype);
+    if (!bytes)
+        return about(path.string(), bytes.error());
+    const auto written = write_file_atomically(path, *bytes, overwrite);
+    if (!written)
+        return about(path.string(), written.error());
+    return {};
+}
+
+Result<Model> init_model(const Variant& variant, std::uint64_t seed) {
+    MFRES_TRY(const Graph graph, parameter_graph(variant));
+    MFRES_CHECK(check_size(graph, variant.name()));
+    Model model{variant, {}, {}};
+    const auto available = static_cast<std::int64_t>(model.metadata.modalities.size());
+    if (variant.input_channels() > available)
+        return Error{ErrorCode::invalid_argument,
+                     text(variant.name(), " has ", variant.input_channels(), " input channels, there are only ",
+                          available, " modalities"),
+                     variant.name()};
+    model.metadata.modalities.resize(static_cast<std::size_t>(variant.input_channels()));
+    const Random random(seed);
+    for (const Node& node : graph.nodes())
+        for (const Parameter& parameter : node.parameters)
+            model.weights.emplace(parameter.name, initial_values(parameter, random));
+    model.metadata.variant_json = variant.json();
+    model.metadata.recipe_json = text(R"({"init":"he-normal","seed":)", seed, "}");
+    model.metadata.weights_sha256 = weights_sha256(model.weights);
+    return model;
+}
+
+} // namespace mfres

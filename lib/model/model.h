@@ -1,0 +1,83 @@
+// A model: a network variant, its weights, and what must be known to feed it and to read its answer. On disk it is a
+// safetensors file (safetensors.h) whose tensors are the network's parameters under the names of its graph, and whose
+// "__metadata__" holds exactly these keys:
+//   mfres.format_version   "1"
+//   mfres.variant          the network as JSON, as parse_variant takes it
+//   mfres.modalities       names of the input channels in their order, joined by commas: "t1,t1ce,t2,flair"
+//   mfres.normalisation    how intensities are prepared: "zscore-brain"
+//   mfres.label_scheme     the label values the classes stand for: "brats" (0, 1, 2, 4) or "brats2023" (0, 1, 2, 3)
+//   mfres.voxel_min_mm     smallest and largest voxel edge the model was trained for, millimetres
+//   mfres.voxel_max_mm
+//   mfres.recipe           how the weights came to be, a JSON object
+//   mfres.weights_sha256   weights_sha256 (sha256.h) of the weights as they stand in the file
+//   mfres.created_by       program and version
+#pragma once
+
+#include "graph/graph.h"
+#include "model/safetensors.h"
+#include "networks/registry.h"
+
+#include <mfres/status.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace mfres {
+
+/// What a model file says besides its weights. A default one is complete but for variant_json and weights_sha256,
+/// which save_model fills in.
+struct ModelMetadata {
+    std::string format_version = "1";
+    std::string variant_json;
+    std::vector<std::string> modalities = {"t1", "t1ce", "t2", "flair"};
+    std::string normalisation = "zscore-brain";
+    std::string label_scheme = "brats";
+    double voxel_min_mm = 0.95;
+    double voxel_max_mm = 1.05;
+    std::string recipe_json = "{}";
+    std::string weights_sha256; ///< 64 lower-case hexadecimal digits
+    std::string created_by = default_created_by();
+
+    /// "mfres <version of this library>"
+    static std::string default_created_by();
+};
+
+struct Model {
+    Variant variant;
+    ModelMetadata metadata;
+    Weights weights;
+};
+
+/// The variant's graph at a small input size: enough to know every parameter's name, role and shape, which do not
+/// depend on the size. Errors: those of build_network.
+Result<Graph> parameter_graph(const Variant& variant);
+
+/// Reads a model file and checks all of it. Every error's `where` is the path and its message starts with it.
+/// Errors: those of read_safetensors and decode_tensors; model_metadata_invalid (a key is missing, unknown or has an
+/// impossible value, the variant does not parse); model_tensor_missing, model_tensor_extra, model_tensor_shape;
+/// model_hash_mismatch (the weights are not those that were saved).
+Result<Model> load_model(const std::filesystem::path& path);
+
+/// The same for a file that was read already. Errors: as load_model, without those of reading.
+Result<Model> decode_model(const SafetensorsFile& file);
+
+/// Writes a model file, complete or not at all. Convolution weights are stored as `dtype` (f32, f16 or bf16), all else
+/// as f32: it is little, and a small running variance would vanish in f16. The recorded variant and SHA-256 are made
+/// from model.variant and the values as stored; metadata.variant_json and metadata.weights_sha256 are not read.
+/// Every error's `where` is the path.
+/// Errors: those of check_weights, encode_safetensors and write_file_atomically (file_exists unless `overwrite`);
+/// model_metadata_invalid for metadata that load_model would refuse.
+Status save_model(const std::filesystem::path& path, const Model& model, Dtype dtype = Dtype::f32,
+                  bool overwrite = false);
+
+/// A model with untrained weights: convolutions drawn from a normal distribution of mean 0 and standard deviation
+/// sqrt(2 / fan_in), fan_in = input channels per group * kernel volume (He et al. 2015, "Delving deep into rectifiers",
+/// eq. 10); biases, shifts and running means 0; norm scales, running variances and branch weights 1.
+/// Each tensor draws from its own stream, made of the seed and its name, so its values depend on nothing else.
+/// Modalities are the first input_channels of the default ones. Errors: those of build_network; memory_limit for
+/// weights that would not fit into a model file; invalid_argument for more input channels than there are modalities.
+Result<Model> init_model(const Variant& variant, std::uint64_t seed);
+
+} // namespace mfres

@@ -1,0 +1,113 @@
+// The report of a segmentation as JSON and as text.
+#include <mfres/segmenter.h>
+
+#include "core/try.h"
+
+#include <nlohmann/json.hpp>
+
+#include <array>
+#include <cstdio>
+
+namespace mfres {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json parts_json(const std::vector<SegmentReport::Part>& parts) {
+    Json all = Json::object();
+    for (const auto& part : parts)
+        all[part.name] = {{"voxels", part.voxels}, {"ml", part.millilitres}};
+    return all;
+}
+
+template <typename... Values>
+std::string format(const char* pattern, Values... values) {
+    std::array<char, 256> buffer{};
+    std::snprintf(buffer.data(), buffer.size(), pattern, values...);
+    return buffer.data();
+}
+
+std::string size_text(const std::array<std::int64_t, 3>& size) {
+    return text(size[0], "x", size[1], "x", size[2]);
+}
+
+double mib(std::int64_t bytes) {
+    return static_cast<double>(bytes) / (1024.0 * 1024.0);
+}
+
+} // namespace
+
+std::string to_json(const SegmentReport& report, bool choices) {
+    Json json;
+    json["case"] = report.case_id;
+    json["network"] = report.network;
+    json["model"] = {{"file", report.model_file}, {"weights_sha256", report.weights_sha256}};
+    json["backend"] = {{"name", report.backend},
+                       {"engine", report.backend_engine},
+                       {"precision", report.precision},
+                       {"threads", report.threads}};
+    json["inputs"] = {
+        {"t1", report.inputs[0]}, {"t1ce", report.inputs[1]}, {"t2", report.inputs[2]}, {"flair", report.inputs[3]}};
+    json["output"] = report.output;
+    json["preview"] = report.preview;
+    json["label_scheme"] = report.label_scheme;
+    json["grid_size"] = report.grid_size;
+    json["brain_box_size"] = report.brain_box_size;
+    json["network_input_size"] = report.network_size;
+    json["passes"] = report.tiles;
+    json["classes"] = parts_json(report.classes);
+    json["regions"] = parts_json(report.regions);
+    json["stages_ms"] = Json::object();
+    for (const auto& stage : report.stages)
+        json["stages_ms"][stage.name] = stage.milliseconds;
+    json["total_ms"] = report.total_milliseconds;
+    json["planned_peak_bytes"] = report.planned_peak_bytes;
+    json["measured_peak_bytes"] = report.measured_peak_bytes;
+    json["warnings"] = report.warnings;
+    if (choices) {
+        json["chosen"] = Json::array();
+        for (const auto& choice : report.chosen)
+            json["chosen"].push_back(
+                {{"node", choice.node}, {"operation", choice.operation}, {"implementation", choice.implementation}});
+    }
+    json["notice"] = "Research use only: not a medical device.";
+    // Paths may hold bytes that are no UTF-8; they are replaced rather than failing the report.
+    return json.dump(2, ' ', false, Json::error_handler_t::replace);
+}
+
+std::string to_text(const SegmentReport& report) {
+    std::string out = text("case        ", report.case_id, "  (grid ", size_text(report.grid_size), ", brain ",
+                           size_text(report.brain_box_size), ")\n");
+    out += text("network     ", report.network, "  (", report.model_file, ")\n");
+    out += text("backend     ", report.backend_engine, ", ", report.precision, ", ", report.threads, " threads, ",
+                report.tiles, report.tiles == 1 ? " pass of " : " tiles of ", size_text(report.network_size), "\n\n");
+    if (report.regions.empty() || report.regions[0].voxels == 0)
+        out += "tumour      none found\n";
+    for (const auto& part : report.classes)
+        out += format("  %-20s %9.2f ml  %9lld voxels\n", part.name.c_str(), part.millilitres,
+                      static_cast<long long>(part.voxels));
+    for (const auto& part : report.regions)
+        out += format("  %-20s %9.2f ml\n",
+                      (part.name == "WT"   ? "whole tumour (WT)"
+                       : part.name == "TC" ? "tumour core (TC)"
+                                           : "enhancing (ET)"),
+                      part.millilitres);
+    out += "\ntime       ";
+    for (const auto& stage : report.stages)
+        out += format(" %s %.0f ms,", stage.name.c_str(), stage.milliseconds);
+    out += format(" total %.2f s\n", report.total_milliseconds / 1000.0);
+    out += format("memory      planned %.0f MiB", mib(report.planned_peak_bytes));
+    if (report.measured_peak_bytes > 0)
+        out += format(", measured %.0f MiB", mib(report.measured_peak_bytes));
+    out += " at the peak\n";
+    for (const auto& warning : report.warnings)
+        out += "warning     " + warning + "\n";
+    if (!report.output.empty())
+        out += "labels      " + report.output + "  (scheme " + report.label_scheme + ")\n";
+    if (!report.preview.empty())
+        out += "picture     " + report.preview + "\n";
+    return out + "\nResearch use only: not a medical device.\n";
+}
+
+} // namespace mfres

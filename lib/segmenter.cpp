@@ -1,0 +1,404 @@
+// One case through the house, top to bottom: read and refuse, prepare, run the network, label, undo, write.
+#include <mfres/segmenter.h>
+
+#include "backends/backend.h"
+#include "core/memory_usage.h"
+#include "core/parallel.h"
+#include "core/try.h"
+#include "graph/plan.h"
+#include "imaging/case.h"
+#include "imaging/labels.h"
+#include "imaging/prepare.h"
+#include "imaging/preview.h"
+#include "imaging/tiles.h"
+#include "model/model.h"
+
+#include <chrono>
+#include <cmath>
+#include <new>
+
+namespace mfres {
+
+namespace {
+
+/// Voxels that neighbouring tiles share along each axis, when the brain box does not fit into memory in one piece.
+constexpr std::int64_t tile_overlap = 32;
+
+/// What no plan lists: pages of the engine's code and of the kernels it generates, thread stacks, slack of the
+/// allocator. Measured on x86-64 with oneDNN 2.6.3: 40 to 57 MiB at peaks of 400 to 800 MiB.
+constexpr std::int64_t process_overhead = std::int64_t{40} << 20;
+
+using Size = std::array<std::int64_t, 3>;
+
+std::int64_t float_bytes(const Size& size, std::int64_t maps) {
+    return size[0] * size[1] * size[2] * maps * static_cast<std::int64_t>(sizeof(float));
+}
+
+/// Times the stages of one case and passes progress on to the caller.
+class StageClock {
+  public:
+    StageClock(SegmentReport& report, const Progress& progress) : report_(report), progress_(progress) {}
+
+    /// Ends the stage before and starts `name`; interrupted if the caller wants to stop.
+    Status start(std::string name) {
+        stop();
+        stage_ = std::move(name);
+        start_ = Clock::now();
+        return show(0.0);
+    }
+
+    Status show(double done) const {
+        if (progress_ && !progress_(stage_, done))
+            return Error{ErrorCode::interrupted, text("stopped on request during stage '", stage_, "'"), stage_};
+        return {};
+    }
+
+    void stop() {
+        if (stage_.empty())
+            return;
+        const std::chrono::duration<double, std::milli> elapsed = Clock::now() - start_;
+        report_.stages.push_back({stage_, elapsed.count()});
+        report_.total_milliseconds += elapsed.count();
+        stage_.clear();
+    }
+
+    const std::string& stage() const { return stage_; }
+
+  private:
+    using Clock = std::chrono::steady_clock;
+    SegmentReport& report_;
+    const Progress& progress_;
+    std::string stage_;
+    Clock::time_point start_;
+};
+
+/// Refuses before any work what could only fail at the end: an output that exists or has no folder.
+Status check_output(const std::filesystem::path& path, bool overwrite) {
+    std::error_code ignored;
+    if (path.empty())
+        return {};
+    if (!overwrite && std::filesystem::exists(path, ignored))
+        return Error{ErrorCode::file_exists,
+                     text(path.string(), " exists already; nothing was written (--force overwrites)"), path.string()};
+    const auto folder = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
+    if (!std::filesystem::is_directory(folder, ignored))
+        return Error{ErrorCode::file_write,
+                     text("cannot write ", path.string(), ": there is no folder ", folder.string()), path.string()};
+    return {};
+}
+
+Status check_label_output(const std::filesystem::path& path, bool overwrite) {
+    const std::string name = path.filename().string();
+    const auto ends_with = [&](std::string_view suffix) {
+        return name.size() > suffix.size() && name.compare(name.size() - suffix.size(), suffix.size(), suffix) == 0;
+    };
+    if (!path.empty() && !ends_with(".nii") && !ends_with(".nii.gz"))
+        return Error{ErrorCode::invalid_argument, text("the label map ", path.string(), " must end in .nii or .nii.gz"),
+                     path.string()};
+    return check_output(path, overwrite);
+}
+
+std::int64_t weight_bytes(const Weights& weights) {
+    std::int64_t bytes = 0;
+    for (const auto& [name, tensor] : weights)
+        bytes += tensor.elements() * static_cast<std::int64_t>(sizeof(float));
+    return bytes;
+}
+
+std::vector<SegmentReport::Part> parts(const TumourVolumes& volumes, bool regions) {
+    std::vector<SegmentReport::Part> all;
+    if (regions)
+        for (const TumourRegion region : tumour_regions) {
+            const PartVolume& part = volumes.regions[static_cast<std::size_t>(region)];
+            all.push_back({std::string(name(region)), part.voxels, part.millilitres});
+        }
+    else
+        for (int tumour_class = 1; tumour_class < tumour_classes; ++tumour_class) {
+            const PartVolume& part = volumes.classes[static_cast<std::size_t>(tumour_class)];
+            all.push_back({std::string(appearance(tumour_class).name), part.voxels, part.millilitres});
+        }
+    return all;
+}
+
+/// A model that wants its input prepared in another way than ours would run and mislabel: refused.
+Status check_preparation(const ModelMetadata& metadata, const std::filesystem::path& model) {
+    std::string wanted;
+    std::string ours;
+    for (const std::string& modality : metadata.modalities)
+        wanted += (wanted.empty() ? "" : ",") + modality;
+    for (const Modality modality : modalities)
+        ours += (ours.empty() ? "" : ",") + std::string(name(modality));
+    if (wanted != ours || metadata.normalisation != "zscore-brain")
+        return Error{ErrorCode::model_metadata_invalid,
+                     text(model.string(), " wants channels ", wanted, " normalised by ", metadata.normalisation,
+                          "; segmentation feeds ", ours, " normalised by zscore-brain"),
+                     model.string()};
+    return {};
+}
+
+/// What decides how much memory a case needs.
+struct Frame {
+    Size grid{};              ///< voxels of the volumes
+    Size box{};               ///< of the padded brain box
+    bool keep_images = false; ///< FLAIR and T1ce are needed after the network has run
+};
+
+} // namespace
+
+struct Segmenter::State {
+    std::string model_file;
+    Model model;
+    const Backend* backend = nullptr;
+    SegmenterOptions options;
+    int threads = 1;
+    std::int64_t idle_bytes = 0; ///< resident memory before the model was opened
+
+    /// The network compiled for one input size, kept for the next case of that size.
+    Size compiled_size{};
+    std::unique_ptr<Executable> executable;
+
+    Status compile(const Size& size) {
+        if (executable && compiled_size == size)
+            return {};
+        executable.reset(); // two at a time would double the memory
+        MFRES_TRY(const Graph graph, build_network(model.variant, {size[0], size[1], size[2]}));
+        MFRES_TRY(executable, backend->compile(graph, model.weights, {.threads = options.threads}));
+        compiled_size = size;
+        release_unused_memory();
+        return {};
+    }
+
+    /// Activation bytes of a pass over `size` voxels, as the static plan of the graph has them.
+    std::int64_t estimated_bytes(const Size& size) const {
+        const auto graph = build_network(model.variant, {size[0], size[1], size[2]});
+        if (!graph)
+            return std::numeric_limits<std::int64_t>::max();
+        const Graph folded = fold_batch_norm(*graph);
+        return plan_memory(plan_step_buffers(folded, fuse_steps(folded)).requests).bytes + weight_bytes(model.weights);
+    }
+
+    /// Most bytes held while a case of that grid runs through an executable of `executable_bytes`: the weights, the
+    /// labels of the box, and at the worst moment the four volumes, or the volumes still needed beside the network.
+    std::int64_t peak_bytes(const Frame& frame, const Size& tile, std::int64_t executable_bytes) const {
+        const bool whole = tile == frame.box;
+        const std::int64_t volumes = float_bytes(frame.grid, 4);
+        const std::int64_t filling = volumes + float_bytes(tile, 4);
+        const std::int64_t running = whole ? float_bytes(frame.grid, frame.keep_images ? 2 : 0) + executable_bytes
+                                           : volumes + executable_bytes + blend_bytes(frame.box, tile, tumour_classes);
+        return process_overhead + weight_bytes(model.weights) + frame.box[0] * frame.box[1] * frame.box[2] +
+               std::max(filling, running);
+    }
+
+    /// Compiles for the whole box, or for the tile that labels it with the least work within the memory limit.
+    Result<Size> compile_within_limit(const Frame& frame) {
+        if (options.max_memory == 0) {
+            MFRES_CHECK(compile(frame.box));
+            return frame.box;
+        }
+        // The plan of the graph does not know the backend's scratch memory; what compiling shows corrects it.
+        double correction = 1.0;
+        for (int attempt = 0; attempt < 4; ++attempt) {
+            MFRES_TRY(const Size tile,
+                      choose_tile(frame.box, tile_overlap, model.variant.multiple(), options.max_memory,
+                                  [&](const Size& candidate) {
+                                      return peak_bytes(
+                                          frame, candidate,
+                                          static_cast<std::int64_t>(correction *
+                                                                    static_cast<double>(estimated_bytes(candidate))));
+                                  }));
+            MFRES_CHECK(compile(tile));
+            if (peak_bytes(frame, tile, executable->peak_bytes()) <= options.max_memory)
+                return tile;
+            correction = std::max(correction * 1.02, 1.001 * static_cast<double>(executable->peak_bytes()) /
+                                                         static_cast<double>(estimated_bytes(tile)));
+        }
+        return Error{ErrorCode::memory_limit,
+                     text("no tile of the network fits into the ", options.max_memory, " bytes allowed"),
+                     {}};
+    }
+
+    Status run_pass(StageClock& clock, std::size_t pass, std::size_t passes) const {
+        Status observed;
+        const auto status = executable->run([&](int done, int total) {
+            observed = clock.show((static_cast<double>(pass) + static_cast<double>(done) / total) /
+                                  static_cast<double>(passes));
+            return observed.ok();
+        });
+        return observed.ok() ? status : observed;
+    }
+
+    /// Classes of the padded box, [x][y][z].
+    Result<std::vector<std::uint8_t>> label_box(const Preparation& preparation, std::array<Volume, 4>& volumes,
+                                                const Frame& frame, const Size& tile, StageClock& clock) {
+        const Size& box = frame.box;
+        std::vector<std::uint8_t> classes(static_cast<std::size_t>(box[0] * box[1] * box[2]));
+        if (tile == box) {
+            MFRES_CHECK(clock.start("fill input"));
+            fill_input(preparation, volumes, {0, 0, 0}, executable->input(), threads);
+            for (const Modality modality : modalities)
+                if (!frame.keep_images || modality == Modality::t1 || modality == Modality::t2)
+                    std::vector<float>().swap(volumes[static_cast<std::size_t>(modality)].voxels);
+            MFRES_CHECK(clock.start("network"));
+            MFRES_CHECK(run_pass(clock, 0, 1));
+            MFRES_CHECK(clock.start("labels"));
+            MFRES_CHECK(argmax(executable->output(0), classes, threads));
+            return classes;
+        }
+        MFRES_CHECK(clock.start("network"));
+        MFRES_TRY(TilePlan plan, plan_tiles(box, tile, tile_overlap, model.variant.multiple()));
+        const std::size_t passes = plan.count();
+        MFRES_TRY(BlendedArgmax blended, BlendedArgmax::create(std::move(plan), tumour_classes, classes, threads));
+        for (std::size_t pass = 0; pass < passes; ++pass) {
+            fill_input(preparation, volumes, blended.plan().offset(pass), executable->input(), threads);
+            MFRES_CHECK(run_pass(clock, pass, passes));
+            MFRES_CHECK(blended.add(executable->output(0)));
+        }
+        return classes;
+    }
+
+    Result<Segmentation> segment(const CaseFiles& files, const SegmentOptions& request, const Progress& progress);
+};
+
+Result<Segmentation> Segmenter::State::segment(const CaseFiles& files, const SegmentOptions& request,
+                                               const Progress& progress) {
+    MFRES_TRY(const AffineSource use, affine_source(request.affine));
+    MFRES_TRY(const LabelScheme scheme,
+              label_scheme(request.label_scheme.empty() ? model.metadata.label_scheme : request.label_scheme));
+    MFRES_CHECK(check_label_output(request.output, request.overwrite));
+    MFRES_CHECK(check_output(request.preview, request.overwrite));
+
+    Segmentation result;
+    SegmentReport& report = result.report;
+    reset_peak_resident();
+    StageClock clock(report, progress);
+
+    MFRES_CHECK(clock.start("read"));
+    CaseOptions case_options;
+    case_options.use = use;
+    case_options.resample = request.resample;
+    case_options.min_voxel_mm = model.metadata.voxel_min_mm;
+    case_options.max_voxel_mm = model.metadata.voxel_max_mm;
+    case_options.threads = threads;
+    MFRES_TRY(Case loaded, load_case(files, case_options));
+
+    MFRES_CHECK(clock.start("prepare"));
+    MFRES_TRY(
+        const Preparation preparation,
+        plan_preparation(loaded.volumes, {.multiple = static_cast<int>(model.variant.multiple()), .threads = threads}));
+    const Frame frame{loaded.volumes[0].grid.size, preparation.padded_size, !request.preview.empty()};
+
+    MFRES_CHECK(clock.start("compile"));
+    MFRES_TRY(const Size tile, compile_within_limit(frame));
+
+    MFRES_TRY(std::vector<std::uint8_t> classes, label_box(preparation, loaded.volumes, frame, tile, clock));
+
+    MFRES_CHECK(clock.start("restore"));
+    LabelMap labels = undo_crop(preparation, classes);
+    MFRES_TRY(const TumourVolumes volumes, tumour_volumes(labels, RegionDefinition::brats, files.id));
+    MFRES_CHECK(classes_to_labels(labels, scheme, files.id));
+
+    report.case_id = files.id;
+    report.model_file = model_file;
+    report.network = model.variant.name();
+    report.weights_sha256 = model.metadata.weights_sha256;
+    report.backend = backend->name();
+    report.backend_engine = backend->description();
+    report.precision = "f32";
+    report.threads = threads;
+    report.label_scheme = name(scheme);
+    for (std::size_t i = 0; i < 4; ++i)
+        report.inputs[i] = files.modalities[i].string();
+    report.output = request.output.string();
+    report.preview = request.preview.string();
+    report.grid_size = loaded.original_grid.size;
+    for (std::size_t axis = 0; axis < 3; ++axis)
+        report.brain_box_size[axis] = preparation.box_end[axis] - preparation.box_begin[axis];
+    report.network_size = tile;
+    if (tile != frame.box) {
+        MFRES_TRY(const TilePlan plan, plan_tiles(frame.box, tile, tile_overlap, model.variant.multiple()));
+        report.tiles = static_cast<std::int64_t>(plan.count());
+    }
+    report.classes = parts(volumes, false);
+    report.regions = parts(volumes, true);
+    report.warnings = loaded.warnings;
+    for (const Chosen& chosen : executable->chosen())
+        report.chosen.push_back({chosen.node, chosen.operation, chosen.implementation});
+
+    // Everything that can fail has its chance before the first file is put in place, the preview being rendered first.
+    if (!request.preview.empty()) {
+        MFRES_CHECK(clock.start("preview"));
+        MFRES_CHECK(write_preview(request.preview, loaded.volumes[static_cast<std::size_t>(Modality::flair)],
+                                  loaded.volumes[static_cast<std::size_t>(Modality::t1ce)], labels,
+                                  {.title = text(files.id, "   ", report.network, " (", report.backend, ")")}));
+    }
+    MFRES_CHECK(clock.start("write"));
+    result.labels = restore_labels(loaded, std::move(labels));
+    if (!request.output.empty()) {
+        const auto written = write_nifti_labels(request.output, result.labels, loaded.geometry,
+                                                "mfres " MFRES_VERSION ", research use only", request.overwrite);
+        if (!written) {
+            std::error_code ignored;
+            if (!request.preview.empty())
+                std::filesystem::remove(request.preview, ignored); // no picture of labels that do not exist
+            return written.error();
+        }
+    }
+    clock.stop();
+
+    report.planned_peak_bytes = peak_bytes(frame, tile, executable->peak_bytes());
+    if (const std::int64_t peak = peak_resident_bytes(); peak > 0)
+        report.measured_peak_bytes = std::max<std::int64_t>(0, peak - idle_bytes);
+    return result;
+}
+
+Segmenter::Segmenter(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Segmenter::Segmenter(Segmenter&&) noexcept = default;
+Segmenter& Segmenter::operator=(Segmenter&&) noexcept = default;
+Segmenter::~Segmenter() = default;
+
+Result<Segmenter> Segmenter::open(const std::filesystem::path& model, const SegmenterOptions& options) {
+    if (options.threads < 0 || options.threads > 4096)
+        return Error{ErrorCode::invalid_argument, text("threads must be 0..4096, is ", options.threads), "threads"};
+    if (options.max_memory < 0)
+        return Error{ErrorCode::invalid_argument, text("max_memory must not be negative, is ", options.max_memory),
+                     "max_memory"};
+    auto state = std::make_unique<State>();
+    state->idle_bytes = resident_bytes();
+    state->options = options;
+    state->threads = resolve_threads(options.threads);
+    state->model_file = model.string();
+    MFRES_TRY(state->backend, find_backend(options.backend));
+    MFRES_TRY(state->model, load_model(model));
+    if (state->model.variant.classes() != tumour_classes || state->model.variant.input_channels() != 4)
+        return Error{ErrorCode::model_metadata_invalid,
+                     text(model.string(), " takes ", state->model.variant.input_channels(), " channels and tells ",
+                          state->model.variant.classes(), " classes apart; segmentation needs 4 and ", tumour_classes),
+                     model.string()};
+    MFRES_CHECK(check_preparation(state->model.metadata, model));
+    return Segmenter(std::move(state));
+}
+
+Result<Segmentation> Segmenter::segment(const CaseFiles& files, const SegmentOptions& options,
+                                        const Progress& progress) {
+    try {
+        return state_->segment(files, options, progress);
+    } catch (const std::bad_alloc&) {
+        return Error{ErrorCode::memory_limit, text("case ", files.id, " needs more memory than the system gives"),
+                     files.id};
+    } catch (const std::exception& error) {
+        return Error{ErrorCode::internal, text("case ", files.id, ": ", error.what()), files.id};
+    }
+}
+
+std::vector<BackendInfo> available_backends() {
+    std::vector<BackendInfo> all;
+    for (const Backend* backend : backends())
+        all.push_back({std::string(backend->name()), backend->description()});
+    return all;
+}
+
+std::string_view version() {
+    return MFRES_VERSION;
+}
+
+} // namespace mfres

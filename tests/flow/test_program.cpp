@@ -1,0 +1,163 @@
+// The program from outside: exit codes, what it prints, what it leaves on disk.
+#include "support/catch.h"
+#include "support/program.h"
+
+#include <nlohmann/json.hpp>
+
+using mfres::test::file_text;
+using mfres::test::run_program;
+using mfres::test::TemporaryFolder;
+using nlohmann::json;
+
+namespace {
+
+std::string make_phantom(const TemporaryFolder& folder, const std::string& size = "64,72,56") {
+    const auto made = run_program({"phantom", "--seed", "3", "--size", size, "--out", (folder / "p3").string()});
+    INFO(made.err);
+    REQUIRE(made.exit_code == 0);
+    return (folder / "p3").string();
+}
+
+std::string make_model(const TemporaryFolder& folder, const std::string& network = "mf-res2net") {
+    const auto path = (folder / "m.safetensors").string();
+    const auto made = run_program({"init", "--network", network, "--seed", "1", "--out", path});
+    INFO(made.err);
+    REQUIRE(made.exit_code == 0);
+    return path;
+}
+
+} // namespace
+
+TEST_CASE("phantom, init, info, check and segment work as the README says") {
+    const TemporaryFolder folder;
+    const auto phantom = make_phantom(folder);
+    const auto model = make_model(folder);
+
+    const auto info = run_program({"info", model, "--json"});
+    REQUIRE(info.exit_code == 0);
+    CHECK(json::parse(info.out)["model"]["learnable"] == 3157168);
+
+    const auto check = run_program({"check", phantom, "--json"});
+    REQUIRE(check.exit_code == 0);
+    CHECK(json::parse(check.out)[0]["accepted"] == true);
+    CHECK(json::parse(check.out)[0]["labels"] == "0 1 2 4");
+
+    const auto labels = (folder / "labels.nii.gz").string();
+    const auto segment =
+        run_program({"segment", "--model", model, "--case", phantom, "--out", labels, "--preview",
+                     (folder / "p.png").string(), "--report", (folder / "r.json").string(), "--json", "--quiet"});
+    INFO(segment.err);
+    REQUIRE(segment.exit_code == 0);
+    CHECK(segment.err.empty());
+    const json report = json::parse(segment.out);
+    CHECK(report == json::parse(file_text(folder / "r.json")));
+    CHECK(report["network"] == "mf-res2net");
+    CHECK(std::filesystem::exists(labels));
+    CHECK(file_text(folder / "p.png").substr(1, 3) == "PNG");
+
+    // A second run must not overwrite by accident.
+    const auto again = run_program({"segment", "--model", model, "--case", phantom, "--out", labels});
+    CHECK(again.exit_code == 6);
+    CHECK(run_program({"segment", "--model", model, "--case", phantom, "--out", labels, "--force"}).exit_code == 0);
+}
+
+TEST_CASE("a folder of cases: the good ones are segmented, the bad one is named, the exit code says so") {
+    const TemporaryFolder folder;
+    const auto model = make_model(folder);
+    for (const std::string id : {"a", "b", "c"}) {
+        const auto made =
+            run_program({"phantom", "--seed", "4", "--size", "48,48,48", "--out", (folder / "data" / id).string()});
+        REQUIRE(made.exit_code == 0);
+    }
+    const auto bad = folder / "data" / "b" / "b_t2.nii.gz";
+    std::filesystem::resize_file(bad, std::filesystem::file_size(bad) - 5);
+    const auto out = folder / "labels";
+    const auto run = run_program(
+        {"segment", "--model", model, "--data", (folder / "data").string(), "--out", out.string(), "--json"});
+    CHECK(run.exit_code == 3);
+    const json all = json::parse(run.out);
+    REQUIRE(all.size() == 3);
+    CHECK(all[1]["error"] == "gzip_truncated");
+    CHECK(std::filesystem::exists(out / "a.nii.gz"));
+    CHECK_FALSE(std::filesystem::exists(out / "b.nii.gz"));
+    CHECK(std::filesystem::exists(out / "c.nii.gz"));
+}
+
+TEST_CASE("wrong use is told apart from wrong data") {
+    const TemporaryFolder folder;
+    CHECK(run_program({}).exit_code == 2);
+    CHECK(run_program({"segmentt"}).exit_code == 2);
+    CHECK(run_program({"segment"}).exit_code == 2);
+    CHECK(run_program({"segment", "--modell", "x"}).exit_code == 2);
+    CHECK(run_program({"phantom", "--out", (folder / "p").string(), "--size", "240x"}).exit_code == 2);
+    CHECK(run_program({"phantom", "--out", (folder / "p").string(), "--size", "16"}).exit_code == 2);
+    CHECK(run_program({"complexity", "--network", "resnet"}).exit_code == 4);
+    CHECK(run_program({"complexity", "--network", R"({"network": "mf-res2net", "splits": 3})"}).exit_code == 4);
+    CHECK(run_program({"info", (folder / "missing").string()}).exit_code == 6);
+    const auto model = make_model(folder);
+    const auto phantom = make_phantom(folder);
+    const auto labels = (folder / "l.nii").string();
+    CHECK(run_program({"segment", "--model", model, "--case", phantom, "--out", labels, "--backend", "x"}).exit_code ==
+          5);
+    CHECK(run_program({"segment", "--model", model, "--case", phantom, "--out", labels, "--max-memory", "1M"})
+              .exit_code == 5);
+    CHECK(
+        run_program({"segment", "--model", phantom + "/p3_t1.nii.gz", "--case", phantom, "--out", labels}).exit_code ==
+        4);
+    const auto refused =
+        run_program({"segment", "--model", model, "--case", folder.path().string(), "--out", labels, "--json"});
+    CHECK(refused.exit_code == 3);
+    CHECK(json::parse(refused.out)["error"]["code"] == "modality_missing");
+    CHECK_FALSE(std::filesystem::exists(labels));
+}
+
+TEST_CASE("every command explains itself") {
+    const auto help = run_program({"help"});
+    CHECK(help.exit_code == 0);
+    for (const std::string command : {"segment", "check", "complexity", "init", "info", "phantom"}) {
+        INFO(command);
+        CHECK(help.out.find(command) != std::string::npos);
+        const auto own = run_program({command, "--help"});
+        CHECK(own.exit_code == 0);
+        CHECK(own.out.find("Examples:") != std::string::npos);
+        CHECK(own.out.find("mfres " + command) != std::string::npos);
+    }
+}
+
+TEST_CASE("complexity without arguments is the paper's Table 2 in every format") {
+    const auto json_run = run_program({"complexity", "--format", "json"});
+    REQUIRE(json_run.exit_code == 0);
+    CHECK_FALSE(json::parse(json_run.out).empty());
+    for (const std::string format : {"text", "markdown", "csv"}) {
+        const auto run = run_program({"complexity", "--format", format});
+        CHECK(run.exit_code == 0);
+        CHECK(run.out.find("mf-res2net") != std::string::npos);
+    }
+    const auto text = run_program({"complexity"});
+    CHECK(text.out.find("3,157,168") != std::string::npos);
+    CHECK(text.out.find("16.24") != std::string::npos);
+    CHECK(run_program({"complexity", "--size", "120"}).exit_code != 0); // no multiple of 16
+}
+
+TEST_CASE("planned and measured peak memory of a full-size case lie within 10 % of each other") {
+    const TemporaryFolder folder;
+    const auto phantom = make_phantom(folder, "240,240,155");
+    const auto model = make_model(folder);
+    const auto run = run_program(
+        {"segment", "--model", model, "--case", phantom, "--out", (folder / "l.nii.gz").string(), "--json", "--quiet"});
+    INFO(run.err);
+    REQUIRE(run.exit_code == 0);
+    const json report = json::parse(run.out);
+    const double planned = report["planned_peak_bytes"];
+    const double measured = report["measured_peak_bytes"];
+    if (measured == 0) {
+        std::puts("SKIPPED: this system does not tell resident memory");
+        return;
+    }
+    INFO("planned " << planned / (1 << 20) << " MiB, measured " << measured / (1 << 20) << " MiB");
+    CHECK(std::abs(measured - planned) <= 0.1 * planned);
+    for (const char* stage : {"read", "prepare", "compile", "fill input", "network", "labels", "restore", "write"}) {
+        INFO(stage);
+        CHECK(report["stages_ms"].contains(stage));
+    }
+}

@@ -1,0 +1,89 @@
+// Real patients, where the shared data is present: every case through the fast backend, two through the reference too.
+#include "imaging/case.h"
+#include "imaging/prepare.h"
+#include "support/cases.h"
+#include "support/run_graph.h"
+
+#include <mfres/segmenter.h>
+
+using namespace mfres;
+
+namespace {
+
+void check_output(const std::filesystem::path& labels, const CaseFiles& files) {
+    const auto written = read_nifti_labels(labels);
+    const auto input = read_nifti(files.modalities[0]);
+    REQUIRE_OK(written);
+    REQUIRE_OK(input);
+    CHECK(written->map.grid == input->volume.grid);
+    CHECK(written->geometry == input->geometry);
+}
+
+} // namespace
+
+TEST_CASE("every real case runs through the fastest backend onto its own grid") {
+    const auto root = test::shared_data("data/real");
+    if (!root)
+        return;
+    const test::TemporaryFolder folder;
+    auto segmenter = Segmenter::open(test::write_model(folder), {});
+    REQUIRE_OK(segmenter);
+    std::size_t cases = 0;
+    for (const char* split : {"train", "val", "original"}) {
+        const auto found = find_cases(*root / split);
+        REQUIRE_OK(found);
+        for (const CaseFiles& files : *found) {
+            INFO(files.id);
+            const auto result = segmenter->segment(files, {.output = folder / "labels.nii.gz"});
+            REQUIRE_OK(result);
+            check_output(folder / "labels.nii.gz", files);
+            ++cases;
+        }
+    }
+    CHECK(cases == 38);
+}
+
+TEST_CASE("on the original cases the fastest backend and the reference agree on labels and logits") {
+    const auto root = test::shared_data("data/real/original");
+    if (!root)
+        return;
+    const test::TemporaryFolder folder;
+    const auto model_path = test::write_model(folder);
+    const auto found = find_cases(*root);
+    REQUIRE_OK(found);
+    REQUIRE(found->size() == 2);
+    auto fast = Segmenter::open(model_path, {});
+    auto reference = Segmenter::open(model_path, {.backend = "reference"});
+    REQUIRE_OK(fast);
+    REQUIRE_OK(reference);
+    const auto model = load_model(model_path);
+    REQUIRE_OK(model);
+    const auto graph = build_network(model->variant, {64, 64, 64});
+    REQUIRE_OK(graph);
+    for (const CaseFiles& files : *found) {
+        INFO(files.id);
+        const auto a = fast->segment(files, {});
+        const auto b = reference->segment(files, {});
+        REQUIRE_OK(a);
+        REQUIRE_OK(b);
+        std::size_t equal = 0;
+        for (std::size_t i = 0; i < a->labels.labels.size(); ++i)
+            equal += a->labels.labels[i] == b->labels.labels[i];
+        CHECK(static_cast<double>(equal) >= 0.9999 * static_cast<double>(a->labels.labels.size()));
+
+        const auto loaded = load_case(files, {});
+        REQUIRE_OK(loaded);
+        const auto preparation = plan_preparation(loaded->volumes);
+        REQUIRE_OK(preparation);
+        Tensor crop(Shape{1, 4, 64, 64, 64});
+        fill_input(*preparation, loaded->volumes, {48, 48, 48}, view(crop), 2);
+        const auto fast_logits = test::run(*backends().front(), *graph, model->weights, crop);
+        const auto true_logits = test::run(**find_backend("reference"), *graph, model->weights, crop);
+        REQUIRE_OK(fast_logits);
+        REQUIRE_OK(true_logits);
+        double most = 0.0;
+        for (std::int64_t i = 0; i < crop.elements(); ++i)
+            most = std::max(most, std::abs(static_cast<double>((*fast_logits)[i]) - (*true_logits)[i]));
+        CHECK(most <= 1e-3);
+    }
+}

@@ -1,0 +1,330 @@
+// Whole cases through the library: files in, label map out, and nothing out where something is wrong.
+#include "core/file.h"
+#include "imaging/case.h"
+#include "imaging/prepare.h"
+#include "support/cases.h"
+#include "support/run_graph.h"
+
+#include <mfres/segmenter.h>
+
+#include <nlohmann/json.hpp>
+
+#include <set>
+
+using namespace mfres;
+
+namespace {
+
+Segmenter open(const std::filesystem::path& model, const SegmenterOptions& options = {}) {
+    auto segmenter = Segmenter::open(model, options);
+    REQUIRE_OK(segmenter);
+    return std::move(segmenter).value();
+}
+
+Segmentation segment(Segmenter& segmenter, const CaseFiles& files, const SegmentOptions& options = {}) {
+    auto result = segmenter.segment(files, options);
+    REQUIRE_OK(result);
+    return std::move(result).value();
+}
+
+double agreement(const LabelMap& a, const LabelMap& b) {
+    REQUIRE(a.labels.size() == b.labels.size());
+    std::size_t equal = 0;
+    for (std::size_t i = 0; i < a.labels.size(); ++i)
+        equal += a.labels[i] == b.labels[i];
+    return static_cast<double>(equal) / static_cast<double>(a.labels.size());
+}
+
+/// The label file must lie exactly where the T1 file lies.
+void check_same_geometry(const std::filesystem::path& labels, const CaseFiles& files) {
+    const auto written = read_nifti_labels(labels);
+    const auto input = read_nifti(files.modalities[0]);
+    REQUIRE_OK(written);
+    REQUIRE_OK(input);
+    CHECK(written->map.grid == input->volume.grid);
+    CHECK(written->geometry == input->geometry);
+    CHECK(written->storage.datatype == NiftiDatatype::uint8);
+}
+
+} // namespace
+
+TEST_CASE("every backend labels a phantom alike, and the label file lies where the input lies") {
+    const test::TemporaryFolder folder;
+    const CaseFiles files = test::write_case(folder);
+    const auto model = test::write_model(folder, test::small_network);
+    Segmenter truth_segmenter = open(model, {.backend = "reference"});
+    const Segmentation truth = segment(truth_segmenter, files);
+    const std::set<int> values(truth.labels.labels.begin(), truth.labels.labels.end());
+    CHECK(values.size() > 1); // random weights, but not one label everywhere
+    for (const int value : values)
+        CHECK((value == 0 || value == 1 || value == 2 || value == 4));
+    for (const auto& backend : available_backends()) {
+        INFO(backend.name);
+        Segmenter segmenter = open(model, {.backend = backend.name});
+        const Segmentation result =
+            segment(segmenter, files, {.output = folder / "labels.nii.gz", .preview = folder / "preview.png"});
+        CHECK(agreement(result.labels, truth.labels) >= 0.9999);
+        check_same_geometry(folder / "labels.nii.gz", files);
+        const auto written = read_nifti_labels(folder / "labels.nii.gz");
+        REQUIRE_OK(written);
+        CHECK(written->map.labels == result.labels.labels);
+        CHECK(std::filesystem::file_size(folder / "preview.png") > 1000);
+        CHECK(result.report.backend == backend.name);
+        CHECK(result.report.tiles == 1);
+        CHECK(result.report.total_milliseconds > 0);
+        CHECK(result.report.planned_peak_bytes > 0);
+        CHECK_FALSE(result.report.chosen.empty());
+    }
+}
+
+TEST_CASE("the same case ten times gives the same labels, also with a model opened anew") {
+    const test::TemporaryFolder folder;
+    const CaseFiles files = test::write_case(folder);
+    const auto model = test::write_model(folder, test::small_network);
+    for (const int threads : {1, 2}) {
+        Segmenter kept = open(model, {.threads = threads});
+        const Segmentation first = segment(kept, files);
+        for (int run = 0; run < 8; ++run)
+            REQUIRE(segment(kept, files).labels.labels == first.labels.labels);
+        Segmenter anew = open(model, {.threads = threads});
+        CHECK(segment(anew, files).labels.labels == first.labels.labels);
+    }
+}
+
+TEST_CASE("under a memory limit the network runs in tiles, keeps to the limit and labels nearly the same") {
+    const test::TemporaryFolder folder;
+    const auto phantom = make_phantom({.seed = 8, .size = {96, 112, 80}, .threads = 2});
+    REQUIRE_OK(phantom);
+    const CaseFiles files = test::write_case(folder, phantom->volumes, geometry_of(phantom->labels.grid));
+    const auto model = test::write_model(folder);
+    Segmenter whole = open(model);
+    const Segmentation one_pass = segment(whole, files);
+    REQUIRE(one_pass.report.tiles == 1);
+
+    SECTION("a limit that the whole box fits into changes nothing") {
+        Segmenter roomy = open(model, {.max_memory = one_pass.report.planned_peak_bytes * 2});
+        const Segmentation same = segment(roomy, files);
+        CHECK(same.report.tiles == 1);
+        CHECK(same.labels.labels == one_pass.labels.labels);
+    }
+    SECTION("a tighter one leads to tiles") {
+        const std::int64_t limit = one_pass.report.planned_peak_bytes * 97 / 100;
+        Segmenter tight = open(model, {.max_memory = limit});
+        const Segmentation tiled = segment(tight, files);
+        CHECK(tiled.report.tiles > 1);
+        CHECK(tiled.report.planned_peak_bytes <= limit);
+        // Untrained weights label by texture, so a seam shows more than it would with a trained model.
+        CHECK(agreement(tiled.labels, one_pass.labels) >= 0.95);
+    }
+    SECTION("one too tight is refused with the need") {
+        Segmenter hopeless = open(model, {.max_memory = 1 << 20});
+        REQUIRE_CODE(hopeless.segment(files, {.output = folder / "labels.nii"}), memory_limit);
+        CHECK_FALSE(std::filesystem::exists(folder / "labels.nii"));
+    }
+}
+
+TEST_CASE("the label scheme asked for is what the file holds") {
+    const test::TemporaryFolder folder;
+    const CaseFiles files = test::write_case(folder);
+    Segmenter segmenter = open(test::write_model(folder, test::small_network));
+    const Segmentation brats = segment(segmenter, files);
+    const Segmentation brats2023 = segment(segmenter, files, {.label_scheme = "brats2023"});
+    for (std::size_t i = 0; i < brats.labels.labels.size(); ++i)
+        REQUIRE(brats2023.labels.labels[i] == (brats.labels.labels[i] == 4 ? 3 : brats.labels.labels[i]));
+    REQUIRE_CODE(segmenter.segment(files, {.label_scheme = "brats1999"}), invalid_argument);
+}
+
+TEST_CASE("a case that is refused leaves no file behind, whatever is wrong") {
+    const test::TemporaryFolder folder;
+    const auto model = test::write_model(folder, test::small_network);
+    const NiftiGeometry good = geometry_of(test::small_phantom().volumes[0].grid);
+
+    struct Refusal {
+        std::string what;
+        ErrorCode code;
+        std::function<void(std::array<Volume, 4>&, std::array<NiftiGeometry, 4>&)> spoil;
+    };
+    const auto geometry_all = [](auto change) {
+        return [change](auto&, std::array<NiftiGeometry, 4>& geometries) {
+            for (NiftiGeometry& geometry : geometries)
+                change(geometry);
+        };
+    };
+    const std::vector<Refusal> refusals = {
+        {"two modalities are the same volume", ErrorCode::modality_duplicate,
+         [](auto& volumes, auto&) { volumes[2].voxels = volumes[1].voxels; }},
+        {"one volume is larger", ErrorCode::grid_size_mismatch,
+         [](auto& volumes, auto&) {
+             volumes[3].grid.size[2] += 1;
+             volumes[3].voxels.resize(static_cast<std::size_t>(volumes[3].grid.voxels()), 0.0F);
+         }},
+        {"one volume lies elsewhere", ErrorCode::grid_position_mismatch,
+         [](auto&, auto& geometries) {
+             geometries[1].srow[0][3] += 0.2;
+             geometries[1].qoffset[0] += 0.2;
+         }},
+        {"qform and sform disagree", ErrorCode::qform_sform_disagree,
+         geometry_all([](NiftiGeometry& geometry) { geometry.qoffset[2] += 0.6; })},
+        {"no orientation", ErrorCode::orientation_missing,
+         geometry_all([](NiftiGeometry& geometry) { geometry.qform_code = geometry.sform_code = 0; })},
+        {"a singular affine", ErrorCode::affine_singular, geometry_all([](NiftiGeometry& geometry) {
+             geometry.qform_code = 0;
+             geometry.srow[1] = geometry.srow[0];
+         })},
+        {"a sheared affine", ErrorCode::affine_sheared, geometry_all([](NiftiGeometry& geometry) {
+             geometry.qform_code = 0;
+             geometry.srow[0][1] = 0.05;
+         })},
+        {"voxels of 2 mm", ErrorCode::voxel_size_out_of_range, geometry_all([](NiftiGeometry& geometry) {
+             geometry.qform_code = 0;
+             for (auto& row : geometry.srow)
+                 for (int axis = 0; axis < 3; ++axis)
+                     row[static_cast<std::size_t>(axis)] *= 2;
+         })},
+        {"a NaN voxel", ErrorCode::voxel_not_finite,
+         [](auto& volumes, auto&) { volumes[3].voxels[777] = std::nanf(""); }},
+        {"an infinite voxel", ErrorCode::voxel_not_finite,
+         [](auto& volumes, auto&) { volumes[0].voxels[777] = std::numeric_limits<float>::infinity(); }},
+        {"a constant volume", ErrorCode::volume_constant,
+         [](auto& volumes, auto&) { std::fill(volumes[1].voxels.begin(), volumes[1].voxels.end(), 7.0F); }},
+        {"hardly any brain", ErrorCode::brain_too_small,
+         [](auto& volumes, auto&) {
+             for (std::size_t m = 0; m < 4; ++m) {
+                 std::fill(volumes[m].voxels.begin(), volumes[m].voxels.end(), 0.0F);
+                 for (std::size_t i = 0; i < 40; ++i)
+                     volumes[m].voxels[100000 + i] = static_cast<float>(i * (m + 1) + 1);
+             }
+         }},
+    };
+    Segmenter segmenter = open(model);
+    for (const Refusal& refusal : refusals) {
+        INFO(refusal.what);
+        std::array<Volume, 4> volumes = test::small_phantom().volumes;
+        std::array<NiftiGeometry, 4> geometries;
+        geometries.fill(good);
+        refusal.spoil(volumes, geometries);
+        CaseFiles files;
+        files.id = "bad";
+        for (std::size_t m = 0; m < 4; ++m) {
+            files.modalities[m] = folder / ("bad" + std::to_string(m) + ".nii");
+            REQUIRE_OK(
+                write_nifti(files.modalities[m], volumes[m], geometries[m], NiftiDatatype::float32, "bad", true));
+        }
+        const auto result =
+            segmenter.segment(files, {.output = folder / "labels.nii.gz", .preview = folder / "preview.png"});
+        REQUIRE_FALSE(result.ok());
+        INFO(result.error().message);
+        CHECK(name(result.error().code) == name(refusal.code));
+        CHECK_FALSE(std::filesystem::exists(folder / "labels.nii.gz"));
+        CHECK_FALSE(std::filesystem::exists(folder / "preview.png"));
+    }
+}
+
+TEST_CASE("weights that make the logits overflow are refused at the end, with nothing written") {
+    const test::TemporaryFolder folder;
+    const CaseFiles files = test::write_case(folder);
+    auto variant = parse_variant(test::small_network);
+    REQUIRE_OK(variant);
+    auto model = init_model(*variant, 1);
+    REQUIRE_OK(model);
+    for (float& value : model->weights.at("head.conv.weight").values())
+        value = 3e38F;
+    const auto path = folder / "overflow.safetensors";
+    REQUIRE_OK(save_model(path, *model));
+    for (const auto& backend : available_backends()) {
+        INFO(backend.name);
+        Segmenter segmenter = open(path, {.backend = backend.name});
+        REQUIRE_CODE(segmenter.segment(files, {.output = folder / "labels.nii", .preview = folder / "p.png"}),
+                     logits_not_finite);
+        CHECK_FALSE(std::filesystem::exists(folder / "labels.nii"));
+        CHECK_FALSE(std::filesystem::exists(folder / "p.png"));
+    }
+}
+
+TEST_CASE("resampling is an explicit choice, is reported, and comes back on the input's grid") {
+    const test::TemporaryFolder folder;
+    std::array<Volume, 4> volumes = test::small_phantom().volumes;
+    Grid grid = volumes[0].grid;
+    for (auto& row : grid.affine)
+        for (std::size_t axis = 0; axis < 3; ++axis)
+            row[axis] *= 1.25;
+    const CaseFiles files = test::write_case(folder, volumes, geometry_of(grid), "coarse");
+    Segmenter segmenter = open(test::write_model(folder, test::small_network));
+    REQUIRE_CODE(segmenter.segment(files, {.output = folder / "labels.nii.gz"}), voxel_size_out_of_range);
+    CHECK_FALSE(std::filesystem::exists(folder / "labels.nii.gz"));
+    const Segmentation result = segment(segmenter, files, {.resample = true, .output = folder / "labels.nii.gz"});
+    check_same_geometry(folder / "labels.nii.gz", files);
+    CHECK_FALSE(result.report.warnings.empty());
+}
+
+TEST_CASE("progress is told stage by stage and can stop the work without leaving a file") {
+    const test::TemporaryFolder folder;
+    const CaseFiles files = test::write_case(folder);
+    Segmenter segmenter = open(test::write_model(folder, test::small_network));
+    std::vector<std::string> stages;
+    const auto result = segmenter.segment(files, {}, [&](std::string_view stage, double done) {
+        CHECK(done >= 0.0);
+        CHECK(done <= 1.0);
+        if (stages.empty() || stages.back() != stage)
+            stages.emplace_back(stage);
+        return true;
+    });
+    REQUIRE_OK(result);
+    CHECK(stages.front() == "read");
+    CHECK(std::find(stages.begin(), stages.end(), "network") != stages.end());
+    int calls = 0;
+    const SegmentOptions options{.output = folder / "labels.nii.gz"};
+    REQUIRE_CODE(segmenter.segment(files, options, [&](std::string_view, double) { return ++calls < 12; }),
+                 interrupted);
+    CHECK_FALSE(std::filesystem::exists(folder / "labels.nii.gz"));
+}
+
+TEST_CASE("outputs that cannot be written are refused before the work") {
+    const test::TemporaryFolder folder;
+    const CaseFiles files = test::write_case(folder);
+    Segmenter segmenter = open(test::write_model(folder, test::small_network));
+    REQUIRE_CODE(segmenter.segment(files, {.output = folder / "missing" / "labels.nii.gz"}), file_write);
+    REQUIRE_CODE(segmenter.segment(files, {.output = folder / "labels.png"}), invalid_argument);
+    REQUIRE_OK(write_file_atomically(folder / "labels.nii", "mine"));
+    REQUIRE_CODE(segmenter.segment(files, {.output = folder / "labels.nii", .overwrite = false}), file_exists);
+    CHECK(std::filesystem::file_size(folder / "labels.nii") == 4);
+}
+
+TEST_CASE("the report is JSON with everything in it") {
+    const test::TemporaryFolder folder;
+    const CaseFiles files = test::write_case(folder);
+    Segmenter segmenter = open(test::write_model(folder, test::small_network));
+    const Segmentation result = segment(segmenter, files, {.output = folder / "labels.nii.gz"});
+    const auto json = nlohmann::json::parse(to_json(result.report));
+    for (const char* key : {"case", "network", "model", "backend", "inputs", "output", "grid_size", "brain_box_size",
+                            "classes", "regions", "stages_ms", "total_ms", "planned_peak_bytes", "measured_peak_bytes",
+                            "warnings", "chosen", "notice"}) {
+        INFO(key);
+        CHECK(json.contains(key));
+    }
+    CHECK(json["model"]["weights_sha256"].get<std::string>().size() == 64);
+    CHECK(json["grid_size"] == nlohmann::json({64, 72, 56}));
+    std::int64_t labelled = 0;
+    for (const auto& [name, part] : json["classes"].items())
+        labelled += part["voxels"].get<std::int64_t>();
+    const auto nonzero = std::count_if(result.labels.labels.begin(), result.labels.labels.end(),
+                                       [](std::uint8_t label) { return label != 0; });
+    CHECK(labelled == nonzero);
+    CHECK(json["regions"]["WT"]["voxels"] == labelled);
+    CHECK(to_text(result.report).find("not a medical device") != std::string::npos);
+}
+
+TEST_CASE("opening refuses what cannot work") {
+    const test::TemporaryFolder folder;
+    const auto model = test::write_model(folder, test::small_network);
+    REQUIRE_CODE(Segmenter::open(folder / "missing.safetensors", {}), file_not_found);
+    REQUIRE_CODE(Segmenter::open(model, {.backend = "gpu9000"}), backend_unknown);
+    REQUIRE_CODE(Segmenter::open(model, {.threads = -1}), invalid_argument);
+    const auto three = test::write_model(folder, R"({"network": "mf-res2net", "classes": 3})");
+    REQUIRE_CODE(Segmenter::open(three, {}), model_metadata_invalid);
+    auto swapped = load_model(test::write_model(folder, test::small_network));
+    REQUIRE_OK(swapped);
+    swapped->metadata.modalities = {"flair", "t1ce", "t2", "t1"};
+    REQUIRE_OK(save_model(folder / "swapped.safetensors", *swapped));
+    REQUIRE_CODE(Segmenter::open(folder / "swapped.safetensors", {}), model_metadata_invalid);
+}

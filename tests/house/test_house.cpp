@@ -1,0 +1,120 @@
+// The rules of the house that a compiler cannot check: who may include whom.
+#include "support/catch.h"
+
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <regex>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace {
+
+namespace fs = std::filesystem;
+
+const fs::path root = MFRES_SOURCE_DIR;
+
+std::vector<fs::path> sources(const fs::path& folder) {
+    std::vector<fs::path> files;
+    for (const auto& entry : fs::recursive_directory_iterator(root / folder))
+        if (entry.path().extension() == ".h" || entry.path().extension() == ".cpp" || entry.path().extension() == ".cu")
+            files.push_back(entry.path());
+    return files;
+}
+
+std::vector<std::string> includes(const fs::path& file) {
+    static const std::regex pattern(R"(^\s*#\s*include\s*[<"]([^>"]+)[>"])");
+    std::ifstream in(file);
+    std::vector<std::string> found;
+    std::string line;
+    std::smatch match;
+    while (std::getline(in, line))
+        if (std::regex_search(line, match, pattern))
+            found.push_back(match[1]);
+    return found;
+}
+
+bool starts_with(const std::string& text, const std::string& prefix) {
+    return text.rfind(prefix, 0) == 0;
+}
+
+} // namespace
+
+TEST_CASE("rooms include only rooms below them") {
+    // lib/<room> may include itself and these; mfres/ (the public headers) everybody may.
+    const std::map<std::string, std::set<std::string>> below = {
+        {"core", {}},
+        {"graph", {"core"}},
+        {"networks", {"core", "graph"}},
+        {"model", {"core", "graph", "networks"}},
+        {"imaging", {"core"}},
+    };
+    std::set<std::string> rooms{"backends", "tools"};
+    for (const auto& [room, allowed] : below)
+        rooms.insert(room);
+    for (const auto& entry : fs::directory_iterator(root / "lib"))
+        if (entry.is_directory() && entry.path().filename() != "include") {
+            INFO("lib/" << entry.path().filename().string() << " has no line in this test");
+            CHECK(below.count(entry.path().filename().string()) == 1);
+        }
+    for (const auto& [room, allowed] : below)
+        for (const auto& file : sources(fs::path("lib") / room))
+            for (const auto& include : includes(file)) {
+                const std::string target = include.substr(0, include.find('/'));
+                if (rooms.count(target) == 0 || target == room)
+                    continue;
+                INFO(file.string() << " includes " << include);
+                CHECK(allowed.count(target) == 1);
+            }
+}
+
+TEST_CASE("backends see core, graph and themselves only") {
+    for (const auto& file : sources("backends")) {
+        const std::string own = fs::relative(file, root / "backends").begin()->string();
+        for (const auto& include : includes(file)) {
+            INFO(file.string() << " includes " << include);
+            for (const std::string room : {"networks/", "model/", "imaging/", "train/", "metrics/"})
+                CHECK_FALSE(starts_with(include, room));
+            if (starts_with(include, "backends/") && include != "backends/backend.h")
+                CHECK(starts_with(include, "backends/" + own + "/"));
+        }
+    }
+}
+
+TEST_CASE("engine headers stay inside their backend") {
+    const std::vector<std::pair<std::string, std::string>> engines = {
+        {"oneapi/dnnl", "backends/onednn"}, {"dnnl", "backends/onednn"}, {"cudnn", "backends/cuda"},
+        {"cuda", "backends/cuda"},          {"nccl", "backends/cuda"},   {"omp.h", "backends/onednn"},
+    };
+    for (const fs::path folder : {"lib", "backends", "tools"})
+        for (const auto& file : sources(folder))
+            for (const auto& include : includes(file))
+                for (const auto& [engine, home] : engines)
+                    if (starts_with(include, engine)) {
+                        INFO(file.string() << " includes " << include);
+                        CHECK(starts_with(fs::relative(file, root).string(), home + "/"));
+                    }
+}
+
+TEST_CASE("public headers use standard types only") {
+    for (const auto& file : sources("lib/include"))
+        for (const auto& include : includes(file)) {
+            INFO(file.string() << " includes " << include);
+            const bool standard = include.find('/') == std::string::npos && include.find('.') == std::string::npos;
+            CHECK((standard || starts_with(include, "mfres/")));
+        }
+}
+
+TEST_CASE("no switch over an enum hides new values behind a default") {
+    // -Wswitch lists the places a new operation or error code has to be added to, as long as nobody writes default.
+    for (const fs::path folder : {"lib/graph", "backends"})
+        for (const auto& file : sources(folder)) {
+            std::ifstream in(file);
+            std::string line;
+            while (std::getline(in, line)) {
+                INFO(file.string());
+                CHECK(line.find("default:") == std::string::npos);
+            }
+        }
+}

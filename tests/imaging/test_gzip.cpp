@@ -1,0 +1,180 @@
+#include "core/memory_usage.h"
+#include "core/random.h"
+#include "imaging/gzip.h"
+#include "support/catch.h"
+
+#include <cstring>
+#include <string>
+#include <string_view>
+
+using namespace mfres;
+
+namespace {
+
+using Bytes = std::vector<std::byte>;
+
+Bytes bytes_of(std::string_view content) {
+    Bytes bytes(content.size());
+    std::memcpy(bytes.data(), content.data(), content.size());
+    return bytes;
+}
+
+Bytes compressible(std::size_t count) {
+    Random random(7);
+    Bytes bytes(count);
+    for (auto& byte : bytes)
+        byte = static_cast<std::byte>(random.below(5));
+    return bytes;
+}
+
+Bytes compressed(const Bytes& content, int level = 6) {
+    auto result = gzip(content, level);
+    REQUIRE_OK(result);
+    return std::move(result).value();
+}
+
+Result<Bytes> inflated(const Bytes& file, std::uint64_t cap = 1U << 24U) {
+    return gunzip(file, cap, "x.gz");
+}
+
+} // namespace
+
+TEST_CASE("gunzip reads what the gzip program wrote") {
+    const unsigned char file[] = {0x1f, 0x8b, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x03, 0xcb, 0x48, 0xcd,
+                                  0xc9, 0xc9, 0x07, 0x00, 0x86, 0xa6, 0x10, 0x36, 0x05, 0x00, 0x00, 0x00};
+    const auto result = gunzip(std::as_bytes(std::span(file)), 5, "hello.gz");
+    REQUIRE_OK(result);
+    CHECK(*result == bytes_of("hello"));
+}
+
+TEST_CASE("gzip and gunzip are inverse for every level and size") {
+    for (const std::size_t size : {std::size_t{0}, std::size_t{1}, std::size_t{65535}, std::size_t{65536},
+                                   std::size_t{65537}, std::size_t{300001}}) {
+        const Bytes content = compressible(size);
+        for (const int level : {0, 1, 6, 9}) {
+            const auto result = inflated(compressed(content, level));
+            REQUIRE_OK(result);
+            CHECK(*result == content);
+        }
+    }
+    REQUIRE_CODE(gzip(Bytes(3), 10), invalid_argument);
+    REQUIRE_CODE(gzip(Bytes(3), -1), invalid_argument);
+}
+
+TEST_CASE("equal content gives equal gzip files without a time stamp or a system") {
+    const Bytes content = compressible(5000);
+    const Bytes file = compressed(content);
+    CHECK(file == compressed(content));
+    for (const std::size_t time_byte : {4U, 5U, 6U, 7U})
+        CHECK(file[time_byte] == std::byte{0});
+    CHECK(file[9] == std::byte{255});
+}
+
+TEST_CASE("several gzip members read as one") {
+    Bytes file = compressed(bytes_of("first, "));
+    const Bytes empty = compressed({});
+    const Bytes second = compressed(bytes_of("second"));
+    file.insert(file.end(), empty.begin(), empty.end());
+    file.insert(file.end(), second.begin(), second.end());
+    const auto result = inflated(file);
+    REQUIRE_OK(result);
+    CHECK(*result == bytes_of("first, second"));
+
+    file.pop_back();
+    REQUIRE_CODE(inflated(file), gzip_truncated);
+}
+
+TEST_CASE("a gzip file cut anywhere is refused") {
+    for (const auto& content : {compressible(40000), Bytes(100000), bytes_of("short")}) {
+        const Bytes whole = compressed(content);
+        for (std::size_t size = 0; size<whole.size(); size += whole.size() - size> 70 ? 61 : 1) {
+            INFO("first " << size << " of " << whole.size() << " bytes");
+            REQUIRE_CODE(inflated({whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size)}), gzip_truncated);
+        }
+    }
+}
+
+TEST_CASE("every flipped bit of CRC-32 and length is refused") {
+    const Bytes whole = compressed(compressible(3000));
+    for (std::size_t bit = 0; bit < 64; ++bit) {
+        Bytes damaged = whole;
+        damaged[whole.size() - 8 + bit / 8] ^= static_cast<std::byte>(1U << (bit % 8));
+        INFO("bit " << bit);
+        REQUIRE_CODE(inflated(damaged), gzip_corrupt);
+    }
+}
+
+TEST_CASE("flipped bits within the compressed data never pass unnoticed") {
+    const Bytes content = compressible(3000);
+    const Bytes whole = compressed(content);
+    for (std::size_t at = 10; at < whole.size() - 8; ++at) {
+        Bytes damaged = whole;
+        damaged[at] ^= std::byte{0x10};
+        const auto result = inflated(damaged);
+        INFO("byte " << at);
+        REQUIRE_FALSE(result.ok());
+        CHECK((result.error().code == ErrorCode::gzip_corrupt || result.error().code == ErrorCode::gzip_truncated));
+    }
+}
+
+TEST_CASE("what follows a gzip stream must be another one") {
+    for (const std::string_view garbage : {std::string_view("x"), std::string_view("garbage behind the end"),
+                                           std::string_view("\0\0\0\0", 4), std::string_view("\x1f\x8c\x08", 3)}) {
+        Bytes file = compressed(bytes_of("content"));
+        const Bytes tail = bytes_of(garbage);
+        file.insert(file.end(), tail.begin(), tail.end());
+        REQUIRE_CODE(inflated(file), gzip_corrupt);
+    }
+}
+
+TEST_CASE("bytes that are no gzip file are corrupt, none at all are truncated") {
+    REQUIRE_CODE(inflated(bytes_of("this is no gzip file")), gzip_corrupt);
+    REQUIRE_CODE(inflated({}), gzip_truncated);
+    Bytes unknown_method = compressed(bytes_of("content"));
+    unknown_method[2] = std::byte{7};
+    REQUIRE_CODE(inflated(unknown_method), gzip_corrupt);
+    Bytes reserved_flag = compressed(bytes_of("content"));
+    reserved_flag[3] = std::byte{0x80};
+    REQUIRE_CODE(inflated(reserved_flag), gzip_corrupt);
+    const auto zlib_not_gzip = bytes_of(std::string_view("\x78\x9c\xcb\x48\xcd\xc9\xc9\x07\x00\x06\x2c\x02\x15", 13));
+    REQUIRE_CODE(inflated(zlib_not_gzip), gzip_corrupt);
+}
+
+TEST_CASE("the cap is exact, and a bomb costs little memory") {
+    const Bytes content = compressible(70000);
+    const Bytes file = compressed(content);
+    REQUIRE_OK(inflated(file, content.size()));
+    REQUIRE_CODE(inflated(file, content.size() - 1), nifti_too_large);
+    REQUIRE_CODE(inflated(file, 0), nifti_too_large);
+    const auto nothing = inflated(compressed({}), 0);
+    REQUIRE_OK(nothing);
+    CHECK(nothing->empty());
+
+    Bytes bomb = compressed(Bytes(std::size_t{64} << 20U), 9);
+    if (!reset_peak_resident())
+        return;
+    const auto before = resident_bytes();
+    REQUIRE_CODE(inflated(bomb, 1U << 20U), nifti_too_large);
+    CHECK(peak_resident_bytes() - before < (std::int64_t{8} << 20U));
+}
+
+TEST_CASE("the reader fills pieces of any size") {
+    const Bytes content = compressible(10000);
+    const Bytes file = compressed(content);
+    for (const std::size_t piece : {std::size_t{1}, std::size_t{7}, std::size_t{10000}, std::size_t{20000}}) {
+        GzipReader reader(file, "x.gz");
+        Bytes collected;
+        Bytes buffer(piece);
+        while (true) {
+            const auto got = reader.read(buffer);
+            REQUIRE_OK(got);
+            collected.insert(collected.end(), buffer.begin(), buffer.begin() + static_cast<std::ptrdiff_t>(*got));
+            if (*got < piece)
+                break;
+        }
+        CHECK(collected == content);
+        const auto after = reader.read(buffer);
+        REQUIRE_OK(after);
+        CHECK(*after == 0);
+    }
+}

@@ -1,0 +1,151 @@
+#include "imaging/labels.h"
+#include "support/catch.h"
+
+#include <set>
+#include <string>
+
+using namespace mfres;
+
+namespace {
+
+/// A 5 x 3 x 2 map with voxels of 1 x 2 x 3 mm.
+LabelMap map_of(std::vector<std::uint8_t> labels) {
+    labels.resize(30, 0);
+    return {{{5, 3, 2}, {{{-1, 0, 0, 0}, {0, -2, 0, 0}, {0, 0, 3, 0}}}}, std::move(labels)};
+}
+
+} // namespace
+
+TEST_CASE("label schemes are found by name, and an unknown name lists the known ones") {
+    for (const LabelScheme scheme : label_schemes) {
+        const auto found = label_scheme(name(scheme));
+        REQUIRE_OK(found);
+        CHECK(*found == scheme);
+    }
+    CHECK(*label_scheme("brats2023") == LabelScheme::brats2023);
+    const auto refused = label_scheme("BRATS");
+    REQUIRE_CODE(refused, invalid_argument);
+    CHECK(refused.error().message.find("\"BRATS\"") != std::string::npos);
+    CHECK(refused.error().message.find("brats, brats2023") != std::string::npos);
+}
+
+TEST_CASE("classes become the labels of the scheme and come back") {
+    const LabelMap classes = map_of({0, 1, 2, 3, 3, 2, 1, 0});
+    LabelMap map = classes;
+    REQUIRE_OK(classes_to_labels(map, LabelScheme::brats, "case"));
+    CHECK(map.labels == map_of({0, 1, 2, 4, 4, 2, 1, 0}).labels);
+    CHECK(map.grid == classes.grid);
+    REQUIRE_OK(labels_to_classes(map, LabelScheme::brats, "case"));
+    CHECK(map.labels == classes.labels);
+    REQUIRE_OK(classes_to_labels(map, LabelScheme::brats2023, "case"));
+    CHECK(map.labels == classes.labels);
+    REQUIRE_OK(labels_to_classes(map, LabelScheme::brats2023, "case"));
+    CHECK(map.labels == classes.labels);
+}
+
+TEST_CASE("a label outside the scheme is refused with file, value, count and first voxel, and changes nothing") {
+    LabelMap map = map_of({4, 1});
+    map.labels[5 * 3 + 5 * 1 + 2] = 3; // voxel (2, 1, 1)
+    map.labels[29] = 3;
+    const LabelMap before = map;
+    const auto refused = labels_to_classes(map, LabelScheme::brats, "/data/case_7/case_7_seg.nii.gz");
+    REQUIRE_CODE(refused, label_outside_scheme);
+    const auto& message = refused.error().message;
+    CHECK(refused.error().where == "/data/case_7/case_7_seg.nii.gz");
+    CHECK(message.find("/data/case_7/case_7_seg.nii.gz has 2 voxels of the value 3") != std::string::npos);
+    CHECK(message.find("(2, 1, 1)") != std::string::npos);
+    CHECK(message.find("brats are 0, 1, 2, 4") != std::string::npos);
+    CHECK(map.labels == before.labels);
+}
+
+TEST_CASE("each scheme refuses the other's enhancing label, and no class lies above 3") {
+    LabelMap with_four = map_of({4});
+    LabelMap with_three = map_of({3});
+    REQUIRE_CODE(labels_to_classes(with_four, LabelScheme::brats2023, "case"), label_outside_scheme);
+    REQUIRE_CODE(labels_to_classes(with_three, LabelScheme::brats, "case"), label_outside_scheme);
+    REQUIRE_CODE(classes_to_labels(with_four, LabelScheme::brats, "case"), label_outside_scheme);
+    LabelMap with_255 = map_of({255});
+    REQUIRE_CODE(classes_to_labels(with_255, LabelScheme::brats2023, "case"), label_outside_scheme);
+}
+
+TEST_CASE("classes have distinct names and colours, and only the background is not drawn") {
+    std::set<std::string_view> names;
+    std::set<std::array<std::uint8_t, 3>> colours;
+    for (int c = 0; c < tumour_classes; ++c) {
+        names.insert(appearance(c).name);
+        colours.insert(appearance(c).rgb);
+        CHECK(appearance(c).drawn == (c != 0));
+    }
+    CHECK(names.size() == 4);
+    CHECK(colours.size() == 4);
+}
+
+TEST_CASE("regions follow the challenge or the paper's text, in label values") {
+    const auto labels_in = [](TumourRegion region, RegionDefinition definition) {
+        std::set<int> labels;
+        for (std::size_t c = 0; c < 4; ++c)
+            if (region_classes(region, definition)[c])
+                labels.insert(labels_of(LabelScheme::brats)[c]);
+        return labels;
+    };
+    CHECK(labels_in(TumourRegion::wt, RegionDefinition::brats) == std::set<int>{1, 2, 4});
+    CHECK(labels_in(TumourRegion::tc, RegionDefinition::brats) == std::set<int>{1, 4});
+    CHECK(labels_in(TumourRegion::et, RegionDefinition::brats) == std::set<int>{4});
+    CHECK(labels_in(TumourRegion::wt, RegionDefinition::paper) == std::set<int>{1, 2});
+    CHECK(labels_in(TumourRegion::tc, RegionDefinition::paper) == std::set<int>{1});
+    CHECK(labels_in(TumourRegion::et, RegionDefinition::paper) == std::set<int>{4});
+    CHECK(name(TumourRegion::wt) == "WT");
+    CHECK(name(TumourRegion::tc) == "TC");
+    CHECK(name(TumourRegion::et) == "ET");
+}
+
+TEST_CASE("region definitions are found by name") {
+    for (const RegionDefinition definition : region_definitions) {
+        const auto found = region_definition(name(definition));
+        REQUIRE_OK(found);
+        CHECK(*found == definition);
+    }
+    const auto refused = region_definition("both");
+    REQUIRE_CODE(refused, invalid_argument);
+    CHECK(refused.error().message.find("brats, paper") != std::string::npos);
+}
+
+TEST_CASE("volumes count voxels and honour the voxel size") {
+    const LabelMap map = map_of({1, 1, 1, 2, 2, 3, 3, 3, 3, 3});
+    CHECK(voxel_millilitres(map.grid) == Approx(0.006));
+    const auto brats = tumour_volumes(map, RegionDefinition::brats, "case");
+    REQUIRE_OK(brats);
+    CHECK(brats->definition == RegionDefinition::brats);
+    const std::array<std::int64_t, 4> by_class = {20, 3, 2, 5};
+    const std::array<std::int64_t, 3> by_region = {10, 8, 5};
+    for (std::size_t c = 0; c < 4; ++c) {
+        CHECK(brats->classes[c].voxels == by_class[c]);
+        CHECK(brats->classes[c].millilitres == Approx(0.006 * static_cast<double>(by_class[c])));
+    }
+    for (std::size_t r = 0; r < 3; ++r) {
+        CHECK(brats->regions[r].voxels == by_region[r]);
+        CHECK(brats->regions[r].millilitres == Approx(0.006 * static_cast<double>(by_region[r])));
+    }
+    const auto paper = tumour_volumes(map, RegionDefinition::paper, "case");
+    REQUIRE_OK(paper);
+    CHECK(paper->regions[0].voxels == 5);
+    CHECK(paper->regions[1].voxels == 3);
+    CHECK(paper->regions[2].voxels == 5);
+}
+
+TEST_CASE("the volume of a voxel is that of its rotated and flipped box") {
+    Grid grid;
+    grid.size = {2, 2, 2};
+    // 30 degrees about z, voxels of 0.5 x 2 x 1.5 mm, second axis flipped
+    grid.affine = {{{0.5 * 0.8660254037844386, 2.0 * 0.5, 0.0, 9.0},
+                    {0.5 * 0.5, -2.0 * 0.8660254037844386, 0.0, -4.0},
+                    {0.0, 0.0, 1.5, 1.0}}};
+    CHECK(voxel_millilitres(grid) == Approx(0.0015));
+}
+
+TEST_CASE("a map with a value that is no class has no volumes") {
+    const auto refused = tumour_volumes(map_of({0, 4}), RegionDefinition::brats, "case_3");
+    REQUIRE_CODE(refused, label_outside_scheme);
+    CHECK(refused.error().message.find("case_3 has 1 voxels of the value 4, the first at (1, 0, 0)") !=
+          std::string::npos);
+}

@@ -1,0 +1,59 @@
+// Small synthetic cases on disk, whole or with one thing wrong.
+#pragma once
+
+#include "imaging/nifti.h"
+#include "imaging/phantom.h"
+#include "model/model.h"
+#include "support/catch.h"
+#include "support/paths.h"
+
+#include <mfres/case.h>
+
+namespace mfres::test {
+
+inline const Phantom& small_phantom() {
+    static const Phantom phantom = [] {
+        auto made = make_phantom({.seed = 5, .size = {64, 72, 56}, .threads = 2});
+        REQUIRE_OK(made);
+        return std::move(made).value();
+    }();
+    return phantom;
+}
+
+/// Writes the phantom as <folder>/<id>/<id>_t1.nii.gz and so on.
+inline CaseFiles write_case(const TemporaryFolder& folder, const std::array<Volume, 4>& volumes,
+                            const NiftiGeometry& geometry, const std::string& id = "phantom") {
+    CaseFiles files;
+    files.id = id;
+    std::filesystem::create_directories(folder / id);
+    for (const Modality modality : modalities) {
+        const auto path = folder / id / (id + "_" + std::string(name(modality)) + ".nii.gz");
+        REQUIRE_OK(write_nifti(path, volumes[static_cast<std::size_t>(modality)], geometry, NiftiDatatype::float32,
+                               "synthetic", true));
+        files.modalities[static_cast<std::size_t>(modality)] = path;
+    }
+    return files;
+}
+
+inline CaseFiles write_case(const TemporaryFolder& folder) {
+    const Phantom& phantom = small_phantom();
+    return write_case(folder, phantom.volumes, geometry_of(phantom.volumes[0].grid));
+}
+
+/// A model file of that variant with seeded random weights.
+inline std::filesystem::path write_model(const TemporaryFolder& folder, std::string_view network = "mf-res2net",
+                                         std::uint64_t seed = 1) {
+    auto variant = parse_variant(network);
+    REQUIRE_OK(variant);
+    auto model = init_model(*variant, seed);
+    REQUIRE_OK(model);
+    const auto path = folder / "model.safetensors";
+    REQUIRE_OK(save_model(path, *model, Dtype::f32, true));
+    return path;
+}
+
+/// A small network with the full one's structure, quick enough for the reference backend.
+inline constexpr std::string_view small_network =
+    R"({"network": "mf-res2net", "widths": [8, 16, 24, 32], "decoder": [16, 8, 8, 4]})";
+
+} // namespace mfres::test

@@ -1,0 +1,124 @@
+#include "cli.h"
+
+#include "core/try.h"
+#include "imaging/case.h"
+#include "imaging/labels.h"
+#include "imaging/prepare.h"
+
+#include <nlohmann/json.hpp>
+
+#include <iostream>
+#include <set>
+
+namespace mfres::cli {
+
+namespace {
+
+constexpr const char* about =
+    "Reads one case or every case of a data set and verifies everything that segment would refuse: files, headers,\n"
+    "checksums, geometry, voxels, brain, and the labels where there are any. Runs no network and writes nothing.";
+
+constexpr const char* examples = "Examples:\n"
+                                 "  mfres check BraTS19_CBICA_AAB_1\n"
+                                 "  mfres check MICCAI_BraTS_2019_Data_Training --json\n";
+
+struct Finding {
+    std::string id;
+    std::vector<std::string> warnings;
+    std::array<std::int64_t, 3> grid{}, box{};
+    std::string labels; ///< e.g. "0 1 2 4", empty without segmentation
+};
+
+Result<Finding> check_case(const CaseFiles& files, const CaseOptions& case_options, LabelScheme scheme) {
+    MFRES_TRY(const Case loaded, load_case(files, case_options));
+    MFRES_TRY(const Preparation preparation, plan_preparation(loaded.volumes, {.threads = case_options.threads}));
+    Finding finding{files.id, loaded.warnings, loaded.original_grid.size, {}, {}};
+    for (std::size_t axis = 0; axis < 3; ++axis)
+        finding.box[axis] = preparation.box_end[axis] - preparation.box_begin[axis];
+    if (files.segmentation) {
+        MFRES_TRY(LabelMap labels, load_segmentation(files, loaded));
+        const std::set<int> values(labels.labels.begin(), labels.labels.end());
+        for (const int value : values)
+            finding.labels += (finding.labels.empty() ? "" : " ") + std::to_string(value);
+        MFRES_CHECK(labels_to_classes(labels, scheme, files.segmentation->string()));
+    }
+    return finding;
+}
+
+std::string sizes(const std::array<std::int64_t, 3>& size) {
+    return text(size[0], "x", size[1], "x", size[2]);
+}
+
+} // namespace
+
+int check(const std::vector<std::string>& arguments) {
+    Options options("check DIR", about, examples);
+    options.add()("data", po::value<std::string>()->required(), "a case, or a folder of cases (also without --data)")(
+        "labels", po::value<std::string>()->default_value("brats"),
+        "label scheme: brats (0 1 2 4) or brats2023 (0 1 2 3)")("use", po::value<std::string>()->default_value("auto"),
+                                                                "sform or qform: which to believe when they disagree")(
+        "resample", "accept other voxel sizes")("threads", po::value<int>()->default_value(0), "0 = all processors")(
+        "json", "print findings as JSON")("quiet,q", "no progress");
+    options.positional("data");
+    if (const auto done = options.parse(arguments))
+        return *done;
+    const bool json = options.has("json");
+    const auto scheme = label_scheme(options.get<std::string>("labels"));
+    if (!scheme)
+        return fail(scheme.error(), json);
+    CaseOptions case_options;
+    const auto use = affine_source(options.get<std::string>("use"));
+    if (!use)
+        return fail(use.error(), json);
+    case_options.use = *use;
+    case_options.resample = options.has("resample");
+    case_options.threads = options.get<int>("threads");
+    const auto cases = find_cases(options.get<std::string>("data"));
+    if (!cases)
+        return fail(cases.error(), json);
+
+    watch_signals();
+    ProgressDisplay display(options.has("quiet"));
+    nlohmann::json all = nlohmann::json::array();
+    std::size_t refused = 0;
+    for (std::size_t i = 0; i < cases->size(); ++i) {
+        const CaseFiles& files = (*cases)[i];
+        if (!display.update("checking", static_cast<double>(i) / static_cast<double>(cases->size()))) {
+            display.clear();
+            return fail({ErrorCode::interrupted, text("stopped before ", files.id), files.id});
+        }
+        const auto finding = check_case(files, case_options, *scheme);
+        display.clear();
+        if (!finding) {
+            ++refused;
+            all.push_back({{"case", files.id},
+                           {"accepted", false},
+                           {"code", name(finding.error().code)},
+                           {"message", finding.error().message}});
+            if (!json)
+                std::printf("REFUSED  %-26s [%s] %s\n", files.id.c_str(),
+                            std::string(name(finding.error().code)).c_str(), finding.error().message.c_str());
+            continue;
+        }
+        all.push_back({{"case", files.id},
+                       {"accepted", true},
+                       {"grid", finding->grid},
+                       {"brain_box", finding->box},
+                       {"labels", finding->labels},
+                       {"warnings", finding->warnings}});
+        if (!json) {
+            std::printf("ok       %-26s grid %s, brain %s%s%s\n", files.id.c_str(), sizes(finding->grid).c_str(),
+                        sizes(finding->box).c_str(), finding->labels.empty() ? "" : ", labels ",
+                        finding->labels.c_str());
+            for (const auto& warning : finding->warnings)
+                std::printf("         warning: %s\n", warning.c_str());
+        }
+    }
+    if (json)
+        std::cout << all.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
+    else
+        std::printf("%zu of %zu cases accepted\n", cases->size() - refused, cases->size());
+    return refused == 0 ? exit_ok : exit_refused;
+}
+
+} // namespace mfres::cli

@@ -1,0 +1,76 @@
+#include "cli.h"
+
+#include <exception>
+#include <iostream>
+#include <new>
+
+namespace {
+
+using mfres::cli::exit_failure;
+using mfres::cli::exit_ok;
+using mfres::cli::exit_resources;
+using mfres::cli::exit_usage;
+
+struct Command {
+    const char* name;
+    const char* summary;
+    int (*run)(const std::vector<std::string>&);
+};
+
+constexpr Command commands[] = {
+    {"segment", "brain tumour labels from T1, T1ce, T2 and FLAIR volumes", mfres::cli::segment},
+    {"check", "verify cases against everything that segment would refuse", mfres::cli::check},
+    {"complexity", "parameters, FLOPs and memory of networks and variants", mfres::cli::complexity},
+    {"init", "write a model file with seeded random weights", mfres::cli::init},
+    {"info", "show what is in a model file", mfres::cli::info},
+    {"phantom", "write a synthetic case to try things with", mfres::cli::phantom},
+};
+
+void help(std::ostream& out) {
+    out << "mfres " << mfres::version() << ": brain tumour segmentation with MF-RES2Net on ordinary machines\n\n"
+        << "Usage: mfres <command> [options]\n\nCommands:\n";
+    for (const Command& command : commands)
+        out << "  " << command.name << std::string(12 - std::string(command.name).size(), ' ') << command.summary
+            << '\n';
+    out << "  help        this text; 'mfres <command> --help' shows options and examples\n\nBackends in this build:\n";
+    for (const auto& backend : mfres::available_backends())
+        out << "  " << backend.name << std::string(12 - backend.name.size(), ' ') << backend.engine << '\n';
+    out << "\nExit codes: 0 done; 1 a bug in mfres; 2 wrong options; 3 the images were refused; 4 the model or "
+           "variant\n"
+           "was refused; 5 not enough memory, or a backend failed or is missing; 6 a file could not be found, read or\n"
+           "written; 130 interrupted.\n\nResearch use only: not a medical device.\n";
+}
+
+int run(const std::vector<std::string>& arguments) {
+    if (arguments.empty()) {
+        help(std::cerr);
+        return exit_usage;
+    }
+    const std::string& name = arguments[0];
+    if (name == "help" || name == "--help" || name == "-h") {
+        help(std::cout);
+        return exit_ok;
+    }
+    if (name == "--version" || name == "version") {
+        std::cout << "mfres " << mfres::version() << '\n';
+        return exit_ok;
+    }
+    for (const Command& command : commands)
+        if (name == command.name)
+            return command.run({arguments.begin() + 1, arguments.end()});
+    return mfres::cli::usage_error("there is no command '" + name + "'");
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    try {
+        return run({argv + 1, argv + argc});
+    } catch (const std::bad_alloc&) {
+        std::cerr << "mfres: error [memory_limit]: out of memory\n";
+        return exit_resources;
+    } catch (const std::exception& error) {
+        std::cerr << "mfres: error [internal]: " << error.what() << '\n';
+        return exit_failure;
+    }
+}

@@ -1,0 +1,92 @@
+#include "cli.h"
+
+#include "core/try.h"
+#include "imaging/labels.h"
+#include "imaging/nifti.h"
+#include "imaging/phantom.h"
+#include "imaging/preview.h"
+
+#include <iostream>
+
+namespace mfres::cli {
+
+namespace {
+
+constexpr const char* about =
+    "Writes a synthetic case in BraTS layout: T1, T1ce, T2 and FLAIR of a skull-stripped head with a tumour, and its "
+    "true\n"
+    "labels. Made of formulas and a seed, no patient's data; the headers say that it is synthetic.";
+
+constexpr const char* examples = "Examples:\n"
+                                 "  mfres phantom --seed 7 --out phantom\n"
+                                 "  mfres phantom --size 96,112,80 --out small --preview small.png\n";
+
+constexpr const char* description = "mfres synthetic phantom, no patient";
+
+Status write_case(const std::filesystem::path& folder, const std::string& id, const Phantom& phantom, bool force) {
+    std::vector<std::filesystem::path> written;
+    const auto write_all = [&]() -> Status {
+        for (const Modality modality : modalities) {
+            const Volume& volume = phantom.volumes[static_cast<std::size_t>(modality)];
+            const auto path = folder / text(id, "_", name(modality), ".nii.gz");
+            MFRES_CHECK(write_nifti(path, volume, geometry_of(volume.grid), NiftiDatatype::int16, description, force));
+            written.push_back(path);
+        }
+        return write_nifti_labels(folder / (id + "_seg.nii.gz"), phantom.labels, geometry_of(phantom.labels.grid),
+                                  description, force);
+    };
+    auto status = write_all();
+    std::error_code ignored;
+    if (!status)
+        for (const auto& path : written)
+            std::filesystem::remove(path, ignored); // no half a case
+    return status;
+}
+
+} // namespace
+
+int phantom(const std::vector<std::string>& arguments) {
+    Options options("phantom --out FOLDER", about, examples);
+    options.add()("out,o", po::value<std::string>()->required(), "folder of the case; its name becomes the case's id")(
+        "seed", po::value<std::uint64_t>()->default_value(1), "decides head, tumour and noise")(
+        "size", po::value<std::string>()->default_value("240,240,155"), "voxels of 1 mm, each edge 32 to 1024")(
+        "preview", po::value<std::string>(), "also write a picture with the true labels (.png)")(
+        "threads", po::value<int>()->default_value(0), "0 = all processors")("force", "overwrite existing files");
+    if (const auto done = options.parse(arguments))
+        return *done;
+    const auto size = parse_size(options.get<std::string>("size"));
+    if (!size)
+        return fail(size.error());
+    const std::filesystem::path folder = std::filesystem::path(options.get<std::string>("out")).lexically_normal() / "";
+    const std::string id = folder.parent_path().filename().string();
+    if (id.empty() || id == "." || id == "..")
+        return usage_error("--out must name a folder of its own, since its name becomes the case's id");
+    std::error_code problem;
+    if (!options.has("force") && std::filesystem::exists(folder / (id + "_t1.nii.gz"), problem))
+        return fail({ErrorCode::file_exists, text(folder.string(), " holds a case already; --force overwrites it"),
+                     folder.string()});
+    const auto made = make_phantom(
+        {.seed = options.get<std::uint64_t>("seed"), .size = *size, .threads = options.get<int>("threads")});
+    if (!made)
+        return fail(made.error());
+    std::filesystem::create_directories(folder, problem);
+    if (problem)
+        return fail({ErrorCode::file_write, text("cannot make folder ", folder.string(), ": ", problem.message()),
+                     folder.string()});
+    const auto written = write_case(folder, id, *made, options.has("force"));
+    if (!written)
+        return fail(written.error());
+    if (options.has("preview")) {
+        const auto drawn =
+            write_preview(options.get<std::string>("preview"), made->volumes[static_cast<std::size_t>(Modality::flair)],
+                          made->volumes[static_cast<std::size_t>(Modality::t1ce)], made->labels,
+                          {.title = id + "   synthetic phantom, true labels"});
+        if (!drawn)
+            return fail(drawn.error());
+    }
+    std::cout << folder.string() << ": synthetic case " << id << ", seed " << options.get<std::uint64_t>("seed") << ", "
+              << (*size)[0] << "x" << (*size)[1] << "x" << (*size)[2] << " voxels\n";
+    return exit_ok;
+}
+
+} // namespace mfres::cli

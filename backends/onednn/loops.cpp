@@ -22,12 +22,9 @@ template <typename Body>
 void with_activation(const Activation& activation, const Body& body) {
     const float slope = activation.slope;
     switch (activation.kind) {
-    case Activation::Kind::none:
-        return body([](float x) { return x; });
-    case Activation::Kind::relu:
-        return body([](float x) { return x <= 0.0F ? 0.0F : x; });
-    case Activation::Kind::leaky_relu:
-        return body([slope](float x) { return x > 0.0F ? x : slope * x; });
+    case Activation::Kind::none: return body([](float x) { return x; });
+    case Activation::Kind::relu: return body([](float x) { return x <= 0.0F ? 0.0F : x; });
+    case Activation::Kind::leaky_relu: return body([slope](float x) { return x > 0.0F ? x : slope * x; });
     }
 }
 
@@ -36,18 +33,12 @@ void with_activation(const Activation& activation, const Body& body) {
 template <typename Body>
 void with_count(std::int64_t count, const Body& body) {
     switch (count) {
-    case 1:
-        return body(std::integral_constant<std::int64_t, 1>{});
-    case 2:
-        return body(std::integral_constant<std::int64_t, 2>{});
-    case 4:
-        return body(std::integral_constant<std::int64_t, 4>{});
-    case 8:
-        return body(std::integral_constant<std::int64_t, 8>{});
-    case 16:
-        return body(std::integral_constant<std::int64_t, 16>{});
-    case 32:
-        return body(std::integral_constant<std::int64_t, 32>{});
+    case 1: return body(std::integral_constant<std::int64_t, 1>{});
+    case 2: return body(std::integral_constant<std::int64_t, 2>{});
+    case 4: return body(std::integral_constant<std::int64_t, 4>{});
+    case 8: return body(std::integral_constant<std::int64_t, 8>{});
+    case 16: return body(std::integral_constant<std::int64_t, 16>{});
+    case 32: return body(std::integral_constant<std::int64_t, 32>{});
     }
     return body(count);
 }

@@ -198,35 +198,22 @@ std::unique_ptr<Operation> make_operation(const Compilation& compilation, const 
     const Maker make(compilation, step);
     const Node& node = compilation.graph.node(step.main);
     switch (node.kind()) {
-    case OpKind::input:
-        break; // no step computes it
-    case OpKind::conv:
-        return make.conv(residual_in_output);
-    case OpKind::batch_norm:
-        return make.batch_norm();
-    case OpKind::instance_norm:
-        return make.instance_norm();
-    case OpKind::relu:
-        return make.activation("relu", {Activation::Kind::relu, 0.0F});
+    case OpKind::input: break; // no step computes it
+    case OpKind::conv: return make.conv(residual_in_output);
+    case OpKind::batch_norm: return make.batch_norm();
+    case OpKind::instance_norm: return make.instance_norm();
+    case OpKind::relu: return make.activation("relu", {Activation::Kind::relu, 0.0F});
     case OpKind::leaky_relu:
         return make.activation("leaky_relu",
                                {Activation::Kind::leaky_relu, static_cast<float>(node.as<LeakyRelu>().slope)});
-    case OpKind::add:
-        return make.add();
-    case OpKind::scaled_add:
-        return make.scaled_add();
-    case OpKind::concat:
-        return make.concat();
-    case OpKind::slice:
-        return make.slice();
-    case OpKind::max_pool:
-        return make.max_pool();
-    case OpKind::adaptive_avg_pool:
-        return make.adaptive_avg_pool();
-    case OpKind::upsample:
-        return make.upsample();
-    case OpKind::softmax:
-        return make.softmax();
+    case OpKind::add: return make.add();
+    case OpKind::scaled_add: return make.scaled_add();
+    case OpKind::concat: return make.concat();
+    case OpKind::slice: return make.slice();
+    case OpKind::max_pool: return make.max_pool();
+    case OpKind::adaptive_avg_pool: return make.adaptive_avg_pool();
+    case OpKind::upsample: return make.upsample();
+    case OpKind::softmax: return make.softmax();
     }
     return nullptr;
 }
@@ -236,14 +223,9 @@ std::string describe(const Graph& graph, const Step& step) {
     if (step.residual)
         text += " + add";
     switch (step.activation.kind) {
-    case Activation::Kind::none:
-        break;
-    case Activation::Kind::relu:
-        text += " + relu";
-        break;
-    case Activation::Kind::leaky_relu:
-        text += " + leaky_relu";
-        break;
+    case Activation::Kind::none: break;
+    case Activation::Kind::relu: text += " + relu"; break;
+    case Activation::Kind::leaky_relu: text += " + leaky_relu"; break;
     }
     return text;
 }

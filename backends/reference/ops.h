@@ -279,14 +279,10 @@ void forward(const Node& node, const Operands<T>& in, T* y, int threads) {
     const Shape& out = node.shape;
     const auto x = [&](std::size_t k, std::int64_t i) { return static_cast<double>(in.inputs[k][i]); };
     switch (node.kind()) {
-    case OpKind::input:
-        return;
-    case OpKind::conv:
-        return conv(node.as<Conv>(), in, out, y, threads);
-    case OpKind::batch_norm:
-        return batch_norm(node.as<BatchNorm>(), in, out, y, threads);
-    case OpKind::instance_norm:
-        return instance_norm(node.as<InstanceNorm>(), in, out, y, threads);
+    case OpKind::input: return;
+    case OpKind::conv: return conv(node.as<Conv>(), in, out, y, threads);
+    case OpKind::batch_norm: return batch_norm(node.as<BatchNorm>(), in, out, y, threads);
+    case OpKind::instance_norm: return instance_norm(node.as<InstanceNorm>(), in, out, y, threads);
     case OpKind::relu:
         // !(x <= 0) rather than x > 0: a NaN has to reach the output, where it is refused.
         return pointwise(out, y, threads, [&](std::int64_t i) { return !(x(0, i) <= 0.0) ? x(0, i) : 0.0; });
@@ -308,18 +304,12 @@ void forward(const Node& node, const Operands<T>& in, T* y, int threads) {
                 sum += static_cast<double>(in.parameters[k][0]) * x(k, i);
             return sum;
         });
-    case OpKind::concat:
-        return concat(in, out, y);
-    case OpKind::slice:
-        return slice(node.as<Slice>(), in, out, y);
-    case OpKind::max_pool:
-        return max_pool(node.as<MaxPool>(), in, out, y, threads);
-    case OpKind::adaptive_avg_pool:
-        return adaptive_avg_pool(in, out, y, threads);
-    case OpKind::upsample:
-        return upsample(node.as<Upsample>(), in, out, y, threads);
-    case OpKind::softmax:
-        return softmax(in, out, y, threads);
+    case OpKind::concat: return concat(in, out, y);
+    case OpKind::slice: return slice(node.as<Slice>(), in, out, y);
+    case OpKind::max_pool: return max_pool(node.as<MaxPool>(), in, out, y, threads);
+    case OpKind::adaptive_avg_pool: return adaptive_avg_pool(in, out, y, threads);
+    case OpKind::upsample: return upsample(node.as<Upsample>(), in, out, y, threads);
+    case OpKind::softmax: return softmax(in, out, y, threads);
     }
 }
 

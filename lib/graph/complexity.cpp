@@ -52,16 +52,13 @@ struct NodeCounter {
     /// Operations of the Table 2 convention for a node that its counter sees; the error is operation_unsupported.
     Result<Count> table2() const {
         switch (node.kind()) {
-        case OpKind::conv:
-            return node.as<Conv>().bias ? plus(macs(), elements()) : macs();
+        case OpKind::conv: return node.as<Conv>().bias ? plus(macs(), elements()) : macs();
         case OpKind::batch_norm:
         case OpKind::instance_norm:
         case OpKind::relu:
         case OpKind::leaky_relu:
-        case OpKind::upsample:
-            return elements();
-        case OpKind::max_pool:
-            return Count{input_shape().elements()};
+        case OpKind::upsample: return elements();
+        case OpKind::max_pool: return Count{input_shape().elements()};
         case OpKind::adaptive_avg_pool:
             return Error{ErrorCode::operation_unsupported,
                          text("node ", node.name,
@@ -73,8 +70,7 @@ struct NodeCounter {
         case OpKind::scaled_add:
         case OpKind::concat:
         case OpKind::slice:
-        case OpKind::softmax:
-            return Count{0};
+        case OpKind::softmax: return Count{0};
         }
         return Count{0};
     }

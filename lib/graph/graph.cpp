@@ -165,8 +165,7 @@ struct Arity {
 Arity arity(OpKind kind) {
     constexpr std::size_t any = 1U << 16U;
     switch (kind) {
-    case OpKind::input:
-        return {0, 0};
+    case OpKind::input: return {0, 0};
     case OpKind::conv:
     case OpKind::batch_norm:
     case OpKind::instance_norm:
@@ -176,13 +175,10 @@ Arity arity(OpKind kind) {
     case OpKind::max_pool:
     case OpKind::adaptive_avg_pool:
     case OpKind::upsample:
-    case OpKind::softmax:
-        return {1, 1};
+    case OpKind::softmax: return {1, 1};
     case OpKind::add:
-    case OpKind::scaled_add:
-        return {2, any};
-    case OpKind::concat:
-        return {1, any};
+    case OpKind::scaled_add: return {2, any};
+    case OpKind::concat: return {1, any};
     }
     return {0, 0};
 }

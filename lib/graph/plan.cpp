@@ -99,16 +99,14 @@ NodeId overwritable(const Graph& graph, const Step& step) {
     case OpKind::leaky_relu:
     case OpKind::add:
     case OpKind::scaled_add:
-    case OpKind::softmax:
-        return main.inputs[0];
+    case OpKind::softmax: return main.inputs[0];
     case OpKind::input:
     case OpKind::conv:
     case OpKind::concat:
     case OpKind::slice:
     case OpKind::max_pool:
     case OpKind::adaptive_avg_pool:
-    case OpKind::upsample:
-        return -1;
+    case OpKind::upsample: return -1;
     }
     return -1;
 }

@@ -83,18 +83,15 @@ struct GzipReader::State {
         consumed += available_in - stream.avail_in;
         const std::size_t written = available_out - stream.avail_out;
         switch (code) {
-        case Z_OK:
-            return written;
+        case Z_OK: return written;
         case Z_STREAM_END:
             between = true;
             ++members;
             return written;
         case Z_BUF_ERROR: // no progress possible: there is room for output, so it is input that is missing
             return truncated();
-        case Z_MEM_ERROR:
-            return fail(ErrorCode::memory_limit, "could not be inflated for want of memory");
-        default:
-            return corrupt();
+        case Z_MEM_ERROR: return fail(ErrorCode::memory_limit, "could not be inflated for want of memory");
+        default: return corrupt();
         }
     }
 };

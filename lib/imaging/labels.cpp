@@ -76,10 +76,8 @@ Result<T> by_name(const std::array<T, count>& all, std::string_view wanted, std:
 
 std::string_view name(LabelScheme scheme) noexcept {
     switch (scheme) {
-    case LabelScheme::brats:
-        return "brats";
-    case LabelScheme::brats2023:
-        return "brats2023";
+    case LabelScheme::brats: return "brats";
+    case LabelScheme::brats2023: return "brats2023";
     }
     return "unknown";
 }
@@ -90,10 +88,8 @@ Result<LabelScheme> label_scheme(std::string_view scheme_name) {
 
 ClassLabels labels_of(LabelScheme scheme) noexcept {
     switch (scheme) {
-    case LabelScheme::brats:
-        return {0, 1, 2, 4};
-    case LabelScheme::brats2023:
-        return {0, 1, 2, 3};
+    case LabelScheme::brats: return {0, 1, 2, 4};
+    case LabelScheme::brats2023: return {0, 1, 2, 3};
     }
     return {};
 }
@@ -118,22 +114,17 @@ const ClassAppearance& appearance(int tumour_class) noexcept {
 
 std::string_view name(TumourRegion region) noexcept {
     switch (region) {
-    case TumourRegion::wt:
-        return "WT";
-    case TumourRegion::tc:
-        return "TC";
-    case TumourRegion::et:
-        return "ET";
+    case TumourRegion::wt: return "WT";
+    case TumourRegion::tc: return "TC";
+    case TumourRegion::et: return "ET";
     }
     return "unknown";
 }
 
 std::string_view name(RegionDefinition definition) noexcept {
     switch (definition) {
-    case RegionDefinition::brats:
-        return "brats";
-    case RegionDefinition::paper:
-        return "paper";
+    case RegionDefinition::brats: return "brats";
+    case RegionDefinition::paper: return "paper";
     }
     return "unknown";
 }
@@ -145,12 +136,9 @@ Result<RegionDefinition> region_definition(std::string_view definition_name) {
 ClassSet region_classes(TumourRegion region, RegionDefinition definition) noexcept {
     const bool with_enhancing = definition == RegionDefinition::brats;
     switch (region) {
-    case TumourRegion::wt:
-        return {false, true, true, with_enhancing};
-    case TumourRegion::tc:
-        return {false, true, false, with_enhancing};
-    case TumourRegion::et:
-        return {false, false, false, true};
+    case TumourRegion::wt: return {false, true, true, with_enhancing};
+    case TumourRegion::tc: return {false, true, false, with_enhancing};
+    case TumourRegion::et: return {false, false, false, true};
     }
     return {};
 }

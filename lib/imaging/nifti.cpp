@@ -311,19 +311,15 @@ Status check_dimensions(const Header& header, const fs::path& path) {
 int bytes_per_voxel(int datatype) {
     switch (static_cast<NiftiDatatype>(datatype)) {
     case NiftiDatatype::uint8:
-    case NiftiDatatype::int8:
-        return 1;
+    case NiftiDatatype::int8: return 1;
     case NiftiDatatype::int16:
-    case NiftiDatatype::uint16:
-        return 2;
+    case NiftiDatatype::uint16: return 2;
     case NiftiDatatype::int32:
     case NiftiDatatype::uint32:
-    case NiftiDatatype::float32:
-        return 4;
+    case NiftiDatatype::float32: return 4;
     case NiftiDatatype::float64:
     case NiftiDatatype::int64:
-    case NiftiDatatype::uint64:
-        return 8;
+    case NiftiDatatype::uint64: return 8;
     }
     return 0;
 }
@@ -466,26 +462,16 @@ using Converter = void (*)(std::span<const std::byte>, double, double, Sink&);
 template <typename Sink>
 Converter<Sink> converter_for(NiftiDatatype datatype) {
     switch (datatype) {
-    case NiftiDatatype::uint8:
-        return convert<std::uint8_t, Sink>;
-    case NiftiDatatype::int8:
-        return convert<std::int8_t, Sink>;
-    case NiftiDatatype::int16:
-        return convert<std::int16_t, Sink>;
-    case NiftiDatatype::uint16:
-        return convert<std::uint16_t, Sink>;
-    case NiftiDatatype::int32:
-        return convert<std::int32_t, Sink>;
-    case NiftiDatatype::uint32:
-        return convert<std::uint32_t, Sink>;
-    case NiftiDatatype::float32:
-        return convert<float, Sink>;
-    case NiftiDatatype::float64:
-        return convert<double, Sink>;
-    case NiftiDatatype::int64:
-        return convert<std::int64_t, Sink>;
-    case NiftiDatatype::uint64:
-        return convert<std::uint64_t, Sink>;
+    case NiftiDatatype::uint8: return convert<std::uint8_t, Sink>;
+    case NiftiDatatype::int8: return convert<std::int8_t, Sink>;
+    case NiftiDatatype::int16: return convert<std::int16_t, Sink>;
+    case NiftiDatatype::uint16: return convert<std::uint16_t, Sink>;
+    case NiftiDatatype::int32: return convert<std::int32_t, Sink>;
+    case NiftiDatatype::uint32: return convert<std::uint32_t, Sink>;
+    case NiftiDatatype::float32: return convert<float, Sink>;
+    case NiftiDatatype::float64: return convert<double, Sink>;
+    case NiftiDatatype::int64: return convert<std::int64_t, Sink>;
+    case NiftiDatatype::uint64: return convert<std::uint64_t, Sink>;
     }
     return nullptr;
 }
@@ -725,12 +711,9 @@ Result<std::vector<std::int16_t>> rounded(const Volume& volume, const fs::path& 
 /// Millimetres per unit of the header.
 double unit_mm(int xyzt_units) {
     switch (xyzt_units & 7) {
-    case NIFTI_UNITS_METER:
-        return 1000.0;
-    case NIFTI_UNITS_MICRON:
-        return 0.001;
-    default:
-        return 1.0;
+    case NIFTI_UNITS_METER: return 1000.0;
+    case NIFTI_UNITS_MICRON: return 0.001;
+    default: return 1.0;
     }
 }
 
@@ -805,26 +788,16 @@ Result<Affine> chosen_affine(const NiftiGeometry& geometry, const std::array<std
 
 std::string_view name(NiftiDatatype datatype) noexcept {
     switch (datatype) {
-    case NiftiDatatype::uint8:
-        return "uint8";
-    case NiftiDatatype::int16:
-        return "int16";
-    case NiftiDatatype::int32:
-        return "int32";
-    case NiftiDatatype::float32:
-        return "float32";
-    case NiftiDatatype::float64:
-        return "float64";
-    case NiftiDatatype::int8:
-        return "int8";
-    case NiftiDatatype::uint16:
-        return "uint16";
-    case NiftiDatatype::uint32:
-        return "uint32";
-    case NiftiDatatype::int64:
-        return "int64";
-    case NiftiDatatype::uint64:
-        return "uint64";
+    case NiftiDatatype::uint8: return "uint8";
+    case NiftiDatatype::int16: return "int16";
+    case NiftiDatatype::int32: return "int32";
+    case NiftiDatatype::float32: return "float32";
+    case NiftiDatatype::float64: return "float64";
+    case NiftiDatatype::int8: return "int8";
+    case NiftiDatatype::uint16: return "uint16";
+    case NiftiDatatype::uint32: return "uint32";
+    case NiftiDatatype::int64: return "int64";
+    case NiftiDatatype::uint64: return "uint64";
     }
     return "unknown";
 }

@@ -2,6 +2,7 @@
 
 #include "core/file.h"
 #include "core/try.h"
+#include "imaging/labels.h"
 
 #include <algorithm>
 #include <cmath>
@@ -18,13 +19,18 @@ namespace mfres {
 
 namespace {
 
-// Distinguishable with the common kinds of colour blindness: bluish green, reddish purple, yellow (after Okabe and
-// Ito).
-constexpr std::array<PreviewClass, 3> classes = {{
-    {1, "necrotic / non-enhancing core", {214, 72, 140}},
-    {2, "oedema", {0, 178, 138}},
-    {4, "enhancing tumour", {248, 218, 60}},
-}};
+std::array<PreviewClass, 3> drawn_classes() {
+    const auto labels = labels_of(LabelScheme::brats);
+    std::array<PreviewClass, 3> drawn;
+    for (int tumour_class = 1; tumour_class < tumour_classes; ++tumour_class) {
+        const ClassAppearance& look = appearance(tumour_class);
+        drawn[static_cast<std::size_t>(tumour_class) - 1] = {labels[static_cast<std::size_t>(tumour_class)], look.name,
+                                                             look.rgb};
+    }
+    return drawn;
+}
+
+const std::array<PreviewClass, 3> classes = drawn_classes();
 
 /// BraTS 2023 writes enhancing tumour as 3.
 std::uint8_t class_of(std::uint8_t label) {
@@ -33,15 +39,12 @@ std::uint8_t class_of(std::uint8_t label) {
 
 /// Millilitres of every class, in the order of `classes`.
 std::array<double, 3> class_volumes(const LabelMap& map) {
-    const Affine& a = map.grid.affine;
-    const double voxel =
-        std::abs(a[0][0] * (a[1][1] * a[2][2] - a[1][2] * a[2][1]) - a[0][1] * (a[1][0] * a[2][2] - a[1][2] * a[2][0]) +
-                 a[0][2] * (a[1][0] * a[2][1] - a[1][1] * a[2][0]));
+    const double voxel = voxel_millilitres(map.grid);
     std::array<double, 3> volumes{};
     for (const std::uint8_t label : map.labels)
         for (std::size_t c = 0; c < classes.size(); ++c)
             if (class_of(label) == classes[c].label)
-                volumes[c] += voxel * 1e-3;
+                volumes[c] += voxel;
     return volumes;
 }
 

@@ -66,12 +66,10 @@ std::string raw_metadata_lines(const ModelInfo& info) {
 
 std::string kind_text(const ModelInfo& info) {
     switch (info.kind) {
-    case FileKind::model:
-        return "mfres model, format " + info.model->metadata.format_version;
+    case FileKind::model: return "mfres model, format " + info.model->metadata.format_version;
     case FileKind::damaged:
         return text("not usable: ", printable(info.refusal->message, 1000), " [", name(info.refusal->code), "]");
-    case FileKind::tensors:
-        return "not an mfres model, tensors only";
+    case FileKind::tensors: return "not an mfres model, tensors only";
     }
     return {};
 }
@@ -119,12 +117,9 @@ nlohmann::ordered_json model_json(const ModelSummary& model) {
 
 std::string_view name(FileKind kind) noexcept {
     switch (kind) {
-    case FileKind::model:
-        return "model";
-    case FileKind::damaged:
-        return "damaged";
-    case FileKind::tensors:
-        return "tensors";
+    case FileKind::model: return "model";
+    case FileKind::damaged: return "damaged";
+    case FileKind::tensors: return "tensors";
     }
     return "unknown";
 }

@@ -48,16 +48,13 @@ Tensor he_normal(const Shape& shape, Random random) {
 
 Tensor initial_values(const Parameter& parameter, const Random& random) {
     switch (parameter.role) {
-    case ParameterRole::weight:
-        return he_normal(parameter.shape, random.fork(stream_of(parameter.name)));
+    case ParameterRole::weight: return he_normal(parameter.shape, random.fork(stream_of(parameter.name)));
     case ParameterRole::bias:
     case ParameterRole::norm_shift:
-    case ParameterRole::running_mean:
-        return Tensor(parameter.shape, 0.0F);
+    case ParameterRole::running_mean: return Tensor(parameter.shape, 0.0F);
     case ParameterRole::norm_scale:
     case ParameterRole::running_var:
-    case ParameterRole::branch:
-        return Tensor(parameter.shape, 1.0F);
+    case ParameterRole::branch: return Tensor(parameter.shape, 1.0F);
     }
     return {};
 }

@@ -160,14 +160,11 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
     std::string here() const {
         switch (place_) {
         case Place::outside:
-        case Place::root:
-            return "the header";
-        case Place::metadata:
-            return "__metadata__";
+        case Place::root: return "the header";
+        case Place::metadata: return "__metadata__";
         case Place::tensor:
         case Place::shape:
-        case Place::offsets:
-            return text("tensor '", printable(tensor_name_), "'");
+        case Place::offsets: return text("tensor '", printable(tensor_name_), "'");
         }
         return {};
     }

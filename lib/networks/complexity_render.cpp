@@ -476,14 +476,10 @@ Result<ReportFormat> parse_report_format(std::string_view name) {
 
 std::string render(const ComplexityReport& report, ReportFormat format, bool per_layer) {
     switch (format) {
-    case ReportFormat::text:
-        return as_text(report, per_layer);
-    case ReportFormat::markdown:
-        return as_markdown(report, per_layer);
-    case ReportFormat::csv:
-        return as_csv({report}, per_layer);
-    case ReportFormat::json:
-        return dumped(as_json(report, per_layer));
+    case ReportFormat::text: return as_text(report, per_layer);
+    case ReportFormat::markdown: return as_markdown(report, per_layer);
+    case ReportFormat::csv: return as_csv({report}, per_layer);
+    case ReportFormat::json: return dumped(as_json(report, per_layer));
     }
     return {};
 }
@@ -500,8 +496,7 @@ std::string render(const std::vector<ComplexityReport>& reports, ReportFormat fo
             all += '\n' + render(report, format, true);
         return all;
     }
-    case ReportFormat::csv:
-        return as_csv(reports, per_layer);
+    case ReportFormat::csv: return as_csv(reports, per_layer);
     case ReportFormat::json: {
         Json json = Json::array();
         for (const ComplexityReport& report : reports)
@@ -514,14 +509,10 @@ std::string render(const std::vector<ComplexityReport>& reports, ReportFormat fo
 
 std::string render(const Table2Report& report, ReportFormat format) {
     switch (format) {
-    case ReportFormat::text:
-        return table2_for_people(report, false);
-    case ReportFormat::markdown:
-        return table2_for_people(report, true);
-    case ReportFormat::csv:
-        return table2_csv(report);
-    case ReportFormat::json:
-        return dumped(table2_json(report));
+    case ReportFormat::text: return table2_for_people(report, false);
+    case ReportFormat::markdown: return table2_for_people(report, true);
+    case ReportFormat::csv: return table2_csv(report);
+    case ReportFormat::json: return dumped(table2_json(report));
     }
     return {};
 }

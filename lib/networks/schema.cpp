@@ -133,18 +133,14 @@ Status check_choice(const json& value, const std::string& path, const Option& op
 Status check_value(const json& value, const Option& option) {
     const std::string path = "/" + option.key;
     switch (option.kind) {
-    case Option::Kind::integer:
-        return check_integer(value, path, option);
+    case Option::Kind::integer: return check_integer(value, path, option);
     case Option::Kind::integers:
         return check_list(value, path, option, [&](const json& entry, const std::string& entry_path) {
             return check_integer(entry, entry_path, integer("", 0, {option.least, option.most}, ""));
         });
-    case Option::Kind::flag:
-        return check_flag(value, path);
-    case Option::Kind::flags:
-        return check_list(value, path, option, check_flag);
-    case Option::Kind::choice:
-        return check_choice(value, path, option);
+    case Option::Kind::flag: return check_flag(value, path);
+    case Option::Kind::flags: return check_list(value, path, option, check_flag);
+    case Option::Kind::choice: return check_choice(value, path, option);
     }
     return {};
 }
@@ -156,14 +152,10 @@ std::string Option::allowed() const {
                                    ? text(fewest)
                                    : between(static_cast<std::int64_t>(fewest), static_cast<std::int64_t>(longest));
     switch (kind) {
-    case Kind::integer:
-        return text("an integer from ", between(least, most));
-    case Kind::integers:
-        return text("a list of ", length, " integers from ", between(least, most));
-    case Kind::flag:
-        return "true or false";
-    case Kind::flags:
-        return text("a list of ", length, " values true or false");
+    case Kind::integer: return text("an integer from ", between(least, most));
+    case Kind::integers: return text("a list of ", length, " integers from ", between(least, most));
+    case Kind::flag: return "true or false";
+    case Kind::flags: return text("a list of ", length, " values true or false");
     case Kind::choice: {
         std::string list = "one of ";
         for (std::size_t i = 0; i < choices.size(); ++i)

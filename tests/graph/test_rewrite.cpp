@@ -75,7 +75,7 @@ TEST_CASE("folded networks compute what unfolded ones compute, running statistic
         REQUIRE_OK(check_weights(folded->graph, folded->weights));
         CHECK(fold_batch_norm(*graph).size() == folded->graph.size());
 
-        const Tensor input = test::random_input({1, 4, 16, 32, 16}, 12);
+        const Tensor input = test::random_tensor({1, 4, 16, 32, 16}, 12);
         const Tensor expected = test::run_reference(*graph, weights, input);
         const Tensor actual = test::run_reference(folded->graph, folded->weights, input);
         CHECK(test::largest(expected) > 1e-3);
@@ -194,7 +194,7 @@ namespace {
 /// Checks that the moved network computes the same and returns its graph.
 Graph moved(const Graph& graph) {
     const Weights weights = test::random_weights(graph, 21);
-    const Tensor input = test::random_input(graph.node(0).shape, 22);
+    const Tensor input = test::random_tensor(graph.node(0).shape, 22);
     const Tensor expected = test::run_reference(graph, weights, input);
     const Network network = move_pointwise_before_upsample(Network{graph, weights});
     REQUIRE_OK(check_weights(network.graph, network.weights));

@@ -83,26 +83,16 @@ struct Recipe {
   private:
     void put_voxel(Bytes& bytes, std::size_t offset, double value) const {
         switch (datatype) {
-        case 2:
-            return put(bytes, offset, static_cast<std::uint8_t>(value), big_endian);
-        case 4:
-            return put(bytes, offset, static_cast<std::int16_t>(value), big_endian);
-        case 8:
-            return put(bytes, offset, static_cast<std::int32_t>(value), big_endian);
-        case 16:
-            return put(bytes, offset, static_cast<float>(value), big_endian);
-        case 64:
-            return put(bytes, offset, value, big_endian);
-        case 256:
-            return put(bytes, offset, static_cast<std::int8_t>(value), big_endian);
-        case 512:
-            return put(bytes, offset, static_cast<std::uint16_t>(value), big_endian);
-        case 768:
-            return put(bytes, offset, static_cast<std::uint32_t>(value), big_endian);
-        case 1024:
-            return put(bytes, offset, static_cast<std::int64_t>(value), big_endian);
-        case 1280:
-            return put(bytes, offset, static_cast<std::uint64_t>(value), big_endian);
+        case 2: return put(bytes, offset, static_cast<std::uint8_t>(value), big_endian);
+        case 4: return put(bytes, offset, static_cast<std::int16_t>(value), big_endian);
+        case 8: return put(bytes, offset, static_cast<std::int32_t>(value), big_endian);
+        case 16: return put(bytes, offset, static_cast<float>(value), big_endian);
+        case 64: return put(bytes, offset, value, big_endian);
+        case 256: return put(bytes, offset, static_cast<std::int8_t>(value), big_endian);
+        case 512: return put(bytes, offset, static_cast<std::uint16_t>(value), big_endian);
+        case 768: return put(bytes, offset, static_cast<std::uint32_t>(value), big_endian);
+        case 1024: return put(bytes, offset, static_cast<std::int64_t>(value), big_endian);
+        case 1280: return put(bytes, offset, static_cast<std::uint64_t>(value), big_endian);
         default: // types the reader refuses: zeros
             return;
         }

@@ -107,16 +107,11 @@ int predicted(int filter, int left, int above, int corner) {
     const int da = std::abs(estimate - above);
     const int dc = std::abs(estimate - corner);
     switch (filter) {
-    case 1:
-        return left;
-    case 2:
-        return above;
-    case 3:
-        return (left + above) / 2;
-    case 4:
-        return dl <= da && dl <= dc ? left : da <= dc ? above : corner;
-    default:
-        return 0;
+    case 1: return left;
+    case 2: return above;
+    case 3: return (left + above) / 2;
+    case 4: return dl <= da && dl <= dc ? left : da <= dc ? above : corner;
+    default: return 0;
     }
 }
 

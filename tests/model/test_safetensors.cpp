@@ -425,17 +425,10 @@ TEST_CASE("seeded mutations either read completely or give an error about the fi
         for (std::uint64_t change = 0; change < changes; ++change) {
             const auto at = static_cast<std::size_t>(random.below(mutated.size()));
             switch (random.below(4)) {
-            case 0:
-                mutated[at] = static_cast<char>(random.below(256));
-                break;
-            case 1:
-                mutated[at] = static_cast<char>(mutated[at] ^ (1 << random.below(8)));
-                break;
-            case 2:
-                mutated.erase(at, 1);
-                break;
-            default:
-                mutated.insert(at, 1, "0123456789{}[]\",:-e."[random.below(21)]);
+            case 0: mutated[at] = static_cast<char>(random.below(256)); break;
+            case 1: mutated[at] = static_cast<char>(mutated[at] ^ (1 << random.below(8))); break;
+            case 2: mutated.erase(at, 1); break;
+            default: mutated.insert(at, 1, "0123456789{}[]\",:-e."[random.below(21)]);
             }
         }
         const auto file = parse(mutated);

@@ -200,15 +200,9 @@ TEST_CASE("mutated variants either parse or are refused, and what parses can be 
         for (std::uint64_t edits = 1 + random.below(3); edits > 0; --edits) {
             const auto at = static_cast<std::size_t>(random.below(text.size()));
             switch (random.below(3)) {
-            case 0:
-                text[at] = static_cast<char>(random.below(256));
-                break;
-            case 1:
-                text.erase(at, 1);
-                break;
-            default:
-                text.insert(at, 1, "0123456789,:{}[]\""[random.below(17)]);
-                break;
+            case 0: text[at] = static_cast<char>(random.below(256)); break;
+            case 1: text.erase(at, 1); break;
+            default: text.insert(at, 1, "0123456789,:{}[]\""[random.below(17)]); break;
             }
         }
         const auto variant = parse_variant(text);
@@ -260,7 +254,7 @@ std::string run_variant(const json& base, const json& changes) {
     REQUIRE_OK(count_operations(*graph));
     const Tensor output =
         test::run_reference(*graph, test::random_weights(*graph, 5),
-                            test::random_input({1, variant->input_channels(), edge, edge, 2 * edge}, 6));
+                            test::random_tensor({1, variant->input_channels(), edge, edge, 2 * edge}, 6));
     CHECK(output.shape() == Shape{1, variant->classes(), edge, edge, 2 * edge});
     CHECK(test::all_finite(output));
     CHECK(test::largest(output) > 0);

@@ -1,67 +1,19 @@
-// Running small networks with random weights on the reference backend.
+// Running small networks on the reference backend, and comparing what comes out.
 #pragma once
 
-#include "backends/backend.h"
-#include "core/random.h"
 #include "support/catch.h"
+#include "support/run_graph.h"
 
 #include <algorithm>
 #include <cmath>
 
 namespace mfres::test {
 
-/// Weights of sensible size for every parameter, running statistics included, the same for the same seed.
-inline Weights random_weights(const Graph& graph, std::uint64_t seed) {
-    Weights weights;
-    Random random(seed);
-    for (const Node& node : graph.nodes())
-        for (const Parameter& parameter : node.parameters) {
-            Tensor tensor(parameter.shape);
-            const double fan_in = static_cast<double>(tensor.elements()) / static_cast<double>(parameter.shape[0]);
-            for (float& value : tensor.values()) {
-                double drawn = 0.0;
-                switch (parameter.role) {
-                case ParameterRole::weight:
-                    drawn = random.normal() * std::sqrt(2.0 / fan_in);
-                    break;
-                case ParameterRole::norm_scale:
-                case ParameterRole::running_var:
-                case ParameterRole::branch:
-                    drawn = random.uniform(0.5, 1.5);
-                    break;
-                case ParameterRole::bias:
-                case ParameterRole::norm_shift:
-                case ParameterRole::running_mean:
-                    drawn = random.normal() * 0.2;
-                    break;
-                }
-                value = static_cast<float>(drawn);
-            }
-            weights.emplace(parameter.name, std::move(tensor));
-        }
-    return weights;
-}
-
-inline Tensor random_input(const Shape& shape, std::uint64_t seed) {
-    Tensor tensor(shape);
-    Random random(seed);
-    for (float& value : tensor.values())
-        value = static_cast<float>(random.normal());
-    return tensor;
-}
-
 /// The first output of the graph on the reference backend.
 inline Tensor run_reference(const Graph& graph, const Weights& weights, const Tensor& input) {
-    const auto backend = find_backend("reference");
-    REQUIRE_OK(backend);
-    auto executable = (*backend)->compile(graph, weights, {});
-    REQUIRE_OK(executable);
-    copy(view(input), (*executable)->input());
-    REQUIRE_OK((*executable)->run());
-    const auto result = (*executable)->output(0);
-    Tensor output(result.shape);
-    copy(result, view(output));
-    return output;
+    auto output = run(**find_backend("reference"), graph, weights, input);
+    REQUIRE_OK(output);
+    return std::move(output).value();
 }
 
 inline double largest(const Tensor& tensor) {

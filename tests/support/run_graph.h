@@ -36,17 +36,11 @@ inline Weights random_weights(const Graph& graph, std::uint64_t seed) {
                     value = static_cast<float>(random.normal() * std::sqrt(2.0 / fan_in));
                     break;
                 case ParameterRole::norm_scale:
-                case ParameterRole::running_var:
-                    value = static_cast<float>(random.uniform(0.5, 1.5));
-                    break;
-                case ParameterRole::branch:
-                    value = static_cast<float>(random.uniform(0.2, 0.6));
-                    break;
+                case ParameterRole::running_var: value = static_cast<float>(random.uniform(0.5, 1.5)); break;
+                case ParameterRole::branch: value = static_cast<float>(random.uniform(0.2, 0.6)); break;
                 case ParameterRole::bias:
                 case ParameterRole::norm_shift:
-                case ParameterRole::running_mean:
-                    value = static_cast<float>(random.uniform(-0.5, 0.5));
-                    break;
+                case ParameterRole::running_mean: value = static_cast<float>(random.uniform(-0.5, 0.5)); break;
                 }
             }
             weights.emplace(parameter.name, std::move(tensor));

@@ -20,23 +20,18 @@ ExitCode exit_code(ErrorCode code) {
     switch (code) {
     case ErrorCode::internal:
     case ErrorCode::graph_invalid:
-    case ErrorCode::size_overflow:
-        return exit_failure;
-    case ErrorCode::invalid_argument:
-        return exit_usage;
-    case ErrorCode::interrupted:
-        return exit_interrupted;
+    case ErrorCode::size_overflow: return exit_failure;
+    case ErrorCode::invalid_argument: return exit_usage;
+    case ErrorCode::interrupted: return exit_interrupted;
     case ErrorCode::file_not_found:
     case ErrorCode::file_read:
     case ErrorCode::file_write:
-    case ErrorCode::file_exists:
-        return exit_files;
+    case ErrorCode::file_exists: return exit_files;
     case ErrorCode::memory_limit:
     case ErrorCode::operation_unsupported:
     case ErrorCode::backend_unknown:
     case ErrorCode::backend_unavailable:
-    case ErrorCode::backend_failed:
-        return exit_resources;
+    case ErrorCode::backend_failed: return exit_resources;
     case ErrorCode::json_invalid:
     case ErrorCode::variant_invalid:
     case ErrorCode::network_unknown:
@@ -51,8 +46,7 @@ ExitCode exit_code(ErrorCode code) {
     case ErrorCode::model_tensor_shape:
     case ErrorCode::model_not_finite:
     case ErrorCode::model_metadata_invalid:
-    case ErrorCode::model_hash_mismatch:
-        return exit_model;
+    case ErrorCode::model_hash_mismatch: return exit_model;
     case ErrorCode::not_nifti:
     case ErrorCode::nifti_header_invalid:
     case ErrorCode::nifti_dimensions:
@@ -78,8 +72,7 @@ ExitCode exit_code(ErrorCode code) {
     case ErrorCode::volume_constant:
     case ErrorCode::brain_too_small:
     case ErrorCode::logits_not_finite:
-    case ErrorCode::label_outside_scheme:
-        return exit_refused;
+    case ErrorCode::label_outside_scheme: return exit_refused;
     }
     return exit_failure;
 }

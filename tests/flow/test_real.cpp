@@ -48,7 +48,9 @@ TEST_CASE("on the original cases the fastest backend and the reference agree on 
     if (!root)
         return;
     const test::TemporaryFolder folder;
-    const auto model_path = test::write_model(folder);
+    // Of the first seeds the one whose untrained weights give all four labels (317, 1095 and 54 ml in the first case),
+    // so that agreement means something.
+    const auto model_path = test::write_model(folder, "mf-res2net", 4);
     const auto found = find_cases(*root);
     REQUIRE_OK(found);
     REQUIRE(found->size() == 2);
@@ -69,6 +71,8 @@ TEST_CASE("on the original cases the fastest backend and the reference agree on 
         std::size_t equal = 0;
         for (std::size_t i = 0; i < a->labels.labels.size(); ++i)
             equal += a->labels.labels[i] == b->labels.labels[i];
+        for (const auto& part : a->report.classes)
+            CHECK(part.voxels > 1000);
         CHECK(static_cast<double>(equal) >= 0.9999 * static_cast<double>(a->labels.labels.size()));
 
         const auto loaded = load_case(files, {});

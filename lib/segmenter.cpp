@@ -5,7 +5,7 @@
 #include "core/memory_usage.h"
 #include "core/parallel.h"
 #include "core/try.h"
-#include "graph/plan.h"
+#include "graph/complexity.h"
 #include "imaging/case.h"
 #include "imaging/labels.h"
 #include "imaging/prepare.h"
@@ -173,8 +173,7 @@ struct Segmenter::State {
         const auto graph = build_network(model.variant, {size[0], size[1], size[2]});
         if (!graph)
             return std::numeric_limits<std::int64_t>::max();
-        const Graph folded = fold_batch_norm(*graph);
-        return plan_memory(plan_step_buffers(folded, fuse_steps(folded)).requests).bytes + weight_bytes(model.weights);
+        return plan_activations(*graph).planned + weight_bytes(model.weights);
     }
 
     /// Most bytes held while a case of that grid runs through an executable of `executable_bytes`: the weights, the

@@ -171,8 +171,7 @@ class OneDnnBackend final : public Backend {
         if (const auto refused = unsupported(graph, options); !refused.empty())
             return unsupported_error(name(), refused);
         try {
-            MFRES_TRY(Network folded, fold_batch_norm(graph, weights));
-            const Network network = move_pointwise_before_upsample(std::move(folded));
+            MFRES_TRY(const Network network, inference_form(graph, weights));
             return OneDnnExecutable::make(network, resolve_threads(options.threads));
         } catch (const dnnl::error& error) {
             return Error{ErrorCode::backend_failed, text("oneDNN failed to start: ", error.what()), {}};

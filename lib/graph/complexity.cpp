@@ -118,8 +118,8 @@ Result<GraphCounts> count_operations(const Graph& graph) {
 }
 
 ActivationMemory plan_activations(const Graph& graph) {
-    const Graph folded = fold_batch_norm(graph);
-    const StepBuffers buffers = plan_step_buffers(folded, fuse_steps(folded));
+    const Graph form = inference_form(graph);
+    const StepBuffers buffers = plan_step_buffers(form, leave_out_slices(form, fuse_steps(form)));
     const MemoryPlan plan = plan_memory(buffers.requests);
     return {plan.lower_bound, plan.bytes};
 }

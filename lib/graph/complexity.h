@@ -33,7 +33,7 @@ struct GraphCounts {
 /// known of how it counts one), size_overflow when a number leaves 64 bits; both name the node.
 Result<GraphCounts> count_operations(const Graph& graph);
 
-/// Memory of the activations of one inference, planned as plan.h does for the graph with BatchNorm folded and steps
+/// Memory of the activations of one inference, planned as plan.h does for the graph in its inference form and steps
 /// fused. Weights and an engine's scratch memory come on top.
 ActivationMemory plan_activations(const Graph& graph);
 

@@ -92,6 +92,15 @@ Result<Network> fold_batch_norm(const Graph& graph, const Weights& weights) {
     return result;
 }
 
+Result<Network> inference_form(const Graph& graph, const Weights& weights) {
+    MFRES_TRY(Network folded, fold_batch_norm(graph, weights));
+    return move_pointwise_before_upsample(std::move(folded));
+}
+
+Graph inference_form(const Graph& graph) {
+    return move_pointwise_before_upsample(fold_batch_norm(graph));
+}
+
 namespace {
 
 class Fuser {

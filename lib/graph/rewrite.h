@@ -33,6 +33,13 @@ Network move_pointwise_before_upsample(Network network);
 /// The same for the structure alone.
 Graph move_pointwise_before_upsample(const Graph& graph);
 
+/// Every rewrite above, in their order: what a backend runs, and what memory is planned for.
+/// Errors: those of check_weights.
+Result<Network> inference_form(const Graph& graph, const Weights& weights);
+
+/// The same for the structure alone.
+Graph inference_form(const Graph& graph);
+
 /// A pointwise tail that a step applies after its main operation.
 struct Activation {
     enum class Kind : std::uint8_t { none, relu, leaky_relu };

@@ -83,12 +83,13 @@ Facts facts(const ComplexityReport& report) {
     all.emplace_back("convolutions", grouped(report.convolutions));
     all.emplace_back("weights", mebibytes(report.weight_bytes) + " MiB (f32, with running statistics)");
     all.emplace_back("activations", mebibytes(report.total.activation_bytes) + " MiB if every output were kept (f32)");
-    all.emplace_back("memory plan", mebibytes(report.memory.planned) +
-                                        " MiB of activations at the peak; no plan of "
-                                        "these steps needs less than " +
-                                        mebibytes(report.memory.lower_bound) +
-                                        " MiB (BatchNorm folded, sums and activations in place; weights and scratch "
-                                        "memory come on top)");
+    all.emplace_back("memory plan",
+                     mebibytes(report.memory.planned) +
+                         " MiB of activations at the peak; no plan of "
+                         "these steps needs less than " +
+                         mebibytes(report.memory.lower_bound) +
+                         " MiB (rewritten for inference, sums and activations in place; weights and scratch "
+                         "memory come on top)");
     return all;
 }
 

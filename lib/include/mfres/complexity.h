@@ -24,7 +24,8 @@ struct ComplexityCounts {
 };
 
 /// Bytes of activations (f32) that one inference holds when values share one block of memory according to their
-/// lifetimes, BatchNorm folded into convolutions and additions and activations done in place.
+/// lifetimes, the network rewritten for inference (BatchNorm folded, pointwise convolutions before the upsampling they
+/// read), sums and activations done in place.
 struct ActivationMemory {
     std::int64_t lower_bound = 0; ///< most bytes alive at one step: no placement of these steps needs less
     std::int64_t planned = 0;     ///< what the static plan of this library needs

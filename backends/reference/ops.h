@@ -181,8 +181,8 @@ void max_pool(const MaxPool& op, const Operands<T>& in, const Shape& out, T* y, 
         for (std::int64_t a = wx.first; a < wx.second; ++a)
             for (std::int64_t b = wy.first; b < wy.second; ++b)
                 for (std::int64_t c = wz.first; c < wz.second; ++c)
-                    // Written so that a NaN in the window survives, instead of being compared away.
-                    if (const T value = source[(a * from[3] + b) * from[4] + c]; !(value <= most))
+                    // A NaN in the window survives, instead of being compared away.
+                    if (const T value = source[(a * from[3] + b) * from[4] + c]; std::isnan(value) || value > most)
                         most = value;
         return most;
     });

@@ -116,6 +116,23 @@ TEST_CASE("max pooling drops the windows that pass the border") {
     check_values(y, {7, 9});
 }
 
+TEST_CASE("max pooling keeps a NaN wherever it stands in its window, on every backend") {
+    GraphBuilder builder;
+    builder.output(builder.max_pool("p", builder.input(Shape{1, 1, 1, 2, 8}), MaxPool{{1, 2, 2}, {1, 2, 2}}));
+    auto graph = builder.finish();
+    REQUIRE_OK(graph);
+    for (const Backend* backend : backends())
+        for (std::int64_t spoiled = 0; spoiled < 16; ++spoiled) {
+            INFO(backend->name() << ", NaN at " << spoiled);
+            Tensor x(Shape{1, 1, 1, 2, 8}, 1.0F);
+            x[spoiled] = std::nanf("");
+            const auto y = test::run(*backend, *graph, {}, x);
+            REQUIRE_OK(y);
+            for (std::int64_t window = 0; window < 4; ++window)
+                CHECK(std::isnan((*y)[window]) == (window == spoiled % 8 / 2));
+        }
+}
+
 TEST_CASE("normalisations follow their formulas") {
     const Tensor x = tensor(Shape{1, 2, 1, 1, 2}, {1, 3, 10, 10});
     Weights weights;

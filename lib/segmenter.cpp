@@ -2,6 +2,7 @@
 #include <mfres/segmenter.h>
 
 #include "backends/backend.h"
+#include "core/file.h"
 #include "core/memory_usage.h"
 #include "core/parallel.h"
 #include "core/try.h"
@@ -15,7 +16,9 @@
 
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <new>
+#include <optional>
 
 namespace mfres {
 
@@ -255,6 +258,36 @@ struct Segmenter::State {
         return classes;
     }
 
+    void describe_run(SegmentReport& report, const CaseFiles& files, const SegmentOptions& request,
+                      LabelScheme scheme) const {
+        report.case_id = files.id;
+        report.model_file = model_file;
+        report.network = model.variant.name();
+        report.weights_sha256 = model.metadata.weights_sha256;
+        report.backend = backend->name();
+        report.backend_engine = backend->description();
+        report.precision = "f32";
+        report.threads = threads;
+        report.label_scheme = name(scheme);
+        for (std::size_t i = 0; i < 4; ++i)
+            report.inputs[i] = files.modalities[i].string();
+        report.output = request.output.string();
+        report.preview = request.preview.string();
+        for (const Chosen& chosen : executable->chosen())
+            report.chosen.push_back({chosen.node, chosen.operation, chosen.implementation});
+    }
+
+    void describe_case(SegmentReport& report, const Case& loaded, const Preparation& preparation,
+                       const Size& tile) const {
+        report.grid_size = loaded.original_grid.size;
+        report.network_size = tile;
+        report.warnings = loaded.warnings;
+        for (std::size_t axis = 0; axis < 3; ++axis)
+            report.brain_box_size[axis] = preparation.box_end[axis] - preparation.box_begin[axis];
+        if (const auto plan = plan_tiles(preparation.padded_size, tile, tile_overlap, model.variant.multiple()))
+            report.tiles = static_cast<std::int64_t>(plan->count());
+    }
+
     Result<Segmentation> segment(const CaseFiles& files, const SegmentOptions& request, const Progress& progress);
 };
 
@@ -270,6 +303,10 @@ Result<Segmentation> Segmenter::State::segment(const CaseFiles& files, const Seg
     SegmentReport& report = result.report;
     reset_peak_resident();
     StageClock clock(report, progress);
+    // The network of the case before stays for a case of the same size, unless memory was limited.
+    if (options.max_memory > 0)
+        executable.reset();
+    const std::int64_t kept_bytes = executable ? executable->peak_bytes() : 0;
 
     MFRES_CHECK(clock.start("read"));
     CaseOptions case_options;
@@ -296,55 +333,36 @@ Result<Segmentation> Segmenter::State::segment(const CaseFiles& files, const Seg
     MFRES_TRY(const TumourVolumes volumes, tumour_volumes(labels, RegionDefinition::brats, files.id));
     MFRES_CHECK(classes_to_labels(labels, scheme, files.id));
 
-    report.case_id = files.id;
-    report.model_file = model_file;
-    report.network = model.variant.name();
-    report.weights_sha256 = model.metadata.weights_sha256;
-    report.backend = backend->name();
-    report.backend_engine = backend->description();
-    report.precision = "f32";
-    report.threads = threads;
-    report.label_scheme = name(scheme);
-    for (std::size_t i = 0; i < 4; ++i)
-        report.inputs[i] = files.modalities[i].string();
-    report.output = request.output.string();
-    report.preview = request.preview.string();
-    report.grid_size = loaded.original_grid.size;
-    for (std::size_t axis = 0; axis < 3; ++axis)
-        report.brain_box_size[axis] = preparation.box_end[axis] - preparation.box_begin[axis];
-    report.network_size = tile;
-    if (tile != frame.box) {
-        MFRES_TRY(const TilePlan plan, plan_tiles(frame.box, tile, tile_overlap, model.variant.multiple()));
-        report.tiles = static_cast<std::int64_t>(plan.count());
-    }
+    describe_run(report, files, request, scheme);
+    describe_case(report, loaded, preparation, tile);
     report.classes = parts(volumes, false);
     report.regions = parts(volumes, true);
-    report.warnings = loaded.warnings;
-    for (const Chosen& chosen : executable->chosen())
-        report.chosen.push_back({chosen.node, chosen.operation, chosen.implementation});
 
-    // Everything that can fail has its chance before the first file is put in place, the preview being rendered first.
+    // Both files lie complete on the disk before the first is put in place: they appear together or not at all.
+    std::optional<PendingFile> picture;
     if (!request.preview.empty()) {
         MFRES_CHECK(clock.start("preview"));
-        MFRES_CHECK(write_preview(request.preview, loaded.volumes[static_cast<std::size_t>(Modality::flair)],
-                                  loaded.volumes[static_cast<std::size_t>(Modality::t1ce)], labels,
-                                  {.title = text(files.id, "   ", report.network, " (", report.backend, ")")}));
+        MFRES_TRY(const auto png,
+                  encode_preview(loaded.volumes[static_cast<std::size_t>(Modality::flair)],
+                                 loaded.volumes[static_cast<std::size_t>(Modality::t1ce)], labels,
+                                 {.title = text(files.id, "   ", report.network, " (", report.backend, ")")}));
+        MFRES_TRY(picture, PendingFile::write(request.preview, png, request.overwrite));
     }
     MFRES_CHECK(clock.start("write"));
     result.labels = restore_labels(loaded, std::move(labels));
     if (!request.output.empty()) {
-        const auto written = write_nifti_labels(request.output, result.labels, loaded.geometry,
-                                                "mfres " MFRES_VERSION ", research use only", request.overwrite);
-        if (!written) {
-            std::error_code ignored;
-            if (!request.preview.empty())
-                std::filesystem::remove(request.preview, ignored); // no picture of labels that do not exist
-            return written.error();
-        }
+        MFRES_TRY(const auto nifti, encode_nifti_labels(request.output, result.labels, loaded.geometry,
+                                                        "mfres " MFRES_VERSION ", research use only"));
+        MFRES_TRY(PendingFile file, PendingFile::write(request.output, nifti, request.overwrite));
+        MFRES_CHECK(file.commit());
     }
+    if (picture)
+        MFRES_CHECK(picture->commit());
     clock.stop();
 
-    report.planned_peak_bytes = peak_bytes(frame, tile, executable->peak_bytes());
+    report.planned_peak_bytes =
+        std::max(peak_bytes(frame, tile, executable->peak_bytes()),
+                 process_overhead + weight_bytes(model.weights) + float_bytes(frame.grid, 4) + kept_bytes);
     if (const std::int64_t peak = peak_resident_bytes(); peak > 0)
         report.measured_peak_bytes = std::max<std::int64_t>(0, peak - idle_bytes);
     return result;

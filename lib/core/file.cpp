@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <utility>
 
 namespace mfres {
 
@@ -73,7 +74,46 @@ Result<std::vector<std::byte>> read_file(const std::filesystem::path& path, std:
     return bytes;
 }
 
-Status write_file_atomically(const std::filesystem::path& path, std::span<const std::byte> bytes, bool overwrite) {
+namespace {
+
+std::filesystem::path folder_of(const std::filesystem::path& path) {
+    return path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
+}
+
+/// write(2) until all is written.
+bool write_all(int file, std::span<const std::byte> bytes) {
+    while (!bytes.empty()) {
+        const auto put = ::write(file, bytes.data(), bytes.size());
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put < 0)
+            return false;
+        bytes = bytes.subspan(static_cast<std::size_t>(put));
+    }
+    return true;
+}
+
+} // namespace
+
+PendingFile::PendingFile(std::filesystem::path path, std::string temporary)
+    : path_(std::move(path)), temporary_(std::move(temporary)) {}
+
+PendingFile::PendingFile(PendingFile&& other) noexcept
+    : path_(std::move(other.path_)), temporary_(std::exchange(other.temporary_, {})) {}
+
+PendingFile& PendingFile::operator=(PendingFile&& other) noexcept {
+    std::swap(path_, other.path_);
+    std::swap(temporary_, other.temporary_);
+    return *this;
+}
+
+PendingFile::~PendingFile() {
+    if (!temporary_.empty())
+        ::unlink(temporary_.c_str());
+}
+
+Result<PendingFile> PendingFile::write(const std::filesystem::path& path, std::span<const std::byte> bytes,
+                                       bool overwrite) {
     std::error_code ignored;
     if (std::filesystem::is_directory(path, ignored))
         return Error{ErrorCode::file_write, text("cannot write ", path.string(), ": it is a folder"), path.string()};
@@ -81,36 +121,33 @@ Status write_file_atomically(const std::filesystem::path& path, std::span<const 
         return Error{ErrorCode::file_exists, text(path.string(), " exists already; nothing was written"),
                      path.string()};
 
-    const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
-    std::string temporary = (folder / ("." + path.filename().string() + ".XXXXXX")).string();
+    std::string temporary = (folder_of(path) / ("." + path.filename().string() + ".XXXXXX")).string();
     Descriptor file(::mkostemp(temporary.data(), O_CLOEXEC));
     if (file.get() < 0)
-        return system_error(ErrorCode::file_write, "write into folder", folder);
-
-    const auto fail = [&](std::string_view action) -> Status {
-        Error error = system_error(ErrorCode::file_write, action, path);
-        ::unlink(temporary.c_str());
-        return error;
-    };
-    std::size_t done = 0;
-    while (done < bytes.size()) {
-        const auto put = ::write(file.get(), bytes.data() + done, bytes.size() - done);
-        if (put < 0 && errno == EINTR)
-            continue;
-        if (put < 0)
-            return fail("write");
-        done += static_cast<std::size_t>(put);
-    }
+        return system_error(ErrorCode::file_write, "write into folder", folder_of(path));
+    PendingFile pending(path, std::move(temporary));
+    if (!write_all(file.get(), bytes))
+        return system_error(ErrorCode::file_write, "write", path);
     const mode_t mask = ::umask(0);
     ::umask(mask);
     if (::fchmod(file.get(), 0666 & ~mask) != 0 || ::fsync(file.get()) != 0 || !file.close())
-        return fail("flush");
-    if (::rename(temporary.c_str(), path.c_str()) != 0)
-        return fail("put in place");
-    const Descriptor parent(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        return system_error(ErrorCode::file_write, "flush", path);
+    return pending;
+}
+
+Status PendingFile::commit() {
+    if (::rename(temporary_.c_str(), path_.c_str()) != 0)
+        return system_error(ErrorCode::file_write, "put in place", path_);
+    temporary_.clear();
+    const Descriptor parent(::open(folder_of(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (parent.get() >= 0)
         ::fsync(parent.get()); // some file systems cannot fsync a folder; the data itself is safe already
     return {};
+}
+
+Status write_file_atomically(const std::filesystem::path& path, std::span<const std::byte> bytes, bool overwrite) {
+    MFRES_TRY(PendingFile pending, PendingFile::write(path, bytes, overwrite));
+    return pending.commit();
 }
 
 Status write_file_atomically(const std::filesystem::path& path, std::string_view content, bool overwrite) {

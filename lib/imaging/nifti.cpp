@@ -664,10 +664,10 @@ std::vector<std::byte> new_header(const std::array<std::int64_t, 3>& size, Nifti
                                  : header_bytes(nifti_make_new_n1_header(dim.data(), code), geometry, description);
 }
 
-/// Header and voxels, already converted to their stored form, into a file.
-Status write_volume(const fs::path& path, const std::array<std::int64_t, 3>& size, std::span<const std::byte> voxels,
-                    NiftiDatatype datatype, const NiftiGeometry& geometry, std::string_view description,
-                    bool overwrite) {
+/// Header and voxels, already converted to their stored form, as the file's bytes.
+Result<std::vector<std::byte>> encode_volume(const fs::path& path, const std::array<std::int64_t, 3>& size,
+                                             std::span<const std::byte> voxels, NiftiDatatype datatype,
+                                             const NiftiGeometry& geometry, std::string_view description) {
     if (geometry.version != 1 && geometry.version != 2)
         return fail(ErrorCode::invalid_argument, path, text("cannot be written as NIfTI version ", geometry.version));
     std::vector<std::byte> bytes = new_header(size, datatype, geometry, description);
@@ -675,9 +675,12 @@ Status write_volume(const fs::path& path, const std::array<std::int64_t, 3>& siz
         return out_of_memory(path);
     bytes.insert(bytes.end(), voxels.begin(), voxels.end());
     if (!names_gzip(path))
-        return write_file_atomically(path, bytes, overwrite);
-    MFRES_TRY(const auto compressed, gzip(bytes));
-    return write_file_atomically(path, compressed, overwrite);
+        return bytes;
+    return gzip(bytes);
+}
+
+Status write_encoded(const fs::path& path, const Result<std::vector<std::byte>>& bytes, bool overwrite) {
+    return bytes ? write_file_atomically(path, *bytes, overwrite) : Status(bytes.error());
 }
 
 Status check_writable(const fs::path& path, const Grid& grid, std::size_t voxels) {
@@ -827,14 +830,29 @@ Status write_nifti(const fs::path& path, const Volume& volume, const NiftiGeomet
     try {
         MFRES_CHECK(check_writable(path, volume.grid, volume.voxels.size()));
         if (datatype == NiftiDatatype::float32)
-            return write_volume(path, volume.grid.size, std::as_bytes(std::span(volume.voxels)), datatype, geometry,
-                                description, overwrite);
+            return write_encoded(path,
+                                 encode_volume(path, volume.grid.size, std::as_bytes(std::span(volume.voxels)),
+                                               datatype, geometry, description),
+                                 overwrite);
         if (datatype != NiftiDatatype::int16)
             return fail(ErrorCode::invalid_argument, path,
                         text("cannot be written as ", name(datatype), "; volumes are written as int16 or float32"));
         MFRES_TRY(const auto voxels, rounded(volume, path));
-        return write_volume(path, volume.grid.size, std::as_bytes(std::span(voxels)), datatype, geometry, description,
-                            overwrite);
+        return write_encoded(
+            path,
+            encode_volume(path, volume.grid.size, std::as_bytes(std::span(voxels)), datatype, geometry, description),
+            overwrite);
+    } catch (const std::bad_alloc&) {
+        return out_of_memory(path);
+    }
+}
+
+Result<std::vector<std::byte>> encode_nifti_labels(const fs::path& path, const LabelMap& labels,
+                                                   const NiftiGeometry& geometry, std::string_view description) {
+    try {
+        MFRES_CHECK(check_writable(path, labels.grid, labels.labels.size()));
+        return encode_volume(path, labels.grid.size, std::as_bytes(std::span(labels.labels)), NiftiDatatype::uint8,
+                             geometry, description);
     } catch (const std::bad_alloc&) {
         return out_of_memory(path);
     }
@@ -842,13 +860,7 @@ Status write_nifti(const fs::path& path, const Volume& volume, const NiftiGeomet
 
 Status write_nifti_labels(const fs::path& path, const LabelMap& labels, const NiftiGeometry& geometry,
                           std::string_view description, bool overwrite) {
-    try {
-        MFRES_CHECK(check_writable(path, labels.grid, labels.labels.size()));
-        return write_volume(path, labels.grid.size, std::as_bytes(std::span(labels.labels)), NiftiDatatype::uint8,
-                            geometry, description, overwrite);
-    } catch (const std::bad_alloc&) {
-        return out_of_memory(path);
-    }
+    return write_encoded(path, encode_nifti_labels(path, labels, geometry, description), overwrite);
 }
 
 NiftiGeometry geometry_of(const Grid& grid) {

@@ -20,10 +20,12 @@
 #include <mfres/volume.h>
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace mfres {
 
@@ -111,6 +113,10 @@ Result<NiftiLabels> read_nifti_labels(const std::filesystem::path& path, const N
 /// at all. Errors: invalid_argument (suffix, datatype, sizes, values outside int16), file_exists, file_write.
 Status write_nifti(const std::filesystem::path& path, const Volume& volume, const NiftiGeometry& geometry,
                    NiftiDatatype datatype, std::string_view description, bool overwrite);
+
+/// A label map as write_nifti_labels stores it, in memory; `path` decides on compression and is named in errors.
+Result<std::vector<std::byte>> encode_nifti_labels(const std::filesystem::path& path, const LabelMap& labels,
+                                                   const NiftiGeometry& geometry, std::string_view description);
 
 /// The same for labels, stored as uint8.
 Status write_nifti_labels(const std::filesystem::path& path, const LabelMap& labels, const NiftiGeometry& geometry,

@@ -78,12 +78,9 @@ Result<PreviewImage> render_preview(const Volume&, const Volume&, const LabelMap
                  ""};
 }
 
-Status write_preview(const std::filesystem::path& path, const Volume& flair, const Volume& t1ce, const LabelMap& labels,
-                     const PreviewOptions& options) {
-    auto image = render_preview(flair, t1ce, labels, options);
-    Error error = std::move(image).error();
-    error.where = path.string();
-    return error;
+Result<std::vector<std::byte>> encode_preview(const Volume& flair, const Volume& t1ce, const LabelMap& labels,
+                                              const PreviewOptions& options) {
+    return render_preview(flair, t1ce, labels, options).error();
 }
 
 #else
@@ -607,23 +604,34 @@ Result<PreviewImage> render_preview(const Volume& flair, const Volume& t1ce, con
     }
 }
 
-Status write_preview(const std::filesystem::path& path, const Volume& flair, const Volume& t1ce, const LabelMap& labels,
-                     const PreviewOptions& options) {
+Result<std::vector<std::byte>> encode_preview(const Volume& flair, const Volume& t1ce, const LabelMap& labels,
+                                              const PreviewOptions& options) {
     MFRES_TRY(PreviewImage image, render_preview(flair, t1ce, labels, options));
-    std::vector<std::uint8_t> png;
     try {
         const cv::Mat rgb(image.height, image.width, CV_8UC3, image.rgb.data());
         cv::Mat bgr;
         cv::cvtColor(rgb, bgr, cv::COLOR_RGB2BGR);
+        std::vector<std::uint8_t> png;
         if (!cv::imencode(".png", bgr, png))
-            return Error{ErrorCode::internal, text("OpenCV could not encode ", path.string(), " as PNG"),
-                         path.string()};
+            return Error{ErrorCode::internal, "OpenCV could not encode the preview as PNG", "preview"};
+        const auto bytes = std::as_bytes(std::span(png));
+        return std::vector<std::byte>(bytes.begin(), bytes.end());
     } catch (const std::exception& exception) {
         return opencv_error(exception);
     }
-    return write_file_atomically(path, std::as_bytes(std::span(png)));
 }
 
 #endif
+
+Status write_preview(const std::filesystem::path& path, const Volume& flair, const Volume& t1ce, const LabelMap& labels,
+                     const PreviewOptions& options) {
+    auto png = encode_preview(flair, t1ce, labels, options);
+    if (!png) {
+        Error error = std::move(png).error();
+        error.where = path.string();
+        return error;
+    }
+    return write_file_atomically(path, *png);
+}
 
 } // namespace mfres

@@ -5,6 +5,7 @@
 #include <mfres/volume.h>
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <span>
@@ -55,6 +56,10 @@ struct PreviewImage {
 /// refuses to draw.
 Result<PreviewImage> render_preview(const Volume& flair, const Volume& t1ce, const LabelMap& labels,
                                     const PreviewOptions& options = {});
+
+/// Renders a PNG into memory. Errors: those of render_preview.
+Result<std::vector<std::byte>> encode_preview(const Volume& flair, const Volume& t1ce, const LabelMap& labels,
+                                              const PreviewOptions& options = {});
 
 /// Renders and writes a PNG, completely or not at all. Errors: those of render_preview and of write_file_atomically.
 Status write_preview(const std::filesystem::path& path, const Volume& flair, const Volume& t1ce, const LabelMap& labels,

@@ -55,3 +55,23 @@ TEST_CASE("reading a missing, a too large and a strange file") {
     REQUIRE_CODE(read_file(folder / "a", 10, ErrorCode::nifti_too_large), nifti_too_large);
     REQUIRE_CODE(read_file(folder.path(), 10), file_read);
 }
+
+TEST_CASE("a pending file appears with commit and vanishes without") {
+    const test::TemporaryFolder folder;
+    const auto bytes = std::as_bytes(std::span("new", 3));
+    REQUIRE_OK(write_file_atomically(folder / "a", "old"));
+    {
+        auto pending = PendingFile::write(folder / "a", bytes, true);
+        REQUIRE_OK(pending);
+        CHECK(entries(folder.path()) == 2);
+        CHECK(content(folder / "a") == "old");
+    }
+    CHECK(entries(folder.path()) == 1);
+    auto pending = PendingFile::write(folder / "a", bytes, true);
+    REQUIRE_OK(pending);
+    PendingFile moved = std::move(pending).value();
+    REQUIRE_OK(moved.commit());
+    CHECK(content(folder / "a") == "new");
+    CHECK(entries(folder.path()) == 1);
+    REQUIRE_CODE(PendingFile::write(folder / "a", bytes, false), file_exists);
+}

@@ -288,6 +288,25 @@ TEST_CASE("outputs that cannot be written are refused before the work") {
     REQUIRE_OK(write_file_atomically(folder / "labels.nii", "mine"));
     REQUIRE_CODE(segmenter.segment(files, {.output = folder / "labels.nii", .overwrite = false}), file_exists);
     CHECK(std::filesystem::file_size(folder / "labels.nii") == 4);
+
+    // The label map cannot be put in place: the picture of an earlier run stays as it was.
+    REQUIRE_OK(write_file_atomically(folder / "p.png", "old"));
+    std::filesystem::create_directory(folder / "folder.nii");
+    const SegmentOptions hopeless{.output = folder / "folder.nii", .preview = folder / "p.png"};
+    REQUIRE_CODE(segmenter.segment(files, hopeless), file_write);
+    CHECK(std::filesystem::file_size(folder / "p.png") == 3);
+}
+
+TEST_CASE("the plan of a second case counts what is kept of the first") {
+    const test::TemporaryFolder folder;
+    const auto small = make_phantom({.seed = 2, .size = {48, 48, 48}, .threads = 2});
+    REQUIRE_OK(small);
+    const CaseFiles big_files = test::write_case(folder);
+    const CaseFiles small_files = test::write_case(folder, small->volumes, geometry_of(small->labels.grid), "small");
+    Segmenter segmenter = open(test::write_model(folder));
+    const std::int64_t alone = segment(segmenter, small_files).report.planned_peak_bytes;
+    segment(segmenter, big_files);
+    CHECK(segment(segmenter, small_files).report.planned_peak_bytes > alone);
 }
 
 TEST_CASE("the report is JSON with everything in it") {

@@ -297,6 +297,8 @@ Result<Segmentation> Segmenter::State::segment(const CaseFiles& files, const Seg
     MFRES_TRY(const LabelScheme scheme,
               label_scheme(request.label_scheme.empty() ? model.metadata.label_scheme : request.label_scheme));
     MFRES_CHECK(check_label_output(request.output, request.overwrite));
+    if (!request.preview.empty())
+        MFRES_CHECK(can_draw_previews());
     MFRES_CHECK(check_output(request.preview, request.overwrite));
 
     Segmentation result;

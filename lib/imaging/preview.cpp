@@ -71,11 +71,15 @@ std::string preview_summary(const LabelMap& labels) {
 
 #ifndef MFRES_WITH_OPENCV_IMAGES
 
-Result<PreviewImage> render_preview(const Volume&, const Volume&, const LabelMap&, const PreviewOptions&) {
+Status can_draw_previews() {
     return Error{ErrorCode::operation_unsupported,
                  "this build cannot draw previews: OpenCV's imgproc and imgcodecs modules were not found when it was "
                  "configured (Debian: libopencv-imgproc-dev and libopencv-imgcodecs-dev)",
-                 ""};
+                 "preview"};
+}
+
+Result<PreviewImage> render_preview(const Volume&, const Volume&, const LabelMap&, const PreviewOptions&) {
+    return can_draw_previews().error();
 }
 
 Result<std::vector<std::byte>> encode_preview(const Volume& flair, const Volume& t1ce, const LabelMap& labels,
@@ -84,6 +88,10 @@ Result<std::vector<std::byte>> encode_preview(const Volume& flair, const Volume&
 }
 
 #else
+
+Status can_draw_previews() {
+    return {};
+}
 
 namespace {
 

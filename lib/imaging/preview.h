@@ -36,6 +36,10 @@ struct PreviewOptions {
 /// and whole tumour (all labels) in ml: voxel counts times the determinant of the affine.
 std::string preview_summary(const LabelMap& labels);
 
+/// Ok in a build with OpenCV's imgproc and imgcodecs; otherwise operation_unsupported, naming what is missing. For
+/// refusing a wish for a picture before the work whose result it would show.
+Status can_draw_previews();
+
 /// Pixels row by row, three bytes (red, green, blue) each.
 struct PreviewImage {
     int width = 0;

@@ -3,6 +3,7 @@
 #include "graph/plan.h"
 #include "networks/registry.h"
 #include "support/catch.h"
+#include "support/paths.h"
 #include "support/run_graph.h"
 
 #include <cstdlib>
@@ -266,11 +267,11 @@ TEST_CASE("oneDNN shows its memory channels-last and needs no more than it says"
     CHECK((*executable)->input().strides == std::array<std::int64_t, 5>{4 * 64 * 64 * 32, 1, 4 * 64 * 32, 4 * 32, 4});
     CHECK((*executable)->output(0).strides[1] == 1);
 
-    const Graph folded = move_pointwise_before_upsample(fold_batch_norm(graph));
+    const Graph folded = inference_form(graph);
     const auto plan = plan_memory(plan_step_buffers(folded, fuse_steps(folded)).requests);
     CHECK((*executable)->peak_bytes() >= plan.lower_bound);
     CHECK((*executable)->peak_bytes() <= plan.bytes + 4 * 4'000'000); // weights, 3.2 million, and scratch memory
-    if (before > 0) {
+    if (before > 0 && test::resident_memory_is_ours) {
         // Kernels compiled at run time are no part of the figure: about 10 KB for each convolution.
         const std::int64_t grown = resident_bytes() - before - 4 * output->elements();
         CHECK(grown <= (*executable)->peak_bytes() * 11 / 10 + 4'000'000);

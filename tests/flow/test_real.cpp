@@ -8,19 +8,6 @@
 
 using namespace mfres;
 
-namespace {
-
-void check_output(const std::filesystem::path& labels, const CaseFiles& files) {
-    const auto written = read_nifti_labels(labels);
-    const auto input = read_nifti(files.modalities[0]);
-    REQUIRE_OK(written);
-    REQUIRE_OK(input);
-    CHECK(written->map.grid == input->volume.grid);
-    CHECK(written->geometry == input->geometry);
-}
-
-} // namespace
-
 TEST_CASE("every real case runs through the fastest backend onto its own grid") {
     const auto root = test::shared_data("data/real");
     if (!root)
@@ -36,7 +23,7 @@ TEST_CASE("every real case runs through the fastest backend onto its own grid") 
             INFO(files.id);
             const auto result = segmenter->segment(files, {.output = folder / "labels.nii.gz"});
             REQUIRE_OK(result);
-            check_output(folder / "labels.nii.gz", files);
+            test::check_same_geometry(folder / "labels.nii.gz", files);
             ++cases;
         }
     }

@@ -35,17 +35,6 @@ double agreement(const LabelMap& a, const LabelMap& b) {
     return static_cast<double>(equal) / static_cast<double>(a.labels.size());
 }
 
-/// The label file must lie exactly where the T1 file lies.
-void check_same_geometry(const std::filesystem::path& labels, const CaseFiles& files) {
-    const auto written = read_nifti_labels(labels);
-    const auto input = read_nifti(files.modalities[0]);
-    REQUIRE_OK(written);
-    REQUIRE_OK(input);
-    CHECK(written->map.grid == input->volume.grid);
-    CHECK(written->geometry == input->geometry);
-    CHECK(written->storage.datatype == NiftiDatatype::uint8);
-}
-
 } // namespace
 
 TEST_CASE("every backend labels a phantom alike, and the label file lies where the input lies") {
@@ -64,7 +53,7 @@ TEST_CASE("every backend labels a phantom alike, and the label file lies where t
         const Segmentation result =
             segment(segmenter, files, {.output = folder / "labels.nii.gz", .preview = folder / "preview.png"});
         CHECK(agreement(result.labels, truth.labels) >= 0.9999);
-        check_same_geometry(folder / "labels.nii.gz", files);
+        test::check_same_geometry(folder / "labels.nii.gz", files);
         const auto written = read_nifti_labels(folder / "labels.nii.gz");
         REQUIRE_OK(written);
         CHECK(written->map.labels == result.labels.labels);
@@ -253,7 +242,7 @@ TEST_CASE("resampling is an explicit choice, is reported, and comes back on the 
     REQUIRE_CODE(segmenter.segment(files, {.output = folder / "labels.nii.gz"}), voxel_size_out_of_range);
     CHECK_FALSE(std::filesystem::exists(folder / "labels.nii.gz"));
     const Segmentation result = segment(segmenter, files, {.resample = true, .output = folder / "labels.nii.gz"});
-    check_same_geometry(folder / "labels.nii.gz", files);
+    test::check_same_geometry(folder / "labels.nii.gz", files);
     CHECK_FALSE(result.report.warnings.empty());
 }
 

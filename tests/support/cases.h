@@ -40,6 +40,17 @@ inline CaseFiles write_case(const TemporaryFolder& folder) {
     return write_case(folder, phantom.volumes, geometry_of(phantom.volumes[0].grid));
 }
 
+/// The label file must lie exactly where the T1 file lies.
+inline void check_same_geometry(const std::filesystem::path& labels, const CaseFiles& files) {
+    const auto written = read_nifti_labels(labels);
+    const auto input = read_nifti(files.modalities[0]);
+    REQUIRE_OK(written);
+    REQUIRE_OK(input);
+    CHECK(written->map.grid == input->volume.grid);
+    CHECK(written->geometry == input->geometry);
+    CHECK(written->storage.datatype == NiftiDatatype::uint8);
+}
+
 /// A model file of that variant with seeded random weights.
 inline std::filesystem::path write_model(const TemporaryFolder& folder, std::string_view network = "mf-res2net",
                                          std::uint64_t seed = 1) {

@@ -33,6 +33,13 @@ class TemporaryFolder {
     std::filesystem::path path_;
 };
 
+/// Sanitizers keep shadow memory and delay frees, so resident memory says nothing about the library under them.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr bool resident_memory_is_ours = false;
+#else
+inline constexpr bool resident_memory_is_ours = true;
+#endif
+
 /// `relative` below the shared folder (MFRES_SHARED, or ../shared beside the checkout), or nothing, in which case a
 /// line that CTest recognises as a skip has been printed and the test should return.
 inline std::optional<std::filesystem::path> shared_data(const std::string& relative) {

@@ -63,7 +63,8 @@ void visit_border(const std::array<std::int64_t, 3>& size, const Visit& visit) {
         }
 }
 
-/// The most frequent value on the six faces; of equally frequent ones the smallest. NaN never wins.
+} // namespace
+
 float border_value(const Volume& volume) {
     std::vector<float> border;
     visit_border(volume.grid.size, [&](std::int64_t first, std::int64_t count, std::int64_t step) {
@@ -84,6 +85,8 @@ float border_value(const Volume& volume) {
     }
     return winner;
 }
+
+namespace {
 
 /// 1 where a voxel differs from the background in at least one modality, i fastest.
 std::vector<std::uint8_t> foreground(const std::array<Volume, 4>& volumes,

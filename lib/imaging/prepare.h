@@ -71,6 +71,10 @@ struct Preparation {
     }
 };
 
+/// The background value of a volume: the most frequent value on the six faces of its grid; of equally frequent ones the
+/// smallest. NaN never wins. Precondition: the voxels fill the grid.
+float border_value(const Volume& volume);
+
 /// Finds background, brain, box and intensity statistics of four volumes in the order of `modalities`, all on one grid
 /// in canonical L-P-S order, all voxels finite. Sums are taken in double precision over planes of constant k and added
 /// in the order of k, so the result is the same bit for bit whatever the number of threads.

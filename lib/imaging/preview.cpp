@@ -3,6 +3,7 @@
 #include "core/file.h"
 #include "core/try.h"
 #include "imaging/labels.h"
+#include "imaging/prepare.h"
 
 #include <algorithm>
 #include <cmath>
@@ -165,33 +166,6 @@ void for_voxels(const Grid& grid, const Visit& visit) {
                 visit(Index3{i, j, k}, index++);
 }
 
-/// The most frequent value on the six faces of the grid.
-float background_of(const Volume& volume) {
-    std::vector<float> border;
-    const Index3& size = volume.grid.size;
-    for_voxels(volume.grid, [&](const Index3& p, std::size_t index) {
-        for (std::size_t axis = 0; axis < 3; ++axis)
-            if (p[axis] == 0 || p[axis] == size[axis] - 1) {
-                border.push_back(volume.voxels[index]);
-                return;
-            }
-    });
-    std::sort(border.begin(), border.end());
-    float most_frequent = border.front();
-    std::size_t longest = 0;
-    for (std::size_t begin = 0; begin < border.size();) {
-        std::size_t end = begin;
-        while (end < border.size() && border[end] == border[begin])
-            ++end;
-        if (end - begin > longest) {
-            longest = end - begin;
-            most_frequent = border[begin];
-        }
-        begin = end;
-    }
-    return most_frequent;
-}
-
 /// Intensities shown as black and as white.
 struct Window {
     float background = 0;
@@ -201,7 +175,7 @@ struct Window {
 
 Window window_of(const Volume& volume) {
     Window window;
-    window.background = background_of(volume);
+    window.background = border_value(volume);
     std::vector<float> brain;
     std::copy_if(volume.voxels.begin(), volume.voxels.end(), std::back_inserter(brain),
                  [&](float v) { return v != window.background; });

@@ -59,6 +59,14 @@ std::string_view name(ErrorCode code) noexcept {
     case ErrorCode::brain_too_small: return "brain_too_small";
     case ErrorCode::logits_not_finite: return "logits_not_finite";
     case ErrorCode::label_outside_scheme: return "label_outside_scheme";
+    case ErrorCode::cache_invalid: return "cache_invalid";
+    case ErrorCode::cache_damaged: return "cache_damaged";
+    case ErrorCode::dataset_empty: return "dataset_empty";
+    case ErrorCode::recipe_invalid: return "recipe_invalid";
+    case ErrorCode::checkpoint_damaged: return "checkpoint_damaged";
+    case ErrorCode::checkpoint_mismatch: return "checkpoint_mismatch";
+    case ErrorCode::training_diverged: return "training_diverged";
+    case ErrorCode::table_invalid: return "table_invalid";
     }
     return "unknown";
 }

@@ -49,6 +49,8 @@ TEST_CASE("rooms include only rooms below them") {
         {"networks", {"core", "graph"}},
         {"model", {"core", "graph", "networks"}},
         {"imaging", {"core"}},
+        {"metrics", {"core", "imaging"}},
+        {"train", {"core", "graph", "networks", "model", "imaging", "metrics", "backends"}},
     };
     std::set<std::string> rooms{"backends", "tools"};
     for (const auto& [room, allowed] : below)

@@ -72,7 +72,15 @@ ExitCode exit_code(ErrorCode code) {
     case ErrorCode::volume_constant:
     case ErrorCode::brain_too_small:
     case ErrorCode::logits_not_finite:
-    case ErrorCode::label_outside_scheme: return exit_refused;
+    case ErrorCode::label_outside_scheme:
+    case ErrorCode::cache_invalid:
+    case ErrorCode::cache_damaged:
+    case ErrorCode::dataset_empty:
+    case ErrorCode::table_invalid: return exit_refused;
+    case ErrorCode::recipe_invalid: return exit_usage;
+    case ErrorCode::checkpoint_damaged:
+    case ErrorCode::checkpoint_mismatch: return exit_model;
+    case ErrorCode::training_diverged: return exit_failure;
     }
     return exit_failure;
 }

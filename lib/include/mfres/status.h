@@ -68,6 +68,14 @@ enum class ErrorCode : std::uint16_t {
     brain_too_small,         ///< less than 1 % of the grid is brain
     logits_not_finite,       ///< the network produced NaN or Inf
     label_outside_scheme,    ///< a label that the scheme does not contain
+    cache_invalid,           ///< not a training cache, or one of another format version
+    cache_damaged,           ///< a training cache whose bytes are not those that were written
+    dataset_empty,           ///< no case that could be used
+    recipe_invalid,          ///< a training recipe violates its schema; the message names key and value
+    checkpoint_damaged,      ///< no checkpoint file is complete and unharmed
+    checkpoint_mismatch,     ///< the checkpoint belongs to another network, recipe or data set
+    training_diverged,       ///< loss, gradient or weights became NaN or infinite
+    table_invalid,           ///< a table of measurements that cannot be read
 };
 
 /// The snake_case name of a code, e.g. "gzip_truncated".

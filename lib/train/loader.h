@@ -1,0 +1,56 @@
+// Batches for training: random crops of cached cases, augmented, made ahead of time by worker threads. Everything about
+// batch `step` is drawn from Random(seed).fork(step), so it depends on neither the number of threads nor the batches
+// before it, and training resumes at any step.
+#pragma once
+
+#include "train/cache.h"
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+namespace mfres {
+
+/// How a sample is drawn and varied. The defaults are the paper's: crop anywhere, mirror, rotate.
+struct Sampling {
+    std::int64_t batch = 8;
+    std::array<std::int64_t, 3> crop{128, 128, 128};
+    double tumour_probability = 0.0; ///< how often the crop is centred on a random tumour voxel (as far as it fits)
+    bool flips = true;               ///< mirror along each axis with probability 1/2
+    double rotation_degrees = 10.0;  ///< angle uniform in +- this, about x, y or z (linear; labels nearest)
+    double rotation_probability = 1.0;
+    double intensity_scale = 0.0; ///< factor uniform in 1 +- this, per modality
+    double intensity_shift = 0.0; ///< z-score offset uniform in +- this, per modality, inside the brain
+    double gamma = 0.0;           ///< exponent uniform in 1 +- this on the intensities mapped to 0..1, per modality
+    double noise = 0.0;           ///< standard deviation of Gaussian noise, z-score units, inside the brain
+    double zoom = 0.0;            ///< isotropic scale uniform in 1 +- this, together with the rotation
+};
+
+struct Batch {
+    std::int64_t step = 0;
+    Tensor images;                     ///< [batch, 4, x, y, z]
+    std::vector<std::uint8_t> classes; ///< [batch][x][y][z]
+    std::vector<std::size_t> cases;    ///< which case each sample is from
+};
+
+/// Makes the batch of one step; what the Loader's threads call. In epochs: over n cases, samples step * batch + i take
+/// the cases in the order of a fresh shuffle per pass.
+/// Errors: those of Cache::load; invalid_argument (an option out of range).
+Result<Batch> make_batch(const Cache& cache, const Sampling& sampling, std::uint64_t seed, std::int64_t step);
+
+class Loader {
+  public:
+    /// Starts `threads` workers that make batches from `first_step` on, at most `ahead` beyond the one handed out last.
+    /// threads = 0 makes each batch inside next(). Errors: invalid_argument.
+    static Result<std::unique_ptr<Loader>> start(std::shared_ptr<const Cache> cache, const Sampling& sampling,
+                                                 std::uint64_t seed, std::int64_t first_step, int threads,
+                                                 int ahead = 2);
+    virtual ~Loader() = default;
+    /// The next batch, in the order of steps. Errors: those of make_batch, of the step where they happened.
+    virtual Result<Batch> next() = 0;
+    /// Seconds next() has spent waiting since the start.
+    virtual double waited_seconds() const = 0;
+};
+
+} // namespace mfres

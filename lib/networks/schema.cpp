@@ -72,9 +72,10 @@ class StrictReader final : public nlohmann::json_sax<json> {
     }
 
     bool parse_error(std::size_t offset, const std::string& token, const nlohmann::detail::exception&) override {
-        error_ = Error{ErrorCode::json_invalid,
-                       text("the ", what_, " is not JSON: unexpected ", shown(token), " at ", position(source_, offset)),
-                       position(source_, offset)};
+        error_ =
+            Error{ErrorCode::json_invalid,
+                  text("the ", what_, " is not JSON: unexpected ", shown(token), " at ", position(source_, offset)),
+                  position(source_, offset)};
         return false;
     }
 
@@ -83,8 +84,8 @@ class StrictReader final : public nlohmann::json_sax<json> {
         keys_.emplace_back();
         if (keys_.size() <= max_depth)
             return true;
-        error_ =
-            Error{ErrorCode::json_invalid, text("the ", what_, "'s JSON is nested deeper than ", max_depth, " levels"), {}};
+        error_ = Error{
+            ErrorCode::json_invalid, text("the ", what_, "'s JSON is nested deeper than ", max_depth, " levels"), {}};
         return false;
     }
     bool close() {

@@ -137,13 +137,13 @@ json to_json(const OpenRow& row) {
 }
 
 OpenRow open_row_from(const json& object) {
-    return {object.at("steps").get<std::int64_t>(), object.at("loss").get<double>(),
+    return {object.at("steps").get<std::int64_t>(),   object.at("loss").get<double>(),
             object.at("gradient_norm").get<double>(), object.at("learning_rate").get<double>(),
             object.at("seconds").get<double>(),       object.at("waited").get<double>()};
 }
 
 json to_json(const TrainRow& row) {
-    json values = {row.step,    row.loss, row.learning_rate, row.gradient_norm, row.seconds, row.voxels_per_second,
+    json values = {row.step,      row.loss, row.learning_rate, row.gradient_norm, row.seconds, row.voxels_per_second,
                    row.wait_share};
     if (row.dice)
         values.push_back(*row.dice);
@@ -151,8 +151,9 @@ json to_json(const TrainRow& row) {
 }
 
 TrainRow row_from(const json& values) {
-    TrainRow row{values.at(0).get<std::int64_t>(), values.at(1).get<double>(), values.at(2).get<double>(),
-                 values.at(3).get<double>(),       values.at(4).get<double>(), values.at(5).get<double>(),
+    TrainRow row{values.at(0).get<std::int64_t>(), values.at(1).get<double>(),
+                 values.at(2).get<double>(),       values.at(3).get<double>(),
+                 values.at(4).get<double>(),       values.at(5).get<double>(),
                  values.at(6).get<double>(),       std::nullopt};
     if (values.size() > 7)
         row.dice = values.at(7).get<RegionDice>();

@@ -27,8 +27,7 @@ std::string csv_field(const std::string& value) {
 } // namespace
 
 std::string metrics_csv(std::span<const TrainRow> rows) {
-    std::string table =
-        "step,loss,learning_rate,gradient_norm,seconds,voxels_per_second,wait_share,wt,tc,et\n";
+    std::string table = "step,loss,learning_rate,gradient_norm,seconds,voxels_per_second,wait_share,wt,tc,et\n";
     for (const TrainRow& row : rows) {
         std::array<char, 240> line{};
         std::snprintf(line.data(), line.size(), "%lld,%.9g,%.9g,%.6g,%.2f,%.0f,%.4f", static_cast<long long>(row.step),

@@ -282,8 +282,7 @@ std::vector<RecipeField> recipe_fields() {
     std::vector<RecipeField> all;
     Recipe standard;
     for (const Field& field : fields())
-        all.push_back({field.key, allowed(field, field.place(standard)), value_of(field, standard).dump(),
-                       field.help});
+        all.push_back({field.key, allowed(field, field.place(standard)), value_of(field, standard).dump(), field.help});
     return all;
 }
 

@@ -35,13 +35,13 @@ struct Recipe {
     double adam_epsilon = 1e-8;
     double l2 = 1e-5;
     bool amsgrad = false;
-    double clip_norm = 0.0;          ///< 0 = gradients are not clipped
-    double power = 0.9;              ///< of the polynomial decay; 0 = constant rate
-    std::int64_t warmup_steps = 0;   ///< the rate rises linearly over so many steps
-    std::int64_t steps = 0;          ///< 0 = as many as `epochs` take
-    std::int64_t epochs = 500;       ///< 0 = `steps` decides
+    double clip_norm = 0.0;            ///< 0 = gradients are not clipped
+    double power = 0.9;                ///< of the polynomial decay; 0 = constant rate
+    std::int64_t warmup_steps = 0;     ///< the rate rises linearly over so many steps
+    std::int64_t steps = 0;            ///< 0 = as many as `epochs` take
+    std::int64_t epochs = 500;         ///< 0 = `steps` decides
     std::int64_t validate_every = 500; ///< steps; 0 = after the last step only
-    double ema = 0.0;                ///< decay of the moving average of weights, 0 = none
+    double ema = 0.0;                  ///< decay of the moving average of weights, 0 = none
     double batch_norm_momentum = 0.1;
 
     std::uint64_t init_seed = 1; ///< of the initial weights

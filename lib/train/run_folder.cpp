@@ -80,10 +80,10 @@ Result<RunFolder> RunFolder::claim_existing(const fs::path& path) {
     std::error_code ignored;
     const CheckpointFolder checkpoints(path);
     if (!fs::exists(checkpoints.last(), ignored) && !fs::exists(checkpoints.previous(), ignored))
-        return Error{ErrorCode::file_not_found,
-                     text("there is nothing to resume in ", path.string(),
-                          ": it holds neither last.ckpt nor previous.ckpt"),
-                     path.string()};
+        return Error{
+            ErrorCode::file_not_found,
+            text("there is nothing to resume in ", path.string(), ": it holds neither last.ckpt nor previous.ckpt"),
+            path.string()};
     MFRES_TRY(RunFolder folder, lock(path));
     folder.checkpoints().remove_leftovers();
     return folder;

@@ -62,9 +62,8 @@ Result<Loss> loss_of(const Recipe& recipe) {
 }
 
 Error mismatch(const std::filesystem::path& run, const std::string& difference) {
-    return {ErrorCode::checkpoint_mismatch, text("the run in ", run.string(), " cannot be resumed like this: ",
-                                                 difference),
-            run.string()};
+    return {ErrorCode::checkpoint_mismatch,
+            text("the run in ", run.string(), " cannot be resumed like this: ", difference), run.string()};
 }
 
 /// Shown in place of an empty fingerprint.
@@ -73,12 +72,9 @@ std::string fingerprint_words(const std::string& fingerprint) {
 }
 
 json recipe_record(const Checkpoint& checkpoint) {
-    json record = {{"recipe", to_json(checkpoint.recipe)},
-                   {"steps_trained", checkpoint.step},
-                   {"epochs_trained", checkpoint.epoch},
-                   {"data_sha256", checkpoint.data_fingerprint},
-                   {"averaged", !checkpoint.average.empty()},
-                   {"backend", checkpoint.backend}};
+    json record = {{"recipe", to_json(checkpoint.recipe)},    {"steps_trained", checkpoint.step},
+                   {"epochs_trained", checkpoint.epoch},      {"data_sha256", checkpoint.data_fingerprint},
+                   {"averaged", !checkpoint.average.empty()}, {"backend", checkpoint.backend}};
     if (!checkpoint.validations.empty() && checkpoint.validations.back().step == checkpoint.step) {
         const Validation& validation = checkpoint.validations.back();
         record["validation"] = {{"data_sha256", checkpoint.validation_fingerprint},
@@ -141,8 +137,8 @@ struct Trainer::State {
             event.seconds_per_step = step_seconds / static_cast<double>(done);
             event.seconds_left = event.seconds_per_step * static_cast<double>(steps - now.step);
             if (!now.validations.empty() && recipe().validate_every > 0)
-                event.seconds_left += now.validations.back().seconds *
-                                      static_cast<double>((steps - now.step) / recipe().validate_every);
+                event.seconds_left +=
+                    now.validations.back().seconds * static_cast<double>((steps - now.step) / recipe().validate_every);
         }
         return event;
     }
@@ -214,20 +210,20 @@ struct Trainer::State {
         const std::string trained = data->fingerprint();
         const std::string validated = validation ? validation->fingerprint() : "";
         if (resumed && trained != now.data_fingerprint)
-            return mismatch(folder.path(), text("it was trained on data ", fingerprint_words(now.data_fingerprint),
-                                                ", not on ", options.data.string(), " (",
-                                                fingerprint_words(trained), ")"));
+            return mismatch(folder.path(),
+                            text("it was trained on data ", fingerprint_words(now.data_fingerprint), ", not on ",
+                                 options.data.string(), " (", fingerprint_words(trained), ")"));
         if (resumed && validated != now.validation_fingerprint)
-            return mismatch(folder.path(), text("it was validated on data ",
-                                                fingerprint_words(now.validation_fingerprint), ", not on ",
-                                                options.validation.empty() ? "none" : options.validation.string(),
-                                                " (", fingerprint_words(validated), ")"));
+            return mismatch(folder.path(),
+                            text("it was validated on data ", fingerprint_words(now.validation_fingerprint),
+                                 ", not on ", options.validation.empty() ? "none" : options.validation.string(), " (",
+                                 fingerprint_words(validated), ")"));
         now.data_fingerprint = trained;
         now.validation_fingerprint = validated;
         steps = total_steps(recipe(), data->entries().size());
         if (steps < now.step)
-            return mismatch(folder.path(), text("it has trained ", now.step, " steps already, more than the ", steps,
-                                                " asked for"));
+            return mismatch(folder.path(),
+                            text("it has trained ", now.step, " steps already, more than the ", steps, " asked for"));
         return {};
     }
 
@@ -329,8 +325,8 @@ struct Trainer::State {
             update_average(now.average, executable->weights(), recipe().ema, now.step);
 
         ++now.step;
-        now.epoch = static_cast<double>(now.step * recipe().sampling.batch) /
-                    static_cast<double>(data->entries().size());
+        now.epoch =
+            static_cast<double>(now.step * recipe().sampling.batch) / static_cast<double>(data->entries().size());
         now.open_row.steps += 1;
         now.open_row.loss += value;
         now.open_row.gradient_norm += *norm;
@@ -355,13 +351,13 @@ struct Trainer::State {
     /// Evaluates the whole validation set. Stopped on request it leaves nothing, and is done again on resume.
     Status run_validation(const TrainObserver& observer) {
         const Weights weights = now.average.empty() ? executable->weights() : now.average;
-        auto result = validate(*validation, variant, weights, *backend, now.threads,
-                               [&](std::size_t done, std::size_t total) {
-                                   TrainEvent validating = event(TrainEvent::Kind::validating);
-                                   validating.done = done;
-                                   validating.total = total;
-                                   return tell(observer, validating);
-                               });
+        auto result =
+            validate(*validation, variant, weights, *backend, now.threads, [&](std::size_t done, std::size_t total) {
+                TrainEvent validating = event(TrainEvent::Kind::validating);
+                validating.done = done;
+                validating.total = total;
+                return tell(observer, validating);
+            });
         if (!result && result.error().code == ErrorCode::interrupted)
             return {};
         if (!result && result.error().code == ErrorCode::logits_not_finite)
@@ -535,8 +531,8 @@ Result<Trainer> Trainer::open(const TrainerOptions& options, const TrainObserver
         MFRES_CHECK(check_options(options));
         if (!options.resume) // before a folder is made for nothing
             MFRES_CHECK(parse_recipe(options.recipe));
-        MFRES_TRY(RunFolder folder, options.resume ? RunFolder::claim_existing(options.run)
-                                                   : RunFolder::claim_new(options.run));
+        MFRES_TRY(RunFolder folder,
+                  options.resume ? RunFolder::claim_existing(options.run) : RunFolder::claim_new(options.run));
         auto state = std::make_unique<State>(options, std::move(folder));
         MFRES_CHECK(state->open(observer));
         return Trainer(std::move(state));
@@ -562,8 +558,8 @@ std::string to_json(const TrainReport& report) {
         json cases = json::object();
         for (const ValidationCase& entry : validation->cases)
             cases[entry.id] = {{"wt", entry.dice[0]}, {"tc", entry.dice[1]}, {"et", entry.dice[2]}};
-        return json{{"step", validation->step},        {"wt", validation->mean[0]}, {"tc", validation->mean[1]},
-                    {"et", validation->mean[2]},       {"mean", validation->score()}, {"cases", std::move(cases)},
+        return json{{"step", validation->step},      {"wt", validation->mean[0]},   {"tc", validation->mean[1]},
+                    {"et", validation->mean[2]},     {"mean", validation->score()}, {"cases", std::move(cases)},
                     {"seconds", validation->seconds}};
     };
     json recipe = json::parse(report.recipe, nullptr, false);

@@ -19,6 +19,7 @@ struct Command {
 
 constexpr Command commands[] = {
     {"segment", "brain tumour labels from T1, T1ce, T2 and FLAIR volumes", mfres::cli::segment},
+    {"train", "train a network on segmented cases, or export a checkpoint", mfres::cli::train},
     {"check", "verify cases against everything that segment would refuse", mfres::cli::check},
     {"complexity", "parameters, FLOPs and memory of networks and variants", mfres::cli::complexity},
     {"init", "write a model file with seeded random weights", mfres::cli::init},

@@ -41,10 +41,10 @@ struct TrainerOptions {
     /// JSON object of the recipe's keys that differ from the default, or on resume from what is recorded. On resume
     /// only steps, epochs and validate_every may differ.
     std::string recipe = "{}";
-    std::string backend = "auto"; ///< "auto" = the first of available_backends()
-    int threads = 0;              ///< 0 = all processors this process may use
-    int loader_threads = 1;       ///< that make batches; 0 = made between the steps
-    bool resume = false;          ///< go on where the run's last checkpoint stands
+    std::string backend = "auto";      ///< "auto" = the first of available_backends()
+    int threads = 0;                   ///< 0 = all processors this process may use
+    int loader_threads = 1;            ///< that make batches; 0 = made between the steps
+    bool resume = false;               ///< go on where the run's last checkpoint stands
     std::int64_t checkpoint_steps = 0; ///< steps between checkpoints, 0 = by time only
     double checkpoint_minutes = 10.0;  ///< minutes between checkpoints, 0 = by steps only
     std::int64_t row_steps = 10;       ///< steps that one row of metrics.csv sums up
@@ -69,8 +69,8 @@ struct Validation {
 
 /// What metrics.csv has a row of: the steps since the row before.
 struct TrainRow {
-    std::int64_t step = 0; ///< steps trained so far
-    double loss = 0.0;     ///< mean
+    std::int64_t step = 0;      ///< steps trained so far
+    double loss = 0.0;          ///< mean
     double learning_rate = 0.0; ///< of the last step
     double gradient_norm = 0.0; ///< mean, before clipping
     double seconds = 0.0;       ///< of training and validation since the run began, over all its sessions
@@ -91,10 +91,10 @@ struct TrainEvent {
         warning,    ///< `message` says what the user should know
     };
     Kind kind = Kind::step;
-    std::int64_t step = 0;  ///< steps trained so far
-    std::int64_t steps = 0; ///< in all
-    double epoch = 0.0;     ///< passes over the cases so far
-    double loss = 0.0;      ///< of this step
+    std::int64_t step = 0;         ///< steps trained so far
+    std::int64_t steps = 0;        ///< in all
+    double epoch = 0.0;            ///< passes over the cases so far
+    double loss = 0.0;             ///< of this step
     double seconds_per_step = 0.0; ///< mean over this session
     double seconds_left = 0.0;     ///< estimate for the training that remains
     std::size_t done = 0;
@@ -115,7 +115,7 @@ struct TrainReport {
     std::string backend;        ///< e.g. "onednn"
     std::string backend_engine; ///< e.g. "oneDNN 2.6.3"
     int threads = 0;
-    std::string recipe;         ///< canonical JSON
+    std::string recipe; ///< canonical JSON
     std::size_t cases = 0;
     std::size_t validation_cases = 0;
     std::int64_t first_step = 0; ///< steps trained before this session

@@ -119,5 +119,6 @@ int complexity(const std::vector<std::string>& arguments);
 int init(const std::vector<std::string>& arguments);
 int info(const std::vector<std::string>& arguments);
 int phantom(const std::vector<std::string>& arguments);
+int cache(const std::vector<std::string>& arguments);
 
 } // namespace mfres::cli

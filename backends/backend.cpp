@@ -1,10 +1,16 @@
 #include "backends/backend.h"
 
+#include "backends/training.h"
 #include "core/try.h"
 
 #include <array>
 
 namespace mfres {
+
+Result<std::unique_ptr<TrainingExecutable>> Backend::compile_training(const Graph&, const Weights&,
+                                                                      const TrainingOptions&) const {
+    return Error{ErrorCode::operation_unsupported, text("backend ", name(), " does not train"), std::string(name())};
+}
 
 Result<const Backend*> find_backend(std::string_view name) {
     std::string available;

@@ -67,6 +67,9 @@ class Executable {
     virtual std::vector<Chosen> chosen() const = 0;
 };
 
+class TrainingExecutable; // backends/training.h
+struct TrainingOptions;
+
 class Backend {
   public:
     Backend() = default;
@@ -84,6 +87,11 @@ class Backend {
     /// backend_failed. The weights are copied; the caller may free them.
     virtual Result<std::unique_ptr<Executable>> compile(const Graph& graph, const Weights& weights,
                                                         const CompileOptions& options) const = 0;
+
+    /// The same for training, starting at `weights` with zero moments. The graph's only output is what a loss is
+    /// computed from. A backend that does not train refuses with operation_unsupported.
+    virtual Result<std::unique_ptr<TrainingExecutable>> compile_training(const Graph& graph, const Weights& weights,
+                                                                         const TrainingOptions& options) const;
 };
 
 /// Every backend in this build, best for inference first; the reference backend is always there and last.

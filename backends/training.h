@@ -1,0 +1,119 @@
+// Training through the seam: what an engine offers besides inference. The trainer, the losses and the checkpoints see
+// only this; where the parameters and their moments live (host memory, a GPU) is the engine's business.
+//
+// One step:  copy(image, t.input());  t.forward();  t.loss(classes, loss);  t.backward();  t.update(step);
+#pragma once
+
+#include "backends/backend.h"
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+namespace mfres {
+
+/// Sums of one class over every voxel of the batch; p = softmax probability of the class, g = 1 where it is the truth.
+/// Every loss of lib/train/loss.h is a function of these, so a whole batch (or several machines) can be summed first.
+struct ClassSums {
+    double probability_truth = 0.0;   ///< S p g
+    double probability = 0.0;         ///< S p
+    double probability_squared = 0.0; ///< S p^2
+    double truth = 0.0;               ///< S g (= S g^2)
+};
+
+/// How the loss changes with the probability of a class at one voxel: dL/dp = truth * g + constant + probability * p.
+struct ClassSlope {
+    double truth = 0.0;
+    double constant = 0.0;
+    double probability = 0.0;
+};
+
+struct LossValue {
+    double loss = 0.0;
+    std::vector<ClassSlope> slopes; ///< by class
+};
+
+/// A loss as a function of the sums of all classes.
+using Loss = std::function<LossValue(std::span<const ClassSums>)>;
+
+/// One step of Adam (Kingma and Ba 2015) with L2 regularisation added to the gradient (the classic form, as PyTorch's
+/// Adam with weight_decay): g += l2 * w;  m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;
+/// w -= rate * (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + epsilon); with `amsgrad` (Reddi et al. 2018) the
+/// largest v so far stands in the root. All learnable parameters alike.
+struct OptimiserStep {
+    std::int64_t step = 1; ///< counted from 1
+    double learning_rate = 1e-3;
+    double beta1 = 0.9;
+    double beta2 = 0.999;
+    double epsilon = 1e-8;
+    double l2 = 1e-5;
+    bool amsgrad = false;
+    double clip_norm = 0.0; ///< > 0: scale the whole gradient down to this Euclidean norm, before L2
+};
+
+/// Everything that training has changed, by parameter name: what a checkpoint holds. Moments are those of learnable
+/// parameters; `largest_second_moment` is empty without AMSGrad.
+struct TrainingState {
+    Weights weights; ///< all parameters, with running statistics
+    Weights first_moment;
+    Weights second_moment;
+    Weights largest_second_moment;
+};
+
+struct TrainingOptions {
+    int threads = 0; ///< 0 = all processors this process may use
+    Precision precision = Precision::f32;
+    bool amsgrad = false;             ///< keep the largest second moments
+    double batch_norm_momentum = 0.1; ///< share of the batch in the running statistics (variance: the unbiased one)
+};
+
+/// A network made ready to train. One thread at a time may use it. Same state, same inputs, same threads: same bits.
+class TrainingExecutable {
+  public:
+    TrainingExecutable() = default;
+    TrainingExecutable(const TrainingExecutable&) = delete;
+    TrainingExecutable& operator=(const TrainingExecutable&) = delete;
+    virtual ~TrainingExecutable() = default;
+
+    /// Where to put the input [batch, channel, x, y, z] before forward().
+    virtual StridedView<float> input() = 0;
+
+    /// Computes the output with batch statistics in every BatchNorm, and moves the running statistics.
+    virtual Status forward() = 0;
+
+    /// The output of the last forward(): logits.
+    virtual StridedView<const float> output() const = 0;
+
+    /// dL/d output, to be filled (by loss() or by the caller) before backward(); shape of output().
+    virtual StridedView<float> output_gradient() = 0;
+
+    /// Softmax over the channels of the output, the class sums against `classes` [batch][x][y][z] (0 <= class <
+    /// channels), the loss, and its gradient into output_gradient(). Precondition: forward() was run.
+    virtual Result<double> loss(std::span<const std::uint8_t> classes, const Loss& loss) = 0;
+
+    /// Gradients of all learnable parameters from output_gradient(), in place of those before.
+    virtual Status backward() = 0;
+
+    /// A copy of the gradients by parameter name, for tests and inspection.
+    virtual Weights gradients() const = 0;
+
+    /// Changes the parameters; returns the Euclidean norm of the gradient before clipping.
+    /// Errors: training_diverged if that norm is not finite; then nothing was changed.
+    virtual Result<double> update(const OptimiserStep& step) = 0;
+
+    /// A copy of the parameters with running statistics.
+    virtual Weights weights() const = 0;
+
+    virtual TrainingState state() const = 0;
+    /// Errors: model_tensor_missing, model_tensor_shape, model_tensor_extra for any of the four maps.
+    virtual Status set_state(const TrainingState& state) = 0;
+
+    /// Bytes held: parameters, moments, activations, gradients and scratch memory.
+    virtual std::int64_t peak_bytes() const = 0;
+
+    /// The implementation chosen for each step of forward and backward, in execution order.
+    virtual std::vector<Chosen> chosen() const = 0;
+};
+
+} // namespace mfres

@@ -25,6 +25,7 @@ constexpr Command commands[] = {
     {"init", "write a model file with seeded random weights", mfres::cli::init},
     {"info", "show what is in a model file", mfres::cli::info},
     {"phantom", "write a synthetic case to try things with", mfres::cli::phantom},
+    {"cache", "pack labelled cases into one file to train from, or check one", mfres::cli::cache},
 };
 
 void help(std::ostream& out) {

@@ -121,6 +121,7 @@ class ProgressDisplay {
 // One line per subcommand; each lives in the file of its name.
 int segment(const std::vector<std::string>& arguments);
 int check(const std::vector<std::string>& arguments);
+int evaluate(const std::vector<std::string>& arguments);
 int complexity(const std::vector<std::string>& arguments);
 int init(const std::vector<std::string>& arguments);
 int info(const std::vector<std::string>& arguments);

@@ -9,6 +9,7 @@
 #include "model/model.h"
 #include "train/average.h"
 #include "train/checkpoint.h"
+#include "train/curve.h"
 #include "train/history.h"
 #include "train/loader.h"
 #include "train/loss.h"
@@ -18,6 +19,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <cstdio>
 #include <new>
 
 namespace mfres {
@@ -278,6 +280,28 @@ struct Trainer::State {
         return {};
     }
 
+    /// The curve as SVG, and as PNG where this build can write one.
+    Status write_curve() const {
+        CurveOptions curve;
+        curve.title = text(variant.name(), ", ", recipe().loss, ", step ", now.step, " of ", steps);
+        curve.steps = steps;
+        if (now.best) {
+            const Validation& best = now.validations[*now.best];
+            curve.best_step = best.step;
+            std::array<char, 48> words{};
+            std::snprintf(words.data(), words.size(), ", best mean Dice %.3f", best.score());
+            curve.title += words.data();
+        }
+        const Drawing drawing = draw_curve(now.rows, curve);
+        MFRES_CHECK(write_file_atomically(folder / "curve.svg", drawing.svg()));
+        const auto png = drawing.png(1.5);
+        if (!png && png.error().code == ErrorCode::operation_unsupported)
+            return {};
+        if (!png)
+            return png.error();
+        return write_file_atomically(folder / "curve.png", *png);
+    }
+
     /// The newest checkpoint, and with `best` also best.ckpt.
     Status save(bool best = false) {
         now.state = executable->state();
@@ -287,7 +311,8 @@ struct Trainer::State {
         now.state = {}; // the executable has it
         MFRES_CHECK(std::move(status));
         last_save = Clock::now();
-        return write_tables();
+        MFRES_CHECK(write_tables());
+        return write_curve();
     }
 
     bool save_is_due() const {

@@ -21,6 +21,7 @@
 #include <cmath>
 #include <cstdio>
 #include <new>
+#include <utility>
 
 namespace mfres {
 
@@ -229,7 +230,26 @@ struct Trainer::State {
         return {};
     }
 
-    Status compile() {
+    /// The executable of the backend asked for; "auto" moves on to the next one where the best does not train.
+    Status compile_for_training(const Graph& graph, const Weights& weights, const TrainingOptions& training,
+                                const TrainObserver& observer) {
+        for (const Backend* candidate : backends()) {
+            if (options.backend == "auto")
+                backend = candidate;
+            auto compiled = backend->compile_training(graph, weights, training);
+            if (compiled) {
+                executable = std::move(compiled).value();
+                return {};
+            }
+            const bool another = options.backend == "auto" && candidate != backends().back();
+            if (!another || compiled.error().code != ErrorCode::operation_unsupported)
+                return std::move(compiled).error();
+            warn(observer, text("the next backend trains: ", compiled.error().message));
+        }
+        return Error{ErrorCode::backend_unavailable, "this build has no backend", "backend"};
+    }
+
+    Status compile(const TrainObserver& observer) {
         MFRES_TRY(variant, parse_variant(recipe().network));
         MFRES_TRY(const Graph graph, build_network(variant, recipe().sampling.crop, recipe().sampling.batch));
         MFRES_TRY(Model fresh, init_model(variant, recipe().init_seed));
@@ -237,7 +257,7 @@ struct Trainer::State {
         training.threads = now.threads;
         training.amsgrad = recipe().amsgrad;
         training.batch_norm_momentum = recipe().batch_norm_momentum;
-        MFRES_TRY(executable, backend->compile_training(graph, fresh.weights, training));
+        MFRES_CHECK(compile_for_training(graph, fresh.weights, training, observer));
         MFRES_TRY(loss, loss_of(recipe()));
         if (!now.state.weights.empty())
             MFRES_CHECK(executable->set_state(now.state));
@@ -250,21 +270,21 @@ struct Trainer::State {
 
     Status open(const TrainObserver& observer) {
         MFRES_TRY(backend, find_backend(options.backend));
-        const int threads = resolve_threads(options.threads);
         if (options.resume) {
             MFRES_CHECK(take_up(observer));
-            if (now.backend != backend->name() || now.threads != threads)
-                warn(observer, text("the run was trained with backend ", now.backend, " on ", now.threads,
-                                    " threads and goes on with ", backend->name(), " on ", threads,
-                                    ": it will not be the same bit for bit as without a break"));
         } else {
             MFRES_TRY(now.recipe, parse_recipe(options.recipe));
         }
-        now.backend = backend->name();
-        now.threads = threads;
         MFRES_CHECK(open_data(observer));
         MFRES_CHECK(check_data(options.resume));
-        MFRES_CHECK(compile());
+        const std::string recorded_backend = now.backend;
+        const int recorded_threads = std::exchange(now.threads, resolve_threads(options.threads));
+        MFRES_CHECK(compile(observer));
+        now.backend = backend->name();
+        if (options.resume && (recorded_backend != now.backend || recorded_threads != now.threads))
+            warn(observer, text("the run was trained with backend ", recorded_backend, " on ", recorded_threads,
+                                " threads and goes on with ", now.backend, " on ", now.threads,
+                                ": it will not be the same bit for bit as without a break"));
         if (!options.resume)
             MFRES_CHECK(save());
         return write_file_atomically(folder / "recipe.json", to_json(recipe()).dump(2) + "\n");

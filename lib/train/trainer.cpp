@@ -52,6 +52,8 @@ Status check_options(const TrainerOptions& options) {
         return invalid("row_steps", static_cast<double>(options.row_steps), "1 or more");
     if (options.run.empty())
         return Error{ErrorCode::invalid_argument, "a training run needs a folder of its own", "run"};
+    if (options.data.empty() && !options.resume)
+        return Error{ErrorCode::invalid_argument, "training needs cases: a training cache or a folder of them", "data"};
     return {};
 }
 
@@ -183,7 +185,9 @@ struct Trainer::State {
         choose(options.data, "train.mfcache");
         choose(options.validation, "val.mfcache");
         if (options.data.empty())
-            return Error{ErrorCode::invalid_argument, "training needs cases: a training cache or a folder of them",
+            return Error{ErrorCode::invalid_argument,
+                         text("the run in ", folder.path().string(),
+                              " has no cache of its own; name the cases it is trained on"),
                          "data"};
         MFRES_TRY(data, open_cache(options.data, "train.mfcache", observer));
         if (!options.validation.empty()) {
@@ -282,8 +286,8 @@ struct Trainer::State {
         MFRES_CHECK(compile(observer));
         now.backend = backend->name();
         if (options.resume && (recorded_backend != now.backend || recorded_threads != now.threads))
-            warn(observer, text("the run was trained with backend ", recorded_backend, " on ", recorded_threads,
-                                " threads and goes on with ", now.backend, " on ", now.threads,
+            warn(observer, text("the run was trained on ", recorded_backend, " with ", recorded_threads,
+                                " threads and goes on on ", now.backend, " with ", now.threads,
                                 ": it will not be the same bit for bit as without a break"));
         if (!options.resume)
             MFRES_CHECK(save());

@@ -57,6 +57,26 @@ std::string tiny_recipe(const nlohmann::json& changes = nlohmann::json::object()
     return recipe.dump();
 }
 
+/// The backends of this build that train, fastest first.
+const std::vector<std::string>& training_backends() {
+    static const std::vector<std::string> names = [] {
+        std::vector<std::string> trained;
+        const auto variant = parse_variant(test::small_network);
+        REQUIRE_OK(variant);
+        const auto graph = build_network(*variant, {16, 16, 16});
+        const auto model = init_model(*variant, 1);
+        for (const Backend* backend : backends()) {
+            const auto executable = backend->compile_training(*graph, model->weights, {});
+            if (executable.ok())
+                trained.emplace_back(backend->name());
+            else
+                CHECK(executable.error().code == ErrorCode::operation_unsupported);
+        }
+        return trained;
+    }();
+    return names;
+}
+
 TrainerOptions tiny_run(const std::filesystem::path& run, std::string_view backend, std::string recipe) {
     TrainerOptions options;
     options.data = training_cases().path();
@@ -125,13 +145,6 @@ void check_same_training(const Checkpoint& a, const Checkpoint& b) {
     CHECK(a.best == b.best);
 }
 
-std::vector<std::string> training_backends() {
-    std::vector<std::string> names;
-    for (const Backend* backend : backends())
-        names.emplace_back(backend->name());
-    return names;
-}
-
 } // namespace
 
 TEST_CASE("twenty steps are ten and ten more, bit for bit, on every backend") {
@@ -177,7 +190,8 @@ TEST_CASE("twenty steps are ten and ten more, bit for bit, on every backend") {
 
 TEST_CASE("a run leaves recipe, measurements, curve, checkpoints and a model of the best step") {
     const TemporaryFolder folder;
-    TrainerOptions options = tiny_run(folder / "run", "auto", tiny_recipe({{"steps", 10}, {"validate_every", 4}}));
+    TrainerOptions options =
+        tiny_run(folder / "run", training_backends()[0], tiny_recipe({{"steps", 10}, {"validate_every", 4}}));
     options.validation = validation_cases().path();
     std::vector<std::int64_t> validated;
     std::vector<std::int64_t> best;
@@ -234,7 +248,8 @@ TEST_CASE("a run leaves recipe, measurements, curve, checkpoints and a model of 
 
 TEST_CASE("a validation that was interrupted is done when the run goes on") {
     const TemporaryFolder folder;
-    TrainerOptions whole = tiny_run(folder / "whole", "auto", tiny_recipe({{"steps", 8}, {"validate_every", 4}}));
+    TrainerOptions whole =
+        tiny_run(folder / "whole", training_backends()[0], tiny_recipe({{"steps", 8}, {"validate_every", 4}}));
     whole.validation = validation_cases().path();
     train(whole);
     TrainerOptions parts = whole;
@@ -251,7 +266,7 @@ TEST_CASE("a validation that was interrupted is done when the run goes on") {
 
 TEST_CASE("a run goes on from an older checkpoint and forgets what came after it") {
     const TemporaryFolder folder;
-    TrainerOptions options = tiny_run(folder / "run", "auto", tiny_recipe({{"steps", 12}}));
+    TrainerOptions options = tiny_run(folder / "run", training_backends()[0], tiny_recipe({{"steps", 12}}));
     options.checkpoint_steps = 8;
     train(options);
     const Checkpoint whole = checkpoint_of(folder / "run" / "last.ckpt");
@@ -282,7 +297,7 @@ TEST_CASE("a run goes on from an older checkpoint and forgets what came after it
 
 TEST_CASE("a run is resumed with its own recipe, data and network only") {
     const TemporaryFolder folder;
-    TrainerOptions options = tiny_run(folder / "run", "auto", tiny_recipe({{"steps", 4}}));
+    TrainerOptions options = tiny_run(folder / "run", training_backends()[0], tiny_recipe({{"steps", 4}}));
     train(options);
     const auto before = test::file_text(folder / "run" / "last.ckpt");
     options.resume = true;
@@ -320,12 +335,13 @@ TEST_CASE("a run is resumed with its own recipe, data and network only") {
     options.threads = 1;
     const TrainReport elsewhere = train(options);
     REQUIRE(elsewhere.warnings.size() == 1);
-    CHECK(elsewhere.warnings[0].find("1 threads") != std::string::npos);
+    CHECK(elsewhere.warnings[0].find("with 2 threads") != std::string::npos);
+    CHECK(elsewhere.warnings[0].find("with 1:") != std::string::npos);
 }
 
 TEST_CASE("a folder that is not a run's own is left alone") {
     const TemporaryFolder folder;
-    TrainerOptions options = tiny_run(folder / "run", "auto", tiny_recipe({{"steps", 1}}));
+    TrainerOptions options = tiny_run(folder / "run", training_backends()[0], tiny_recipe({{"steps", 1}}));
     options.resume = true;
     REQUIRE_CODE(Trainer::open(options), file_not_found);
     CHECK_FALSE(std::filesystem::exists(folder / "run"));
@@ -352,7 +368,7 @@ TEST_CASE("a folder that is not a run's own is left alone") {
 TEST_CASE("training options that make no sense are refused before a folder is made") {
     const TemporaryFolder folder;
     const auto refused = [&](const auto& change, ErrorCode code) {
-        TrainerOptions options = tiny_run(folder / "run", "auto", tiny_recipe());
+        TrainerOptions options = tiny_run(folder / "run", training_backends()[0], tiny_recipe());
         change(options);
         const auto trainer = Trainer::open(options);
         REQUIRE_FALSE(trainer.ok());
@@ -375,7 +391,7 @@ TEST_CASE("training options that make no sense are refused before a folder is ma
 
 TEST_CASE("a training that diverges says where and leaves the checkpoints as they were") {
     const TemporaryFolder folder;
-    TrainerOptions options = tiny_run(folder / "run", "auto", tiny_recipe({{"steps", 10}}));
+    TrainerOptions options = tiny_run(folder / "run", training_backends()[0], tiny_recipe({{"steps", 10}}));
     std::vector<double> losses;
     train(options, noting(losses, 4));
     // Weights so large that the logits overflow.
@@ -398,7 +414,7 @@ TEST_CASE("a training that diverges says where and leaves the checkpoints as the
 
 TEST_CASE("a folder of cases becomes a cache in the run's folder, which a resumed run takes up") {
     const TemporaryFolder folder;
-    TrainerOptions options = tiny_run(folder / "run", "auto", tiny_recipe({{"steps", 2}}));
+    TrainerOptions options = tiny_run(folder / "run", training_backends()[0], tiny_recipe({{"steps", 2}}));
     options.data = training_cases().cases();
     std::size_t cached = 0;
     const auto stop_while_caching = [&](const TrainEvent& event) {
@@ -420,8 +436,9 @@ TEST_CASE("a folder of cases becomes a cache in the run's folder, which a resume
 
 TEST_CASE("a network learns a phantom by heart") {
     const TemporaryFolder folder;
-    TrainerOptions options = tiny_run(folder / "run", "auto",
-                                      tiny_recipe({{"steps", 60},
+    TrainerOptions options = tiny_run(folder / "run", training_backends()[0],
+                                      tiny_recipe({{"steps", 30},
+                                                   {"loss", "dice"},
                                                    {"crop", {32, 32, 32}},
                                                    {"learning_rate", 0.01},
                                                    {"rotation_probability", 0.0},
@@ -430,8 +447,8 @@ TEST_CASE("a network learns a phantom by heart") {
     options.row_steps = 10;
     options.validation = training_cases().path();
     const TrainReport report = train(options);
-    REQUIRE(report.rows.size() == 6);
-    CHECK(report.rows.back().loss < 0.5 * report.rows.front().loss);
+    REQUIRE(report.rows.size() == 3);
+    CHECK(report.rows.back().loss < 0.85 * report.rows.front().loss);
     REQUIRE(report.latest);
     CHECK(report.latest->mean[0] > 0.4); // whole tumour, on the cases it has seen
     CHECK(report.latest->cases.size() == 2);

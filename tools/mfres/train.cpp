@@ -89,12 +89,13 @@ Result<json> json_value(const RecipeField& field, const std::string& given) {
 
 /// The recipe file with the options on top.
 Result<std::string> recipe_json(const Options& options) {
+    const std::vector<RecipeField> fields = recipe_fields();
     json recipe = json::object();
     if (options.has("recipe")) {
         const auto path = options.get<std::string>("recipe");
         MFRES_TRY(const auto bytes, read_file(path, 1 << 20));
         const std::string content(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-        const bool plain = std::none_of(recipe_fields().begin(), recipe_fields().end(), [&](const RecipeField& field) {
+        const bool plain = std::none_of(fields.begin(), fields.end(), [&](const RecipeField& field) {
             return options.has(option_name(field.key).c_str());
         });
         if (plain)
@@ -103,7 +104,7 @@ Result<std::string> recipe_json(const Options& options) {
         if (!recipe.is_object())
             return Error{ErrorCode::recipe_invalid, text(path, " is not a JSON object"), path};
     }
-    for (const RecipeField& field : recipe_fields()) {
+    for (const RecipeField& field : fields) {
         const std::string option = option_name(field.key);
         if (!options.has(option.c_str()))
             continue;

@@ -19,12 +19,14 @@ struct Command {
 
 constexpr Command commands[] = {
     {"segment", "brain tumour labels from T1, T1ce, T2 and FLAIR volumes", mfres::cli::segment},
+    {"train", "train a network on segmented cases, or export a checkpoint", mfres::cli::train},
     {"check", "verify cases against everything that segment would refuse", mfres::cli::check},
     {"evaluate", "Dice, sensitivity, specificity and HD95 against reference labels", mfres::cli::evaluate},
     {"complexity", "parameters, FLOPs and memory of networks and variants", mfres::cli::complexity},
     {"init", "write a model file with seeded random weights", mfres::cli::init},
     {"info", "show what is in a model file", mfres::cli::info},
     {"phantom", "write a synthetic case to try things with", mfres::cli::phantom},
+    {"cache", "pack labelled cases into one file to train from, or check one", mfres::cli::cache},
 };
 
 void help(std::ostream& out) {

@@ -89,7 +89,8 @@ std::string_view name(EmptyScheme scheme) noexcept;
 Result<EmptyScheme> empty_scheme(std::string_view scheme_name);
 
 enum class Metric : std::uint8_t { dice, sensitivity, specificity, hd95 };
-inline constexpr std::array<Metric, 4> metrics = {Metric::dice, Metric::sensitivity, Metric::specificity, Metric::hd95};
+inline constexpr std::array<Metric, 4> all_metrics = {Metric::dice, Metric::sensitivity, Metric::specificity,
+                                                      Metric::hd95};
 
 /// "Dice", "Sensitivity", "Specificity", "Hausdorff95": the words of the challenge server's tables
 std::string_view name(Metric metric) noexcept;

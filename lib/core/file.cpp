@@ -24,6 +24,7 @@ class Descriptor {
             ::close(fd_);
     }
     int get() const { return fd_; }
+    int release() { return std::exchange(fd_, -1); }
     bool close() {
         const int fd = fd_;
         fd_ = -1;
@@ -41,9 +42,23 @@ Error system_error(ErrorCode code, std::string_view action, const std::filesyste
 
 } // namespace
 
-Result<std::vector<std::byte>> read_file(const std::filesystem::path& path, std::uint64_t cap,
-                                         ErrorCode too_large_code) {
-    const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+ReadableFile::ReadableFile(ReadableFile&& other) noexcept
+    : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)), size_(other.size_) {}
+
+ReadableFile& ReadableFile::operator=(ReadableFile&& other) noexcept {
+    std::swap(path_, other.path_);
+    std::swap(descriptor_, other.descriptor_);
+    std::swap(size_, other.size_);
+    return *this;
+}
+
+ReadableFile::~ReadableFile() {
+    if (descriptor_ >= 0)
+        ::close(descriptor_);
+}
+
+Result<ReadableFile> ReadableFile::open(const std::filesystem::path& path) {
+    Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     if (file.get() < 0)
         return system_error(errno == ENOENT || errno == ENOTDIR ? ErrorCode::file_not_found : ErrorCode::file_read,
                             "open", path);
@@ -52,25 +67,38 @@ Result<std::vector<std::byte>> read_file(const std::filesystem::path& path, std:
         return system_error(ErrorCode::file_read, "inspect", path);
     if (!S_ISREG(info.st_mode))
         return Error{ErrorCode::file_read, text(path.string(), " is not a regular file"), path.string()};
-    const auto size = static_cast<std::uint64_t>(info.st_size);
+    return ReadableFile(path, file.release(), static_cast<std::uint64_t>(info.st_size));
+}
+
+Status ReadableFile::read_at(std::uint64_t offset, std::span<std::byte> bytes) const {
+    std::size_t done = 0;
+    while (done < bytes.size()) {
+        const auto got =
+            ::pread(descriptor_, bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return system_error(ErrorCode::file_read, "read", path_);
+        if (got == 0)
+            return Error{ErrorCode::file_read,
+                         text(path_.string(), " ends at byte ", offset + done, ", before byte ", offset + bytes.size(),
+                              "; it had ", size_, " bytes when it was opened"),
+                         path_.string()};
+        done += static_cast<std::size_t>(got);
+    }
+    return {};
+}
+
+Result<std::vector<std::byte>> read_file(const std::filesystem::path& path, std::uint64_t cap,
+                                         ErrorCode too_large_code) {
+    MFRES_TRY(const ReadableFile file, ReadableFile::open(path));
+    const std::uint64_t size = file.size();
     if (size > cap)
         return Error{too_large_code, text(path.string(), " has ", size, " bytes, more than the ", cap, " allowed"),
                      path.string()};
 
     std::vector<std::byte> bytes(size);
-    std::size_t done = 0;
-    while (done < bytes.size()) {
-        const auto got = ::read(file.get(), bytes.data() + done, bytes.size() - done);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            return system_error(ErrorCode::file_read, "read", path);
-        if (got == 0)
-            return Error{ErrorCode::file_read,
-                         text(path.string(), " shrank while it was read: ", done, " of ", size, " bytes"),
-                         path.string()};
-        done += static_cast<std::size_t>(got);
-    }
+    MFRES_CHECK(file.read_at(0, bytes));
     return bytes;
 }
 
@@ -114,6 +142,27 @@ PendingFile::~PendingFile() {
 
 Result<PendingFile> PendingFile::write(const std::filesystem::path& path, std::span<const std::byte> bytes,
                                        bool overwrite) {
+    MFRES_TRY(PendingWriter writer, PendingWriter::create(path, overwrite));
+    MFRES_CHECK(writer.append(bytes));
+    return std::move(writer).finish();
+}
+
+PendingWriter::PendingWriter(PendingWriter&& other) noexcept
+    : file_(std::move(other.file_)), descriptor_(std::exchange(other.descriptor_, -1)), size_(other.size_) {}
+
+PendingWriter& PendingWriter::operator=(PendingWriter&& other) noexcept {
+    std::swap(file_, other.file_);
+    std::swap(descriptor_, other.descriptor_);
+    std::swap(size_, other.size_);
+    return *this;
+}
+
+PendingWriter::~PendingWriter() {
+    if (descriptor_ >= 0)
+        ::close(descriptor_);
+}
+
+Result<PendingWriter> PendingWriter::create(const std::filesystem::path& path, bool overwrite) {
     std::error_code ignored;
     if (std::filesystem::is_directory(path, ignored))
         return Error{ErrorCode::file_write, text("cannot write ", path.string(), ": it is a folder"), path.string()};
@@ -125,14 +174,36 @@ Result<PendingFile> PendingFile::write(const std::filesystem::path& path, std::s
     Descriptor file(::mkostemp(temporary.data(), O_CLOEXEC));
     if (file.get() < 0)
         return system_error(ErrorCode::file_write, "write into folder", folder_of(path));
-    PendingFile pending(path, std::move(temporary));
-    if (!write_all(file.get(), bytes))
-        return system_error(ErrorCode::file_write, "write", path);
+    return PendingWriter(PendingFile(path, std::move(temporary)), file.release());
+}
+
+Status PendingWriter::append(std::span<const std::byte> bytes) {
+    if (!write_all(descriptor_, bytes))
+        return system_error(ErrorCode::file_write, "write", file_.path_);
+    size_ += bytes.size();
+    return {};
+}
+
+Status PendingWriter::replace(std::uint64_t offset, std::span<const std::byte> bytes) {
+    while (!bytes.empty()) {
+        const auto put = ::pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put < 0)
+            return system_error(ErrorCode::file_write, "write", file_.path_);
+        bytes = bytes.subspan(static_cast<std::size_t>(put));
+        offset += static_cast<std::uint64_t>(put);
+    }
+    return {};
+}
+
+Result<PendingFile> PendingWriter::finish() && {
+    Descriptor file(std::exchange(descriptor_, -1));
     const mode_t mask = ::umask(0);
     ::umask(mask);
     if (::fchmod(file.get(), 0666 & ~mask) != 0 || ::fsync(file.get()) != 0 || !file.close())
-        return system_error(ErrorCode::file_write, "flush", path);
-    return pending;
+        return system_error(ErrorCode::file_write, "flush", file_.path_);
+    return std::move(file_);
 }
 
 Status PendingFile::commit() {

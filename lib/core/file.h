@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace mfres {
@@ -34,9 +35,61 @@ class PendingFile {
     Status commit();
 
   private:
+    friend class PendingWriter;
     PendingFile(std::filesystem::path path, std::string temporary);
     std::filesystem::path path_;
     std::string temporary_; ///< empty once there is nothing to remove
+};
+
+/// A PendingFile in the making, for content that is too large to hold: written piece by piece beside its target.
+/// Without finish() it disappears with the object.
+class PendingWriter {
+  public:
+    /// Errors: file_exists when the target exists and `overwrite` is false, file_write.
+    static Result<PendingWriter> create(const std::filesystem::path& path, bool overwrite);
+
+    PendingWriter(PendingWriter&& other) noexcept;
+    PendingWriter& operator=(PendingWriter&& other) noexcept;
+    ~PendingWriter();
+
+    /// Writes at the end. Errors: file_write.
+    Status append(std::span<const std::byte> bytes);
+    /// Replaces bytes that were written before, `offset` bytes from the beginning. Errors: file_write.
+    Status replace(std::uint64_t offset, std::span<const std::byte> bytes);
+    /// Bytes appended so far.
+    std::uint64_t size() const { return size_; }
+    /// fsyncs and closes; the writer is used up. Errors: file_write.
+    Result<PendingFile> finish() &&;
+
+  private:
+    PendingWriter(PendingFile file, int descriptor) : file_(std::move(file)), descriptor_(descriptor) {}
+    PendingFile file_;
+    int descriptor_; ///< -1 once closed
+    std::uint64_t size_ = 0;
+};
+
+/// A file that is read in parts, also by several threads at once.
+class ReadableFile {
+  public:
+    /// Errors: file_not_found, file_read (also for what is no regular file).
+    static Result<ReadableFile> open(const std::filesystem::path& path);
+
+    ReadableFile(ReadableFile&& other) noexcept;
+    ReadableFile& operator=(ReadableFile&& other) noexcept;
+    ~ReadableFile();
+
+    const std::filesystem::path& path() const { return path_; }
+    /// Bytes in the file when it was opened.
+    std::uint64_t size() const { return size_; }
+    /// Fills `bytes` from `offset` on. Errors: file_read, also when the file ends before.
+    Status read_at(std::uint64_t offset, std::span<std::byte> bytes) const;
+
+  private:
+    ReadableFile(std::filesystem::path path, int descriptor, std::uint64_t size)
+        : path_(std::move(path)), descriptor_(descriptor), size_(size) {}
+    std::filesystem::path path_;
+    int descriptor_;
+    std::uint64_t size_;
 };
 
 /// PendingFile::write and commit in one: after a crash or a full disk the target holds either the old bytes or the new

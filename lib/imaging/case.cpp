@@ -30,9 +30,8 @@ constexpr int deepest_layer = 3; // root/BraTS.../HGG/case
 /// How file names say what they hold: the naming up to BraTS 2021, and that of 2023 and later.
 struct Ending {
     std::string_view text;
-    std::size_t slot; ///< index into mfres::modalities, or 4 for the segmentation
+    std::size_t slot; ///< index into mfres::modalities, or segmentation_slot
 };
-constexpr std::size_t segmentation_slot = 4;
 constexpr std::array<Ending, 10> endings = {{{"_t1", 0},
                                              {"-t1n", 0},
                                              {"_t1ce", 1},
@@ -43,23 +42,6 @@ constexpr std::array<Ending, 10> endings = {{{"_t1", 0},
                                              {"-t2f", 3},
                                              {"_seg", segmentation_slot},
                                              {"-seg", segmentation_slot}}};
-
-std::optional<std::size_t> slot_of(const fs::path& file) {
-    std::string name = file.filename().string();
-    std::transform(name.begin(), name.end(), name.begin(),
-                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-    if (name.starts_with('.'))
-        return std::nullopt;
-    for (const std::string_view suffix : {".nii.gz", ".nii"})
-        if (name.ends_with(suffix)) {
-            name.resize(name.size() - suffix.size());
-            for (const auto& ending : endings)
-                if (name.ends_with(ending.text))
-                    return ending.slot;
-            return std::nullopt;
-        }
-    return std::nullopt;
-}
 
 /// What a folder holds, sorted by name so that messages and results do not depend on the file system.
 struct Listing {
@@ -82,7 +64,7 @@ Result<Listing> list(const fs::path& folder) {
         if (entry->is_directory(ignored)) {
             if (!entry->path().filename().string().starts_with('.'))
                 listing.folders.push_back(entry->path());
-        } else if (const auto slot = slot_of(entry->path()); slot && entry->is_regular_file(ignored)) {
+        } else if (const auto slot = brats_slot(entry->path()); slot && entry->is_regular_file(ignored)) {
             listing.images.push_back(entry->path());
             listing.has_modality |= *slot != segmentation_slot;
         }
@@ -114,7 +96,7 @@ Result<CaseFiles> case_from(const fs::path& folder, const Listing& listing) {
     std::array<fs::path, 5> found;
     std::string present;
     for (const auto& image : listing.images) {
-        const std::size_t slot = slot_of(image).value_or(segmentation_slot);
+        const std::size_t slot = brats_slot(image).value_or(segmentation_slot);
         if (!found[slot].empty())
             return Error{ErrorCode::modality_ambiguous,
                          text(folder.string(), " has two files for ", slot_name(slot), ": ",
@@ -163,21 +145,6 @@ Status check_not_constant(const Volume& volume, const fs::path& path) {
     if (std::all_of(volume.voxels.begin(), volume.voxels.end(), [first](float value) { return value == first; }))
         return Error{ErrorCode::volume_constant,
                      text("every one of the ", volume.voxels.size(), " voxels of ", path.string(), " is ", first),
-                     path.string()};
-    return {};
-}
-
-Status check_same_grid(const Grid& reference, const fs::path& reference_path, const Grid& grid, const fs::path& path) {
-    if (grid.size != reference.size)
-        return Error{ErrorCode::grid_size_mismatch,
-                     text(path.string(), " has ", size_text(grid), " voxels, but ", reference_path.string(), " has ",
-                          size_text(reference)),
-                     path.string()};
-    const double distance = max_corner_distance(reference, grid);
-    if (!(distance <= position_limit_mm))
-        return Error{ErrorCode::grid_position_mismatch,
-                     text("a corner of ", path.string(), " lies ", distance, " mm away from that of ",
-                          reference_path.string(), " (limit ", position_limit_mm, ")"),
                      path.string()};
     return {};
 }
@@ -309,6 +276,23 @@ Error no_memory(const std::string& id) {
 
 } // namespace
 
+std::optional<std::size_t> brats_slot(const fs::path& file) {
+    std::string name = file.filename().string();
+    std::transform(name.begin(), name.end(), name.begin(),
+                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    if (name.starts_with('.'))
+        return std::nullopt;
+    for (const std::string_view suffix : {".nii.gz", ".nii"})
+        if (name.ends_with(suffix)) {
+            name.resize(name.size() - suffix.size());
+            for (const auto& ending : endings)
+                if (name.ends_with(ending.text))
+                    return ending.slot;
+            return std::nullopt;
+        }
+    return std::nullopt;
+}
+
 Result<CaseFiles> find_case(const fs::path& folder) {
     MFRES_TRY(const Listing listing, list(folder));
     return case_from(folder, listing);
@@ -332,6 +316,21 @@ Result<std::vector<CaseFiles>> find_cases(const fs::path& root) {
                           " and ", std::next(twin)->modalities[0].parent_path().string()),
                      root.string()};
     return cases;
+}
+
+Status check_same_grid(const Grid& reference, const fs::path& reference_path, const Grid& grid, const fs::path& path) {
+    if (grid.size != reference.size)
+        return Error{ErrorCode::grid_size_mismatch,
+                     text(path.string(), " has ", size_text(grid), " voxels, but ", reference_path.string(), " has ",
+                          size_text(reference)),
+                     path.string()};
+    const double distance = max_corner_distance(reference, grid);
+    if (!(distance <= position_limit_mm))
+        return Error{ErrorCode::grid_position_mismatch,
+                     text("a corner of ", path.string(), " lies ", distance, " mm away from that of ",
+                          reference_path.string(), " (limit ", position_limit_mm, ")"),
+                     path.string()};
+    return {};
 }
 
 Result<Case> load_case(const CaseFiles& files, const CaseOptions& options) {

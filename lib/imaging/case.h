@@ -10,7 +10,10 @@
 #include <mfres/volume.h>
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
+#include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -44,6 +47,18 @@ struct Case {
 /// voxel_size_out_of_range (without `resample`, or if 1 mm voxels would need a grid beyond 2 to 1024 per axis);
 /// nifti_too_large (the resampled volume exceeds max_bytes); memory_limit; invalid_argument (options).
 Result<Case> load_case(const CaseFiles& files, const CaseOptions& options = {});
+
+/// brats_slot() of a segmentation.
+inline constexpr std::size_t segmentation_slot = modalities.size();
+
+/// What a file holds by its name's ending, as <mfres/case.h> describes them: the index into mfres::modalities, or
+/// segmentation_slot; nothing for any other file.
+std::optional<std::size_t> brats_slot(const std::filesystem::path& file);
+
+/// Whether two files describe the same grid. `reference_path` and `path` are named in the error.
+/// Errors: grid_size_mismatch, grid_position_mismatch (corners more than 0.1 mm apart).
+Status check_same_grid(const Grid& reference, const std::filesystem::path& reference_path, const Grid& grid,
+                       const std::filesystem::path& path);
 
 /// Labels on the grid of `loaded.volumes` brought back to the input's grid: nearest-neighbour resampling if the case
 /// was resampled, then the input's own axis order. The result's grid equals `loaded.original_grid` exactly.

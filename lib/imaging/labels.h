@@ -1,6 +1,7 @@
 // What the network's classes mean: label values of the BraTS years, names and colours, tumour regions, volumes in ml.
 #pragma once
 
+#include <mfres/regions.h>
 #include <mfres/status.h>
 #include <mfres/volume.h>
 
@@ -48,27 +49,6 @@ struct ClassAppearance {
 
 /// "background", "necrotic core", "oedema", "enhancing tumour". Precondition: 0 <= tumour_class < tumour_classes.
 const ClassAppearance& appearance(int tumour_class) noexcept;
-
-/// The nested regions that are evaluated: whole tumour, tumour core, enhancing tumour.
-enum class TumourRegion : std::uint8_t { wt, tc, et };
-inline constexpr std::array<TumourRegion, 3> tumour_regions = {TumourRegion::wt, TumourRegion::tc, TumourRegion::et};
-
-/// "WT", "TC", "ET"
-std::string_view name(TumourRegion region) noexcept;
-
-/// Which classes form the regions.
-enum class RegionDefinition : std::uint8_t {
-    brats, ///< the challenge's: WT {1, 2, 3}, TC {1, 3}, ET {3} (classes)
-    paper, ///< the MF-RES2Net paper's text: WT {1, 2}, TC {1}, ET {3}; its numbers nevertheless follow `brats`
-};
-inline constexpr std::array<RegionDefinition, 2> region_definitions = {RegionDefinition::brats,
-                                                                       RegionDefinition::paper};
-
-/// "brats", "paper"
-std::string_view name(RegionDefinition definition) noexcept;
-
-/// The definition of that name. Errors: invalid_argument, naming the definitions there are.
-Result<RegionDefinition> region_definition(std::string_view definition_name);
 
 /// For each class, whether it belongs to the region.
 using ClassSet = std::array<bool, tumour_classes>;

@@ -47,7 +47,7 @@ std::string position(std::string_view source, std::size_t offset) {
 /// Sees the text before any value is built, and stops at the first thing a strict reader refuses.
 class StrictReader final : public nlohmann::json_sax<json> {
   public:
-    explicit StrictReader(std::string_view source) : source_(source) {}
+    StrictReader(std::string_view source, std::string_view what) : source_(source), what_(what) {}
     const std::optional<Error>& error() const { return error_; }
 
     bool null() override { return true; }
@@ -67,14 +67,15 @@ class StrictReader final : public nlohmann::json_sax<json> {
             return true;
         const std::string token = "/" + pointer_token(name);
         error_ = Error{ErrorCode::json_invalid,
-                       text("key ", shown(name), " stands more than once in the same object of the variant"), token};
+                       text("key ", shown(name), " stands more than once in the same object of the ", what_), token};
         return false;
     }
 
     bool parse_error(std::size_t offset, const std::string& token, const nlohmann::detail::exception&) override {
-        error_ = Error{ErrorCode::json_invalid,
-                       text("the variant is not JSON: unexpected ", shown(token), " at ", position(source_, offset)),
-                       position(source_, offset)};
+        error_ =
+            Error{ErrorCode::json_invalid,
+                  text("the ", what_, " is not JSON: unexpected ", shown(token), " at ", position(source_, offset)),
+                  position(source_, offset)};
         return false;
     }
 
@@ -83,8 +84,8 @@ class StrictReader final : public nlohmann::json_sax<json> {
         keys_.emplace_back();
         if (keys_.size() <= max_depth)
             return true;
-        error_ =
-            Error{ErrorCode::json_invalid, text("the variant's JSON is nested deeper than ", max_depth, " levels"), {}};
+        error_ = Error{
+            ErrorCode::json_invalid, text("the ", what_, "'s JSON is nested deeper than ", max_depth, " levels"), {}};
         return false;
     }
     bool close() {
@@ -93,6 +94,7 @@ class StrictReader final : public nlohmann::json_sax<json> {
     }
 
     std::string_view source_;
+    std::string_view what_;
     std::vector<std::set<std::string>> keys_; ///< of every object or array that is open
     std::optional<Error> error_;
 };
@@ -211,22 +213,22 @@ Error violation(const std::string& path, const json& value, const std::string& p
     return {ErrorCode::variant_invalid, text(path, ": ", shown(value), " ", problem), path};
 }
 
-Result<json> parse_strict(std::string_view source) {
+Result<json> parse_strict(std::string_view source, std::string_view what) {
     if (source.size() > max_text)
         return Error{ErrorCode::json_invalid,
-                     text("the variant's JSON has ", source.size(), " bytes, more than the ", max_text, " allowed"),
+                     text("the ", what, "'s JSON has ", source.size(), " bytes, more than the ", max_text, " allowed"),
                      {}};
     // The parser would take a NUL for the end of the text and ignore what follows.
     if (const std::size_t nul = source.find('\0'); nul != std::string_view::npos)
         return Error{ErrorCode::json_invalid,
-                     text("the variant is not JSON: there is a NUL byte at ", position(source, nul + 1)),
+                     text("the ", what, " is not JSON: there is a NUL byte at ", position(source, nul + 1)),
                      position(source, nul + 1)};
-    StrictReader reader(source);
+    StrictReader reader(source, what);
     if (!json::sax_parse(source.begin(), source.end(), &reader))
-        return reader.error().value_or(Error{ErrorCode::json_invalid, "the variant is not JSON", {}});
+        return reader.error().value_or(Error{ErrorCode::json_invalid, text("the ", what, " is not JSON"), {}});
     json value = json::parse(source.begin(), source.end(), nullptr, false);
     if (!value.is_object())
-        return violation("/", value, "is not an object; a variant is {\"network\": \"<name>\", ...}");
+        return violation("/", value, text("is not an object; a ", what, " is {\"network\": \"<name>\", ...}"));
     return value;
 }
 

@@ -60,9 +60,9 @@ class Settings {
     nlohmann::json values_;
 };
 
-/// Parses one JSON object of at most 64 KiB, 8 levels deep, without repeated keys.
+/// Parses one JSON object of at most 64 KiB, 8 levels deep, without repeated keys. `what` names it in messages.
 /// Errors: json_invalid (with line and column, path of a repeated key, or the cap), variant_invalid if it is no object.
-Result<nlohmann::json> parse_strict(std::string_view text);
+Result<nlohmann::json> parse_strict(std::string_view text, std::string_view what = "variant");
 
 /// The options' defaults overridden by `object`. Keys in `reserved` are skipped.
 /// Errors: variant_invalid for unknown keys, wrong types, and values or lengths out of range.

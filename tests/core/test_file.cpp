@@ -75,3 +75,53 @@ TEST_CASE("a pending file appears with commit and vanishes without") {
     CHECK(entries(folder.path()) == 1);
     REQUIRE_CODE(PendingFile::write(folder / "a", bytes, false), file_exists);
 }
+
+TEST_CASE("a pending writer takes content piece by piece and appears complete or not at all") {
+    const test::TemporaryFolder folder;
+    const auto bytes = [](std::string_view characters) { return std::as_bytes(std::span(characters)); };
+    {
+        auto writer = PendingWriter::create(folder / "a", false);
+        REQUIRE_OK(writer);
+        REQUIRE_OK(writer->append(bytes("gone")));
+        CHECK(entries(folder.path()) == 1);
+        CHECK_FALSE(std::filesystem::exists(folder / "a"));
+    }
+    CHECK(entries(folder.path()) == 0);
+
+    auto created = PendingWriter::create(folder / "a", false);
+    REQUIRE_OK(created);
+    PendingWriter writer = std::move(created).value();
+    REQUIRE_OK(writer.append(bytes("....")));
+    REQUIRE_OK(writer.append(bytes(" and tail")));
+    REQUIRE_OK(writer.replace(0, bytes("head")));
+    CHECK(writer.size() == 13);
+    REQUIRE_OK(writer.append(bytes("!"))); // still at the end
+    auto finished = std::move(writer).finish();
+    REQUIRE_OK(finished);
+    CHECK_FALSE(std::filesystem::exists(folder / "a"));
+    REQUIRE_OK(finished->commit());
+    CHECK(content(folder / "a") == "head and tail!");
+    CHECK(entries(folder.path()) == 1);
+    REQUIRE_CODE(PendingWriter::create(folder / "a", false), file_exists);
+    REQUIRE_CODE(PendingWriter::create(folder.path(), true), file_write);
+    REQUIRE_CODE(PendingWriter::create(folder / "missing/a", true), file_write);
+}
+
+TEST_CASE("parts of a file are read from any place, and its end is an error") {
+    const test::TemporaryFolder folder;
+    REQUIRE_OK(write_file_atomically(folder / "a", "0123456789"));
+    auto opened = ReadableFile::open(folder / "a");
+    REQUIRE_OK(opened);
+    const ReadableFile file = std::move(opened).value();
+    CHECK(file.size() == 10);
+    std::array<std::byte, 3> part{};
+    REQUIRE_OK(file.read_at(4, part));
+    CHECK(part[0] == std::byte{'4'});
+    CHECK(part[2] == std::byte{'6'});
+    REQUIRE_OK(file.read_at(7, part));
+    CHECK(part[2] == std::byte{'9'});
+    REQUIRE_CODE(file.read_at(8, part), file_read);
+    REQUIRE_CODE(file.read_at(std::uint64_t{1} << 40U, part), file_read);
+    REQUIRE_CODE(ReadableFile::open(folder / "missing"), file_not_found);
+    REQUIRE_CODE(ReadableFile::open(folder.path()), file_read);
+}

@@ -10,6 +10,7 @@
 #include <cmath>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <iostream>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -165,6 +166,31 @@ Result<std::array<std::int64_t, 3>> parse_size(const std::string& text_value) {
     }
     return Error{ErrorCode::invalid_argument, text("'", text_value, "' is not a size; write 128 or 240,240,160"),
                  text_value};
+}
+
+Result<std::filesystem::path> model_path(const Options& options) {
+    if (options.has("model"))
+        return std::filesystem::path(options.get<std::string>("model"));
+    namespace fs = std::filesystem;
+    std::error_code ignored;
+    std::vector<fs::path> folders;
+    if (const char* named = std::getenv("MFRES_MODELS"))
+        folders.emplace_back(named);
+    const fs::path program = fs::read_symlink("/proc/self/exe", ignored).parent_path();
+    if (!program.empty())
+        for (const char* relative : {MFRES_INSTALLED_MODELS, MFRES_BUILT_MODELS})
+            folders.push_back((program / relative).lexically_normal());
+    std::string tried;
+    for (const fs::path& folder : folders) {
+        fs::path path = folder / "mf-res2net.safetensors";
+        if (fs::is_regular_file(path, ignored))
+            return path;
+        tried += (tried.empty() ? "" : ", ") + path.string();
+    }
+    return Error{
+        ErrorCode::file_not_found,
+        text("the weights that come with mfres were not found (looked for ", tried, "); name some with --model"),
+        "mf-res2net.safetensors"};
 }
 
 Result<std::string> network_text(const std::string& argument) {

@@ -9,6 +9,7 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -21,7 +22,7 @@ namespace po = boost::program_options;
 /// Exit codes of the program; README.md documents the same list.
 enum ExitCode : int {
     exit_ok = 0,
-    exit_failure = 1,   ///< a bug in mfres
+    exit_failure = 1,   ///< a bug in mfres, or a training that diverged
     exit_usage = 2,     ///< unknown or contradicting options
     exit_refused = 3,   ///< the images were refused (see `mfres check`)
     exit_model = 4,     ///< the model file or network variant was refused
@@ -76,6 +77,11 @@ Result<std::int64_t> parse_bytes(const std::string& text);
 /// "128" or "240,240,160" -> three extents. invalid_argument for anything else.
 Result<std::array<std::int64_t, 3>> parse_size(const std::string& text);
 
+/// The model a command uses: what --model says, or else the weights that come with mfres, looked for in $MFRES_MODELS,
+/// in <prefix>/share/mfres/models of an installed program and in the source tree of a built one.
+/// Errors: file_not_found where none of these has them.
+Result<std::filesystem::path> model_path(const Options& options);
+
 /// A network as a user names one: text as it is, unless it names a file, whose content (JSON, at most 1 MiB) it then
 /// is.
 Result<std::string> network_text(const std::string& argument);
@@ -115,9 +121,12 @@ class ProgressDisplay {
 // One line per subcommand; each lives in the file of its name.
 int segment(const std::vector<std::string>& arguments);
 int check(const std::vector<std::string>& arguments);
+int evaluate(const std::vector<std::string>& arguments);
 int complexity(const std::vector<std::string>& arguments);
 int init(const std::vector<std::string>& arguments);
 int info(const std::vector<std::string>& arguments);
 int phantom(const std::vector<std::string>& arguments);
+int train(const std::vector<std::string>& arguments);
+int cache(const std::vector<std::string>& arguments);
 
 } // namespace mfres::cli

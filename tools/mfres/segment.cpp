@@ -19,15 +19,16 @@ constexpr const char* about =
 
 constexpr const char* examples =
     "Examples:\n"
-    "  mfres segment --model m.safetensors --case BraTS19_CBICA_AAB_1 --out labels.nii.gz --preview labels.png\n"
+    "  mfres segment --case BraTS19_CBICA_AAB_1 --out labels.nii.gz --preview labels.png\n"
     "  mfres segment --model m.safetensors --t1 a.nii --t1ce b.nii --t2 c.nii --flair d.nii --out labels.nii.gz\n"
     "  mfres segment --model m.safetensors --data MICCAI_BraTS_2019_Data_Validation --out results/\n"
     "  mfres segment --model m.safetensors --case DIR --out l.nii.gz --backend reference --json --quiet\n";
 
 Options make_options() {
-    Options options("segment --model FILE (--case DIR | --t1 F --t1ce F --t2 F --flair F | --data DIR) --out FILE",
+    Options options("segment [--model FILE] (--case DIR | --t1 F --t1ce F --t2 F --flair F | --data DIR) --out FILE",
                     about, examples);
-    options.add()("model,m", po::value<std::string>()->required(), "model file (.safetensors)")(
+    options.add()("model,m", po::value<std::string>(),
+                  "model file (.safetensors); default: the weights that come with mfres")(
         "case", po::value<std::string>(), "folder of one case, files named as BraTS names them")(
         "t1", po::value<std::string>(), "T1-weighted volume (.nii, .nii.gz, .hdr/.img)")(
         "t1ce", po::value<std::string>(), "T1-weighted with contrast agent")(
@@ -164,7 +165,10 @@ int segment(const std::vector<std::string>& arguments) {
         setup.max_memory = *bytes;
     }
     watch_signals();
-    auto segmenter = Segmenter::open(options.get<std::string>("model"), setup);
+    const auto model = model_path(options);
+    if (!model)
+        return fail(model.error(), json);
+    auto segmenter = Segmenter::open(*model, setup);
     if (!segmenter)
         return fail(segmenter.error(), json);
     if (options.has("data"))

@@ -1,0 +1,53 @@
+// Evaluation of whole data sets: label files against reference files, or a model against reference files.
+//
+//   auto segmenter = mfres::Segmenter::open("model.safetensors", {});
+//   auto cases = mfres::find_cases("validation");
+//   auto table = mfres::evaluate_model(*segmenter, *cases, {});
+//   std::cout << mfres::to_markdown(*table);
+#pragma once
+
+#include <mfres/case.h>
+#include <mfres/metrics.h>
+#include <mfres/segmenter.h>
+#include <mfres/status.h>
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace mfres {
+
+struct EvaluationOptions {
+    RegionDefinition regions = RegionDefinition::brats;
+    EmptyScheme scheme = EmptyScheme::server2019;
+    std::string label_scheme;    ///< of label files: "brats", "brats2023"; empty = recognised in each by its values
+    std::string affine = "auto"; ///< "auto", "sform" or "qform": which to believe where a header has both
+    bool resample = false;       ///< evaluate_model: accept other voxel sizes, as in SegmentOptions
+    int threads = 0;             ///< for the surface distances; 0 = all processors this process may use
+};
+
+/// Measures one label file against another. Each is read in the label scheme of the options or the one its values
+/// show: 3 without 4 is brats2023, anything else brats.
+/// Errors: what ErrorCode lists for NIfTI files, grid_size_mismatch, grid_position_mismatch, label_outside_scheme,
+/// memory_limit, invalid_argument (options).
+Result<CaseMetrics> evaluate_files(const std::string& id, const std::filesystem::path& prediction,
+                                   const std::filesystem::path& reference, const EvaluationOptions& options);
+
+/// Measures every reference below `references` against its prediction below `predictions`, both searched three folders
+/// deep. A reference is the segmentation in a case folder of BraTS (its id is the folder's name), or any other NIfTI
+/// file (its id is the file's name without a trailing _seg or -seg). Its prediction is <id>.nii.gz or
+/// <id>_*seg*.nii.gz, or *seg*.nii.gz in a folder <id>; .nii as well. Cases are in the order of their ids. Predictions
+/// without a reference are left out and noted. Errors: file_not_found (a folder; no reference; missing predictions, all
+/// of them named), modality_ambiguous (two files for one case), interrupted, and those of evaluate_files for the first
+/// case that has one.
+Result<MetricsTable> evaluate_folders(const std::filesystem::path& predictions, const std::filesystem::path& references,
+                                      const EvaluationOptions& options, const Progress& progress = {});
+
+/// Segments every case and measures the result against the case's own segmentation. The first case that is refused
+/// ends the evaluation, because a mean over the others would answer another question.
+/// Errors: dataset_empty (no case), file_not_found (cases without a segmentation, all of them named), and those of
+/// Segmenter::segment and evaluate_files.
+Result<MetricsTable> evaluate_model(Segmenter& segmenter, const std::vector<CaseFiles>& cases,
+                                    const EvaluationOptions& options, const Progress& progress = {});
+
+} // namespace mfres

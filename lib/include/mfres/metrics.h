@@ -1,0 +1,184 @@
+// How well a segmentation agrees with a reference: Dice, sensitivity, specificity and the 95th percentile of the
+// surface distances, per tumour region, per case, and as tables over many cases.
+#pragma once
+
+#include <mfres/regions.h>
+#include <mfres/status.h>
+#include <mfres/volume.h>
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace mfres {
+
+// Counts -------------------------------------------------------------------------------------------------------------
+
+/// Voxels of one region.
+struct RegionCount {
+    std::int64_t true_positives = 0; ///< in the prediction and in the reference
+    std::int64_t predicted = 0;      ///< in the prediction
+    std::int64_t reference = 0;      ///< in the reference
+
+    friend bool operator==(const RegionCount&, const RegionCount&) = default;
+};
+
+/// Voxels of every region; sums of counts are counts of the sum.
+struct RegionCounts {
+    std::int64_t voxels = 0;              ///< compared altogether
+    std::array<RegionCount, 3> regions{}; ///< in the order of tumour_regions
+
+    const RegionCount& operator[](TumourRegion region) const { return regions[static_cast<std::size_t>(region)]; }
+    RegionCounts& operator+=(const RegionCounts& other);
+    friend bool operator==(const RegionCounts&, const RegionCounts&) = default;
+};
+
+/// Counts two arrays of class indices 0..3, voxel for voxel; any other value counts as background. One pass, no memory.
+/// Precondition: equal lengths (of unequal ones the common beginning is counted).
+RegionCounts count_regions(std::span<const std::uint8_t> predicted_classes,
+                           std::span<const std::uint8_t> reference_classes, RegionDefinition definition);
+
+/// 2 |P n R| / (|P| + |R|) (Dice 1945; eq. 9-10 of the MF-RES2Net paper), 0..1; 1 where both are empty.
+double dice(const RegionCount& count) noexcept;
+
+/// |P n R| / |R|, 0..1. With an empty reference: 1 if the prediction is empty too, else 0.
+double sensitivity(const RegionCount& count) noexcept;
+
+/// The share of the voxels outside the reference that the prediction leaves out, 0..1; 1 where there are none.
+/// `voxels` is what was compared altogether. It is close to 1 wherever that includes much background; the published
+/// values of the challenge server are lower than a whole 240 x 240 x 155 grid can give, so it counted over less.
+double specificity(const RegionCount& count, std::int64_t voxels) noexcept;
+
+// Surface distances --------------------------------------------------------------------------------------------------
+
+/// The 95th percentile of the Hausdorff distance between two masks (non-zero = inside), mm, as the challenge server's
+/// 2018/19 measure and medpy define it: the surface of a mask is its voxels with a 6-neighbour outside (beyond the
+/// array is outside), the distances of each surface's voxels to the other surface are pooled, and the percentile is
+/// interpolated linearly. Exact Euclidean distances (Felzenszwalb and Huttenlocher, Distance Transforms of Sampled
+/// Functions, 2012) within the common bounding box. Nothing if a mask is empty.
+/// `size` voxels along i, j, k with i fastest, `spacing_mm` between their centres.
+/// Errors: invalid_argument (lengths that are not the product of `size`, spacing not positive and finite),
+/// memory_limit.
+Result<std::optional<double>> hausdorff95(std::span<const std::uint8_t> a, std::span<const std::uint8_t> b,
+                                          const std::array<std::int64_t, 3>& size,
+                                          const std::array<double, 3>& spacing_mm);
+
+// Cases --------------------------------------------------------------------------------------------------------------
+
+/// What is scored where the prediction or the reference of a region is empty.
+enum class EmptyScheme : std::uint8_t {
+    server2019, ///< both empty: Dice, sensitivity and specificity 1, HD95 blank; one empty: Dice and sensitivity 0,
+                ///< HD95 blank. Means skip blanks.
+    brats2020,  ///< both empty: Dice 1, HD95 0; one empty: Dice 0, HD95 373.12866 mm; otherwise as server2019
+};
+inline constexpr std::array<EmptyScheme, 2> empty_schemes = {EmptyScheme::server2019, EmptyScheme::brats2020};
+
+/// HD95 that BraTS 2020 gives a region which only one of prediction and reference has, mm: about the diagonal of
+/// 240 x 240 x 155 voxels of 1 mm.
+inline constexpr double worst_hd95_mm = 373.12866;
+
+/// "server2019", "brats2020"
+std::string_view name(EmptyScheme scheme) noexcept;
+
+/// The scheme of that name. Errors: invalid_argument, naming the schemes there are.
+Result<EmptyScheme> empty_scheme(std::string_view scheme_name);
+
+enum class Metric : std::uint8_t { dice, sensitivity, specificity, hd95 };
+inline constexpr std::array<Metric, 4> all_metrics = {Metric::dice, Metric::sensitivity, Metric::specificity,
+                                                      Metric::hd95};
+
+/// "Dice", "Sensitivity", "Specificity", "Hausdorff95": the words of the challenge server's tables
+std::string_view name(Metric metric) noexcept;
+
+/// Measurements of one region of one case; nothing = blank, no value.
+class RegionMetrics {
+  public:
+    std::optional<double>& operator[](Metric metric) { return values_[static_cast<std::size_t>(metric)]; }
+    const std::optional<double>& operator[](Metric metric) const { return values_[static_cast<std::size_t>(metric)]; }
+    friend bool operator==(const RegionMetrics&, const RegionMetrics&) = default;
+
+  private:
+    std::array<std::optional<double>, 4> values_;
+};
+
+struct CaseMetrics {
+    std::string id;
+    std::array<RegionMetrics, 3> regions; ///< in the order of tumour_regions
+
+    RegionMetrics& operator[](TumourRegion region) { return regions[static_cast<std::size_t>(region)]; }
+    const RegionMetrics& operator[](TumourRegion region) const { return regions[static_cast<std::size_t>(region)]; }
+    friend bool operator==(const CaseMetrics&, const CaseMetrics&) = default;
+};
+
+/// Measures one case: two maps of class indices 0..3 on one grid. The result does not depend on `threads` (0 = all).
+/// Errors: grid_size_mismatch, grid_position_mismatch (corners more than 0.1 mm apart), label_outside_scheme (a value
+/// that is no class), invalid_argument (voxels do not fit the grid's size), memory_limit.
+Result<CaseMetrics> evaluate_case(std::string id, const LabelMap& predicted_classes, const LabelMap& reference_classes,
+                                  RegionDefinition definition, EmptyScheme scheme, int threads = 1);
+
+// Tables -------------------------------------------------------------------------------------------------------------
+
+/// Measurements of many cases.
+struct MetricsTable {
+    std::vector<CaseMetrics> cases;
+    std::optional<RegionDefinition> definition; ///< nothing where a table file does not tell
+    std::optional<EmptyScheme> scheme;          ///< likewise
+    std::vector<std::string> notes;             ///< sentences for the report
+};
+
+/// One column of a table; blanks are skipped.
+struct Statistics {
+    std::int64_t count = 0;          ///< values that are not blank
+    std::optional<double> mean;      ///< these are nothing without a value
+    std::optional<double> deviation; ///< of the sample (divided by count - 1); nothing below two values
+    std::optional<double> median;    ///< quantiles are interpolated linearly
+    std::optional<double> lower_quartile;
+    std::optional<double> upper_quartile;
+};
+
+/// Statistics of finite values, in any order.
+Statistics statistics(std::vector<double> values);
+
+/// Every column of a table.
+struct MetricsSummary {
+    std::int64_t cases = 0;
+    std::array<std::array<Statistics, 4>, 3> columns; ///< [region][metric]
+
+    const Statistics& at(TumourRegion region, Metric metric) const& {
+        return columns[static_cast<std::size_t>(region)][static_cast<std::size_t>(metric)];
+    }
+    const Statistics& at(TumourRegion region, Metric metric) const&& = delete; ///< it would not outlive the summary
+};
+MetricsSummary summarise(const MetricsTable& table);
+
+/// The table as the same cases score under `scheme`: blank HD95 values of a server2019 table become 0 where Dice is 1
+/// and 373.12866 where it is 0 under brats2020. The other way nothing can be told, so values stay as they are.
+MetricsTable with_scheme(MetricsTable table, EmptyScheme scheme);
+
+/// The table as the challenge server writes it: Label,Dice_ET,Dice_WT,Dice_TC,Sensitivity_ET,...,Hausdorff95_TC, one
+/// row per case, then Mean, StdDev, Median, 25quantile and 75quantile. Blank = no value. Numbers are the shortest
+/// that read back as the same double.
+std::string to_csv(const MetricsTable& table);
+
+/// Reads such a table, its columns in any order and some of them absent (then blank). The file's own summary rows are
+/// no cases; they are compared with ours, and a note says how that came out. `source` is named in errors.
+/// Errors: table_invalid, naming line, column and value: unknown, repeated or missing columns, another number of cells
+/// than columns, a value that is no finite number, a Dice, sensitivity or specificity outside 0..1, a negative
+/// distance, a repeated or empty label, no case at all, an unclosed quotation mark.
+Result<MetricsTable> parse_csv(std::string_view csv, const std::string& source);
+
+/// parse_csv of a file of at most 64 MiB. Errors: also file_not_found, file_read.
+Result<MetricsTable> read_csv(const std::filesystem::path& path);
+
+/// Names, statistics of every column, notes and every case as a JSON object; numbers read back as the same double.
+std::string to_json(const MetricsTable& table);
+
+/// The statistics as a Markdown table under a line that names definition and scheme.
+std::string to_markdown(const MetricsTable& table);
+
+} // namespace mfres

@@ -1,0 +1,177 @@
+// Training of a network from segmented cases. A run lives in a folder of its own: recipe, checkpoints, measurements,
+// their curve and the finished model. It can be stopped and resumed at any step, bit for bit.
+//
+//   auto trainer = mfres::Trainer::open({.data = "BraTS2019/Training", .run = "runs/first"});
+//   auto report = trainer->run([](const mfres::TrainEvent& event) { return true; });
+//
+// Files of a run: recipe.json, metrics.csv, validation.csv, curve.svg (and curve.png where pictures can be drawn),
+// last.ckpt, previous.ckpt, best.ckpt, model.safetensors; train.mfcache and val.mfcache where it was given folders.
+#pragma once
+
+#include <mfres/status.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace mfres {
+
+/// One key of a training recipe's JSON.
+struct RecipeField {
+    std::string key;
+    std::string allowed;  ///< "a number from 0 to 1"
+    std::string standard; ///< the value used when the key is absent, as JSON
+    std::string help;
+};
+
+/// Every key that a recipe may have.
+std::vector<RecipeField> recipe_fields();
+
+struct TrainerOptions {
+    std::filesystem::path data;       ///< a training cache, or a folder of segmented BraTS cases to make one from
+    std::filesystem::path validation; ///< likewise, evaluated while training; empty = none
+    std::filesystem::path run;        ///< the run's folder
+    /// JSON object of the recipe's keys that differ from the default, or on resume from what is recorded. On resume
+    /// only steps, epochs and validate_every may differ.
+    std::string recipe = "{}";
+    std::string backend = "auto";      ///< "auto" = the first of available_backends()
+    int threads = 0;                   ///< 0 = all processors this process may use
+    int loader_threads = 1;            ///< that make batches; 0 = made between the steps
+    bool resume = false;               ///< go on where the run's last checkpoint stands
+    std::int64_t checkpoint_steps = 0; ///< steps between checkpoints, 0 = by time only
+    double checkpoint_minutes = 10.0;  ///< minutes between checkpoints, 0 = by steps only
+    std::int64_t row_steps = 10;       ///< steps that one row of metrics.csv sums up
+};
+
+/// Dice of the nested regions whole tumour, tumour core, enhancing tumour (BraTS definition), 0..1.
+using RegionDice = std::array<double, 3>;
+
+/// A validation of the whole set, or of one case.
+struct ValidationCase {
+    std::string id;
+    RegionDice dice{};
+};
+struct Validation {
+    std::int64_t step = 0; ///< steps trained when it was done
+    RegionDice mean{};
+    std::vector<ValidationCase> cases;
+    double seconds = 0.0;
+
+    double score() const { return (mean[0] + mean[1] + mean[2]) / 3.0; }
+};
+
+/// What metrics.csv has a row of: the steps since the row before.
+struct TrainRow {
+    std::int64_t step = 0;      ///< steps trained so far
+    double loss = 0.0;          ///< mean
+    double learning_rate = 0.0; ///< of the last step
+    double gradient_norm = 0.0; ///< mean, before clipping
+    double seconds = 0.0;       ///< of training and validation since the run began, over all its sessions
+    double voxels_per_second = 0.0;
+    double wait_share = 0.0; ///< of the training time spent waiting for batches
+    std::optional<RegionDice> dice;
+};
+
+/// Something that happened while training; what does not belong to `kind` is left at its default.
+struct TrainEvent {
+    enum class Kind : std::uint8_t {
+        caching,    ///< `done` of `total` cases are in the cache
+        step,       ///< a step is done
+        row,        ///< and so is a row
+        validating, ///< `done` of `total` cases are evaluated
+        validated,  ///< `validation` is complete
+        saved,      ///< a checkpoint was written
+        warning,    ///< `message` says what the user should know
+    };
+    Kind kind = Kind::step;
+    std::int64_t step = 0;         ///< steps trained so far
+    std::int64_t steps = 0;        ///< in all
+    double epoch = 0.0;            ///< passes over the cases so far
+    double loss = 0.0;             ///< of this step
+    double seconds_per_step = 0.0; ///< mean over this session
+    double seconds_left = 0.0;     ///< estimate for the training that remains
+    std::size_t done = 0;
+    std::size_t total = 0;
+    const TrainRow* row = nullptr;
+    const Validation* validation = nullptr;
+    bool best = false; ///< of `validated`: better than all before
+    std::string message;
+};
+
+/// Called in the thread that trains. Return false to stop: the state is saved and run() returns.
+using TrainObserver = std::function<bool(const TrainEvent&)>;
+
+/// What became of a run.
+struct TrainReport {
+    std::string run;
+    std::string network;
+    std::string backend;        ///< e.g. "onednn"
+    std::string backend_engine; ///< e.g. "oneDNN 2.6.3"
+    int threads = 0;
+    std::string recipe; ///< canonical JSON
+    std::size_t cases = 0;
+    std::size_t validation_cases = 0;
+    std::int64_t first_step = 0; ///< steps trained before this session
+    std::int64_t step = 0;       ///< steps trained now
+    std::int64_t steps = 0;      ///< in all
+    bool stopped = false;        ///< the observer asked to stop
+    double seconds = 0.0;        ///< since the run began, over all its sessions
+    std::int64_t peak_bytes = 0; ///< of the training executable
+    std::vector<TrainRow> rows;
+    std::optional<Validation> best;
+    std::optional<Validation> latest;
+    std::string model; ///< the exported file, empty if the training is not complete
+    std::vector<std::string> warnings;
+};
+
+/// The report as a JSON object.
+std::string to_json(const TrainReport& report);
+
+/// One run. One thread at a time may use a Trainer.
+class Trainer {
+  public:
+    /// Checks everything that can be checked before the first step, takes hold of the run's folder, makes the caches
+    /// and compiles. The observer sees `caching` and `warning`.
+    /// Errors: invalid_argument, recipe_invalid, file_exists (the folder is not empty and `resume` is off),
+    /// file_not_found (nothing to resume there), file_write (another process trains there), checkpoint_damaged,
+    /// checkpoint_mismatch, those of write_cache and Cache::open, backend_unknown, backend_unavailable,
+    /// operation_unsupported, memory_limit, interrupted.
+    static Result<Trainer> open(const TrainerOptions& options, const TrainObserver& observer = {});
+
+    Trainer(Trainer&&) noexcept;
+    Trainer& operator=(Trainer&&) noexcept;
+    ~Trainer();
+
+    /// Trains to the end or until the observer stops it; a complete training ends with the export of the best model.
+    /// Errors: training_diverged (names the step; checkpoints are left as they were), file_read, cache_damaged,
+    /// file_write, memory_limit, backend_failed.
+    Result<TrainReport> run(const TrainObserver& observer = {});
+
+  private:
+    struct State;
+    explicit Trainer(std::unique_ptr<State> state);
+    std::unique_ptr<State> state_;
+};
+
+/// What an exported model came from.
+struct ExportedModel {
+    std::string network;
+    std::int64_t step = 0;
+    bool averaged = false; ///< the weights are the moving average
+    std::optional<RegionDice> dice;
+    std::vector<std::string> warnings;
+};
+
+/// Writes the weights of a checkpoint file as a model; those of the moving average where there is one.
+/// Errors: file_not_found, checkpoint_damaged, those of save_model.
+Result<ExportedModel> export_checkpoint(const std::filesystem::path& checkpoint, const std::filesystem::path& model,
+                                        bool overwrite);
+
+} // namespace mfres

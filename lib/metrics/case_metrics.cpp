@@ -1,0 +1,160 @@
+#include "core/checked.h"
+#include "core/parallel.h"
+#include "core/try.h"
+#include "imaging/case.h"
+#include "imaging/geometry.h"
+#include "imaging/labels.h"
+#include "metrics/surface_distance.h"
+
+#include <mfres/metrics.h>
+
+#include <algorithm>
+#include <cmath>
+#include <new>
+
+namespace mfres {
+
+namespace {
+
+Error no_memory(const std::string& what) {
+    return {ErrorCode::memory_limit, text("the surface distances of ", what, " do not fit into memory"), what};
+}
+
+ValueSet inside_region(TumourRegion region, RegionDefinition definition) {
+    const ClassSet classes = region_classes(region, definition);
+    ValueSet inside{};
+    std::copy(classes.begin(), classes.end(), inside.begin());
+    return inside;
+}
+
+/// Every value a class, as many as the grid says.
+Status check_classes(const LabelMap& map, const std::string& source) {
+    const auto voxels = static_cast<std::int64_t>(map.labels.size());
+    if (voxels != map.grid.voxels())
+        return Error{ErrorCode::invalid_argument,
+                     text(source, " holds ", voxels, " labels on a grid of ", map.grid.voxels(), " voxels"), source};
+    const auto counted = tumour_volumes(map, RegionDefinition::brats, source);
+    return counted ? Status() : Status(counted.error());
+}
+
+/// Both masks empty, or one of them.
+void score_empty(RegionMetrics& scores, bool both, EmptyScheme scheme) {
+    switch (scheme) {
+    case EmptyScheme::server2019: scores[Metric::hd95].reset(); return;
+    case EmptyScheme::brats2020: scores[Metric::hd95] = both ? 0.0 : worst_hd95_mm; return;
+    }
+}
+
+RegionMetrics score(const RegionCount& count, std::int64_t voxels, EmptyScheme scheme,
+                    const std::vector<double>& surface_distances) {
+    RegionMetrics scores;
+    scores[Metric::dice] = dice(count);
+    scores[Metric::sensitivity] = sensitivity(count);
+    scores[Metric::specificity] = specificity(count, voxels);
+    if (count.predicted == 0 || count.reference == 0)
+        score_empty(scores, count.predicted == count.reference, scheme);
+    else
+        scores[Metric::hd95] = quantile(surface_distances, 0.95);
+    return scores;
+}
+
+/// A worker thread must not let an exception out, so each region keeps whether it ran out of memory.
+struct RegionDistances {
+    std::vector<double> values;
+    bool out_of_memory = false;
+};
+
+std::array<RegionDistances, 3> distances_of_regions(const LabelMap& predicted, const LabelMap& reference,
+                                                    RegionDefinition definition, int threads) {
+    std::array<RegionDistances, 3> all;
+    const auto measure = [&](std::size_t r) {
+        const ValueSet inside = inside_region(tumour_regions[r], definition);
+        try {
+            all[r].values = pooled_surface_distances({predicted.labels, predicted.grid.size, inside},
+                                                     {reference.labels, reference.grid.size, inside},
+                                                     voxel_size(reference.grid.affine));
+        } catch (const std::bad_alloc&) {
+            all[r].out_of_memory = true;
+        }
+    };
+    parallel_ranges(static_cast<std::int64_t>(all.size()), resolve_threads(threads),
+                    [&](std::int64_t begin, std::int64_t end) {
+                        for (std::int64_t r = begin; r < end; ++r)
+                            measure(static_cast<std::size_t>(r));
+                    });
+    return all;
+}
+
+} // namespace
+
+std::string_view name(EmptyScheme scheme) noexcept {
+    switch (scheme) {
+    case EmptyScheme::server2019: return "server2019";
+    case EmptyScheme::brats2020: return "brats2020";
+    }
+    return "unknown";
+}
+
+Result<EmptyScheme> empty_scheme(std::string_view scheme_name) {
+    std::string known;
+    for (const EmptyScheme scheme : empty_schemes) {
+        if (name(scheme) == scheme_name)
+            return scheme;
+        known += text(known.empty() ? "" : ", ", name(scheme));
+    }
+    return Error{ErrorCode::invalid_argument,
+                 text("no scheme for empty regions is called \"", scheme_name, "\"; there are: ", known),
+                 {}};
+}
+
+std::string_view name(Metric metric) noexcept {
+    switch (metric) {
+    case Metric::dice: return "Dice";
+    case Metric::sensitivity: return "Sensitivity";
+    case Metric::specificity: return "Specificity";
+    case Metric::hd95: return "Hausdorff95";
+    }
+    return "unknown";
+}
+
+Result<std::optional<double>> hausdorff95(std::span<const std::uint8_t> a, std::span<const std::uint8_t> b,
+                                          const std::array<std::int64_t, 3>& size,
+                                          const std::array<double, 3>& spacing_mm) {
+    const auto voxels = checked_product(size);
+    if (!voxels || static_cast<std::uint64_t>(*voxels) != a.size() || a.size() != b.size())
+        return Error{ErrorCode::invalid_argument,
+                     text("masks of ", a.size(), " and ", b.size(), " voxels do not lie on a grid of ", size[0], "x",
+                          size[1], "x", size[2]),
+                     "size"};
+    for (const double spacing : spacing_mm)
+        if (!(spacing > 0.0) || !std::isfinite(spacing))
+            return Error{ErrorCode::invalid_argument, text("a spacing of ", spacing, " mm makes no sense"), "spacing"};
+    ValueSet inside;
+    inside.fill(true);
+    inside[0] = false;
+    try {
+        return quantile(pooled_surface_distances({a, size, inside}, {b, size, inside}, spacing_mm), 0.95);
+    } catch (const std::bad_alloc&) {
+        return no_memory(text("masks of ", a.size(), " voxels"));
+    }
+}
+
+Result<CaseMetrics> evaluate_case(std::string id, const LabelMap& predicted_classes, const LabelMap& reference_classes,
+                                  RegionDefinition definition, EmptyScheme scheme, int threads) {
+    const std::string prediction = "the prediction of " + id;
+    const std::string reference = "the reference of " + id;
+    MFRES_CHECK(check_same_grid(reference_classes.grid, reference, predicted_classes.grid, prediction));
+    MFRES_CHECK(check_classes(predicted_classes, prediction));
+    MFRES_CHECK(check_classes(reference_classes, reference));
+    const RegionCounts counts = count_regions(predicted_classes.labels, reference_classes.labels, definition);
+    const auto distances = distances_of_regions(predicted_classes, reference_classes, definition, threads);
+    CaseMetrics result{std::move(id), {}};
+    for (std::size_t r = 0; r < distances.size(); ++r) {
+        if (distances[r].out_of_memory)
+            return no_memory(result.id);
+        result.regions[r] = score(counts.regions[r], counts.voxels, scheme, distances[r].values);
+    }
+    return result;
+}
+
+} // namespace mfres

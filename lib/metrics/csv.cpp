@@ -1,0 +1,272 @@
+// Tables of measurements as the challenge server writes them. Cells may be quoted as RFC 4180 has it.
+#include "core/file.h"
+#include "core/try.h"
+#include "metrics/summary_rows.h"
+
+#include <mfres/metrics.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <new>
+#include <set>
+
+namespace mfres {
+
+namespace {
+
+constexpr std::uint64_t largest_file = std::uint64_t{64} << 20U;
+constexpr std::string_view label_heading = "Label";
+
+/// How far a file's own summary may be from ours: it and the cases it was made of are rounded to five decimals each.
+constexpr double rounding = 1.1e-5;
+
+struct Column {
+    Metric metric;
+    TumourRegion region;
+};
+
+/// In the server's order: per metric ET, WT, TC.
+std::vector<Column> server_columns() {
+    std::vector<Column> columns;
+    for (const Metric metric : all_metrics)
+        for (const TumourRegion region : {TumourRegion::et, TumourRegion::wt, TumourRegion::tc})
+            columns.push_back({metric, region});
+    return columns;
+}
+
+std::string heading(const Column& column) {
+    return text(name(column.metric), "_", name(column.region));
+}
+
+// Writing ----------------------------------------------------------------------------------------------------------
+
+std::string number(double value) {
+    std::array<char, 32> buffer{};
+    const auto written = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value);
+    return {buffer.data(), written.ptr};
+}
+
+std::string quoted(const std::string& cell) {
+    if (cell.find_first_of(",\"\r\n") == std::string::npos)
+        return cell;
+    std::string result = "\"";
+    for (const char c : cell)
+        result += c == '"' ? std::string("\"\"") : std::string(1, c);
+    return result + '"';
+}
+
+std::string line_of(const CaseMetrics& measured, const std::vector<Column>& columns) {
+    std::string line = quoted(measured.id);
+    for (const Column& column : columns) {
+        const auto& value = measured[column.region][column.metric];
+        line += ',' + (value ? number(*value) : std::string());
+    }
+    return line + '\n';
+}
+
+// Reading ----------------------------------------------------------------------------------------------------------
+
+struct Row {
+    std::vector<std::string> cells;
+    std::size_t line = 0; ///< where it starts, from 1
+};
+
+Error invalid(const std::string& source, std::size_t line, const std::string& what) {
+    return {ErrorCode::table_invalid, text(source, ", line ", line, ": ", what), source};
+}
+
+/// Splits text into rows of cells; empty lines are dropped.
+class Splitter {
+  public:
+    Splitter(std::string_view csv, const std::string& source) : csv_(csv), source_(source) {}
+
+    Result<std::vector<Row>> rows() {
+        std::vector<Row> all;
+        while (at_ < csv_.size()) {
+            Row row{{}, line_};
+            MFRES_CHECK(read_row(row));
+            if (row.cells.size() > 1 || !row.cells[0].empty())
+                all.push_back(std::move(row));
+        }
+        return all;
+    }
+
+  private:
+    Status read_row(Row& row) {
+        row.cells.emplace_back();
+        while (at_ < csv_.size()) {
+            const char c = csv_[at_++];
+            if (c == '"' && row.cells.back().empty()) {
+                MFRES_CHECK(read_quoted(row.cells.back()));
+            } else if (c == ',') {
+                row.cells.emplace_back();
+            } else if (c == '\n') {
+                ++line_;
+                return {};
+            } else if (c != '\r' || (at_ < csv_.size() && csv_[at_] != '\n')) {
+                row.cells.back() += c;
+            }
+        }
+        return {};
+    }
+
+    /// After the opening mark; two marks within are one.
+    Status read_quoted(std::string& cell) {
+        const std::size_t opened = line_;
+        while (at_ < csv_.size()) {
+            const char c = csv_[at_++];
+            if (c == '\n')
+                ++line_;
+            if (c != '"') {
+                cell += c;
+            } else if (at_ < csv_.size() && csv_[at_] == '"') {
+                cell += c;
+                ++at_;
+            } else {
+                return {};
+            }
+        }
+        return invalid(source_, opened, "a quotation mark is not closed");
+    }
+
+    std::string_view csv_;
+    const std::string& source_;
+    std::size_t at_ = 0;
+    std::size_t line_ = 1;
+};
+
+/// What each cell of a row holds; nothing for the label.
+using Layout = std::vector<std::optional<Column>>;
+
+Result<Layout> layout_of(const Row& header, const std::string& source) {
+    Layout layout;
+    std::set<std::string> seen;
+    const auto known = server_columns();
+    for (const std::string& cell : header.cells) {
+        if (!seen.insert(cell).second)
+            return invalid(source, header.line, text("the column \"", cell, "\" appears twice"));
+        const auto found = std::find_if(known.begin(), known.end(), [&](const auto& c) { return heading(c) == cell; });
+        if (found == known.end() && cell != label_heading)
+            return invalid(source, header.line,
+                           text("\"", cell, "\" is no column of such a table; there are ", label_heading,
+                                ", and Dice, Sensitivity, Specificity and Hausdorff95, each with _ET, _WT or _TC"));
+        layout.push_back(found == known.end() ? std::nullopt : std::optional(*found));
+    }
+    if (seen.count(std::string(label_heading)) == 0)
+        return invalid(source, header.line, text("there is no column \"", label_heading, "\""));
+    if (seen.size() == 1)
+        return invalid(source, header.line, "there is no column of measurements");
+    return layout;
+}
+
+/// The value of a cell, nothing if it is blank; or what is wrong with it.
+Result<std::optional<double>> parse_value(const std::string& cell, const Column& column, const std::string& source,
+                                          std::size_t line) {
+    if (cell.empty())
+        return std::optional<double>();
+    double value = 0.0;
+    const auto end = cell.data() + cell.size();
+    const auto parsed = std::from_chars(cell.data(), end, value);
+    if (parsed.ec != std::errc() || parsed.ptr != end || !std::isfinite(value))
+        return invalid(source, line, text(heading(column), " is \"", cell, "\", which is no finite number"));
+    if (value < 0.0 || (value > 1.0 && column.metric != Metric::hd95))
+        return invalid(
+            source, line,
+            text(heading(column), " is ", cell, ", outside ", column.metric == Metric::hd95 ? "0.." : "0..1"));
+    return std::optional<double>(value);
+}
+
+Result<CaseMetrics> parse_row(const Row& row, const Layout& layout, const std::string& source) {
+    if (row.cells.size() != layout.size())
+        return invalid(source, row.line,
+                       text("there are ", row.cells.size(), " cells under ", layout.size(), " columns"));
+    CaseMetrics measured;
+    for (std::size_t c = 0; c < layout.size(); ++c)
+        if (!layout[c])
+            measured.id = row.cells[c];
+    if (measured.id.empty())
+        return invalid(source, row.line, "the label is empty");
+    for (std::size_t c = 0; c < layout.size(); ++c)
+        if (const auto& column = layout[c]) {
+            MFRES_TRY(measured[column->region][column->metric], parse_value(row.cells[c], *column, source, row.line));
+        }
+    return measured;
+}
+
+/// How the summary rows of a file compare with what its cases give.
+std::string compare_summary(const std::vector<CaseMetrics>& stated, const MetricsTable& table) {
+    const auto ours = summary_rows(summarise(table));
+    std::string rows;
+    std::string different;
+    for (const CaseMetrics& theirs : stated) {
+        rows += text(rows.empty() ? "" : ", ", theirs.id);
+        const auto& row = *std::find_if(ours.begin(), ours.end(), [&](const auto& own) { return own.id == theirs.id; });
+        for (const Column& column : server_columns()) {
+            const auto& said = theirs[column.region][column.metric];
+            const auto& found = row[column.region][column.metric];
+            if (said && (!found || std::abs(*said - *found) > rounding))
+                different += text("; ", theirs.id, " of ", heading(column), " is ", number(*said), " there and ",
+                                  found ? number(*found) : "blank", " here");
+        }
+    }
+    if (different.empty())
+        return text("The file's own rows ", rows, " agree with these statistics to five decimals.");
+    return text("The file's own rows ", rows, " differ from these statistics", different, ".");
+}
+
+Result<MetricsTable> parse_table(std::string_view csv, const std::string& source) {
+    constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
+    if (csv.starts_with(byte_order_mark))
+        csv.remove_prefix(byte_order_mark.size());
+    MFRES_TRY(const auto rows, Splitter(csv, source).rows());
+    if (rows.empty())
+        return invalid(source, 1, "there is no row of column names");
+    MFRES_TRY(const Layout layout, layout_of(rows[0], source));
+    MetricsTable table;
+    std::vector<CaseMetrics> stated;
+    std::set<std::string> labels;
+    for (std::size_t r = 1; r < rows.size(); ++r) {
+        MFRES_TRY(CaseMetrics measured, parse_row(rows[r], layout, source));
+        if (!labels.insert(measured.id).second)
+            return invalid(source, rows[r].line, text("the label \"", measured.id, "\" appears twice"));
+        const bool summary =
+            std::find(summary_labels.begin(), summary_labels.end(), measured.id) != summary_labels.end();
+        (summary ? stated : table.cases).push_back(std::move(measured));
+    }
+    if (table.cases.empty())
+        return invalid(source, rows.back().line, "the table ends without a case");
+    if (!stated.empty())
+        table.notes.push_back(compare_summary(stated, table));
+    return table;
+}
+
+} // namespace
+
+std::string to_csv(const MetricsTable& table) {
+    const auto columns = server_columns();
+    std::string csv(label_heading);
+    for (const Column& column : columns)
+        csv += ',' + heading(column);
+    csv += '\n';
+    for (const CaseMetrics& measured : table.cases)
+        csv += line_of(measured, columns);
+    for (const CaseMetrics& row : summary_rows(summarise(table)))
+        csv += line_of(row, columns);
+    return csv;
+}
+
+Result<MetricsTable> parse_csv(std::string_view csv, const std::string& source) {
+    try {
+        return parse_table(csv, source);
+    } catch (const std::bad_alloc&) {
+        return Error{ErrorCode::memory_limit, text(source, " does not fit into memory"), source};
+    }
+}
+
+Result<MetricsTable> read_csv(const std::filesystem::path& path) {
+    MFRES_TRY(const auto bytes, read_file(path, largest_file, ErrorCode::table_invalid));
+    return parse_csv({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path.string());
+}
+
+} // namespace mfres

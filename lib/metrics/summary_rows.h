@@ -1,0 +1,17 @@
+// The rows of the challenge server's tables that are no cases.
+#pragma once
+
+#include <mfres/metrics.h>
+
+#include <array>
+#include <string_view>
+
+namespace mfres {
+
+inline constexpr std::array<std::string_view, 5> summary_labels = {"Mean", "StdDev", "Median", "25quantile",
+                                                                   "75quantile"};
+
+/// The statistics as rows, in the order of summary_labels.
+std::array<CaseMetrics, 5> summary_rows(const MetricsSummary& summary);
+
+} // namespace mfres

@@ -1,0 +1,53 @@
+#include "train/history.h"
+
+#include <array>
+#include <cstdio>
+
+namespace mfres {
+
+namespace {
+
+/// ",0.812345,0.7,0.6" with as many digits as tell two measurements apart.
+std::string dice_columns(const RegionDice& dice) {
+    std::array<char, 80> columns{};
+    std::snprintf(columns.data(), columns.size(), ",%.6f,%.6f,%.6f", dice[0], dice[1], dice[2]);
+    return columns.data();
+}
+
+/// Case ids are folder names, which may hold anything: quoted as RFC 4180 wants it where needed.
+std::string csv_field(const std::string& value) {
+    if (value.find_first_of(",\"\r\n") == std::string::npos)
+        return value;
+    std::string quoted = "\"";
+    for (const char c : value)
+        quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
+    return quoted + '"';
+}
+
+} // namespace
+
+std::string metrics_csv(std::span<const TrainRow> rows) {
+    std::string table = "step,loss,learning_rate,gradient_norm,seconds,voxels_per_second,wait_share,wt,tc,et\n";
+    for (const TrainRow& row : rows) {
+        std::array<char, 240> line{};
+        std::snprintf(line.data(), line.size(), "%lld,%.9g,%.9g,%.6g,%.2f,%.0f,%.4f", static_cast<long long>(row.step),
+                      row.loss, row.learning_rate, row.gradient_norm, row.seconds, row.voxels_per_second,
+                      row.wait_share);
+        table += line.data();
+        table += (row.dice ? dice_columns(*row.dice) : ",,,") + '\n';
+    }
+    return table;
+}
+
+std::string validation_csv(std::span<const Validation> validations) {
+    std::string table = "step,case,wt,tc,et\n";
+    for (const Validation& validation : validations) {
+        const std::string step = std::to_string(validation.step) + ',';
+        for (const ValidationCase& entry : validation.cases)
+            table += step + csv_field(entry.id) + dice_columns(entry.dice) + '\n';
+        table += step + "mean" + dice_columns(validation.mean) + '\n';
+    }
+    return table;
+}
+
+} // namespace mfres

@@ -1,0 +1,224 @@
+#include "train/loss.h"
+
+#include "core/try.h"
+
+#include <array>
+#include <cmath>
+#include <string>
+
+namespace mfres {
+
+namespace {
+
+constexpr std::array all_kinds = {LossKind::dice, LossKind::gdl, LossKind::gdl_paper, LossKind::tversky,
+                                  LossKind::weighted_tversky};
+constexpr std::array all_rules = {Absent::literal, Absent::skip};
+
+/// Denominators up to this hold nothing; far above the smallest double, so that its square still divides.
+constexpr double nothing = 1e-30;
+
+bool counts(const ClassSums& sums, Absent absent) {
+    return sums.truth > 0.0 || absent == Absent::literal;
+}
+
+double number_that_count(std::span<const ClassSums> classes, Absent absent) {
+    double number = 0.0;
+    for (const ClassSums& sums : classes)
+        number += counts(sums, absent) ? 1.0 : 0.0;
+    return number;
+}
+
+/// TP + alpha FP + beta FN = (1 - alpha - beta) S p g + alpha S p + beta S g, whose derivative with respect to p is
+/// (1 - alpha - beta) g + alpha.
+double tversky_denominator(const ClassSums& sums, const LossOptions& options) {
+    return (1.0 - options.alpha - options.beta) * sums.probability_truth + options.alpha * sums.probability +
+           options.beta * sums.truth;
+}
+
+/// d/dp 2 S p g / D = 2 g / D - 2 S p g * 2 p / D^2, with D = S p^2 + S g^2 + epsilon.
+LossValue dice(std::span<const ClassSums> classes, const LossOptions& options) {
+    LossValue value{0.0, std::vector<ClassSlope>(classes.size())};
+    const double number = number_that_count(classes, options.absent);
+    for (std::size_t l = 0; l < classes.size(); ++l) {
+        const ClassSums& sums = classes[l];
+        if (!counts(sums, options.absent))
+            continue;
+        const double denominator = sums.probability_squared + sums.truth + options.dice_epsilon;
+        const double score = 2.0 * sums.probability_truth / denominator;
+        value.loss += (1.0 - score) / number;
+        value.slopes[l].truth = -2.0 / denominator / number;
+        value.slopes[l].probability = 2.0 * score / denominator / number;
+    }
+    return value;
+}
+
+/// d/dp TP / D = g / D - TP ((1 - alpha - beta) g + alpha) / D^2, with D = TP + alpha FP + beta FN.
+LossValue tversky(std::span<const ClassSums> classes, const LossOptions& options) {
+    LossValue value{0.0, std::vector<ClassSlope>(classes.size())};
+    const double number = number_that_count(classes, options.absent);
+    for (std::size_t l = 0; l < classes.size(); ++l) {
+        const ClassSums& sums = classes[l];
+        if (!counts(sums, options.absent))
+            continue;
+        const double denominator = tversky_denominator(sums, options);
+        if (denominator <= nothing) {
+            value.loss += 1.0 / number;
+            continue;
+        }
+        const double score = sums.probability_truth / denominator;
+        value.loss += (1.0 - score) / number;
+        value.slopes[l].truth = -(1.0 - score * (1.0 - options.alpha - options.beta)) / denominator / number;
+        value.slopes[l].constant = score * options.alpha / denominator / number;
+    }
+    return value;
+}
+
+/// A class as a term of a weighted ratio: numerator, denominator, and d denominator / dp = per_truth * g + per_voxel.
+/// d numerator / dp is `gain` * g.
+struct Term {
+    double weight = 0.0;
+    double numerator = 0.0;
+    double denominator = 0.0;
+    double gain = 0.0;
+    double per_truth = 0.0;
+    double per_voxel = 0.0;
+};
+
+/// L = 1 - scale * N / D, N and D the weighted sums of the terms: dL/dp_l = -scale * w_l (dN_l/dp / D - N dD_l/dp /
+/// D^2).
+LossValue weighted_ratio(std::span<const Term> terms, double scale) {
+    LossValue value{0.0, std::vector<ClassSlope>(terms.size())};
+    double numerator = 0.0;
+    double denominator = 0.0;
+    for (const Term& term : terms) {
+        numerator += term.weight * term.numerator;
+        denominator += term.weight * term.denominator;
+    }
+    if (denominator <= nothing)
+        return value;
+    const double ratio = numerator / denominator;
+    value.loss = 1.0 - scale * ratio;
+    for (std::size_t l = 0; l < terms.size(); ++l) {
+        const double weight = scale * terms[l].weight / denominator;
+        value.slopes[l].truth = weight * (ratio * terms[l].per_truth - terms[l].gain);
+        value.slopes[l].constant = weight * ratio * terms[l].per_voxel;
+    }
+    return value;
+}
+
+/// eq. 5: 1 / (S g)^2 where there is a voxel.
+double dice_weight(const ClassSums& sums, const LossOptions& options) {
+    if (sums.truth > 0.0)
+        return 1.0 / (sums.truth * sums.truth);
+    return options.absent == Absent::skip ? 0.0 : 1.0 / options.weight_epsilon;
+}
+
+/// eq. 7
+double tversky_weight(const ClassSums& sums, const LossOptions& options) {
+    return counts(sums, options.absent) ? 1.0 / (sums.truth * sums.truth + options.weight_epsilon) : 0.0;
+}
+
+LossValue generalised_dice(std::span<const ClassSums> classes, const LossOptions& options) {
+    std::vector<Term> terms;
+    for (const ClassSums& sums : classes)
+        terms.push_back({.weight = dice_weight(sums, options),
+                         .numerator = 2.0 * sums.probability_truth,
+                         .denominator = sums.probability + sums.truth,
+                         .gain = 2.0,
+                         .per_voxel = 1.0});
+    const auto m = static_cast<double>(classes.size());
+    return weighted_ratio(terms, options.kind == LossKind::gdl_paper ? 1.0 / m : 1.0);
+}
+
+LossValue weighted_tversky(std::span<const ClassSums> classes, const LossOptions& options) {
+    std::vector<Term> terms;
+    for (const ClassSums& sums : classes)
+        terms.push_back({.weight = tversky_weight(sums, options),
+                         .numerator = sums.probability_truth,
+                         .denominator = tversky_denominator(sums, options),
+                         .gain = 1.0,
+                         .per_truth = 1.0 - options.alpha - options.beta,
+                         .per_voxel = options.alpha});
+    return weighted_ratio(terms, 1.0);
+}
+
+template <typename Values>
+auto parse(std::string_view text_to_parse, const Values& values, std::string_view what)
+    -> Result<typename Values::value_type> {
+    std::string names;
+    for (const auto value : values) {
+        if (name(value) == text_to_parse)
+            return value;
+        names += (names.empty() ? "" : ", ") + std::string(name(value));
+    }
+    return Error{ErrorCode::invalid_argument, text("there is no ", what, " '", text_to_parse, "'; there are: ", names),
+                 std::string(text_to_parse)};
+}
+
+Status check(const LossOptions& options) {
+    const auto negative = [](double value) { return !std::isfinite(value) || value < 0.0; };
+    if (negative(options.alpha) || negative(options.beta) || options.alpha + options.beta == 0.0)
+        return Error{ErrorCode::invalid_argument,
+                     text("alpha and beta must be finite, not negative and not both 0; they are ", options.alpha,
+                          " and ", options.beta),
+                     "alpha, beta"};
+    for (const double epsilon : {options.dice_epsilon, options.weight_epsilon})
+        if (!std::isfinite(epsilon) || epsilon <= 0.0)
+            return Error{ErrorCode::invalid_argument,
+                         text("a loss's epsilon must be finite and above 0; it is ", epsilon), "epsilon"};
+    return {};
+}
+
+} // namespace
+
+std::string_view name(LossKind kind) noexcept {
+    switch (kind) {
+    case LossKind::dice: return "dice";
+    case LossKind::gdl: return "gdl";
+    case LossKind::gdl_paper: return "gdl-paper";
+    case LossKind::tversky: return "tversky";
+    case LossKind::weighted_tversky: return "weighted-tversky";
+    }
+    return "unknown";
+}
+
+std::string_view name(Absent absent) noexcept {
+    switch (absent) {
+    case Absent::literal: return "literal";
+    case Absent::skip: return "skip";
+    }
+    return "unknown";
+}
+
+std::span<const LossKind> loss_kinds() {
+    return all_kinds;
+}
+
+std::span<const Absent> absent_rules() {
+    return all_rules;
+}
+
+Result<LossKind> parse_loss_kind(std::string_view text_to_parse) {
+    return parse(text_to_parse, all_kinds, "loss");
+}
+
+Result<Absent> parse_absent(std::string_view text_to_parse) {
+    return parse(text_to_parse, all_rules, "rule for absent classes");
+}
+
+Result<Loss> make_loss(const LossOptions& options) {
+    MFRES_CHECK(check(options));
+    const auto with = [options](auto function) -> Loss {
+        return [options, function](std::span<const ClassSums> classes) { return function(classes, options); };
+    };
+    switch (options.kind) {
+    case LossKind::dice: return with(dice);
+    case LossKind::gdl:
+    case LossKind::gdl_paper: return with(generalised_dice);
+    case LossKind::tversky: return with(tversky);
+    case LossKind::weighted_tversky: return with(weighted_tversky);
+    }
+    return Error{ErrorCode::internal, "a loss without a formula", {}};
+}
+
+} // namespace mfres

@@ -1,0 +1,72 @@
+// The losses a network is trained with. Each one is a function of four sums per class (ClassSums), so it is written
+// once for every backend; a backend sums, asks for the slopes and spreads them over the voxels.
+//
+// Notation: p softmax probability, g one-hot truth, l class, m number of classes, S the sum over all voxels of the
+// batch; TP = S p g, FP = S p (1 - g), FN = S (1 - p) g. Equation numbers are those of the MF-RES2Net paper.
+#pragma once
+
+#include "backends/training.h"
+
+#include <mfres/status.h>
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+namespace mfres {
+
+enum class LossKind : std::uint8_t {
+    /// 1 - mean_l 2 S p g / (S p^2 + S g^2 + dice_epsilon); Milletari et al. 2016 ("V-Net")
+    dice,
+    /// 1 - 2 S_l w_l S p g / S_l w_l S (p + g), w_l = 1 / (S g)^2; Sudre et al. 2017 (eq. 4 without its 1/m, eq. 5)
+    gdl,
+    /// 1 - (1/m) * the same fraction: eq. 4 as printed, with which a perfect result scores 1 - 1/m
+    gdl_paper,
+    /// 1 - mean_l TP / (TP + alpha FP + beta FN); eq. 6 with FP and FN as Salehi et al. 2017 name them (the paper's
+    /// prose swaps the names)
+    tversky,
+    /// 1 - S_l w_l TP_l / S_l w_l (TP_l + alpha FP_l + beta FN_l), w_l = 1 / ((S g)^2 + weight_epsilon); eq. 7-8, the
+    /// paper's own loss. Its denominator is read as one weighted sum.
+    weighted_tversky,
+};
+
+/// What a class without a single voxel in the batch (S g = 0) counts for.
+enum class Absent : std::uint8_t {
+    /// As the formula says. dice and tversky: its score is 0, whatever is predicted. weighted_tversky: its weight is
+    /// 1 / weight_epsilon, about 10^12 times that of a class with 10^4 voxels. gdl: the formula's weight is infinite;
+    /// it gets 1 / weight_epsilon like weighted_tversky.
+    literal,
+    /// Nothing: w_l = 0, and the means of dice and tversky are over the classes that are there.
+    skip,
+};
+
+struct LossOptions {
+    LossKind kind = LossKind::weighted_tversky;
+    double alpha = 0.3; ///< price of false positives (tversky, weighted_tversky); Salehi's best, as the paper has none
+    double beta = 0.7;  ///< price of false negatives
+    Absent absent = Absent::skip;
+    double dice_epsilon = 1e-5;   ///< dice: keeps the fraction finite where a class is neither there nor predicted
+    double weight_epsilon = 1e-4; ///< eq. 7's eps
+};
+
+/// "dice", "gdl", "gdl-paper", "tversky", "weighted-tversky"
+std::string_view name(LossKind kind) noexcept;
+/// "literal", "skip"
+std::string_view name(Absent absent) noexcept;
+
+/// All of them, in the order above.
+std::span<const LossKind> loss_kinds();
+std::span<const Absent> absent_rules();
+
+/// The loss of that name. Error: invalid_argument (lists the names).
+Result<LossKind> parse_loss_kind(std::string_view text);
+/// The rule of that name. Error: invalid_argument (lists the names).
+Result<Absent> parse_absent(std::string_view text);
+
+/// The loss as a function of the sums of all classes, with slopes dL/dp = truth * g + constant + probability * p. For
+/// finite sums its value and slopes are finite: a class whose denominator is not above 1e-30 (nothing of it is there
+/// and nothing predicted) scores 0 and has no slope, and where no class counts the loss is 0. Error: invalid_argument
+/// (alpha or beta negative or not finite or both 0, an epsilon not positive or not finite).
+Result<Loss> make_loss(const LossOptions& options);
+
+} // namespace mfres

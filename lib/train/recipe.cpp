@@ -1,0 +1,289 @@
+#include "train/recipe.h"
+
+#include "core/try.h"
+#include "imaging/labels.h"
+#include "networks/registry.h"
+#include "networks/schema.h"
+
+#include <mfres/trainer.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace mfres {
+
+using nlohmann::json;
+
+namespace {
+
+using Size = std::array<std::int64_t, 3>;
+
+/// Where a value lives in a Recipe; its type decides what JSON may stand there.
+using Place = std::variant<std::int64_t*, std::uint64_t*, double*, bool*, std::string*, Size*>;
+
+/// One key of the JSON object.
+struct Field {
+    std::string key;
+    std::string help;
+    Place (*place)(Recipe&);
+    double least = 0.0;
+    double most = 0.0;
+    std::vector<std::string> choices{}; ///< of a string; empty for the network
+};
+
+// The table's lambdas differ in one member name only.
+#define MFRES_FIELD(member) [](Recipe& recipe) -> Place { return &recipe.member; }
+
+const std::vector<Field>& fields() {
+    constexpr double many = 1e9;
+    static const std::vector<Field> all{
+        {"network", "a registered network's name, or a variant as JSON", MFRES_FIELD(network)},
+        {"loss",
+         "what is minimised",
+         MFRES_FIELD(loss),
+         0,
+         0,
+         {"dice", "gdl", "gdl-paper", "tversky", "weighted-tversky"}},
+        {"tversky_alpha", "weight of false positives", MFRES_FIELD(tversky_alpha), 0, 1},
+        {"tversky_beta", "weight of false negatives", MFRES_FIELD(tversky_beta), 0, 1},
+        {"absent",
+         "classes a batch does not hold: weighted as the formula says, or left out",
+         MFRES_FIELD(absent),
+         0,
+         0,
+         {"literal", "skip"}},
+        {"learning_rate", "of Adam, at the start", MFRES_FIELD(learning_rate), 1e-12, 10},
+        {"adam_beta1", "decay of the first moment", MFRES_FIELD(adam_beta1), 0, 0.999999},
+        {"adam_beta2", "decay of the second moment", MFRES_FIELD(adam_beta2), 0, 0.99999999},
+        {"adam_epsilon", "keeps Adam's quotient finite", MFRES_FIELD(adam_epsilon), 1e-16, 1},
+        {"l2", "times the weights is added to the gradient", MFRES_FIELD(l2), 0, 1},
+        {"amsgrad", "divide by the largest second moment so far", MFRES_FIELD(amsgrad)},
+        {"clip_norm", "scale gradients down to this norm, 0 = never", MFRES_FIELD(clip_norm), 0, 1e6},
+        {"power", "of the polynomial decay, 0 = constant rate", MFRES_FIELD(power), 0, 10},
+        {"warmup_steps", "the rate rises linearly over so many steps", MFRES_FIELD(warmup_steps), 0, many},
+        {"steps", "length of the training in steps, instead of epochs", MFRES_FIELD(steps), 1, many},
+        {"epochs", "length of the training in passes over the cases", MFRES_FIELD(epochs), 1, 1e6},
+        {"validate_every", "steps between validations, 0 = after the last only", MFRES_FIELD(validate_every), 0, many},
+        {"ema", "decay of the moving average of weights that is evaluated and exported, 0 = none", MFRES_FIELD(ema), 0,
+         0.999999},
+        {"batch_norm_momentum", "share of a batch in the running statistics", MFRES_FIELD(batch_norm_momentum), 1e-6,
+         1},
+        {"init_seed", "of the initial weights", MFRES_FIELD(init_seed)},
+        {"seed", "of batches and augmentation", MFRES_FIELD(seed)},
+        {"batch", "samples per step", MFRES_FIELD(sampling.batch), 1, 1024},
+        {"crop", "voxels of a sample along x, y, z", MFRES_FIELD(sampling.crop), 1, 1024},
+        {"tumour_probability", "how often a crop is centred on tumour", MFRES_FIELD(sampling.tumour_probability), 0, 1},
+        {"flips", "mirror along each axis with probability 1/2", MFRES_FIELD(sampling.flips)},
+        {"rotation_degrees", "largest angle, about a random axis", MFRES_FIELD(sampling.rotation_degrees), 0, 180},
+        {"rotation_probability", "how often a sample is rotated", MFRES_FIELD(sampling.rotation_probability), 0, 1},
+        {"intensity_scale", "largest relative change of contrast", MFRES_FIELD(sampling.intensity_scale), 0, 0.9},
+        {"intensity_shift", "largest shift, in standard deviations", MFRES_FIELD(sampling.intensity_shift), 0, 10},
+        {"gamma", "largest change of the gamma exponent", MFRES_FIELD(sampling.gamma), 0, 0.9},
+        {"noise", "standard deviation of added noise", MFRES_FIELD(sampling.noise), 0, 10},
+        {"zoom", "largest relative change of size", MFRES_FIELD(sampling.zoom), 0, 0.5},
+        {"precision", "of all arithmetic", MFRES_FIELD(precision), 0, 0, {"f32"}},
+    };
+    return all;
+}
+
+#undef MFRES_FIELD
+
+const Field* find_field(std::string_view key) {
+    for (const Field& field : fields())
+        if (field.key == key)
+            return &field;
+    return nullptr;
+}
+
+std::string shown(const json& value) {
+    std::string dumped = value.dump(-1, ' ', true, json::error_handler_t::replace);
+    return dumped.size() > 80 ? dumped.substr(0, 77) + "..." : dumped;
+}
+
+Error invalid(const std::string& key, const json& value, const std::string& problem) {
+    return {ErrorCode::recipe_invalid, text("recipe key ", key, ": ", shown(value), " ", problem), key};
+}
+
+std::string allowed(const Field& field, const Place& place) {
+    const std::string range = text(field.least, " to ", field.most);
+    if (std::holds_alternative<std::int64_t*>(place))
+        return text("an integer from ", static_cast<std::int64_t>(field.least), " to ",
+                    static_cast<std::int64_t>(field.most));
+    if (std::holds_alternative<std::uint64_t*>(place))
+        return "an integer from 0 to 2^64 - 1";
+    if (std::holds_alternative<double*>(place))
+        return "a number from " + range;
+    if (std::holds_alternative<bool*>(place))
+        return "true or false";
+    if (std::holds_alternative<Size*>(place))
+        return text("a list of 3 integers from ", field.least, " to ", field.most);
+    if (field.choices.empty())
+        return "the name of a network or a variant";
+    std::string list = "one of ";
+    for (const std::string& choice : field.choices)
+        list += (list.size() > 7 ? ", " : "") + choice;
+    return list;
+}
+
+bool integer_within(const json& value, const Field& field) {
+    if (!value.is_number_integer())
+        return false;
+    const auto number = value.get<double>(); // limits are far below 2^53, so rounding cannot carry a value across
+    return number >= field.least && number <= field.most;
+}
+
+/// Whether `value` has the type of `place` and lies within the field's range; then it is stored.
+bool store(const json& value, const Field& field, const Place& place) {
+    if (auto* const* target = std::get_if<std::int64_t*>(&place)) {
+        if (!integer_within(value, field))
+            return false;
+        **target = value.get<std::int64_t>();
+    } else if (auto* const* seed = std::get_if<std::uint64_t*>(&place)) {
+        if (!value.is_number_unsigned())
+            return false;
+        **seed = value.get<std::uint64_t>();
+    } else if (auto* const* number = std::get_if<double*>(&place)) {
+        if (!value.is_number() || !(value.get<double>() >= field.least && value.get<double>() <= field.most))
+            return false;
+        **number = value.get<double>();
+    } else if (auto* const* flag = std::get_if<bool*>(&place)) {
+        if (!value.is_boolean())
+            return false;
+        **flag = value.get<bool>();
+    } else if (auto* const* size = std::get_if<Size*>(&place)) {
+        if (!value.is_array() || value.size() != 3 ||
+            !std::all_of(value.begin(), value.end(), [&](const json& edge) { return integer_within(edge, field); }))
+            return false;
+        **size = value.get<Size>();
+    } else if (auto* const* word = std::get_if<std::string*>(&place)) {
+        if (!value.is_string() || std::find(field.choices.begin(), field.choices.end(), value) == field.choices.end())
+            return false;
+        **word = value.get<std::string>();
+    }
+    return true;
+}
+
+/// A variant stands as its name or as an object.
+Status store_network(const json& value, Recipe& recipe) {
+    if (!value.is_string() && !value.is_object())
+        return invalid("network", value, "is not the name of a network or a variant");
+    const auto variant = parse_variant(value.is_string() ? value.get<std::string>() : value.dump());
+    if (!variant)
+        return invalid("network", value, "is refused: " + variant.error().message);
+    recipe.network = variant->json();
+    return {};
+}
+
+/// What no single key can be blamed for.
+Status check_together(const Recipe& recipe) {
+    MFRES_TRY(const Variant variant, parse_variant(recipe.network));
+    if (variant.input_channels() != 4 || variant.classes() != tumour_classes)
+        return invalid("network", variant.name(),
+                       text("takes ", variant.input_channels(), " channels and tells ", variant.classes(),
+                            " classes apart; training needs 4 and ", tumour_classes));
+    for (const std::int64_t edge : recipe.sampling.crop)
+        if (edge % variant.multiple() != 0)
+            return invalid("crop", recipe.sampling.crop,
+                           text("has an edge that is not a multiple of ", variant.multiple(), ", as ", variant.name(),
+                                " needs it"));
+    if (recipe.tversky_alpha + recipe.tversky_beta <= 0)
+        return invalid("tversky_beta", recipe.tversky_beta, "must not be 0 together with tversky_alpha");
+    return {};
+}
+
+json value_of(const Field& field, const Recipe& recipe) {
+    if (field.key == "network") {
+        json variant = json::parse(recipe.network, nullptr, false);
+        return variant.is_discarded() ? json(recipe.network) : variant;
+    }
+    Recipe copy = recipe; // a field's place is that of a recipe to be written
+    return std::visit([](const auto* value) { return json(*value); }, field.place(copy));
+}
+
+} // namespace
+
+Result<Recipe> parse_recipe(std::string_view text_value, const Recipe& base) {
+    const auto object = parse_strict(text_value, "recipe");
+    if (!object)
+        return Error{ErrorCode::recipe_invalid, object.error().message, object.error().where};
+    Recipe recipe = base;
+    MFRES_CHECK(store_network(object->value("network", value_of(*find_field("network"), base)), recipe));
+    for (const auto& entry : object->items()) {
+        const Field* field = find_field(entry.key());
+        if (field == nullptr) {
+            std::string known;
+            for (const Field& candidate : fields())
+                known += (known.empty() ? "" : ", ") + candidate.key;
+            return invalid(entry.key(), entry.value(), "stands under an unknown key; there are " + known);
+        }
+        if (field->key != "network" && !store(entry.value(), *field, field->place(recipe)))
+            return invalid(field->key, entry.value(), "is not " + allowed(*field, field->place(recipe)));
+    }
+    if (object->contains("steps") && object->contains("epochs"))
+        return invalid("steps", object->at("steps"), "stands beside epochs; the length is given in one of them");
+    if (object->contains("steps"))
+        recipe.epochs = 0;
+    if (object->contains("epochs"))
+        recipe.steps = 0;
+    MFRES_CHECK(check_together(recipe));
+    return recipe;
+}
+
+json to_json(const Recipe& recipe) {
+    json object = json::object();
+    for (const Field& field : fields())
+        object[field.key] = value_of(field, recipe);
+    object.erase(recipe.steps > 0 ? "epochs" : "steps");
+    return object;
+}
+
+std::vector<std::string> recipe_differences(const Recipe& wanted, const Recipe& recorded) {
+    std::vector<std::string> differences;
+    for (const Field& field : fields()) {
+        if (field.key == "steps" || field.key == "epochs" || field.key == "validate_every")
+            continue;
+        const json here = value_of(field, wanted);
+        const json there = value_of(field, recorded);
+        if (here != there)
+            differences.push_back(text(field.key, " ", shown(here), " instead of ", shown(there)));
+    }
+    return differences;
+}
+
+std::int64_t total_steps(const Recipe& recipe, std::size_t cases) {
+    if (recipe.steps > 0)
+        return recipe.steps;
+    return (recipe.epochs * static_cast<std::int64_t>(cases) + recipe.sampling.batch - 1) / recipe.sampling.batch;
+}
+
+double learning_rate(const Recipe& recipe, std::int64_t step, std::int64_t total) {
+    const double left = 1.0 - static_cast<double>(step) / static_cast<double>(total);
+    const double decayed = recipe.learning_rate * std::pow(std::max(left, 0.0), recipe.power);
+    if (step >= recipe.warmup_steps)
+        return decayed;
+    return decayed * static_cast<double>(step + 1) / static_cast<double>(recipe.warmup_steps);
+}
+
+OptimiserStep optimiser_step(const Recipe& recipe, std::int64_t step, std::int64_t total) {
+    OptimiserStep optimiser;
+    optimiser.step = step + 1;
+    optimiser.learning_rate = learning_rate(recipe, step, total);
+    optimiser.beta1 = recipe.adam_beta1;
+    optimiser.beta2 = recipe.adam_beta2;
+    optimiser.epsilon = recipe.adam_epsilon;
+    optimiser.l2 = recipe.l2;
+    optimiser.amsgrad = recipe.amsgrad;
+    optimiser.clip_norm = recipe.clip_norm;
+    return optimiser;
+}
+
+std::vector<RecipeField> recipe_fields() {
+    std::vector<RecipeField> all;
+    Recipe standard;
+    for (const Field& field : fields())
+        all.push_back({field.key, allowed(field, field.place(standard)), value_of(field, standard).dump(), field.help});
+    return all;
+}
+
+} // namespace mfres

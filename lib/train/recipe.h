@@ -1,0 +1,76 @@
+// A training recipe: everything that decides which weights come out, as one flat JSON object with a strict schema.
+// It is recorded in every checkpoint and in the model files exported from them.
+#pragma once
+
+#include "backends/training.h"
+#include "train/loader.h"
+
+#include <mfres/status.h>
+
+#include <nlohmann/json.hpp>
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+namespace mfres {
+
+/// Defaults are the paper's, and where it is silent those of the networks it descends from (DMFNet's batch and epochs).
+struct Recipe {
+    std::string network = "mf-res2net"; ///< after parse_recipe: the variant's canonical JSON
+    std::string precision = "f32";
+
+    std::string loss = "weighted-tversky"; ///< name of a loss of train/loss.h
+    double tversky_alpha = 0.3;            ///< weight of false positives
+    double tversky_beta = 0.7;             ///< weight of false negatives
+    std::string absent = "skip";           ///< "literal" or "skip": classes that a batch does not hold
+
+    double learning_rate = 1e-3;
+    double adam_beta1 = 0.9;
+    double adam_beta2 = 0.999;
+    double adam_epsilon = 1e-8;
+    double l2 = 1e-5;
+    bool amsgrad = false;
+    double clip_norm = 0.0;            ///< 0 = gradients are not clipped
+    double power = 0.9;                ///< of the polynomial decay; 0 = constant rate
+    std::int64_t warmup_steps = 0;     ///< the rate rises linearly over so many steps
+    std::int64_t steps = 0;            ///< 0 = as many as `epochs` take
+    std::int64_t epochs = 500;         ///< 0 = `steps` decides
+    std::int64_t validate_every = 500; ///< steps; 0 = after the last step only
+    double ema = 0.0;                  ///< decay of the moving average of weights, 0 = none
+    double batch_norm_momentum = 0.1;
+
+    std::uint64_t init_seed = 1; ///< of the initial weights
+    std::uint64_t seed = 1;      ///< of batches and augmentation
+    Sampling sampling;
+};
+
+/// Reads a recipe: `base` with the keys of the JSON object `json` in place of its own. A length given in steps replaces
+/// one in epochs and the other way round. Errors: recipe_invalid, naming key, value and what is allowed, for text that
+/// is not such an object, unknown keys, wrong types, values out of range, a network that does not exist or does not
+/// take four channels to four classes, and crops whose edges the network cannot halve often enough.
+Result<Recipe> parse_recipe(std::string_view json, const Recipe& base = {});
+
+/// The recipe as a JSON object of every key (of "steps" and "epochs" the one in effect), sorted: equal recipes give
+/// equal text. Precondition: it came from parse_recipe.
+nlohmann::json to_json(const Recipe& recipe);
+
+/// Keys of the canonical objects that differ, in words: "learning_rate 0.001 instead of 0.002". Keys that may change
+/// when a run is resumed (steps, epochs, validate_every) are left out.
+std::vector<std::string> recipe_differences(const Recipe& wanted, const Recipe& recorded);
+
+/// Steps of the whole training over that many cases: `steps`, or all batches that `epochs` passes fill.
+std::int64_t total_steps(const Recipe& recipe, std::size_t cases);
+
+/// Learning rate of a step counted from 0: learning_rate * (1 - step / total)^power (polynomial decay), and during the
+/// warm-up times (step + 1) / warmup_steps.
+double learning_rate(const Recipe& recipe, std::int64_t step, std::int64_t total);
+
+/// Adam's settings for a step counted from 0.
+OptimiserStep optimiser_step(const Recipe& recipe, std::int64_t step, std::int64_t total);
+
+} // namespace mfres

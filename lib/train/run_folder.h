@@ -1,0 +1,49 @@
+// The folder of a training run: one process at a time, and never another run's files.
+#pragma once
+
+#include "train/cache.h"
+#include "train/checkpoint.h"
+
+#include <mfres/status.h>
+#include <mfres/trainer.h>
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+namespace mfres {
+
+/// A folder held by this process. Made by claim(); let go when the object dies, however the process ends.
+class RunFolder {
+  public:
+    /// Makes the folder for a new run. Errors: file_exists (it holds anything but the caches of a run that never
+    /// began), file_write (it cannot be made; another process trains there).
+    static Result<RunFolder> claim_new(const std::filesystem::path& path);
+
+    /// Errors: file_not_found (no folder, or no checkpoint in it), file_write (another process trains there).
+    static Result<RunFolder> claim_existing(const std::filesystem::path& path);
+
+    RunFolder(RunFolder&& other) noexcept;
+    RunFolder& operator=(RunFolder&& other) noexcept;
+    ~RunFolder();
+
+    const std::filesystem::path& path() const { return path_; }
+    std::filesystem::path operator/(const char* name) const { return path_ / name; }
+    CheckpointFolder& checkpoints() { return checkpoints_; }
+
+  private:
+    RunFolder(std::filesystem::path path, int descriptor);
+    static Result<RunFolder> lock(const std::filesystem::path& path);
+
+    std::filesystem::path path_;
+    int descriptor_ = -1;
+    CheckpointFolder checkpoints_;
+};
+
+/// Opens `source` if it is a cache file. Of a folder of cases it first makes the cache `made`, unless `reuse` is on and
+/// that exists. Errors: those of find_cases, write_cache and Cache::open.
+Result<std::shared_ptr<const Cache>> open_or_make_cache(const std::filesystem::path& source,
+                                                        const std::filesystem::path& made, bool reuse, int threads,
+                                                        const CacheProgress& progress);
+
+} // namespace mfres

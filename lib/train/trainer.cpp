@@ -1,0 +1,636 @@
+// One training run, top to bottom: claim the folder, open the data, compile, then step by step until the end.
+#include <mfres/trainer.h>
+
+#include "backends/training.h"
+#include "core/file.h"
+#include "core/memory_usage.h"
+#include "core/parallel.h"
+#include "core/try.h"
+#include "model/model.h"
+#include "train/average.h"
+#include "train/checkpoint.h"
+#include "train/curve.h"
+#include "train/history.h"
+#include "train/loader.h"
+#include "train/loss.h"
+#include "train/recipe.h"
+#include "train/run_folder.h"
+#include "train/validation.h"
+
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <new>
+#include <utility>
+
+namespace mfres {
+
+using nlohmann::json;
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+Status check_options(const TrainerOptions& options) {
+    const auto invalid = [](std::string_view option, double value, std::string_view allowed) {
+        return Error{ErrorCode::invalid_argument, text(option, " is ", value, ", allowed is ", allowed),
+                     std::string(option)};
+    };
+    if (options.threads < 0 || options.threads > 4096)
+        return invalid("threads", options.threads, "0 to 4096");
+    if (options.loader_threads < 0 || options.loader_threads > 256)
+        return invalid("loader_threads", options.loader_threads, "0 to 256");
+    if (options.checkpoint_steps < 0)
+        return invalid("checkpoint_steps", static_cast<double>(options.checkpoint_steps), "0 or more");
+    if (!(options.checkpoint_minutes >= 0))
+        return invalid("checkpoint_minutes", options.checkpoint_minutes, "0 or more");
+    if (options.row_steps < 1)
+        return invalid("row_steps", static_cast<double>(options.row_steps), "1 or more");
+    if (options.run.empty())
+        return Error{ErrorCode::invalid_argument, "a training run needs a folder of its own", "run"};
+    if (options.data.empty() && !options.resume)
+        return Error{ErrorCode::invalid_argument, "training needs cases: a training cache or a folder of them", "data"};
+    return {};
+}
+
+Result<Loss> loss_of(const Recipe& recipe) {
+    LossOptions options;
+    MFRES_TRY(options.kind, parse_loss_kind(recipe.loss));
+    MFRES_TRY(options.absent, parse_absent(recipe.absent));
+    options.alpha = recipe.tversky_alpha;
+    options.beta = recipe.tversky_beta;
+    return make_loss(options);
+}
+
+Error mismatch(const std::filesystem::path& run, const std::string& difference) {
+    return {ErrorCode::checkpoint_mismatch,
+            text("the run in ", run.string(), " cannot be resumed like this: ", difference), run.string()};
+}
+
+/// Shown in place of an empty fingerprint.
+std::string fingerprint_words(const std::string& fingerprint) {
+    return fingerprint.empty() ? "none" : fingerprint.substr(0, 16) + "...";
+}
+
+json recipe_record(const Checkpoint& checkpoint) {
+    json record = {{"recipe", to_json(checkpoint.recipe)},    {"steps_trained", checkpoint.step},
+                   {"epochs_trained", checkpoint.epoch},      {"data_sha256", checkpoint.data_fingerprint},
+                   {"averaged", !checkpoint.average.empty()}, {"backend", checkpoint.backend}};
+    if (!checkpoint.validations.empty() && checkpoint.validations.back().step == checkpoint.step) {
+        const Validation& validation = checkpoint.validations.back();
+        record["validation"] = {{"data_sha256", checkpoint.validation_fingerprint},
+                                {"cases", validation.cases.size()},
+                                {"dice_wt_tc_et", validation.mean}};
+    }
+    return record;
+}
+
+Result<ExportedModel> export_model(const Checkpoint& checkpoint, const std::filesystem::path& path, bool overwrite) {
+    MFRES_TRY(const Variant variant, parse_variant(checkpoint.recipe.network));
+    Model model{variant, {}, checkpoint.evaluated()};
+    model.metadata.recipe_json = recipe_record(checkpoint).dump();
+    MFRES_CHECK(save_model(path, model, Dtype::f32, overwrite));
+    ExportedModel exported{variant.name(), checkpoint.step, !checkpoint.average.empty(), std::nullopt, {}};
+    if (!checkpoint.validations.empty() && checkpoint.validations.back().step == checkpoint.step)
+        exported.dice = checkpoint.validations.back().mean;
+    return exported;
+}
+
+} // namespace
+
+struct Trainer::State {
+    State(const TrainerOptions& chosen, RunFolder claimed) : options(chosen), folder(std::move(claimed)) {}
+
+    TrainerOptions options;
+    RunFolder folder;
+    Variant variant;
+    const Backend* backend = nullptr;
+    std::shared_ptr<const Cache> data;
+    std::shared_ptr<const Cache> validation;
+    std::unique_ptr<TrainingExecutable> executable;
+    Loss loss;
+    Checkpoint now; ///< as it would be saved, but for `state`, which the executable holds
+    std::int64_t steps = 0;
+    std::vector<std::string> warnings;
+
+    // This session.
+    std::int64_t first_step = 0;
+    Clock::time_point session_start;
+    double seconds_before = 0.0; ///< of earlier sessions
+    double step_seconds = 0.0;   ///< in training steps of this session
+    Clock::time_point last_save;
+    Clock::time_point last_tables;
+    bool stop = false;
+
+    const Recipe& recipe() const { return now.recipe; }
+    std::int64_t voxels_per_step() const {
+        const Sampling& sampling = recipe().sampling;
+        return sampling.batch * sampling.crop[0] * sampling.crop[1] * sampling.crop[2];
+    }
+
+    TrainEvent event(TrainEvent::Kind kind) const {
+        TrainEvent event;
+        event.kind = kind;
+        event.step = now.step;
+        event.steps = steps;
+        event.epoch = now.epoch;
+        if (const std::int64_t done = now.step - first_step; done > 0) {
+            event.seconds_per_step = step_seconds / static_cast<double>(done);
+            event.seconds_left = event.seconds_per_step * static_cast<double>(steps - now.step);
+            if (!now.validations.empty() && recipe().validate_every > 0)
+                event.seconds_left +=
+                    now.validations.back().seconds * static_cast<double>((steps - now.step) / recipe().validate_every);
+        }
+        return event;
+    }
+
+    /// False once the observer has asked to stop.
+    bool tell(const TrainObserver& observer, const TrainEvent& event) {
+        if (observer && !observer(event))
+            stop = true;
+        return !stop;
+    }
+
+    void warn(const TrainObserver& observer, std::string sentence) {
+        warnings.push_back(sentence);
+        TrainEvent warning = event(TrainEvent::Kind::warning);
+        warning.message = std::move(sentence);
+        tell(observer, warning);
+    }
+
+    // ---- opening ----
+
+    Result<std::shared_ptr<const Cache>> open_cache(const std::filesystem::path& source, const char* made,
+                                                    const TrainObserver& observer) {
+        return open_or_make_cache(source, folder / made, options.resume, resolve_threads(options.threads),
+                                  [&](std::size_t done, std::size_t total) {
+                                      TrainEvent caching = event(TrainEvent::Kind::caching);
+                                      caching.done = done;
+                                      caching.total = total;
+                                      return tell(observer, caching);
+                                  });
+    }
+
+    Status open_data(const TrainObserver& observer) {
+        // A run that made its own caches resumes from them when it is not told of others.
+        const auto choose = [&](std::filesystem::path& chosen, const char* made) {
+            std::error_code ignored;
+            if (chosen.empty() && options.resume && std::filesystem::exists(folder / made, ignored))
+                chosen = folder / made;
+        };
+        choose(options.data, "train.mfcache");
+        choose(options.validation, "val.mfcache");
+        if (options.data.empty())
+            return Error{ErrorCode::invalid_argument,
+                         text("the run in ", folder.path().string(),
+                              " has no cache of its own; name the cases it is trained on"),
+                         "data"};
+        MFRES_TRY(data, open_cache(options.data, "train.mfcache", observer));
+        if (!options.validation.empty()) {
+            MFRES_TRY(validation, open_cache(options.validation, "val.mfcache", observer));
+        }
+        return {};
+    }
+
+    /// The recorded run, if the recipe, the data and the length asked for fit it.
+    Status take_up(const TrainObserver& observer) {
+        MFRES_TRY(auto found, folder.checkpoints().load());
+        if (!found.warning.empty())
+            warn(observer, found.warning);
+        const Recipe recorded = found.checkpoint.recipe;
+        MFRES_TRY(const Recipe wanted, parse_recipe(options.recipe, recorded));
+        std::string differences;
+        for (const std::string& difference : recipe_differences(wanted, recorded))
+            differences += (differences.empty() ? "" : "; ") + difference;
+        if (!differences.empty())
+            return mismatch(folder.path(), "its recipe would change (" + differences + ")");
+        now = std::move(found.checkpoint);
+        now.recipe = wanted;
+        return {};
+    }
+
+    Status check_data(bool resumed) {
+        const std::string trained = data->fingerprint();
+        const std::string validated = validation ? validation->fingerprint() : "";
+        if (resumed && trained != now.data_fingerprint)
+            return mismatch(folder.path(),
+                            text("it was trained on data ", fingerprint_words(now.data_fingerprint), ", not on ",
+                                 options.data.string(), " (", fingerprint_words(trained), ")"));
+        if (resumed && validated != now.validation_fingerprint)
+            return mismatch(folder.path(),
+                            text("it was validated on data ", fingerprint_words(now.validation_fingerprint),
+                                 ", not on ", options.validation.empty() ? "none" : options.validation.string(), " (",
+                                 fingerprint_words(validated), ")"));
+        now.data_fingerprint = trained;
+        now.validation_fingerprint = validated;
+        steps = total_steps(recipe(), data->entries().size());
+        if (steps < now.step)
+            return mismatch(folder.path(),
+                            text("it has trained ", now.step, " steps already, more than the ", steps, " asked for"));
+        return {};
+    }
+
+    /// The executable of the backend asked for; "auto" moves on to the next one where the best does not train.
+    Status compile_for_training(const Graph& graph, const Weights& weights, const TrainingOptions& training,
+                                const TrainObserver& observer) {
+        for (const Backend* candidate : backends()) {
+            if (options.backend == "auto")
+                backend = candidate;
+            auto compiled = backend->compile_training(graph, weights, training);
+            if (compiled) {
+                executable = std::move(compiled).value();
+                return {};
+            }
+            const bool another = options.backend == "auto" && candidate != backends().back();
+            if (!another || compiled.error().code != ErrorCode::operation_unsupported)
+                return std::move(compiled).error();
+            warn(observer, text("the next backend trains: ", compiled.error().message));
+        }
+        return Error{ErrorCode::backend_unavailable, "this build has no backend", "backend"};
+    }
+
+    Status compile(const TrainObserver& observer) {
+        MFRES_TRY(variant, parse_variant(recipe().network));
+        MFRES_TRY(const Graph graph, build_network(variant, recipe().sampling.crop, recipe().sampling.batch));
+        MFRES_TRY(Model fresh, init_model(variant, recipe().init_seed));
+        TrainingOptions training;
+        training.threads = now.threads;
+        training.amsgrad = recipe().amsgrad;
+        training.batch_norm_momentum = recipe().batch_norm_momentum;
+        MFRES_CHECK(compile_for_training(graph, fresh.weights, training, observer));
+        MFRES_TRY(loss, loss_of(recipe()));
+        if (!now.state.weights.empty())
+            MFRES_CHECK(executable->set_state(now.state));
+        else if (recipe().ema > 0)
+            now.average = std::move(fresh.weights);
+        now.state = {};
+        release_unused_memory();
+        return {};
+    }
+
+    Status open(const TrainObserver& observer) {
+        MFRES_TRY(backend, find_backend(options.backend));
+        if (options.resume) {
+            MFRES_CHECK(take_up(observer));
+        } else {
+            MFRES_TRY(now.recipe, parse_recipe(options.recipe));
+        }
+        MFRES_CHECK(open_data(observer));
+        MFRES_CHECK(check_data(options.resume));
+        const std::string recorded_backend = now.backend;
+        const int recorded_threads = std::exchange(now.threads, resolve_threads(options.threads));
+        MFRES_CHECK(compile(observer));
+        now.backend = backend->name();
+        if (options.resume && (recorded_backend != now.backend || recorded_threads != now.threads))
+            warn(observer, text("the run was trained on ", recorded_backend, " with ", recorded_threads,
+                                " threads and goes on on ", now.backend, " with ", now.threads,
+                                ": it will not be the same bit for bit as without a break"));
+        if (!options.resume)
+            MFRES_CHECK(save());
+        return write_file_atomically(folder / "recipe.json", to_json(recipe()).dump(2) + "\n");
+    }
+
+    // ---- saving ----
+
+    Status write_tables() {
+        last_tables = Clock::now();
+        MFRES_CHECK(write_file_atomically(folder / "metrics.csv", metrics_csv(now.rows)));
+        if (!now.validations.empty())
+            MFRES_CHECK(write_file_atomically(folder / "validation.csv", validation_csv(now.validations)));
+        return {};
+    }
+
+    /// The curve as SVG, and as PNG where this build can write one.
+    Status write_curve() const {
+        CurveOptions curve;
+        curve.title = text(variant.name(), ", ", recipe().loss, ", step ", now.step, " of ", steps);
+        curve.steps = steps;
+        if (now.best) {
+            const Validation& best = now.validations[*now.best];
+            curve.best_step = best.step;
+            std::array<char, 48> words{};
+            std::snprintf(words.data(), words.size(), ", best mean Dice %.3f", best.score());
+            curve.title += words.data();
+        }
+        const Drawing drawing = draw_curve(now.rows, curve);
+        MFRES_CHECK(write_file_atomically(folder / "curve.svg", drawing.svg()));
+        const auto png = drawing.png(1.5);
+        if (!png && png.error().code == ErrorCode::operation_unsupported)
+            return {};
+        if (!png)
+            return png.error();
+        return write_file_atomically(folder / "curve.png", *png);
+    }
+
+    /// The newest checkpoint, and with `best` also best.ckpt.
+    Status save(bool best = false) {
+        now.state = executable->state();
+        Status status = best ? write_checkpoint(folder / "best.ckpt", now) : Status();
+        if (status)
+            status = folder.checkpoints().save(now);
+        now.state = {}; // the executable has it
+        MFRES_CHECK(std::move(status));
+        last_save = Clock::now();
+        MFRES_CHECK(write_tables());
+        return write_curve();
+    }
+
+    bool save_is_due() const {
+        if (options.checkpoint_steps > 0 && now.step % options.checkpoint_steps == 0)
+            return true;
+        return options.checkpoint_minutes > 0 && seconds_since(last_save) >= 60.0 * options.checkpoint_minutes;
+    }
+
+    // ---- training ----
+
+    Error diverged(const std::string& problem) const {
+        return {ErrorCode::training_diverged,
+                text("training diverged at step ", now.step + 1, ": ", problem,
+                     "; the checkpoints are left as they were (a lower learning_rate, a warm-up or clip_norm help)"),
+                folder.path().string()};
+    }
+
+    /// Forward, loss, backward and update on one batch.
+    Status train_step(Loader& loader) {
+        const auto start = Clock::now();
+        const double waited_before = loader.waited_seconds();
+        MFRES_TRY(const Batch batch, loader.next());
+        const double waited = loader.waited_seconds() - waited_before;
+        copy(view(batch.images), executable->input());
+        MFRES_CHECK(executable->forward());
+        MFRES_TRY(const double value, executable->loss(batch.classes, loss));
+        if (!std::isfinite(value))
+            return diverged(text("the loss is ", value));
+        MFRES_CHECK(executable->backward());
+        const OptimiserStep optimiser = optimiser_step(recipe(), now.step, steps);
+        const auto norm = executable->update(optimiser);
+        if (!norm)
+            return norm.error().code == ErrorCode::training_diverged ? diverged(norm.error().message) : norm.error();
+        if (!now.average.empty())
+            update_average(now.average, executable->weights(), recipe().ema, now.step);
+
+        ++now.step;
+        now.epoch =
+            static_cast<double>(now.step * recipe().sampling.batch) / static_cast<double>(data->entries().size());
+        now.open_row.steps += 1;
+        now.open_row.loss += value;
+        now.open_row.gradient_norm += *norm;
+        now.open_row.learning_rate = optimiser.learning_rate;
+        now.open_row.waited += waited;
+        now.open_row.seconds += seconds_since(start);
+        step_seconds += seconds_since(start);
+        now.seconds = seconds_before + seconds_since(session_start);
+        last_loss = value;
+        return {};
+    }
+    double last_loss = 0.0;
+
+    bool validation_is_due() const {
+        if (!validation || now.step == 0)
+            return false;
+        if (!now.validations.empty() && now.validations.back().step == now.step)
+            return false;
+        return now.step == steps || (recipe().validate_every > 0 && now.step % recipe().validate_every == 0);
+    }
+
+    /// Evaluates the whole validation set. Stopped on request it leaves nothing, and is done again on resume.
+    Status run_validation(const TrainObserver& observer) {
+        const Weights weights = now.average.empty() ? executable->weights() : now.average;
+        auto result =
+            validate(*validation, variant, weights, *backend, now.threads, [&](std::size_t done, std::size_t total) {
+                TrainEvent validating = event(TrainEvent::Kind::validating);
+                validating.done = done;
+                validating.total = total;
+                return tell(observer, validating);
+            });
+        if (!result && result.error().code == ErrorCode::interrupted)
+            return {};
+        if (!result && result.error().code == ErrorCode::logits_not_finite)
+            return diverged("in the validation " + result.error().message);
+        if (!result)
+            return std::move(result).error();
+        result->step = now.step;
+        now.validations.push_back(std::move(result).value());
+        now.seconds = seconds_before + seconds_since(session_start);
+        return {};
+    }
+
+    void close_row() {
+        const OpenRow& open = now.open_row;
+        const auto count = static_cast<double>(open.steps);
+        TrainRow row;
+        row.step = now.step;
+        row.loss = open.loss / count;
+        row.learning_rate = open.learning_rate;
+        row.gradient_norm = open.gradient_norm / count;
+        row.seconds = now.seconds;
+        row.voxels_per_second = count * static_cast<double>(voxels_per_step()) / std::max(open.seconds, 1e-9);
+        row.wait_share = std::min(1.0, open.waited / std::max(open.seconds, 1e-9));
+        now.rows.push_back(row);
+        now.open_row = {};
+    }
+
+    /// What is due after a step: validation, a row, a checkpoint.
+    Status finish_step(const TrainObserver& observer) {
+        const bool validating = validation_is_due();
+        if (validating)
+            MFRES_CHECK(run_validation(observer));
+        const bool validated = validating && !now.validations.empty() && now.validations.back().step == now.step;
+        if (validating && !validated) // stopped
+            return {};
+        if (now.open_row.steps > 0 && (validated || now.step == steps || now.step % options.row_steps == 0)) {
+            close_row();
+            row_closed = true;
+        }
+        bool best = false;
+        if (validated) {
+            const Validation& latest = now.validations.back();
+            if (!now.rows.empty() && now.rows.back().step == now.step)
+                now.rows.back().dice = latest.mean;
+            best = !now.best || latest.score() > now.validations[*now.best].score();
+            if (best)
+                now.best = now.validations.size() - 1;
+        }
+        if (row_closed) {
+            row_closed = false;
+            TrainEvent row = event(TrainEvent::Kind::row);
+            row.row = &now.rows.back();
+            row.loss = now.rows.back().loss;
+            tell(observer, row);
+        }
+        if (validated) {
+            TrainEvent done = event(TrainEvent::Kind::validated);
+            done.validation = &now.validations.back();
+            done.best = best;
+            tell(observer, done);
+        }
+        if (validated || now.step == steps || save_is_due()) {
+            MFRES_CHECK(save(best));
+            tell(observer, event(TrainEvent::Kind::saved));
+        } else if (seconds_since(last_tables) > 5.0) {
+            MFRES_CHECK(write_tables());
+        }
+        return {};
+    }
+    bool row_closed = false;
+
+    Status train(const TrainObserver& observer) {
+        MFRES_TRY(const auto loader,
+                  Loader::start(data, recipe().sampling, recipe().seed, now.step, options.loader_threads));
+        MFRES_CHECK(finish_step(observer)); // a validation that the session before had no time for
+        while (now.step < steps && !stop) {
+            MFRES_CHECK(train_step(*loader));
+            TrainEvent done = event(TrainEvent::Kind::step);
+            done.loss = last_loss;
+            tell(observer, done);
+            MFRES_CHECK(finish_step(observer));
+        }
+        return {};
+    }
+
+    /// The best checkpoint, or the last one where nothing was validated or best.ckpt is not what it should be.
+    Result<ExportedModel> export_best() {
+        std::string problem;
+        if (now.best) {
+            auto best = read_checkpoint(folder / "best.ckpt");
+            if (best && best->step == now.validations[*now.best].step)
+                return export_model(*best, folder / "model.safetensors", true);
+            problem = best ? text("best.ckpt is of step ", best->step) : best.error().message;
+        }
+        MFRES_TRY(const Checkpoint last, read_checkpoint(folder.checkpoints().last()));
+        MFRES_TRY(ExportedModel exported, export_model(last, folder / "model.safetensors", true));
+        if (!problem.empty())
+            exported.warnings.push_back("the model was made from the last checkpoint, not the best: " + problem);
+        return exported;
+    }
+
+    TrainReport report() const {
+        TrainReport result;
+        result.run = folder.path().string();
+        result.network = variant.name();
+        result.backend = backend->name();
+        result.backend_engine = backend->description();
+        result.threads = now.threads;
+        result.recipe = to_json(recipe()).dump();
+        result.cases = data->entries().size();
+        result.validation_cases = validation ? validation->entries().size() : 0;
+        result.first_step = first_step;
+        result.step = now.step;
+        result.steps = steps;
+        result.seconds = now.seconds;
+        result.peak_bytes = executable->peak_bytes();
+        result.rows = now.rows;
+        if (now.best)
+            result.best = now.validations[*now.best];
+        if (!now.validations.empty())
+            result.latest = now.validations.back();
+        result.warnings = warnings;
+        return result;
+    }
+
+    Result<TrainReport> run(const TrainObserver& observer) {
+        stop = false;
+        first_step = now.step;
+        step_seconds = 0.0;
+        seconds_before = now.seconds;
+        session_start = last_save = last_tables = Clock::now();
+        MFRES_CHECK(train(observer));
+        const bool complete = now.step == steps && !validation_is_due();
+        if (!complete)
+            MFRES_CHECK(save());
+        TrainReport result = report();
+        result.stopped = !complete;
+        if (complete) {
+            MFRES_TRY(const ExportedModel exported, export_best());
+            result.model = (folder / "model.safetensors").string();
+            result.warnings.insert(result.warnings.end(), exported.warnings.begin(), exported.warnings.end());
+        }
+        return result;
+    }
+};
+
+namespace {
+
+/// Runs `work` and turns what the standard library throws into errors.
+template <typename Work>
+auto guarded(const std::string& where, const Work& work) -> decltype(work()) {
+    try {
+        return work();
+    } catch (const std::bad_alloc&) {
+        return Error{ErrorCode::memory_limit, text("training in ", where, " needs more memory than the system gives"),
+                     where};
+    } catch (const std::exception& error) {
+        return Error{ErrorCode::internal, text("training in ", where, ": ", error.what()), where};
+    }
+}
+
+} // namespace
+
+Trainer::Trainer(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Trainer::Trainer(Trainer&&) noexcept = default;
+Trainer& Trainer::operator=(Trainer&&) noexcept = default;
+Trainer::~Trainer() = default;
+
+Result<Trainer> Trainer::open(const TrainerOptions& options, const TrainObserver& observer) {
+    return guarded(options.run.string(), [&]() -> Result<Trainer> {
+        MFRES_CHECK(check_options(options));
+        if (!options.resume) // before a folder is made for nothing
+            MFRES_CHECK(parse_recipe(options.recipe));
+        MFRES_TRY(RunFolder folder,
+                  options.resume ? RunFolder::claim_existing(options.run) : RunFolder::claim_new(options.run));
+        auto state = std::make_unique<State>(options, std::move(folder));
+        MFRES_CHECK(state->open(observer));
+        return Trainer(std::move(state));
+    });
+}
+
+Result<TrainReport> Trainer::run(const TrainObserver& observer) {
+    return guarded(state_->folder.path().string(), [&] { return state_->run(observer); });
+}
+
+Result<ExportedModel> export_checkpoint(const std::filesystem::path& checkpoint, const std::filesystem::path& model,
+                                        bool overwrite) {
+    return guarded(checkpoint.string(), [&]() -> Result<ExportedModel> {
+        MFRES_TRY(const Checkpoint loaded, read_checkpoint(checkpoint));
+        return export_model(loaded, model, overwrite);
+    });
+}
+
+std::string to_json(const TrainReport& report) {
+    const auto validation_json = [](const std::optional<Validation>& validation) {
+        if (!validation)
+            return json();
+        json cases = json::object();
+        for (const ValidationCase& entry : validation->cases)
+            cases[entry.id] = {{"wt", entry.dice[0]}, {"tc", entry.dice[1]}, {"et", entry.dice[2]}};
+        return json{{"step", validation->step},      {"wt", validation->mean[0]},   {"tc", validation->mean[1]},
+                    {"et", validation->mean[2]},     {"mean", validation->score()}, {"cases", std::move(cases)},
+                    {"seconds", validation->seconds}};
+    };
+    json recipe = json::parse(report.recipe, nullptr, false);
+    const json object = {{"run", report.run},
+                         {"network", report.network},
+                         {"backend", {{"name", report.backend}, {"engine", report.backend_engine}}},
+                         {"threads", report.threads},
+                         {"recipe", recipe.is_discarded() ? json() : std::move(recipe)},
+                         {"cases", report.cases},
+                         {"validation_cases", report.validation_cases},
+                         {"first_step", report.first_step},
+                         {"step", report.step},
+                         {"steps", report.steps},
+                         {"stopped", report.stopped},
+                         {"seconds", report.seconds},
+                         {"peak_bytes", report.peak_bytes},
+                         {"final_loss", report.rows.empty() ? json() : json(report.rows.back().loss)},
+                         {"best", validation_json(report.best)},
+                         {"latest", validation_json(report.latest)},
+                         {"model", report.model.empty() ? json() : json(report.model)},
+                         {"warnings", report.warnings}};
+    return object.dump(2, ' ', false, json::error_handler_t::replace);
+}
+
+} // namespace mfres

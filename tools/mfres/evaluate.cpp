@@ -1,0 +1,176 @@
+#include "cli.h"
+
+#include "core/file.h"
+#include "core/try.h"
+
+#include <mfres/evaluate.h>
+
+#include <iostream>
+
+namespace mfres::cli {
+
+namespace {
+
+constexpr const char* about =
+    "Measures how well labels agree with a reference: Dice, sensitivity, specificity and HD95 (mm) of whole tumour,\n"
+    "tumour core and enhancing tumour, per case and over all cases. The labels come from files, or from a model that "
+    "is\n"
+    "run on every case; a table of the challenge server is summarised as it is.\n"
+    "Research use only: not a medical device.";
+
+constexpr const char* examples =
+    "Examples:\n"
+    "  mfres evaluate --pred results/ --ref MICCAI_BraTS_2019_Data_Training\n"
+    "  mfres evaluate --model m.safetensors --data FOLDER_OF_CASES --out evaluation/\n"
+    "  mfres evaluate --pred results/ --ref references/ --regions paper --scheme brats2020 --json\n"
+    "  mfres evaluate --table Stats_Validation_final.csv\n";
+
+Options make_options() {
+    Options options("evaluate (--pred DIR --ref DIR | --model FILE --data DIR | --table FILE)", about, examples);
+    options.add()("pred", po::value<std::string>(),
+                  "folder of label maps: <case>.nii.gz, <case>_*seg*.nii.gz, or BraTS folders")(
+        "ref", po::value<std::string>(), "folder of references: BraTS folders, or files named <case>.nii.gz")(
+        "model,m", po::value<std::string>(), "model file (.safetensors) to run on every case of --data")(
+        "data", po::value<std::string>(), "folder of cases that have a segmentation")(
+        "table", po::value<std::string>(), "table of the challenge server, or a cases.csv (.csv)")(
+        "regions", po::value<std::string>(), "brats (default: WT 1 2 4, TC 1 4, ET 4) or paper (WT 1 2, TC 1, ET 4)")(
+        "scheme", po::value<std::string>(),
+        "for empty regions: server2019 (default: HD95 blank) or brats2020 (HD95 0 or 373.12866)")(
+        "out,o", po::value<std::string>(), "folder for cases.csv, summary.json and table.md")(
+        "labels", po::value<std::string>(),
+        "label scheme of the files: brats (0 1 2 4) or brats2023 (0 1 2 3); without it, as their values show")(
+        "backend", po::value<std::string>()->default_value("auto"), "for --model: auto, onednn or reference")(
+        "threads", po::value<int>()->default_value(0), "0 = all processors")("max-memory", po::value<std::string>(),
+                                                                             "for --model, as in segment, e.g. 1G")(
+        "use", po::value<std::string>()->default_value("auto"), "sform or qform: which to believe when they disagree")(
+        "resample", "for --model: accept other voxel sizes")("force", "overwrite existing output files")(
+        "json", "print summary and cases as JSON")("quiet,q", "no progress");
+    return options;
+}
+
+/// The files of --out.
+struct Outputs {
+    std::filesystem::path cases, summary, table;
+};
+
+Outputs outputs_in(const std::filesystem::path& folder) {
+    return {folder / "cases.csv", folder / "summary.json", folder / "table.md"};
+}
+
+/// Refuses before the work what could only fail at its end.
+Status prepare_outputs(const Options& options) {
+    if (!options.has("out"))
+        return {};
+    const std::filesystem::path folder = options.get<std::string>("out");
+    const Outputs outputs = outputs_in(folder);
+    std::error_code problem;
+    if (!options.has("force"))
+        for (const auto& path : {outputs.cases, outputs.summary, outputs.table})
+            if (std::filesystem::exists(path, problem))
+                return Error{ErrorCode::file_exists,
+                             text(path.string(), " exists already; nothing was written (--force overwrites)"),
+                             path.string()};
+    std::filesystem::create_directories(folder, problem);
+    if (problem)
+        return Error{ErrorCode::file_write, text("cannot make the folder ", folder.string(), ": ", problem.message()),
+                     folder.string()};
+    return {};
+}
+
+std::span<const std::byte> bytes_of(const std::string& content) {
+    return std::as_bytes(std::span(content));
+}
+
+/// All three files lie complete on the disk before the first is put in place.
+Status write_outputs(const Options& options, const MetricsTable& table) {
+    if (!options.has("out"))
+        return {};
+    const Outputs outputs = outputs_in(options.get<std::string>("out"));
+    const bool force = options.has("force");
+    MFRES_TRY(PendingFile cases, PendingFile::write(outputs.cases, bytes_of(to_csv(table)), force));
+    MFRES_TRY(PendingFile summary, PendingFile::write(outputs.summary, bytes_of(to_json(table) + "\n"), force));
+    MFRES_TRY(PendingFile markdown, PendingFile::write(outputs.table, bytes_of(to_markdown(table)), force));
+    MFRES_CHECK(cases.commit());
+    MFRES_CHECK(summary.commit());
+    return markdown.commit();
+}
+
+Result<EvaluationOptions> evaluation_options(const Options& options) {
+    EvaluationOptions request;
+    if (options.has("regions")) {
+        MFRES_TRY(request.regions, region_definition(options.get<std::string>("regions")));
+    }
+    if (options.has("scheme")) {
+        MFRES_TRY(request.scheme, empty_scheme(options.get<std::string>("scheme")));
+    }
+    request.label_scheme = options.get_or_default<std::string>("labels");
+    request.affine = options.get<std::string>("use");
+    request.resample = options.has("resample");
+    request.threads = options.get<int>("threads");
+    return request;
+}
+
+/// A table says nothing about how it was made; what the user says about it is believed.
+Result<MetricsTable> table_from_file(const Options& options, const EvaluationOptions& request) {
+    MFRES_TRY(MetricsTable table, read_csv(options.get<std::string>("table")));
+    if (options.has("regions"))
+        table.definition = request.regions;
+    if (options.has("scheme"))
+        table = with_scheme(std::move(table), request.scheme);
+    return table;
+}
+
+Result<MetricsTable> table_from_model(const Options& options, const EvaluationOptions& request,
+                                      const Progress& progress) {
+    SegmenterOptions setup;
+    setup.backend = options.get<std::string>("backend");
+    setup.threads = request.threads;
+    if (options.has("max-memory")) {
+        MFRES_TRY(setup.max_memory, parse_bytes(options.get<std::string>("max-memory")));
+    }
+    MFRES_TRY(const auto cases, find_cases(options.get<std::string>("data")));
+    MFRES_TRY(Segmenter segmenter, Segmenter::open(options.get<std::string>("model"), setup));
+    return evaluate_model(segmenter, cases, request, progress);
+}
+
+Result<MetricsTable> make_table(const Options& options, ProgressDisplay& display) {
+    MFRES_TRY(const EvaluationOptions request, evaluation_options(options));
+    MFRES_CHECK(prepare_outputs(options));
+    const Progress progress = [&](std::string_view stage, double done) { return display.update(stage, done); };
+    if (options.has("table"))
+        return table_from_file(options, request);
+    if (options.has("model"))
+        return table_from_model(options, request, progress);
+    return evaluate_folders(options.get<std::string>("pred"), options.get<std::string>("ref"), request, progress);
+}
+
+/// Exactly one source, named completely.
+bool sources_make_sense(const Options& options) {
+    const bool files = options.has("pred") && options.has("ref");
+    const bool model = options.has("model") && options.has("data");
+    const int named =
+        options.has("pred") + options.has("ref") + options.has("model") + options.has("data") + options.has("table");
+    return (options.has("table") && named == 1) || ((files || model) && named == 2);
+}
+
+} // namespace
+
+int evaluate(const std::vector<std::string>& arguments) {
+    Options options = make_options();
+    if (const auto done = options.parse(arguments))
+        return *done;
+    if (!sources_make_sense(options))
+        return usage_error("name what to evaluate in one way: --pred and --ref, --model and --data, or --table");
+    watch_signals();
+    ProgressDisplay display(options.has("quiet"));
+    const auto table = make_table(options, display);
+    display.clear();
+    if (!table)
+        return fail(table.error(), options.has("json"));
+    if (const auto written = write_outputs(options, *table); !written)
+        return fail(written.error(), options.has("json"));
+    std::cout << (options.has("json") ? to_json(*table) + "\n" : to_markdown(*table));
+    return exit_ok;
+}
+
+} // namespace mfres::cli

@@ -1,0 +1,319 @@
+#include "cli.h"
+
+#include "core/file.h"
+#include "core/try.h"
+
+#include <mfres/trainer.h>
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <cstdio>
+#include <iostream>
+#include <unistd.h>
+
+namespace mfres::cli {
+
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* about =
+    "Trains a network on segmented BraTS cases. A run lives in a folder of its own: recipe.json, metrics.csv,\n"
+    "validation.csv, curve.svg, checkpoints (last, previous, best) and in the end model.safetensors, made of the best\n"
+    "weights. Ctrl-C saves and stops; --resume goes on as if there had been no break. Every option of the recipe is\n"
+    "listed below with what the paper (or, where it is silent, the network's lineage) uses.\n"
+    "Research use only: not a medical device.";
+
+constexpr const char* examples =
+    "Examples:\n"
+    "  mfres train --data BraTS2019/Training --out runs/paper\n"
+    "  mfres train --data train.mfcache --val val.mfcache --out runs/laptop --steps 2000 --batch 2 --crop 64 \\\n"
+    "      --tumour-probability 0.7 --intensity-scale 0.1 --intensity-shift 0.1 --clip-norm 5 --validate-every 250\n"
+    "  mfres train --data train.mfcache --val val.mfcache --out runs/laptop --resume\n"
+    "  mfres train --export runs/laptop/best.ckpt --out best.safetensors\n\n"
+    "A recipe file is a JSON object of the same names with underscores: {\"steps\": 2000, \"crop\": [64, 64, 64]}.\n"
+    "Progress is a bar on a terminal, and one line per row of metrics.csv in a log:\n"
+    "  step 120/2000  loss 0.4312  1.92 s/step  ETA 1h00\n";
+
+/// "learning_rate" -> "learning-rate"
+std::string option_name(std::string key) {
+    std::replace(key.begin(), key.end(), '_', '-');
+    return key;
+}
+
+Options make_options() {
+    Options options("train --data FOLDER|CACHE --out RUN", about, examples);
+    options.add()("data", po::value<std::string>(), "folder of segmented cases, or a training cache (.mfcache)")(
+        "val", po::value<std::string>(), "likewise: cases to evaluate while training")(
+        "out,o", po::value<std::string>()->required(), "folder of the run; with --export the model file")(
+        "resume", "go on with the run in that folder")("recipe", po::value<std::string>(), "JSON file of a recipe")(
+        "backend", po::value<std::string>()->default_value("auto"),
+        "auto, or one that 'mfres help' lists")("threads", po::value<int>()->default_value(0), "0 = all processors")(
+        "loader-threads", po::value<int>()->default_value(1), "that make batches; 0 = between the steps")(
+        "checkpoint-every", po::value<std::string>()->default_value("10m"), "steps (200) or minutes (10m)")(
+        "row-every", po::value<std::int64_t>()->default_value(10), "steps that a line of metrics.csv sums up")(
+        "export", po::value<std::string>(), "only write the model of this checkpoint")(
+        "force", "with --export: overwrite")("json", "print a report as JSON to stdout")("quiet,q", "no progress");
+    auto add = options.add();
+    for (const RecipeField& field : recipe_fields()) {
+        const std::string standard = field.key == "network" ? "" : "; " + field.standard;
+        add(option_name(field.key).c_str(), po::value<std::string>(), (field.help + standard).c_str());
+    }
+    return options;
+}
+
+// ---- the recipe -----------------------------------------------------------------------------------------------------
+
+/// What an option's text stands for in JSON; text that fits nothing stays text, for the recipe's reader to refuse.
+Result<json> json_value(const RecipeField& field, const std::string& given) {
+    if (field.key == "network") {
+        MFRES_TRY(const std::string network, network_text(given));
+        json variant = json::parse(network, nullptr, false);
+        return variant.is_object() ? variant : json(network);
+    }
+    if (field.standard.front() == '"')
+        return json(given);
+    if (field.standard.front() == '[') {
+        const auto size = parse_size(given);
+        return size ? json(*size) : json(given);
+    }
+    for (const auto& [word, value] : {std::pair{"yes", true}, {"on", true}, {"no", false}, {"off", false}})
+        if (given == word)
+            return json(value);
+    json value = json::parse(given, nullptr, false);
+    return value.is_discarded() ? json(given) : value;
+}
+
+/// The recipe file with the options on top.
+Result<std::string> recipe_json(const Options& options) {
+    const std::vector<RecipeField> fields = recipe_fields();
+    json recipe = json::object();
+    if (options.has("recipe")) {
+        const auto path = options.get<std::string>("recipe");
+        MFRES_TRY(const auto bytes, read_file(path, 1 << 20));
+        const std::string content(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+        const bool plain = std::none_of(fields.begin(), fields.end(), [&](const RecipeField& field) {
+            return options.has(option_name(field.key).c_str());
+        });
+        if (plain)
+            return content; // its reader tells more about what is wrong than a parse here could
+        recipe = json::parse(content, nullptr, false);
+        if (!recipe.is_object())
+            return Error{ErrorCode::recipe_invalid, text(path, " is not a JSON object"), path};
+    }
+    for (const RecipeField& field : fields) {
+        const std::string option = option_name(field.key);
+        if (!options.has(option.c_str()))
+            continue;
+        MFRES_TRY(recipe[field.key], json_value(field, options.get<std::string>(option.c_str())));
+        if (field.key == "steps" && !options.has("epochs"))
+            recipe.erase("epochs");
+        if (field.key == "epochs" && !options.has("steps"))
+            recipe.erase("steps");
+    }
+    return recipe.dump();
+}
+
+/// "200" = steps, "10m" = minutes.
+Status read_checkpoint_interval(const std::string& given, TrainerOptions& options) {
+    double value = 0.0;
+    const char* end = given.data() + given.size();
+    const auto [rest, problem] = std::from_chars(given.data(), end, value);
+    const std::string unit(rest, end);
+    const bool whole = value == std::floor(value) && value < 1e12;
+    if (problem != std::errc() || value <= 0 || !(unit == "m" || (unit.empty() && whole)))
+        return Error{ErrorCode::invalid_argument,
+                     text("--checkpoint-every '", given, "' is neither a number of steps (200) nor of minutes (10m)"),
+                     "checkpoint-every"};
+    options.checkpoint_minutes = unit == "m" ? value : 0.0;
+    options.checkpoint_steps = unit == "m" ? 0 : static_cast<std::int64_t>(value);
+    return {};
+}
+
+Result<TrainerOptions> trainer_options(const Options& options) {
+    TrainerOptions chosen;
+    chosen.data = options.get_or_default<std::string>("data");
+    chosen.validation = options.get_or_default<std::string>("val");
+    chosen.run = options.get<std::string>("out");
+    chosen.backend = options.get<std::string>("backend");
+    chosen.threads = options.get<int>("threads");
+    chosen.loader_threads = options.get<int>("loader-threads");
+    chosen.resume = options.has("resume");
+    chosen.row_steps = options.get<std::int64_t>("row-every");
+    MFRES_CHECK(read_checkpoint_interval(options.get<std::string>("checkpoint-every"), chosen));
+    MFRES_TRY(chosen.recipe, recipe_json(options));
+    return chosen;
+}
+
+// ---- what the user sees ---------------------------------------------------------------------------------------------
+
+/// "45 s", "12 min", "1h03", "3d04h"
+std::string duration(double seconds) {
+    const auto whole = static_cast<long long>(std::llround(std::max(seconds, 0.0)));
+    std::array<char, 48> words{};
+    if (whole < 90)
+        std::snprintf(words.data(), words.size(), "%lld s", whole);
+    else if (whole < 5400)
+        std::snprintf(words.data(), words.size(), "%lld min", (whole + 30) / 60);
+    else if (whole < 48 * 3600)
+        std::snprintf(words.data(), words.size(), "%lldh%02lld", whole / 3600, whole % 3600 / 60);
+    else
+        std::snprintf(words.data(), words.size(), "%lldd%02lldh", whole / 86400, whole % 86400 / 3600);
+    return words.data();
+}
+
+std::string dice_words(const RegionDice& dice) {
+    std::array<char, 80> words{};
+    std::snprintf(words.data(), words.size(), "WT %.3f  TC %.3f  ET %.3f  mean %.3f", dice[0], dice[1], dice[2],
+                  (dice[0] + dice[1] + dice[2]) / 3.0);
+    return words.data();
+}
+
+/// A line per row and validation, and on a terminal a bar under them.
+class TrainDisplay {
+  public:
+    explicit TrainDisplay(bool quiet) : quiet_(quiet), terminal_(::isatty(STDERR_FILENO) != 0) {}
+    TrainDisplay(const TrainDisplay&) = delete;
+    TrainDisplay& operator=(const TrainDisplay&) = delete;
+    ~TrainDisplay() { clear(); }
+
+    bool show(const TrainEvent& event) {
+        using Kind = TrainEvent::Kind;
+        if (event.kind == Kind::warning)
+            line("mfres: warning: " + event.message, true);
+        if (event.kind == Kind::caching)
+            bar(event.done, event.total, text("cases into the cache, ", event.done, " of ", event.total));
+        if (event.kind == Kind::row)
+            line(text(step_words(event), "  ", pace(event)));
+        if (event.kind == Kind::step)
+            bar(static_cast<std::size_t>(event.step), static_cast<std::size_t>(event.steps),
+                text(step_words(event), "  ", pace(event)));
+        if (event.kind == Kind::validating)
+            bar(event.done, event.total, text("validation, case ", event.done + 1, " of ", event.total));
+        if (event.kind == Kind::validated)
+            line(text("step ", event.step, "/", event.steps, "  validation  ", dice_words(event.validation->mean),
+                      event.best ? "  best so far  (" : "  (", event.validation->cases.size(), " cases, ",
+                      duration(event.validation->seconds), ")"));
+        return !stop_requested();
+    }
+
+    void clear() {
+        if (drawn_)
+            std::cerr << "\r\033[K" << std::flush;
+        drawn_ = false;
+    }
+
+  private:
+    using Clock = std::chrono::steady_clock;
+
+    static std::string step_words(const TrainEvent& event) {
+        std::array<char, 96> words{};
+        std::snprintf(words.data(), words.size(), "step %lld/%lld  loss %.4f", static_cast<long long>(event.step),
+                      static_cast<long long>(event.steps), event.loss);
+        return words.data();
+    }
+
+    static std::string pace(const TrainEvent& event) {
+        std::array<char, 64> words{};
+        std::snprintf(words.data(), words.size(), "%.3g s/step  ETA ", event.seconds_per_step);
+        return words.data() + duration(event.seconds_left);
+    }
+
+    void line(const std::string& words, bool even_if_quiet = false) {
+        if (quiet_ && !even_if_quiet)
+            return;
+        clear();
+        std::cerr << words << std::endl; // a log that is watched must not lag behind
+    }
+
+    void bar(std::size_t done, std::size_t total, const std::string& words) {
+        const std::chrono::duration<double> since = Clock::now() - last_bar_;
+        if (quiet_ || !terminal_ || total == 0 || since.count() < 0.1)
+            return;
+        constexpr std::size_t width = 24;
+        std::string blocks;
+        for (std::size_t i = 0; i < width; ++i)
+            blocks += i * total < done * width ? "█" : "░";
+        std::cerr << "\r\033[K" << blocks << ' ' << words << std::flush;
+        drawn_ = true;
+        last_bar_ = Clock::now();
+    }
+
+    bool quiet_;
+    bool terminal_;
+    bool drawn_ = false;
+    Clock::time_point last_bar_{};
+};
+
+void print_summary(const TrainReport& report) {
+    std::cout << report.run << ": " << report.network << ", step " << report.step << " of " << report.steps << " in "
+              << duration(report.seconds) << " (" << report.backend << ", " << report.threads << " threads, "
+              << report.cases << " cases)\n";
+    if (report.best)
+        std::cout << "  best     step " << report.best->step << "  " << dice_words(report.best->mean) << '\n';
+    if (report.latest)
+        std::cout << "  latest   step " << report.latest->step << "  " << dice_words(report.latest->mean) << '\n';
+    if (!report.model.empty())
+        std::cout << "  model    " << report.model << '\n';
+    if (report.stopped)
+        std::cout << "  stopped and saved; --resume goes on\n";
+}
+
+int export_only(const Options& options) {
+    const auto checkpoint = options.get<std::string>("export");
+    const auto model = options.get<std::string>("out");
+    const auto exported = export_checkpoint(checkpoint, model, options.has("force"));
+    if (!exported)
+        return fail(exported.error(), options.has("json"));
+    if (options.has("json")) {
+        const json object = {{"model", model},
+                             {"network", exported->network},
+                             {"step", exported->step},
+                             {"averaged", exported->averaged},
+                             {"dice_wt_tc_et", exported->dice ? json(*exported->dice) : json()}};
+        std::cout << object.dump(2) << '\n';
+    } else {
+        std::cout << model << ": " << exported->network << " after " << exported->step << " steps"
+                  << (exported->averaged ? ", averaged weights" : "")
+                  << (exported->dice ? ", validation " + dice_words(*exported->dice) : "") << '\n';
+    }
+    return exit_ok;
+}
+
+} // namespace
+
+int train(const std::vector<std::string>& arguments) {
+    Options options = make_options();
+    if (const auto done = options.parse(arguments))
+        return *done;
+    const bool as_json = options.has("json");
+    if (options.has("export"))
+        return export_only(options);
+    if (!options.has("data") && !options.has("resume"))
+        return usage_error("--data names the cases to train on: a folder, or a training cache");
+    const auto chosen = trainer_options(options);
+    if (!chosen)
+        return fail(chosen.error(), as_json);
+
+    watch_signals();
+    TrainDisplay display(options.has("quiet"));
+    const auto observe = [&](const TrainEvent& event) { return display.show(event); };
+    auto trainer = Trainer::open(*chosen, observe);
+    display.clear();
+    if (!trainer)
+        return fail(trainer.error(), as_json);
+    const auto report = trainer->run(observe);
+    display.clear();
+    if (!report)
+        return fail(report.error(), as_json);
+    if (as_json)
+        std::cout << to_json(*report) << '\n';
+    else
+        print_summary(*report);
+    return report->stopped ? exit_interrupted : exit_ok;
+}
+
+} // namespace mfres::cli

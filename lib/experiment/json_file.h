@@ -1,0 +1,15 @@
+// JSON files that this library wrote.
+#pragma once
+
+#include <mfres/status.h>
+
+#include <nlohmann/json.hpp>
+
+#include <filesystem>
+
+namespace mfres {
+
+/// The content of a JSON file of at most 64 MiB. Errors: file_not_found, file_read, json_invalid, memory_limit.
+Result<nlohmann::json> read_json(const std::filesystem::path& path);
+
+} // namespace mfres

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 #include <vector>
 
 namespace mfres::reference {
@@ -29,6 +30,18 @@ void for_planes(const Shape& shape, int threads, const Body& body) {
 
 inline std::int64_t plane_size(const Shape& shape) {
     return shape[2] * shape[3] * shape[4];
+}
+
+/// The outputs [first, end) along one axis whose tap `k` lies inside the input, at position output * stride + shift.
+struct TapRange {
+    std::int64_t first, end, shift;
+};
+
+inline TapRange tap_range(const Conv& op, std::size_t axis, std::int64_t k, std::int64_t from, std::int64_t to) {
+    const std::int64_t stride = op.stride[axis];
+    const std::int64_t shift = k * op.dilation[axis] - op.padding[axis];
+    return {shift >= 0 ? 0 : (-shift + stride - 1) / stride,
+            from - shift <= 0 ? 0 : std::min(to, (from - shift + stride - 1) / stride), shift};
 }
 
 /// y[n, o, p] = bias[o] + sum over the group's channels i and taps t of weight[o, i, t] * x[n, i, p * stride + t *
@@ -64,14 +77,10 @@ void conv(const Conv& op, const Operands<T>& in, const Shape& out, T* y, int thr
                     const T* line = plane + (px * from[3] + py) * from[4];
                     for (std::int64_t kz = 0; kz < op.kernel[2]; ++kz) {
                         const double tap = w[(kx * op.kernel[1] + ky) * op.kernel[2] + kz];
-                        const std::int64_t shift = kz * op.dilation[2] - op.padding[2];
-                        // Outputs whose tap lies inside: 0 <= z * stride + shift < extent.
-                        const std::int64_t s = op.stride[2];
-                        const std::int64_t first = shift >= 0 ? 0 : (-shift + s - 1) / s;
-                        const std::int64_t end =
-                            from[4] - shift <= 0 ? 0 : std::min(out[4], (from[4] - shift + s - 1) / s);
-                        for (std::int64_t z = first; z < end; ++z)
-                            sums[static_cast<std::size_t>(z)] += tap * static_cast<double>(line[z * s + shift]);
+                        const TapRange range = tap_range(op, 2, kz, from[4], out[4]);
+                        for (std::int64_t z = range.first; z < range.end; ++z)
+                            sums[static_cast<std::size_t>(z)] +=
+                                tap * static_cast<double>(line[z * op.stride[2] + range.shift]);
                     }
                 }
             }
@@ -188,14 +197,18 @@ void max_pool(const MaxPool& op, const Operands<T>& in, const Shape& out, T* y, 
     });
 }
 
+/// [begin, end) of the inputs that output i of a spatial axis averages.
+inline std::pair<std::int64_t, std::int64_t> adaptive_window(const Shape& from, const Shape& out, std::size_t axis,
+                                                             std::int64_t i) {
+    const std::int64_t source = from[static_cast<int>(axis) + 2];
+    const std::int64_t target = out[static_cast<int>(axis) + 2];
+    return {i * source / target, ((i + 1) * source + target - 1) / target};
+}
+
 template <typename T>
 void adaptive_avg_pool(const Operands<T>& in, const Shape& out, T* y, int threads) {
     const Shape& from = in.shapes[0];
-    const auto window = [&](std::size_t axis, std::int64_t i) {
-        const std::int64_t source = from[static_cast<int>(axis) + 2];
-        const std::int64_t target = out[static_cast<int>(axis) + 2];
-        return std::pair{i * source / target, ((i + 1) * source + target - 1) / target};
-    };
+    const auto window = [&](std::size_t axis, std::int64_t i) { return adaptive_window(from, out, axis, i); };
     windows(in, out, y, threads, window, [&](const T* source, const auto& wx, const auto& wy, const auto& wz) {
         double sum = 0.0;
         for (std::int64_t a = wx.first; a < wx.second; ++a)
@@ -221,9 +234,8 @@ inline Neighbours trilinear_neighbours(std::int64_t i, std::int64_t from, std::i
     return {low, std::min(low + 1, from - 1), position - static_cast<double>(low)};
 }
 
-template <typename T>
-void upsample(const Upsample& op, const Operands<T>& in, const Shape& out, T* y, int threads) {
-    const Shape& from = in.shapes[0];
+/// For each axis, the neighbours of each target position.
+inline std::array<std::vector<Neighbours>, 3> neighbours(const Upsample& op, const Shape& from, const Shape& out) {
     std::array<std::vector<Neighbours>, 3> taps;
     for (int axis = 0; axis < 3; ++axis)
         for (std::int64_t i = 0; i < out[axis + 2]; ++i) {
@@ -232,6 +244,13 @@ void upsample(const Upsample& op, const Operands<T>& in, const Shape& out, T* y,
                 op.mode == Interpolation::nearest ? Neighbours{nearest, nearest, 0.0}
                                                   : trilinear_neighbours(i, from[axis + 2], out[axis + 2]));
         }
+    return taps;
+}
+
+template <typename T>
+void upsample(const Upsample& op, const Operands<T>& in, const Shape& out, T* y, int threads) {
+    const Shape& from = in.shapes[0];
+    const auto taps = neighbours(op, from, out);
     for_planes(out, threads, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t plane = begin; plane < end; ++plane) {
             const T* source = in.inputs[0] + plane * plane_size(from);

@@ -1,6 +1,7 @@
 // The reference backend: every node of the graph as written, one after the other, nothing folded or fused.
 #include "backends/backend.h"
 #include "backends/reference/ops.h"
+#include "backends/reference/training.h"
 #include "core/try.h"
 #include "graph/plan.h"
 
@@ -101,6 +102,11 @@ class ReferenceBackend final : public Backend {
                          text("the reference backend needs ", plan.bytes, " bytes for activations and got none"),
                          {}};
         }
+    }
+
+    Result<std::unique_ptr<TrainingExecutable>> compile_training(const Graph& graph, const Weights& weights,
+                                                                 const TrainingOptions& options) const override {
+        return make_training(graph, weights, options);
     }
 };
 

@@ -18,4 +18,9 @@ struct OpCase {
 /// At least 200 cases; every OpKind occurs.
 std::vector<OpCase> op_cases();
 
+/// At least 40 small cases for the backward; every OpKind occurs. What is to be differentiated stands behind a
+/// learnable layer, so that a backend needs the gradient of its input as well, and in some cases reads the network's
+/// input, so that it does not. No gradient is exactly zero.
+std::vector<OpCase> gradient_cases();
+
 } // namespace mfres::test

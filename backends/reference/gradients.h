@@ -1,0 +1,558 @@
+// Training on plain loops: the forward with batch statistics, the backward of every operation, and a loss over logits.
+// The conventions are those of ops.h: dense arrays of T, sums in double, results that do not depend on the threads.
+// Notation: L the loss, dy = dL/dy the gradient of an operation's output.
+#pragma once
+
+#include "backends/reference/ops.h"
+#include "backends/training.h"
+#include "core/try.h"
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace mfres::reference {
+
+/// What the backward of an operation reads and where it adds. Gradients are added to, because a value may be read by
+/// several nodes; a null pointer stands for a gradient that nobody needs.
+template <typename T>
+struct Gradients {
+    const T* output = nullptr;    ///< y, as the forward computed it
+    const T* of_output = nullptr; ///< dy
+    std::vector<T*> of_inputs;
+    std::vector<T*> of_parameters; ///< in the order of Node::parameters; running statistics have none
+};
+
+/// What batch_norm keeps for inference.
+template <typename T>
+struct RunningStatistics {
+    T* mean = nullptr;
+    T* variance = nullptr;
+    double momentum = 0.1; ///< the batch's share
+};
+
+/// Mean and population variance of one channel.
+struct Moments {
+    double mean = 0.0;
+    double variance = 0.0;
+};
+
+/// Calls body(i) for every element i of a channel in the samples [first, end).
+template <typename Body>
+void for_channel(const Shape& shape, std::int64_t c, std::int64_t first, std::int64_t end, const Body& body) {
+    const std::int64_t size = plane_size(shape);
+    for (std::int64_t n = first; n < end; ++n) {
+        const std::int64_t begin = (n * shape[1] + c) * size;
+        for (std::int64_t i = begin; i < begin + size; ++i)
+            body(i);
+    }
+}
+
+/// Of channel c over the samples [first, end).
+template <typename T>
+Moments moments(const Shape& shape, const T* x, std::int64_t c, std::int64_t first, std::int64_t end) {
+    const auto count = static_cast<double>((end - first) * plane_size(shape));
+    double sum = 0.0;
+    for_channel(shape, c, first, end, [&](std::int64_t i) { sum += static_cast<double>(x[i]); });
+    const double mean = sum / count;
+    double squares = 0.0;
+    for_channel(shape, c, first, end, [&](std::int64_t i) {
+        squares += (static_cast<double>(x[i]) - mean) * (static_cast<double>(x[i]) - mean);
+    });
+    return {mean, squares / count};
+}
+
+/// y = (x - mean) / sqrt(variance + epsilon) * weight + bias with the batch's own moments per channel. The running ones
+/// move by `momentum` towards them, the variance towards the unbiased one, squares / (count - 1); a single value has
+/// none, its 0 is taken.
+template <typename T>
+void batch_norm_training(const BatchNorm& op, const Operands<T>& in, const Shape& out, T* y,
+                         const RunningStatistics<T>& running, int threads) {
+    const T* x = in.inputs[0];
+    const auto count = static_cast<double>(out[0] * plane_size(out));
+    const auto move = [&](T& value, double target) {
+        value = static_cast<T>((1.0 - running.momentum) * static_cast<double>(value) + running.momentum * target);
+    };
+    parallel_ranges(out[1], threads, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t c = begin; c < end; ++c) {
+            const Moments batch = moments(out, x, c, 0, out[0]);
+            const double scale = static_cast<double>(in.parameters[0][c]) / std::sqrt(batch.variance + op.epsilon);
+            const auto bias = static_cast<double>(in.parameters[1][c]);
+            for_channel(out, c, 0, out[0], [&](std::int64_t i) {
+                y[i] = static_cast<T>((static_cast<double>(x[i]) - batch.mean) * scale + bias);
+            });
+            move(running.mean[c], batch.mean);
+            move(running.variance[c], batch.variance * count / std::max(count - 1.0, 1.0));
+        }
+    });
+}
+
+/// Computes one node as training does: batch_norm with batch statistics, everything else as forward(). `running` is
+/// read for batch_norm only.
+template <typename T>
+void forward_training(const Node& node, const Operands<T>& in, T* y, const RunningStatistics<T>& running, int threads) {
+    if (node.kind() == OpKind::batch_norm)
+        batch_norm_training(node.as<BatchNorm>(), in, node.shape, y, running, threads);
+    else
+        forward(node, in, y, threads);
+}
+
+/// to[i] += f(i), i over all elements.
+template <typename T, typename Function>
+void accumulate(const Shape& shape, T* to, int threads, const Function& f) {
+    if (to == nullptr)
+        return;
+    parallel_ranges(shape.elements(), threads, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i)
+            to[i] = static_cast<T>(static_cast<double>(to[i]) + f(i));
+    });
+}
+
+/// Sum of f(i) over all elements, plane by plane.
+template <typename Function>
+double sum_over(const Shape& shape, int threads, const Function& f) {
+    const std::int64_t size = plane_size(shape);
+    std::vector<double> parts(static_cast<std::size_t>(shape[0] * shape[1]));
+    for_planes(shape, threads, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t plane = begin; plane < end; ++plane)
+            for (std::int64_t i = plane * size; i < (plane + 1) * size; ++i)
+                parts[static_cast<std::size_t>(plane)] += f(i);
+    });
+    double sum = 0.0;
+    for (const double part : parts)
+        sum += part;
+    return sum;
+}
+
+/// dx[n, i, q] += sum over the group's outputs o and taps t of weight[o, i, t] * dy[n, o, p], q = p * stride + t *
+/// dilation - padding. Works on whole rows along z.
+template <typename T>
+void conv_input_gradient(const Conv& op, const Operands<T>& in, const Shape& out, const T* dy, T* dx, int threads) {
+    const Shape& from = in.shapes[0];
+    const std::int64_t in_per_group = from[1] / op.groups;
+    const std::int64_t out_per_group = out[1] / op.groups;
+    const std::int64_t taps = op.kernel[0] * op.kernel[1] * op.kernel[2];
+
+    /// The output position along an axis that reads input position q with tap k, or -1.
+    const auto reader = [&](std::size_t axis, std::int64_t q, std::int64_t k) -> std::int64_t {
+        const std::int64_t scaled = q + op.padding[axis] - k * op.dilation[axis];
+        const bool inside =
+            scaled >= 0 && scaled % op.stride[axis] == 0 && scaled / op.stride[axis] < out[static_cast<int>(axis) + 2];
+        return inside ? scaled / op.stride[axis] : -1;
+    };
+    const auto row = [&](std::int64_t index, std::vector<double>& sums) {
+        const std::int64_t qy = index % from[3];
+        const std::int64_t qx = index / from[3] % from[2];
+        const std::int64_t channel = index / from[3] / from[2] % from[1];
+        const std::int64_t n = index / from[3] / from[2] / from[1];
+        const std::int64_t first_out = channel / in_per_group * out_per_group;
+        std::fill(sums.begin(), sums.end(), 0.0);
+        for (std::int64_t o = first_out; o < first_out + out_per_group; ++o) {
+            const T* w = in.parameters[0] + (o * in_per_group + channel % in_per_group) * taps;
+            for (std::int64_t kx = 0; kx < op.kernel[0]; ++kx) {
+                const std::int64_t px = reader(0, qx, kx);
+                for (std::int64_t ky = 0; px >= 0 && ky < op.kernel[1]; ++ky) {
+                    const std::int64_t py = reader(1, qy, ky);
+                    if (py < 0)
+                        continue;
+                    const T* line = dy + (((n * out[1] + o) * out[2] + px) * out[3] + py) * out[4];
+                    for (std::int64_t kz = 0; kz < op.kernel[2]; ++kz) {
+                        const double tap = w[(kx * op.kernel[1] + ky) * op.kernel[2] + kz];
+                        const TapRange range = tap_range(op, 2, kz, from[4], out[4]);
+                        for (std::int64_t z = range.first; z < range.end; ++z)
+                            sums[static_cast<std::size_t>(z * op.stride[2] + range.shift)] +=
+                                tap * static_cast<double>(line[z]);
+                    }
+                }
+            }
+        }
+        T* to = dx + index * from[4];
+        for (std::int64_t z = 0; z < from[4]; ++z)
+            to[z] = static_cast<T>(static_cast<double>(to[z]) + sums[static_cast<std::size_t>(z)]);
+    };
+    parallel_ranges(from[0] * from[1] * from[2] * from[3], threads, [&](std::int64_t begin, std::int64_t end) {
+        std::vector<double> sums(static_cast<std::size_t>(from[4]));
+        for (std::int64_t index = begin; index < end; ++index)
+            row(index, sums);
+    });
+}
+
+/// dweight[o, i, t] += sum over n, p of dy[n, o, p] * x[n, i, p * stride + t * dilation - padding].
+template <typename T>
+void conv_weight_gradient(const Conv& op, const Operands<T>& in, const Shape& out, const T* dy, T* dw, int threads) {
+    const Shape& from = in.shapes[0];
+    const std::int64_t in_per_group = from[1] / op.groups;
+    const std::int64_t out_per_group = out[1] / op.groups;
+
+    const auto tap = [&](std::int64_t o, std::int64_t channel, std::int64_t kx, std::int64_t ky, std::int64_t kz) {
+        const TapRange xs = tap_range(op, 0, kx, from[2], out[2]);
+        const TapRange ys = tap_range(op, 1, ky, from[3], out[3]);
+        const TapRange zs = tap_range(op, 2, kz, from[4], out[4]);
+        double sum = 0.0;
+        for (std::int64_t n = 0; n < out[0]; ++n)
+            for (std::int64_t px = xs.first; px < xs.end; ++px)
+                for (std::int64_t py = ys.first; py < ys.end; ++py) {
+                    const std::int64_t qx = px * op.stride[0] + xs.shift;
+                    const std::int64_t qy = py * op.stride[1] + ys.shift;
+                    const T* line = in.inputs[0] + (((n * from[1] + channel) * from[2] + qx) * from[3] + qy) * from[4];
+                    const T* slope = dy + (((n * out[1] + o) * out[2] + px) * out[3] + py) * out[4];
+                    for (std::int64_t z = zs.first; z < zs.end; ++z)
+                        sum += static_cast<double>(slope[z]) * static_cast<double>(line[z * op.stride[2] + zs.shift]);
+                }
+        return sum;
+    };
+    parallel_ranges(out[1] * in_per_group, threads, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t pair = begin; pair < end; ++pair) {
+            const std::int64_t o = pair / in_per_group;
+            const std::int64_t channel = o / out_per_group * in_per_group + pair % in_per_group;
+            T* to = dw + pair * op.kernel[0] * op.kernel[1] * op.kernel[2];
+            for (std::int64_t kx = 0; kx < op.kernel[0]; ++kx)
+                for (std::int64_t ky = 0; ky < op.kernel[1]; ++ky)
+                    for (std::int64_t kz = 0; kz < op.kernel[2]; ++kz, ++to)
+                        *to = static_cast<T>(static_cast<double>(*to) + tap(o, channel, kx, ky, kz));
+        }
+    });
+}
+
+template <typename T>
+void conv_backward(const Conv& op, const Operands<T>& in, const Shape& out, const Gradients<T>& gradients,
+                   int threads) {
+    if (gradients.of_inputs[0] != nullptr)
+        conv_input_gradient(op, in, out, gradients.of_output, gradients.of_inputs[0], threads);
+    if (gradients.of_parameters[0] != nullptr)
+        conv_weight_gradient(op, in, out, gradients.of_output, gradients.of_parameters[0], threads);
+    if (op.bias && gradients.of_parameters[1] != nullptr)
+        for (std::int64_t o = 0; o < out[1]; ++o) {
+            double sum = 0.0;
+            for_channel(out, o, 0, out[0], [&](std::int64_t i) { sum += static_cast<double>(gradients.of_output[i]); });
+            T& to = gradients.of_parameters[1][o];
+            to = static_cast<T>(static_cast<double>(to) + sum);
+        }
+}
+
+/// Normalisation over `together` samples at a time (all of them: batch_norm; one: instance_norm). With x' = (x - mean)
+/// * r, r = 1 / sqrt(variance + epsilon), y = weight * x' + bias and N values: dbias = sum dy, dweight = sum dy x', dx
+/// = weight * r * (dy - (sum dy + x' * sum dy x') / N).
+template <typename T>
+void norm_backward(double epsilon, std::int64_t together, const Operands<T>& in, const Shape& out,
+                   const Gradients<T>& gradients, int threads) {
+    const T* x = in.inputs[0];
+    const T* dy = gradients.of_output;
+    const auto count = static_cast<double>(together * plane_size(out));
+    const auto group = [&](std::int64_t c, std::int64_t n) {
+        const Moments own = moments(out, x, c, n, n + together);
+        const double r = 1.0 / std::sqrt(own.variance + epsilon);
+        const auto normal = [&](std::int64_t i) { return (static_cast<double>(x[i]) - own.mean) * r; };
+        std::array<double, 2> sums{}; // dweight, dbias
+        for_channel(out, c, n, n + together, [&](std::int64_t i) {
+            sums[0] += static_cast<double>(dy[i]) * normal(i);
+            sums[1] += static_cast<double>(dy[i]);
+        });
+        if (T* dx = gradients.of_inputs[0]) {
+            const double scale = static_cast<double>(in.parameters[0][c]) * r;
+            for_channel(out, c, n, n + together, [&](std::int64_t i) {
+                const double share = (sums[1] + normal(i) * sums[0]) / count;
+                dx[i] = static_cast<T>(static_cast<double>(dx[i]) + scale * (static_cast<double>(dy[i]) - share));
+            });
+        }
+        return sums;
+    };
+    parallel_ranges(out[1], threads, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t c = begin; c < end; ++c) {
+            std::array<double, 2> sums{};
+            for (std::int64_t n = 0; n < out[0]; n += together) {
+                const auto part = group(c, n);
+                sums = {sums[0] + part[0], sums[1] + part[1]};
+            }
+            for (std::size_t k = 0; k < 2; ++k)
+                if (T* to = gradients.of_parameters[k])
+                    to[c] = static_cast<T>(static_cast<double>(to[c]) + sums[k]);
+        }
+    });
+}
+
+/// Adds to dx, plane by plane, what `spread(plane, dy of the plane, sums of the plane)` puts into `sums`.
+template <typename T, typename Spread>
+void spread_planes(const Shape& from, const Shape& out, const T* dy, T* dx, int threads, const Spread& spread) {
+    if (dx == nullptr)
+        return;
+    const std::int64_t size = plane_size(from);
+    for_planes(out, threads, [&](std::int64_t begin, std::int64_t end) {
+        std::vector<double> sums(static_cast<std::size_t>(size));
+        for (std::int64_t plane = begin; plane < end; ++plane) {
+            std::fill(sums.begin(), sums.end(), 0.0);
+            spread(plane, dy + plane * plane_size(out), sums.data());
+            T* to = dx + plane * size;
+            for (std::int64_t i = 0; i < size; ++i)
+                to[i] = static_cast<T>(static_cast<double>(to[i]) + sums[static_cast<std::size_t>(i)]);
+        }
+    });
+}
+
+/// The gradient of a window goes to its maximum: the first one, or the last NaN, as in the forward.
+template <typename T>
+void max_pool_backward(const MaxPool& op, const Operands<T>& in, const Shape& out, const Gradients<T>& gradients,
+                       int threads) {
+    const Shape& from = in.shapes[0];
+    const auto winner = [&](const T* source, std::int64_t x, std::int64_t y, std::int64_t z) {
+        std::int64_t best = (x * op.stride[0] * from[3] + y * op.stride[1]) * from[4] + z * op.stride[2];
+        T most = -std::numeric_limits<T>::infinity();
+        for (std::int64_t a = x * op.stride[0]; a < x * op.stride[0] + op.kernel[0]; ++a)
+            for (std::int64_t b = y * op.stride[1]; b < y * op.stride[1] + op.kernel[1]; ++b)
+                for (std::int64_t c = z * op.stride[2]; c < z * op.stride[2] + op.kernel[2]; ++c) {
+                    const std::int64_t i = (a * from[3] + b) * from[4] + c;
+                    if (std::isnan(source[i]) || source[i] > most) {
+                        most = source[i];
+                        best = i;
+                    }
+                }
+        return best;
+    };
+    spread_planes(from, out, gradients.of_output, gradients.of_inputs[0], threads,
+                  [&](std::int64_t plane, const T* dy, double* sums) {
+                      const T* source = in.inputs[0] + plane * plane_size(from);
+                      for (std::int64_t x = 0; x < out[2]; ++x)
+                          for (std::int64_t y = 0; y < out[3]; ++y)
+                              for (std::int64_t z = 0; z < out[4]; ++z)
+                                  sums[winner(source, x, y, z)] += static_cast<double>(*dy++);
+                  });
+}
+
+/// Every voxel of a window gets an equal share.
+template <typename T>
+void adaptive_avg_pool_backward(const Operands<T>& in, const Shape& out, const Gradients<T>& gradients, int threads) {
+    const Shape& from = in.shapes[0];
+    const auto share = [&](std::int64_t x, std::int64_t y, std::int64_t z, double slope, double* sums) {
+        const auto [ax, bx] = adaptive_window(from, out, 0, x);
+        const auto [ay, by] = adaptive_window(from, out, 1, y);
+        const auto [az, bz] = adaptive_window(from, out, 2, z);
+        const double part = slope / static_cast<double>((bx - ax) * (by - ay) * (bz - az));
+        for (std::int64_t a = ax; a < bx; ++a)
+            for (std::int64_t b = ay; b < by; ++b)
+                for (std::int64_t c = az; c < bz; ++c)
+                    sums[(a * from[3] + b) * from[4] + c] += part;
+    };
+    spread_planes(from, out, gradients.of_output, gradients.of_inputs[0], threads,
+                  [&](std::int64_t, const T* dy, double* sums) {
+                      for (std::int64_t x = 0; x < out[2]; ++x)
+                          for (std::int64_t y = 0; y < out[3]; ++y)
+                              for (std::int64_t z = 0; z < out[4]; ++z)
+                                  share(x, y, z, static_cast<double>(*dy++), sums);
+                  });
+}
+
+/// The transpose of the interpolation: every voxel gets the weights with which it was read.
+template <typename T>
+void upsample_backward(const Upsample& op, const Operands<T>& in, const Shape& out, const Gradients<T>& gradients,
+                       int threads) {
+    const Shape& from = in.shapes[0];
+    const auto taps = neighbours(op, from, out);
+    spread_planes(from, out, gradients.of_output, gradients.of_inputs[0], threads,
+                  [&](std::int64_t, const T* dy, double* sums) {
+                      for (const Neighbours& tx : taps[0])
+                          for (const Neighbours& ty : taps[1])
+                              for (const Neighbours& tz : taps[2]) {
+                                  const auto slope = static_cast<double>(*dy++);
+                                  for (const auto& [a, wx] :
+                                       {std::pair{tx.low, 1 - tx.fraction}, std::pair{tx.high, tx.fraction}})
+                                      for (const auto& [b, wy] :
+                                           {std::pair{ty.low, 1 - ty.fraction}, std::pair{ty.high, ty.fraction}}) {
+                                          double* line = sums + (a * from[3] + b) * from[4];
+                                          line[tz.low] += slope * wx * wy * (1 - tz.fraction);
+                                          line[tz.high] += slope * wx * wy * tz.fraction;
+                                      }
+                              }
+                  });
+}
+
+/// dx_c = y_c * (dy_c - sum over channels k of y_k dy_k)
+template <typename T>
+void softmax_backward(const Shape& out, const Gradients<T>& gradients, int threads) {
+    T* dx = gradients.of_inputs[0];
+    if (dx == nullptr)
+        return;
+    const T* y = gradients.output;
+    const T* dy = gradients.of_output;
+    const std::int64_t size = plane_size(out);
+    parallel_ranges(out[0] * size, threads, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t voxel = begin; voxel < end; ++voxel) {
+            const std::int64_t base = voxel / size * out[1] * size + voxel % size;
+            const auto slope = [&](std::int64_t i) { return static_cast<double>(dy[i]); };
+            double mean = 0.0;
+            for (std::int64_t i = base; i < base + out[1] * size; i += size)
+                mean += static_cast<double>(y[i]) * slope(i);
+            for (std::int64_t i = base; i < base + out[1] * size; i += size)
+                dx[i] = static_cast<T>(static_cast<double>(dx[i]) + static_cast<double>(y[i]) * (slope(i) - mean));
+        }
+    });
+}
+
+/// Each input gets its channels of dy.
+template <typename T>
+void concat_backward(const Operands<T>& in, const Shape& out, const Gradients<T>& gradients) {
+    const std::int64_t size = plane_size(out);
+    const T* dy = gradients.of_output;
+    for (std::int64_t n = 0; n < out[0]; ++n)
+        for (std::size_t k = 0; k < in.inputs.size(); ++k) {
+            const std::int64_t count = in.shapes[k][1] * size;
+            if (T* dx = gradients.of_inputs[k])
+                for (std::int64_t i = 0; i < count; ++i)
+                    dx[n * count + i] += dy[i];
+            dy += count;
+        }
+}
+
+template <typename T>
+void slice_backward(const Slice& op, const Operands<T>& in, const Shape& out, const Gradients<T>& gradients) {
+    T* dx = gradients.of_inputs[0];
+    if (dx == nullptr)
+        return;
+    const std::int64_t size = plane_size(out);
+    const T* dy = gradients.of_output;
+    for (std::int64_t n = 0; n < out[0]; ++n) {
+        T* to = dx + (n * in.shapes[0][1] + op.begin) * size;
+        for (std::int64_t i = 0; i < out[1] * size; ++i)
+            to[i] += *dy++;
+    }
+}
+
+template <typename T>
+void scaled_add_backward(const Operands<T>& in, const Shape& out, const Gradients<T>& gradients, int threads) {
+    const auto dy = [&](std::int64_t i) { return static_cast<double>(gradients.of_output[i]); };
+    for (std::size_t k = 0; k < in.inputs.size(); ++k) {
+        const auto weight = static_cast<double>(in.parameters[k][0]);
+        accumulate(out, gradients.of_inputs[k], threads, [&](std::int64_t i) { return weight * dy(i); });
+        if (T* to = gradients.of_parameters[k])
+            *to = static_cast<T>(static_cast<double>(*to) + sum_over(out, threads, [&](std::int64_t i) {
+                                     return dy(i) * static_cast<double>(in.inputs[k][i]);
+                                 }));
+    }
+}
+
+/// Adds the gradients of one node's inputs and parameters. No gradient may overlap another array, except that a node
+/// which reads a value twice has the same gradient twice.
+template <typename T>
+void backward(const Node& node, const Operands<T>& in, const Gradients<T>& gradients, int threads) {
+    const Shape& out = node.shape;
+    const auto dy = [&](std::int64_t i) { return static_cast<double>(gradients.of_output[i]); };
+    switch (node.kind()) {
+    case OpKind::input: return;
+    case OpKind::conv: return conv_backward(node.as<Conv>(), in, out, gradients, threads);
+    case OpKind::batch_norm: return norm_backward(node.as<BatchNorm>().epsilon, out[0], in, out, gradients, threads);
+    case OpKind::instance_norm: return norm_backward(node.as<InstanceNorm>().epsilon, 1, in, out, gradients, threads);
+    case OpKind::relu:
+        return accumulate(out, gradients.of_inputs[0], threads,
+                          [&](std::int64_t i) { return !(in.inputs[0][i] <= T{0}) ? dy(i) : 0.0; });
+    case OpKind::leaky_relu: {
+        const double slope = node.as<LeakyRelu>().slope;
+        return accumulate(out, gradients.of_inputs[0], threads,
+                          [&](std::int64_t i) { return in.inputs[0][i] > T{0} ? dy(i) : slope * dy(i); });
+    }
+    case OpKind::add:
+        for (T* dx : gradients.of_inputs)
+            accumulate(out, dx, threads, dy);
+        return;
+    case OpKind::scaled_add: return scaled_add_backward(in, out, gradients, threads);
+    case OpKind::concat: return concat_backward(in, out, gradients);
+    case OpKind::slice: return slice_backward(node.as<Slice>(), in, out, gradients);
+    case OpKind::max_pool: return max_pool_backward(node.as<MaxPool>(), in, out, gradients, threads);
+    case OpKind::adaptive_avg_pool: return adaptive_avg_pool_backward(in, out, gradients, threads);
+    case OpKind::upsample: return upsample_backward(node.as<Upsample>(), in, out, gradients, threads);
+    case OpKind::softmax: return softmax_backward(out, gradients, threads);
+    }
+}
+
+/// Calls body(probabilities by class, first logit of the voxel, its truth) for every voxel of one slab (n, x).
+template <typename T, typename Body>
+void for_slab(const Shape& shape, const T* logits, std::span<const std::uint8_t> classes, std::int64_t slab,
+              const Body& body) {
+    const std::int64_t size = plane_size(shape);
+    const std::int64_t rows = shape[3] * shape[4];
+    const std::int64_t first = slab / shape[2] * shape[1] * size + slab % shape[2] * rows;
+    std::vector<double> p(static_cast<std::size_t>(shape[1]));
+    for (std::int64_t i = 0; i < rows; ++i) {
+        const T* voxel = logits + first + i;
+        double most = -std::numeric_limits<double>::infinity();
+        for (std::int64_t c = 0; c < shape[1]; ++c)
+            most = std::max(most, static_cast<double>(voxel[c * size]));
+        double sum = 0.0;
+        for (std::size_t c = 0; c < p.size(); ++c)
+            sum += p[c] = std::exp(static_cast<double>(voxel[static_cast<std::int64_t>(c) * size]) - most);
+        for (double& value : p)
+            value /= sum;
+        body(p, first + i, classes[static_cast<std::size_t>(slab * rows + i)]);
+    }
+}
+
+/// The sums that a loss is made of, of softmax(logits) against classes. Slab by slab, so that the order of additions
+/// does not depend on the threads.
+template <typename T>
+std::vector<ClassSums> class_sums(const Shape& shape, const T* logits, std::span<const std::uint8_t> classes,
+                                  int threads) {
+    const auto channels = static_cast<std::size_t>(shape[1]);
+    const std::int64_t slabs = shape[0] * shape[2];
+    std::vector<ClassSums> parts(static_cast<std::size_t>(slabs) * channels);
+    parallel_ranges(slabs, threads, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t slab = begin; slab < end; ++slab) {
+            ClassSums* sums = parts.data() + static_cast<std::size_t>(slab) * channels;
+            for_slab(shape, logits, classes, slab, [&](const std::vector<double>& p, std::int64_t, std::uint8_t truth) {
+                for (std::size_t c = 0; c < channels; ++c) {
+                    sums[c].probability += p[c];
+                    sums[c].probability_squared += p[c] * p[c];
+                }
+                sums[truth].probability_truth += p[truth];
+                sums[truth].truth += 1.0;
+            });
+        }
+    });
+    std::vector<ClassSums> total(channels);
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+        ClassSums& sums = total[i % channels];
+        sums.probability_truth += parts[i].probability_truth;
+        sums.probability += parts[i].probability;
+        sums.probability_squared += parts[i].probability_squared;
+        sums.truth += parts[i].truth;
+    }
+    return total;
+}
+
+/// The loss of softmax(logits) [batch, channel, x, y, z] against `classes` [batch][x][y][z], and its gradient by the
+/// logits: dL/dz_c = p_c (s_c - sum over k of p_k s_k) with s_k = dL/dp_k. Error: invalid_argument for classes that are
+/// not one per voxel or not below the number of channels.
+template <typename T>
+Result<double> loss_and_gradient(const Shape& shape, const T* logits, std::span<const std::uint8_t> classes,
+                                 const Loss& loss, T* gradient, int threads) {
+    if (static_cast<std::int64_t>(classes.size()) != shape[0] * plane_size(shape))
+        return Error{ErrorCode::invalid_argument,
+                     text("the loss got ", classes.size(), " classes for logits of ", to_string(shape), ", which has ",
+                          shape[0] * plane_size(shape), " voxels"),
+                     "classes"};
+    const auto beyond = std::find_if(classes.begin(), classes.end(), [&](std::uint8_t c) { return c >= shape[1]; });
+    if (beyond != classes.end())
+        return Error{ErrorCode::invalid_argument,
+                     text("class ", int{*beyond}, " of voxel ", beyond - classes.begin(), " is not one of the ",
+                          shape[1], " of the logits"),
+                     "classes"};
+    const LossValue value = loss(class_sums(shape, logits, classes, threads));
+    const std::int64_t size = plane_size(shape);
+    parallel_ranges(shape[0] * shape[2], threads, [&](std::int64_t begin, std::int64_t end) {
+        std::vector<double> slopes(value.slopes.size());
+        for (std::int64_t slab = begin; slab < end; ++slab)
+            for_slab(shape, logits, classes, slab,
+                     [&](const std::vector<double>& p, std::int64_t first, std::uint8_t truth) {
+                         double mean = 0.0;
+                         for (std::size_t c = 0; c < slopes.size(); ++c) {
+                             const ClassSlope& slope = value.slopes[c];
+                             slopes[c] = (c == truth ? slope.truth : 0.0) + slope.constant + slope.probability * p[c];
+                             mean += p[c] * slopes[c];
+                         }
+                         for (std::size_t c = 0; c < slopes.size(); ++c)
+                             gradient[first + static_cast<std::int64_t>(c) * size] =
+                                 static_cast<T>(p[c] * (slopes[c] - mean));
+                     });
+    });
+    return value.loss;
+}
+
+} // namespace mfres::reference

@@ -1,0 +1,219 @@
+#include "backends/reference/training.h"
+
+#include "backends/host_parameters.h"
+#include "backends/reference/gradients.h"
+#include "core/try.h"
+#include "graph/plan.h"
+
+#include <algorithm>
+
+namespace mfres::reference {
+
+namespace {
+
+std::int64_t bytes_of(const Shape& shape) {
+    return shape.elements() * static_cast<std::int64_t>(sizeof(float));
+}
+
+/// What the backward has to compute, and in which order it uses gradients. Its step s works on node size - 1 - s.
+struct BackwardPlan {
+    std::vector<bool> wanted;        ///< by node: the output depends on it, and it on a parameter
+    std::vector<NodeId> last_reader; ///< by node: the consumer whose backward comes first; itself for the output
+    MemoryPlan memory;               ///< by node: its gradient, no bytes where none is wanted
+};
+
+BackwardPlan plan_backward(const Graph& graph) {
+    const auto size = static_cast<std::size_t>(graph.size());
+    std::vector<bool> learns(size);
+    std::vector<bool> matters(size);
+    BackwardPlan plan{std::vector<bool>(size), std::vector<NodeId>(size), {}};
+    for (std::size_t id = 0; id < size; ++id) {
+        const Node& node = graph.nodes()[id];
+        plan.last_reader[id] = static_cast<NodeId>(id);
+        learns[id] = !node.parameters.empty();
+        for (const NodeId input : node.inputs)
+            learns[id] = learns[id] || learns[static_cast<std::size_t>(input)];
+    }
+    matters[static_cast<std::size_t>(graph.outputs()[0])] = true;
+    for (std::size_t id = size; id-- > 0;)
+        for (const NodeId input : graph.nodes()[id].inputs)
+            if (matters[id]) {
+                const auto read = static_cast<std::size_t>(input);
+                matters[read] = true;
+                plan.last_reader[read] = std::max(plan.last_reader[read], static_cast<NodeId>(id));
+            }
+    std::vector<BufferRequest> requests;
+    const auto step_of = [&](NodeId id) { return graph.size() - 1 - id; };
+    for (std::size_t id = 0; id < size; ++id) {
+        plan.wanted[id] = learns[id] && matters[id];
+        const bool is_output = static_cast<NodeId>(id) == graph.outputs()[0];
+        requests.push_back({plan.wanted[id] ? bytes_of(graph.nodes()[id].shape) : 0,
+                            is_output ? 0 : step_of(plan.last_reader[id]), step_of(static_cast<NodeId>(id))});
+    }
+    plan.memory = plan_memory(requests);
+    return plan;
+}
+
+/// All values at once: the backward reads them.
+MemoryPlan plan_values(const Graph& graph) {
+    std::vector<BufferRequest> requests;
+    for (const Node& node : graph.nodes())
+        requests.push_back({bytes_of(node.shape), 0, 1});
+    return plan_memory(requests);
+}
+
+/// Floats of one block, by node.
+class Arena {
+  public:
+    explicit Arena(MemoryPlan plan)
+        : plan_(std::move(plan)), floats_(static_cast<std::size_t>(plan_.bytes) / sizeof(float), 0.0F) {}
+    float* at(NodeId id) {
+        return floats_.data() + static_cast<std::size_t>(plan_.offsets[static_cast<std::size_t>(id)]) / sizeof(float);
+    }
+    std::int64_t bytes() const { return plan_.bytes; }
+
+  private:
+    MemoryPlan plan_;
+    AlignedVector<float> floats_;
+};
+
+class ReferenceTraining final : public TrainingExecutable {
+  public:
+    ReferenceTraining(const Graph& graph, const Weights& weights, const TrainingOptions& options)
+        : graph_(graph), parameters_(graph, weights, options.amsgrad), threads_(resolve_threads(options.threads)),
+          momentum_(options.batch_norm_momentum), values_(plan_values(graph)), backward_(plan_backward(graph)),
+          gradients_(backward_.memory),
+          output_gradient_(static_cast<std::size_t>(output_node().shape.elements()), 0.0F) {}
+
+    StridedView<float> input() override {
+        const Shape& shape = graph_.node(graph_.input()).shape;
+        return {values_.at(graph_.input()), shape, dense_strides(shape)};
+    }
+
+    Status forward() override {
+        for (NodeId id = 1; id < graph_.size(); ++id) {
+            const Node& node = graph_.node(id);
+            RunningStatistics<float> running;
+            for (const Parameter& parameter : node.parameters) {
+                if (parameter.role == ParameterRole::running_mean)
+                    running.mean = parameters_.values(parameter.name);
+                if (parameter.role == ParameterRole::running_var)
+                    running.variance = parameters_.values(parameter.name);
+            }
+            running.momentum = momentum_;
+            forward_training(node, operands(node), values_.at(id), running, threads_);
+        }
+        return {};
+    }
+
+    StridedView<const float> output() const override {
+        const Shape& shape = output_node().shape;
+        return {const_cast<ReferenceTraining*>(this)->values_.at(graph_.outputs()[0]), shape, dense_strides(shape)};
+    }
+
+    StridedView<float> output_gradient() override {
+        const Shape& shape = output_node().shape;
+        return {output_gradient_.data(), shape, dense_strides(shape)};
+    }
+
+    Result<double> loss(std::span<const std::uint8_t> classes, const Loss& loss) override {
+        return loss_and_gradient(output_node().shape, output().data, classes, loss, output_gradient_.data(), threads_);
+    }
+
+    Status backward() override {
+        parameters_.clear_gradients();
+        const NodeId last = graph_.outputs()[0];
+        if (!wanted(last))
+            return {};
+        std::copy(output_gradient_.begin(), output_gradient_.end(), gradients_.at(last));
+        for (NodeId id = last; id > 0; --id)
+            if (wanted(id))
+                node_backward(id);
+        return {};
+    }
+
+    Weights gradients() const override { return parameters_.gradients(); }
+    Result<double> update(const OptimiserStep& step) override { return parameters_.update(step, threads_); }
+    Weights weights() const override { return parameters_.weights(); }
+    TrainingState state() const override { return parameters_.state(); }
+    Status set_state(const TrainingState& state) override { return parameters_.set_state(state); }
+
+    std::int64_t peak_bytes() const override {
+        return parameters_.bytes() + values_.bytes() + gradients_.bytes() + bytes_of(output_node().shape);
+    }
+
+    std::vector<Chosen> chosen() const override {
+        std::vector<Chosen> all;
+        for (NodeId id = 1; id < graph_.size(); ++id)
+            all.push_back({graph_.node(id).name, std::string(name(graph_.node(id).kind())), "reference"});
+        for (NodeId id = graph_.outputs()[0]; id > 0; --id)
+            if (wanted(id))
+                all.push_back(
+                    {graph_.node(id).name, std::string(name(graph_.node(id).kind())) + " backward", "reference"});
+        return all;
+    }
+
+  private:
+    const Node& output_node() const { return graph_.node(graph_.outputs()[0]); }
+    bool wanted(NodeId id) const { return backward_.wanted[static_cast<std::size_t>(id)]; }
+
+    Operands<float> operands(const Node& node) {
+        Operands<float> all;
+        for (const NodeId input : node.inputs) {
+            all.inputs.push_back(values_.at(input));
+            all.shapes.push_back(graph_.node(input).shape);
+        }
+        for (const Parameter& parameter : node.parameters)
+            all.parameters.push_back(parameters_.values(parameter.name));
+        return all;
+    }
+
+    void node_backward(NodeId id) {
+        const Node& node = graph_.node(id);
+        Gradients<float> gradients{values_.at(id), gradients_.at(id), {}, {}};
+        for (const NodeId input : node.inputs) {
+            const bool first_use = backward_.last_reader[static_cast<std::size_t>(input)] == id;
+            if (wanted(input) && first_use)
+                std::fill_n(gradients_.at(input), graph_.node(input).shape.elements(), 0.0F);
+            gradients.of_inputs.push_back(wanted(input) ? gradients_.at(input) : nullptr);
+        }
+        for (const Parameter& parameter : node.parameters)
+            gradients.of_parameters.push_back(parameters_.gradient(parameter.name));
+        reference::backward(node, operands(node), gradients, threads_);
+    }
+
+    Graph graph_;
+    HostParameters parameters_;
+    int threads_;
+    double momentum_;
+    Arena values_;
+    BackwardPlan backward_;
+    Arena gradients_;
+    AlignedVector<float> output_gradient_;
+};
+
+} // namespace
+
+Result<std::unique_ptr<TrainingExecutable>> make_training(const Graph& graph, const Weights& weights,
+                                                          const TrainingOptions& options) {
+    MFRES_CHECK(check_weights(graph, weights));
+    if (graph.outputs().size() != 1)
+        return Error{ErrorCode::graph_invalid,
+                     text("a network is trained on one output; this one has ", graph.outputs().size()),
+                     graph.node(graph.outputs()[1]).name};
+    if (!(options.batch_norm_momentum >= 0.0 && options.batch_norm_momentum <= 1.0))
+        return Error{
+            ErrorCode::invalid_argument,
+            text("the momentum of batch normalisation is ", options.batch_norm_momentum, "; it must be within 0 and 1"),
+            "batch_norm_momentum"};
+    try {
+        return std::unique_ptr<TrainingExecutable>(std::make_unique<ReferenceTraining>(graph, weights, options));
+    } catch (const std::bad_alloc&) {
+        return Error{ErrorCode::memory_limit,
+                     text("the reference backend needs ", plan_values(graph).bytes,
+                          " bytes for the activations of training alone and got too few"),
+                     {}};
+    }
+}
+
+} // namespace mfres::reference

@@ -54,7 +54,8 @@ Result<json> shared_recipe(const ExperimentOptions& options) {
     for (const std::string& key : decided_keys(options.table))
         if (shared->contains(key))
             return Error{ErrorCode::recipe_invalid,
-                         text("recipe key ", key, ": an experiment decides it by itself (networks, losses and seed are "
+                         text("recipe key ", key,
+                              ": an experiment decides it by itself (networks, losses and seed are "
                               "options of their own)"),
                          key};
     return *shared;
@@ -253,8 +254,8 @@ Result<ExperimentPlan> parse_plan(const json& object, const std::filesystem::pat
         ExperimentPlan plan;
         MFRES_TRY(plan.table, experiment_table(object.at("table").get<std::string>()));
         for (const json& row : object.at("rows"))
-            plan.rows.push_back({row.at("name").get<std::string>(), row.at("network").dump(),
-                                 row.at("loss").get<std::string>()});
+            plan.rows.push_back(
+                {row.at("name").get<std::string>(), row.at("network").dump(), row.at("loss").get<std::string>()});
         plan.recipe = object.at("recipe").dump();
         plan.seeds = object.at("seeds").get<std::vector<std::uint64_t>>();
         plan.backend = object.at("backend").get<std::string>();

@@ -34,9 +34,9 @@ std::string mean_and_spread(const Statistics& values, double scale) {
 }
 
 std::size_t finished_runs(const ExperimentReport& report, std::size_t row) {
-    return static_cast<std::size_t>(std::count_if(report.runs.begin(), report.runs.end(), [&](const ExperimentRun& run) {
-        return run.row == row && run.measured.has_value();
-    }));
+    return static_cast<std::size_t>(
+        std::count_if(report.runs.begin(), report.runs.end(),
+                      [&](const ExperimentRun& run) { return run.row == row && run.measured.has_value(); }));
 }
 
 /// "skipped: training needs ...", for every run of the row that has not been measured.
@@ -113,8 +113,8 @@ std::string network_sentence(const ExperimentPlan& plan) {
     const auto described = describe_network(plan.rows[0].network);
     if (!described)
         return {};
-    return text("Network: ", described->name,
-                described->standard ? "" : text(" (variant of ", described->network, ")"), ".");
+    return text("Network: ", described->name, described->standard ? "" : text(" (variant of ", described->network, ")"),
+                ".");
 }
 
 std::string backend_sentence(const ExperimentReport& report) {

@@ -2,7 +2,7 @@
 
 #include "core/file.h"
 #include "core/try.h"
-#include "experiment/json_file.h"
+#include "experiment/files.h"
 #include "train/checkpoint.h"
 
 namespace mfres {
@@ -10,11 +10,6 @@ namespace mfres {
 using nlohmann::json;
 
 namespace {
-
-bool exists(const std::filesystem::path& path) {
-    std::error_code ignored;
-    return std::filesystem::exists(path, ignored);
-}
 
 /// What the table tells of a training, from to_json(TrainReport).
 Status read_training(const RunFiles& files, ExperimentRun& run) {
@@ -37,7 +32,7 @@ Status read_training(const RunFiles& files, ExperimentRun& run) {
 
 bool has_checkpoint(const std::filesystem::path& folder) {
     const CheckpointFolder checkpoints(folder);
-    return exists(checkpoints.last()) || exists(checkpoints.previous());
+    return is_there(checkpoints.last()) || is_there(checkpoints.previous());
 }
 
 Status write_training(const RunFiles& files, const TrainReport& report) {
@@ -51,10 +46,10 @@ Status write_measurements(const RunFiles& files, const MetricsTable& table) {
 
 Status read_run(const std::filesystem::path& out, ExperimentRun& run) {
     const RunFiles files{out / run.folder};
-    if (exists(files.train())) {
+    if (is_there(files.train())) {
         MFRES_CHECK(read_training(files, run));
         run.state = RunState::trained;
-        if (exists(files.summary())) {
+        if (is_there(files.summary())) {
             MFRES_TRY(const MetricsTable table, read_csv(files.cases()));
             run.measured = summarise(table);
             run.state = RunState::finished;

@@ -65,10 +65,11 @@ Result<Split> hold_out_fifth(std::vector<CaseFiles> cases) {
     for (const std::string_view patient : patients_of(cases))
         by_hash.emplace(hash_of(patient), patient);
     if (by_hash.size() < 2)
-        return Error{ErrorCode::dataset_empty,
-                     text("cases of ", by_hash.size(),
-                          " patients cannot be split into some to train on and some to hold out; at least 2 are needed"),
-                     {}};
+        return Error{
+            ErrorCode::dataset_empty,
+            text("cases of ", by_hash.size(),
+                 " patients cannot be split into some to train on and some to hold out; at least 2 are needed"),
+            {}};
     std::set<std::string> chosen;
     std::size_t place = 0;
     for (const auto& [hash, patient] : by_hash)

@@ -59,8 +59,6 @@ struct ExperimentOptions {
     /// Bytes that one training, and the network of one evaluation, may hold; 0 = what the system has left when it
     /// begins. A run that needs more is skipped, and the table says so.
     std::int64_t max_memory = 0;
-    std::int64_t checkpoint_steps = 0; ///< as in TrainerOptions
-    double checkpoint_minutes = 10.0;  ///< likewise
 };
 
 /// A set of cases.

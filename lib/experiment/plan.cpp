@@ -200,8 +200,8 @@ Result<ExperimentPlan> make_plan(const ExperimentOptions& options) {
     plan.recipe = canonical.dump();
     for (int repeat = 0; repeat < options.seeds; ++repeat)
         plan.seeds.push_back(options.seed + static_cast<std::uint64_t>(repeat));
-    MFRES_TRY(const Backend* backend, find_backend(options.backend));
-    plan.backend = backend->name();
+    MFRES_CHECK(find_backend(options.backend));
+    plan.backend = options.backend;
     MFRES_CHECK(check_folders(plan));
     return plan;
 }

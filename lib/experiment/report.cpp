@@ -84,9 +84,9 @@ std::string budget_sentence(const ExperimentPlan& plan, const Recipe& recipe) {
     const Sampling& sampling = recipe.sampling;
     const std::int64_t steps = total_steps(recipe, plan.train.ids.size());
     const auto passes = static_cast<double>(steps * sampling.batch) / static_cast<double>(plan.train.ids.size());
-    return text("Budget of every run: ", steps, " steps of ", sampling.batch, " patches of ", sampling.crop[0], " x ",
-                sampling.crop[1], " x ", sampling.crop[2], " voxels (", grouped(passes, 1), " passes over the cases); ",
-                seeds_words(plan.seeds), ".");
+    return text("Budget of every run: ", steps, " steps with a batch of ", sampling.batch, ", patches of ",
+                sampling.crop[0], " x ", sampling.crop[1], " x ", sampling.crop[2], " voxels (", grouped(passes, 1),
+                " passes over the cases); ", seeds_words(plan.seeds), ".");
 }
 
 /// Keys of the recipe that are not the paper's; budget, seeds and what makes the rows are told elsewhere.

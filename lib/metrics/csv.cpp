@@ -29,7 +29,7 @@ struct Column {
 /// In the server's order: per metric ET, WT, TC.
 std::vector<Column> server_columns() {
     std::vector<Column> columns;
-    for (const Metric metric : metrics)
+    for (const Metric metric : all_metrics)
         for (const TumourRegion region : {TumourRegion::et, TumourRegion::wt, TumourRegion::tc})
             columns.push_back({metric, region});
     return columns;

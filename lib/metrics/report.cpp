@@ -42,7 +42,7 @@ Json statistics_json(const Statistics& of) {
 Json case_json(const CaseMetrics& measured) {
     Json json = {{"case", measured.id}};
     for (const TumourRegion region : tumour_regions)
-        for (const Metric metric : metrics)
+        for (const Metric metric : all_metrics)
             json[std::string(name(region))][std::string(key(metric))] = value_json(measured[region][metric]);
     return json;
 }
@@ -117,7 +117,7 @@ std::string to_json(const MetricsTable& table) {
     const MetricsSummary summary = summarise(table);
     json["cases"] = summary.cases;
     for (const TumourRegion region : tumour_regions)
-        for (const Metric metric : metrics)
+        for (const Metric metric : all_metrics)
             json["summary"][std::string(name(region))][std::string(key(metric))] =
                 statistics_json(summary.at(region, metric));
     json["notes"] = table.notes;
@@ -132,7 +132,7 @@ std::string to_json(const MetricsTable& table) {
 std::string to_markdown(const MetricsTable& table) {
     const MetricsSummary summary = summarise(table);
     std::vector<Cells> rows = {{"metric", "region", "cases", "mean", "std", "median", "25 %", "75 %"}};
-    for (const Metric metric : metrics)
+    for (const Metric metric : all_metrics)
         for (const TumourRegion region : tumour_regions) {
             const Statistics& of = summary.at(region, metric);
             rows.push_back({metric == Metric::hd95 ? "HD95 (mm)" : std::string(name(metric)), std::string(name(region)),

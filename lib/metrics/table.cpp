@@ -51,7 +51,7 @@ MetricsSummary summarise(const MetricsTable& table) {
     MetricsSummary summary;
     summary.cases = static_cast<std::int64_t>(table.cases.size());
     for (const TumourRegion region : tumour_regions)
-        for (const Metric metric : metrics)
+        for (const Metric metric : all_metrics)
             summary.columns[static_cast<std::size_t>(region)][static_cast<std::size_t>(metric)] =
                 statistics(column(table, region, metric));
     return summary;
@@ -62,7 +62,7 @@ std::array<CaseMetrics, 5> summary_rows(const MetricsSummary& summary) {
     for (std::size_t row = 0; row < rows.size(); ++row)
         rows[row].id = summary_labels[row];
     for (const TumourRegion region : tumour_regions)
-        for (const Metric metric : metrics) {
+        for (const Metric metric : all_metrics) {
             const Statistics& of = summary.at(region, metric);
             const std::array<std::optional<double>, 5> values = {of.mean, of.deviation, of.median, of.lower_quartile,
                                                                  of.upper_quartile};

@@ -16,7 +16,6 @@ namespace {
 
 constexpr std::string_view magic = "mfrcache";
 constexpr std::uint32_t version = 1;
-constexpr std::size_t crc_position = 12;
 /// id_bytes, size, voxel_mm, class_voxels, brain_voxels, modalities, blocks.
 constexpr std::uint64_t smallest_record = 2 + 3 * 4 + 3 * 8 + 4 * 8 + 8 + 4 * 9 + cache_blocks * 12;
 /// One byte of DEFLATE data stands for at most 258 bytes from two bits; a zlib stream has 6 bytes around it.

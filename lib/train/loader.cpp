@@ -184,6 +184,8 @@ Result<Batch> make_batch(const Cache& cache, const Sampling& sampling, std::uint
     MFRES_CHECK(check_sampling(sampling));
     if (step < 0 || step > (std::int64_t{1} << 48U))
         return Error{ErrorCode::invalid_argument, text("a step must lie between 0 and 2^48, not ", step), {}};
+    if (cache.entries().empty())
+        return Error{ErrorCode::dataset_empty, "there is no case to make a batch of", {}};
     try {
         return assemble(cache, sampling, seed, step);
     } catch (const std::bad_alloc&) {

@@ -16,9 +16,12 @@ namespace mfres {
 struct Sampling {
     std::int64_t batch = 8;
     std::array<std::int64_t, 3> crop{128, 128, 128};
-    double tumour_probability = 0.0; ///< how often the crop is centred on a random tumour voxel (as far as it fits)
-    bool flips = true;               ///< mirror along each axis with probability 1/2
-    double rotation_degrees = 10.0;  ///< angle uniform in +- this, about x, y or z (linear; labels nearest)
+    /// How often the crop is centred on a random tumour voxel, as far as it then still lies in the box. Otherwise it
+    /// lies anywhere in the box, or holds the whole box along an axis where the crop is larger.
+    double tumour_probability = 0.0;
+    bool flips = true;              ///< mirror along each axis with probability 1/2
+    double rotation_degrees = 10.0; ///< angle uniform in +- this, about x, y or z (linear; labels nearest)
+    /// How often a crop is rotated and zoomed; the others are copied, which takes a third of the time.
     double rotation_probability = 1.0;
     double intensity_scale = 0.0; ///< factor uniform in 1 +- this, per modality
     double intensity_shift = 0.0; ///< z-score offset uniform in +- this, per modality, inside the brain
@@ -36,20 +39,22 @@ struct Batch {
 
 /// Makes the batch of one step; what the Loader's threads call. In epochs: over n cases, samples step * batch + i take
 /// the cases in the order of a fresh shuffle per pass.
-/// Errors: those of Cache::load; invalid_argument (an option out of range).
+/// Errors: those of Cache::load; invalid_argument (an option out of range), dataset_empty, memory_limit.
 Result<Batch> make_batch(const Cache& cache, const Sampling& sampling, std::uint64_t seed, std::int64_t step);
 
 class Loader {
   public:
     /// Starts `threads` workers that make batches from `first_step` on, at most `ahead` beyond the one handed out last.
-    /// threads = 0 makes each batch inside next(). Errors: invalid_argument.
+    /// threads = 0 makes each batch inside next(). Errors: invalid_argument, memory_limit (a thread does not start).
     static Result<std::unique_ptr<Loader>> start(std::shared_ptr<const Cache> cache, const Sampling& sampling,
                                                  std::uint64_t seed, std::int64_t first_step, int threads,
                                                  int ahead = 2);
+    /// Waits for the batches that are being made.
     virtual ~Loader() = default;
-    /// The next batch, in the order of steps. Errors: those of make_batch, of the step where they happened.
+    /// The next batch, in the order of steps. Errors: those of make_batch, of the step where they happened; the call
+    /// after that goes on with the step after that. To be called by one thread at a time.
     virtual Result<Batch> next() = 0;
-    /// Seconds next() has spent waiting since the start.
+    /// Seconds spent inside next() since the start.
     virtual double waited_seconds() const = 0;
 };
 

@@ -9,6 +9,7 @@
 #include "model/model.h"
 #include "train/average.h"
 #include "train/checkpoint.h"
+#include "train/curve.h"
 #include "train/history.h"
 #include "train/loader.h"
 #include "train/loss.h"
@@ -18,7 +19,9 @@
 
 #include <chrono>
 #include <cmath>
+#include <cstdio>
 #include <new>
+#include <utility>
 
 namespace mfres {
 
@@ -51,6 +54,8 @@ Status check_options(const TrainerOptions& options) {
         return invalid("max_memory", static_cast<double>(options.max_memory), "0 or more");
     if (options.run.empty())
         return Error{ErrorCode::invalid_argument, "a training run needs a folder of its own", "run"};
+    if (options.data.empty() && !options.resume)
+        return Error{ErrorCode::invalid_argument, "training needs cases: a training cache or a folder of them", "data"};
     return {};
 }
 
@@ -182,7 +187,9 @@ struct Trainer::State {
         choose(options.data, "train.mfcache");
         choose(options.validation, "val.mfcache");
         if (options.data.empty())
-            return Error{ErrorCode::invalid_argument, "training needs cases: a training cache or a folder of them",
+            return Error{ErrorCode::invalid_argument,
+                         text("the run in ", folder.path().string(),
+                              " has no cache of its own; name the cases it is trained on"),
                          "data"};
         MFRES_TRY(data, open_cache(options.data, "train.mfcache", observer));
         if (!options.validation.empty()) {
@@ -229,7 +236,26 @@ struct Trainer::State {
         return {};
     }
 
-    Status compile() {
+    /// The executable of the backend asked for; "auto" moves on to the next one where the best does not train.
+    Status compile_for_training(const Graph& graph, const Weights& weights, const TrainingOptions& training,
+                                const TrainObserver& observer) {
+        for (const Backend* candidate : backends()) {
+            if (options.backend == "auto")
+                backend = candidate;
+            auto compiled = backend->compile_training(graph, weights, training);
+            if (compiled) {
+                executable = std::move(compiled).value();
+                return {};
+            }
+            const bool another = options.backend == "auto" && candidate != backends().back();
+            if (!another || compiled.error().code != ErrorCode::operation_unsupported)
+                return std::move(compiled).error();
+            warn(observer, text("the next backend trains: ", compiled.error().message));
+        }
+        return Error{ErrorCode::backend_unavailable, "this build has no backend", "backend"};
+    }
+
+    Status compile(const TrainObserver& observer) {
         MFRES_TRY(variant, parse_variant(recipe().network));
         MFRES_TRY(const Graph graph, build_network(variant, recipe().sampling.crop, recipe().sampling.batch));
         MFRES_TRY(Model fresh, init_model(variant, recipe().init_seed));
@@ -238,7 +264,7 @@ struct Trainer::State {
         training.amsgrad = recipe().amsgrad;
         training.batch_norm_momentum = recipe().batch_norm_momentum;
         training.max_bytes = options.max_memory;
-        MFRES_TRY(executable, backend->compile_training(graph, fresh.weights, training));
+        MFRES_CHECK(compile_for_training(graph, fresh.weights, training, observer));
         MFRES_TRY(loss, loss_of(recipe()));
         if (!now.state.weights.empty())
             MFRES_CHECK(executable->set_state(now.state));
@@ -251,21 +277,21 @@ struct Trainer::State {
 
     Status open(const TrainObserver& observer) {
         MFRES_TRY(backend, find_backend(options.backend));
-        const int threads = resolve_threads(options.threads);
         if (options.resume) {
             MFRES_CHECK(take_up(observer));
-            if (now.backend != backend->name() || now.threads != threads)
-                warn(observer, text("the run was trained with backend ", now.backend, " on ", now.threads,
-                                    " threads and goes on with ", backend->name(), " on ", threads,
-                                    ": it will not be the same bit for bit as without a break"));
         } else {
             MFRES_TRY(now.recipe, parse_recipe(options.recipe));
         }
-        now.backend = backend->name();
-        now.threads = threads;
         MFRES_CHECK(open_data(observer));
         MFRES_CHECK(check_data(options.resume));
-        MFRES_CHECK(compile());
+        const std::string recorded_backend = now.backend;
+        const int recorded_threads = std::exchange(now.threads, resolve_threads(options.threads));
+        MFRES_CHECK(compile(observer));
+        now.backend = backend->name();
+        if (options.resume && (recorded_backend != now.backend || recorded_threads != now.threads))
+            warn(observer, text("the run was trained on ", recorded_backend, " with ", recorded_threads,
+                                " threads and goes on on ", now.backend, " with ", now.threads,
+                                ": it will not be the same bit for bit as without a break"));
         if (!options.resume)
             MFRES_CHECK(save());
         return write_file_atomically(folder / "recipe.json", to_json(recipe()).dump(2) + "\n");
@@ -281,6 +307,28 @@ struct Trainer::State {
         return {};
     }
 
+    /// The curve as SVG, and as PNG where this build can write one.
+    Status write_curve() const {
+        CurveOptions curve;
+        curve.title = text(variant.name(), ", ", recipe().loss, ", step ", now.step, " of ", steps);
+        curve.steps = steps;
+        if (now.best) {
+            const Validation& best = now.validations[*now.best];
+            curve.best_step = best.step;
+            std::array<char, 48> words{};
+            std::snprintf(words.data(), words.size(), ", best mean Dice %.3f", best.score());
+            curve.title += words.data();
+        }
+        const Drawing drawing = draw_curve(now.rows, curve);
+        MFRES_CHECK(write_file_atomically(folder / "curve.svg", drawing.svg()));
+        const auto png = drawing.png(1.5);
+        if (!png && png.error().code == ErrorCode::operation_unsupported)
+            return {};
+        if (!png)
+            return png.error();
+        return write_file_atomically(folder / "curve.png", *png);
+    }
+
     /// The newest checkpoint, and with `best` also best.ckpt.
     Status save(bool best = false) {
         now.state = executable->state();
@@ -290,7 +338,8 @@ struct Trainer::State {
         now.state = {}; // the executable has it
         MFRES_CHECK(std::move(status));
         last_save = Clock::now();
-        return write_tables();
+        MFRES_CHECK(write_tables());
+        return write_curve();
     }
 
     bool save_is_due() const {

@@ -5,12 +5,12 @@
 #include "metrics/surface_distance.h"
 #include "support/catch.h"
 #include "support/paths.h"
-#include "support/program.h"
 
 #include <mfres/metrics.h>
 
 #include <cmath>
 #include <cstdio>
+#include <sstream>
 
 using namespace mfres;
 
@@ -18,6 +18,12 @@ namespace {
 
 using Size = std::array<std::int64_t, 3>;
 using Spacing = std::array<double, 3>;
+
+std::string content_of(const std::filesystem::path& path) {
+    const auto bytes = read_file(path, 1U << 20U);
+    REQUIRE_OK(bytes);
+    return {reinterpret_cast<const char*>(bytes->data()), bytes->size()};
+}
 
 /// Two masks on one grid, empty at first.
 struct Pair {
@@ -117,7 +123,7 @@ std::vector<double> ask_scipy(const std::string& python, const std::vector<Pair>
     const std::string command = python + " '" + MFRES_SOURCE_DIR + "/tests/metrics/hd95_oracle.py' '" +
                                 folder.path().string() + "' >'" + (folder / "out").string() + "' 2>&1";
     const int status = std::system(command.c_str());
-    const std::string output = test::file_text(folder / "out");
+    const std::string output = content_of(folder / "out");
     INFO(output);
     REQUIRE(status == 0);
     std::istringstream numbers(output);

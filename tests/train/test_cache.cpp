@@ -441,6 +441,32 @@ TEST_CASE("an index with the right checksum and impossible contents is refused")
     }
 }
 
+TEST_CASE("an index with random changes and the right checksum is read or refused, never worse") {
+    const test::TemporaryFolder folder;
+    const auto only = std::span(written().cases).subspan(1, 1);
+    REQUIRE_OK(write_cache(folder / "c", only, {.levels = 4}, {}));
+    const Forgery whole(bytes_of(folder / "c"));
+    const auto index = encode_index(whole.records);
+    Random random(31);
+    int refused = 0;
+    for (int run = 0; run < 400; ++run) {
+        auto changed = index;
+        for (std::uint64_t n = 0; n <= random.below(3); ++n)
+            changed[random.below(changed.size())] ^= static_cast<std::byte>(1 + random.below(255));
+        const auto header = encode_header(1, cache_header_bytes + whole.blocks.size(), changed);
+        std::vector<std::byte> file(header.begin(), header.end());
+        file.insert(file.end(), whole.blocks.begin(), whole.blocks.end());
+        file.insert(file.end(), changed.begin(), changed.end());
+        REQUIRE_OK(write_file_atomically(folder / "f", file));
+        const auto cache = Cache::open(folder / "f");
+        const auto code =
+            cache ? (*cache)->load(0).ok() ? ErrorCode::internal : (*cache)->load(0).error().code : cache.error().code;
+        REQUIRE((code == ErrorCode::cache_invalid || code == ErrorCode::cache_damaged || code == ErrorCode::internal));
+        refused += code == ErrorCode::internal ? 0 : 1;
+    }
+    CHECK(refused > 200); // names, voxel sizes, scales and offsets can change into others that make sense
+}
+
 TEST_CASE("a block with the right checksum and wrong contents is damaged, and the case is named") {
     const auto whole = bytes_of(written().path);
     const auto cached = load(*open(written().path), 1);

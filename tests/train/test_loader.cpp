@@ -338,6 +338,7 @@ TEST_CASE("options out of range are refused") {
     REQUIRE_CODE(Loader::start(cache, good, 1, -1, 1), invalid_argument);
     REQUIRE_CODE(Loader::start(cache, good, 1, 0, -1), invalid_argument);
     REQUIRE_CODE(Loader::start(cache, good, 1, 0, 1, 0), invalid_argument);
+    REQUIRE_CODE(make_batch(test::MemoryCache({}), good, 1, 0), dataset_empty);
     REQUIRE_CODE(Loader::start(nullptr, good, 1, 0, 1), invalid_argument);
 }
 

@@ -22,7 +22,7 @@ namespace po = boost::program_options;
 /// Exit codes of the program; README.md documents the same list.
 enum ExitCode : int {
     exit_ok = 0,
-    exit_failure = 1,   ///< a bug in mfres
+    exit_failure = 1,   ///< a bug in mfres, or a training that diverged
     exit_usage = 2,     ///< unknown or contradicting options
     exit_refused = 3,   ///< the images were refused (see `mfres check`)
     exit_model = 4,     ///< the model file or network variant was refused

@@ -80,8 +80,8 @@ struct ExperimentPlan {
     std::vector<ExperimentRow> rows;
     std::string recipe; ///< canonical JSON of what all runs share
     std::vector<std::uint64_t> seeds;
-    std::string backend;
-    std::string split; ///< how the held-out cases were chosen, in words
+    std::string backend; ///< as asked for, e.g. "auto"
+    std::string split;   ///< how the held-out cases were chosen, in words
     ExperimentCases train;
     ExperimentCases held_out;
 };

@@ -74,7 +74,7 @@ Result<std::optional<double>> hausdorff95(std::span<const std::uint8_t> a, std::
 enum class EmptyScheme : std::uint8_t {
     server2019, ///< both empty: Dice, sensitivity and specificity 1, HD95 blank; one empty: Dice and sensitivity 0,
                 ///< HD95 blank. Means skip blanks.
-    brats2020, ///< both empty: Dice 1, HD95 0; one empty: Dice 0, HD95 373.12866 mm; otherwise as server2019
+    brats2020,  ///< both empty: Dice 1, HD95 0; one empty: Dice 0, HD95 373.12866 mm; otherwise as server2019
 };
 inline constexpr std::array<EmptyScheme, 2> empty_schemes = {EmptyScheme::server2019, EmptyScheme::brats2020};
 
@@ -89,7 +89,8 @@ std::string_view name(EmptyScheme scheme) noexcept;
 Result<EmptyScheme> empty_scheme(std::string_view scheme_name);
 
 enum class Metric : std::uint8_t { dice, sensitivity, specificity, hd95 };
-inline constexpr std::array<Metric, 4> metrics = {Metric::dice, Metric::sensitivity, Metric::specificity, Metric::hd95};
+inline constexpr std::array<Metric, 4> all_metrics = {Metric::dice, Metric::sensitivity, Metric::specificity,
+                                                      Metric::hd95};
 
 /// "Dice", "Sensitivity", "Specificity", "Hausdorff95": the words of the challenge server's tables
 std::string_view name(Metric metric) noexcept;
@@ -148,9 +149,10 @@ struct MetricsSummary {
     std::int64_t cases = 0;
     std::array<std::array<Statistics, 4>, 3> columns; ///< [region][metric]
 
-    const Statistics& at(TumourRegion region, Metric metric) const {
+    const Statistics& at(TumourRegion region, Metric metric) const& {
         return columns[static_cast<std::size_t>(region)][static_cast<std::size_t>(metric)];
     }
+    const Statistics& at(TumourRegion region, Metric metric) const&& = delete; ///< it would not outlive the summary
 };
 MetricsSummary summarise(const MetricsTable& table);
 

@@ -1,0 +1,179 @@
+// Recipes: defaults, strict reading, canonical text, schedule.
+#include "support/cases.h"
+#include "support/catch.h"
+#include "train/recipe.h"
+
+#include <mfres/trainer.h>
+
+#include <cmath>
+
+namespace mfres {
+
+namespace {
+
+Recipe parsed(std::string_view json, const Recipe& base = {}) {
+    auto recipe = parse_recipe(json, base);
+    REQUIRE_OK(recipe);
+    return std::move(recipe).value();
+}
+
+} // namespace
+
+TEST_CASE("the default recipe is the paper's") {
+    const Recipe recipe = parsed("{}");
+    const nlohmann::json json = to_json(recipe);
+    CHECK(json["network"]["network"] == "mf-res2net");
+    CHECK(json["loss"] == "weighted-tversky");
+    CHECK(json["learning_rate"] == 1e-3);
+    CHECK(json["l2"] == 1e-5);
+    CHECK(json["epochs"] == 500);
+    CHECK_FALSE(json.contains("steps"));
+    CHECK(json["batch"] == 8);
+    CHECK(json["crop"] == nlohmann::json({128, 128, 128}));
+    CHECK(json["rotation_degrees"] == 10.0);
+    CHECK(json["tumour_probability"] == 0.0);
+    CHECK(json["power"] == 0.9);
+    CHECK(json["amsgrad"] == false);
+}
+
+TEST_CASE("every key of a recipe reads back as it was written") {
+    // One value per key that is not its default.
+    const nlohmann::json all = {{"network", {{"network", "mf-res2net"}, {"widths", {16, 32, 64, 128}}}},
+                                {"loss", "gdl"},
+                                {"tversky_alpha", 0.25},
+                                {"tversky_beta", 0.5},
+                                {"absent", "literal"},
+                                {"learning_rate", 0.0123456789012345},
+                                {"adam_beta1", 0.8},
+                                {"adam_beta2", 0.99},
+                                {"adam_epsilon", 1e-7},
+                                {"l2", 0.0},
+                                {"amsgrad", true},
+                                {"clip_norm", 5.0},
+                                {"power", 1.0},
+                                {"warmup_steps", 100},
+                                {"steps", 1234},
+                                {"validate_every", 7},
+                                {"ema", 0.99},
+                                {"batch_norm_momentum", 0.2},
+                                {"init_seed", 18446744073709551615U},
+                                {"seed", 9007199254740993U},
+                                {"batch", 2},
+                                {"crop", {64, 80, 96}},
+                                {"tumour_probability", 0.7},
+                                {"flips", false},
+                                {"rotation_degrees", 15.0},
+                                {"rotation_probability", 0.5},
+                                {"intensity_scale", 0.1},
+                                {"intensity_shift", 0.2},
+                                {"gamma", 0.3},
+                                {"noise", 0.05},
+                                {"zoom", 0.125},
+                                {"precision", "f32"}};
+    const Recipe recipe = parsed(all.dump());
+    const nlohmann::json written = to_json(recipe);
+    for (const auto& [key, value] : all.items()) {
+        INFO(key);
+        if (key == "network")
+            CHECK(written[key]["widths"] == value["widths"]);
+        else
+            CHECK(written[key] == value);
+    }
+    for (const RecipeField& field : recipe_fields()) {
+        INFO(field.key);
+        CHECK((field.key == "epochs" || all.contains(field.key)));
+        CHECK_FALSE(field.allowed.empty());
+        CHECK_FALSE(field.help.empty());
+    }
+    CHECK(written.size() == all.size());
+    CHECK(to_json(parsed(written.dump())) == written);
+    CHECK(recipe_differences(parsed(written.dump()), recipe).empty());
+    CHECK(recipe.seed == 9007199254740993U);
+    CHECK(recipe.sampling.crop == std::array<std::int64_t, 3>{64, 80, 96});
+}
+
+TEST_CASE("a recipe that violates the schema is refused by key and value") {
+    struct Case {
+        const char* json;
+        const char* key;
+        const char* shown; ///< must stand in the message
+    };
+    const std::vector<Case> cases = {
+        {R"({"learning_rat": 1})", "learning_rat", "unknown key"},
+        {R"({"learning_rate": 0})", "learning_rate", "0"},
+        {R"({"learning_rate": -0.001})", "learning_rate", "-0.001"},
+        {R"({"learning_rate": "0.001"})", "learning_rate", "\"0.001\""},
+        {R"({"learning_rate": 1e400})", "", "1e400"},
+        {R"({"batch": 0})", "batch", "0"},
+        {R"({"batch": 1.5})", "batch", "1.5"},
+        {R"({"batch": 18446744073709551615})", "batch", "18446744073709551615"},
+        {R"({"crop": [64, 64]})", "crop", "[64,64]"},
+        {R"({"crop": 64})", "crop", "64"},
+        {R"({"crop": [64, 64, 72]})", "crop", "multiple of 16"},
+        {R"({"crop": [64, 64, -16]})", "crop", "-16"},
+        {R"({"flips": 1})", "flips", "true or false"},
+        {R"({"amsgrad": null})", "amsgrad", "null"},
+        {R"({"loss": "dise"})", "loss", "dise"},
+        {R"({"absent": "zero"})", "absent", "literal, skip"},
+        {R"({"seed": -1})", "seed", "-1"},
+        {R"({"steps": 0})", "steps", "0"},
+        {R"({"steps": 10, "epochs": 10})", "steps", "epochs"},
+        {R"({"ema": 1.0})", "ema", "1.0"},
+        {R"({"network": "mf-res3net"})", "network", "mf-res3net"},
+        {R"({"network": {"network": "mf-res2net", "classes": 3}})", "network", "3"},
+        {R"({"network": {"network": "mf-res2net", "input_channels": 2}})", "network", "2"},
+        {R"({"network": 7})", "network", "7"},
+        {R"({"tversky_alpha": 0, "tversky_beta": 0})", "tversky_beta", "0"},
+        {R"({"precision": "f16"})", "precision", "f16"},
+        {R"({"seed": 1, "seed": 2})", "/seed", "more than once"},
+        {R"([1, 2])", "/", "recipe"},
+        {R"({"seed": 1)", "line 1, column 11", "recipe is not JSON"},
+        {"", "line 1, column 1", "recipe is not JSON"},
+    };
+    for (const Case& bad : cases) {
+        INFO(bad.json);
+        const auto recipe = parse_recipe(bad.json);
+        REQUIRE_CODE(recipe, recipe_invalid);
+        if (*bad.key != '\0')
+            CHECK(recipe.error().where == bad.key);
+        CHECK(recipe.error().message.find(bad.shown) != std::string::npos);
+    }
+}
+
+TEST_CASE("keys that are not given keep the base's values, and a length replaces the other") {
+    const Recipe base = parsed(R"({"steps": 100, "seed": 5})");
+    CHECK(parsed("{}", base).steps == 100);
+    const Recipe changed = parsed(R"({"epochs": 3})", base);
+    CHECK(changed.steps == 0);
+    CHECK(changed.epochs == 3);
+    CHECK(changed.seed == 5);
+    CHECK(recipe_differences(changed, base).empty()); // the length may change
+    const auto differences = recipe_differences(parsed(R"({"seed": 6})", base), base);
+    REQUIRE(differences.size() == 1);
+    CHECK(differences[0] == "seed 6 instead of 5");
+}
+
+TEST_CASE("epochs count passes over the cases") {
+    CHECK(total_steps(parsed(R"({"epochs": 500})"), 335) == 20938); // 335 * 500 / 8, rounded up
+    CHECK(total_steps(parsed(R"({"epochs": 2, "batch": 4})"), 6) == 3);
+    CHECK(total_steps(parsed(R"({"steps": 77})"), 6) == 77);
+}
+
+TEST_CASE("the rate decays as a polynomial after a linear warm-up") {
+    const Recipe recipe = parsed(R"({"learning_rate": 0.01, "power": 0.9, "steps": 100})");
+    CHECK(learning_rate(recipe, 0, 100) == 0.01);
+    CHECK(learning_rate(recipe, 50, 100) == Approx(0.01 * std::pow(0.5, 0.9)));
+    CHECK(learning_rate(recipe, 99, 100) == Approx(0.01 * std::pow(0.01, 0.9)));
+    const Recipe constant = parsed(R"({"power": 0})");
+    CHECK(learning_rate(constant, 99, 100) == 1e-3);
+    const Recipe warm = parsed(R"({"power": 0, "warmup_steps": 4})");
+    CHECK(learning_rate(warm, 0, 100) == Approx(0.25e-3));
+    CHECK(learning_rate(warm, 3, 100) == 1e-3);
+    CHECK(learning_rate(warm, 4, 100) == 1e-3);
+    const OptimiserStep step = optimiser_step(parsed(R"({"clip_norm": 2, "amsgrad": true})"), 4, 10);
+    CHECK(step.step == 5); // Adam counts from 1
+    CHECK(step.clip_norm == 2.0);
+    CHECK(step.amsgrad);
+}
+
+} // namespace mfres

@@ -1,0 +1,457 @@
+// Whole training runs on small phantoms: resuming, stopping, refusing, diverging, learning.
+#include "backends/training.h"
+#include "core/file.h"
+#include "model/model.h"
+#include "support/program.h"
+#include "train/cached_cases.h"
+#include "train/checkpoint.h"
+
+#include <mfres/trainer.h>
+
+#include <cmath>
+
+namespace mfres {
+
+namespace {
+
+using test::TemporaryFolder;
+
+/// A cache of phantoms, made once per test program.
+class PhantomCache {
+  public:
+    PhantomCache(std::size_t cases, std::uint64_t first_seed) {
+        std::vector<CaseFiles> files;
+        for (std::size_t i = 0; i < cases; ++i) {
+            auto phantom = make_phantom({.seed = first_seed + i, .size = {48, 56, 48}, .threads = 1});
+            REQUIRE_OK(phantom);
+            files.push_back(
+                test::write_labelled_case(folder_, "case-" + std::to_string(i), phantom->volumes, phantom->labels));
+        }
+        REQUIRE_OK(write_cache(path(), files, {}, {}));
+    }
+    std::filesystem::path path() const { return folder_ / "cases.mfcache"; }
+    const std::filesystem::path& cases() const { return folder_.path(); }
+
+  private:
+    TemporaryFolder folder_;
+};
+
+const PhantomCache& training_cases() {
+    static const PhantomCache cache(2, 1);
+    return cache;
+}
+const PhantomCache& validation_cases() {
+    static const PhantomCache cache(1, 9);
+    return cache;
+}
+
+/// The smallest network that has every kind of layer, on the smallest crops.
+std::string tiny_recipe(const nlohmann::json& changes = nlohmann::json::object()) {
+    nlohmann::json recipe = {{"network", nlohmann::json::parse(test::small_network)},
+                             {"steps", 20},
+                             {"batch", 2},
+                             {"crop", {16, 16, 16}},
+                             {"tumour_probability", 1.0},
+                             {"validate_every", 10}};
+    recipe.update(changes);
+    return recipe.dump();
+}
+
+/// The backends of this build that train, fastest first.
+const std::vector<std::string>& training_backends() {
+    static const std::vector<std::string> names = [] {
+        std::vector<std::string> trained;
+        const auto variant = parse_variant(test::small_network);
+        REQUIRE_OK(variant);
+        const auto graph = build_network(*variant, {16, 16, 16});
+        const auto model = init_model(*variant, 1);
+        for (const Backend* backend : backends()) {
+            const auto executable = backend->compile_training(*graph, model->weights, {});
+            if (executable.ok())
+                trained.emplace_back(backend->name());
+            else
+                CHECK(executable.error().code == ErrorCode::operation_unsupported);
+        }
+        return trained;
+    }();
+    return names;
+}
+
+TrainerOptions tiny_run(const std::filesystem::path& run, std::string_view backend, std::string recipe) {
+    TrainerOptions options;
+    options.data = training_cases().path();
+    options.run = run;
+    options.recipe = std::move(recipe);
+    options.backend = backend;
+    options.threads = 2;
+    options.row_steps = 4;
+    return options;
+}
+
+TrainReport train(const TrainerOptions& options, const TrainObserver& observer = {}) {
+    auto trainer = Trainer::open(options, observer);
+    REQUIRE_OK(trainer);
+    auto report = trainer->run(observer);
+    REQUIRE_OK(report);
+    return std::move(report).value();
+}
+
+/// Notes the loss of every step, and stops after step `last` (0 = never).
+TrainObserver noting(std::vector<double>& losses, std::int64_t last = 0) {
+    return [&losses, last](const TrainEvent& event) {
+        if (event.kind != TrainEvent::Kind::step)
+            return true;
+        losses.push_back(event.loss);
+        return event.step != last;
+    };
+}
+
+Checkpoint checkpoint_of(const std::filesystem::path& path) {
+    auto checkpoint = read_checkpoint(path);
+    REQUIRE_OK(checkpoint);
+    return std::move(checkpoint).value();
+}
+
+void check_equal_bits(const Weights& a, const Weights& b) {
+    REQUIRE(a.size() == b.size());
+    for (const auto& [name, tensor] : a) {
+        INFO(name);
+        const auto other = b.find(name);
+        REQUIRE(other != b.end());
+        CHECK(std::equal(tensor.values().begin(), tensor.values().end(), other->second.values().begin(),
+                         other->second.values().end()));
+    }
+}
+
+/// Everything but what a clock says.
+void check_same_training(const Checkpoint& a, const Checkpoint& b) {
+    CHECK(a.step == b.step);
+    check_equal_bits(a.state.weights, b.state.weights);
+    check_equal_bits(a.state.first_moment, b.state.first_moment);
+    check_equal_bits(a.state.second_moment, b.state.second_moment);
+    check_equal_bits(a.state.largest_second_moment, b.state.largest_second_moment);
+    check_equal_bits(a.average, b.average);
+    REQUIRE(a.rows.size() == b.rows.size());
+    for (std::size_t i = 0; i < a.rows.size(); ++i) {
+        CHECK(a.rows[i].step == b.rows[i].step);
+        CHECK(a.rows[i].loss == b.rows[i].loss);
+        CHECK(a.rows[i].gradient_norm == b.rows[i].gradient_norm);
+        CHECK(a.rows[i].learning_rate == b.rows[i].learning_rate);
+        CHECK(a.rows[i].dice == b.rows[i].dice);
+    }
+    REQUIRE(a.validations.size() == b.validations.size());
+    for (std::size_t i = 0; i < a.validations.size(); ++i)
+        CHECK(a.validations[i].mean == b.validations[i].mean);
+    CHECK(a.best == b.best);
+}
+
+} // namespace
+
+TEST_CASE("twenty steps are ten and ten more, bit for bit, on every backend") {
+    for (const std::string& backend : training_backends()) {
+        INFO(backend);
+        const TemporaryFolder folder;
+        const std::string recipe =
+            tiny_recipe({{"ema", 0.9}, {"amsgrad", true}, {"warmup_steps", 5}, {"noise", 0.1}, {"clip_norm", 1.0}});
+        TrainerOptions whole = tiny_run(folder / "whole", backend, recipe);
+        TrainerOptions parts = tiny_run(folder / "parts", backend, recipe);
+        if (backend != "reference") // whole boxes take the reference backend too long
+            whole.validation = parts.validation = validation_cases().path();
+
+        std::vector<double> losses;
+        const TrainReport once = train(whole, noting(losses));
+        CHECK(once.step == 20);
+        CHECK_FALSE(once.stopped);
+        REQUIRE(losses.size() == 20);
+
+        std::vector<double> again;
+        const TrainReport first = train(parts, noting(again, 10)); // in the middle of a row
+        CHECK(first.stopped);
+        CHECK(first.step == 10);
+        CHECK(first.model.empty());
+        parts.resume = true;
+        parts.recipe = "{}"; // all of it is recorded
+        parts.loader_threads = 0;
+        const TrainReport second = train(parts, noting(again));
+        CHECK(second.first_step == 10);
+        CHECK(second.step == 20);
+        CHECK(second.warnings.empty());
+        CHECK(losses == again);
+        check_same_training(checkpoint_of(folder / "whole" / "last.ckpt"),
+                            checkpoint_of(folder / "parts" / "last.ckpt"));
+
+        const auto a = load_model(once.model);
+        const auto b = load_model(second.model);
+        REQUIRE_OK(a);
+        REQUIRE_OK(b);
+        CHECK(a->metadata.weights_sha256 == b->metadata.weights_sha256);
+    }
+}
+
+TEST_CASE("a run leaves recipe, measurements, curve, checkpoints and a model of the best step") {
+    const TemporaryFolder folder;
+    TrainerOptions options =
+        tiny_run(folder / "run", training_backends()[0], tiny_recipe({{"steps", 10}, {"validate_every", 4}}));
+    options.validation = validation_cases().path();
+    std::vector<std::int64_t> validated;
+    std::vector<std::int64_t> best;
+    const TrainReport report = train(options, [&](const TrainEvent& event) {
+        if (event.kind == TrainEvent::Kind::validated) {
+            validated.push_back(event.validation->step);
+            if (event.best)
+                best.push_back(event.step);
+        }
+        return true;
+    });
+    CHECK(validated == std::vector<std::int64_t>{4, 8, 10}); // and the last step
+    REQUIRE_FALSE(best.empty());
+    REQUIRE(report.best);
+    CHECK(report.best->step == best.back());
+    CHECK(report.latest->step == 10);
+    REQUIRE(report.rows.size() == 3);
+    CHECK(report.rows[2].step == 10); // two steps only
+    CHECK(report.rows[2].dice == report.latest->mean);
+    CHECK(report.rows[0].voxels_per_second > 0);
+    CHECK(report.peak_bytes > 0);
+
+    const auto run = folder / "run";
+    const std::string metrics = test::file_text(run / "metrics.csv");
+    CHECK(std::count(metrics.begin(), metrics.end(), '\n') == 4);
+    CHECK(
+        metrics.starts_with("step,loss,learning_rate,gradient_norm,seconds,voxels_per_second,wait_share,wt,tc,et\n4,"));
+    const std::string cases = test::file_text(run / "validation.csv");
+    CHECK(std::count(cases.begin(), cases.end(), '\n') == 1 + 3 * 2); // a case and the mean, three times
+    CHECK(test::file_text(run / "curve.svg").starts_with("<svg"));
+    const auto recipe = parse_recipe(test::file_text(run / "recipe.json"));
+    REQUIRE_OK(recipe);
+    CHECK(recipe->steps == 10);
+
+    const Checkpoint chosen = checkpoint_of(run / "best.ckpt");
+    CHECK(chosen.step == report.best->step);
+    const auto model = load_model(report.model);
+    REQUIRE_OK(model);
+    check_equal_bits(model->weights, chosen.evaluated());
+    const auto record = nlohmann::json::parse(model->metadata.recipe_json);
+    CHECK(record["steps_trained"] == chosen.step);
+    CHECK(record["recipe"]["crop"] == nlohmann::json({16, 16, 16}));
+    CHECK(record["validation"]["dice_wt_tc_et"].get<RegionDice>() == report.best->mean);
+
+    // The exported model labels the validation case as the validation did.
+    const auto exported = export_checkpoint(run / "last.ckpt", folder / "last.safetensors", false);
+    REQUIRE_OK(exported);
+    CHECK(exported->step == 10);
+    CHECK(exported->dice == report.latest->mean);
+    REQUIRE_CODE(export_checkpoint(run / "last.ckpt", folder / "last.safetensors", false), file_exists);
+    REQUIRE_CODE(export_checkpoint(run / "metrics.csv", folder / "x.safetensors", false), checkpoint_damaged);
+    REQUIRE_CODE(export_checkpoint(run / "none.ckpt", folder / "x.safetensors", false), file_not_found);
+}
+
+TEST_CASE("a validation that was interrupted is done when the run goes on") {
+    const TemporaryFolder folder;
+    TrainerOptions whole =
+        tiny_run(folder / "whole", training_backends()[0], tiny_recipe({{"steps", 8}, {"validate_every", 4}}));
+    whole.validation = validation_cases().path();
+    train(whole);
+    TrainerOptions parts = whole;
+    parts.run = folder / "parts";
+    const TrainReport stopped =
+        train(parts, [](const TrainEvent& event) { return event.kind != TrainEvent::Kind::validating; });
+    CHECK(stopped.stopped);
+    CHECK(stopped.step == 4);
+    CHECK_FALSE(stopped.latest);
+    parts.resume = true;
+    CHECK(train(parts).step == 8);
+    check_same_training(checkpoint_of(folder / "whole" / "last.ckpt"), checkpoint_of(folder / "parts" / "last.ckpt"));
+}
+
+TEST_CASE("a run goes on from an older checkpoint and forgets what came after it") {
+    const TemporaryFolder folder;
+    TrainerOptions options = tiny_run(folder / "run", training_backends()[0], tiny_recipe({{"steps", 12}}));
+    options.checkpoint_steps = 8;
+    train(options);
+    const Checkpoint whole = checkpoint_of(folder / "run" / "last.ckpt");
+    CHECK(checkpoint_of(folder / "run" / "previous.ckpt").step == 8);
+
+    auto bytes = test::file_text(folder / "run" / "last.ckpt");
+    bytes[bytes.size() / 2] ^= 1;
+    REQUIRE_OK(write_file_atomically(folder / "run" / "last.ckpt", bytes));
+    options.resume = true;
+    std::vector<std::string> said;
+    const auto report = train(options, [&](const TrainEvent& event) {
+        if (event.kind == TrainEvent::Kind::warning)
+            said.push_back(event.message);
+        return true;
+    });
+    CHECK(report.first_step == 8);
+    REQUIRE(said.size() == 1);
+    CHECK(said == report.warnings);
+    CHECK(said[0].find("previous.ckpt") != std::string::npos);
+    check_same_training(whole, checkpoint_of(folder / "run" / "last.ckpt"));
+    const std::string metrics = test::file_text(folder / "run" / "metrics.csv");
+    CHECK(std::count(metrics.begin(), metrics.end(), '\n') == 1 + 3); // rows of steps 4, 8, 12, none twice
+
+    for (const char* name : {"last.ckpt", "previous.ckpt"})
+        REQUIRE_OK(write_file_atomically(folder / "run" / name, std::string_view("no checkpoint")));
+    REQUIRE_CODE(Trainer::open(options), checkpoint_damaged);
+}
+
+TEST_CASE("a run is resumed with its own recipe, data and network only") {
+    const TemporaryFolder folder;
+    TrainerOptions options = tiny_run(folder / "run", training_backends()[0], tiny_recipe({{"steps", 4}}));
+    train(options);
+    const auto before = test::file_text(folder / "run" / "last.ckpt");
+    options.resume = true;
+    const auto refused = [&](const char* recipe, const char* difference) {
+        TrainerOptions changed = options;
+        changed.recipe = recipe;
+        const auto trainer = Trainer::open(changed);
+        INFO(recipe);
+        REQUIRE_CODE(trainer, checkpoint_mismatch);
+        CHECK(trainer.error().message.find(difference) != std::string::npos);
+    };
+    refused(R"({"seed": 2})", "seed 2 instead of 1");
+    refused(R"({"learning_rate": 0.002})", "learning_rate 0.002 instead of 0.001");
+    refused(R"({"crop": [32, 16, 16]})", "crop [32,16,16] instead of [16,16,16]");
+    refused(R"({"network": "mf-res2net"})", "network");
+    refused(R"({"steps": 3})", "4 steps already");
+    TrainerOptions bad = options;
+    bad.recipe = R"({"sed": 2})";
+    REQUIRE_CODE(Trainer::open(bad), recipe_invalid);
+
+    TrainerOptions other_data = options;
+    other_data.data = validation_cases().path();
+    REQUIRE_CODE(Trainer::open(other_data), checkpoint_mismatch);
+    TrainerOptions more_data = options;
+    more_data.validation = validation_cases().path();
+    REQUIRE_CODE(Trainer::open(more_data), checkpoint_mismatch);
+    CHECK(test::file_text(folder / "run" / "last.ckpt") == before);
+
+    options.recipe = R"({"steps": 6, "validate_every": 2})";
+    const TrainReport report = train(options);
+    CHECK(report.first_step == 4);
+    CHECK(report.step == 6);
+    options.recipe = "{}"; // complete: only exported once more
+    CHECK(train(options).first_step == 6);
+    options.threads = 1;
+    const TrainReport elsewhere = train(options);
+    REQUIRE(elsewhere.warnings.size() == 1);
+    CHECK(elsewhere.warnings[0].find("with 2 threads") != std::string::npos);
+    CHECK(elsewhere.warnings[0].find("with 1:") != std::string::npos);
+}
+
+TEST_CASE("a folder that is not a run's own is left alone") {
+    const TemporaryFolder folder;
+    TrainerOptions options = tiny_run(folder / "run", training_backends()[0], tiny_recipe({{"steps", 1}}));
+    options.resume = true;
+    REQUIRE_CODE(Trainer::open(options), file_not_found);
+    CHECK_FALSE(std::filesystem::exists(folder / "run"));
+    options.resume = false;
+
+    std::filesystem::create_directories(folder / "run");
+    REQUIRE_OK(write_file_atomically(folder / "run" / "notes.txt", std::string_view("mine")));
+    REQUIRE_CODE(Trainer::open(options), file_exists);
+    std::filesystem::remove(folder / "run" / "notes.txt");
+    {
+        auto holder = Trainer::open(options);
+        REQUIRE_OK(holder);
+        TrainerOptions second = options;
+        second.resume = true;
+        const auto refused = Trainer::open(second);
+        REQUIRE_CODE(refused, file_write);
+        CHECK(refused.error().message.find("another process") != std::string::npos);
+    }
+    REQUIRE_CODE(Trainer::open(options), file_exists); // it began
+    options.resume = true;
+    CHECK(train(options).step == 1);
+}
+
+TEST_CASE("training options that make no sense are refused before a folder is made") {
+    const TemporaryFolder folder;
+    const auto refused = [&](const auto& change, ErrorCode code) {
+        TrainerOptions options = tiny_run(folder / "run", training_backends()[0], tiny_recipe());
+        change(options);
+        const auto trainer = Trainer::open(options);
+        REQUIRE_FALSE(trainer.ok());
+        INFO(trainer.error().message);
+        CHECK(trainer.error().code == code);
+        if (code == ErrorCode::invalid_argument || code == ErrorCode::recipe_invalid)
+            CHECK_FALSE(std::filesystem::exists(folder / "run"));
+        std::filesystem::remove_all(folder / "run");
+    };
+    refused([](TrainerOptions& o) { o.threads = -1; }, ErrorCode::invalid_argument);
+    refused([](TrainerOptions& o) { o.loader_threads = -1; }, ErrorCode::invalid_argument);
+    refused([](TrainerOptions& o) { o.row_steps = 0; }, ErrorCode::invalid_argument);
+    refused([](TrainerOptions& o) { o.checkpoint_minutes = std::nan(""); }, ErrorCode::invalid_argument);
+    refused([](TrainerOptions& o) { o.run.clear(); }, ErrorCode::invalid_argument);
+    refused([](TrainerOptions& o) { o.data.clear(); }, ErrorCode::invalid_argument);
+    refused([](TrainerOptions& o) { o.recipe = "{\"batch\": 0}"; }, ErrorCode::recipe_invalid);
+    refused([](TrainerOptions& o) { o.data = "/nowhere/cases"; }, ErrorCode::file_not_found);
+    refused([](TrainerOptions& o) { o.backend = "abacus"; }, ErrorCode::backend_unknown);
+}
+
+TEST_CASE("a training that diverges says where and leaves the checkpoints as they were") {
+    const TemporaryFolder folder;
+    TrainerOptions options = tiny_run(folder / "run", training_backends()[0], tiny_recipe({{"steps", 10}}));
+    std::vector<double> losses;
+    train(options, noting(losses, 4));
+    // Weights so large that the logits overflow.
+    Checkpoint broken = checkpoint_of(folder / "run" / "last.ckpt");
+    for (auto& [name, tensor] : broken.state.weights)
+        if (tensor.shape().rank() == Shape::max_rank)
+            std::fill(tensor.values().begin(), tensor.values().end(), 3e38F);
+    REQUIRE_OK(write_checkpoint(folder / "run" / "last.ckpt", broken));
+    const auto before = test::file_text(folder / "run" / "last.ckpt");
+    const auto table = test::file_text(folder / "run" / "metrics.csv");
+    options.resume = true;
+    auto trainer = Trainer::open(options);
+    REQUIRE_OK(trainer);
+    const auto report = trainer->run();
+    REQUIRE_CODE(report, training_diverged);
+    CHECK(report.error().message.find("step 5") != std::string::npos);
+    CHECK(test::file_text(folder / "run" / "last.ckpt") == before);
+    CHECK(test::file_text(folder / "run" / "metrics.csv") == table);
+}
+
+TEST_CASE("a folder of cases becomes a cache in the run's folder, which a resumed run takes up") {
+    const TemporaryFolder folder;
+    TrainerOptions options = tiny_run(folder / "run", training_backends()[0], tiny_recipe({{"steps", 2}}));
+    options.data = training_cases().cases();
+    std::size_t cached = 0;
+    const auto stop_while_caching = [&](const TrainEvent& event) {
+        cached += event.kind == TrainEvent::Kind::caching ? 1U : 0U;
+        return event.kind != TrainEvent::Kind::caching;
+    };
+    REQUIRE_CODE(Trainer::open(options, stop_while_caching), interrupted);
+    CHECK(cached > 0);
+    std::vector<double> losses;
+    train(options, noting(losses, 1)); // what is left of the attempt does not stand in the way
+    CHECK(std::filesystem::exists(folder / "run" / "train.mfcache"));
+    options.resume = true;
+    options.data.clear();
+    const TrainReport report = train(options, noting(losses));
+    CHECK(report.step == 2);
+    CHECK(report.cases == 2);
+    CHECK(losses.size() == 2);
+}
+
+TEST_CASE("a network learns a phantom by heart") {
+    const TemporaryFolder folder;
+    TrainerOptions options = tiny_run(folder / "run", training_backends()[0],
+                                      tiny_recipe({{"steps", 30},
+                                                   {"loss", "dice"},
+                                                   {"crop", {32, 32, 32}},
+                                                   {"learning_rate", 0.01},
+                                                   {"rotation_probability", 0.0},
+                                                   {"flips", false},
+                                                   {"validate_every", 0}}));
+    options.row_steps = 10;
+    options.validation = training_cases().path();
+    const TrainReport report = train(options);
+    REQUIRE(report.rows.size() == 3);
+    CHECK(report.rows.back().loss < 0.85 * report.rows.front().loss);
+    REQUIRE(report.latest);
+    CHECK(report.latest->mean[0] > 0.4); // whole tumour, on the cases it has seen
+    CHECK(report.latest->cases.size() == 2);
+}
+
+} // namespace mfres

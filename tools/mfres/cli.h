@@ -127,6 +127,7 @@ int init(const std::vector<std::string>& arguments);
 int info(const std::vector<std::string>& arguments);
 int phantom(const std::vector<std::string>& arguments);
 int train(const std::vector<std::string>& arguments);
+int experiment(const std::vector<std::string>& arguments);
 int cache(const std::vector<std::string>& arguments);
 
 } // namespace mfres::cli

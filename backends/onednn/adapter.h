@@ -1,4 +1,4 @@
-// The two calls in which oneDNN's API v2 (2.x) and v3 (3.x) differ for us: v3 has no operation descriptors, a primitive
+// The calls in which oneDNN's API v2 (2.x) and v3 (3.x) differ for us: v3 has no operation descriptors, a primitive
 // descriptor is made at once; and its element-wise post-operation has no scale. Everything else we use is common.
 // The test suite of this backend has been run against 2.6.3 (Debian 12) and, for v3, against 3.2.
 #pragma once
@@ -29,6 +29,57 @@ describe(const ConvolutionGeometry& g, const dnnl::primitive_attr& attributes, c
              g.padding_high},
             attributes,
             engine};
+#endif
+}
+
+/// The forward convolution of training; a bias descriptor without dimensions means none. Also the hint that oneDNN
+/// wants for the two backward ones. Throws as above, like those.
+inline dnnl::convolution_forward::primitive_desc describe_training_forward(const ConvolutionGeometry& g,
+                                                                           const dnnl::primitive_attr& attributes,
+                                                                           const dnnl::engine& engine) {
+    constexpr auto kind = dnnl::prop_kind::forward_training;
+    constexpr auto algorithm = dnnl::algorithm::convolution_direct;
+#if DNNL_VERSION_MAJOR >= 3
+    return {engine,        kind,      algorithm,   g.source,      g.weights,      g.bias,
+            g.destination, g.strides, g.dilations, g.padding_low, g.padding_high, attributes};
+#else
+    return {{kind, algorithm, g.source, g.weights, g.bias, g.destination, g.strides, g.dilations, g.padding_low,
+             g.padding_high},
+            attributes,
+            engine};
+#endif
+}
+
+/// Gradient of the source from that of the destination.
+inline dnnl::convolution_backward_data::primitive_desc
+describe_backward_data(const ConvolutionGeometry& g, const dnnl::primitive_attr& attributes, const dnnl::engine& engine,
+                       const dnnl::convolution_forward::primitive_desc& hint) {
+    constexpr auto algorithm = dnnl::algorithm::convolution_direct;
+#if DNNL_VERSION_MAJOR >= 3
+    return {engine,      algorithm,     g.source,       g.weights, g.destination, g.strides,
+            g.dilations, g.padding_low, g.padding_high, hint,      attributes};
+#else
+    return {{algorithm, g.source, g.weights, g.destination, g.strides, g.dilations, g.padding_low, g.padding_high},
+            attributes,
+            engine,
+            hint};
+#endif
+}
+
+/// Gradients of the weights, and of the bias where there is one.
+inline dnnl::convolution_backward_weights::primitive_desc
+describe_backward_weights(const ConvolutionGeometry& g, const dnnl::primitive_attr& attributes,
+                          const dnnl::engine& engine, const dnnl::convolution_forward::primitive_desc& hint) {
+    constexpr auto algorithm = dnnl::algorithm::convolution_direct;
+#if DNNL_VERSION_MAJOR >= 3
+    return {engine,    algorithm,   g.source,      g.weights,      g.bias, g.destination,
+            g.strides, g.dilations, g.padding_low, g.padding_high, hint,   attributes};
+#else
+    return {
+        {algorithm, g.source, g.weights, g.bias, g.destination, g.strides, g.dilations, g.padding_low, g.padding_high},
+        attributes,
+        engine,
+        hint};
 #endif
 }
 

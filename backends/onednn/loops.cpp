@@ -306,15 +306,6 @@ void adaptive_avg_pool(const Domain& domain, const Shape& in, const float* x, fl
     });
 }
 
-namespace {
-
-/// The two source positions of a target position along one axis and their weights.
-struct Neighbours {
-    std::int64_t low, high;
-    float low_weight, high_weight;
-};
-
-/// Half-pixel centres, align_corners = false, or the nearest voxel below.
 Neighbours neighbours(Interpolation mode, std::int64_t i, std::int64_t from, std::int64_t to) {
     if (mode == Interpolation::nearest)
         return {i * from / to, i * from / to, 1.0F, 0.0F};
@@ -324,6 +315,8 @@ Neighbours neighbours(Interpolation mode, std::int64_t i, std::int64_t from, std
     const double fraction = position - static_cast<double>(low);
     return {low, std::min(low + 1, from - 1), static_cast<float>(1.0 - fraction), static_cast<float>(fraction)};
 }
+
+namespace {
 
 std::int64_t bytes_of(const Shape& in) {
     return (in[4] * in[1] * static_cast<std::int64_t>(sizeof(float)) + 63) / 64 * 64;

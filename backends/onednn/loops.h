@@ -73,6 +73,15 @@ void max_pool(const Domain& domain, const MaxPool& op, const Shape& in, const fl
 /// Means over windows of x as AdaptiveAvgPool defines them, accumulated in double.
 void adaptive_avg_pool(const Domain& domain, const Shape& in, const float* x, float* y);
 
+/// The two source positions of a target position along one axis and their weights.
+struct Neighbours {
+    std::int64_t low, high;
+    float low_weight, high_weight;
+};
+
+/// Half-pixel centres, align_corners = false, or the nearest voxel below.
+Neighbours neighbours(Interpolation mode, std::int64_t i, std::int64_t from, std::int64_t to);
+
 /// Bytes of scratch memory upsample needs.
 std::int64_t upsample_scratch(const Domain& domain, const Shape& in);
 

@@ -1,8 +1,10 @@
 // The oneDNN backend: batch normalisation folded, steps fused, every step one oneDNN convolution or one loop of our
 // own over channels-last arrays, all activations and scratch memory in one block planned beforehand.
 #include "backends/backend.h"
+#include "backends/onednn/guard.h"
 #include "backends/onednn/operations.h"
 #include "backends/onednn/threads.h"
+#include "backends/onednn/training.h"
 #include "core/try.h"
 #include "graph/plan.h"
 
@@ -12,35 +14,6 @@
 namespace mfres::onednn {
 
 namespace {
-
-/// Strides of a channels-last array in the order of its shape, [batch, channel, x, y, z].
-std::array<std::int64_t, Shape::max_rank> channels_last_strides(const Shape& shape) {
-    const std::int64_t z = shape[1];
-    const std::int64_t y = z * shape[4];
-    const std::int64_t x = y * shape[3];
-    return {x * shape[2], 1, x, y, z};
-}
-
-/// The error for what the engine threw about a node.
-Error engine_error(const dnnl::error& error, const std::string& node) {
-    const bool memory = error.status == dnnl_out_of_memory;
-    return {memory ? ErrorCode::memory_limit : ErrorCode::backend_failed,
-            text("oneDNN failed at node ", node, ": ", error.what()), node};
-}
-
-/// Runs `body`, which works on one node, and turns what it throws into an error that names the node.
-template <typename Body>
-Status guarded(const std::string& node, const Body& body) {
-    try {
-        body();
-        return {};
-    } catch (const dnnl::error& error) {
-        return engine_error(error, node);
-    } catch (const std::bad_alloc&) {
-        return Error{ErrorCode::memory_limit, text("no memory was left for node ", node, " of the onednn backend"),
-                     node};
-    }
-}
 
 struct RunStep {
     Chosen chosen;
@@ -178,6 +151,11 @@ class OneDnnBackend final : public Backend {
         } catch (const std::bad_alloc&) {
             return Error{ErrorCode::memory_limit, "no memory was left for the weights of the onednn backend", {}};
         }
+    }
+
+    Result<std::unique_ptr<TrainingExecutable>> compile_training(const Graph& graph, const Weights& weights,
+                                                                 const TrainingOptions& options) const override {
+        return onednn::compile_training(graph, weights, options);
     }
 };
 

@@ -1,0 +1,189 @@
+#include "backends/onednn/training.h"
+
+#include "backends/host_parameters.h"
+#include "backends/onednn/guard.h"
+#include "backends/onednn/softmax_loss.h"
+#include "backends/onednn/threads.h"
+#include "backends/onednn/training_steps.h"
+#include "core/try.h"
+
+#include <stdexcept>
+
+#ifdef __linux__
+#include <sys/mman.h>
+#include <unistd.h>
+#endif
+
+namespace mfres::onednn {
+
+namespace {
+
+/// Asks for large pages: activations fill gigabytes, and every page less is one less to fault in and look up.
+void prefer_large_pages([[maybe_unused]] float* data, [[maybe_unused]] std::int64_t bytes) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
+    const std::uintptr_t begin = (reinterpret_cast<std::uintptr_t>(data) + page - 1) / page * page;
+    const std::uintptr_t end =
+        (reinterpret_cast<std::uintptr_t>(data) + static_cast<std::uintptr_t>(bytes)) / page * page;
+    if (begin < end)
+        (void)madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE); // a wish: refusal changes nothing
+#endif
+}
+
+class OneDnnTraining final : public TrainingExecutable {
+  public:
+    OneDnnTraining(const Graph& graph, const Weights& weights, const TrainingOptions& options)
+        : graph_(graph), threads_(resolve_threads(options.threads)), engine_(dnnl::engine::kind::cpu, 0),
+          stream_(engine_), parameters_(graph_, weights, options.amsgrad),
+          loss_(graph_.node(graph_.outputs()[0]).shape, threads_) {
+        momentum_ = options.batch_norm_momentum;
+    }
+
+    Status compile() {
+        const ThreadScope scope(threads_); // kernels and their scratch memory are made for a number of threads
+        MFRES_CHECK(guarded("(all)", [&] {
+            steps_ = make_training_steps({graph_, parameters_, engine_, momentum_, threads_});
+        }));
+        TrainingPlan plan(graph_);
+        MFRES_CHECK(plan_steps(plan));
+        const std::int64_t bytes = plan.place();
+        MFRES_CHECK(allocate(bytes));
+        float* block = arena_.data();
+        for (const auto& step : steps_)
+            MFRES_CHECK(guarded(step->node(), [&] { step->bind(plan, block); }));
+        bind_ends(plan, block);
+        peak_bytes_ = bytes + parameters_.bytes();
+        for (const auto& step : steps_)
+            peak_bytes_ += step->constant_bytes();
+        return {};
+    }
+
+    StridedView<float> input() override { return input_; }
+    StridedView<const float> output() const override { return as_const(output_); }
+    StridedView<float> output_gradient() override { return output_gradient_; }
+
+    Status forward() override {
+        const ThreadScope scope(threads_);
+        for (const auto& step : steps_)
+            MFRES_CHECK(guarded(step->node(), [&] { step->forward(stream_); }));
+        return {};
+    }
+
+    Result<double> loss(std::span<const std::uint8_t> classes, const Loss& loss) override {
+        const ThreadScope scope(threads_);
+        const Shape& shape = output_.shape;
+        const auto voxels = static_cast<std::size_t>(shape.elements() / shape[1]);
+        if (classes.size() != voxels)
+            return Error{ErrorCode::backend_failed,
+                         text("the loss was given the classes of ", classes.size(), " voxels, the output has ", voxels),
+                         {}};
+        const LossValue value = loss(loss_.sums(output_.data, classes.data(), loss_memory_));
+        loss_.gradient(output_.data, classes.data(), value.slopes, loss_memory_, output_gradient_.data);
+        return value.loss;
+    }
+
+    Status backward() override {
+        const ThreadScope scope(threads_);
+        for (auto step = steps_.rbegin(); step != steps_.rend(); ++step)
+            MFRES_CHECK(guarded((*step)->node(), [&] { (*step)->backward(stream_); }));
+        return {};
+    }
+
+    Weights gradients() const override { return parameters_.gradients(); }
+    Result<double> update(const OptimiserStep& step) override { return parameters_.update(step, threads_); }
+    Weights weights() const override { return parameters_.weights(); }
+    TrainingState state() const override { return parameters_.state(); }
+    Status set_state(const TrainingState& state) override { return parameters_.set_state(state); }
+    std::int64_t peak_bytes() const override { return peak_bytes_; }
+
+    std::vector<Chosen> chosen() const override {
+        std::vector<Chosen> all;
+        for (const auto& step : steps_)
+            if (const std::string name = step->forward_implementation(); !name.empty())
+                all.push_back({step->node(), step->operation(), name});
+        for (auto step = steps_.rbegin(); step != steps_.rend(); ++step)
+            if (const std::string name = (*step)->backward_implementation(); !name.empty())
+                all.push_back({(*step)->node(), (*step)->operation() + " backward", name});
+        return all;
+    }
+
+  private:
+    Status plan_steps(TrainingPlan& plan) {
+        plan.pin(plan.define(graph_.input()).array);
+        for (const auto& step : steps_) {
+            plan.advance();
+            MFRES_CHECK(guarded(step->node(), [&] { step->plan_forward(plan); }));
+        }
+        plan.advance();
+        const NodeId last = graph_.outputs()[0];
+        const Channels output = plan.value(last);
+        plan.pin(output.array);
+        output_gradient_array_ = plan.array(graph_.node(last).shape.elements());
+        plan.pin(output_gradient_array_); // stays as the caller filled it
+        plan.add_gradient(last, Channels{output_gradient_array_, output.channels, 0, output.channels});
+        loss_array_ = plan.scratch(loss_.scratch_bytes());
+        for (auto step = steps_.rbegin(); step != steps_.rend(); ++step) {
+            plan.advance();
+            MFRES_CHECK(guarded((*step)->node(), [&] { (*step)->plan_backward(plan); }));
+        }
+        return {};
+    }
+
+    void bind_ends(TrainingPlan& plan, float* block) {
+        const Shape& in = graph_.node(graph_.input()).shape;
+        const Shape& out = graph_.node(graph_.outputs()[0]).shape;
+        input_ = {plan.at(block, plan.value(graph_.input()).array), in, channels_last_strides(in)};
+        output_ = {plan.at(block, plan.value(graph_.outputs()[0]).array), out, channels_last_strides(out)};
+        output_gradient_ = {plan.at(block, output_gradient_array_), out, channels_last_strides(out)};
+        loss_memory_ = plan.at(block, loss_array_);
+    }
+
+    Status allocate(std::int64_t bytes) {
+        try {
+            arena_.resize(static_cast<std::size_t>(bytes) / sizeof(float));
+        } catch (const std::exception&) { // bad_alloc, or length_error from a size beyond the address space
+            return Error{ErrorCode::memory_limit,
+                         text("training with the onednn backend needs ", bytes, " bytes and got none"),
+                         {}};
+        }
+        prefer_large_pages(arena_.data(), bytes);
+        // The threads that will work on the memory are the first to touch it.
+        parallel_for(static_cast<std::int64_t>(arena_.size()), threads_,
+                     [&](std::int64_t begin, std::int64_t end, int) {
+                         std::fill(arena_.begin() + begin, arena_.begin() + end, 0.0F);
+                     });
+        return {};
+    }
+
+    Graph graph_;
+    int threads_;
+    double momentum_ = 0.1;
+    dnnl::engine engine_;
+    dnnl::stream stream_;
+    HostParameters parameters_;
+    SoftmaxLoss loss_;
+    std::vector<std::unique_ptr<TrainingStep>> steps_;
+    AlignedVector<float> arena_;
+    StridedView<float> input_, output_, output_gradient_;
+    ArrayId output_gradient_array_ = -1, loss_array_ = -1;
+    float* loss_memory_ = nullptr;
+    std::int64_t peak_bytes_ = 0;
+};
+
+} // namespace
+
+Result<std::unique_ptr<TrainingExecutable>> compile_training(const Graph& graph, const Weights& weights,
+                                                             const TrainingOptions& options) {
+    MFRES_CHECK(check_weights(graph, weights));
+    try {
+        auto training = std::make_unique<OneDnnTraining>(graph, weights, options);
+        MFRES_CHECK(training->compile());
+        return std::unique_ptr<TrainingExecutable>(std::move(training));
+    } catch (const dnnl::error& error) {
+        return Error{ErrorCode::backend_failed, text("oneDNN failed to start: ", error.what()), {}};
+    } catch (const std::bad_alloc&) {
+        return Error{ErrorCode::memory_limit, "no memory was left for the parameters of the onednn backend", {}};
+    }
+}
+
+} // namespace mfres::onednn

@@ -1,0 +1,612 @@
+#include "backends/onednn/training_elementwise.h"
+
+#include "backends/onednn/blocks.h"
+#include "backends/onednn/row_loops.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace mfres::onednn {
+
+namespace {
+
+/// Sums per chunk, [chunk][operand][2][channel], added up in a fixed order.
+class ChunkSums {
+  public:
+    static std::int64_t bytes(const Blocks& rows, std::size_t operands) {
+        return rows.chunks() * static_cast<std::int64_t>(operands) * 2 * rows.channels() *
+               static_cast<std::int64_t>(sizeof(double));
+    }
+
+    ChunkSums() = default;
+    ChunkSums(const Blocks& rows, std::size_t operands, float* memory)
+        : data_(reinterpret_cast<double*>(memory)), channels_(rows.channels()),
+          per_chunk_(static_cast<std::int64_t>(operands) * 2 * rows.channels()) {}
+
+    void clear(std::int64_t chunk) { std::fill_n(data_ + chunk * per_chunk_, per_chunk_, 0.0); }
+
+    /// Adds a block's two patterns of sums.
+    void add(std::int64_t chunk, std::size_t operand, const float* sums, std::int64_t pattern) {
+        double* to = data_ + chunk * per_chunk_ + static_cast<std::int64_t>(operand) * 2 * channels_;
+        for (std::int64_t half = 0; half < 2; ++half, to += channels_, sums += pattern)
+            for (std::int64_t i = 0; i < pattern; i += channels_)
+                for (std::int64_t c = 0; c < channels_; ++c)
+                    to[c] += double{sums[i + c]};
+    }
+
+    struct Pair {
+        double first = 0.0, second = 0.0;
+    };
+    Pair total(std::int64_t first_chunk, std::int64_t chunks, std::size_t operand, std::int64_t channel) const {
+        Pair pair;
+        const double* from =
+            data_ + first_chunk * per_chunk_ + static_cast<std::int64_t>(operand) * 2 * channels_ + channel;
+        for (std::int64_t i = 0; i < chunks; ++i, from += per_chunk_) {
+            pair.first += from[0];
+            pair.second += from[channels_];
+        }
+        return pair;
+    }
+
+  private:
+    double* data_ = nullptr;
+    std::int64_t channels_ = 0;
+    std::int64_t per_chunk_ = 0;
+};
+
+/// Per-channel values of each sample, or of the whole batch, as patterns.
+class Patterns {
+  public:
+    Patterns() = default;
+    Patterns(const Blocks& rows, std::int64_t groups)
+        : pattern_(rows.pattern()), channels_(rows.channels()), shared_(groups == 1),
+          values_(static_cast<std::size_t>(groups * rows.pattern()), 0.0F) {}
+
+    void set(std::int64_t group, const std::vector<double>& by_channel) {
+        repeat(by_channel.data(), channels_, pattern_, values_.data() + group * pattern_);
+    }
+    const float* of(std::int64_t sample) const { return values_.data() + (shared_ ? 0 : sample * pattern_); }
+    float* group(std::int64_t index) { return values_.data() + index * pattern_; }
+    std::int64_t bytes() const { return static_cast<std::int64_t>(values_.size() * sizeof(float)); }
+
+  private:
+    std::int64_t pattern_ = 0, channels_ = 0;
+    bool shared_ = true;
+    AlignedVector<float> values_;
+};
+
+/// One operand with what its n_k needs.
+struct Operand {
+    enum class Kind : std::uint8_t { plain, batch_norm, instance_norm, weight };
+
+    Kind kind = Kind::plain;
+    NodeId value = -1;
+    double epsilon = 0.0;
+    // Parameters: scale and shift of a norm, or the weight alone.
+    float *scale = nullptr, *scale_gradient = nullptr;
+    float *shift = nullptr, *shift_gradient = nullptr;
+    float *running_mean = nullptr, *running_variance = nullptr;
+
+    std::int64_t groups = 1; ///< with statistics of their own
+    Patterns mean, factor, offset;
+    Patterns own, centred, constant; ///< of the gradient
+    std::vector<double> deviation;   ///< 1 / sqrt(variance + epsilon), [group][channel]
+
+    Channels channels;
+    RowReader reader;
+    ArrayId dx_array = -1;
+    float* dx = nullptr;
+
+    bool normalises() const { return kind == Kind::batch_norm || kind == Kind::instance_norm; }
+    bool plain() const { return kind == Kind::plain; }
+    Affine affine(std::int64_t sample) const { return {mean.of(sample), factor.of(sample), offset.of(sample)}; }
+    AffineGradient gradient(std::int64_t sample) const {
+        return {mean.of(sample), own.of(sample), centred.of(sample), constant.of(sample)};
+    }
+};
+
+const Activation no_activation;
+
+class Sum final : public TrainingStep {
+  public:
+    Sum(const TrainingContext& context, const SumStep& step)
+        : context_(context), step_(step), node_(context.graph.node(step.main)),
+          rows_(context.graph.node(step.output).shape, context.threads) {
+        for (std::size_t k = 0; k < step.operands.size(); ++k)
+            operands_.push_back(make_operand(step.operands[k], k));
+    }
+
+    std::string node() const override { return node_.name; }
+
+    std::string operation() const override {
+        std::string text;
+        for (const Operand& operand : operands_)
+            if (operand.kind == Operand::Kind::batch_norm || operand.kind == Operand::Kind::instance_norm)
+                text += text.empty() ? "norm" : " + norm";
+        if (operands_.size() > 1)
+            text += (text.empty() ? "" : " + ") + std::string(name(node_.kind()));
+        switch (step_.activation.kind) {
+        case Activation::Kind::none: break;
+        case Activation::Kind::relu: text += text.empty() ? "relu" : " + relu"; break;
+        case Activation::Kind::leaky_relu: text += text.empty() ? "leaky_relu" : " + leaky_relu"; break;
+        }
+        return text;
+    }
+
+    std::string forward_implementation() const override { return "mfres:sum"; }
+    std::string backward_implementation() const override { return sums_ || writes_inputs_ ? "mfres:sum" : ""; }
+
+    std::int64_t constant_bytes() const override {
+        std::int64_t bytes = 0;
+        for (const Operand& operand : operands_)
+            for (const Patterns* patterns :
+                 {&operand.mean, &operand.factor, &operand.offset, &operand.own, &operand.centred, &operand.constant})
+                bytes += patterns->bytes();
+        return bytes;
+    }
+
+    void plan_forward(TrainingPlan& plan) override {
+        for (Operand& operand : operands_)
+            operand.channels = plan.value(operand.value);
+        if (step_.slices.empty())
+            outputs_.push_back({plan.define(step_.output), 0});
+        for (const NodeId slice : step_.slices) {
+            outputs_.push_back({plan.define(slice), plan.graph().node(slice).as<Slice>().begin});
+            plan.redirect(slice);
+        }
+        forward_scratch_ = plan.scratch(scratch_bytes(2));
+        forward_sums_ = plan.scratch(ChunkSums::bytes(rows_, operands_.size()));
+    }
+
+    void plan_backward(TrainingPlan& plan) override {
+        terms_ = plan.take_gradient(step_.output);
+        if (terms_.empty())
+            return;
+        const bool affine = std::any_of(operands_.begin(), operands_.end(), [](const auto& o) { return !o.plain(); });
+        if (!affine && step_.activation.kind == Activation::Kind::none) {
+            for (const Operand& operand : operands_)
+                plan.add_gradient(operand.value, terms_);
+            return;
+        }
+        const std::int64_t channels = rows_.channels();
+        const bool dense = terms_.size() == 1 && terms_[0].from.whole() && terms_[0].from.count == channels;
+        choose_mask(plan);
+        sums_ = true;
+        if (dense && mask_ != Mask::by_array)
+            gradient_array_ = terms_[0].from.array;
+        else
+            gradient_array_ = masked_array_ = writable_gradient(plan);
+        plan_inputs(plan);
+        backward_scratch_ = plan.scratch(scratch_bytes(4));
+        backward_sums_ = plan.scratch(ChunkSums::bytes(rows_, operands_.size()));
+    }
+
+    void bind(const TrainingPlan& plan, float* block) override {
+        for (Operand& operand : operands_) {
+            operand.reader = RowReader(plan, block, operand.channels);
+            operand.dx = plan.at(block, operand.dx_array);
+        }
+        for (const auto& [channels, from] : outputs_)
+            writers_.push_back({from, channels.count, plan.at(block, channels.array)});
+        sums_memory_ = ChunkSums(rows_, operands_.size(), plan.at(block, forward_sums_));
+        forward_memory_ = plan.at(block, forward_scratch_);
+        if (!sums_)
+            return;
+        gradient_reader_ = RowReader(plan, block, rows_.channels(), terms_);
+        if (mask_ == Mask::by_array)
+            mask_reader_ = RowReader(plan, block, mask_channels_);
+        masked_ = plan.at(block, masked_array_);
+        gradient_ = plan.at(block, gradient_array_);
+        backward_memory_ = plan.at(block, backward_scratch_);
+        backward_sums_memory_ = ChunkSums(rows_, operands_.size(), plan.at(block, backward_sums_));
+    }
+
+    void forward(dnnl::stream&) override {
+        if (std::any_of(operands_.begin(), operands_.end(), [](const auto& o) { return o.normalises(); }))
+            take_statistics();
+        for (Operand& operand : operands_)
+            if (operand.kind == Operand::Kind::weight)
+                operand.factor.set(0, std::vector<double>(channel_count(), double{operand.scale[0]}));
+        rows_.for_chunks([&](const Blocks::Chunk& chunk, int thread) {
+            rows_.for_blocks(chunk, [&](std::int64_t first, std::int64_t voxels) {
+                compute_block(chunk.sample, first, voxels, scratch(forward_memory_, thread, 2));
+            });
+        });
+    }
+
+    void backward(dnnl::stream&) override {
+        if (!sums_)
+            return;
+        rows_.for_chunks([&](const Blocks::Chunk& chunk, int thread) {
+            backward_sums_memory_.clear(chunk.index);
+            rows_.for_blocks(chunk, [&](std::int64_t first, std::int64_t voxels) {
+                sum_block(chunk, first, voxels, scratch(backward_memory_, thread, 4));
+            });
+        });
+        for (std::size_t k = 0; k < operands_.size(); ++k)
+            finish_parameters(k);
+        if (!writes_inputs_)
+            return;
+        rows_.for_chunks([&](const Blocks::Chunk& chunk, int thread) {
+            rows_.for_blocks(chunk, [&](std::int64_t first, std::int64_t voxels) {
+                input_gradient_block(chunk.sample, first, voxels, scratch(backward_memory_, thread, 4));
+            });
+        });
+    }
+
+  private:
+    /// How the gradient gets through the activation: by the sign of n(x), computed again, or of an array.
+    enum class Mask : std::uint8_t { none, by_operand, by_array };
+
+    std::size_t channel_count() const { return static_cast<std::size_t>(rows_.channels()); }
+
+    Operand make_operand(const SumOperand& from, std::size_t index) const {
+        Operand operand;
+        operand.value = from.value;
+        if (from.norm >= 0) {
+            const Node& norm = context_.graph.node(from.norm);
+            const bool batch = norm.kind() == OpKind::batch_norm;
+            operand.kind = batch ? Operand::Kind::batch_norm : Operand::Kind::instance_norm;
+            operand.epsilon = batch ? norm.as<BatchNorm>().epsilon : norm.as<InstanceNorm>().epsilon;
+            operand.groups = batch ? 1 : rows_.samples();
+            operand.scale = context_.values(norm, 0);
+            operand.scale_gradient = context_.gradient(norm, 0);
+            operand.shift = context_.values(norm, 1);
+            operand.shift_gradient = context_.gradient(norm, 1);
+            if (batch) {
+                operand.running_mean = context_.values(norm, 2);
+                operand.running_variance = context_.values(norm, 3);
+            }
+        } else if (node_.kind() == OpKind::scaled_add) {
+            operand.kind = Operand::Kind::weight;
+            operand.scale = context_.values(node_, index);
+            operand.scale_gradient = context_.gradient(node_, index);
+        } else {
+            return operand;
+        }
+        for (Patterns* patterns :
+             {&operand.mean, &operand.factor, &operand.offset, &operand.own, &operand.centred, &operand.constant})
+            *patterns = Patterns(rows_, operand.groups);
+        operand.deviation.resize(static_cast<std::size_t>(operand.groups) * channel_count());
+        return operand;
+    }
+
+    /// Per thread `blocks` blocks and two patterns of sums.
+    std::int64_t scratch_floats(std::int64_t blocks) const {
+        return (blocks * rows_.block() + 2 * rows_.pattern() + 15) / 16 * 16;
+    }
+    std::int64_t scratch_bytes(std::int64_t blocks) const {
+        return rows_.threads() * scratch_floats(blocks) * static_cast<std::int64_t>(sizeof(float));
+    }
+    float* scratch(float* memory, int thread, std::int64_t blocks) const {
+        return memory + thread * scratch_floats(blocks);
+    }
+    float* scratch_block(float* memory, std::int64_t index) const {
+        return memory + 2 * rows_.pattern() + index * rows_.block();
+    }
+
+    // Forward.
+
+    /// A value near each channel's mean, from a few voxels, to take off before anything is squared.
+    void find_pivot(Operand& operand, std::int64_t group) const {
+        constexpr std::int64_t probes = 32;
+        const std::int64_t samples = rows_.samples() / operand.groups;
+        const std::int64_t voxels = samples * rows_.voxels_per_sample();
+        std::vector<double> pivot(channel_count(), 0.0);
+        std::vector<float> row(channel_count());
+        for (std::int64_t i = 0; i < probes; ++i) {
+            const float* at = operand.reader.rows(group * voxels + voxels * i / probes, 1, row.data());
+            for (std::size_t c = 0; c < pivot.size(); ++c)
+                pivot[c] += double{at[c]} / static_cast<double>(probes);
+        }
+        operand.mean.set(group, pivot);
+    }
+
+    void take_statistics() {
+        for (Operand& operand : operands_)
+            for (std::int64_t group = 0; operand.normalises() && group < operand.groups; ++group)
+                find_pivot(operand, group);
+        rows_.for_chunks([&](const Blocks::Chunk& chunk, int thread) {
+            float* memory = scratch(forward_memory_, thread, 2);
+            sums_memory_.clear(chunk.index);
+            for (std::size_t k = 0; k < operands_.size(); ++k)
+                if (operands_[k].normalises())
+                    rows_.for_blocks(chunk, [&](std::int64_t first, std::int64_t voxels) {
+                        const float* x = operands_[k].reader.rows(first, voxels, scratch_block(memory, 0));
+                        std::fill_n(memory, 2 * rows_.pattern(), 0.0F);
+                        add_statistics(row(voxels), x, operands_[k].mean.of(chunk.sample), memory,
+                                       memory + rows_.pattern());
+                        sums_memory_.add(chunk.index, k, memory, rows_.pattern());
+                    });
+        });
+        for (std::size_t k = 0; k < operands_.size(); ++k)
+            for (std::int64_t group = 0; operands_[k].normalises() && group < operands_[k].groups; ++group)
+                finish_statistics(k, group);
+    }
+
+    void finish_statistics(std::size_t k, std::int64_t group) {
+        Operand& operand = operands_[k];
+        const std::int64_t chunks = rows_.chunks() / operand.groups;
+        const double count = static_cast<double>(rows_.samples() / operand.groups * rows_.voxels_per_sample());
+        std::vector<double> mean(channel_count()), factor(channel_count()), offset(channel_count());
+        for (std::size_t c = 0; c < mean.size(); ++c) {
+            const auto sums = sums_memory_.total(group * chunks, chunks, k, static_cast<std::int64_t>(c));
+            const double from_pivot = sums.first / count;
+            const double spread = sums.second / count - from_pivot * from_pivot;
+            const double variance = spread < 0.0 ? 0.0 : spread; // a maximum would turn NaN into 0
+            const double deviation = 1.0 / std::sqrt(variance + operand.epsilon);
+            mean[c] = double{operand.mean.of(group)[c]} + from_pivot;
+            factor[c] = double{operand.scale[c]} * deviation;
+            offset[c] = double{operand.shift[c]};
+            operand.deviation[static_cast<std::size_t>(group) * mean.size() + c] = deviation;
+            if (operand.running_mean) {
+                const double unbiased = count > 1.0 ? variance * count / (count - 1.0) : variance;
+                move_running(operand.running_mean[c], mean[c]);
+                move_running(operand.running_variance[c], unbiased);
+            }
+        }
+        operand.mean.set(group, mean);
+        operand.factor.set(group, factor);
+        operand.offset.set(group, offset);
+    }
+
+    void move_running(float& running, double batch) const {
+        const double share = context_.batch_norm_momentum;
+        running = static_cast<float>((1.0 - share) * double{running} + share * batch);
+    }
+
+    Row row(std::int64_t voxels) const { return {voxels * rows_.channels(), rows_.pattern()}; }
+
+    void compute_block(std::int64_t sample, std::int64_t first, std::int64_t voxels, float* memory) {
+        const bool direct = step_.slices.empty();
+        float* y = direct ? writers_[0].to + first * rows_.channels() : scratch_block(memory, 0);
+        for (std::size_t k = 0; k < operands_.size(); ++k) {
+            const Operand& operand = operands_[k];
+            const float* x = operand.reader.rows(first, voxels, scratch_block(memory, 1));
+            const Activation& activation = k + 1 == operands_.size() ? step_.activation : no_activation;
+            if (operand.plain())
+                take(row(voxels), activation, x, k > 0, y);
+            else
+                normalise(row(voxels), activation, operand.affine(sample), x, k > 0, y);
+        }
+        for (std::size_t i = 0; !direct && i < writers_.size(); ++i)
+            writers_[i].write(y, rows_.channels(), first, voxels);
+    }
+
+    // Backward.
+
+    void choose_mask(TrainingPlan& plan) {
+        if (step_.activation.kind == Activation::Kind::none)
+            return;
+        if (operands_.size() == 1 && !operands_[0].plain()) {
+            mask_ = Mask::by_operand;
+            return;
+        }
+        mask_ = Mask::by_array;
+        // The output's sign is that of the sum, but for a leaky ReLU that turns it round.
+        const bool turns = step_.activation.slope < 0.0F;
+        mask_channels_ = plan.value(turns ? operands_[0].value : step_.output);
+    }
+
+    /// An array for the whole gradient, masked if it has to be: one of the terms' where nobody else needs it.
+    ArrayId writable_gradient(TrainingPlan& plan) const {
+        for (const GradientTerm& term : terms_)
+            if (term.from.whole() && term.from.count == rows_.channels() && plan.free_after_now(term.from.array))
+                return term.from.array;
+        return plan.array(rows_.samples() * rows_.voxels_per_sample() * rows_.channels());
+    }
+
+    void plan_inputs(TrainingPlan& plan) {
+        bool overwritable = masked_array_ >= 0 || plan.free_after_now(gradient_array_);
+        const Channels whole{gradient_array_, rows_.channels(), 0, rows_.channels()};
+        for (const Operand& operand : operands_)
+            if (operand.plain() && plan.needs_gradient(operand.value)) {
+                plan.add_gradient(operand.value, whole);
+                overwritable = false;
+            }
+        // Backwards: the operand that is computed last writes over the gradient that all of them read.
+        for (auto operand = operands_.rbegin(); operand != operands_.rend(); ++operand) {
+            if (operand->plain())
+                continue;
+            plan.value(operand->value);
+            if (!plan.needs_gradient(operand->value))
+                continue;
+            operand->dx_array = overwritable
+                                    ? gradient_array_
+                                    : plan.array(rows_.samples() * rows_.voxels_per_sample() * rows_.channels());
+            overwritable = false;
+            writes_inputs_ = true;
+        }
+        for (const Operand& operand : operands_)
+            if (operand.dx_array >= 0)
+                plan.add_gradient(operand.value, Channels{operand.dx_array, rows_.channels(), 0, rows_.channels()});
+    }
+
+    /// The masked gradient where it is written, and the sums.
+    void sum_block(const Blocks::Chunk& chunk, std::int64_t first, std::int64_t voxels, float* memory) {
+        const Row r = row(voxels);
+        const float* g = gradient_reader_.rows(first, voxels, scratch_block(memory, 0));
+        if (masked_) {
+            float* to = masked_ + first * rows_.channels();
+            if (mask_ == Mask::by_array)
+                mask(r, step_.activation, g, mask_reader_.rows(first, voxels, scratch_block(memory, 1)), to);
+            else if (mask_ == Mask::by_operand)
+                mask_normalised(r, step_.activation, operands_[0].affine(chunk.sample), g,
+                                operands_[0].reader.rows(first, voxels, scratch_block(memory, 1)), to);
+            else
+                take(r, no_activation, g, false, to);
+            g = to;
+        }
+        for (std::size_t k = 0; k < operands_.size(); ++k) {
+            if (operands_[k].plain())
+                continue;
+            const float* x = operands_[k].reader.rows(first, voxels, scratch_block(memory, 1));
+            const Affine affine = operands_[k].affine(chunk.sample);
+            std::fill_n(memory, 2 * r.pattern, 0.0F);
+            if (!masked_ && mask_ == Mask::by_operand)
+                add_masked_products(r, step_.activation, affine, g, x, memory, memory + r.pattern);
+            else
+                add_products(r, g, x, affine.mean, memory, memory + r.pattern);
+            backward_sums_memory_.add(chunk.index, k, memory, r.pattern);
+        }
+    }
+
+    /// With g the gradient of the sum, S = sum g, D = sum g (x - mean), n voxels, s = 1/sqrt(variance + epsilon):
+    /// d scale = s D, d shift = S, dx = scale s (g - S/n - (x - mean) s^2 D/n).
+    void finish_parameters(std::size_t k) {
+        Operand& operand = operands_[k];
+        if (operand.plain())
+            return;
+        const std::int64_t chunks = rows_.chunks() / operand.groups;
+        const double count = static_cast<double>(rows_.samples() / operand.groups * rows_.voxels_per_sample());
+        std::vector<double> scale_sum(channel_count(), 0.0), shift_sum(channel_count(), 0.0);
+        std::vector<double> own(channel_count()), centred(channel_count()), constant(channel_count());
+        for (std::int64_t group = 0; group < operand.groups; ++group) {
+            for (std::size_t c = 0; c < own.size(); ++c) {
+                const auto sums = backward_sums_memory_.total(group * chunks, chunks, k, static_cast<std::int64_t>(c));
+                const double s =
+                    operand.normalises() ? operand.deviation[static_cast<std::size_t>(group) * own.size() + c] : 1.0;
+                scale_sum[c] += s * sums.second;
+                shift_sum[c] += sums.first;
+                own[c] = operand.normalises() ? double{operand.scale[c]} * s : double{operand.scale[0]};
+                centred[c] = operand.normalises() ? -own[c] * s * s * sums.second / count : 0.0;
+                constant[c] = operand.normalises() ? -own[c] * sums.first / count : 0.0;
+            }
+            operand.own.set(group, own);
+            operand.centred.set(group, centred);
+            operand.constant.set(group, constant);
+        }
+        if (operand.normalises()) {
+            std::transform(scale_sum.begin(), scale_sum.end(), operand.scale_gradient, narrow);
+            std::transform(shift_sum.begin(), shift_sum.end(), operand.shift_gradient, narrow);
+        } else {
+            double sum = 0.0;
+            for (const double part : scale_sum)
+                sum += part;
+            operand.scale_gradient[0] = narrow(sum);
+        }
+    }
+
+    static float narrow(double value) { return static_cast<float>(value); }
+
+    void input_gradient_block(std::int64_t sample, std::int64_t first, std::int64_t voxels, float* memory) {
+        const Row r = row(voxels);
+        const std::int64_t place = first * rows_.channels();
+        for (const Operand& operand : operands_) {
+            if (!operand.dx)
+                continue;
+            const float* g = gradient_ + place;
+            if (operand.kind == Operand::Kind::weight) {
+                scale(r, operand.scale[0], g, operand.dx + place);
+                continue;
+            }
+            const float* x = operand.reader.rows(first, voxels, scratch_block(memory, 0));
+            if (!masked_ && mask_ == Mask::by_operand)
+                masked_input_gradient(r, step_.activation, operand.affine(sample), operand.gradient(sample), g, x,
+                                      operand.dx + place);
+            else
+                input_gradient(r, operand.gradient(sample), g, x, operand.dx + place);
+        }
+    }
+
+    TrainingContext context_;
+    SumStep step_;
+    const Node& node_;
+    Blocks rows_;
+    std::vector<Operand> operands_;
+
+    std::vector<std::pair<Channels, std::int64_t>> outputs_; ///< arrays and the first channel that each takes
+    std::vector<RowWriter> writers_;
+    ArrayId forward_scratch_ = -1, forward_sums_ = -1;
+    float* forward_memory_ = nullptr;
+    ChunkSums sums_memory_;
+
+    bool sums_ = false;          ///< there is a backward pass
+    bool writes_inputs_ = false; ///< and a second one
+    std::vector<GradientTerm> terms_;
+    RowReader gradient_reader_;
+    Mask mask_ = Mask::none;
+    Channels mask_channels_;
+    RowReader mask_reader_;
+    ArrayId masked_array_ = -1;   ///< where the first pass leaves the masked gradient; -1 if it does not
+    ArrayId gradient_array_ = -1; ///< what the second pass reads: that, or the only term
+    float* masked_ = nullptr;
+    float* gradient_ = nullptr;
+    ArrayId backward_scratch_ = -1, backward_sums_ = -1;
+    float* backward_memory_ = nullptr;
+    ChunkSums backward_sums_memory_;
+};
+
+/// Concat and slices.
+class Copy final : public TrainingStep {
+  public:
+    Copy(const TrainingContext& context, NodeId id)
+        : id_(id), node_(context.graph.node(id)), rows_(node_.shape, context.threads) {}
+
+    std::string node() const override { return node_.name; }
+    std::string operation() const override { return std::string(name(node_.kind())); }
+    std::string forward_implementation() const override { return "mfres:copy"; }
+    std::string backward_implementation() const override { return {}; }
+
+    void plan_forward(TrainingPlan& plan) override {
+        std::int64_t to = 0;
+        for (const NodeId input : node_.inputs) {
+            Channels channels = plan.value(input);
+            if (node_.kind() == OpKind::slice) {
+                channels.begin += node_.as<Slice>().begin;
+                channels.count = node_.shape[1];
+            }
+            reads_.push_back({channels, to});
+            to += channels.count;
+        }
+        y_ = plan.define(id_);
+    }
+
+    void plan_backward(TrainingPlan& plan) override {
+        const auto terms = plan.take_gradient(id_);
+        if (node_.kind() == OpKind::slice)
+            return plan.add_gradient(node_.inputs[0], moved(terms, node_.as<Slice>().begin));
+        std::int64_t begin = 0;
+        for (const NodeId input : node_.inputs) {
+            const std::int64_t count = plan.graph().node(input).shape[1];
+            plan.add_gradient(input, restricted(terms, begin, count));
+            begin += count;
+        }
+    }
+
+    void bind(const TrainingPlan& plan, float* block) override {
+        reader_ = RowReader(plan, block, rows_.channels(), reads_);
+        output_ = plan.at(block, y_.array);
+    }
+
+    void forward(dnnl::stream&) override {
+        rows_.for_chunks([&](const Blocks::Chunk& chunk, int) {
+            rows_.for_blocks(chunk, [&](std::int64_t first, std::int64_t voxels) {
+                reader_.copy_rows(first, voxels, output_ + first * rows_.channels());
+            });
+        });
+    }
+
+    void backward(dnnl::stream&) override {}
+
+  private:
+    NodeId id_;
+    const Node& node_;
+    Blocks rows_;
+    std::vector<GradientTerm> reads_; ///< here: what goes where
+    RowReader reader_;
+    Channels y_;
+    float* output_ = nullptr;
+};
+
+} // namespace
+
+std::unique_ptr<TrainingStep> make_sum_step(const TrainingContext& context, const SumStep& step) {
+    return std::make_unique<Sum>(context, step);
+}
+
+std::unique_ptr<TrainingStep> make_copy_step(const TrainingContext& context, NodeId id) {
+    return std::make_unique<Copy>(context, id);
+}
+
+} // namespace mfres::onednn

@@ -1,0 +1,33 @@
+// Everything in training that works voxel by voxel: y = activation(sum of n_k(x_k)), where n_k normalises (with
+// statistics of the batch or of each sample), multiplies with a learnable weight, or leaves its operand alone. One pass
+// for the statistics and one for the values; backward one pass for the sums and one for the gradients.
+#pragma once
+
+#include "backends/onednn/training_step.h"
+#include "graph/rewrite.h"
+
+#include <vector>
+
+namespace mfres::onednn {
+
+/// What a sum reads: a value, and the norm that it goes through first.
+struct SumOperand {
+    NodeId value = -1;
+    NodeId norm = -1; ///< -1 without one
+};
+
+struct SumStep {
+    NodeId main = -1;   ///< the node that gives its name and, for a scaled_add, its weights
+    NodeId output = -1; ///< the node whose value is computed
+    std::vector<SumOperand> operands;
+    Activation activation;
+    std::vector<NodeId> slices; ///< if not empty, these are computed instead: slices of the output, its only readers
+};
+
+std::unique_ptr<TrainingStep> make_sum_step(const TrainingContext& context, const SumStep& step);
+
+/// Concat, or a slice that somebody needs as an array of its own: channels are copied forward; their gradients are read
+/// where they lie.
+std::unique_ptr<TrainingStep> make_copy_step(const TrainingContext& context, NodeId id);
+
+} // namespace mfres::onednn

@@ -1,0 +1,11 @@
+// Pooling, upsampling and softmax in training.
+#pragma once
+
+#include "backends/onednn/training_step.h"
+
+namespace mfres::onednn {
+
+/// Precondition: the node is a max_pool, adaptive_avg_pool, upsample or softmax.
+std::unique_ptr<TrainingStep> make_resampling_step(const TrainingContext& context, NodeId id);
+
+} // namespace mfres::onednn

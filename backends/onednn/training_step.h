@@ -1,0 +1,56 @@
+// One operation of a network in training: how it is planned, bound to memory and run, forward and backward.
+#pragma once
+
+#include "backends/host_parameters.h"
+#include "backends/onednn/training_plan.h"
+
+#include <dnnl.hpp>
+
+#include <memory>
+#include <string>
+
+namespace mfres::onednn {
+
+/// Life of a step: plan_forward in the order of execution, plan_backward in reverse, bind, then forward and backward as
+/// often as wanted.
+class TrainingStep {
+  public:
+    TrainingStep() = default;
+    TrainingStep(const TrainingStep&) = delete;
+    TrainingStep& operator=(const TrainingStep&) = delete;
+    virtual ~TrainingStep() = default;
+
+    /// The main node's name, and what is computed, e.g. "batch_norm + relu".
+    virtual std::string node() const = 0;
+    virtual std::string operation() const = 0;
+    /// oneDNN's name of the kernel, or "mfres:<what>" for a loop of our own; empty if nothing is done.
+    virtual std::string forward_implementation() const = 0;
+    virtual std::string backward_implementation() const = 0;
+    /// Memory outside the plan.
+    virtual std::int64_t constant_bytes() const { return 0; }
+
+    virtual void plan_forward(TrainingPlan& plan) = 0;
+    virtual void plan_backward(TrainingPlan& plan) = 0;
+    /// `block` is the memory planned. All three may throw dnnl::error and std::bad_alloc, as may what follows.
+    virtual void bind(const TrainingPlan& plan, float* block) = 0;
+
+    virtual void forward(dnnl::stream& stream) = 0;
+    virtual void backward(dnnl::stream& stream) = 0;
+};
+
+/// What every step of one compilation shares.
+struct TrainingContext {
+    const Graph& graph;
+    HostParameters& parameters;
+    dnnl::engine engine;
+    double batch_norm_momentum = 0.1;
+    int threads = 1;
+
+    /// Values and gradient of a node's parameter.
+    float* values(const Node& node, std::size_t index) const { return parameters.values(node.parameters[index].name); }
+    float* gradient(const Node& node, std::size_t index) const {
+        return parameters.gradient(node.parameters[index].name);
+    }
+};
+
+} // namespace mfres::onednn

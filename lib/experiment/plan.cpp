@@ -87,18 +87,6 @@ json network_json(const std::string& network) {
     return object.is_object() ? object : json(network);
 }
 
-/// Refuses a crop that passes the recipe's own check and still is too small for the network.
-Status check_builds(const Variant& variant, const Recipe& recipe) {
-    const Sampling& sampling = recipe.sampling;
-    const auto graph = build_network(variant, sampling.crop, sampling.batch);
-    if (graph || graph.error().code != ErrorCode::graph_invalid)
-        return graph ? Status() : graph.error();
-    return Error{ErrorCode::recipe_invalid,
-                 text("recipe key crop: ", json(sampling.crop).dump(), " does not suit ", variant.name(), ": ",
-                      graph.error().message),
-                 "crop"};
-}
-
 /// Completes a row, and returns its recipe.
 Result<Recipe> settle(ExperimentRow& row, const json& shared) {
     json wanted = shared;
@@ -108,7 +96,7 @@ Result<Recipe> settle(ExperimentRow& row, const json& shared) {
     // From the text as given, in which alone a repeated key can be seen.
     MFRES_TRY(const Variant variant, parse_variant(row.network));
     MFRES_TRY(Recipe recipe, parse_recipe(wanted.dump()));
-    MFRES_CHECK(check_builds(variant, recipe));
+    MFRES_CHECK(build_network(variant, recipe.sampling.crop, recipe.sampling.batch));
     row.network = variant.json();
     row.loss = recipe.loss;
     if (row.name.empty())

@@ -69,7 +69,7 @@ Options make_options() {
 
 // ---- options --------------------------------------------------------------------------------------------------------
 
-/// The parts between the commas; empty ones too, for the library to refuse.
+/// The parts between the commas.
 std::vector<std::string> listed(const std::string& names) {
     std::vector<std::string> parts;
     std::istringstream stream(names);

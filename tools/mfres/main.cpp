@@ -39,19 +39,11 @@ void help(std::ostream& out) {
     out << "  help        this text; 'mfres <command> --help' shows options and examples\n\nBackends in this build:\n";
     for (const auto& backend : mfres::available_backends())
         out << "  " << backend.name << std::string(12 - backend.name.size(), ' ') << backend.engine << '\n';
-    out << "
-        Exit codes : 0 done;
-    1 a bug in mfres, or a training that diverged;
-    2 wrong options;
-    3 the images,
-        or a "
-             "table of measurements, were refused; 4 the model or variant was refused; 5 not enough memory, or a backend
-             "
-             "failed or is missing; 6 a file could not be found, read or written; 130 interrupted.
-
-             "
-             "Research use only: not a medical device.
-             ";
+    out << "\nExit codes: 0 done; 1 a bug in mfres, or a training that diverged; 2 wrong options; 3 the images, or a\n"
+           "table of measurements, were refused; 4 the model or variant was refused; 5 not enough memory, or a "
+           "backend\n"
+           "failed or is missing; 6 a file could not be found, read or written; 130 interrupted.\n\n"
+           "Research use only: not a medical device.\n";
 }
 
 int run(const std::vector<std::string>& arguments) {

@@ -134,20 +134,22 @@ Extent extent_of(std::span<const double> values, Extent when_empty) {
     return {*low, *high};
 }
 
-/// Loss per row, faint, under its running mean.
+/// Loss per row, faint, under its running mean; of few rows only the rows.
 void draw_loss(Drawing& drawing, Panel panel, std::span<const TrainRow> rows) {
     const auto loss = column(rows, [](const TrainRow& row) { return row.loss; });
     panel.y = to_ticks(extent_of(loss, {0.0, 1.0}), 6);
     draw_axes(drawing, panel, "loss", 6, false);
-    const std::size_t window = std::max<std::size_t>(3, loss.size() / 25) | 1U;
+    const std::size_t window = loss.size() < 12 ? 1 : std::max<std::size_t>(3, loss.size() / 25) | 1U;
     const auto smooth = running_mean(loss, window);
-    drawing.line(path(panel, rows, loss), faint_blue, 1.2);
-    drawing.line(path(panel, rows, smooth), blue, 2.2);
     const double key = panel.top - 12;
-    drawing.line({{left + 6, key - 4}, {left + 34, key - 4}}, faint_blue, 2.0);
-    drawing.words({left + 42, key}, "one row", small_size, black);
-    drawing.line({{left + 118, key - 4}, {left + 146, key - 4}}, blue, 2.2);
-    drawing.words({left + 154, key}, text("mean of ", window, " rows"), small_size, black);
+    if (window > 1) {
+        drawing.line(path(panel, rows, loss), faint_blue, 1.2);
+        drawing.line({{left + 6, key - 4}, {left + 34, key - 4}}, faint_blue, 2.0);
+        drawing.words({left + 42, key}, "one row", small_size, black);
+        drawing.line({{left + 118, key - 4}, {left + 146, key - 4}}, blue, 2.2);
+        drawing.words({left + 154, key}, text("mean of ", window, " rows"), small_size, black);
+    }
+    drawing.line(path(panel, rows, smooth), blue, 2.2);
     if (!smooth.empty())
         drawing.words(beside_end(panel, rows, smooth.back()), format("%.4f", smooth.back()), label_size, blue);
 }

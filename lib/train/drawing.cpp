@@ -197,7 +197,7 @@ class Painter {
 
     void words(const Drawing::Shape& shape) {
         const double size = shape.size * scale_ / font_pixels;
-        const int stroke = std::max(1, static_cast<int>(std::lround(shape.size * scale_ / 13.0)));
+        const int stroke = std::max(1, static_cast<int>(std::lround(shape.size * scale_ / 16.0)));
         int below = 0;
         const cv::Size room = cv::getTextSize(shape.words, font, size, stroke, &below);
         const double share = shape.anchor == Anchor::start ? 0.0 : shape.anchor == Anchor::middle ? 0.5 : 1.0;

@@ -12,6 +12,15 @@ Result<std::unique_ptr<TrainingExecutable>> Backend::compile_training(const Grap
     return Error{ErrorCode::operation_unsupported, text("backend ", name(), " does not train"), std::string(name())};
 }
 
+Status check_training_memory(std::string_view backend, std::int64_t bytes, const TrainingOptions& options) {
+    if (options.max_bytes > 0 && bytes > options.max_bytes)
+        return Error{ErrorCode::memory_limit,
+                     text("training with the ", backend, " backend needs ", bytes >> 20, " MiB, and ",
+                          options.max_bytes >> 20, " MiB may be used"),
+                     std::string(backend)};
+    return {};
+}
+
 Result<const Backend*> find_backend(std::string_view name) {
     std::string available;
     for (const Backend* backend : backends()) {

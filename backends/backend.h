@@ -89,7 +89,8 @@ class Backend {
                                                         const CompileOptions& options) const = 0;
 
     /// The same for training, starting at `weights` with zero moments. The graph's only output is what a loss is
-    /// computed from. A backend that does not train refuses with operation_unsupported.
+    /// computed from. A backend that does not train refuses with operation_unsupported, and what would hold more than
+    /// the options allow is refused with memory_limit.
     virtual Result<std::unique_ptr<TrainingExecutable>> compile_training(const Graph& graph, const Weights& weights,
                                                                          const TrainingOptions& options) const;
 };

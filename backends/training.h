@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 namespace mfres {
@@ -66,7 +67,12 @@ struct TrainingOptions {
     Precision precision = Precision::f32;
     bool amsgrad = false;             ///< keep the largest second moments
     double batch_norm_momentum = 0.1; ///< share of the batch in the running statistics (variance: the unbiased one)
+    std::int64_t max_bytes = 0;       ///< refuse to hold more (TrainingExecutable::peak_bytes), 0 = no limit
 };
+
+/// What a backend asks once it knows how much it will hold, before it allocates any of the large parts: memory that was
+/// promised and is not there kills the process. Errors: memory_limit (more than TrainingOptions::max_bytes).
+Status check_training_memory(std::string_view backend, std::int64_t bytes, const TrainingOptions& options);
 
 /// A network made ready to train. One thread at a time may use it. Same state, same inputs, same threads: same bits.
 class TrainingExecutable {

@@ -39,7 +39,7 @@ class OneDnnTraining final : public TrainingExecutable {
         momentum_ = options.batch_norm_momentum;
     }
 
-    Status compile() {
+    Status compile(const TrainingOptions& options) {
         const ThreadScope scope(threads_); // kernels and their scratch memory are made for a number of threads
         MFRES_CHECK(guarded("(all)", [&] {
             steps_ = make_training_steps({graph_, parameters_, engine_, momentum_, threads_});
@@ -47,14 +47,15 @@ class OneDnnTraining final : public TrainingExecutable {
         TrainingPlan plan(graph_);
         MFRES_CHECK(plan_steps(plan));
         const std::int64_t bytes = plan.place();
+        peak_bytes_ = bytes + parameters_.bytes();
+        for (const auto& step : steps_)
+            peak_bytes_ += step->constant_bytes();
+        MFRES_CHECK(check_training_memory("onednn", peak_bytes_, options));
         MFRES_CHECK(allocate(bytes));
         float* block = arena_.data();
         for (const auto& step : steps_)
             MFRES_CHECK(guarded(step->node(), [&] { step->bind(plan, block); }));
         bind_ends(plan, block);
-        peak_bytes_ = bytes + parameters_.bytes();
-        for (const auto& step : steps_)
-            peak_bytes_ += step->constant_bytes();
         return {};
     }
 
@@ -177,7 +178,7 @@ Result<std::unique_ptr<TrainingExecutable>> compile_training(const Graph& graph,
     MFRES_CHECK(check_weights(graph, weights));
     try {
         auto training = std::make_unique<OneDnnTraining>(graph, weights, options);
-        MFRES_CHECK(training->compile());
+        MFRES_CHECK(training->compile(options));
         return std::unique_ptr<TrainingExecutable>(std::move(training));
     } catch (const dnnl::error& error) {
         return Error{ErrorCode::backend_failed, text("oneDNN failed to start: ", error.what()), {}};

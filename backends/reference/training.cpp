@@ -79,9 +79,10 @@ class Arena {
 
 class ReferenceTraining final : public TrainingExecutable {
   public:
-    ReferenceTraining(const Graph& graph, const Weights& weights, const TrainingOptions& options)
-        : graph_(graph), parameters_(graph, weights, options.amsgrad), threads_(resolve_threads(options.threads)),
-          momentum_(options.batch_norm_momentum), values_(plan_values(graph)), backward_(plan_backward(graph)),
+    ReferenceTraining(const Graph& graph, HostParameters parameters, MemoryPlan values, BackwardPlan backward,
+                      const TrainingOptions& options)
+        : graph_(graph), parameters_(std::move(parameters)), threads_(resolve_threads(options.threads)),
+          momentum_(options.batch_norm_momentum), values_(std::move(values)), backward_(std::move(backward)),
           gradients_(backward_.memory),
           output_gradient_(static_cast<std::size_t>(output_node().shape.elements()), 0.0F) {}
 
@@ -207,7 +208,14 @@ Result<std::unique_ptr<TrainingExecutable>> make_training(const Graph& graph, co
             text("the momentum of batch normalisation is ", options.batch_norm_momentum, "; it must be within 0 and 1"),
             "batch_norm_momentum"};
     try {
-        return std::unique_ptr<TrainingExecutable>(std::make_unique<ReferenceTraining>(graph, weights, options));
+        HostParameters parameters(graph, weights, options.amsgrad);
+        MemoryPlan values = plan_values(graph);
+        BackwardPlan backward = plan_backward(graph);
+        const std::int64_t output_gradient = bytes_of(graph.node(graph.outputs()[0]).shape);
+        MFRES_CHECK(check_training_memory(
+            "reference", parameters.bytes() + values.bytes + backward.memory.bytes + output_gradient, options));
+        return std::unique_ptr<TrainingExecutable>(std::make_unique<ReferenceTraining>(
+            graph, std::move(parameters), std::move(values), std::move(backward), options));
     } catch (const std::bad_alloc&) {
         return Error{ErrorCode::memory_limit,
                      text("the reference backend needs ", plan_values(graph).bytes,

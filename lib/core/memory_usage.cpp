@@ -1,6 +1,8 @@
 #include "core/memory_usage.h"
 
+#include <algorithm>
 #include <fstream>
+#include <optional>
 #include <string>
 
 #ifdef __GLIBC__
@@ -11,14 +13,28 @@ namespace mfres {
 
 namespace {
 
-/// A "<field>: <number> kB" line of /proc/self/status, in bytes.
-std::int64_t status_field(const std::string& field) {
-    std::ifstream status("/proc/self/status");
+/// A "<field>: <number> kB" line of a file of Linux's /proc, in bytes.
+std::int64_t proc_field(const char* file, const std::string& field) {
+    std::ifstream lines(file);
     std::string line;
-    while (std::getline(status, line))
+    while (std::getline(lines, line))
         if (line.rfind(field + ":", 0) == 0)
             return std::stoll(line.substr(field.size() + 1)) * 1024;
     return 0;
+}
+
+std::int64_t status_field(const std::string& field) {
+    return proc_field("/proc/self/status", field);
+}
+
+/// The limit of this control group, version 2 or 1; nothing where there is none.
+std::optional<std::int64_t> container_limit() {
+    for (const char* file : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
+        std::ifstream limit(file);
+        if (std::int64_t bytes = 0; limit >> bytes) // version 2 writes "max" for none
+            return bytes;
+    }
+    return std::nullopt;
 }
 
 } // namespace
@@ -34,6 +50,13 @@ std::int64_t peak_resident_bytes() {
 bool reset_peak_resident() {
     std::ofstream clear("/proc/self/clear_refs"); // Linux: "5" resets VmHWM to VmRSS, see proc(5)
     return clear.is_open() && static_cast<bool>(clear << "5" << std::flush);
+}
+
+std::int64_t available_memory() {
+    std::int64_t available = proc_field("/proc/meminfo", "MemAvailable");
+    if (const auto limit = container_limit(); limit && available > 0)
+        available = std::min(available, std::max<std::int64_t>(*limit - resident_bytes(), 1));
+    return available;
 }
 
 void release_unused_memory() {

@@ -14,6 +14,10 @@ std::int64_t peak_resident_bytes();
 /// Lets peak_resident_bytes() start afresh from now. False where the system cannot (then the peak is since the start).
 bool reset_peak_resident();
 
+/// Bytes that programs can still take without swapping, as the system estimates it, and no more than a container's
+/// limit leaves this process; 0 where the system does not tell.
+std::int64_t available_memory();
+
 /// Gives memory that the allocator holds for later back to the system, where the C library can. Used once per compiled
 /// network, whose construction leaves holes of tens of megabytes behind.
 void release_unused_memory();

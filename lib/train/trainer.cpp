@@ -50,6 +50,8 @@ Status check_options(const TrainerOptions& options) {
         return invalid("checkpoint_minutes", options.checkpoint_minutes, "0 or more");
     if (options.row_steps < 1)
         return invalid("row_steps", static_cast<double>(options.row_steps), "1 or more");
+    if (options.max_memory < 0)
+        return invalid("max_memory", static_cast<double>(options.max_memory), "0 or more");
     if (options.run.empty())
         return Error{ErrorCode::invalid_argument, "a training run needs a folder of its own", "run"};
     if (options.data.empty() && !options.resume)
@@ -261,6 +263,7 @@ struct Trainer::State {
         training.threads = now.threads;
         training.amsgrad = recipe().amsgrad;
         training.batch_norm_momentum = recipe().batch_norm_momentum;
+        training.max_bytes = options.max_memory;
         MFRES_CHECK(compile_for_training(graph, fresh.weights, training, observer));
         MFRES_TRY(loss, loss_of(recipe()));
         if (!now.state.weights.empty())

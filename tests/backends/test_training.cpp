@@ -108,6 +108,26 @@ TEST_CASE("training on one batch lowers the loss on every backend that trains") 
     }
 }
 
+TEST_CASE("what would hold more than allowed is refused before it is allocated, on every backend that trains") {
+    const Graph graph = small_graph();
+    const Weights weights = test::random_weights(graph, 1);
+    GraphBuilder builder; // a terabyte of activations
+    builder.output(builder.conv("c", builder.input(Shape{1, 1, 2048, 2048, 1024}), Conv{.out_channels = 32}));
+    const auto vast = builder.finish();
+    REQUIRE_OK(vast);
+    for (const Backend* backend : test::training_backends()) {
+        INFO(backend->name());
+        const std::int64_t needed = test::compile_training(*backend, graph, weights)->peak_bytes();
+        REQUIRE(needed > 0);
+        CHECK(test::compile_training(*backend, graph, weights, {.max_bytes = needed})->peak_bytes() == needed);
+        REQUIRE_CODE(backend->compile_training(graph, weights, {.max_bytes = needed - 1}), memory_limit);
+        const auto refused =
+            backend->compile_training(*vast, test::random_weights(*vast, 1), {.max_bytes = std::int64_t{1} << 30U});
+        REQUIRE_CODE(refused, memory_limit);
+        CHECK(refused.error().message.find("1024 MiB may be used") != std::string::npos);
+    }
+}
+
 TEST_CASE("two steps, state, another executable, two steps: the bits of four steps on every backend that trains") {
     const Graph graph = small_graph();
     const Weights weights = test::random_weights(graph, 1);

@@ -5,11 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include <chrono>
 #include <csignal>
-#include <fcntl.h>
-#include <thread>
-#include <unistd.h>
 
 namespace mfres {
 
@@ -18,7 +14,9 @@ namespace {
 using test::file_text;
 using test::Finished;
 using test::run_program;
+using test::start_program;
 using test::TemporaryFolder;
+using test::wait_for;
 
 /// A folder with one phantom of 48 x 56 x 48 voxels.
 std::filesystem::path make_cases(const TemporaryFolder& folder) {
@@ -38,33 +36,6 @@ const std::vector<std::string> tiny = {
     "--batch",   "1",
     "--crop",    "16",
     "--threads", "1"};
-
-/// Starts the program with stderr going to a file, as a shell does for a job in the background.
-pid_t start(const std::vector<std::string>& arguments, const std::filesystem::path& log) {
-    const pid_t child = ::fork();
-    REQUIRE(child >= 0);
-    if (child > 0)
-        return child;
-    const int file = ::open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
-    ::dup2(file, STDOUT_FILENO);
-    ::dup2(file, STDERR_FILENO);
-    std::vector<char*> words{const_cast<char*>("mfres")};
-    for (const std::string& argument : arguments)
-        words.push_back(const_cast<char*>(argument.c_str()));
-    words.push_back(nullptr);
-    ::execv(MFRES_PROGRAM, words.data());
-    ::_exit(127);
-}
-
-/// Waits until the file holds those words, for at most a minute.
-bool wait_for(const std::filesystem::path& file, const std::string& words) {
-    for (int i = 0; i < 1200; ++i) {
-        if (file_text(file).find(words) != std::string::npos)
-            return true;
-        std::this_thread::sleep_for(std::chrono::milliseconds(50));
-    }
-    return false;
-}
 
 } // namespace
 
@@ -164,7 +135,7 @@ TEST_CASE("SIGINT and SIGTERM save a training, which --resume completes") {
         auto arguments = std::vector<std::string>{"train", "--data", cases, "--out", run, "--row-every", "1"};
         arguments = arguments + (trained == 0 ? tiny + std::vector<std::string>{"--steps", "100000"}
                                               : std::vector<std::string>{"--resume", "--threads", "1"});
-        const pid_t child = start(arguments, log);
+        const pid_t child = start_program(arguments, log);
         REQUIRE(wait_for(log, "step " + std::to_string(trained + 2) + "/100000"));
         REQUIRE(::kill(child, signal) == 0);
         int status = 0;

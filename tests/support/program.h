@@ -1,12 +1,17 @@
 // Runs the mfres program as a user does: a process with arguments, an exit code and what it printed.
 #pragma once
 
+#include "support/catch.h"
 #include "support/paths.h"
 
+#include <chrono>
+#include <fcntl.h>
 #include <fstream>
 #include <sstream>
 #include <string>
 #include <sys/wait.h>
+#include <thread>
+#include <unistd.h>
 #include <vector>
 
 namespace mfres::test {
@@ -38,6 +43,33 @@ inline Finished run_program(const std::vector<std::string>& arguments) {
     const int status = std::system(command.c_str());
     return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), file_text(folder / "out"),
             file_text(folder / "err")};
+}
+
+/// Starts the program with stderr going to a file, as a shell does for a job in the background.
+inline pid_t start_program(const std::vector<std::string>& arguments, const std::filesystem::path& log) {
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child > 0)
+        return child;
+    const int file = ::open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
+    ::dup2(file, STDOUT_FILENO);
+    ::dup2(file, STDERR_FILENO);
+    std::vector<char*> words{const_cast<char*>("mfres")};
+    for (const std::string& argument : arguments)
+        words.push_back(const_cast<char*>(argument.c_str()));
+    words.push_back(nullptr);
+    ::execv(MFRES_PROGRAM, words.data());
+    ::_exit(127);
+}
+
+/// Waits until the file holds those words, for at most a minute.
+inline bool wait_for(const std::filesystem::path& file, const std::string& words) {
+    for (int i = 0; i < 1200; ++i) {
+        if (file_text(file).find(words) != std::string::npos)
+            return true;
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+    return false;
 }
 
 } // namespace mfres::test

@@ -24,7 +24,7 @@ enum ExitCode : int {
     exit_ok = 0,
     exit_failure = 1,   ///< a bug in mfres, or a training that diverged
     exit_usage = 2,     ///< unknown or contradicting options
-    exit_refused = 3,   ///< the images were refused (see `mfres check`)
+    exit_refused = 3,   ///< the images (see `mfres check`) or a table of measurements were refused
     exit_model = 4,     ///< the model file or network variant was refused
     exit_resources = 5, ///< not enough memory, or the backend failed or is missing
     exit_files = 6,     ///< a file could not be found, read or written
@@ -127,6 +127,7 @@ int init(const std::vector<std::string>& arguments);
 int info(const std::vector<std::string>& arguments);
 int phantom(const std::vector<std::string>& arguments);
 int train(const std::vector<std::string>& arguments);
+int experiment(const std::vector<std::string>& arguments);
 int cache(const std::vector<std::string>& arguments);
 
 } // namespace mfres::cli

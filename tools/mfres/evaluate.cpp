@@ -26,11 +26,12 @@ constexpr const char* examples =
     "  mfres evaluate --table Stats_Validation_final.csv\n";
 
 Options make_options() {
-    Options options("evaluate (--pred DIR --ref DIR | --model FILE --data DIR | --table FILE)", about, examples);
+    Options options("evaluate (--pred DIR --ref DIR | [--model FILE] --data DIR | --table FILE)", about, examples);
     options.add()("pred", po::value<std::string>(),
                   "folder of label maps: <case>.nii.gz, <case>_*seg*.nii.gz, or BraTS folders")(
         "ref", po::value<std::string>(), "folder of references: BraTS folders, or files named <case>.nii.gz")(
-        "model,m", po::value<std::string>(), "model file (.safetensors) to run on every case of --data")(
+        "model,m", po::value<std::string>(),
+        "model file (.safetensors) to run on every case of --data; default: the weights that come with mfres")(
         "data", po::value<std::string>(), "folder of cases that have a segmentation")(
         "table", po::value<std::string>(), "table of the challenge server, or a cases.csv (.csv)")(
         "regions", po::value<std::string>(), "brats (default: WT 1 2 4, TC 1 4, ET 4) or paper (WT 1 2, TC 1, ET 4)")(
@@ -129,7 +130,8 @@ Result<MetricsTable> table_from_model(const Options& options, const EvaluationOp
         MFRES_TRY(setup.max_memory, parse_bytes(options.get<std::string>("max-memory")));
     }
     MFRES_TRY(const auto cases, find_cases(options.get<std::string>("data")));
-    MFRES_TRY(Segmenter segmenter, Segmenter::open(options.get<std::string>("model"), setup));
+    MFRES_TRY(const auto model, model_path(options));
+    MFRES_TRY(Segmenter segmenter, Segmenter::open(model, setup));
     return evaluate_model(segmenter, cases, request, progress);
 }
 
@@ -139,7 +141,7 @@ Result<MetricsTable> make_table(const Options& options, ProgressDisplay& display
     const Progress progress = [&](std::string_view stage, double done) { return display.update(stage, done); };
     if (options.has("table"))
         return table_from_file(options, request);
-    if (options.has("model"))
+    if (options.has("data"))
         return table_from_model(options, request, progress);
     return evaluate_folders(options.get<std::string>("pred"), options.get<std::string>("ref"), request, progress);
 }
@@ -147,10 +149,10 @@ Result<MetricsTable> make_table(const Options& options, ProgressDisplay& display
 /// Exactly one source, named completely.
 bool sources_make_sense(const Options& options) {
     const bool files = options.has("pred") && options.has("ref");
-    const bool model = options.has("model") && options.has("data");
-    const int named =
-        options.has("pred") + options.has("ref") + options.has("model") + options.has("data") + options.has("table");
-    return (options.has("table") && named == 1) || ((files || model) && named == 2);
+    const bool model = options.has("data"); // --model may go with it
+    const bool table = options.has("table");
+    const int named = options.has("pred") + options.has("ref") + options.has("model") + options.has("data") + table;
+    return (table && named == 1) || (files && named == 2) || (model && named == 1 + options.has("model"));
 }
 
 } // namespace
@@ -160,7 +162,8 @@ int evaluate(const std::vector<std::string>& arguments) {
     if (const auto done = options.parse(arguments))
         return *done;
     if (!sources_make_sense(options))
-        return usage_error("name what to evaluate in one way: --pred and --ref, --model and --data, or --table");
+        return usage_error(
+            "name what to evaluate in one way: --pred and --ref, --data with or without --model, or --table");
     watch_signals();
     ProgressDisplay display(options.has("quiet"));
     const auto table = make_table(options, display);

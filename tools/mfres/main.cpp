@@ -20,6 +20,7 @@ struct Command {
 constexpr Command commands[] = {
     {"segment", "brain tumour labels from T1, T1ce, T2 and FLAIR volumes", mfres::cli::segment},
     {"train", "train a network on segmented cases, or export a checkpoint", mfres::cli::train},
+    {"experiment", "the paper's comparisons of losses and networks, on cases of yours", mfres::cli::experiment},
     {"check", "verify cases against everything that segment would refuse", mfres::cli::check},
     {"evaluate", "Dice, sensitivity, specificity and HD95 against reference labels", mfres::cli::evaluate},
     {"complexity", "parameters, FLOPs and memory of networks and variants", mfres::cli::complexity},
@@ -38,10 +39,11 @@ void help(std::ostream& out) {
     out << "  help        this text; 'mfres <command> --help' shows options and examples\n\nBackends in this build:\n";
     for (const auto& backend : mfres::available_backends())
         out << "  " << backend.name << std::string(12 - backend.name.size(), ' ') << backend.engine << '\n';
-    out << "\nExit codes: 0 done; 1 a bug in mfres, or a training that diverged; 2 wrong options; 3 the images were\n"
-           "refused; 4 the model or variant was refused; 5 not enough memory, or a backend failed or is missing; 6 a "
-           "file\n"
-           "could not be found, read or written; 130 interrupted.\n\nResearch use only: not a medical device.\n";
+    out << "\nExit codes: 0 done; 1 a bug in mfres, or a training that diverged; 2 wrong options; 3 the images, or a\n"
+           "table of measurements, were refused; 4 the model or variant was refused; 5 not enough memory, or a "
+           "backend\n"
+           "failed or is missing; 6 a file could not be found, read or written; 130 interrupted.\n\n"
+           "Research use only: not a medical device.\n";
 }
 
 int run(const std::vector<std::string>& arguments) {

@@ -1,6 +1,7 @@
 #include "cli.h"
+#include "recipe_text.h"
+#include "train_display.h"
 
-#include "core/file.h"
 #include "core/try.h"
 
 #include <mfres/trainer.h>
@@ -88,33 +89,15 @@ Result<json> json_value(const RecipeField& field, const std::string& given) {
 }
 
 /// The recipe file with the options on top.
-Result<std::string> recipe_json(const Options& options) {
-    const std::vector<RecipeField> fields = recipe_fields();
-    json recipe = json::object();
-    if (options.has("recipe")) {
-        const auto path = options.get<std::string>("recipe");
-        MFRES_TRY(const auto bytes, read_file(path, 1 << 20));
-        const std::string content(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-        const bool plain = std::none_of(fields.begin(), fields.end(), [&](const RecipeField& field) {
-            return options.has(option_name(field.key).c_str());
-        });
-        if (plain)
-            return content; // its reader tells more about what is wrong than a parse here could
-        recipe = json::parse(content, nullptr, false);
-        if (!recipe.is_object())
-            return Error{ErrorCode::recipe_invalid, text(path, " is not a JSON object"), path};
-    }
-    for (const RecipeField& field : fields) {
+Result<std::string> recipe_of(const Options& options) {
+    json changes = json::object();
+    for (const RecipeField& field : recipe_fields()) {
         const std::string option = option_name(field.key);
-        if (!options.has(option.c_str()))
-            continue;
-        MFRES_TRY(recipe[field.key], json_value(field, options.get<std::string>(option.c_str())));
-        if (field.key == "steps" && !options.has("epochs"))
-            recipe.erase("epochs");
-        if (field.key == "epochs" && !options.has("steps"))
-            recipe.erase("steps");
+        if (options.has(option.c_str())) {
+            MFRES_TRY(changes[field.key], json_value(field, options.get<std::string>(option.c_str())));
+        }
     }
-    return recipe.dump();
+    return recipe_text(options.get_or_default<std::string>("recipe"), changes);
 }
 
 /// "200" = steps, "10m" = minutes.
@@ -144,109 +127,11 @@ Result<TrainerOptions> trainer_options(const Options& options) {
     chosen.resume = options.has("resume");
     chosen.row_steps = options.get<std::int64_t>("row-every");
     MFRES_CHECK(read_checkpoint_interval(options.get<std::string>("checkpoint-every"), chosen));
-    MFRES_TRY(chosen.recipe, recipe_json(options));
+    MFRES_TRY(chosen.recipe, recipe_of(options));
     return chosen;
 }
 
 // ---- what the user sees ---------------------------------------------------------------------------------------------
-
-/// "45 s", "12 min", "1h03", "3d04h"
-std::string duration(double seconds) {
-    const auto whole = static_cast<long long>(std::llround(std::max(seconds, 0.0)));
-    std::array<char, 48> words{};
-    if (whole < 90)
-        std::snprintf(words.data(), words.size(), "%lld s", whole);
-    else if (whole < 5400)
-        std::snprintf(words.data(), words.size(), "%lld min", (whole + 30) / 60);
-    else if (whole < 48 * 3600)
-        std::snprintf(words.data(), words.size(), "%lldh%02lld", whole / 3600, whole % 3600 / 60);
-    else
-        std::snprintf(words.data(), words.size(), "%lldd%02lldh", whole / 86400, whole % 86400 / 3600);
-    return words.data();
-}
-
-std::string dice_words(const RegionDice& dice) {
-    std::array<char, 80> words{};
-    std::snprintf(words.data(), words.size(), "WT %.3f  TC %.3f  ET %.3f  mean %.3f", dice[0], dice[1], dice[2],
-                  (dice[0] + dice[1] + dice[2]) / 3.0);
-    return words.data();
-}
-
-/// A line per row and validation, and on a terminal a bar under them.
-class TrainDisplay {
-  public:
-    explicit TrainDisplay(bool quiet) : quiet_(quiet), terminal_(::isatty(STDERR_FILENO) != 0) {}
-    TrainDisplay(const TrainDisplay&) = delete;
-    TrainDisplay& operator=(const TrainDisplay&) = delete;
-    ~TrainDisplay() { clear(); }
-
-    bool show(const TrainEvent& event) {
-        using Kind = TrainEvent::Kind;
-        if (event.kind == Kind::warning)
-            line("mfres: warning: " + event.message, true);
-        if (event.kind == Kind::caching)
-            bar(event.done, event.total, text("cases into the cache, ", event.done, " of ", event.total));
-        if (event.kind == Kind::row)
-            line(text(step_words(event), "  ", pace(event)));
-        if (event.kind == Kind::step)
-            bar(static_cast<std::size_t>(event.step), static_cast<std::size_t>(event.steps),
-                text(step_words(event), "  ", pace(event)));
-        if (event.kind == Kind::validating)
-            bar(event.done, event.total, text("validation, case ", event.done + 1, " of ", event.total));
-        if (event.kind == Kind::validated)
-            line(text("step ", event.step, "/", event.steps, "  validation  ", dice_words(event.validation->mean),
-                      event.best ? "  best so far  (" : "  (", event.validation->cases.size(), " cases, ",
-                      duration(event.validation->seconds), ")"));
-        return !stop_requested();
-    }
-
-    void clear() {
-        if (drawn_)
-            std::cerr << "\r\033[K" << std::flush;
-        drawn_ = false;
-    }
-
-  private:
-    using Clock = std::chrono::steady_clock;
-
-    static std::string step_words(const TrainEvent& event) {
-        std::array<char, 96> words{};
-        std::snprintf(words.data(), words.size(), "step %lld/%lld  loss %.4f", static_cast<long long>(event.step),
-                      static_cast<long long>(event.steps), event.loss);
-        return words.data();
-    }
-
-    static std::string pace(const TrainEvent& event) {
-        std::array<char, 64> words{};
-        std::snprintf(words.data(), words.size(), "%.3g s/step  ETA ", event.seconds_per_step);
-        return words.data() + duration(event.seconds_left);
-    }
-
-    void line(const std::string& words, bool even_if_quiet = false) {
-        if (quiet_ && !even_if_quiet)
-            return;
-        clear();
-        std::cerr << words << std::endl; // a log that is watched must not lag behind
-    }
-
-    void bar(std::size_t done, std::size_t total, const std::string& words) {
-        const std::chrono::duration<double> since = Clock::now() - last_bar_;
-        if (quiet_ || !terminal_ || total == 0 || since.count() < 0.1)
-            return;
-        constexpr std::size_t width = 24;
-        std::string blocks;
-        for (std::size_t i = 0; i < width; ++i)
-            blocks += i * total < done * width ? "█" : "░";
-        std::cerr << "\r\033[K" << blocks << ' ' << words << std::flush;
-        drawn_ = true;
-        last_bar_ = Clock::now();
-    }
-
-    bool quiet_;
-    bool terminal_;
-    bool drawn_ = false;
-    Clock::time_point last_bar_{};
-};
 
 void print_summary(const TrainReport& report) {
     std::cout << report.run << ": " << report.network << ", step " << report.step << " of " << report.steps << " in "

@@ -48,6 +48,8 @@ struct TrainerOptions {
     std::int64_t checkpoint_steps = 0; ///< steps between checkpoints, 0 = by time only
     double checkpoint_minutes = 10.0;  ///< minutes between checkpoints, 0 = by steps only
     std::int64_t row_steps = 10;       ///< steps that one row of metrics.csv sums up
+    /// Bytes that the compiled training (TrainReport::peak_bytes) may hold, 0 = no limit: memory_limit beyond it.
+    std::int64_t max_memory = 0;
 };
 
 /// Dice of the nested regions whole tumour, tumour core, enhancing tumour (BraTS definition), 0..1.

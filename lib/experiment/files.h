@@ -1,0 +1,18 @@
+// Files of an experiment.
+#pragma once
+
+#include <mfres/status.h>
+
+#include <nlohmann/json.hpp>
+
+#include <filesystem>
+
+namespace mfres {
+
+/// Whether a file or folder of that name exists; no where the system does not tell.
+bool is_there(const std::filesystem::path& path);
+
+/// The content of a JSON file of at most 64 MiB. Errors: file_not_found, file_read, json_invalid, memory_limit.
+Result<nlohmann::json> read_json(const std::filesystem::path& path);
+
+} // namespace mfres

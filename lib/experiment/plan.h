@@ -1,0 +1,36 @@
+// What an experiment does: decided from the options before any case is read, and recorded in its folder, where it is
+// compared with what is asked for the next time.
+#pragma once
+
+#include "train/recipe.h"
+
+#include <mfres/experiment.h>
+
+#include <nlohmann/json.hpp>
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace mfres {
+
+/// Rows, recipe, seeds and backend of the options; without cases. Every row's network is built once for the recipe's
+/// batch and crop. Errors: as run_experiment lists them for options, networks and recipe.
+Result<ExperimentPlan> make_plan(const ExperimentOptions& options);
+
+/// The runs of a plan in the order in which they are done: every row with the first seed, then with the second, ...
+std::vector<ExperimentRun> runs_of(const ExperimentPlan& plan);
+
+/// The recipe of a run. Errors: recipe_invalid; none occurs for a plan of make_plan.
+Result<Recipe> recipe_of(const ExperimentPlan& plan, const ExperimentRun& run);
+
+/// experiment.json: every member of the plan.
+nlohmann::json plan_json(const ExperimentPlan& plan);
+
+/// The inverse. Errors: json_invalid, naming `where`.
+Result<ExperimentPlan> parse_plan(const nlohmann::json& json, const std::filesystem::path& where);
+
+/// What differs, in words: "recipe steps 20 instead of 40". Empty for equal plans.
+std::vector<std::string> plan_differences(const ExperimentPlan& wanted, const ExperimentPlan& recorded);
+
+} // namespace mfres

@@ -1,0 +1,232 @@
+#include "cli.h"
+#include "recipe_text.h"
+#include "train_display.h"
+
+#include "core/try.h"
+
+#include <mfres/experiment.h>
+
+#include <algorithm>
+#include <iostream>
+#include <sstream>
+
+namespace mfres::cli {
+
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* about =
+    "Repeats a comparison of the MF-RES2Net paper on cases of yours, and prints ours beside what was published.\n"
+    "table1: MF-RES2Net trained with each of the paper's three losses. table2: all networks of the paper's "
+    "comparison.\n"
+    "Every row gets the same recipe and budget (the paper's, unless you say otherwise), is trained in a folder of its\n"
+    "own below --out, and evaluated on the held-out cases as `mfres evaluate` does. Without --val every fifth patient\n"
+    "is held out, in the order of the SHA-256 of their ids, because BraTS's own validation cases have no labels.\n"
+    "Ctrl-C saves and stops. The same command again goes on: finished runs are kept, an unfinished one continues from\n"
+    "its checkpoint; other options are refused. What does not fit into memory is skipped, and the table says so.\n"
+    "Research use only: not a medical device.";
+
+constexpr const char* examples =
+    "Examples:\n"
+    "  The paper's tables, from a BraTS 2019 folder with its HGG and LGG:\n"
+    "  mfres experiment table1 --data MICCAI_BraTS_2019_Data_Training --out table1\n"
+    "  mfres experiment table2 --data MICCAI_BraTS_2019_Data_Training --out table2 --seeds 3\n\n"
+    "  A laptop-size trial, to see everything work in minutes (its Dice means nothing):\n"
+    "  for i in 1 2 3 4 5 6; do mfres phantom --seed $i --size 96,112,80 --out trial/data/case$i; done\n"
+    "  mfres experiment table2 --data trial/data --out trial/table2 --steps 20 --patch 32 --batch 2 \\\n"
+    "      --networks mf-res2net,dmfnet\n"
+    "  mfres experiment --status --out trial/table2\n"
+    "  cat trial/table2/table.md\n\n"
+    "A recipe file is one of `mfres train`, without network and seeds: {\"learning_rate\": 0.002, \"clip_norm\": 5}.\n";
+
+Options make_options() {
+    Options options("experiment table1|table2 --data FOLDER --out FOLDER", about, examples);
+    options.positional("table");
+    options.add()("table", po::value<std::string>(), "table1 (losses) or table2 (networks)")(
+        "data", po::value<std::string>(), "folder of segmented cases; may have HGG and LGG below it")(
+        "val", po::value<std::string>(), "folder of the cases to evaluate; default: every fifth patient of --data")(
+        "out,o", po::value<std::string>()->required(), "folder of the experiment")(
+        "networks", po::value<std::string>(),
+        "names or JSON files of variants with commas between; table1 takes one (default mf-res2net)")(
+        "losses", po::value<std::string>(), "table1: names with commas between; default dice,gdl,weighted-tversky")(
+        "recipe", po::value<std::string>(), "JSON file of a recipe; what it leaves out is the paper's")(
+        "steps", po::value<std::int64_t>(), "training steps of every run, instead of 500 epochs")(
+        "patch", po::value<std::string>(), "voxels of a training patch: an edge, or x,y,z; default 128")(
+        "batch", po::value<std::int64_t>(),
+        "patches per step; default 8")("seed", po::value<std::uint64_t>()->default_value(1), "of weights and batches")(
+        "seeds", po::value<int>()->default_value(1),
+        "repeats with the seeds that follow: mean and spread in the table")(
+        "backend", po::value<std::string>()->default_value("auto"),
+        "auto, or one that 'mfres help' lists")("threads", po::value<int>()->default_value(0), "0 = all processors")(
+        "loader-threads", po::value<int>()->default_value(1), "that make batches; 0 = between the steps")(
+        "max-memory", po::value<std::string>(),
+        "what one run may hold, e.g. 16G; more is skipped; default: what the system has left")(
+        "status", "only show how far the experiment in --out has come")("json", "print the report as JSON")(
+        "quiet,q", "no progress");
+    return options;
+}
+
+// ---- options --------------------------------------------------------------------------------------------------------
+
+/// The parts between the commas.
+std::vector<std::string> listed(const std::string& names) {
+    std::vector<std::string> parts;
+    std::istringstream stream(names);
+    for (std::string part; std::getline(stream, part, ',');)
+        parts.push_back(part);
+    return parts;
+}
+
+Result<std::string> recipe_of(const Options& options) {
+    json changes = json::object();
+    for (const char* key : {"steps", "batch"})
+        if (options.has(key))
+            changes[key] = options.get<std::int64_t>(key);
+    if (options.has("patch")) {
+        MFRES_TRY(changes["crop"], parse_size(options.get<std::string>("patch")));
+    }
+    return recipe_text(options.get_or_default<std::string>("recipe"), changes);
+}
+
+Result<ExperimentOptions> experiment_options(const Options& options) {
+    ExperimentOptions chosen;
+    MFRES_TRY(chosen.table, experiment_table(options.get_or_default<std::string>("table")));
+    chosen.data = options.get_or_default<std::string>("data");
+    chosen.validation = options.get_or_default<std::string>("val");
+    chosen.out = options.get<std::string>("out");
+    for (const std::string& network : listed(options.get_or_default<std::string>("networks"))) {
+        MFRES_TRY(chosen.networks.emplace_back(), network_text(network));
+    }
+    chosen.losses = listed(options.get_or_default<std::string>("losses"));
+    MFRES_TRY(chosen.recipe, recipe_of(options));
+    chosen.seed = options.get<std::uint64_t>("seed");
+    chosen.seeds = options.get<int>("seeds");
+    chosen.backend = options.get<std::string>("backend");
+    chosen.threads = options.get<int>("threads");
+    chosen.loader_threads = options.get<int>("loader-threads");
+    if (options.has("max-memory")) {
+        MFRES_TRY(chosen.max_memory, parse_bytes(options.get<std::string>("max-memory")));
+    }
+    return chosen;
+}
+
+// ---- what the user sees ---------------------------------------------------------------------------------------------
+
+/// "finished  WT 0.701  TC 0.650  ET 0.612  mean 0.654"
+std::string state_words(const ExperimentRun& run) {
+    std::string words(name(run.state));
+    if (run.state == RunState::begun)
+        words += text(" (step ", run.step, ")");
+    if (run.measured) {
+        RegionDice dice{};
+        for (const TumourRegion region : tumour_regions)
+            dice[static_cast<std::size_t>(region)] = run.measured->at(region, Metric::dice).mean.value_or(0.0);
+        words += "  " + dice_words(dice);
+    }
+    return words + (run.reason.empty() ? "" : ": " + run.reason);
+}
+
+void print_runs(const ExperimentReport& report) {
+    for (const ExperimentRun& run : report.runs)
+        std::cout << "  " << run.folder << "  " << state_words(run) << '\n';
+}
+
+/// The training's own display under a line that names the run.
+class ExperimentDisplay {
+  public:
+    explicit ExperimentDisplay(bool quiet) : training_(quiet), evaluation_(quiet) {}
+
+    bool show(const ExperimentEvent& event) {
+        using Kind = ExperimentEvent::Kind;
+        const std::string run = text("[", event.index + 1, "/", event.runs, "] ", event.run);
+        if (event.kind == Kind::caching)
+            training_.bar(event.done, event.total, text("cases into the cache, ", event.done, " of ", event.total));
+        if (event.kind == Kind::begin)
+            training_.line(run + (event.state == RunState::waiting ? "" : text(" goes on (", name(event.state), ")")));
+        if (event.kind == Kind::training)
+            return training_.show(*event.training);
+        if (event.kind == Kind::evaluating) {
+            training_.clear();
+            evaluation_.set_label(run);
+            return evaluation_.update("evaluate", event.share);
+        }
+        if (event.kind == Kind::end) {
+            const bool lost = event.state == RunState::skipped || event.state == RunState::failed;
+            clear();
+            training_.line(text(lost ? "mfres: warning: " : "", run, ' ', name(event.state),
+                                event.message.empty() ? "" : ": " + event.message),
+                           lost);
+        }
+        return !stop_requested();
+    }
+
+    void clear() {
+        training_.clear();
+        evaluation_.clear();
+    }
+
+  private:
+    TrainDisplay training_;
+    ProgressDisplay evaluation_;
+};
+
+int show_status(const Options& options) {
+    const std::string out = options.get<std::string>("out");
+    const auto report = experiment_status(out);
+    if (!report)
+        return fail(report.error(), options.has("json"));
+    if (options.has("json")) {
+        std::cout << to_json(*report) << '\n';
+        return exit_ok;
+    }
+    const auto finished = std::count_if(report->runs.begin(), report->runs.end(),
+                                        [](const ExperimentRun& run) { return run.state == RunState::finished; });
+    std::cout << out << ": " << name(report->plan.table) << ", " << finished << " of " << report->runs.size()
+              << " runs finished\n";
+    print_runs(*report);
+    return exit_ok;
+}
+
+/// What stands where the table is not all there.
+int finish(const ExperimentReport& report, const Options& options) {
+    if (options.has("json"))
+        std::cout << to_json(report) << '\n';
+    else if (!report.stopped)
+        std::cout << to_markdown(report);
+    if (report.stopped) {
+        if (!options.has("json")) {
+            std::cout << options.get<std::string>("out") << ": stopped and saved; the same command goes on\n";
+            print_runs(report);
+        }
+        return exit_interrupted;
+    }
+    const bool any = std::any_of(report.runs.begin(), report.runs.end(),
+                                 [](const ExperimentRun& run) { return run.state == RunState::finished; });
+    return any ? exit_ok : exit_resources;
+}
+
+} // namespace
+
+int experiment(const std::vector<std::string>& arguments) {
+    Options options = make_options();
+    if (const auto done = options.parse(arguments))
+        return *done;
+    if (options.has("status"))
+        return show_status(options);
+    if (!options.has("table") || !options.has("data"))
+        return usage_error("an experiment is named table1 or table2, and --data names the folder of its cases");
+    const auto chosen = experiment_options(options);
+    if (!chosen)
+        return fail(chosen.error(), options.has("json"));
+
+    watch_signals();
+    ExperimentDisplay display(options.has("quiet"));
+    const auto report = run_experiment(*chosen, [&](const ExperimentEvent& event) { return display.show(event); });
+    display.clear();
+    if (!report)
+        return fail(report.error(), options.has("json"));
+    return finish(*report, options);
+}
+
+} // namespace mfres::cli

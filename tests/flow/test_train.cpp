@@ -35,7 +35,7 @@ const std::vector<std::string> tiny = {
     "--network", R"({"network": "mf-res2net", "widths": [8, 16, 24, 32], "decoder": [16, 8, 8, 4]})",
     "--batch",   "1",
     "--crop",    "16",
-    "--threads", "2"};
+    "--threads", "1"};
 
 } // namespace
 
@@ -134,7 +134,7 @@ TEST_CASE("SIGINT and SIGTERM save a training, which --resume completes") {
     for (const int signal : {SIGINT, SIGTERM}) {
         auto arguments = std::vector<std::string>{"train", "--data", cases, "--out", run, "--row-every", "1"};
         arguments = arguments + (trained == 0 ? tiny + std::vector<std::string>{"--steps", "100000"}
-                                              : std::vector<std::string>{"--resume", "--threads", "2"});
+                                              : std::vector<std::string>{"--resume", "--threads", "1"});
         const pid_t child = start_program(arguments, log);
         REQUIRE(wait_for(log, "step " + std::to_string(trained + 2) + "/100000"));
         REQUIRE(::kill(child, signal) == 0);
@@ -151,7 +151,7 @@ TEST_CASE("SIGINT and SIGTERM save a training, which --resume completes") {
     }
     const std::string last = std::to_string(trained + 1);
     const Finished done =
-        run_program({"train", "--data", cases, "--out", run, "--resume", "--threads", "2", "--steps", last});
+        run_program({"train", "--data", cases, "--out", run, "--resume", "--threads", "1", "--steps", last});
     INFO(done.err);
     CHECK(done.exit_code == 0);
     CHECK(done.out.find("step " + last + " of " + last) != std::string::npos);

@@ -83,7 +83,7 @@ TrainerOptions tiny_run(const std::filesystem::path& run, std::string_view backe
     options.run = run;
     options.recipe = std::move(recipe);
     options.backend = backend;
-    options.threads = 2;
+    options.threads = 1; // threads that wait for each other on a busy machine take far longer than one
     options.row_steps = 4;
     return options;
 }
@@ -155,6 +155,8 @@ TEST_CASE("twenty steps are ten and ten more, bit for bit, on every backend") {
             tiny_recipe({{"ema", 0.9}, {"amsgrad", true}, {"warmup_steps", 5}, {"noise", 0.1}, {"clip_norm", 1.0}});
         TrainerOptions whole = tiny_run(folder / "whole", backend, recipe);
         TrainerOptions parts = tiny_run(folder / "parts", backend, recipe);
+        if (backend == "reference") // its threads do not wait for each other in short steps
+            whole.threads = parts.threads = 2;
         if (backend != "reference") // whole boxes take the reference backend too long
             whole.validation = parts.validation = validation_cases().path();
 
@@ -332,11 +334,11 @@ TEST_CASE("a run is resumed with its own recipe, data and network only") {
     CHECK(report.step == 6);
     options.recipe = "{}"; // complete: only exported once more
     CHECK(train(options).first_step == 6);
-    options.threads = 1;
+    options.threads = 2;
     const TrainReport elsewhere = train(options);
     REQUIRE(elsewhere.warnings.size() == 1);
-    CHECK(elsewhere.warnings[0].find("with 2 threads") != std::string::npos);
-    CHECK(elsewhere.warnings[0].find("with 1:") != std::string::npos);
+    CHECK(elsewhere.warnings[0].find("with 1 threads") != std::string::npos);
+    CHECK(elsewhere.warnings[0].find("with 2:") != std::string::npos);
 }
 
 TEST_CASE("a folder that is not a run's own is left alone") {

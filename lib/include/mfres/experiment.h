@@ -159,7 +159,7 @@ Result<ExperimentReport> run_experiment(const ExperimentOptions& options, const 
 
 /// What the experiment in a folder has come to; reads only.
 /// Errors: file_not_found (no experiment there), file_read, json_invalid (files that this library did not write),
-/// table_invalid.
+/// table_invalid, checkpoint_damaged.
 Result<ExperimentReport> experiment_status(const std::filesystem::path& out);
 
 /// A row's finished runs: statistics over the seeds of their means over the held-out cases.

@@ -1,70 +1,139 @@
-// The golden files in training mode: batch statistics, a loss, and its gradient by every parameter, computed by
-// independent PyTorch definitions.
+// The golden files in training mode: batch statistics, a loss, and its gradient by every parameter, computed in float32
+// by independent PyTorch definitions.
+//
+// Batch normalisation over the few voxels of these small inputs amplifies rounding, so the recorded numbers carry some.
+// How much was measured with the PyTorch definitions that recorded them: run in float32 they give every recorded bit,
+// run in float64 they differ by what `Rounding` says, and from our double precision by nothing but its own rounding
+// (tests/train/test_torch.cpp). A backend therefore has to be as near to the recorded numbers as the tolerance (output
+// 1e-4, loss 1e-5, gradients 1e-3) or as two to three times what these are off, whichever is more: the output's worst
+// voxel, the median parameter's gradient, and all gradients as one vector; and double precision has to be exactly as
+// far from them as PyTorch's.
 #include "support/golden.h"
 #include "support/network_runs.h"
 #include "support/paths.h"
 #include "support/training.h"
 
 using namespace mfres;
+using test::Doubles;
 
 namespace {
 
+/// How far PyTorch in float64 is from what it recorded in float32.
+struct Rounding {
+    double output; ///< largest difference
+    double middle; ///< of the gradients' relative errors, the median
+    double worst;  ///< and the largest
+};
+
 /// mean over all elements of log_softmax(logits) * c, c of the logits' shape, and its gradient by the logits:
 /// (c_k - p_k * sum over channels of c) / elements.
-double mean_log_probability(const Tensor& logits, const Tensor& c, Tensor& gradient) {
-    const Shape& shape = logits.shape();
+double mean_log_probability(const Shape& shape, const Doubles& logits, const Tensor& c, Doubles& gradient) {
     const auto count = static_cast<double>(shape.elements());
     const std::int64_t voxels = shape[2] * shape[3] * shape[4];
     double loss = 0.0;
+    gradient.resize(logits.size());
     for (std::int64_t voxel = 0; voxel < shape[0] * voxels; ++voxel) {
         const std::int64_t first = voxel / voxels * shape[1] * voxels + voxel % voxels;
-        const std::int64_t end = first + shape[1] * voxels;
         double exponentials = 0.0;
         double factors = 0.0;
-        for (std::int64_t i = first; i < end; i += voxels) {
-            exponentials += std::exp(double{logits[i]});
+        for (std::int64_t i = first; i < first + shape[1] * voxels; i += voxels) {
+            exponentials += std::exp(logits[static_cast<std::size_t>(i)]);
             factors += c[i];
         }
-        for (std::int64_t i = first; i < end; i += voxels) {
-            loss += c[i] * (logits[i] - std::log(exponentials)) / count;
-            gradient[i] = static_cast<float>((c[i] - std::exp(double{logits[i]}) / exponentials * factors) / count);
+        for (std::int64_t i = first; i < first + shape[1] * voxels; i += voxels) {
+            const double logit = logits[static_cast<std::size_t>(i)];
+            loss += c[i] * (logit - std::log(exponentials)) / count;
+            gradient[static_cast<std::size_t>(i)] = (c[i] - std::exp(logit) / exponentials * factors) / count;
         }
     }
     return loss;
 }
 
-void check_golden(const std::filesystem::path& path) {
+double largest_difference(const Doubles& a, const Tensor& b) {
+    REQUIRE(static_cast<std::int64_t>(a.size()) == b.elements());
+    double most = 0.0;
+    for (std::size_t i = 0; i < a.size(); ++i)
+        most = std::max(most, std::abs(a[i] - double{b[static_cast<std::int64_t>(i)]}));
+    return most;
+}
+
+/// Relative errors of gradients against the recorded ones, by parameter.
+template <typename Gradients>
+std::map<std::string, double> gradient_errors(const Gradients& gradients, const Weights& recorded) {
+    std::map<std::string, double> errors;
+    for (const auto& [name, tensor] : recorded)
+        if (name.rfind("grad.", 0) == 0) {
+            const std::string parameter = name.substr(5);
+            INFO(parameter);
+            REQUIRE(gradients.count(parameter) == 1);
+            errors[parameter] = test::relative_error(gradients.at(parameter), tensor.values());
+        }
+    CHECK(errors.size() > 100);
+    return errors;
+}
+
+/// Relative error of all gradients taken as one vector: a parameter whose gradient is next to nothing weighs nothing.
+template <typename Gradients>
+double whole_error(const Gradients& gradients, const Weights& recorded) {
+    Doubles ours;
+    Doubles expected;
+    for (const auto& [name, values] : gradients)
+        if (const auto found = recorded.find("grad." + name); found != recorded.end()) {
+            ours.insert(ours.end(), values.begin(), values.end());
+            expected.insert(expected.end(), found->second.values().begin(), found->second.values().end());
+        }
+    return test::relative_error(ours, expected);
+}
+
+Doubles sorted_errors(const std::map<std::string, double>& by_parameter) {
+    Doubles errors;
+    for (const auto& [name, error] : by_parameter)
+        errors.push_back(error);
+    std::sort(errors.begin(), errors.end());
+    return errors;
+}
+
+std::map<std::string, Doubles> as_doubles(const Weights& weights) {
+    std::map<std::string, Doubles> all;
+    for (const auto& [name, tensor] : weights)
+        all[name] = test::doubles(tensor);
+    return all;
+}
+
+void check_golden(const std::filesystem::path& path, const Rounding& rounding) {
     const auto golden = test::load_golden(path);
     REQUIRE_OK(golden);
-    const auto backends = test::training_backends();
-    REQUIRE_FALSE(backends.empty());
-    for (const Backend* backend : backends) {
+    const Weights& recorded = golden->values;
+    const Tensor& output = recorded.at("train.output");
+    const Tensor& cotangent = recorded.at("train.cotangent");
+    const double recorded_loss = recorded.at("train.loss")[0];
+
+    test::DoubleTraining truth(golden->graph, golden->weights, recorded.at("input"));
+    const Doubles logits = truth.forward();
+    Doubles slopes;
+    CHECK(std::abs(mean_log_probability(output.shape(), logits, cotangent, slopes) - recorded_loss) <= 1e-5);
+    CHECK(largest_difference(logits, output) == Approx(rounding.output).epsilon(0.01));
+    truth.backward(slopes);
+    const Doubles sorted = sorted_errors(gradient_errors(truth.gradients, recorded));
+    CHECK(sorted[sorted.size() / 2] == Approx(rounding.middle).epsilon(0.01));
+    CHECK(sorted.back() == Approx(rounding.worst).epsilon(0.01));
+    const double off = whole_error(truth.gradients, recorded);
+
+    for (const Backend* backend : test::training_backends()) {
         INFO(backend->name());
         const auto training = test::compile_training(*backend, golden->graph, golden->weights);
-        copy(view(golden->values.at("input")), training->input());
+        copy(view(recorded.at("input")), training->input());
         REQUIRE_OK(training->forward());
-        const Tensor logits = test::dense(training->output());
-        CHECK(test::largest_difference(logits, golden->values.at("train.output")) <= 1e-4);
-
-        Tensor gradient(logits.shape());
-        const double loss = mean_log_probability(logits, golden->values.at("train.cotangent"), gradient);
-        CHECK(std::abs(loss - double{golden->values.at("train.loss")[0]}) <= 1e-5);
+        const Doubles ours = test::doubles(test::dense(training->output()));
+        CHECK(largest_difference(ours, output) <= std::max(1e-4, 2 * rounding.output));
+        CHECK(std::abs(mean_log_probability(output.shape(), ours, cotangent, slopes) - recorded_loss) <= 1e-5);
+        Tensor gradient(output.shape());
+        std::transform(slopes.begin(), slopes.end(), gradient.data(), [](double v) { return static_cast<float>(v); });
         copy(as_const(view(gradient)), training->output_gradient());
         REQUIRE_OK(training->backward());
-        const Weights gradients = training->gradients();
-        std::size_t compared = 0;
-        for (const auto& [name, tensor] : golden->values) {
-            if (name.rfind("grad.", 0) != 0)
-                continue;
-            INFO(name);
-            REQUIRE(gradients.count(name.substr(5)) == 1);
-            const Tensor& ours = gradients.at(name.substr(5));
-            REQUIRE(ours.shape() == tensor.shape());
-            CHECK(test::relative_error(ours.values(), tensor.values()) <= 1e-3);
-            ++compared;
-        }
-        CHECK(compared > 100);
-        CHECK(compared == gradients.size());
+        const Doubles errors = sorted_errors(gradient_errors(as_doubles(training->gradients()), recorded));
+        CHECK(errors[errors.size() / 2] <= std::max(1e-3, 2 * rounding.middle));
+        CHECK(whole_error(as_doubles(training->gradients()), recorded) <= std::max(1e-3, 3 * off));
     }
 }
 
@@ -72,10 +141,10 @@ void check_golden(const std::filesystem::path& path) {
 
 TEST_CASE("every backend that trains reproduces the golden training step of mf-res2net") {
     if (const auto path = test::shared_data("data/golden/mf-res2net-small.safetensors"))
-        check_golden(*path);
+        check_golden(*path, {.output = 1.397398e-2, .middle = 8.84e-2, .worst = 0.547});
 }
 
 TEST_CASE("every backend that trains reproduces the golden training step of dmfnet") {
     if (const auto path = test::shared_data("data/golden/dmfnet-small.safetensors"))
-        check_golden(*path);
+        check_golden(*path, {.output = 9.589e-5, .middle = 1.264e-2, .worst = 0.1495});
 }

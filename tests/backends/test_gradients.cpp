@@ -76,16 +76,6 @@ void fill(const StridedView<float>& to, const Doubles& values) {
     copy(as_const(view(tensor)), to);
 }
 
-bool same_bits(const Weights& a, const Weights& b) {
-    bool same = a.size() == b.size();
-    for (const auto& [name, tensor] : a) {
-        const auto other = b.find(name);
-        same = same && other != b.end() &&
-               std::equal(tensor.values().begin(), tensor.values().end(), other->second.values().begin());
-    }
-    return same;
-}
-
 /// One random class below `present` for each voxel.
 std::vector<std::uint8_t> random_classes(const Shape& logits, std::uint64_t seed, std::uint64_t present) {
     Random random(seed);
@@ -169,7 +159,7 @@ TEST_CASE("every backend that trains computes the forward, the running statistic
                 }
             // Nothing of the first step is left in the second; gradients take the place of those before.
             step();
-            CHECK(same_bits(training->gradients(), first));
+            CHECK(test::same_bits(training->gradients(), first));
         }
     }
 }

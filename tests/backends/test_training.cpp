@@ -6,6 +6,7 @@
 #include <limits>
 
 using namespace mfres;
+using test::same_bits;
 
 namespace {
 
@@ -47,21 +48,6 @@ double train_step(TrainingExecutable& training, std::int64_t number, bool amsgra
     REQUIRE_OK(norm);
     CHECK(*norm > 0.0);
     return *loss;
-}
-
-bool same_bits(const Weights& a, const Weights& b) {
-    bool same = a.size() == b.size();
-    for (const auto& [name, tensor] : a) {
-        const auto other = b.find(name);
-        same = same && other != b.end() && tensor.shape() == other->second.shape() &&
-               std::equal(tensor.values().begin(), tensor.values().end(), other->second.values().begin());
-    }
-    return same;
-}
-
-bool same_bits(const TrainingState& a, const TrainingState& b) {
-    return same_bits(a.weights, b.weights) && same_bits(a.first_moment, b.first_moment) &&
-           same_bits(a.second_moment, b.second_moment) && same_bits(a.largest_second_moment, b.largest_second_moment);
 }
 
 template <typename Change>

@@ -1,13 +1,12 @@
 // The golden files in training mode: batch statistics, a loss, and its gradient by every parameter, computed in float32
 // by independent PyTorch definitions.
 //
-// Batch normalisation over the few voxels of these small inputs amplifies rounding, so the recorded numbers carry some.
-// How much was measured with the PyTorch definitions that recorded them: run in float32 they give every recorded bit,
-// run in float64 they differ by what `Rounding` says, and from our double precision by nothing but its own rounding
-// (tests/train/test_torch.cpp). A backend therefore has to be as near to the recorded numbers as the tolerance (output
-// 1e-4, loss 1e-5, gradients 1e-3) or as two to three times what these are off, whichever is more: the output's worst
-// voxel, the median parameter's gradient, and all gradients as one vector; and double precision has to be exactly as
-// far from them as PyTorch's.
+// Batch normalisation over the few voxels of these small inputs amplifies rounding, and a ReLU whose input rounds to
+// the other side of 0 changes the gradient of every layer before it, so the recorded numbers carry some. How much was
+// measured with the PyTorch definitions that recorded them: run in float32 they give every recorded bit, run in float64
+// they differ by what `Rounding` says. Our double precision has to be exactly as far from the recorded numbers as
+// PyTorch's; a backend as near as the tolerance (output 1e-4, loss 1e-5, gradients 1e-3) or as a small multiple of what
+// they are off.
 #include "support/golden.h"
 #include "support/network_runs.h"
 #include "support/paths.h"
@@ -18,11 +17,12 @@ using test::Doubles;
 
 namespace {
 
-/// How far PyTorch in float64 is from what it recorded in float32.
+/// How far PyTorch in float64 is from what it recorded in float32; of gradients the relative errors by parameter.
 struct Rounding {
-    double output; ///< largest difference
-    double middle; ///< of the gradients' relative errors, the median
-    double worst;  ///< and the largest
+    double output;          ///< largest difference
+    double middle_gradient; ///< median over parameters
+    double worst_gradient;
+    double whole_gradient; ///< of all parameters as one vector
 };
 
 /// mean over all elements of log_softmax(logits) * c, c of the logits' shape, and its gradient by the logits:
@@ -57,40 +57,24 @@ double largest_difference(const Doubles& a, const Tensor& b) {
     return most;
 }
 
-/// Relative errors of gradients against the recorded ones, by parameter.
+/// Relative errors of gradients against the recorded ones.
 template <typename Gradients>
-std::map<std::string, double> gradient_errors(const Gradients& gradients, const Weights& recorded) {
-    std::map<std::string, double> errors;
+Rounding gradient_errors(const Gradients& gradients, const Weights& recorded) {
+    Doubles errors;
+    Doubles ours;
+    Doubles theirs;
     for (const auto& [name, tensor] : recorded)
         if (name.rfind("grad.", 0) == 0) {
-            const std::string parameter = name.substr(5);
-            INFO(parameter);
-            REQUIRE(gradients.count(parameter) == 1);
-            errors[parameter] = test::relative_error(gradients.at(parameter), tensor.values());
+            INFO(name);
+            REQUIRE(gradients.count(name.substr(5)) == 1);
+            const Doubles& gradient = gradients.at(name.substr(5));
+            errors.push_back(test::relative_error(gradient, tensor.values()));
+            ours.insert(ours.end(), gradient.begin(), gradient.end());
+            theirs.insert(theirs.end(), tensor.values().begin(), tensor.values().end());
         }
-    CHECK(errors.size() > 100);
-    return errors;
-}
-
-/// Relative error of all gradients taken as one vector: a parameter whose gradient is next to nothing weighs nothing.
-template <typename Gradients>
-double whole_error(const Gradients& gradients, const Weights& recorded) {
-    Doubles ours;
-    Doubles expected;
-    for (const auto& [name, values] : gradients)
-        if (const auto found = recorded.find("grad." + name); found != recorded.end()) {
-            ours.insert(ours.end(), values.begin(), values.end());
-            expected.insert(expected.end(), found->second.values().begin(), found->second.values().end());
-        }
-    return test::relative_error(ours, expected);
-}
-
-Doubles sorted_errors(const std::map<std::string, double>& by_parameter) {
-    Doubles errors;
-    for (const auto& [name, error] : by_parameter)
-        errors.push_back(error);
+    REQUIRE(errors.size() > 100);
     std::sort(errors.begin(), errors.end());
-    return errors;
+    return {0.0, errors[errors.size() / 2], errors.back(), test::relative_error(ours, theirs)};
 }
 
 std::map<std::string, Doubles> as_doubles(const Weights& weights) {
@@ -114,10 +98,10 @@ void check_golden(const std::filesystem::path& path, const Rounding& rounding) {
     CHECK(std::abs(mean_log_probability(output.shape(), logits, cotangent, slopes) - recorded_loss) <= 1e-5);
     CHECK(largest_difference(logits, output) == Approx(rounding.output).epsilon(0.01));
     truth.backward(slopes);
-    const Doubles sorted = sorted_errors(gradient_errors(truth.gradients, recorded));
-    CHECK(sorted[sorted.size() / 2] == Approx(rounding.middle).epsilon(0.01));
-    CHECK(sorted.back() == Approx(rounding.worst).epsilon(0.01));
-    const double off = whole_error(truth.gradients, recorded);
+    const Rounding of_truth = gradient_errors(truth.gradients, recorded);
+    CHECK(of_truth.middle_gradient == Approx(rounding.middle_gradient).epsilon(0.01));
+    CHECK(of_truth.worst_gradient == Approx(rounding.worst_gradient).epsilon(0.01));
+    CHECK(of_truth.whole_gradient == Approx(rounding.whole_gradient).epsilon(0.01));
 
     for (const Backend* backend : test::training_backends()) {
         INFO(backend->name());
@@ -131,9 +115,9 @@ void check_golden(const std::filesystem::path& path, const Rounding& rounding) {
         std::transform(slopes.begin(), slopes.end(), gradient.data(), [](double v) { return static_cast<float>(v); });
         copy(as_const(view(gradient)), training->output_gradient());
         REQUIRE_OK(training->backward());
-        const Doubles errors = sorted_errors(gradient_errors(as_doubles(training->gradients()), recorded));
-        CHECK(errors[errors.size() / 2] <= std::max(1e-3, 2 * rounding.middle));
-        CHECK(whole_error(as_doubles(training->gradients()), recorded) <= std::max(1e-3, 3 * off));
+        const Rounding of_ours = gradient_errors(as_doubles(training->gradients()), recorded);
+        CHECK(of_ours.middle_gradient <= std::max(1e-3, 2 * rounding.middle_gradient));
+        CHECK(of_ours.whole_gradient <= std::max(1e-3, 4 * rounding.whole_gradient));
     }
 }
 
@@ -141,10 +125,10 @@ void check_golden(const std::filesystem::path& path, const Rounding& rounding) {
 
 TEST_CASE("every backend that trains reproduces the golden training step of mf-res2net") {
     if (const auto path = test::shared_data("data/golden/mf-res2net-small.safetensors"))
-        check_golden(*path, {.output = 1.397398e-2, .middle = 8.84e-2, .worst = 0.547});
+        check_golden(*path, {1.39740e-2, 8.84e-2, 0.547, 0.1001});
 }
 
 TEST_CASE("every backend that trains reproduces the golden training step of dmfnet") {
     if (const auto path = test::shared_data("data/golden/dmfnet-small.safetensors"))
-        check_golden(*path, {.output = 9.589e-5, .middle = 1.264e-2, .worst = 0.1495});
+        check_golden(*path, {9.589e-5, 1.264e-2, 0.1495, 1.210e-2});
 }

@@ -32,10 +32,13 @@ Axes same_padding(const Axes& kernel, const Axes& dilation) {
     return {dilation[0] * (kernel[0] - 1) / 2, dilation[1] * (kernel[1] - 1) / 2, dilation[2] * (kernel[2] - 1) / 2};
 }
 
+std::string conv_name(const Conv& conv) {
+    return text("conv to ", conv.out_channels, " k", axes(conv.kernel), " s", axes(conv.stride), " d",
+                axes(conv.dilation), " p", axes(conv.padding), " g", conv.groups, conv.bias ? " bias" : "");
+}
+
 void conv_row(Table& table, const Shape& input, Conv conv) {
-    table.row(text("conv to ", conv.out_channels, " k", axes(conv.kernel), " s", axes(conv.stride), " d",
-                   axes(conv.dilation), " p", axes(conv.padding), " g", conv.groups, conv.bias ? " bias" : ""),
-              input, [&](GraphBuilder& b, NodeId x) { return b.conv("conv", x, conv); });
+    table.row(conv_name(conv), input, [&](GraphBuilder& b, NodeId x) { return b.conv("conv", x, conv); });
 }
 
 void convolutions(Table& table) {
@@ -222,18 +225,15 @@ using Layer = std::function<NodeId(GraphBuilder&, NodeId)>;
 /// `layer` between a 1x1x1 convolution to `channels` and the output.
 void gradient_row(Table& table, const std::string& name, const Shape& input, std::int64_t channels,
                   const Layer& layer) {
-    table.row("gradients of " + name, input, [&](GraphBuilder& b, NodeId x) {
-        return layer(b, b.conv("before", x, Conv{.out_channels = channels}));
-    });
+    table.row("gradients of " + name, input,
+              [&](GraphBuilder& b, NodeId x) { return layer(b, b.conv("before", x, Conv{.out_channels = channels})); });
 }
 
 void gradient_convolutions(Table& table) {
     const auto both = [&](const Shape& input, const Conv& conv) {
-        const std::string name =
-            text("conv to ", conv.out_channels, " k", axes(conv.kernel), " s", axes(conv.stride), " d",
-                 axes(conv.dilation), " p", axes(conv.padding), " g", conv.groups, conv.bias ? " bias" : "");
-        gradient_row(table, name, input, input[1], [&](GraphBuilder& b, NodeId x) { return b.conv("conv", x, conv); });
-        table.row("gradients of the first layer, " + name, input,
+        gradient_row(table, conv_name(conv), input, input[1],
+                     [&](GraphBuilder& b, NodeId x) { return b.conv("conv", x, conv); });
+        table.row("gradients of the first layer, " + conv_name(conv), input,
                   [&](GraphBuilder& b, NodeId x) { return b.conv("conv", x, conv); });
     };
     both({1, 4, 5, 4, 6}, {.out_channels = 16});

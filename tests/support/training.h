@@ -44,6 +44,22 @@ inline Tensor dense(const StridedView<const float>& values) {
     return tensor;
 }
 
+/// The same names with the same values, bit by bit.
+inline bool same_bits(const Weights& a, const Weights& b) {
+    bool same = a.size() == b.size();
+    for (const auto& [name, tensor] : a) {
+        const auto other = b.find(name);
+        same = same && other != b.end() && tensor.shape() == other->second.shape() &&
+               std::equal(tensor.values().begin(), tensor.values().end(), other->second.values().begin());
+    }
+    return same;
+}
+
+inline bool same_bits(const TrainingState& a, const TrainingState& b) {
+    return same_bits(a.weights, b.weights) && same_bits(a.first_moment, b.first_moment) &&
+           same_bits(a.second_moment, b.second_moment) && same_bits(a.largest_second_moment, b.largest_second_moment);
+}
+
 using Doubles = std::vector<double>;
 
 inline Doubles doubles(const Tensor& tensor) {

@@ -1,0 +1,74 @@
+"""The losses and the optimiser in PyTorch, as the formulas are written, with autograd in place of derivatives.
+
+usage: torch_losses.py losses <case.safetensors> <folder>
+       torch_losses.py adam <case.safetensors> <folder>
+
+losses: the case holds `logits.<k>` [batch, class, x, y, z] and `classes.<k>` [batch, x, y, z] for k = 0, 1, ... Writes
+`<loss>.<absent>.<k>`, the loss, and `<loss>.<absent>.<k>.grad`, its gradient by the logits, for all losses and rules.
+
+adam: the case holds `start`, a parameter, and `gradients` [step, ...]. Writes `<amsgrad>.<clip>`, the parameter after
+all steps, for amsgrad 0 and 1, clip 0 and 1 (the norm to which gradients are clipped; 0: not at all).
+"""
+
+import itertools
+import sys
+
+import torch
+
+import exchange
+
+LOSSES = ("dice", "gdl", "gdl-paper", "tversky", "weighted-tversky")
+RULES = ("literal", "skip")
+
+
+def loss_of(logits, classes, kind, absent, alpha=0.3, beta=0.7):
+    count = logits.shape[1]
+    by_class = (1, 0, 2, 3, 4)
+    p = torch.softmax(logits, dim=1).permute(*by_class).reshape(count, -1)
+    g = torch.nn.functional.one_hot(classes, count).to(p.dtype).permute(4, 0, 1, 2, 3).reshape(count, -1)
+    present = g.sum(1) > 0
+    counted = present if absent == "skip" else torch.ones_like(present)
+    true_positive = (p * g).sum(1)
+    priced = true_positive + alpha * (p * (1 - g)).sum(1) + beta * ((1 - p) * g).sum(1)
+
+    if kind == "dice":
+        score = 2 * true_positive / ((p * p).sum(1) + (g * g).sum(1) + 1e-5)
+        return 1 - score[counted].mean()
+    if kind == "tversky":
+        return 1 - (true_positive / priced)[counted].mean()
+    if kind == "weighted-tversky":
+        weight = 1 / (g.sum(1) ** 2 + 1e-4)
+        return 1 - (weight * true_positive)[counted].sum() / (weight * priced)[counted].sum()
+    weight = torch.where(present, g.sum(1), torch.full_like(priced, 1e-2)) ** -2
+    ratio = 2 * (weight * true_positive)[counted].sum() / (weight * (p + g).sum(1))[counted].sum()
+    return 1 - (ratio / count if kind == "gdl-paper" else ratio)
+
+
+def losses(case, folder):
+    tensors = exchange.read_safetensors(case)
+    for k in range(len(tensors) // 2):
+        classes = torch.from_numpy(tensors[f"classes.{k}"]).to(torch.int64)
+        for kind, absent in itertools.product(LOSSES, RULES):
+            logits = torch.from_numpy(tensors[f"logits.{k}"]).to(torch.float64).requires_grad_()
+            loss = loss_of(logits, classes, kind, absent)
+            loss.backward()
+            exchange.write_doubles(folder, f"{kind}.{absent}.{k}", [loss.item()])
+            exchange.write_doubles(folder, f"{kind}.{absent}.{k}.grad", logits.grad.numpy())
+
+
+def adam(case, folder):
+    tensors = exchange.read_safetensors(case)
+    gradients = torch.from_numpy(tensors["gradients"]).to(torch.float64)
+    for amsgrad, clip in itertools.product((0, 1), repeat=2):
+        parameter = torch.from_numpy(tensors["start"]).to(torch.float64).requires_grad_()
+        optimiser = torch.optim.Adam([parameter], lr=1e-2, weight_decay=1e-2, amsgrad=bool(amsgrad))
+        for gradient in gradients:
+            parameter.grad = gradient.clone()
+            if clip:
+                torch.nn.utils.clip_grad_norm_([parameter], clip)
+            optimiser.step()
+        exchange.write_doubles(folder, f"{amsgrad}.{clip}", parameter.detach().numpy())
+
+
+if __name__ == "__main__":
+    {"losses": losses, "adam": adam}[sys.argv[1]](sys.argv[2], sys.argv[3])

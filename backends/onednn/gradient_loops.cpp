@@ -5,25 +5,12 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <type_traits>
 
 #define MFRES_SIMD _Pragma("omp simd")
 
 namespace mfres::onednn {
 
 namespace {
-
-/// Calls body(n) with the number of channels as a constant where it is a usual small one.
-template <typename Body>
-void with_count(std::int64_t count, const Body& body) {
-    switch (count) {
-    case 4: return body(std::integral_constant<std::int64_t, 4>{});
-    case 8: return body(std::integral_constant<std::int64_t, 8>{});
-    case 16: return body(std::integral_constant<std::int64_t, 16>{});
-    case 32: return body(std::integral_constant<std::int64_t, 32>{});
-    }
-    return body(count);
-}
 
 struct Range {
     std::int64_t begin = 0, end = 0;
@@ -162,37 +149,43 @@ std::int64_t rounded(std::int64_t floats) {
     return (floats + 15) / 16 * 16;
 }
 
-/// to[z] = sum over targets of the line `from`, channels each.
-template <typename Count>
-void reduce_line(const Transposed& axis, std::int64_t extent, const float* from, Count channels, float* to) {
-    for (std::int64_t z = 0; z < extent; ++z) {
-        const std::int64_t targets = axis.count(z);
-        const float* weight = axis.weights.data() + axis.begin[static_cast<std::size_t>(z)];
-        const float* first = from + axis.first[static_cast<std::size_t>(z)] * channels;
-        float* own = to + z * channels;
-        if (targets == 4) { // inside of a volume of twice the extent
-            MFRES_SIMD
-            for (std::int64_t c = 0; c < channels; ++c)
-                own[c] = (weight[0] * first[c] + weight[1] * first[channels + c]) +
-                         (weight[2] * first[2 * channels + c] + weight[3] * first[3 * channels + c]);
-            continue;
-        }
-        for (std::int64_t c = 0; c < channels; ++c)
-            own[c] = 0.0F;
-        for (std::int64_t k = 0; k < targets; ++k)
-            MFRES_SIMD
-        for (std::int64_t c = 0; c < channels; ++c)
-            own[c] += weight[k] * first[k * channels + c];
-    }
-}
-
-void add_scaled(std::int64_t count, float weight, const float* from, float* to) {
-    MFRES_SIMD
-    for (std::int64_t i = 0; i < count; ++i)
-        to[i] += weight * from[i];
-}
-
 } // namespace
+
+std::vector<Blend> blends_along(Interpolation mode, std::int64_t from, std::int64_t to) {
+    std::vector<Blend> blends;
+    for (std::int64_t i = 0; i < to; ++i) {
+        const Neighbours n = neighbours(mode, i, from, to);
+        blends.push_back({n.low, n.high, n.low_weight, n.high_weight});
+    }
+    return blends;
+}
+
+std::int64_t upsample_values_scratch(const Domain& domain, const Shape& in) {
+    return domain.threads * rounded(in[4] * domain.channels());
+}
+
+void upsample_values(const Domain& domain, const std::array<std::vector<Blend>, 3>& blends, const Shape& in,
+                     const float* x, float* scratch, float* y) {
+    const VectorLoops& loops = vector_loops();
+    const Shape& out = domain.shape;
+    const std::int64_t line = in[4] * in[1];
+    parallel_for(
+        out[0] * out[2] * out[3], domain.useful_threads(), [&](std::int64_t begin, std::int64_t end, int thread) {
+            float* blend = scratch + thread * rounded(line);
+            for (std::int64_t index = begin; index < end; ++index) {
+                const Blend& ty = blends[1][static_cast<std::size_t>(index % out[3])];
+                const Blend& tx = blends[0][static_cast<std::size_t>(index / out[3] % out[2])];
+                const float* sample = x + index / out[3] / out[2] * in[2] * in[3] * line;
+                const auto at = [&](std::int64_t a, std::int64_t b) { return sample + (a * in[3] + b) * line; };
+                const std::array<const float*, 4> lines = {at(tx.low, ty.low), at(tx.low, ty.high), at(tx.high, ty.low),
+                                                           at(tx.high, ty.high)};
+                const std::array<float, 4> weights = {tx.low_weight * ty.low_weight, tx.low_weight * ty.high_weight,
+                                                      tx.high_weight * ty.low_weight, tx.high_weight * ty.high_weight};
+                loops.blend_lines(line, lines.data(), weights.data(), blend);
+                loops.expand_line(blends[2].data(), out[4], in[1], blend, y + index * out[4] * in[1]);
+            }
+        });
+}
 
 std::int64_t upsample_gradient_scratch(const Domain& domain, const Shape& in) {
     const std::int64_t fine_line = rounded(domain.shape[4] * domain.channels());
@@ -200,22 +193,24 @@ std::int64_t upsample_gradient_scratch(const Domain& domain, const Shape& in) {
     return domain.threads * (fine_line + line + in[3] * line);
 }
 
-void upsample_gradient(const Domain& domain, Interpolation mode, const Transposed& along_z, const Shape& in,
-                       const RowReader& dy, float* scratch, float* dx) {
+void upsample_gradient(const Domain& domain, const std::array<std::vector<Blend>, 3>& blends, const Transposed& along_z,
+                       const Shape& in, const RowReader& dy, float* scratch, float* dx) {
+    const VectorLoops& loops = vector_loops();
     const Shape& out = domain.shape;
     const std::int64_t channels = domain.channels();
     const std::int64_t line = in[4] * channels;
     const std::int64_t plane = in[3] * line;
     const std::int64_t per_thread = upsample_gradient_scratch(domain, in) / domain.threads;
-    /// Adds plane `x` of dy, reduced along y and z, to `to`.
-    const auto reduce_plane = [&](std::int64_t x, const auto count, float* memory, float* to) {
+    // Adds plane x of dy, reduced along y and z, to `to`.
+    const auto reduce_plane = [&](std::int64_t x, float* memory, float* to) {
         float* reduced = memory + rounded(out[4] * channels);
         for (std::int64_t y = 0; y < out[3]; ++y) {
-            reduce_line(along_z, in[4], dy.rows((x * out[3] + y) * out[4], out[4], memory), count, reduced);
-            const Neighbours n = neighbours(mode, y, in[3], out[3]);
-            add_scaled(line, n.low_weight, reduced, to + n.low * line);
+            loops.reduce_line(along_z.first.data(), along_z.begin.data(), along_z.weights.data(), in[4], channels,
+                              dy.rows((x * out[3] + y) * out[4], out[4], memory), reduced);
+            const Blend& n = blends[1][static_cast<std::size_t>(y)];
+            loops.add_scaled(line, n.low_weight, reduced, to + n.low * line);
             if (n.high_weight > 0.0F)
-                add_scaled(line, n.high_weight, reduced, to + n.high * line);
+                loops.add_scaled(line, n.high_weight, reduced, to + n.high * line);
         }
     };
     parallel_for(in[0] * in[2], domain.useful_threads(), [&](std::int64_t begin, std::int64_t end, int thread) {
@@ -224,15 +219,15 @@ void upsample_gradient(const Domain& domain, Interpolation mode, const Transpose
         std::fill(dx + begin * plane, dx + end * plane, 0.0F);
         const auto give = [&](std::int64_t to, float weight) {
             if (weight > 0.0F && to >= begin && to < end)
-                add_scaled(plane, weight, reduced, dx + to * plane);
+                loops.add_scaled(plane, weight, reduced, dx + to * plane);
         };
         for (std::int64_t x = 0; x < out[0] * out[2]; ++x) {
-            const Neighbours n = neighbours(mode, x % out[2], in[2], out[2]);
+            const Blend& n = blends[0][static_cast<std::size_t>(x % out[2])];
             const std::int64_t sample = x / out[2] * in[2];
             if (sample + n.high < begin || sample + n.low >= end)
                 continue;
             std::fill_n(reduced, plane, 0.0F);
-            with_count(channels, [&](const auto count) { reduce_plane(x, count, memory, reduced); });
+            reduce_plane(x, memory, reduced);
             give(sample + n.low, n.low_weight);
             give(sample + n.high, n.high_weight);
         }

@@ -4,6 +4,7 @@
 
 #include "backends/onednn/blocks.h"
 #include "backends/onednn/loops.h"
+#include "backends/onednn/vector_loops.h"
 
 #include <vector>
 
@@ -30,12 +31,22 @@ struct Transposed {
 /// The transpose of resampling `from` positions to `to`.
 Transposed transposed_axis(Interpolation mode, std::int64_t from, std::int64_t to);
 
+/// What every target position along an axis is made of.
+std::vector<Blend> blends_along(Interpolation mode, std::int64_t from, std::int64_t to);
+
+/// Floats of scratch memory that upsample_values needs.
+std::int64_t upsample_values_scratch(const Domain& domain, const Shape& in);
+
+/// y = x upsampled; `blends` for x, y and z.
+void upsample_values(const Domain& domain, const std::array<std::vector<Blend>, 3>& blends, const Shape& in,
+                     const float* x, float* scratch, float* y);
+
 /// Floats of scratch memory that upsample_gradient needs.
 std::int64_t upsample_gradient_scratch(const Domain& domain, const Shape& in);
 
-/// The transpose of upsample, one axis after the other; `along_z` is what transposed_axis made for the last one.
-void upsample_gradient(const Domain& domain, Interpolation mode, const Transposed& along_z, const Shape& in,
-                       const RowReader& dy, float* scratch, float* dx);
+/// The transpose of upsample_values, one axis after the other; `along_z` is the transpose of the last one.
+void upsample_gradient(const Domain& domain, const std::array<std::vector<Blend>, 3>& blends, const Transposed& along_z,
+                       const Shape& in, const RowReader& dy, float* scratch, float* dx);
 
 /// dx_k = y_k (dy_k - sum_j y_j dy_j)
 void softmax_gradient(const Domain& domain, const float* y, const float* dy, float* dx);

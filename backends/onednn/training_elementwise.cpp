@@ -1,7 +1,7 @@
 #include "backends/onednn/training_elementwise.h"
 
 #include "backends/onednn/blocks.h"
-#include "backends/onednn/row_loops.h"
+#include "backends/onednn/vector_loops.h"
 
 #include <algorithm>
 #include <cmath>
@@ -314,8 +314,8 @@ class Sum final : public TrainingStep {
                     rows_.for_blocks(chunk, [&](std::int64_t first, std::int64_t voxels) {
                         const float* x = operands_[k].reader.rows(first, voxels, scratch_block(memory, 0));
                         std::fill_n(memory, 2 * rows_.pattern(), 0.0F);
-                        add_statistics(row(voxels), x, operands_[k].mean.of(chunk.sample), memory,
-                                       memory + rows_.pattern());
+                        loops_.add_statistics(row(voxels), x, operands_[k].mean.of(chunk.sample), memory,
+                                              memory + rows_.pattern());
                         sums_memory_.add(chunk.index, k, memory, rows_.pattern());
                     });
         });
@@ -365,9 +365,9 @@ class Sum final : public TrainingStep {
             const float* x = operand.reader.rows(first, voxels, scratch_block(memory, 1));
             const Activation& activation = k + 1 == operands_.size() ? step_.activation : no_activation;
             if (operand.plain())
-                take(row(voxels), activation, x, k > 0, y);
+                loops_.take(row(voxels), activation, x, k > 0, y);
             else
-                normalise(row(voxels), activation, operand.affine(sample), x, k > 0, y);
+                loops_.normalise(row(voxels), activation, operand.affine(sample), x, k > 0, y);
         }
         for (std::size_t i = 0; !direct && i < writers_.size(); ++i)
             writers_[i].write(y, rows_.channels(), first, voxels);
@@ -429,12 +429,12 @@ class Sum final : public TrainingStep {
         if (masked_) {
             float* to = masked_ + first * rows_.channels();
             if (mask_ == Mask::by_array)
-                mask(r, step_.activation, g, mask_reader_.rows(first, voxels, scratch_block(memory, 1)), to);
+                loops_.mask(r, step_.activation, g, mask_reader_.rows(first, voxels, scratch_block(memory, 1)), to);
             else if (mask_ == Mask::by_operand)
-                mask_normalised(r, step_.activation, operands_[0].affine(chunk.sample), g,
-                                operands_[0].reader.rows(first, voxels, scratch_block(memory, 1)), to);
+                loops_.mask_normalised(r, step_.activation, operands_[0].affine(chunk.sample), g,
+                                       operands_[0].reader.rows(first, voxels, scratch_block(memory, 1)), to);
             else
-                take(r, no_activation, g, false, to);
+                loops_.take(r, no_activation, g, false, to);
             g = to;
         }
         for (std::size_t k = 0; k < operands_.size(); ++k) {
@@ -444,9 +444,9 @@ class Sum final : public TrainingStep {
             const Affine affine = operands_[k].affine(chunk.sample);
             std::fill_n(memory, 2 * r.pattern, 0.0F);
             if (!masked_ && mask_ == Mask::by_operand)
-                add_masked_products(r, step_.activation, affine, g, x, memory, memory + r.pattern);
+                loops_.add_masked_products(r, step_.activation, affine, g, x, memory, memory + r.pattern);
             else
-                add_products(r, g, x, affine.mean, memory, memory + r.pattern);
+                loops_.add_products(r, g, x, affine.mean, memory, memory + r.pattern);
             backward_sums_memory_.add(chunk.index, k, memory, r.pattern);
         }
     }
@@ -497,15 +497,15 @@ class Sum final : public TrainingStep {
                 continue;
             const float* g = gradient_ + place;
             if (operand.kind == Operand::Kind::weight) {
-                scale(r, operand.scale[0], g, operand.dx + place);
+                loops_.scale(r.count, operand.scale[0], g, operand.dx + place);
                 continue;
             }
             const float* x = operand.reader.rows(first, voxels, scratch_block(memory, 0));
             if (!masked_ && mask_ == Mask::by_operand)
-                masked_input_gradient(r, step_.activation, operand.affine(sample), operand.gradient(sample), g, x,
-                                      operand.dx + place);
+                loops_.masked_input_gradient(r, step_.activation, operand.affine(sample), operand.gradient(sample), g,
+                                             x, operand.dx + place);
             else
-                input_gradient(r, operand.gradient(sample), g, x, operand.dx + place);
+                loops_.input_gradient(r, operand.gradient(sample), g, x, operand.dx + place);
         }
     }
 
@@ -513,6 +513,7 @@ class Sum final : public TrainingStep {
     SumStep step_;
     const Node& node_;
     Blocks rows_;
+    const VectorLoops& loops_ = vector_loops();
     std::vector<Operand> operands_;
 
     std::vector<std::pair<Channels, std::int64_t>> outputs_; ///< arrays and the first channel that each takes

@@ -15,8 +15,12 @@ class Resampling final : public TrainingStep {
         : id_(id), node_(context.graph.node(id)), source_(node_.inputs[0]),
           in_(context.graph.node(source_).shape), domain_{node_.shape, context.threads},
           rows_(node_.shape, context.threads) {
-        if (kind() == OpKind::upsample)
-            along_z_ = transposed_axis(mode(), in_[4], node_.shape[4]);
+        if (kind() != OpKind::upsample)
+            return;
+        const Interpolation mode = node_.as<Upsample>().mode;
+        for (int axis = 0; axis < 3; ++axis)
+            blends_[static_cast<std::size_t>(axis)] = blends_along(mode, in_[axis + 2], node_.shape[axis + 2]);
+        along_z_ = transposed_axis(mode, in_[4], node_.shape[4]);
     }
 
     std::string node() const override { return node_.name; }
@@ -31,7 +35,7 @@ class Resampling final : public TrainingStep {
         x_ = plan.value(source_);
         y_ = plan.define(id_);
         if (kind() == OpKind::upsample)
-            forward_scratch_ = plan.scratch(upsample_scratch(domain_, in_));
+            forward_scratch_ = plan.array(upsample_values_scratch(domain_, in_));
     }
 
     void plan_backward(TrainingPlan& plan) override {
@@ -70,8 +74,7 @@ class Resampling final : public TrainingStep {
         else if (kind() == OpKind::adaptive_avg_pool)
             adaptive_avg_pool(domain_, in_, x_data_, y_data_);
         else if (kind() == OpKind::upsample)
-            upsample(domain_, mode(), {}, in_, x_data_, nullptr, reinterpret_cast<std::byte*>(forward_memory_),
-                     y_data_);
+            upsample_values(domain_, blends_, in_, x_data_, forward_memory_, y_data_);
         else
             softmax(domain_, x_data_, y_data_);
     }
@@ -80,7 +83,7 @@ class Resampling final : public TrainingStep {
         if (dx_ < 0)
             return;
         if (kind() == OpKind::upsample)
-            return upsample_gradient(domain_, mode(), along_z_, in_, gradient_rows_, backward_memory_, dx_data_);
+            return upsample_gradient(domain_, blends_, along_z_, in_, gradient_rows_, backward_memory_, dx_data_);
         const float* dy = gather();
         if (kind() == OpKind::max_pool)
             max_pool_gradient(domain_, node_.as<MaxPool>(), in_, x_data_, dy, dx_data_);
@@ -92,7 +95,6 @@ class Resampling final : public TrainingStep {
 
   private:
     OpKind kind() const { return node_.kind(); }
-    Interpolation mode() const { return node_.as<Upsample>().mode; }
 
     /// The gradient of y as one dense array.
     const float* gather() const {
@@ -111,6 +113,7 @@ class Resampling final : public TrainingStep {
     Shape in_;
     Domain domain_;
     Blocks rows_;
+    std::array<std::vector<Blend>, 3> blends_; ///< of an upsampling
     Transposed along_z_;
 
     Channels x_, y_;

@@ -1,0 +1,334 @@
+// Compiled several times, each time for other vector instructions: MFRES_VECTORS names the table. Nothing here may use
+// an inline function of the standard library, or the linker could keep the one compiled for the widest vectors for
+// everybody.
+#include "backends/onednn/vector_loops.h"
+
+#include <bit>
+#include <type_traits>
+
+// The iterations of the loop that follows are independent. Compilers cannot see that where an output may lie on an
+// input, and vectorise at -O2 only what they are told to.
+#define MFRES_SIMD _Pragma("omp simd")
+
+namespace mfres::onednn {
+
+namespace {
+
+/// Calls body(i, j) for every place i of the row and j of the pattern.
+template <typename Body>
+void along(const Row& row, const Body& body) {
+    std::int64_t first = 0;
+    for (; first + row.pattern <= row.count; first += row.pattern) {
+        MFRES_SIMD
+        for (std::int64_t j = 0; j < row.pattern; ++j)
+            body(first + j, j);
+    }
+    MFRES_SIMD
+    for (std::int64_t j = 0; j < row.count - first; ++j)
+        body(first + j, j);
+}
+
+/// Calls body(f, slope): f is the activation, slope(z) what it multiplies a gradient with. Comparisons are written so
+/// that NaN stays NaN.
+template <typename Body>
+void with_activation(const Activation& activation, const Body& body) {
+    const float slope = activation.slope;
+    switch (activation.kind) {
+    case Activation::Kind::none: return body([](float z) { return z; }, [](float g, float) { return g; });
+    case Activation::Kind::relu:
+        return body([](float z) { return z <= 0.0F ? 0.0F : z; },
+                    [](float g, float z) { return z <= 0.0F ? 0.0F : g; });
+    case Activation::Kind::leaky_relu:
+        return body([slope](float z) { return z > 0.0F ? z : slope * z; },
+                    [slope](float g, float z) { return z > 0.0F ? g : slope * g; });
+    }
+}
+
+/// Calls body(n) with n a constant where it is a usual small number of channels.
+template <typename Body>
+void with_count(std::int64_t count, const Body& body) {
+    switch (count) {
+    case 4: return body(std::integral_constant<std::int64_t, 4>{});
+    case 8: return body(std::integral_constant<std::int64_t, 8>{});
+    case 16: return body(std::integral_constant<std::int64_t, 16>{});
+    case 32: return body(std::integral_constant<std::int64_t, 32>{});
+    }
+    return body(count);
+}
+
+void add_statistics(const Row& row, const float* x, const float* pivot, float* sum, float* squares) {
+    along(row, [=](std::int64_t i, std::int64_t j) {
+        const float value = x[i] - pivot[j];
+        sum[j] += value;
+        squares[j] += value * value;
+    });
+}
+
+void normalise(const Row& row, const Activation& activation, const Affine& affine, const float* x, bool adds,
+               float* y) {
+    const auto [mean, factor, offset] = affine;
+    with_activation(activation, [&, mean = mean, factor = factor, offset = offset](const auto& f, const auto&) {
+        if (adds)
+            along(row,
+                  [=](std::int64_t i, std::int64_t j) { y[i] = f(y[i] + ((x[i] - mean[j]) * factor[j] + offset[j])); });
+        else
+            along(row, [=](std::int64_t i, std::int64_t j) { y[i] = f((x[i] - mean[j]) * factor[j] + offset[j]); });
+    });
+}
+
+void take(const Row& row, const Activation& activation, const float* x, bool adds, float* y) {
+    with_activation(activation, [&](const auto& f, const auto&) {
+        if (adds) {
+            MFRES_SIMD
+            for (std::int64_t i = 0; i < row.count; ++i)
+                y[i] = f(y[i] + x[i]);
+        } else {
+            MFRES_SIMD
+            for (std::int64_t i = 0; i < row.count; ++i)
+                y[i] = f(x[i]);
+        }
+    });
+}
+
+void mask(const Row& row, const Activation& activation, const float* g, const float* z, float* y) {
+    with_activation(activation, [&](const auto&, const auto& masked) {
+        MFRES_SIMD
+        for (std::int64_t i = 0; i < row.count; ++i)
+            y[i] = masked(g[i], z[i]);
+    });
+}
+
+void mask_normalised(const Row& row, const Activation& activation, const Affine& affine, const float* g, const float* x,
+                     float* y) {
+    const auto [mean, factor, offset] = affine;
+    with_activation(activation, [&, mean = mean, factor = factor, offset = offset](const auto&, const auto& masked) {
+        along(row,
+              [=](std::int64_t i, std::int64_t j) { y[i] = masked(g[i], (x[i] - mean[j]) * factor[j] + offset[j]); });
+    });
+}
+
+void add_products(const Row& row, const float* g, const float* x, const float* mean, float* sum, float* dot) {
+    along(row, [=](std::int64_t i, std::int64_t j) {
+        sum[j] += g[i];
+        dot[j] += g[i] * (x[i] - mean[j]);
+    });
+}
+
+void add_masked_products(const Row& row, const Activation& activation, const Affine& affine, const float* g,
+                         const float* x, float* sum, float* dot) {
+    const auto [mean, factor, offset] = affine;
+    with_activation(activation, [&, mean = mean, factor = factor, offset = offset](const auto&, const auto& masked) {
+        along(row, [=](std::int64_t i, std::int64_t j) {
+            const float centred = x[i] - mean[j];
+            const float own = masked(g[i], centred * factor[j] + offset[j]);
+            sum[j] += own;
+            dot[j] += own * centred;
+        });
+    });
+}
+
+void input_gradient(const Row& row, const AffineGradient& gradient, const float* g, const float* x, float* dx) {
+    const auto [mean, own, centred, constant] = gradient;
+    along(row, [=, mean = mean, own = own, centred = centred, constant = constant](std::int64_t i, std::int64_t j) {
+        dx[i] = own[j] * g[i] + centred[j] * (x[i] - mean[j]) + constant[j];
+    });
+}
+
+void masked_input_gradient(const Row& row, const Activation& activation, const Affine& affine,
+                           const AffineGradient& gradient, const float* g, const float* x, float* dx) {
+    const auto [mean, factor, offset] = affine;
+    const float* own = gradient.own;
+    const float* from_centre = gradient.centred;
+    const float* constant = gradient.constant;
+    with_activation(activation, [&, mean = mean, factor = factor, offset = offset](const auto&, const auto& masked) {
+        along(row, [=](std::int64_t i, std::int64_t j) {
+            const float centred = x[i] - mean[j];
+            dx[i] = own[j] * masked(g[i], centred * factor[j] + offset[j]) + from_centre[j] * centred + constant[j];
+        });
+    });
+}
+
+void scale(std::int64_t count, float factor, const float* x, float* y) {
+    MFRES_SIMD
+    for (std::int64_t i = 0; i < count; ++i)
+        y[i] = factor * x[i];
+}
+
+void add_scaled(std::int64_t count, float factor, const float* x, float* y) {
+    MFRES_SIMD
+    for (std::int64_t i = 0; i < count; ++i)
+        y[i] += factor * x[i];
+}
+
+/// exp(x) for x <= 0 to about one unit in the last place: exp(x) = 2^n exp(r), |r| <= ln(2)/2, and the Taylor series of
+/// exp(r), whose eighth term is below 2^-27. Plain arithmetic, so that loops over it are vectorised. NaN stays NaN.
+inline float exponential(float x) {
+    constexpr float log2_e = 1.44269504F;
+    constexpr float ln2_high = 0.693359375F; // few digits, so that its products with n are exact
+    constexpr float ln2_low = -2.12194440e-4F;
+    constexpr float to_nearest = 12582912.0F; // 1.5 * 2^23: adding it rounds to a whole number
+    const float bounded = x < -87.0F ? -87.0F : x;
+    const float shifted = bounded * log2_e + to_nearest;
+    const float n = shifted - to_nearest;
+    const float r = (bounded - n * ln2_high) - n * ln2_low;
+    float series = 1.0F / 5040.0F;
+    series = series * r + 1.0F / 720.0F;
+    series = series * r + 1.0F / 120.0F;
+    series = series * r + 1.0F / 24.0F;
+    series = series * r + 1.0F / 6.0F;
+    series = series * r + 0.5F;
+    series = series * r + 1.0F;
+    series = series * r + 1.0F;
+    // The low bits of `shifted` hold n as an integer; in place of an exponent it is 2^n.
+    const std::uint32_t power = (std::bit_cast<std::uint32_t>(shifted) + 127U) << 23U;
+    return series * std::bit_cast<float>(power);
+}
+
+void probabilities(const float* logits, std::int64_t voxels, std::int64_t channels, std::int64_t stride, float* p,
+                   float* spare) {
+    float* most = spare;
+    float* total = spare + stride;
+    with_count(channels, [&](const auto count) {
+        for (std::int64_t c = 0; c < count; ++c)
+            MFRES_SIMD
+        for (std::int64_t v = 0; v < voxels; ++v)
+            p[c * stride + v] = logits[v * count + c];
+    });
+    MFRES_SIMD
+    for (std::int64_t v = 0; v < voxels; ++v) {
+        most[v] = p[v];
+        total[v] = 0.0F;
+    }
+    for (std::int64_t c = 1; c < channels; ++c) {
+        const float* own = p + c * stride;
+        MFRES_SIMD
+        for (std::int64_t v = 0; v < voxels; ++v)
+            most[v] = own[v] > most[v] ? own[v] : most[v];
+    }
+    for (std::int64_t c = 0; c < channels; ++c) {
+        float* own = p + c * stride;
+        MFRES_SIMD
+        for (std::int64_t v = 0; v < voxels; ++v) {
+            own[v] = exponential(own[v] - most[v]);
+            total[v] += own[v];
+        }
+    }
+    MFRES_SIMD
+    for (std::int64_t v = 0; v < voxels; ++v)
+        total[v] = 1.0F / total[v];
+    for (std::int64_t c = 0; c < channels; ++c) {
+        float* own = p + c * stride;
+        MFRES_SIMD
+        for (std::int64_t v = 0; v < voxels; ++v)
+            own[v] *= total[v];
+    }
+}
+
+RowSums class_sums(const float* p, const std::uint8_t* truth, std::int64_t voxels, int own) {
+    float with_truth = 0.0F;
+    float sum = 0.0F;
+    float squares = 0.0F;
+    float count = 0.0F;
+#pragma omp simd reduction(+ : with_truth, sum, squares, count)
+    for (std::int64_t v = 0; v < voxels; ++v) {
+        const float g = truth[v] == own ? 1.0F : 0.0F;
+        with_truth += p[v] * g;
+        sum += p[v];
+        squares += p[v] * p[v];
+        count += g;
+    }
+    return {with_truth, sum, squares, count};
+}
+
+void logit_gradient(const float* p, const std::uint8_t* truth, std::int64_t voxels, std::int64_t channels,
+                    std::int64_t stride, const RowSlope* slopes, float* spare, float* gradient) {
+    const auto slope = [=](std::int64_t c, std::int64_t v) {
+        return (truth[v] == c ? slopes[c].truth : 0.0F) + slopes[c].constant +
+               slopes[c].probability * p[c * stride + v];
+    };
+    MFRES_SIMD
+    for (std::int64_t v = 0; v < voxels; ++v)
+        spare[v] = 0.0F;
+    for (std::int64_t c = 0; c < channels; ++c) {
+        MFRES_SIMD
+        for (std::int64_t v = 0; v < voxels; ++v)
+            spare[v] += p[c * stride + v] * slope(c, v);
+    }
+    with_count(channels, [&](const auto count) {
+        for (std::int64_t c = 0; c < count; ++c)
+            MFRES_SIMD
+        for (std::int64_t v = 0; v < voxels; ++v)
+            gradient[v * count + c] = p[c * stride + v] * (slope(c, v) - spare[v]);
+    });
+}
+
+void blend_lines(std::int64_t count, const float* const* lines, const float* weights, float* y) {
+    const float *a = lines[0], *b = lines[1], *c = lines[2], *d = lines[3];
+    const float wa = weights[0], wb = weights[1], wc = weights[2], wd = weights[3];
+    MFRES_SIMD
+    for (std::int64_t i = 0; i < count; ++i)
+        y[i] = (wa * a[i] + wb * b[i]) + (wc * c[i] + wd * d[i]);
+}
+
+void expand_line(const Blend* blends, std::int64_t voxels, std::int64_t channels, const float* x, float* y) {
+    with_count(channels, [&](const auto count) {
+        for (std::int64_t z = 0; z < voxels; ++z) {
+            const Blend blend = blends[z];
+            const float* low = x + blend.low * count;
+            const float* high = x + blend.high * count;
+            float* own = y + z * count;
+            MFRES_SIMD
+            for (std::int64_t c = 0; c < count; ++c)
+                own[c] = blend.low_weight * low[c] + blend.high_weight * high[c];
+        }
+    });
+}
+
+void reduce_line(const std::int64_t* first, const std::int64_t* begin, const float* weights, std::int64_t voxels,
+                 std::int64_t channels, const float* x, float* y) {
+    with_count(channels, [&](const auto count) {
+        for (std::int64_t z = 0; z < voxels; ++z) {
+            const std::int64_t sources = begin[z + 1] - begin[z];
+            const float* w = weights + begin[z];
+            const float* from = x + first[z] * count;
+            float* own = y + z * count;
+            if (sources == 4) { // inside of a volume of twice the extent
+                MFRES_SIMD
+                for (std::int64_t c = 0; c < count; ++c)
+                    own[c] = (w[0] * from[c] + w[1] * from[count + c]) +
+                             (w[2] * from[2 * count + c] + w[3] * from[3 * count + c]);
+                continue;
+            }
+            MFRES_SIMD
+            for (std::int64_t c = 0; c < count; ++c)
+                own[c] = 0.0F;
+            for (std::int64_t k = 0; k < sources; ++k)
+                MFRES_SIMD
+            for (std::int64_t c = 0; c < count; ++c)
+                own[c] += w[k] * from[k * count + c];
+        }
+    });
+}
+
+} // namespace
+
+extern const VectorLoops MFRES_VECTORS;
+const VectorLoops MFRES_VECTORS{add_statistics,
+                                normalise,
+                                take,
+                                mask,
+                                mask_normalised,
+                                add_products,
+                                add_masked_products,
+                                input_gradient,
+                                masked_input_gradient,
+                                scale,
+                                add_scaled,
+                                probabilities,
+                                class_sums,
+                                logit_gradient,
+                                blend_lines,
+                                expand_line,
+                                reduce_line};
+
+} // namespace mfres::onednn

@@ -53,6 +53,12 @@ struct OptimiserStep {
     double clip_norm = 0.0; ///< > 0: scale the whole gradient down to this Euclidean norm, before L2
 };
 
+/// What BatchNorm normalises with, and which gradient it passes on. `batch`: mean and variance of the batch, which the
+/// running ones follow. `running`: the running ones, which stay as they are, just as at inference; a BatchNorm is then
+/// an affine function of each voxel. With one sample per batch the batch's statistics are the patient's own, which
+/// inference does not have: a training that ends with the running ones learns to do without.
+enum class NormStatistics : std::uint8_t { batch, running };
+
 /// Everything that training has changed, by parameter name: what a checkpoint holds. Moments are those of learnable
 /// parameters; `largest_second_moment` is empty without AMSGrad.
 struct TrainingState {
@@ -85,8 +91,8 @@ class TrainingExecutable {
     /// Where to put the input [batch, channel, x, y, z] before forward().
     virtual StridedView<float> input() = 0;
 
-    /// Computes the output with batch statistics in every BatchNorm, and moves the running statistics.
-    virtual Status forward() = 0;
+    /// Computes the output; with batch statistics moves the running ones. backward() follows the last forward().
+    virtual Status forward(NormStatistics statistics = NormStatistics::batch) = 0;
 
     /// The output of the last forward(): logits.
     virtual StridedView<const float> output() const = 0;

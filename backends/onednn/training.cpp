@@ -42,7 +42,7 @@ class OneDnnTraining final : public TrainingExecutable {
     Status compile(const TrainingOptions& options) {
         const ThreadScope scope(threads_); // kernels and their scratch memory are made for a number of threads
         MFRES_CHECK(guarded("(all)", [&] {
-            steps_ = make_training_steps({graph_, parameters_, engine_, momentum_, threads_});
+            steps_ = make_training_steps({graph_, parameters_, engine_, statistics_, momentum_, threads_});
         }));
         TrainingPlan plan(graph_);
         MFRES_CHECK(plan_steps(plan));
@@ -63,7 +63,8 @@ class OneDnnTraining final : public TrainingExecutable {
     StridedView<const float> output() const override { return as_const(output_); }
     StridedView<float> output_gradient() override { return output_gradient_; }
 
-    Status forward() override {
+    Status forward(NormStatistics statistics) override {
+        statistics_ = statistics;
         const ThreadScope scope(threads_);
         for (const auto& step : steps_)
             MFRES_CHECK(guarded(step->node(), [&] { step->forward(stream_); }));
@@ -159,6 +160,7 @@ class OneDnnTraining final : public TrainingExecutable {
     Graph graph_;
     int threads_;
     double momentum_ = 0.1;
+    NormStatistics statistics_ = NormStatistics::batch; ///< of the last forward
     dnnl::engine engine_;
     dnnl::stream stream_;
     HostParameters parameters_;

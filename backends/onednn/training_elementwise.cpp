@@ -202,7 +202,10 @@ class Sum final : public TrainingStep {
     }
 
     void forward(dnnl::stream&) override {
-        if (std::any_of(operands_.begin(), operands_.end(), [](const auto& o) { return o.normalises(); }))
+        for (Operand& operand : operands_)
+            if (fixed(operand))
+                use_running_statistics(operand);
+        if (std::any_of(operands_.begin(), operands_.end(), [&](const auto& o) { return measures(o); }))
             take_statistics();
         for (Operand& operand : operands_)
             if (operand.kind == Operand::Kind::weight)
@@ -287,6 +290,26 @@ class Sum final : public TrainingStep {
 
     // Forward.
 
+    /// A norm whose statistics are the running ones in this step.
+    bool fixed(const Operand& operand) const {
+        return operand.kind == Operand::Kind::batch_norm && context_.statistics == NormStatistics::running;
+    }
+    /// A norm that takes them from its input.
+    bool measures(const Operand& operand) const { return operand.normalises() && !fixed(operand); }
+
+    void use_running_statistics(Operand& operand) const {
+        std::vector<double> mean(channel_count()), factor(channel_count()), offset(channel_count());
+        for (std::size_t c = 0; c < mean.size(); ++c) {
+            operand.deviation[c] = 1.0 / std::sqrt(double{operand.running_variance[c]} + operand.epsilon);
+            mean[c] = double{operand.running_mean[c]};
+            factor[c] = double{operand.scale[c]} * operand.deviation[c];
+            offset[c] = double{operand.shift[c]};
+        }
+        operand.mean.set(0, mean);
+        operand.factor.set(0, factor);
+        operand.offset.set(0, offset);
+    }
+
     /// A value near each channel's mean, from a few voxels, to take off before anything is squared.
     void find_pivot(Operand& operand, std::int64_t group) const {
         constexpr std::int64_t probes = 32;
@@ -304,13 +327,13 @@ class Sum final : public TrainingStep {
 
     void take_statistics() {
         for (Operand& operand : operands_)
-            for (std::int64_t group = 0; operand.normalises() && group < operand.groups; ++group)
+            for (std::int64_t group = 0; measures(operand) && group < operand.groups; ++group)
                 find_pivot(operand, group);
         rows_.for_chunks([&](const Blocks::Chunk& chunk, int thread) {
             float* memory = scratch(forward_memory_, thread, 2);
             sums_memory_.clear(chunk.index);
             for (std::size_t k = 0; k < operands_.size(); ++k)
-                if (operands_[k].normalises())
+                if (measures(operands_[k]))
                     rows_.for_blocks(chunk, [&](std::int64_t first, std::int64_t voxels) {
                         const float* x = operands_[k].reader.rows(first, voxels, scratch_block(memory, 0));
                         std::fill_n(memory, 2 * rows_.pattern(), 0.0F);
@@ -320,7 +343,7 @@ class Sum final : public TrainingStep {
                     });
         });
         for (std::size_t k = 0; k < operands_.size(); ++k)
-            for (std::int64_t group = 0; operands_[k].normalises() && group < operands_[k].groups; ++group)
+            for (std::int64_t group = 0; measures(operands_[k]) && group < operands_[k].groups; ++group)
                 finish_statistics(k, group);
     }
 
@@ -452,7 +475,7 @@ class Sum final : public TrainingStep {
     }
 
     /// With g the gradient of the sum, S = sum g, D = sum g (x - mean), n voxels, s = 1/sqrt(variance + epsilon):
-    /// d scale = s D, d shift = S, dx = scale s (g - S/n - (x - mean) s^2 D/n).
+    /// d scale = s D, d shift = S, dx = scale s (g - S/n - (x - mean) s^2 D/n), with fixed statistics scale s g.
     void finish_parameters(std::size_t k) {
         Operand& operand = operands_[k];
         if (operand.plain())
@@ -469,8 +492,8 @@ class Sum final : public TrainingStep {
                 scale_sum[c] += s * sums.second;
                 shift_sum[c] += sums.first;
                 own[c] = operand.normalises() ? double{operand.scale[c]} * s : double{operand.scale[0]};
-                centred[c] = operand.normalises() ? -own[c] * s * s * sums.second / count : 0.0;
-                constant[c] = operand.normalises() ? -own[c] * sums.first / count : 0.0;
+                centred[c] = measures(operand) ? -own[c] * s * s * sums.second / count : 0.0;
+                constant[c] = measures(operand) ? -own[c] * sums.first / count : 0.0;
             }
             operand.own.set(group, own);
             operand.centred.set(group, centred);

@@ -43,6 +43,7 @@ struct TrainingContext {
     const Graph& graph;
     HostParameters& parameters;
     dnnl::engine engine;
+    const NormStatistics& statistics; ///< of the step that runs
     double batch_norm_momentum = 0.1;
     int threads = 1;
 

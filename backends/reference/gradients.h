@@ -24,12 +24,13 @@ struct Gradients {
     std::vector<T*> of_parameters; ///< in the order of Node::parameters; running statistics have none
 };
 
-/// What batch_norm keeps for inference.
+/// What batch_norm keeps for inference, and whether training uses it too.
 template <typename T>
 struct RunningStatistics {
     T* mean = nullptr;
     T* variance = nullptr;
     double momentum = 0.1; ///< the batch's share
+    NormStatistics used = NormStatistics::batch;
 };
 
 /// Mean and population variance of one channel.
@@ -63,9 +64,15 @@ Moments moments(const Shape& shape, const T* x, std::int64_t c, std::int64_t fir
     return {mean, squares / count};
 }
 
-/// y = (x - mean) / sqrt(variance + epsilon) * weight + bias with the batch's own moments per channel. The running ones
-/// move by `momentum` towards them, the variance towards the unbiased one, squares / (count - 1); a single value has
-/// none, its 0 is taken.
+/// Of channel c of a batch_norm, as it keeps them.
+template <typename T>
+Moments running_moments(const Operands<T>& in, std::int64_t c) {
+    return {static_cast<double>(in.parameters[2][c]), static_cast<double>(in.parameters[3][c])};
+}
+
+/// y = (x - mean) / sqrt(variance + epsilon) * weight + bias with the batch's own moments per channel, or the running
+/// ones. In the first case the running ones move by `momentum` towards the batch's, the variance towards the unbiased
+/// one, squares / (count - 1); a single value has none, its 0 is taken.
 template <typename T>
 void batch_norm_training(const BatchNorm& op, const Operands<T>& in, const Shape& out, T* y,
                          const RunningStatistics<T>& running, int threads) {
@@ -76,20 +83,23 @@ void batch_norm_training(const BatchNorm& op, const Operands<T>& in, const Shape
     };
     parallel_ranges(out[1], threads, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t c = begin; c < end; ++c) {
-            const Moments batch = moments(out, x, c, 0, out[0]);
-            const double scale = static_cast<double>(in.parameters[0][c]) / std::sqrt(batch.variance + op.epsilon);
+            const bool fixed = running.used == NormStatistics::running;
+            const Moments own = fixed ? running_moments(in, c) : moments(out, x, c, 0, out[0]);
+            const double scale = static_cast<double>(in.parameters[0][c]) / std::sqrt(own.variance + op.epsilon);
             const auto bias = static_cast<double>(in.parameters[1][c]);
             for_channel(out, c, 0, out[0], [&](std::int64_t i) {
-                y[i] = static_cast<T>((static_cast<double>(x[i]) - batch.mean) * scale + bias);
+                y[i] = static_cast<T>((static_cast<double>(x[i]) - own.mean) * scale + bias);
             });
-            move(running.mean[c], batch.mean);
-            move(running.variance[c], batch.variance * count / std::max(count - 1.0, 1.0));
+            if (fixed)
+                continue;
+            move(running.mean[c], own.mean);
+            move(running.variance[c], own.variance * count / std::max(count - 1.0, 1.0));
         }
     });
 }
 
-/// Computes one node as training does: batch_norm with batch statistics, everything else as forward(). `running` is
-/// read for batch_norm only.
+/// Computes one node as training does: batch_norm with the statistics that `running` says, everything else as
+/// forward().
 template <typename T>
 void forward_training(const Node& node, const Operands<T>& in, T* y, const RunningStatistics<T>& running, int threads) {
     if (node.kind() == OpKind::batch_norm)
@@ -233,15 +243,17 @@ void conv_backward(const Conv& op, const Operands<T>& in, const Shape& out, cons
 
 /// Normalisation over `together` samples at a time (all of them: batch_norm; one: instance_norm). With x' = (x - mean)
 /// * r, r = 1 / sqrt(variance + epsilon), y = weight * x' + bias and N values: dbias = sum dy, dweight = sum dy x', dx
-/// = weight * r * (dy - (sum dy + x' * sum dy x') / N).
+/// = weight * r * (dy - (sum dy + x' * sum dy x') / N). With running statistics mean and r do not depend on x: dx =
+/// weight * r * dy.
 template <typename T>
-void norm_backward(double epsilon, std::int64_t together, const Operands<T>& in, const Shape& out,
-                   const Gradients<T>& gradients, int threads) {
+void norm_backward(double epsilon, std::int64_t together, NormStatistics statistics, const Operands<T>& in,
+                   const Shape& out, const Gradients<T>& gradients, int threads) {
     const T* x = in.inputs[0];
     const T* dy = gradients.of_output;
+    const bool fixed = statistics == NormStatistics::running;
     const auto count = static_cast<double>(together * plane_size(out));
     const auto group = [&](std::int64_t c, std::int64_t n) {
-        const Moments own = moments(out, x, c, n, n + together);
+        const Moments own = fixed ? running_moments(in, c) : moments(out, x, c, n, n + together);
         const double r = 1.0 / std::sqrt(own.variance + epsilon);
         const auto normal = [&](std::int64_t i) { return (static_cast<double>(x[i]) - own.mean) * r; };
         std::array<double, 2> sums{}; // dweight, dbias
@@ -252,7 +264,7 @@ void norm_backward(double epsilon, std::int64_t together, const Operands<T>& in,
         if (T* dx = gradients.of_inputs[0]) {
             const double scale = static_cast<double>(in.parameters[0][c]) * r;
             for_channel(out, c, n, n + together, [&](std::int64_t i) {
-                const double share = (sums[1] + normal(i) * sums[0]) / count;
+                const double share = fixed ? 0.0 : (sums[1] + normal(i) * sums[0]) / count;
                 dx[i] = static_cast<T>(static_cast<double>(dx[i]) + scale * (static_cast<double>(dy[i]) - share));
             });
         }
@@ -431,16 +443,19 @@ void scaled_add_backward(const Operands<T>& in, const Shape& out, const Gradient
 }
 
 /// Adds the gradients of one node's inputs and parameters. No gradient may overlap another array, except that a node
-/// which reads a value twice has the same gradient twice.
+/// which reads a value twice has the same gradient twice. `statistics` are those of the forward.
 template <typename T>
-void backward(const Node& node, const Operands<T>& in, const Gradients<T>& gradients, int threads) {
+void backward(const Node& node, const Operands<T>& in, const Gradients<T>& gradients, NormStatistics statistics,
+              int threads) {
     const Shape& out = node.shape;
     const auto dy = [&](std::int64_t i) { return static_cast<double>(gradients.of_output[i]); };
     switch (node.kind()) {
     case OpKind::input: return;
     case OpKind::conv: return conv_backward(node.as<Conv>(), in, out, gradients, threads);
-    case OpKind::batch_norm: return norm_backward(node.as<BatchNorm>().epsilon, out[0], in, out, gradients, threads);
-    case OpKind::instance_norm: return norm_backward(node.as<InstanceNorm>().epsilon, 1, in, out, gradients, threads);
+    case OpKind::batch_norm:
+        return norm_backward(node.as<BatchNorm>().epsilon, out[0], statistics, in, out, gradients, threads);
+    case OpKind::instance_norm:
+        return norm_backward(node.as<InstanceNorm>().epsilon, 1, NormStatistics::batch, in, out, gradients, threads);
     case OpKind::relu:
         return accumulate(out, gradients.of_inputs[0], threads,
                           [&](std::int64_t i) { return !(in.inputs[0][i] <= T{0}) ? dy(i) : 0.0; });

@@ -91,7 +91,8 @@ class ReferenceTraining final : public TrainingExecutable {
         return {values_.at(graph_.input()), shape, dense_strides(shape)};
     }
 
-    Status forward() override {
+    Status forward(NormStatistics statistics) override {
+        statistics_ = statistics;
         for (NodeId id = 1; id < graph_.size(); ++id) {
             const Node& node = graph_.node(id);
             RunningStatistics<float> running;
@@ -102,6 +103,7 @@ class ReferenceTraining final : public TrainingExecutable {
                     running.variance = parameters_.values(parameter.name);
             }
             running.momentum = momentum_;
+            running.used = statistics;
             forward_training(node, operands(node), values_.at(id), running, threads_);
         }
         return {};
@@ -180,13 +182,14 @@ class ReferenceTraining final : public TrainingExecutable {
         }
         for (const Parameter& parameter : node.parameters)
             gradients.of_parameters.push_back(parameters_.gradient(parameter.name));
-        reference::backward(node, operands(node), gradients, threads_);
+        reference::backward(node, operands(node), gradients, statistics_, threads_);
     }
 
     Graph graph_;
     HostParameters parameters_;
     int threads_;
     double momentum_;
+    NormStatistics statistics_ = NormStatistics::batch; ///< of the last forward
     Arena values_;
     BackwardPlan backward_;
     Arena gradients_;

@@ -69,7 +69,10 @@ const std::vector<Field>& fields() {
          0.999999},
         {"batch_norm_momentum", "share of a batch in the running statistics", MFRES_FIELD(batch_norm_momentum), 1e-6,
          1},
+        {"fixed_norm_steps", "the last so many steps normalise with the running statistics, as inference does",
+         MFRES_FIELD(fixed_norm_steps), 0, many},
         {"init_seed", "of the initial weights", MFRES_FIELD(init_seed)},
+        {"init_sha256", "of the weights to start from, which --init names; \"\" = new ones", MFRES_FIELD(init_sha256)},
         {"seed", "of batches and augmentation", MFRES_FIELD(seed)},
         {"batch", "samples per step", MFRES_FIELD(sampling.batch), 1, 1024},
         {"crop", "voxels of a sample along x, y, z", MFRES_FIELD(sampling.crop), 1, 1024},
@@ -118,6 +121,8 @@ std::string allowed(const Field& field, const Place& place) {
         return "true or false";
     if (std::holds_alternative<Size*>(place))
         return text("a list of 3 integers from ", field.least, " to ", field.most);
+    if (field.key == "init_sha256")
+        return "empty or 64 lower-case hexadecimal digits";
     if (field.choices.empty())
         return "the name of a network or a variant";
     std::string list = "one of ";
@@ -131,6 +136,10 @@ bool integer_within(const json& value, const Field& field) {
         return false;
     const auto number = value.get<double>(); // limits are far below 2^53, so rounding cannot carry a value across
     return number >= field.least && number <= field.most;
+}
+
+bool is_sha256_or_empty(const std::string& given) {
+    return given.empty() || (given.size() == 64 && given.find_first_not_of("0123456789abcdef") == std::string::npos);
 }
 
 /// Whether `value` has the type of `place` and lies within the field's range; then it is stored.
@@ -157,7 +166,9 @@ bool store(const json& value, const Field& field, const Place& place) {
             return false;
         **size = value.get<Size>();
     } else if (auto* const* word = std::get_if<std::string*>(&place)) {
-        if (!value.is_string() || std::find(field.choices.begin(), field.choices.end(), value) == field.choices.end())
+        if (!value.is_string() || !(field.choices.empty() ? is_sha256_or_empty(value.get<std::string>())
+                                                          : std::find(field.choices.begin(), field.choices.end(),
+                                                                      value) != field.choices.end()))
             return false;
         **word = value.get<std::string>();
     }
@@ -263,6 +274,10 @@ double learning_rate(const Recipe& recipe, std::int64_t step, std::int64_t total
     if (step >= recipe.warmup_steps)
         return decayed;
     return decayed * static_cast<double>(step + 1) / static_cast<double>(recipe.warmup_steps);
+}
+
+NormStatistics norm_statistics(const Recipe& recipe, std::int64_t step, std::int64_t total) {
+    return step >= total - recipe.fixed_norm_steps ? NormStatistics::running : NormStatistics::batch;
 }
 
 OptimiserStep optimiser_step(const Recipe& recipe, std::int64_t step, std::int64_t total) {

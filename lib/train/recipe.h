@@ -43,8 +43,11 @@ struct Recipe {
     std::int64_t validate_every = 500; ///< steps; 0 = after the last step only
     double ema = 0.0;                  ///< decay of the moving average of weights, 0 = none
     double batch_norm_momentum = 0.1;
+    std::int64_t fixed_norm_steps = 0; ///< the last so many steps have NormStatistics::running
 
     std::uint64_t init_seed = 1; ///< of the initial weights
+    /// SHA-256 of the weights that training starts from, 64 hexadecimal digits; empty = drawn from init_seed.
+    std::string init_sha256;
     std::uint64_t seed = 1;      ///< of batches and augmentation
     Sampling sampling;
 };
@@ -69,6 +72,9 @@ std::int64_t total_steps(const Recipe& recipe, std::size_t cases);
 /// Learning rate of a step counted from 0: learning_rate * (1 - step / total)^power (polynomial decay), and during the
 /// warm-up times (step + 1) / warmup_steps.
 double learning_rate(const Recipe& recipe, std::int64_t step, std::int64_t total);
+
+/// The statistics of a step counted from 0.
+NormStatistics norm_statistics(const Recipe& recipe, std::int64_t step, std::int64_t total);
 
 /// Adam's settings for a step counted from 0.
 OptimiserStep optimiser_step(const Recipe& recipe, std::int64_t step, std::int64_t total);

@@ -54,6 +54,9 @@ Status check_options(const TrainerOptions& options) {
         return invalid("max_memory", static_cast<double>(options.max_memory), "0 or more");
     if (options.run.empty())
         return Error{ErrorCode::invalid_argument, "a training run needs a folder of its own", "run"};
+    if (!options.init.empty() && options.resume)
+        return Error{ErrorCode::invalid_argument, "a run that is resumed has its weights; init is for a new one",
+                     "init"};
     if (options.data.empty() && !options.resume)
         return Error{ErrorCode::invalid_argument, "training needs cases: a training cache or a folder of them", "data"};
     return {};
@@ -91,21 +94,68 @@ json recipe_record(const Checkpoint& checkpoint) {
     return record;
 }
 
-Result<ExportedModel> export_model(const Checkpoint& checkpoint, const std::filesystem::path& path, bool overwrite) {
+Result<ExportedModel> export_model(const Checkpoint& checkpoint, const std::filesystem::path& path, bool overwrite,
+                                   Dtype storage = Dtype::f32) {
     MFRES_TRY(const Variant variant, parse_variant(checkpoint.recipe.network));
     Model model{variant, {}, checkpoint.evaluated()};
     model.metadata.recipe_json = recipe_record(checkpoint).dump();
-    MFRES_CHECK(save_model(path, model, Dtype::f32, overwrite));
+    MFRES_CHECK(save_model(path, model, storage, overwrite));
     ExportedModel exported{variant.name(), checkpoint.step, !checkpoint.average.empty(), std::nullopt, {}};
     if (!checkpoint.validations.empty() && checkpoint.validations.back().step == checkpoint.step)
         exported.dice = checkpoint.validations.back().mean;
     return exported;
 }
 
+/// What a new run starts from.
+struct Start {
+    Recipe recipe;
+    Weights weights; ///< empty = drawn from the recipe's seed
+};
+
+Result<Start> start_of(const TrainerOptions& options) {
+    const auto refused = [](std::string sentence, const char* key) {
+        return Error{ErrorCode::recipe_invalid, std::move(sentence), key};
+    };
+    Start start;
+    if (options.init.empty()) {
+        MFRES_TRY(start.recipe, parse_recipe(options.recipe));
+        if (!start.recipe.init_sha256.empty())
+            return refused(text("the recipe starts from the weights ", start.recipe.init_sha256,
+                                "; the model file that holds them has to be named as well"),
+                           "init_sha256");
+        return start;
+    }
+    MFRES_TRY(Model model, load_model(options.init));
+    const ModelMetadata standard;
+    if (model.metadata.modalities != standard.modalities || model.metadata.normalisation != standard.normalisation)
+        return Error{ErrorCode::invalid_argument,
+                     text(options.init.string(), " takes other input than training gives: t1, t1ce, t2 and flair, ",
+                          standard.normalisation),
+                     "init"};
+    Recipe base;
+    base.network = model.variant.json();
+    MFRES_TRY(start.recipe, parse_recipe(options.recipe, base));
+    if (start.recipe.network != base.network)
+        return refused(text("the recipe's network is ", start.recipe.network, ", but ", options.init.string(),
+                            " holds ", base.network),
+                       "network");
+    const std::string& hash = model.metadata.weights_sha256;
+    if (!start.recipe.init_sha256.empty() && start.recipe.init_sha256 != hash)
+        return refused(text("the recipe starts from the weights ", start.recipe.init_sha256, ", but ",
+                            options.init.string(), " holds ", hash),
+                       "init_sha256");
+    start.recipe.init_sha256 = hash;
+    start.weights = std::move(model.weights);
+    return start;
+}
+
 } // namespace
 
 struct Trainer::State {
-    State(const TrainerOptions& chosen, RunFolder claimed) : options(chosen), folder(std::move(claimed)) {}
+    State(const TrainerOptions& chosen, RunFolder claimed, Start start)
+        : options(chosen), folder(std::move(claimed)), initial(std::move(start.weights)) {
+        now.recipe = std::move(start.recipe);
+    }
 
     TrainerOptions options;
     RunFolder folder;
@@ -115,7 +165,8 @@ struct Trainer::State {
     std::shared_ptr<const Cache> validation;
     std::unique_ptr<TrainingExecutable> executable;
     Loss loss;
-    Checkpoint now; ///< as it would be saved, but for `state`, which the executable holds
+    Weights initial; ///< to start from; empty once compiled, and where they are new
+    Checkpoint now;  ///< as it would be saved, but for `state`, which the executable holds
     std::int64_t steps = 0;
     std::vector<std::string> warnings;
 
@@ -258,18 +309,22 @@ struct Trainer::State {
     Status compile(const TrainObserver& observer) {
         MFRES_TRY(variant, parse_variant(recipe().network));
         MFRES_TRY(const Graph graph, build_network(variant, recipe().sampling.crop, recipe().sampling.batch));
-        MFRES_TRY(Model fresh, init_model(variant, recipe().init_seed));
+        if (initial.empty()) {
+            MFRES_TRY(Model fresh, init_model(variant, recipe().init_seed));
+            initial = std::move(fresh.weights);
+        }
         TrainingOptions training;
         training.threads = now.threads;
         training.amsgrad = recipe().amsgrad;
         training.batch_norm_momentum = recipe().batch_norm_momentum;
         training.max_bytes = options.max_memory;
-        MFRES_CHECK(compile_for_training(graph, fresh.weights, training, observer));
+        MFRES_CHECK(compile_for_training(graph, initial, training, observer));
         MFRES_TRY(loss, loss_of(recipe()));
         if (!now.state.weights.empty())
             MFRES_CHECK(executable->set_state(now.state));
         else if (recipe().ema > 0)
-            now.average = std::move(fresh.weights);
+            now.average = std::move(initial);
+        initial.clear();
         now.state = {};
         release_unused_memory();
         return {};
@@ -277,11 +332,8 @@ struct Trainer::State {
 
     Status open(const TrainObserver& observer) {
         MFRES_TRY(backend, find_backend(options.backend));
-        if (options.resume) {
+        if (options.resume)
             MFRES_CHECK(take_up(observer));
-        } else {
-            MFRES_TRY(now.recipe, parse_recipe(options.recipe));
-        }
         MFRES_CHECK(open_data(observer));
         MFRES_CHECK(check_data(options.resume));
         const std::string recorded_backend = now.backend;
@@ -364,7 +416,7 @@ struct Trainer::State {
         MFRES_TRY(const Batch batch, loader.next());
         const double waited = loader.waited_seconds() - waited_before;
         copy(view(batch.images), executable->input());
-        MFRES_CHECK(executable->forward());
+        MFRES_CHECK(executable->forward(norm_statistics(recipe(), now.step, steps)));
         MFRES_TRY(const double value, executable->loss(batch.classes, loss));
         if (!std::isfinite(value))
             return diverged(text("the loss is ", value));
@@ -581,11 +633,13 @@ Trainer::~Trainer() = default;
 Result<Trainer> Trainer::open(const TrainerOptions& options, const TrainObserver& observer) {
     return guarded(options.run.string(), [&]() -> Result<Trainer> {
         MFRES_CHECK(check_options(options));
-        if (!options.resume) // before a folder is made for nothing
-            MFRES_CHECK(parse_recipe(options.recipe));
+        Start start;
+        if (!options.resume) { // before a folder is made for nothing
+            MFRES_TRY(start, start_of(options));
+        }
         MFRES_TRY(RunFolder folder,
                   options.resume ? RunFolder::claim_existing(options.run) : RunFolder::claim_new(options.run));
-        auto state = std::make_unique<State>(options, std::move(folder));
+        auto state = std::make_unique<State>(options, std::move(folder), std::move(start));
         MFRES_CHECK(state->open(observer));
         return Trainer(std::move(state));
     });
@@ -596,10 +650,17 @@ Result<TrainReport> Trainer::run(const TrainObserver& observer) {
 }
 
 Result<ExportedModel> export_checkpoint(const std::filesystem::path& checkpoint, const std::filesystem::path& model,
-                                        bool overwrite) {
+                                        bool overwrite, std::string_view storage) {
     return guarded(checkpoint.string(), [&]() -> Result<ExportedModel> {
+        const auto dtype = storage == "f32"    ? std::optional(Dtype::f32)
+                           : storage == "f16"  ? std::optional(Dtype::f16)
+                           : storage == "bf16" ? std::optional(Dtype::bf16)
+                                               : std::nullopt;
+        if (!dtype)
+            return Error{ErrorCode::invalid_argument, text("storage is ", storage, ", allowed is f32, f16 or bf16"),
+                         "storage"};
         MFRES_TRY(const Checkpoint loaded, read_checkpoint(checkpoint));
-        return export_model(loaded, model, overwrite);
+        return export_model(loaded, model, overwrite, *dtype);
     });
 }
 

@@ -85,6 +85,52 @@ std::vector<std::uint8_t> random_classes(const Shape& logits, std::uint64_t seed
     return classes;
 }
 
+/// What a graph can be normalised with: the running statistics only matter where there is a BatchNorm.
+std::vector<NormStatistics> statistics_of(const Graph& graph) {
+    for (const Node& node : graph.nodes())
+        if (node.kind() == OpKind::batch_norm)
+            return {NormStatistics::running, NormStatistics::batch};
+    return {NormStatistics::batch};
+}
+
+/// Two equal steps against double precision.
+void check_step(TrainingExecutable& training, const Graph& graph, const Setup& made, NormStatistics statistics) {
+    INFO("running statistics: " << (statistics == NormStatistics::running));
+    test::DoubleTraining truth(graph, made.weights, made.input, 0.25);
+    const Doubles expected = truth.forward(statistics);
+    truth.backward(made.cotangent);
+    const auto step = [&] {
+        copy(view(made.input), training.input());
+        REQUIRE_OK(training.forward(statistics));
+        fill(training.output_gradient(), made.cotangent);
+        REQUIRE_OK(training.backward());
+    };
+    step();
+    CHECK(test::normalised_squared_error(test::dense(training.output()), expected) <= 1e-10);
+    const Weights first = training.gradients();
+    const Weights weights = training.weights();
+    for (const Node& node : graph.nodes())
+        for (const Parameter& parameter : node.parameters) {
+            INFO(parameter.name);
+            const auto values = weights.at(parameter.name).values();
+            const auto before = made.weights.at(parameter.name).values();
+            if (parameter.learnable()) {
+                REQUIRE(first.count(parameter.name) == 1);
+                REQUIRE(first.at(parameter.name).shape() == parameter.shape);
+                CHECK(test::normalised_squared_error(first.at(parameter.name), truth.gradients.at(parameter.name)) <=
+                      1e-10);
+            } else {
+                CHECK(test::normalised_squared_error(weights.at(parameter.name), truth.parameters.at(parameter.name)) <=
+                      1e-10);
+            }
+            if (parameter.learnable() || statistics == NormStatistics::running)
+                CHECK(std::equal(values.begin(), values.end(), before.begin()));
+        }
+    // Nothing of the first step is left in the second; gradients take the place of those before.
+    step();
+    CHECK(test::same_bits(training.gradients(), first));
+}
+
 } // namespace
 
 TEST_CASE("the gradient table has at least 40 rows, every operation, and reads each network's input both ways") {
@@ -104,18 +150,21 @@ TEST_CASE("the double-precision backward equals central differences") {
     for (const auto& gradient_case : test::gradient_cases()) {
         INFO(gradient_case.name);
         const Setup made = setup(gradient_case.graph, gradient_case.name);
-        test::DoubleTraining training(gradient_case.graph, made.weights, made.input);
-        training.forward();
-        training.backward(made.cotangent);
-        const auto loss = [&] { return dot(training.forward(), made.cotangent); };
-        CHECK(difference_error(training.input, training.input_gradient, 1e-5, loss) <= 1e-4);
-        for (const Node& node : gradient_case.graph.nodes())
-            for (const Parameter& parameter : node.parameters)
-                if (parameter.learnable()) {
-                    INFO(parameter.name);
-                    CHECK(difference_error(training.parameters.at(parameter.name),
-                                           training.gradients.at(parameter.name), 1e-5, loss) <= 1e-4);
-                }
+        for (const NormStatistics statistics : statistics_of(gradient_case.graph)) {
+            INFO("running statistics: " << (statistics == NormStatistics::running));
+            test::DoubleTraining training(gradient_case.graph, made.weights, made.input);
+            training.forward(statistics);
+            training.backward(made.cotangent);
+            const auto loss = [&] { return dot(training.forward(statistics), made.cotangent); };
+            CHECK(difference_error(training.input, training.input_gradient, 1e-5, loss) <= 1e-4);
+            for (const Node& node : gradient_case.graph.nodes())
+                for (const Parameter& parameter : node.parameters)
+                    if (parameter.learnable()) {
+                        INFO(parameter.name);
+                        CHECK(difference_error(training.parameters.at(parameter.name),
+                                               training.gradients.at(parameter.name), 1e-5, loss) <= 1e-4);
+                    }
+        }
     }
 }
 
@@ -125,41 +174,11 @@ TEST_CASE("every backend that trains computes the forward, the running statistic
             INFO(backend->name() << ": " << gradient_case.name);
             const Graph& graph = gradient_case.graph;
             const Setup made = setup(graph, gradient_case.name);
-            test::DoubleTraining truth(graph, made.weights, made.input, 0.25);
-            const Doubles expected = truth.forward();
-            truth.backward(made.cotangent);
-
             const auto training = test::compile_training(*backend, graph, made.weights, {.batch_norm_momentum = 0.25});
             REQUIRE(training->output().shape == graph.node(graph.outputs()[0]).shape);
-            const auto step = [&] {
-                copy(view(made.input), training->input());
-                REQUIRE_OK(training->forward());
-                fill(training->output_gradient(), made.cotangent);
-                REQUIRE_OK(training->backward());
-            };
-            step();
-            CHECK(test::normalised_squared_error(test::dense(training->output()), expected) <= 1e-10);
-            const Weights first = training->gradients();
-            const Weights weights = training->weights();
-            for (const Node& node : graph.nodes())
-                for (const Parameter& parameter : node.parameters) {
-                    INFO(parameter.name);
-                    if (!parameter.learnable()) {
-                        CHECK(test::normalised_squared_error(weights.at(parameter.name),
-                                                             truth.parameters.at(parameter.name)) <= 1e-10);
-                        continue;
-                    }
-                    REQUIRE(first.count(parameter.name) == 1);
-                    REQUIRE(first.at(parameter.name).shape() == parameter.shape);
-                    CHECK(test::normalised_squared_error(first.at(parameter.name),
-                                                         truth.gradients.at(parameter.name)) <= 1e-10);
-                    CHECK(std::equal(weights.at(parameter.name).values().begin(),
-                                     weights.at(parameter.name).values().end(),
-                                     made.weights.at(parameter.name).values().begin()));
-                }
-            // Nothing of the first step is left in the second; gradients take the place of those before.
-            step();
-            CHECK(test::same_bits(training->gradients(), first));
+            // Running statistics first: they leave themselves alone, so both have the same to start from.
+            for (const NormStatistics statistics : statistics_of(graph))
+                check_step(*training, graph, made, statistics);
         }
     }
 }

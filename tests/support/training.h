@@ -80,15 +80,15 @@ class DoubleTraining {
     std::map<std::string, Doubles> gradients;  ///< of every parameter; running statistics have zeros
     Doubles input_gradient;
 
-    /// The output with batch statistics.
-    const Doubles& forward() {
+    const Doubles& forward(NormStatistics statistics = NormStatistics::batch) {
+        statistics_ = statistics;
         values_.assign(static_cast<std::size_t>(graph_.size()), {});
         values_[0] = input;
         for (NodeId id = 1; id < graph_.size(); ++id) {
             const Node& node = graph_.node(id);
             Doubles& out = values_[static_cast<std::size_t>(id)];
             out.resize(static_cast<std::size_t>(node.shape.elements()));
-            reference::RunningStatistics<double> running{nullptr, nullptr, momentum_};
+            reference::RunningStatistics<double> running{nullptr, nullptr, momentum_, statistics};
             for (const Parameter& parameter : node.parameters) {
                 if (parameter.role == ParameterRole::running_mean)
                     running.mean = parameters.at(parameter.name).data();
@@ -118,7 +118,7 @@ class DoubleTraining {
                 all.of_inputs.push_back(slopes[static_cast<std::size_t>(source)].data());
             for (const Parameter& parameter : node.parameters)
                 all.of_parameters.push_back(gradients.at(parameter.name).data());
-            reference::backward(node, operands(node), all, 2);
+            reference::backward(node, operands(node), all, statistics_, 2);
         }
         input_gradient = slopes[0];
     }
@@ -137,6 +137,7 @@ class DoubleTraining {
 
     const Graph& graph_;
     double momentum_;
+    NormStatistics statistics_ = NormStatistics::batch;
     std::vector<Doubles> values_;
 };
 

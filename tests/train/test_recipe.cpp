@@ -56,7 +56,9 @@ TEST_CASE("every key of a recipe reads back as it was written") {
                                 {"validate_every", 7},
                                 {"ema", 0.99},
                                 {"batch_norm_momentum", 0.2},
+                                {"fixed_norm_steps", 34},
                                 {"init_seed", 18446744073709551615U},
+                                {"init_sha256", std::string(32, 'a') + std::string(32, '9')},
                                 {"seed", 9007199254740993U},
                                 {"batch", 2},
                                 {"crop", {64, 80, 96}},
@@ -125,6 +127,9 @@ TEST_CASE("a recipe that violates the schema is refused by key and value") {
         {R"({"network": 7})", "network", "7"},
         {R"({"tversky_alpha": 0, "tversky_beta": 0})", "tversky_beta", "0"},
         {R"({"precision": "f16"})", "precision", "f16"},
+        {R"({"fixed_norm_steps": -1})", "fixed_norm_steps", "-1"},
+        {R"({"init_sha256": "abc"})", "init_sha256", "abc"},
+        {R"({"init_sha256": 7})", "init_sha256", "64 lower-case hexadecimal digits"},
         {R"({"seed": 1, "seed": 2})", "/seed", "more than once"},
         {R"([1, 2])", "/", "recipe"},
         {R"({"seed": 1)", "line 1, column 11", "recipe is not JSON"},
@@ -174,6 +179,23 @@ TEST_CASE("the rate decays as a polynomial after a linear warm-up") {
     CHECK(step.step == 5); // Adam counts from 1
     CHECK(step.clip_norm == 2.0);
     CHECK(step.amsgrad);
+}
+
+TEST_CASE("the last steps of a recipe normalise with the running statistics") {
+    const auto running_from = [](std::int64_t fixed, std::int64_t total) {
+        Recipe recipe;
+        recipe.fixed_norm_steps = fixed;
+        std::int64_t first = 0;
+        while (first < total && norm_statistics(recipe, first, total) == NormStatistics::batch)
+            ++first;
+        for (std::int64_t step = first; step < total; ++step)
+            CHECK(norm_statistics(recipe, step, total) == NormStatistics::running);
+        return first;
+    };
+    CHECK(running_from(0, 20) == 20);
+    CHECK(running_from(5, 20) == 15);
+    CHECK(running_from(20, 20) == 0);
+    CHECK(running_from(100, 20) == 0);
 }
 
 } // namespace mfres

@@ -244,6 +244,11 @@ TEST_CASE("a run leaves recipe, measurements, curve, checkpoints and a model of 
     CHECK(exported->step == 10);
     CHECK(exported->dice == report.latest->mean);
     REQUIRE_CODE(export_checkpoint(run / "last.ckpt", folder / "last.safetensors", false), file_exists);
+    REQUIRE_OK(export_checkpoint(run / "last.ckpt", folder / "half.safetensors", false, "f16"));
+    CHECK(std::filesystem::file_size(folder / "half.safetensors") <
+          std::filesystem::file_size(folder / "last.safetensors") * 3 / 4);
+    REQUIRE_OK(load_model(folder / "half.safetensors"));
+    REQUIRE_CODE(export_checkpoint(run / "last.ckpt", folder / "x.safetensors", false, "f8"), invalid_argument);
     REQUIRE_CODE(export_checkpoint(run / "metrics.csv", folder / "x.safetensors", false), checkpoint_damaged);
     REQUIRE_CODE(export_checkpoint(run / "none.ckpt", folder / "x.safetensors", false), file_not_found);
 }
@@ -365,6 +370,84 @@ TEST_CASE("a folder that is not a run's own is left alone") {
     REQUIRE_CODE(Trainer::open(options), file_exists); // it began
     options.resume = true;
     CHECK(train(options).step == 1);
+}
+
+TEST_CASE("a run starts from the weights of a model, and records which") {
+    const TemporaryFolder folder;
+    const auto variant = parse_variant(test::small_network);
+    REQUIRE_OK(variant);
+    const auto model = init_model(*variant, 5);
+    REQUIRE_OK(model);
+    REQUIRE_OK(save_model(folder / "start.safetensors", *model));
+    nlohmann::json recipe = nlohmann::json::parse(tiny_recipe({{"steps", 3}, {"fixed_norm_steps", 2}, {"ema", 0.5}}));
+    recipe.erase("network");
+    const auto options_with = [&](const nlohmann::json& changed, const char* run) {
+        TrainerOptions options = tiny_run(folder / run, training_backends()[0], changed.dump());
+        options.init = folder / "start.safetensors";
+        return options;
+    };
+
+    const TrainerOptions options = options_with(recipe, "run");
+    { // opened and not yet trained
+        REQUIRE_OK(Trainer::open(options));
+        const Checkpoint start = checkpoint_of(folder / "run" / "last.ckpt");
+        check_equal_bits(start.state.weights, model->weights);
+        check_equal_bits(start.average, model->weights);
+        CHECK(start.recipe.network == variant->json());
+        CHECK(start.recipe.init_sha256 == model->metadata.weights_sha256);
+        std::filesystem::remove_all(folder / "run");
+    }
+
+    // The first step moves the running statistics, the two after it leave them alone.
+    std::vector<double> losses;
+    train(options, noting(losses, 1));
+    const Checkpoint first = checkpoint_of(folder / "run" / "last.ckpt");
+    TrainerOptions resumed = options;
+    resumed.init.clear();
+    resumed.resume = true;
+    train(resumed);
+    const Checkpoint last = checkpoint_of(folder / "run" / "last.ckpt");
+    CHECK(last.step == 3);
+    bool moved = false;
+    for (const auto& [name, tensor] : last.state.weights) {
+        INFO(name);
+        const auto same = [&](const Weights& others) {
+            const auto values = others.at(name).values();
+            return std::equal(tensor.values().begin(), tensor.values().end(), values.begin());
+        };
+        if (name.find(".running_") == std::string::npos) {
+            CHECK_FALSE(same(first.state.weights));
+        } else {
+            CHECK(same(first.state.weights));
+            moved = moved || !same(model->weights);
+        }
+    }
+    CHECK(moved);
+
+    // The recorded recipe asks for the same start.
+    const auto recorded = nlohmann::json::parse(test::file_text(folder / "run" / "recipe.json"));
+    REQUIRE_OK(Trainer::open(options_with(recorded, "again")));
+    const auto refused = [&](TrainerOptions wrong, ErrorCode code, const std::string& words) {
+        const auto trainer = Trainer::open(wrong);
+        REQUIRE_FALSE(trainer.ok());
+        CHECK(trainer.error().code == code);
+        INFO(trainer.error().message);
+        CHECK(trainer.error().message.find(words) != std::string::npos);
+        CHECK_FALSE(std::filesystem::exists(folder / "new"));
+    };
+    TrainerOptions without = options_with(recorded, "new");
+    without.init.clear();
+    refused(without, ErrorCode::recipe_invalid, model->metadata.weights_sha256);
+    nlohmann::json other = recorded;
+    other["init_sha256"] = std::string(64, '0');
+    refused(options_with(other, "new"), ErrorCode::recipe_invalid, "start.safetensors");
+    refused(options_with(nlohmann::json::parse(R"({"network": "dmfnet"})"), "new"), ErrorCode::recipe_invalid,
+            "start.safetensors");
+    TrainerOptions absent = options_with(recipe, "new");
+    absent.init = folder / "absent.safetensors";
+    refused(absent, ErrorCode::file_not_found, "absent.safetensors");
+    resumed.init = options.init;
+    refused(resumed, ErrorCode::invalid_argument, "resumed");
 }
 
 TEST_CASE("training options that make no sense are refused before a folder is made") {

@@ -34,7 +34,9 @@ constexpr const char* examples =
     "  mfres train --data train.mfcache --val val.mfcache --out runs/laptop --steps 2000 --batch 2 --crop 64 \\\n"
     "      --tumour-probability 0.7 --intensity-scale 0.1 --intensity-shift 0.1 --clip-norm 5 --validate-every 250\n"
     "  mfres train --data train.mfcache --val val.mfcache --out runs/laptop --resume\n"
-    "  mfres train --export runs/laptop/best.ckpt --out best.safetensors\n\n"
+    "  mfres train --init runs/laptop/model.safetensors --data train.mfcache --val val.mfcache --out runs/finer \\\n"
+    "      --steps 1000 --learning-rate 3e-4 --fixed-norm-steps 1000 --clip-norm 5\n"
+    "  mfres train --export runs/laptop/best.ckpt --out best.safetensors --store f16\n\n"
     "A recipe file is a JSON object of the same names with underscores: {\"steps\": 2000, \"crop\": [64, 64, 64]}.\n"
     "Progress is a bar on a terminal, and one line per row of metrics.csv in a log:\n"
     "  step 120/2000  loss 0.4312  1.92 s/step  ETA 1h00\n";
@@ -49,6 +51,7 @@ Options make_options() {
     Options options("train --data FOLDER|CACHE --out RUN", about, examples);
     options.add()("data", po::value<std::string>(), "folder of segmented cases, or a training cache (.mfcache)")(
         "val", po::value<std::string>(), "likewise: cases to evaluate while training")(
+        "init", po::value<std::string>(), "model file whose weights training starts from, instead of new ones")(
         "out,o", po::value<std::string>()->required(), "folder of the run; with --export the model file")(
         "resume", "go on with the run in that folder")("recipe", po::value<std::string>(), "JSON file of a recipe")(
         "backend", po::value<std::string>()->default_value("auto"),
@@ -57,6 +60,7 @@ Options make_options() {
         "checkpoint-every", po::value<std::string>()->default_value("10m"), "steps (200) or minutes (10m)")(
         "row-every", po::value<std::int64_t>()->default_value(10), "steps that a line of metrics.csv sums up")(
         "export", po::value<std::string>(), "only write the model of this checkpoint")(
+        "store", po::value<std::string>()->default_value("f32"), "with --export: f32, or f16 or bf16 in half the size")(
         "force", "with --export: overwrite")("json", "print a report as JSON to stdout")("quiet,q", "no progress");
     auto add = options.add();
     for (const RecipeField& field : recipe_fields()) {
@@ -121,6 +125,7 @@ Result<TrainerOptions> trainer_options(const Options& options) {
     chosen.data = options.get_or_default<std::string>("data");
     chosen.validation = options.get_or_default<std::string>("val");
     chosen.run = options.get<std::string>("out");
+    chosen.init = options.get_or_default<std::string>("init");
     chosen.backend = options.get<std::string>("backend");
     chosen.threads = options.get<int>("threads");
     chosen.loader_threads = options.get<int>("loader-threads");
@@ -150,7 +155,7 @@ void print_summary(const TrainReport& report) {
 int export_only(const Options& options) {
     const auto checkpoint = options.get<std::string>("export");
     const auto model = options.get<std::string>("out");
-    const auto exported = export_checkpoint(checkpoint, model, options.has("force"));
+    const auto exported = export_checkpoint(checkpoint, model, options.has("force"), options.get<std::string>("store"));
     if (!exported)
         return fail(exported.error(), options.has("json"));
     if (options.has("json")) {

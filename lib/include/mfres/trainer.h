@@ -38,6 +38,9 @@ struct TrainerOptions {
     std::filesystem::path data;       ///< a training cache, or a folder of segmented BraTS cases to make one from
     std::filesystem::path validation; ///< likewise, evaluated while training; empty = none
     std::filesystem::path run;        ///< the run's folder
+    /// A model file whose weights training starts from, with new moments of Adam and its step counted from 1; its
+    /// network is the recipe's unless that names another, which is refused. Empty = new weights. Not with `resume`.
+    std::filesystem::path init;
     /// JSON object of the recipe's keys that differ from the default, or on resume from what is recorded. On resume
     /// only steps, epochs and validate_every may differ.
     std::string recipe = "{}";
@@ -141,10 +144,10 @@ class Trainer {
   public:
     /// Checks everything that can be checked before the first step, takes hold of the run's folder, makes the caches
     /// and compiles. The observer sees `caching` and `warning`.
-    /// Errors: invalid_argument, recipe_invalid, file_exists (the folder is not empty and `resume` is off),
-    /// file_not_found (nothing to resume there), file_write (another process trains there), checkpoint_damaged,
-    /// checkpoint_mismatch, those of write_cache and Cache::open, backend_unknown, backend_unavailable,
-    /// operation_unsupported, memory_limit, interrupted.
+    /// Errors: invalid_argument, recipe_invalid, those of load_model for `init`, file_exists (the folder is not empty
+    /// and `resume` is off), file_not_found (nothing to resume there), file_write (another process trains there),
+    /// checkpoint_damaged, checkpoint_mismatch, those of write_cache and Cache::open, backend_unknown,
+    /// backend_unavailable, operation_unsupported, memory_limit, interrupted.
     static Result<Trainer> open(const TrainerOptions& options, const TrainObserver& observer = {});
 
     Trainer(Trainer&&) noexcept;
@@ -171,9 +174,10 @@ struct ExportedModel {
     std::vector<std::string> warnings;
 };
 
-/// Writes the weights of a checkpoint file as a model; those of the moving average where there is one.
-/// Errors: file_not_found, checkpoint_damaged, those of save_model.
+/// Writes the weights of a checkpoint file as a model; those of the moving average where there is one. Weights of
+/// convolutions are stored as `storage`: "f32", or "f16" or "bf16" in half the size.
+/// Errors: file_not_found, checkpoint_damaged, invalid_argument (another storage), those of save_model.
 Result<ExportedModel> export_checkpoint(const std::filesystem::path& checkpoint, const std::filesystem::path& model,
-                                        bool overwrite);
+                                        bool overwrite, std::string_view storage = "f32");
 
 } // namespace mfres

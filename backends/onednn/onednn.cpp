@@ -62,6 +62,7 @@ class OneDnnExecutable final : public Executable {
         const ThreadScope scope(threads_); // kernels and their scratch memory are made for a number of threads
         const Graph& graph = network.graph;
         const auto steps = leave_out_slices(graph, fuse_steps(graph));
+        MFRES_TRY(const auto costs, step_costs(graph, steps));
         StepBuffers buffers = plan_step_buffers(graph, steps);
         const auto buffer_of = [&](NodeId id) { return buffers.buffer_of[static_cast<std::size_t>(id)]; };
 
@@ -74,7 +75,7 @@ class OneDnnExecutable final : public Executable {
             RunStep& made = steps_.emplace_back();
             MFRES_CHECK(guarded(node, [&] {
                 made.operation = make_operation(compilation, step, in_output);
-                made.chosen = {node, describe(graph, step), made.operation->implementation()};
+                made.chosen = {node, describe(graph, step), made.operation->implementation(), costs[i]};
             }));
             scratch.push_back(buffers.requests.size());
             const int now = static_cast<int>(i) + 1;

@@ -51,6 +51,7 @@ TEST_CASE("rooms include only rooms below them") {
         {"imaging", {"core"}},
         {"metrics", {"core", "imaging"}},
         {"train", {"core", "graph", "networks", "model", "imaging", "metrics", "backends"}},
+        {"benchmark", {"core", "graph", "networks", "model", "imaging", "backends"}},
         {"experiment", {"core", "graph", "networks", "model", "imaging", "metrics", "backends", "train"}},
     };
     std::set<std::string> rooms{"backends", "tools"};

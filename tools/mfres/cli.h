@@ -128,6 +128,7 @@ int info(const std::vector<std::string>& arguments);
 int phantom(const std::vector<std::string>& arguments);
 int train(const std::vector<std::string>& arguments);
 int experiment(const std::vector<std::string>& arguments);
+int bench(const std::vector<std::string>& arguments);
 int cache(const std::vector<std::string>& arguments);
 
 } // namespace mfres::cli

@@ -1,11 +1,11 @@
 #include "backends/onednn/fused_region.h"
 
+#include "backends/onednn/executable.h"
 #include "backends/onednn/loops.h"
 #include "backends/onednn/row_kernels.h"
 #include "backends/onednn/threads.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 namespace mfres::onednn {
@@ -80,8 +80,8 @@ struct Region {
     std::int64_t tile = 0;   ///< extent along x
     std::int64_t tiles = 0;
     std::int64_t most_lag = 0;
-    std::int64_t most_pointers = 0;                    ///< of a stage
-    std::int64_t zero_row = 0, blend = 0, low_row = 0; ///< offsets of a thread's other memory
+    std::int64_t most_pointers = 0;                     ///< of a stage
+    std::int64_t zero_row = 0, blend = 0, low_rows = 0; ///< offsets of a thread's other memory
     std::int64_t thread_floats = 0;
     std::int64_t constant_floats = 0;
 };
@@ -347,13 +347,16 @@ class RegionMaker {
         region_.stride = voxels + row_margin;
         choose_tile();
         std::int64_t blend = 0;
+        std::int64_t low_rows = 0;
         for (const Group& group : region_.groups)
             for (const Stage& each : group.stages) {
                 const std::int64_t taps = (2 * each.radius_x + 1) * (2 * each.radius_y + 1);
-                const std::int64_t pointers = static_cast<std::int64_t>(each.inputs.size()) * taps + 2 * each.channels;
+                const std::int64_t pointers = static_cast<std::int64_t>(each.inputs.size()) * taps + 3 * each.channels;
                 region_.most_pointers = std::max(region_.most_pointers, pointers);
-                if (each.kind == Stage::Kind::upsample)
+                if (each.kind == Stage::Kind::upsample) {
                     blend = std::max(blend, each.array_shape[1] * each.array_shape[4]);
+                    low_rows = std::max(low_rows, each.channels);
+                }
             }
         constexpr std::int64_t floats_per_pointer = sizeof(const float*) / sizeof(float);
         std::int64_t floats = rounded_up(region_.most_pointers * floats_per_pointer, row_multiple);
@@ -362,7 +365,7 @@ class RegionMaker {
         };
         region_.zero_row = take(region_.stride + row_margin);
         region_.blend = take(blend);
-        region_.low_row = take(region_.stride + row_margin);
+        region_.low_rows = take(low_rows * region_.stride + row_margin);
         for (Storage& each : region_.storages) {
             each.width = region_.tile + 2 * each.schedule.halo;
             each.offset = take(floats_of(each, region_.tile));
@@ -461,11 +464,14 @@ class TileRun {
         return (sample_ * region_.grid[2] + x) * region_.grid[3] + y;
     }
 
+    const float* array_line(const Stage& stage, std::int64_t x, std::int64_t y) const {
+        return place_.inputs[stage.array] + line_index(x, y) * region_.grid[4] * stage.array_channels +
+               stage.array_begin;
+    }
+
     void load(const Stage& stage, std::int64_t x, std::int64_t y) {
         point_at_output(stage, x, y, pointers_);
-        const float* from =
-            place_.inputs[stage.array] + line_index(x, y) * region_.grid[4] * stage.array_channels + stage.array_begin;
-        kernels_.to_rows({stage.array_channels, stage.channels, region_.grid[4]}, from, pointers_);
+        kernels_.to_rows({stage.array_channels, stage.channels, region_.grid[4]}, array_line(stage, x, y), pointers_);
         clear_tail(pointers_, stage.channels, padded());
     }
 
@@ -490,9 +496,11 @@ class TileRun {
         u.channels = stage.channels;
         u.activation = stage.activation;
         u.blend = memory_ + region_.blend;
-        u.row = memory_ + region_.low_row + row_margin;
         u.outputs = pointers_;
         float** next = point_at_output(stage, x, y, pointers_);
+        u.rows = next;
+        for (std::int64_t c = 0; c < stage.channels; ++c)
+            *next++ = memory_ + region_.low_rows + row_margin + c * region_.stride;
         if (!stage.residual.empty()) {
             u.residual = next;
             point_at(stage.residual, x, y, next);

@@ -18,11 +18,9 @@
 
 namespace mfres::onednn {
 
-/// Whether this build and this processor have vector instructions for regions. Without them nothing is to be fused.
-bool can_fuse();
-
 /// The operation of a task of several steps. Its Place has the values of values_read() as inputs, in that order, and no
-/// residual. Throws std::bad_alloc. Precondition: can_fuse().
+/// residual. Throws std::bad_alloc. Precondition:
+/// can_fuse() of executable.h.
 std::unique_ptr<Operation> make_fused_region(const Compilation& compilation, const Task& task);
 
 } // namespace mfres::onednn

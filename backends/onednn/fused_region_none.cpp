@@ -1,6 +1,8 @@
 // Instead of fused_region.cpp in a build without Highway.
 #include "backends/onednn/fused_region.h"
 
+#include "backends/onednn/executable.h"
+
 namespace mfres::onednn {
 
 bool can_fuse() {

@@ -6,6 +6,7 @@
 
 #include "backends/onednn/row_kernels.h"
 
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include <algorithm>
@@ -132,49 +133,73 @@ void add(const RowSum& s) {
 
 #if HWY_TARGET != HWY_SCALAR
 
-using Four = hn::FixedTag<float, 4>;
+using FourTag = hn::FixedTag<float, 4>;
+using Four = hn::Vec<FourTag>;
+
+HWY_INLINE Four load_four(const float* from) {
+    return hn::LoadU(FourTag(), from);
+}
+
+HWY_INLINE void store_four(Four four, float* to) {
+    hn::StoreU(four, FourTag(), to);
+}
+
+HWY_INLINE void stream_four(Four four, float* to) {
+    hn::Stream(four, FourTag(), to);
+}
 
 struct Square {
-    hn::Vec<Four> a, b, c, d;
+    Four a, b, c, d;
 };
 
 /// Rows and columns of 4 x 4 floats exchanged.
-HWY_INLINE Square transposed(const Square& s) {
-    const Four tag;
-    const auto ab_low = hn::InterleaveLower(tag, s.a, s.b);
-    const auto ab_high = hn::InterleaveUpper(tag, s.a, s.b);
-    const auto cd_low = hn::InterleaveLower(tag, s.c, s.d);
-    const auto cd_high = hn::InterleaveUpper(tag, s.c, s.d);
+HWY_INLINE Square transposed(Four a, Four b, Four c, Four d) {
+    const FourTag tag;
+    const auto ab_low = hn::InterleaveLower(tag, a, b);
+    const auto ab_high = hn::InterleaveUpper(tag, a, b);
+    const auto cd_low = hn::InterleaveLower(tag, c, d);
+    const auto cd_high = hn::InterleaveUpper(tag, c, d);
     return {hn::ConcatLowerLower(tag, cd_low, ab_low), hn::ConcatUpperUpper(tag, cd_low, ab_low),
             hn::ConcatLowerLower(tag, cd_high, ab_high), hn::ConcatUpperUpper(tag, cd_high, ab_high)};
 }
 
-HWY_INLINE void transpose_square(const float* const (&v)[4], float* const (&w)[4]) {
-    const Four d;
-    const Square s = transposed({hn::LoadU(d, v[0]), hn::LoadU(d, v[1]), hn::LoadU(d, v[2]), hn::LoadU(d, v[3])});
-    hn::StoreU(s.a, d, w[0]);
-    hn::StoreU(s.b, d, w[1]);
-    hn::StoreU(s.c, d, w[2]);
-    hn::StoreU(s.d, d, w[3]);
-}
-
 #else
 
-HWY_INLINE void transpose_square(const float* const (&v)[4], float* const (&w)[4]) {
-    for (int i = 0; i < 4; ++i)
-        for (int j = 0; j < 4; ++j)
-            w[j][i] = v[i][j];
+struct Four {
+    float values[4];
+};
+
+HWY_INLINE Four load_four(const float* from) {
+    return {{from[0], from[1], from[2], from[3]}};
+}
+
+HWY_INLINE void store_four(const Four& four, float* to) {
+    std::copy_n(four.values, 4, to);
+}
+
+HWY_INLINE void stream_four(const Four& four, float* to) {
+    store_four(four, to);
+}
+
+struct Square {
+    Four a, b, c, d;
+};
+
+HWY_INLINE Square transposed(const Four& a, const Four& b, const Four& c, const Four& d) {
+    const auto column = [&](int i) { return Four{{a.values[i], b.values[i], c.values[i], d.values[i]}}; };
+    return {column(0), column(1), column(2), column(3)};
 }
 
 #endif
 
 /// Calls square(channel, voxel) for every whole square of four channels and voxels, one(channel, voxel) for the rest.
+/// All channels of four voxels follow each other, so that each line of memory is done with at once.
 template <typename Squares, typename Ones>
 HWY_INLINE void for_squares(const Voxels& voxels, const Squares& square, const Ones& one) {
     const std::int64_t whole_channels = voxels.channels / 4 * 4;
     const std::int64_t whole_voxels = voxels.count / 4 * 4;
-    for (std::int64_t c = 0; c < whole_channels; c += 4)
-        for (std::int64_t z = 0; z < whole_voxels; z += 4)
+    for (std::int64_t z = 0; z < whole_voxels; z += 4)
+        for (std::int64_t c = 0; c < whole_channels; c += 4)
             square(c, z);
     for (std::int64_t c = 0; c < voxels.channels; ++c)
         for (std::int64_t z = c < whole_channels ? whole_voxels : 0; z < voxels.count; ++z)
@@ -187,22 +212,39 @@ void to_rows(const Voxels& voxels, const float* from, float* const* rows) {
         voxels,
         [&](std::int64_t c, std::int64_t z) HWY_ATTR {
             const float* v = from + z * stride + c;
-            transpose_square({v, v + stride, v + 2 * stride, v + 3 * stride},
-                             {rows[c] + z, rows[c + 1] + z, rows[c + 2] + z, rows[c + 3] + z});
+            const Square s =
+                transposed(load_four(v), load_four(v + stride), load_four(v + 2 * stride), load_four(v + 3 * stride));
+            store_four(s.a, rows[c] + z);
+            store_four(s.b, rows[c + 1] + z);
+            store_four(s.c, rows[c + 2] + z);
+            store_four(s.d, rows[c + 3] + z);
         },
         [&](std::int64_t c, std::int64_t z) HWY_ATTR { rows[c][z] = from[z * stride + c]; });
 }
 
-void to_voxels(const Voxels& voxels, const float* const* rows, float* to) {
+template <typename Store>
+HWY_INLINE void to_voxels_by(const Voxels& voxels, const float* const* rows, float* to, const Store& store) {
     const std::int64_t stride = voxels.stride;
     for_squares(
         voxels,
         [&](std::int64_t c, std::int64_t z) HWY_ATTR {
             float* v = to + z * stride + c;
-            transpose_square({rows[c] + z, rows[c + 1] + z, rows[c + 2] + z, rows[c + 3] + z},
-                             {v, v + stride, v + 2 * stride, v + 3 * stride});
+            const Square s = transposed(load_four(rows[c] + z), load_four(rows[c + 1] + z), load_four(rows[c + 2] + z),
+                                        load_four(rows[c + 3] + z));
+            store(s.a, v);
+            store(s.b, v + stride);
+            store(s.c, v + 2 * stride);
+            store(s.d, v + 3 * stride);
         },
         [&](std::int64_t c, std::int64_t z) HWY_ATTR { to[z * stride + c] = rows[c][z]; });
+}
+
+void to_voxels(const Voxels& voxels, const float* const* rows, float* to) {
+    // Past the caches, which hold too little for anybody to find the voxels there later: memory need not be read first.
+    if (voxels.stride % 4 == 0 && reinterpret_cast<std::uintptr_t>(to) % 16 == 0)
+        to_voxels_by(voxels, rows, to, [](const auto& four, float* at) HWY_ATTR { stream_four(four, at); });
+    else
+        to_voxels_by(voxels, rows, to, [](const auto& four, float* at) HWY_ATTR { store_four(four, at); });
 }
 
 HWY_INLINE void blend_lines(const RowUpsampling& u) {
@@ -221,17 +263,17 @@ HWY_INLINE void blend_lines(const RowUpsampling& u) {
         u.blend[i] = u.weights[0] * a[i] + u.weights[1] * b[i] + u.weights[2] * e[i] + u.weights[3] * f[i];
 }
 
-/// Between the voxels i - 1, i and i + 1 of u.row lie the new ones 2i and 2i + 1.
-HWY_INLINE void double_row(const RowUpsampling& u, float* out) {
+/// Between the voxels i - 1, i and i + 1 of a row lie the new ones 2i and 2i + 1.
+HWY_INLINE void double_row(std::int64_t voxels, float* row, float* out) {
     const Floats d;
     const Vector near = hn::Set(d, 0.75F);
     const Vector far = hn::Set(d, 0.25F);
-    u.row[-1] = u.row[0];
-    u.row[u.voxels] = u.row[u.voxels - 1];
-    for (std::int64_t i = 0; i < u.voxels; i += lanes) {
-        const Vector here = hn::Mul(near, hn::LoadU(d, u.row + i));
-        const Vector even = hn::MulAdd(far, hn::LoadU(d, u.row + i - 1), here);
-        const Vector odd = hn::MulAdd(far, hn::LoadU(d, u.row + i + 1), here);
+    row[-1] = row[0];
+    row[voxels] = row[voxels - 1];
+    for (std::int64_t i = 0; i < voxels; i += lanes) {
+        const Vector here = hn::Mul(near, hn::Load(d, row + i));
+        const Vector even = hn::MulAdd(far, hn::LoadU(d, row + i - 1), here);
+        const Vector odd = hn::MulAdd(far, hn::LoadU(d, row + i + 1), here);
         hn::StoreInterleaved2(even, odd, d, out + 2 * i);
     }
 }
@@ -239,11 +281,12 @@ HWY_INLINE void double_row(const RowUpsampling& u, float* out) {
 void upsample(const RowUpsampling& u) {
     const Floats d;
     blend_lines(u);
+    to_rows({u.channels, u.channels, u.voxels}, u.blend, u.rows);
     for (std::int64_t c = 0; c < u.channels; ++c) {
-        for (std::int64_t z = 0; z < u.voxels; ++z)
-            u.row[z] = u.blend[z * u.channels + c];
         float* out = u.outputs[c];
-        double_row(u, out);
+        double_row(u.voxels, u.rows[c], out);
+        if (!u.residual && u.activation.kind == Activation::Kind::none)
+            continue;
         for (std::int64_t z = 0; z < 2 * u.voxels; z += lanes) {
             Vector value = hn::Load(d, out + z);
             if (u.residual)
@@ -253,9 +296,19 @@ void upsample(const RowUpsampling& u) {
     }
 }
 
+void finish_stores() {
+    hwy::FlushStream();
+}
+
 const RowKernels* kernels() {
-    static const RowKernels own{
-        hwy::TargetName(HWY_TARGET), static_cast<int>(lanes), convolve, add, upsample, to_rows, to_voxels};
+    static const RowKernels own{hwy::TargetName(HWY_TARGET),
+                                static_cast<int>(lanes),
+                                convolve,
+                                add,
+                                upsample,
+                                to_rows,
+                                to_voxels,
+                                finish_stores};
     return &own;
 }
 

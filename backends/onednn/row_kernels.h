@@ -55,8 +55,8 @@ struct RowUpsampling {
     float* const* outputs = nullptr;
     std::int64_t channels = 0;
     Activation activation;
-    float* blend = nullptr; ///< voxels * channels floats of memory to work in
-    float* row = nullptr;   ///< a row of voxels + row_multiple floats with its margin in front and as much behind
+    float* blend = nullptr;       ///< voxels * channels floats of memory to work in
+    float* const* rows = nullptr; ///< as many rows as channels to work in, with room for a margin behind as well
 };
 
 /// Channels-last voxels, `stride` floats apart, of which `channels` consecutive floats are meant.
@@ -74,6 +74,8 @@ struct RowKernels {
     void (*upsample)(const RowUpsampling&);
     void (*to_rows)(const Voxels&, const float* voxels, float* const* rows);
     void (*to_voxels)(const Voxels&, const float* const* rows, float* voxels);
+    /// Lets other threads see what to_voxels wrote; called once by the thread that did.
+    void (*finish_stores)();
 };
 
 /// The kernels for this processor, or for less if ONEDNN_MAX_CPU_ISA says so.

@@ -105,7 +105,6 @@ class RegionFinder {
         const Shape& grid = graph_.node(steps_[start].main).shape;
         if (!may_join(steps_[start], grid, {}))
             return best;
-        double best_gain = model_.least_gain_ns;
         Found grown{{start}, {}, start + 1};
         std::vector<NodeId> inside{steps_[start].output};
         for (std::size_t i = start + 1; i < steps_.size(); ++i) {
@@ -125,10 +124,9 @@ class RegionFinder {
                 break;
             if (!leaves_only_last(task))
                 continue;
-            if (const double gain = gain_ns(task); gain > best_gain) {
-                best_gain = gain;
+            // The longest that is worth it: what the last step leaves need not be read again.
+            if (const Times times = modelled(task); times.fused < (1.0 - model_.least_gain) * times.ordinary)
                 best = grown;
-            }
         }
         return best;
     }
@@ -170,26 +168,29 @@ class RegionFinder {
         return taps * static_cast<double>(node.shape.elements() / node.shape[1]);
     }
 
-    double gain_ns(const Task& task) const {
+    /// In ns for one thread.
+    struct Times {
+        double ordinary = 0.0; ///< step after step
+        double fused = 0.0;
+    };
+
+    Times modelled(const Task& task) const {
         constexpr double vector_channels = 16.0; // a library's kernels compute whole vectors of output channels
-        double ordinary = 0.0;
-        double arithmetic = 0.0;
+        constexpr double tile = 32.0;            // voxels along x between two halos
+        Times times;
         double inside = 0.0;
         for (const Step& step : task.steps) {
             const double channels = static_cast<double>(graph_.node(step.main).shape[1]);
             const double filled = std::min(1.0, channels / vector_channels);
-            ordinary += traffic(step) / model_.bytes_per_ns + macs(step) / (filled * model_.ordinary_macs_per_ns);
-            arithmetic += macs(step);
-            inside += traffic(step);
+            times.ordinary += traffic(step) / model_.bytes_per_ns + macs(step) / (filled * model_.ordinary_macs_per_ns);
+            inside += traffic(step) / model_.fused_bytes_per_ns + macs(step) / model_.fused_macs_per_ns;
         }
         double outside = bytes_of(task.output());
         for (const NodeId value : values_read(graph_, ranges_, task))
             outside += bytes_of(value);
-        constexpr double tile = 32.0; // along x, see the halo
-        const double twice = 1.0 + static_cast<double>(halo_of(graph_, ranges_, task)) / tile;
-        const double fused = outside / model_.bytes_per_ns +
-                             twice * (inside / model_.fused_bytes_per_ns + arithmetic / model_.fused_macs_per_ns);
-        return ordinary - fused;
+        const double halo = static_cast<double>(halo_of(graph_, ranges_, task));
+        times.fused = outside / model_.bytes_per_ns + (1.0 + halo / tile) * inside;
+        return times;
     }
 
     const Graph& graph_;

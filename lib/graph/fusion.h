@@ -23,21 +23,22 @@ struct Task {
     NodeId output() const { return steps.back().output; }
 };
 
-/// What one thread of the machine does, for the choice of regions. The figures are those of 2-core servers with
-/// AVX-512; only their ratios matter, and only for levels near the balance.
+/// What one thread of the machine does, for the choice of regions. The figures are those of a server with AVX-512; only
+/// their ratios matter, and only for levels near the balance.
 struct FusionModel {
-    double bytes_per_ns = 8.0;        ///< values read and written by ordinary steps, from memory
-    double ordinary_macs_per_ns = 50; ///< by an ordinary convolution of at least 16 channels
-    double fused_macs_per_ns = 45;    ///< by a region's convolutions
-    double fused_bytes_per_ns = 20;   ///< values inside a region, from the cache
+    double bytes_per_ns = 10.0;         ///< values read and written by ordinary steps
+    double ordinary_macs_per_ns = 80.0; ///< by an ordinary convolution with whole vectors of output channels
+    double fused_bytes_per_ns = 40.0;   ///< values inside a region, from the cache
+    double fused_macs_per_ns = 55.0;    ///< by a region's convolutions
     /// Widest margin along x that a region may have to compute twice, in voxels.
     std::int64_t most_halo = 4;
-    /// Least modelled gain in ns for which a region is made.
-    double least_gain_ns = 0.0;
+    /// Least gain for which a region is made, as a share of the time of its steps; what lies below is within the
+    /// model's error.
+    double least_gain = 0.2;
 };
 
-/// The channels of every value that the task reads and does not compute itself, in the order of first reading, each
-/// value once. `ranges` as from channel_ranges.
+/// Every value that the task reads and does not compute itself, in the order of first reading, each once. `ranges` as
+/// from channel_ranges.
 std::vector<NodeId> values_read(const Graph& graph, const std::vector<ChannelRange>& ranges, const Task& task);
 
 /// How far along x a region reads beyond what it leaves, in voxels.

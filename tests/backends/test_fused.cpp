@@ -1,11 +1,11 @@
 // Fused regions of the oneDNN backend: what they compute, against the reference and against the same steps one by one.
 #include "support/catch.h"
+#include "support/op_cases.h"
 #include "support/paths.h"
 #include "support/run_graph.h"
 
-#ifdef MFRES_HAS_FUSED_REGIONS
+#ifdef MFRES_WITH_ONEDNN
 #include "backends/onednn/executable.h"
-#include "backends/onednn/fused_region.h"
 #include "core/try.h"
 #include "networks/registry.h"
 
@@ -16,7 +16,7 @@ namespace {
 /// Fuses wherever the pattern allows, gain or not.
 FusionModel eager() {
     FusionModel model;
-    model.least_gain_ns = -1e30;
+    model.least_gain = -1e30;
     return model;
 }
 
@@ -180,6 +180,22 @@ TEST_CASE("a fused region takes every kind of step it may hold, and leaves the o
     y = strange.upsample("nearest", y, Interpolation::nearest, {12, 12, 12});
     y = strange.conv("wide", y, Conv{.out_channels = 4, .kernel = {5, 5, 5}, .padding = {2, 2, 2}});
     CHECK(check("nothing known", finished(strange, strange.softmax("soft", y))) == 0);
+}
+
+TEST_CASE("every operation in the table computes the same as part of a region, where it may be one") {
+    if (!onednn::can_fuse())
+        return;
+    int regions = 0;
+    for (const test::OpCase& each : test::op_cases()) {
+        INFO(each.name);
+        const FusionModel model = eager();
+        const Tensor input = test::random_tensor(each.graph.node(each.graph.input()).shape, 4);
+        const auto truth = test::run_double(each.graph, test::random_weights(each.graph, 3), input);
+        const Outcome fused = outcome(each.graph, input, 2, &model);
+        CHECK(test::normalised_squared_error(fused.values, truth) <= 1e-10);
+        regions += fused.regions;
+    }
+    CHECK(regions >= 5);
 }
 
 TEST_CASE("every network computes the same with all the regions that its pattern allows") {

@@ -269,7 +269,8 @@ TEST_CASE("oneDNN shows its memory channels-last and needs no more than it says"
 
     const Graph folded = inference_form(graph);
     const auto plan = plan_memory(plan_step_buffers(folded, fuse_steps(folded)).requests);
-    CHECK((*executable)->peak_bytes() >= plan.lower_bound);
+    // What lies inside a region has no memory, so the plan of single steps is no lower bound.
+    CHECK((*executable)->peak_bytes() >= 4 * (output->elements() + 3'100'000)); // the logits and the weights
     CHECK((*executable)->peak_bytes() <= plan.bytes + 4 * 4'000'000); // weights, 3.2 million, and scratch memory
     if (before > 0 && test::resident_memory_is_ours) {
         // Kernels compiled at run time are no part of the figure: about 10 KB for each convolution.

@@ -67,13 +67,13 @@ class Meeting {
     template <typename Work>
     Status collective(int rank, const Contribution& contribution, const Work& work) {
         std::unique_lock lock(mutex_);
-        if (failure_)
-            return *failure_;
+        if (stopped())
+            return reason();
         contributions_[static_cast<std::size_t>(rank)] = contribution;
         const std::uint64_t round = round_;
         if (++arrived_ < size()) {
-            changed_.wait(lock, [&] { return round_ != round || failure_; });
-            return round_ != round ? Status() : Status(*failure_);
+            changed_.wait(lock, [&] { return round_ != round || stopped(); });
+            return round_ != round ? Status() : Status(reason());
         }
         if (const Status agreed = check_agreement(); !agreed) {
             failure_ = agreed.error();
@@ -94,12 +94,24 @@ class Meeting {
         changed_.notify_all();
     }
 
+    /// The rank takes part no more. Whoever has no need of it any more is not disturbed.
+    void leave(int rank) {
+        const std::lock_guard lock(mutex_);
+        gone_ = rank;
+        changed_.notify_all();
+    }
+
     Status check() {
         const std::lock_guard lock(mutex_);
         return failure_ ? Status(*failure_) : Status();
     }
 
   private:
+    bool stopped() const { return failure_ || gone_; }
+    Error reason() const {
+        return failure_ ? *failure_ : Error{ErrorCode::backend_failed, text("rank ", *gone_, " is gone"), {}};
+    }
+
     Status check_agreement() const {
         const Contribution& first = contributions_[0];
         for (std::size_t rank = 1; rank < contributions_.size(); ++rank)
@@ -119,6 +131,7 @@ class Meeting {
     int arrived_ = 0;
     std::uint64_t round_ = 0;
     std::optional<Error> failure_;
+    std::optional<int> gone_;
 };
 
 class ThreadRank final : public Communicator {
@@ -126,7 +139,7 @@ class ThreadRank final : public Communicator {
     ThreadRank(std::shared_ptr<Meeting> meeting, int rank) : meeting_(std::move(meeting)), rank_(rank) {}
     ThreadRank(const ThreadRank&) = delete;
     ThreadRank& operator=(const ThreadRank&) = delete;
-    ~ThreadRank() override { meeting_->fail({ErrorCode::backend_failed, text("rank ", rank_, " is gone"), {}}); }
+    ~ThreadRank() override { meeting_->leave(rank_); }
 
     int rank() const override { return rank_; }
     int size() const override { return meeting_->size(); }

@@ -80,7 +80,7 @@ TEST_CASE("a rank that fails or is gone stops the others with its error") {
     ranks[1].reset();
     double value = 1.0;
     REQUIRE_CODE(ranks[0]->all_reduce_sum(std::span(&value, 1)), backend_failed);
-    REQUIRE_CODE(ranks[0]->check(), backend_failed);
+    REQUIRE_CODE(ranks[0]->barrier(), backend_failed);
     CHECK(value == 1.0);
 }
 

@@ -21,6 +21,7 @@ inline std::vector<Status> on_ranks(int size, const std::function<Status(Communi
             results[i] = body(*ranks[i]);
             if (!results[i])
                 ranks[i]->fail(results[i].error());
+            ranks[i].reset(); // whoever still waits for it waits in vain
         });
     for (auto& thread : threads)
         thread.join();

@@ -524,7 +524,7 @@ TEST_CASE("two ranks with one sample each train as one with two, stop together a
             tiny_recipe({{"network", nlohmann::json::parse(R"({"network": "mf-res2net", "widths": [8, 16],
                                 "decoder": [8, 4], "units": [1, 1], "decoder_units": [1, 1]})")},
                          {"steps", 10},
-                         {"learning_rate", 1e-4},
+                         {"learning_rate", 3e-5},
                          {"loss", "dice"},
                          {"noise", 2.0},
                          {"ema", 0.9},

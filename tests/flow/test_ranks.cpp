@@ -182,7 +182,7 @@ TEST_CASE("under mpirun what is refused is said once, with the exit code of one 
 }
 
 TEST_CASE("a signal to one process stops all and saves; a process that is killed ends all and harms nothing") {
-    const auto mpirun = launch("60");
+    const auto mpirun = launch("5");
     if (!mpirun)
         return;
     const TemporaryFolder folder;

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "backends/host_parameters.h"
-#include "backends/onednn/training_plan.h"
+#include "backends/training_plan.h"
 
 #include <dnnl.hpp>
 

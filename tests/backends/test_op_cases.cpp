@@ -1,4 +1,5 @@
 #include "support/catch.h"
+#include "support/check_backend.h"
 #include "support/op_cases.h"
 #include "support/run_graph.h"
 
@@ -23,20 +24,7 @@ TEST_CASE("every backend computes every op case") {
     for (const Backend* backend : backends()) {
         for (const auto& op_case : test::op_cases()) {
             INFO(backend->name() << ": " << op_case.name);
-            const std::uint64_t seed = test::hash(op_case.name);
-            const Weights weights = test::random_weights(op_case.graph, seed);
-            const Tensor input = test::random_tensor(op_case.graph.node(0).shape, seed + 1);
-            REQUIRE(backend->unsupported(op_case.graph, {}).empty());
-            auto executable = backend->compile(op_case.graph, weights, {});
-            REQUIRE_OK(executable);
-            const auto truth = test::run_double(op_case.graph, weights, input);
-            const auto first = test::run(**executable, input);
-            REQUIRE_OK(first);
-            CHECK(test::normalised_squared_error(*first, truth) <= 1e-10);
-            // The input memory may be reused by run(); a second run from a fresh input must give the same bits.
-            const auto second = test::run(**executable, input);
-            REQUIRE_OK(second);
-            CHECK(std::equal(first->values().begin(), first->values().end(), second->values().begin()));
+            test::check_op_case(*backend, op_case);
         }
     }
 }

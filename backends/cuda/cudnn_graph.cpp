@@ -3,7 +3,6 @@
 #include "core/try.h"
 
 #include <array>
-#include <optional>
 
 namespace mfres::cuda {
 
@@ -142,8 +141,7 @@ class OperationGraph {
         operations_.push_back(std::move(made));
         const Descriptor* last = &sum;
         if (spec_.bias) {
-            const Descriptor& bias =
-                add_tensor(Role::bias, {1, spec_.conv.out_channels, 1, 1, 1}, CUDNN_DATA_FLOAT);
+            const Descriptor& bias = add_tensor(Role::bias, {1, spec_.conv.out_channels, 1, 1, 1}, CUDNN_DATA_FLOAT);
             last = &add_pointwise(CUDNN_POINTWISE_ADD, *last, &bias, next());
         }
         if (spec_.residual)
@@ -191,8 +189,7 @@ class OperationGraph {
         made.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC, convolution());
         made.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X, add_tensor(Role::x, dims_of(spec_.in), type_));
         made.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY, add_tensor(Role::dy, dims_of(spec_.out), type_));
-        made.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW,
-                 add_tensor(Role::result, weight_dims(), result_type));
+        made.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW, add_tensor(Role::result, weight_dims(), result_type));
         made.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA, 1.0F);
         made.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA, 0.0F);
         made.finalize("the convolution's weight gradient was refused");
@@ -273,9 +270,9 @@ std::vector<Descriptor> configurations(const Descriptor& graph, cudnnBackendHeur
         handles.push_back(all.back().handle());
     }
     std::int64_t filled = 0;
-    if (count == 0 || cudnnBackendGetAttribute(heuristics.handle(), CUDNN_ATTR_ENGINEHEUR_RESULTS,
-                                               CUDNN_TYPE_BACKEND_DESCRIPTOR, count, &filled,
-                                               handles.data()) != CUDNN_STATUS_SUCCESS)
+    if (count == 0 ||
+        cudnnBackendGetAttribute(heuristics.handle(), CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR,
+                                 count, &filled, handles.data()) != CUDNN_STATUS_SUCCESS)
         filled = 0;
     while (static_cast<std::int64_t>(all.size()) > filled)
         all.pop_back();
@@ -284,10 +281,12 @@ std::vector<Descriptor> configurations(const Descriptor& graph, cudnnBackendHeur
 
 class CudnnConvolution final : public Convolution {
   public:
-    CudnnConvolution(cudnnHandle_t handle, Descriptor plan, std::string name, std::int64_t workspace,
-                     const ConvolutionSpec& spec, ElementType result)
-        : handle_(handle), plan_(std::move(plan)), name_(std::move(name)), workspace_(workspace), spec_(spec),
-          result_(result) {}
+    /// `graph` and `configuration` are kept because the plan was made of them.
+    CudnnConvolution(cudnnHandle_t handle, std::shared_ptr<OperationGraph> graph, Descriptor configuration,
+                     Descriptor plan, std::string name, std::int64_t workspace, const ConvolutionSpec& spec,
+                     ElementType result)
+        : handle_(handle), graph_(std::move(graph)), configuration_(std::move(configuration)), plan_(std::move(plan)),
+          name_(std::move(name)), workspace_(workspace), spec_(spec), result_(result) {}
 
     std::string implementation() const override { return name_; }
     std::int64_t workspace_bytes() const override { return workspace_; }
@@ -313,8 +312,8 @@ class CudnnConvolution final : public Convolution {
         bind(Role::result, arrays.result);
         Descriptor pack(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
         pack.set(CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, ids);
-        pack.set(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR,
-                 static_cast<std::int64_t>(pointers.size()), pointers.data());
+        pack.set(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, static_cast<std::int64_t>(pointers.size()),
+                 pointers.data());
         pack.set(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &arrays.workspace);
         pack.finalize("the pointers were refused");
         check(cudnnBackendExecute(handle_, plan_.handle(), pack.handle()), name_.c_str());
@@ -322,6 +321,8 @@ class CudnnConvolution final : public Convolution {
 
   private:
     cudnnHandle_t handle_;
+    std::shared_ptr<OperationGraph> graph_;
+    Descriptor configuration_;
     Descriptor plan_;
     std::string name_;
     std::int64_t workspace_;
@@ -330,8 +331,9 @@ class CudnnConvolution final : public Convolution {
 };
 
 /// A plan from one configuration, or null if it cannot be made or wants too much.
-std::unique_ptr<Convolution> plan_of(cudnnHandle_t handle, const Descriptor& configuration,
-                                     const ConvolutionSpec& spec, const ConvolutionRules& rules, ElementType result) {
+std::unique_ptr<Convolution> plan_of(cudnnHandle_t handle, const std::shared_ptr<OperationGraph>& graph,
+                                     Descriptor&& configuration, const ConvolutionSpec& spec,
+                                     const ConvolutionRules& rules, ElementType result) {
     const Notes notes = notes_of(configuration);
     if (!allowed(notes, spec, rules))
         return nullptr;
@@ -342,26 +344,27 @@ std::unique_ptr<Convolution> plan_of(cudnnHandle_t handle, const Descriptor& con
         return nullptr;
     std::int64_t workspace = 0;
     std::int64_t count = 0;
-    check(cudnnBackendGetAttribute(plan.handle(), CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1,
-                                   &count, &workspace),
+    check(cudnnBackendGetAttribute(plan.handle(), CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &count,
+                                   &workspace),
           "a plan's workspace");
     if (workspace > rules.workspace_limit)
         return nullptr;
-    return std::make_unique<CudnnConvolution>(handle, std::move(plan), name_of(configuration), workspace, spec,
-                                              result);
+    std::string name = name_of(configuration) + (notes.tensor_core ? ":tensor_core" : "");
+    return std::make_unique<CudnnConvolution>(handle, graph, std::move(configuration), std::move(plan), std::move(name),
+                                              workspace, spec, result);
 }
 
 std::unique_ptr<Convolution> with_result(cudnnHandle_t handle, const ConvolutionSpec& spec,
                                          const ConvolutionRules& rules, ElementType result) {
-    std::optional<OperationGraph> graph;
+    std::shared_ptr<OperationGraph> graph;
     try {
-        graph.emplace(handle, spec, data_type(result));
+        graph = std::make_shared<OperationGraph>(handle, spec, data_type(result));
     } catch (const EngineError&) { // refused by cuDNN: not supported
         return nullptr;
     }
     for (const cudnnBackendHeurMode_t mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK})
-        for (const Descriptor& configuration : configurations(graph->descriptor(), mode))
-            if (auto made = plan_of(handle, configuration, spec, rules, result))
+        for (Descriptor& configuration : configurations(graph->descriptor(), mode))
+            if (auto made = plan_of(handle, graph, std::move(configuration), spec, rules, result))
                 return made;
     return nullptr;
 }

@@ -31,8 +31,7 @@ AxisTable axis_table(Constants& constants, Interpolation mode, std::int64_t from
             end[s] = std::max(end[s], static_cast<std::int32_t>(i) + 1);
         }
     }
-    return {constants.add(low), constants.add(high), constants.add(fraction), constants.add(first),
-            constants.add(end)};
+    return {constants.add(low), constants.add(high), constants.add(fraction), constants.add(first), constants.add(end)};
 }
 
 } // namespace

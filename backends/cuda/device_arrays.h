@@ -1,5 +1,5 @@
-// Small pieces that inference and training share: constants on the device, shapes as kernels want them, and work that is
-// more than one kernel can take.
+// Small pieces that inference and training share: constants on the device, shapes as kernels want them, and work that
+// is more than one kernel can take.
 #pragma once
 
 #include "backends/cuda/engine.h"

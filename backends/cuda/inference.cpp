@@ -24,8 +24,8 @@ class CudaExecutable final : public Executable {
         const auto buffer_of = [&](NodeId id) {
             return static_cast<std::size_t>(buffers.buffer_of[static_cast<std::size_t>(id)]);
         };
-        compilation_ = std::make_unique<Compilation>(Compilation{
-            graph, network_.weights, channel_ranges(graph, steps), type_, rules_, *engine_, constants_});
+        compilation_ = std::make_unique<Compilation>(
+            Compilation{graph, network_.weights, channel_ranges(graph, steps), type_, rules_, *engine_, constants_});
         std::vector<std::size_t> scratch; // index of each step's request
         for (std::size_t i = 0; i < steps.size(); ++i) {
             const std::string& node = graph.node(steps[i].main).name;
@@ -61,7 +61,8 @@ class CudaExecutable final : public Executable {
 
     using Executable::run;
     Status run(const StepObserver& observer) override {
-        MFRES_CHECK(guarded("input", [&] { engine_->upload(planes_.data(), host_input_.data(), host_input_.bytes()); }));
+        MFRES_CHECK(
+            guarded("input", [&] { engine_->upload(planes_.data(), host_input_.data(), host_input_.bytes()); }));
         if (observer)
             MFRES_CHECK(run_watched(observer));
         else

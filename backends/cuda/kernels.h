@@ -161,9 +161,9 @@ struct Extents {
 struct PoolArguments {
     Extents in, out;
     std::int64_t kernel[3]{}, stride[3]{}; ///< of max_pool
-    const void* x = nullptr;  ///< for the gradient of max_pool too
-    const void* dy = nullptr; ///< of a gradient
-    void* y = nullptr;        ///< or dx
+    const void* x = nullptr;               ///< for the gradient of max_pool too
+    const void* dy = nullptr;              ///< of a gradient
+    void* y = nullptr;                     ///< or dx
 };
 
 /// What the positions along an axis read, and for the gradient which positions read a source: [first, end).
@@ -225,7 +225,29 @@ struct WeightOrder {
     std::int64_t out = 0, in = 0, taps = 0;
 };
 
+/// A convolution by its definition; see ConvolutionSpec and ConvolutionArrays. `workspace` holds the partial sums of a
+/// weight gradient, one double per chunk and weight.
+struct ConvolutionArguments {
+    Extents in, out;
+    std::int64_t kernel[3]{}, stride[3]{}, dilation[3]{}, padding[3]{};
+    std::int64_t in_group = 0, out_group = 0; ///< channels of one group
+    Activation activation;
+    const void* x = nullptr;
+    const void* dy = nullptr;
+    const void* weights = nullptr;
+    const float* bias = nullptr;
+    const void* residual = nullptr;
+    void* result = nullptr; ///< floats for a weight gradient
+    Chunking chunks;        ///< of the output's voxels, with the weights as channels
+    double* workspace = nullptr;
+
+    MFRES_ANYWHERE std::int64_t taps() const { return kernel[0] * kernel[1] * kernel[2]; }
+};
+
 struct Kernels {
+    void (*convolution)(Stream, ElementType, const ConvolutionArguments&);
+    void (*convolution_source_gradient)(Stream, ElementType, const ConvolutionArguments&);
+    void (*convolution_weight_gradient)(Stream, ElementType, const ConvolutionArguments&);
     void (*sum)(Stream, ElementType, const SumArguments&);
     void (*statistics)(Stream, ElementType, const StatisticsArguments&);
     void (*norm_tables)(Stream, const NormTables&);

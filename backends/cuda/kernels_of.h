@@ -557,6 +557,92 @@ struct UpsamplingGradient {
     }
 };
 
+// Convolutions by their definition.
+
+/// The element of the input that an output voxel reads with a tap, its channel 0, or -1 outside.
+MFRES_ANYWHERE inline std::int64_t read_by(const ConvolutionArguments& a, const Voxel& out, std::int64_t tap) {
+    const std::int64_t row = tap / a.kernel[2];
+    const std::int64_t x = out.x * a.stride[0] + row / a.kernel[1] * a.dilation[0] - a.padding[0];
+    const std::int64_t y = out.y * a.stride[1] + row % a.kernel[1] * a.dilation[1] - a.padding[1];
+    const std::int64_t z = out.z * a.stride[2] + tap % a.kernel[2] * a.dilation[2] - a.padding[2];
+    const bool inside = x >= 0 && x < a.in.x && y >= 0 && y < a.in.y && z >= 0 && z < a.in.z;
+    return inside ? index_of(a.in, out.n, x, y, z, 0) : -1;
+}
+
+template <typename T>
+struct ConvolutionForward {
+    ConvolutionArguments a;
+
+    MFRES_ANYWHERE void operator()(std::int64_t index) const {
+        const Voxel at = voxel_of(index, a.out);
+        const std::int64_t taps = a.taps();
+        const std::int64_t first = at.c / a.out_group * a.in_group;
+        double sum = a.bias != nullptr ? static_cast<double>(a.bias[at.c]) : 0.0;
+        for (std::int64_t tap = 0; tap < taps; ++tap) {
+            const std::int64_t read = read_by(a, at, tap);
+            if (read < 0)
+                continue;
+            float part = 0.0F; // a short sum
+            for (std::int64_t i = 0; i < a.in_group; ++i)
+                part +=
+                    value_at<T>(a.x, read + first + i) * value_at<T>(a.weights, (at.c * taps + tap) * a.in_group + i);
+            sum += static_cast<double>(part);
+        }
+        if (a.residual != nullptr)
+            sum += static_cast<double>(value_at<T>(a.residual, index));
+        static_cast<T*>(a.result)[index] = narrowed<T>(activated(a.activation, static_cast<float>(sum)));
+    }
+};
+
+/// The output position along an axis that reads input position q with tap k, or -1.
+MFRES_ANYWHERE inline std::int64_t reader_of(const ConvolutionArguments& a, int axis, std::int64_t q, std::int64_t k,
+                                             std::int64_t out) {
+    const std::int64_t scaled = q + a.padding[axis] - k * a.dilation[axis];
+    return scaled >= 0 && scaled % a.stride[axis] == 0 && scaled / a.stride[axis] < out ? scaled / a.stride[axis] : -1;
+}
+
+template <typename T>
+struct ConvolutionSourceGradient {
+    ConvolutionArguments a;
+
+    MFRES_ANYWHERE void operator()(std::int64_t index) const {
+        const Voxel at = voxel_of(index, a.in);
+        const std::int64_t taps = a.taps();
+        const std::int64_t first = at.c / a.in_group * a.out_group;
+        double sum = 0.0;
+        for (std::int64_t tap = 0; tap < taps; ++tap) {
+            const std::int64_t row = tap / a.kernel[2];
+            const std::int64_t x = reader_of(a, 0, at.x, row / a.kernel[1], a.out.x);
+            const std::int64_t y = reader_of(a, 1, at.y, row % a.kernel[1], a.out.y);
+            const std::int64_t z = reader_of(a, 2, at.z, tap % a.kernel[2], a.out.z);
+            if (x < 0 || y < 0 || z < 0)
+                continue;
+            const std::int64_t from = index_of(a.out, at.n, x, y, z, first);
+            float part = 0.0F;
+            for (std::int64_t o = 0; o < a.out_group; ++o)
+                part += value_at<T>(a.dy, from + o) *
+                        value_at<T>(a.weights, ((first + o) * taps + tap) * a.in_group + at.c % a.in_group);
+            sum += static_cast<double>(part);
+        }
+        static_cast<T*>(a.result)[index] = narrowed<T>(static_cast<float>(sum));
+    }
+};
+
+/// Summed over the output's voxels for every weight.
+template <typename T>
+struct ConvolutionWeightGradient {
+    ConvolutionArguments a;
+
+    MFRES_ANYWHERE void operator()(std::int64_t voxel, std::int64_t weight, float (&sums)[1][1]) const {
+        const std::int64_t row = weight / a.in_group;
+        const std::int64_t o = row / a.taps();
+        const std::int64_t read = read_by(a, voxel_of(voxel * a.out.channels, a.out), row % a.taps());
+        if (read >= 0)
+            sums[0][0] += value_at<T>(a.dy, voxel * a.out.channels + o) *
+                          value_at<T>(a.x, read + o / a.out_group * a.in_group + weight % a.in_group);
+    }
+};
+
 // Softmax and loss.
 
 struct Normaliser {
@@ -616,8 +702,7 @@ struct ClassSumsOf {
 
     MFRES_ANYWHERE void operator()(std::int64_t voxel, std::int64_t channel, float (&sums)[4][1]) const {
         const std::int64_t first = voxel * a.chunks.channels;
-        const float p =
-            probability<T>(normaliser<T>(a.logits, first, a.chunks.channels), a.logits, first + channel);
+        const float p = probability<T>(normaliser<T>(a.logits, first, a.chunks.channels), a.logits, first + channel);
         const float truth = a.classes[voxel] == channel ? 1.0F : 0.0F;
         sums[0][0] += p * truth;
         sums[1][0] += p;
@@ -800,6 +885,23 @@ std::int64_t alignment(const Parts& parts) {
     return all;
 }
 
+void convolution(Stream stream, ElementType type, const ConvolutionArguments& a) {
+    with_type(type, [&]<typename T>() { for_each(stream, elements(a.out), ConvolutionForward<T>{a}); });
+}
+
+void convolution_source_gradient(Stream stream, ElementType type, const ConvolutionArguments& a) {
+    with_type(type, [&]<typename T>() { for_each(stream, elements(a.in), ConvolutionSourceGradient<T>{a}); });
+}
+
+void convolution_weight_gradient(Stream stream, ElementType type, const ConvolutionArguments& a) {
+    const std::int64_t weights = a.chunks.channels;
+    double* totals = a.workspace + a.chunks.chunks() * weights;
+    with_type(type,
+              [&]<typename T>() { reduce<1, 1>(stream, a.chunks, ConvolutionWeightGradient<T>{a}, a.workspace); });
+    fold(stream, a.chunks, 1, 1, a.workspace, totals);
+    for_each(stream, weights, BiasGradient{totals, static_cast<float*>(a.result)});
+}
+
 void sum(Stream stream, ElementType type, const SumArguments& a) {
     std::int64_t channels = a.first | a.channels;
     for (int k = 0; k < a.count; ++k)
@@ -813,9 +915,7 @@ void sum(Stream stream, ElementType type, const SumArguments& a) {
 
 void statistics(Stream stream, ElementType type, const StatisticsArguments& a) {
     const std::int64_t group_voxels = a.chunks.samples * a.chunks.voxels / a.groups;
-    with_type(type, [&]<typename T>() {
-        for_each(stream, a.groups * a.chunks.channels, Pivot<T>{a, group_voxels});
-    });
+    with_type(type, [&]<typename T>() { for_each(stream, a.groups * a.chunks.channels, Pivot<T>{a, group_voxels}); });
     with_pack(type, a.chunks.channels | alignment(a.x), [&]<typename T, int W>() {
         reduce<2, W>(stream, a.chunks, Squares<T, W>{a.x, a.pivot, group_voxels, a.chunks.channels}, a.partials);
     });
@@ -854,9 +954,8 @@ void bias_gradient(Stream stream, const double* totals, std::int64_t channels, f
 }
 
 void input_gradient(Stream stream, ElementType type, const InputGradientArguments& a) {
-    with_pack(type, a.channels | alignment(a.operand.x), [&]<typename T, int W>() {
-        for_each(stream, a.voxels * (a.channels / W), InputGradient<T, W>{a});
-    });
+    with_pack(type, a.channels | alignment(a.operand.x),
+              [&]<typename T, int W>() { for_each(stream, a.voxels * (a.channels / W), InputGradient<T, W>{a}); });
 }
 
 void max_pool(Stream stream, ElementType type, const PoolArguments& a) {
@@ -876,15 +975,13 @@ void average_pool_gradient(Stream stream, ElementType type, const PoolArguments&
 }
 
 void upsample(Stream stream, ElementType type, const UpsampleArguments& a) {
-    with_pack(type, a.out.channels, [&]<typename T, int W>() {
-        for_each(stream, elements(a.out) / W, Upsampling<T, W>{a});
-    });
+    with_pack(type, a.out.channels,
+              [&]<typename T, int W>() { for_each(stream, elements(a.out) / W, Upsampling<T, W>{a}); });
 }
 
 void upsample_gradient(Stream stream, ElementType type, const UpsampleArguments& a) {
-    with_pack(type, a.in.channels | alignment(a.dy), [&]<typename T, int W>() {
-        for_each(stream, elements(a.in) / W, UpsamplingGradient<T, W>{a});
-    });
+    with_pack(type, a.in.channels | alignment(a.dy),
+              [&]<typename T, int W>() { for_each(stream, elements(a.in) / W, UpsamplingGradient<T, W>{a}); });
 }
 
 void softmax(Stream stream, ElementType type, const SoftmaxArguments& a) {
@@ -901,9 +998,7 @@ void class_sums(Stream stream, ElementType type, const LossArguments& a) {
 }
 
 void loss_gradient(Stream stream, ElementType type, const LossArguments& a) {
-    with_type(type, [&]<typename T>() {
-        for_each(stream, a.chunks.samples * a.chunks.voxels, LossGradient<T>{a});
-    });
+    with_type(type, [&]<typename T>() { for_each(stream, a.chunks.samples * a.chunks.voxels, LossGradient<T>{a}); });
 }
 
 void squares(Stream stream, const UpdateArguments& a, double* partials, double* total) {
@@ -945,12 +1040,33 @@ void unpack_weights(Stream stream, ElementType type, const WeightOrder& order, c
 
 const Kernels& table() {
     static const Kernels kernels = {
-        sum,           statistics,        norm_tables,    fixed_norm_tables,
-        gradient,      norm_gradient_tables, weight_gradient, bias_gradient,
-        input_gradient, max_pool,         max_pool_gradient, average_pool,
-        average_pool_gradient, upsample,  upsample_gradient, softmax,
-        softmax_gradient, class_sums,     loss_gradient,  squares,
-        update,        from_planes,       to_planes,      pack_weights,
+        convolution,
+        convolution_source_gradient,
+        convolution_weight_gradient,
+        sum,
+        statistics,
+        norm_tables,
+        fixed_norm_tables,
+        gradient,
+        norm_gradient_tables,
+        weight_gradient,
+        bias_gradient,
+        input_gradient,
+        max_pool,
+        max_pool_gradient,
+        average_pool,
+        average_pool_gradient,
+        upsample,
+        upsample_gradient,
+        softmax,
+        softmax_gradient,
+        class_sums,
+        loss_gradient,
+        squares,
+        update,
+        from_planes,
+        to_planes,
+        pack_weights,
         unpack_weights,
     };
     return kernels;

@@ -89,8 +89,7 @@ void reduce(Stream stream, const Chunking& chunks, const Body& body, double* par
         lanes *= 2;
     const std::int64_t tile = static_cast<std::int64_t>(lanes) * W;
     const dim3 block(lanes, threads_per_block / lanes);
-    const dim3 grid(static_cast<unsigned>(chunks.chunks()),
-                    static_cast<unsigned>((chunks.channels + tile - 1) / tile));
+    const dim3 grid(static_cast<unsigned>(chunks.chunks()), static_cast<unsigned>((chunks.channels + tile - 1) / tile));
     reduce_kernel<K, W><<<grid, block, 0, static_cast<cudaStream_t>(stream)>>>(chunks, body, partials);
 }
 

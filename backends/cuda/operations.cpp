@@ -99,9 +99,7 @@ class Maker {
 
     Operation activation(const Activation& activation) const { return sums("activation", {Operand()}, activation); }
 
-    Operation add() const {
-        return sums("add", std::vector<Operand>(node_.inputs.size()), step_.activation);
-    }
+    Operation add() const { return sums("add", std::vector<Operand>(node_.inputs.size()), step_.activation); }
 
     Operation scaled_add() const {
         std::vector<Operand> operands(node_.inputs.size());
@@ -146,8 +144,7 @@ class Maker {
         arguments.in = extents_of(input_shape(0));
         arguments.out = extents_of(node_.shape);
         arguments.activation = step_.activation;
-        const auto tables =
-            upsample_tables(c_.constants, node_.as<Upsample>().mode, input_shape(0), node_.shape);
+        const auto tables = upsample_tables(c_.constants, node_.as<Upsample>().mode, input_shape(0), node_.shape);
         std::copy(tables.begin(), tables.end(), arguments.axes);
         return {"mfres:upsample_" + std::string(name(node_.as<Upsample>().mode)), 0,
                 [arguments, &engine = c_.engine, type = c_.type](const Place& place) mutable {
@@ -170,9 +167,7 @@ class Maker {
     }
 
   private:
-    const Tensor& parameter(std::size_t index) const {
-        return c_.weights.find(node_.parameters[index].name)->second;
-    }
+    const Tensor& parameter(std::size_t index) const { return c_.weights.find(node_.parameters[index].name)->second; }
     std::vector<float> values(std::size_t index) const {
         const auto all = parameter(index).values();
         return {all.begin(), all.end()};
@@ -192,8 +187,8 @@ class Maker {
         const Block staging(c_.engine, plain.elements() * 4);
         c_.engine.upload(staging.data(), plain.data(), staging.bytes());
         void* packed = c_.constants.space(plain.elements() * bytes_of(c_.type));
-        c_.engine.kernels().pack_weights(c_.engine.stream(), c_.type, weight_order(plain.shape()),
-                                         staging.as<float>(), packed);
+        c_.engine.kernels().pack_weights(c_.engine.stream(), c_.type, weight_order(plain.shape()), staging.as<float>(),
+                                         packed);
         c_.engine.wait();
         return packed;
     }

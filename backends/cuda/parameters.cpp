@@ -70,16 +70,14 @@ Weights DeviceParameters::gradients(double scale) const {
 }
 
 TrainingState DeviceParameters::state() const {
-    for (const Array array :
-         {Array::values, Array::first_moment, Array::second_moment, Array::largest_second_moment})
+    for (const Array array : {Array::values, Array::first_moment, Array::second_moment, Array::largest_second_moment})
         fetch(array);
     return host_.state();
 }
 
 Status DeviceParameters::set_state(const TrainingState& state) {
     MFRES_CHECK(host_.set_state(state));
-    for (const Array array :
-         {Array::values, Array::first_moment, Array::second_moment, Array::largest_second_moment})
+    for (const Array array : {Array::values, Array::first_moment, Array::second_moment, Array::largest_second_moment})
         send(array);
     return {};
 }

@@ -72,14 +72,14 @@ class CudaTraining final : public TrainingExecutable {
         for (const Node& node : graph_.nodes())
             MFRES_CHECK(check_training_memory("cuda", node.shape.elements() * bytes_of(type_), options));
         MFRES_CHECK(guarded("(all)", [&] {
-            steps_ = make_training_steps(
-                {graph_, parameters_, *engine_, constants_, type_, rules_, statistics_, momentum_});
+            steps_ =
+                make_training_steps({graph_, parameters_, *engine_, constants_, type_, rules_, statistics_, momentum_});
         }));
         TrainingPlan plan(graph_, bytes_of(type_));
         MFRES_CHECK(plan_steps(plan));
         const std::int64_t bytes = plan.place();
-        const std::int64_t ends = 4 * (input_shape().elements() + 2 * output_shape().elements()) + class_count() +
-                                  slope_bytes();
+        const std::int64_t ends =
+            4 * (input_shape().elements() + 2 * output_shape().elements()) + class_count() + slope_bytes();
         peak_bytes_ = bytes + ends + parameters_.bytes() + constants_.bytes();
         MFRES_CHECK(check_training_memory("cuda", peak_bytes_, options));
         return guarded("(all)", [&] {
@@ -288,8 +288,7 @@ class CudaTraining final : public TrainingExecutable {
         engine_->download(values.data(), totals, static_cast<std::int64_t>(values.size() * sizeof(double)));
         std::vector<ClassSums> sums;
         for (std::size_t c = 0; c < channels; ++c)
-            sums.push_back(
-                {values[c], values[channels + c], values[2 * channels + c], values[3 * channels + c]});
+            sums.push_back({values[c], values[channels + c], values[2 * channels + c], values[3 * channels + c]});
         return sums;
     }
 

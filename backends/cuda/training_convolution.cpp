@@ -70,10 +70,8 @@ class ConvolutionStep final : public TrainingStep {
         dy_data_ = binding.at(dy_);
         if (!dense(terms_, node_.shape[1]))
             gathered_ = binding.parts(terms_);
-        weight_arrays_ = {.x = forward_arrays_.x,
-                          .dy = dy_data_,
-                          .result = dw_data_,
-                          .workspace = binding.at(backward_workspace_)};
+        weight_arrays_ = {
+            .x = forward_arrays_.x, .dy = dy_data_, .result = dw_data_, .workspace = binding.at(backward_workspace_)};
         source_arrays_ = {.dy = dy_data_,
                           .weights = packed_,
                           .result = binding.at(dx_),

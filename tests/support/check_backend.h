@@ -28,7 +28,7 @@ inline TrainingSetup training_setup(const Graph& graph, std::string_view name) {
     const std::uint64_t seed = hash(name);
     const Shape& output = graph.node(graph.outputs()[0]).shape;
     TrainingSetup made{random_weights(graph, seed), random_tensor(graph.node(0).shape, seed + 1),
-               random_doubles(static_cast<std::size_t>(output.elements()), seed + 2)};
+                       random_doubles(static_cast<std::size_t>(output.elements()), seed + 2)};
     for (double& value : made.cotangent)
         value = static_cast<double>(static_cast<float>(value)); // so that every backend gets the same one
     return made;
@@ -49,7 +49,8 @@ inline std::vector<NormStatistics> statistics_of(const Graph& graph) {
 }
 
 /// Two equal steps against double precision.
-inline void check_step(TrainingExecutable& training, const Graph& graph, const TrainingSetup& made, NormStatistics statistics) {
+inline void check_step(TrainingExecutable& training, const Graph& graph, const TrainingSetup& made,
+                       NormStatistics statistics) {
     INFO("running statistics: " << (statistics == NormStatistics::running));
     DoubleTraining truth(graph, made.weights, made.input, 0.25);
     const Doubles expected = truth.forward(statistics);
@@ -72,8 +73,7 @@ inline void check_step(TrainingExecutable& training, const Graph& graph, const T
             if (parameter.learnable()) {
                 REQUIRE(first.count(parameter.name) == 1);
                 REQUIRE(first.at(parameter.name).shape() == parameter.shape);
-                CHECK(normalised_squared_error(first.at(parameter.name), truth.gradients.at(parameter.name)) <=
-                      1e-10);
+                CHECK(normalised_squared_error(first.at(parameter.name), truth.gradients.at(parameter.name)) <= 1e-10);
             } else {
                 CHECK(normalised_squared_error(weights.at(parameter.name), truth.parameters.at(parameter.name)) <=
                       1e-10);

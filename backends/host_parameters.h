@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -26,6 +27,8 @@ class HostParameters {
     float* gradient(std::string_view parameter) { return gradients_.data() + slot(parameter).offset; }
 
     void clear_gradients();
+    /// Every gradient in the order of the graph's parameters, with the gaps between them.
+    std::span<float> flat_gradients() { return gradients_; }
 
     /// OptimiserStep on every learnable parameter; norm as TrainingExecutable::update returns it. The sum of squares is
     /// taken in double in a fixed order, so the result does not depend on `threads`.

@@ -91,6 +91,7 @@ TEST_CASE("engine headers stay inside their backend") {
     const std::vector<std::pair<std::string, std::string>> engines = {
         {"oneapi/dnnl", "backends/onednn"}, {"dnnl", "backends/onednn"}, {"cudnn", "backends/cuda"},
         {"cuda", "backends/cuda"},          {"nccl", "backends/cuda"},   {"omp.h", "backends/onednn"},
+        {"mpi.h", "backends/mpi"},
     };
     for (const fs::path folder : {"lib", "backends", "tools"})
         for (const auto& file : sources(folder))

@@ -86,7 +86,7 @@ Result<std::filesystem::path> model_path(const Options& options);
 /// is.
 Result<std::string> network_text(const std::string& argument);
 
-/// True after the first SIGINT or SIGTERM; long work asks for it and stops cleanly. A second signal kills.
+/// True after the first SIGINT, SIGTERM or SIGUSR1; long work asks for it and stops cleanly. A second signal kills.
 bool stop_requested();
 void watch_signals();
 

@@ -88,9 +88,9 @@ MemoryPlan plan_memory(const std::vector<BufferRequest>& requests) {
 namespace {
 
 /// The operand whose buffer the step's result may take over, or -1.
-NodeId overwritable(const Graph& graph, const Step& step) {
+NodeId overwritable(const Graph& graph, const Step& step, const StepBufferRules& rules) {
     if (step.residual)
-        return *step.residual;
+        return rules.over_residual ? *step.residual : -1;
     const Node& main = graph.node(step.main);
     switch (main.kind()) {
     case OpKind::batch_norm:
@@ -113,7 +113,7 @@ NodeId overwritable(const Graph& graph, const Step& step) {
 
 } // namespace
 
-StepBuffers plan_step_buffers(const Graph& graph, const std::vector<Step>& steps) {
+StepBuffers plan_step_buffers(const Graph& graph, const std::vector<Step>& steps, const StepBufferRules& rules) {
     const int end = static_cast<int>(steps.size()) + 1;
     const auto ranges = channel_ranges(graph, steps);
     // The values whose memory a step's main operation reads.
@@ -136,14 +136,14 @@ StepBuffers plan_step_buffers(const Graph& graph, const std::vector<Step>& steps
     StepBuffers buffers;
     buffers.buffer_of.assign(static_cast<std::size_t>(graph.size()), -1);
     const auto open = [&](NodeId id, int step) {
-        const std::int64_t bytes = graph.node(id).shape.elements() * static_cast<std::int64_t>(sizeof(float));
+        const std::int64_t bytes = graph.node(id).shape.elements() * rules.element_bytes;
         buffers.buffer_of[static_cast<std::size_t>(id)] = static_cast<int>(buffers.requests.size());
         buffers.requests.push_back({bytes, step, std::max(step, last_use[static_cast<std::size_t>(id)])});
     };
     open(graph.input(), 0);
     for (std::size_t i = 0; i < steps.size(); ++i) {
         const int now = static_cast<int>(i) + 1;
-        const NodeId reused = overwritable(graph, steps[i]);
+        const NodeId reused = overwritable(graph, steps[i], rules);
         const auto main_inputs = read_by(steps[i]);
         const bool also_read = steps[i].residual && std::count(main_inputs.begin(), main_inputs.end(), reused) > 0;
         // Values read twice by the step itself (x + x, conv(x) + x) must survive until it is done.

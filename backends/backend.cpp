@@ -28,7 +28,7 @@ Result<const Backend*> find_backend(std::string_view name) {
             return backend;
         available += (available.empty() ? "" : ", ") + std::string(backend->name());
     }
-    static constexpr std::array<std::string_view, 2> all = {"onednn", "reference"};
+    static constexpr std::array<std::string_view, 3> all = {"onednn", "opencv", "reference"};
     for (const auto known : all)
         if (name == known)
             return Error{ErrorCode::backend_unavailable,

@@ -72,7 +72,9 @@ class OpenCvExecutable final : public Executable {
         });
     }
 
-    StridedView<float> input() override { return as_volume(input_.data(), input_shape_); }
+    StridedView<float> input() override {
+        return as_volume(input_.data(), input_shape_);
+    }
 
     using Executable::run;
     /// OpenCV runs a network in one call, so the observer hears of it at the end only.
@@ -139,8 +141,8 @@ class OpenCvBackend final : public Backend {
         std::vector<Unsupported> refused;
         for (const Node& node : graph.nodes())
             if (node.shape.elements() > most)
-                refused.push_back({node.name, text("it has ", to_string(node.shape),
-                                                   " values, and OpenCV counts them in 32 bits")});
+                refused.push_back(
+                    {node.name, text("it has ", to_string(node.shape), " values, and OpenCV counts them in 32 bits")});
         return refused;
     }
 

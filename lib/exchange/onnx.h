@@ -1,5 +1,5 @@
-// ONNX (https://onnx.ai, opset 13) both ways. Writing and reading need the ONNX protobuf messages (Debian: libonnx-dev);
-// in a build without them every function here returns operation_unsupported.
+// ONNX (https://onnx.ai, opset 13) both ways. Writing and reading need the ONNX protobuf messages (Debian:
+// libonnx-dev); in a build without them every function here returns operation_unsupported.
 //
 // A file written here has one input "input" [batch, channel, x, y, z] and one output "logits" on the same grid. Its
 // metadata_props hold the model's metadata under the keys of model.h (variant, modalities, normalisation, label scheme,
@@ -96,9 +96,9 @@ Result<OnnxNetwork> decode_onnx(std::span<const std::byte> bytes, const std::str
 /// Reads a model from an ONNX file: one that export_onnx wrote, in either dialect, comes back bit for bit and is
 /// checked whole, initialisers against the recorded hash and the graph against what an export writes today; from any
 /// other the weights are taken if its graph is that of `variant`, whatever its names are. Where its BatchNorms were
-/// folded the model gets BatchNorms that change nothing but the last bit. `variant` may be null where the file names one.
-/// Errors: those of read_file and decode_onnx; model_metadata_invalid (no variant, or one that contradicts `variant`);
-/// graph_invalid (another network); model_hash_mismatch; model_tensor_missing, model_tensor_shape.
+/// folded the model gets BatchNorms that change nothing but the last bit. `variant` may be null where the file names
+/// one. Errors: those of read_file and decode_onnx; model_metadata_invalid (no variant, or one that contradicts
+/// `variant`); graph_invalid (another network); model_hash_mismatch; model_tensor_missing, model_tensor_shape.
 Result<Model> import_onnx(const std::filesystem::path& path, const Variant* variant = nullptr);
 
 /// The same for a file that was read already.

@@ -22,14 +22,14 @@ std::string description(const Model& model, const OnnxExport& options) {
         "Brain tumour segmentation, network ", model.variant.name(), ". Research use only: not a medical device.\n",
         "Input 'input': float32 [1, ", model.variant.input_channels(), ", x, y, z], channels ", modalities,
         "; skull-stripped and co-registered, voxels of ", model.metadata.voxel_min_mm, " to ",
-        model.metadata.voxel_max_mm,
-        " mm, axes pointing to the patient's left, back and head. Preparation '", model.metadata.normalisation,
+        model.metadata.voxel_max_mm, " mm, axes pointing to the patient's left, back and head. Preparation '",
+        model.metadata.normalisation,
         "': the brain is every voxel that is not background in at least one modality; each modality minus its mean "
         "over the brain, divided by its (population) standard deviation there; 0 outside the brain. Crop to the box of "
         "the brain and pad with 0 behind its last voxel to multiples of ",
-        model.variant.multiple(), ".\n",
-        "Output 'logits': float32 [1, ", model.variant.classes(),
-        ", x, y, z], before softmax. The largest of each voxel is its class: 0 background, 1 necrotic core, 2 oedema, 3 "
+        model.variant.multiple(), ".\n", "Output 'logits': float32 [1, ", model.variant.classes(),
+        ", x, y, z], before softmax. The largest of each voxel is its class: 0 background, 1 necrotic core, 2 oedema, "
+        "3 "
         "enhancing tumour; as labels 0, 1, 2, ",
         old_scheme ? 4 : 3, ".\n", "Written for ", options.size[0], "x", options.size[1], "x", options.size[2],
         options.form.dynamic ? " voxels; other sizes that are such multiples work as well." : " voxels.");

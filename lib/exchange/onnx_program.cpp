@@ -344,9 +344,10 @@ Result<std::vector<std::byte>> encode_onnx_program(const plain::Program& program
 namespace mfres {
 
 Result<std::vector<std::byte>> encode_onnx_program(const plain::Program&, const OnnxText&, bool) {
-    return Error{ErrorCode::operation_unsupported,
-                 "this build of mfres has no ONNX: it was made without the ONNX protobuf messages (Debian: libonnx-dev)",
-                 {}};
+    return Error{
+        ErrorCode::operation_unsupported,
+        "this build of mfres has no ONNX: it was made without the ONNX protobuf messages (Debian: libonnx-dev)",
+        {}};
 }
 
 } // namespace mfres

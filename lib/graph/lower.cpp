@@ -64,7 +64,8 @@ class Lowering {
     plain::Program run() {
         values_.push_back(begin());
         for (NodeId id = 1; id < graph_.size(); ++id)
-            values_.push_back(std::visit([&](const auto& op) { return lower(graph_.node(id), op); }, graph_.node(id).op));
+            values_.push_back(
+                std::visit([&](const auto& op) { return lower(graph_.node(id), op); }, graph_.node(id).op));
         for (const NodeId output : graph_.outputs())
             program_.outputs.push_back(end(output));
         return std::move(program_);
@@ -277,8 +278,8 @@ class PlaneLowering final : public Lowering {
             const std::string name = text(node.name, "/tap", tap);
             const ValueId planes = reshape(name + ".planes", taps[tap], Shape{rows, in[1], in[3], in[4]});
             const std::string part = taps.size() == 1 ? node.name : name;
-            parts.push_back(planar_conv(node, part, planes, static_cast<std::int64_t>(tap), 1,
-                                        tap == 0 ? bias : plain::none));
+            parts.push_back(
+                planar_conv(node, part, planes, static_cast<std::int64_t>(tap), 1, tap == 0 ? bias : plain::none));
         }
         return parts.size() == 1 ? parts[0] : step(node.name, plain::Sum{}, parts, held(node.shape));
     }

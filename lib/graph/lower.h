@@ -27,7 +27,8 @@ enum class Ends : std::uint8_t {
 ///    shifted and zero-padded, stand beside each other as channels. With a stride s, planes s i, s i + 1, ... are
 ///    already neighbours in memory, so that most of that is a reshape. Grouped convolutions are one 2-D convolution per
 ///    plane offset, summed;
-///  - resampling and pooling along x work on the view [batch, 1, x, channel * y * z], those along y and z on the planes;
+///  - resampling and pooling along x work on the view [batch, 1, x, channel * y * z], those along y and z on the
+///  planes;
 ///  - adaptive pooling and nearest resampling by other factors than 1, 2, 4, 8 are products with a constant matrix.
 /// No operation has more than four axes, and none but the ends and instance normalisation moves values.
 /// Errors: those of check_weights.

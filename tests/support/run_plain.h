@@ -4,8 +4,8 @@
 #include "graph/plain.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
-#include <functional>
 #include <limits>
 #include <vector>
 
@@ -47,7 +47,8 @@ class PlainInterpreter {
     }
 
     /// Calls body(index) for every element of a shape in order.
-    static void each(const Shape& shape, const std::function<void(const Index&)>& body) {
+    template <typename Body>
+    static void each(const Shape& shape, const Body& body) {
         Index index(static_cast<std::size_t>(shape.rank()), 0);
         for (std::int64_t i = 0; i < shape.elements(); ++i) {
             std::int64_t rest = i;
@@ -61,28 +62,46 @@ class PlainInterpreter {
 
     static Shape spatial_part(const std::vector<std::int64_t>& extents) { return Shape(std::span(extents)); }
 
+    /// The spatial extents or attributes of a convolution as three axes, ones in front.
+    template <typename Range>
+    static std::array<std::int64_t, 3> three(const Range& values, std::int64_t filler) {
+        std::array<std::int64_t, 3> all{filler, filler, filler};
+        std::copy(values.begin(), values.end(), all.end() - (values.end() - values.begin()));
+        return all;
+    }
+    static std::array<std::int64_t, 3> spatial_extents(const Shape& shape) {
+        return three(std::vector<std::int64_t>(shape.begin() + 2, shape.end()), 1);
+    }
+
     void compute(const plain::Step& step, const plain::Conv& op, Values& out) const {
-        const Shape& from = shape(step);
         const Shape& weight = program_.constant(op.weight).values.shape();
-        const Shape kernel(std::span(weight.begin() + 2, weight.end()));
+        const auto kernel = spatial_extents(weight);
+        const auto from = spatial_extents(shape(step));
+        const auto to = spatial_extents(step.shape);
+        const auto stride = three(op.stride, 1);
+        const auto dilation = three(op.dilation, 1);
+        const auto padding = three(op.padding, 0);
         const std::int64_t group_in = weight[1];
         const std::int64_t group_out = weight[0] / op.groups;
-        each(step.shape, [&](const Index& to) {
-            double sum = op.bias == plain::none ? 0.0 : double{constant(op.bias, to[1])};
+        const Values& source = in(step);
+        const float* taps = program_.constant(op.weight).values.data();
+        const auto at = [&](std::int64_t channel, std::int64_t x, std::int64_t y, std::int64_t z) { // of the input
+            return x < 0 || y < 0 || z < 0 || x >= from[0] || y >= from[1] || z >= from[2]
+                       ? 0.0
+                       : source[static_cast<std::size_t>(((channel * from[0] + x) * from[1] + y) * from[2] + z)];
+        };
+        each(Shape{step.shape[0], step.shape[1], to[0], to[1], to[2]}, [&](const Index& i) {
+            double sum = op.bias == plain::none ? 0.0 : double{constant(op.bias, i[1])};
+            const float* tap = taps + i[1] * group_in * kernel[0] * kernel[1] * kernel[2];
             for (std::int64_t c = 0; c < group_in; ++c)
-                each(kernel, [&](const Index& k) {
-                    Index source{to[0], to[1] / group_out * group_in + c};
-                    Index tap{to[1], c};
-                    for (std::size_t a = 0; a < k.size(); ++a) {
-                        source.push_back(to[a + 2] * op.stride[a] - op.padding[a] + k[a] * op.dilation[a]);
-                        tap.push_back(k[a]);
-                        if (source.back() < 0 || source.back() >= from[static_cast<int>(a) + 2])
-                            return;
-                    }
-                    sum += in(step)[offset(from, source)] *
-                           double{constant(op.weight, static_cast<std::int64_t>(offset(weight, tap)))};
-                });
-            out[offset(step.shape, to)] = sum;
+                for (std::int64_t kx = 0; kx < kernel[0]; ++kx)
+                    for (std::int64_t ky = 0; ky < kernel[1]; ++ky)
+                        for (std::int64_t kz = 0; kz < kernel[2]; ++kz)
+                            sum += double{*tap++} * at(i[0] * shape(step)[1] + i[1] / group_out * group_in + c,
+                                                       i[2] * stride[0] - padding[0] + kx * dilation[0],
+                                                       i[3] * stride[1] - padding[1] + ky * dilation[1],
+                                                       i[4] * stride[2] - padding[2] + kz * dilation[2]);
+            out[offset(Shape{step.shape[0], step.shape[1], to[0], to[1], to[2]}, i)] = sum;
         });
     }
     void compute(const plain::Step& step, const plain::BatchNorm& op, Values& out) const {
@@ -171,10 +190,9 @@ class PlainInterpreter {
                         source.push_back(i * extent / step.shape[a + 2]);
                         continue;
                     }
-                    const double position =
-                        std::max(0.0, (static_cast<double>(i) + 0.5) * static_cast<double>(extent) /
-                                              static_cast<double>(step.shape[a + 2]) -
-                                          0.5);
+                    const double position = std::max(0.0, (static_cast<double>(i) + 0.5) * static_cast<double>(extent) /
+                                                                  static_cast<double>(step.shape[a + 2]) -
+                                                              0.5);
                     const auto low = std::min(static_cast<std::int64_t>(position), extent - 1);
                     const double fraction = position - static_cast<double>(low);
                     share *= upper ? fraction : 1.0 - fraction;
@@ -220,7 +238,8 @@ class PlainInterpreter {
         each(step.shape, [&](const Index& to) {
             double sum = 0.0;
             for (std::int64_t i = 0; i < length; ++i)
-                sum += in(step)[static_cast<std::size_t>(to[0] * length + i)] * constant(op.matrix, i * columns + to[1]);
+                sum +=
+                    in(step)[static_cast<std::size_t>(to[0] * length + i)] * constant(op.matrix, i * columns + to[1]);
             out[offset(step.shape, to)] = sum;
         });
     }

@@ -93,12 +93,12 @@ struct OnnxNetwork {
 Result<OnnxNetwork> decode_onnx(std::span<const std::byte> bytes, const std::string& path,
                                 const Axes& size = {64, 64, 64});
 
-/// Reads a model from an ONNX file: one that export_onnx wrote, in either dialect, comes back bit for bit and is
-/// checked whole, initialisers against the recorded hash and the graph against what an export writes today; from any
-/// other the weights are taken if its graph is that of `variant`, whatever its names are. Where its BatchNorms were
-/// folded the model gets BatchNorms that change nothing but the last bit. `variant` may be null where the file names
-/// one. Errors: those of read_file and decode_onnx; model_metadata_invalid (no variant, or one that contradicts
-/// `variant`); graph_invalid (another network); model_hash_mismatch; model_tensor_missing, model_tensor_shape.
+/// Reads a model from an ONNX file. One that export_onnx wrote in the standard dialect comes back bit for bit, checked
+/// against the recorded hash of its weights; from any other the weights are taken if its graph is that of `variant`,
+/// whatever its names are. Where BatchNorms were folded the model gets BatchNorms that change nothing but the last bit.
+/// `variant` may be null where the file names one.
+/// Errors: those of read_file and decode_onnx; model_metadata_invalid (no variant, or one that contradicts `variant`);
+/// graph_invalid (another network); model_hash_mismatch.
 Result<Model> import_onnx(const std::filesystem::path& path, const Variant* variant = nullptr);
 
 /// The same for a file that was read already.

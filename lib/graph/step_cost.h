@@ -1,7 +1,7 @@
 // What a step of a network costs at the least: what bounds its time from below, whatever runs it.
 #pragma once
 
-#include "graph/rewrite.h"
+#include "graph/fusion.h"
 
 #include <cstdint>
 #include <vector>
@@ -18,5 +18,9 @@ struct StepCost {
 
 /// The cost of each step, in their order. Errors: those of count_operations.
 Result<std::vector<StepCost>> step_costs(const Graph& graph, const std::vector<Step>& steps);
+
+/// The same for tasks: of a region only what enters and leaves it counts as bytes, with the parameters of all its
+/// steps.
+Result<std::vector<StepCost>> task_costs(const Graph& graph, const std::vector<Task>& tasks);
 
 } // namespace mfres

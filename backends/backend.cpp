@@ -33,7 +33,7 @@ Result<const Backend*> find_backend(std::string_view name) {
             continue;
         available += (available.empty() ? "" : ", ") + std::string(backend->name());
     }
-    static constexpr std::array<std::string_view, 3> all = {"cuda", "onednn", "reference"};
+    static constexpr std::array<std::string_view, 4> all = {"cuda", "onednn", "opencv", "reference"};
     for (const auto known : all)
         if (name == known)
             return Error{ErrorCode::backend_unavailable,

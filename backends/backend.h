@@ -3,6 +3,7 @@
 #pragma once
 
 #include "graph/graph.h"
+#include "graph/step_cost.h"
 
 #include <cstdint>
 #include <functional>
@@ -39,6 +40,7 @@ struct Chosen {
     std::string node;           ///< the main node, e.g. "enc1.down.conv"
     std::string operation;      ///< e.g. "conv + relu"
     std::string implementation; ///< the engine's own name for it, e.g. "brgconv:avx512_core"
+    StepCost cost;              ///< of inference; zeros for a step of training
 };
 
 /// Called after each step with the steps done and their number; return false to stop the run.
@@ -70,7 +72,7 @@ class Executable {
     /// Bytes held for this executable at the peak of run(): weights, activations and scratch memory.
     virtual std::int64_t peak_bytes() const = 0;
 
-    /// The implementation chosen for each step, in execution order.
+    /// The implementation chosen for each step, in execution order: that in which run() tells its observer of them.
     virtual std::vector<Chosen> chosen() const = 0;
 };
 

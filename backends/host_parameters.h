@@ -27,6 +27,8 @@ class HostParameters {
     float* gradient(std::string_view parameter) { return gradients_.data() + slot(parameter).offset; }
 
     void clear_gradients();
+    /// Every gradient in the order of the graph's parameters, with the gaps between them.
+    std::span<float> flat_gradients() { return gradients_; }
 
     /// All arrays as they lie in memory, for an engine that keeps copies in the same layout elsewhere.
     struct Arrays {

@@ -67,8 +67,13 @@ class ReferenceExecutable final : public Executable {
 
     std::vector<Chosen> chosen() const override {
         std::vector<Chosen> all;
+        std::vector<Step> steps;
         for (NodeId id = 1; id < graph_.size(); ++id)
-            all.push_back({graph_.node(id).name, std::string(name(graph_.node(id).kind())), "reference"});
+            steps.push_back({.main = id, .output = id});
+        const auto costs = step_costs(graph_, steps); // those of a graph that cannot be counted stay 0
+        for (NodeId id = 1; id < graph_.size(); ++id)
+            all.push_back({graph_.node(id).name, std::string(name(graph_.node(id).kind())), "reference",
+                           costs ? (*costs)[static_cast<std::size_t>(id) - 1] : StepCost{}});
         return all;
     }
 

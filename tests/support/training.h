@@ -95,7 +95,7 @@ class DoubleTraining {
                 if (parameter.role == ParameterRole::running_var)
                     running.variance = parameters.at(parameter.name).data();
             }
-            reference::forward_training(node, operands(node), out.data(), running, 2);
+            REQUIRE_OK(reference::forward_training(node, operands(node), out.data(), running, 2));
         }
         return values_[static_cast<std::size_t>(graph_.outputs()[0])];
     }
@@ -118,7 +118,7 @@ class DoubleTraining {
                 all.of_inputs.push_back(slopes[static_cast<std::size_t>(source)].data());
             for (const Parameter& parameter : node.parameters)
                 all.of_parameters.push_back(gradients.at(parameter.name).data());
-            reference::backward(node, operands(node), all, statistics_, 2);
+            REQUIRE_OK(reference::backward(node, operands(node), all, statistics_, 2));
         }
         input_gradient = slopes[0];
     }

@@ -3,7 +3,7 @@
 
 #include "backends/communicator.h"
 #include "backends/host_parameters.h"
-#include "backends/onednn/training_plan.h"
+#include "backends/training_plan.h"
 
 #include <dnnl.hpp>
 

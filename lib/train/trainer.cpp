@@ -373,8 +373,11 @@ struct Trainer::State {
     Status compile_for_training(const Graph& graph, const Weights& weights, const TrainingOptions& training,
                                 const TrainObserver& observer) {
         for (const Backend* candidate : backends()) {
-            if (options.backend == "auto")
+            if (options.backend == "auto") {
+                if (!candidate->available())
+                    continue;
                 backend = candidate;
+            }
             auto compiled = backend->compile_training(graph, weights, training);
             if (compiled) {
                 executable = std::move(compiled).value();

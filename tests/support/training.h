@@ -19,7 +19,7 @@ inline std::vector<const Backend*> training_backends() {
     auto graph = builder.finish();
     REQUIRE_OK(graph);
     std::vector<const Backend*> training;
-    for (const Backend* backend : backends()) {
+    for (const Backend* backend : usable_backends()) {
         const auto compiled = backend->compile_training(*graph, random_weights(*graph, 1), {});
         if (compiled) {
             training.push_back(backend);

@@ -5,6 +5,7 @@
 #include "model/model.h"
 #include "support/program.h"
 #include "support/ranks.h"
+#include "support/run_graph.h"
 #include "support/training.h"
 #include "train/cached_cases.h"
 #include "train/checkpoint.h"
@@ -68,7 +69,7 @@ const std::vector<std::string>& training_backends() {
         REQUIRE_OK(variant);
         const auto graph = build_network(*variant, {16, 16, 16});
         const auto model = init_model(*variant, 1);
-        for (const Backend* backend : backends()) {
+        for (const Backend* backend : test::usable_backends()) {
             const auto executable = backend->compile_training(*graph, model->weights, {});
             if (executable.ok())
                 trained.emplace_back(backend->name());

@@ -125,9 +125,11 @@ int evaluate(const std::vector<std::string>& arguments);
 int complexity(const std::vector<std::string>& arguments);
 int init(const std::vector<std::string>& arguments);
 int info(const std::vector<std::string>& arguments);
+int convert(const std::vector<std::string>& arguments);
 int phantom(const std::vector<std::string>& arguments);
 int train(const std::vector<std::string>& arguments);
 int experiment(const std::vector<std::string>& arguments);
+int bench(const std::vector<std::string>& arguments);
 int cache(const std::vector<std::string>& arguments);
 
 } // namespace mfres::cli

@@ -150,7 +150,9 @@ class OneDnnBackend final : public Backend {
         return text("oneDNN ", version->major, ".", version->minor, ".", version->patch);
     }
 
-    std::vector<Unsupported> unsupported(const Graph&, const CompileOptions&) const override { return {}; }
+    std::vector<Unsupported> unsupported(const Graph& graph, const CompileOptions& options) const override {
+        return unsupported_precision(graph, options.precision);
+    }
 
     Result<std::unique_ptr<Executable>> compile(const Graph& graph, const Weights& weights,
                                                 const CompileOptions& options) const override {
@@ -169,6 +171,8 @@ class OneDnnBackend final : public Backend {
 
     Result<std::unique_ptr<TrainingExecutable>> compile_training(const Graph& graph, const Weights& weights,
                                                                  const TrainingOptions& options) const override {
+        if (const auto refused = unsupported_precision(graph, options.precision); !refused.empty())
+            return unsupported_error(name(), refused);
         return onednn::compile_training(graph, weights, options);
     }
 };

@@ -88,9 +88,9 @@ MemoryPlan plan_memory(const std::vector<BufferRequest>& requests) {
 namespace {
 
 /// The operand whose buffer the step's result may take over, or -1.
-NodeId overwritable(const Graph& graph, const Step& step) {
+NodeId overwritable(const Graph& graph, const Step& step, const StepBufferRules& rules) {
     if (step.residual)
-        return *step.residual;
+        return rules.over_residual ? *step.residual : -1;
     const Node& main = graph.node(step.main);
     switch (main.kind()) {
     case OpKind::batch_norm:
@@ -113,11 +113,11 @@ NodeId overwritable(const Graph& graph, const Step& step) {
 
 } // namespace
 
-StepBuffers plan_step_buffers(const Graph& graph, const std::vector<Step>& steps) {
-    return plan_step_buffers(graph, separate_tasks(steps));
+StepBuffers plan_step_buffers(const Graph& graph, const std::vector<Step>& steps, const StepBufferRules& rules) {
+    return plan_step_buffers(graph, separate_tasks(steps), rules);
 }
 
-StepBuffers plan_step_buffers(const Graph& graph, const std::vector<Task>& tasks) {
+StepBuffers plan_step_buffers(const Graph& graph, const std::vector<Task>& tasks, const StepBufferRules& rules) {
     const int end = static_cast<int>(tasks.size()) + 1;
     const auto ranges = channel_ranges(graph, steps_of(tasks));
     // The values whose memory a step's main operation reads.
@@ -137,7 +137,7 @@ StepBuffers plan_step_buffers(const Graph& graph, const std::vector<Task>& tasks
     StepBuffers buffers;
     buffers.buffer_of.assign(static_cast<std::size_t>(graph.size()), -1);
     const auto open = [&](NodeId id, int step) {
-        const std::int64_t bytes = graph.node(id).shape.elements() * static_cast<std::int64_t>(sizeof(float));
+        const std::int64_t bytes = graph.node(id).shape.elements() * rules.element_bytes;
         buffers.buffer_of[static_cast<std::size_t>(id)] = static_cast<int>(buffers.requests.size());
         buffers.requests.push_back({bytes, step, std::max(step, last_use[static_cast<std::size_t>(id)])});
     };
@@ -149,7 +149,7 @@ StepBuffers plan_step_buffers(const Graph& graph, const std::vector<Task>& tasks
             continue;
         }
         const Step& step = tasks[i].steps[0];
-        const NodeId reused = overwritable(graph, step);
+        const NodeId reused = overwritable(graph, step, rules);
         const auto main_inputs = read_by(step);
         const bool also_read = step.residual && std::count(main_inputs.begin(), main_inputs.end(), reused) > 0;
         // Values read twice by the step itself (x + x, conv(x) + x) must survive until it is done.

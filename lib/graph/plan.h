@@ -35,13 +35,18 @@ struct StepBuffers {
     std::vector<int> buffer_of; ///< by node: index into requests, -1 for values that never exist on their own
 };
 
-/// One f32 buffer per step output and one for the input; a slice that was left out of the steps has none, and what it
+struct StepBufferRules {
+    std::int64_t element_bytes = sizeof(float);
+    bool over_residual = true; ///< false for an engine that may not write its result over a residual
+};
+
+/// One buffer per step output and one for the input; a slice that was left out of the steps has none, and what it
 /// is cut from lives as long as the slice is read. Where a step can write over an operand that nobody needs afterwards
 /// (a residual; the operand of a normalisation or activation; the first operand of an add), both share a buffer.
-StepBuffers plan_step_buffers(const Graph& graph, const std::vector<Step>& steps);
+StepBuffers plan_step_buffers(const Graph& graph, const std::vector<Step>& steps, const StepBufferRules& rules = {});
 
 /// The same where steps run together: what lies inside a region has no buffer, and what a region leaves shares none
 /// with what it reads, as it reads around each voxel.
-StepBuffers plan_step_buffers(const Graph& graph, const std::vector<Task>& tasks);
+StepBuffers plan_step_buffers(const Graph& graph, const std::vector<Task>& tasks, const StepBufferRules& rules = {});
 
 } // namespace mfres

@@ -40,7 +40,7 @@ Options make_options() {
         "out,o", po::value<std::string>(), "folder for cases.csv, summary.json and table.md")(
         "labels", po::value<std::string>(),
         "label scheme of the files: brats (0 1 2 4) or brats2023 (0 1 2 3); without it, as their values show")(
-        "backend", po::value<std::string>()->default_value("auto"), "for --model: auto, onednn or reference")(
+        "backend", po::value<std::string>()->default_value("auto"), "for --model: auto, onednn, opencv or reference")(
         "threads", po::value<int>()->default_value(0), "0 = all processors")("max-memory", po::value<std::string>(),
                                                                              "for --model, as in segment, e.g. 1G")(
         "use", po::value<std::string>()->default_value("auto"), "sform or qform: which to believe when they disagree")(

@@ -27,6 +27,7 @@ constexpr Command commands[] = {
     {"bench", "time a network on this machine, step by step if asked for", mfres::cli::bench},
     {"init", "write a model file with seeded random weights", mfres::cli::init},
     {"info", "show what is in a model file", mfres::cli::info},
+    {"convert", "models to and from ONNX, PyTorch and safetensors", mfres::cli::convert},
     {"phantom", "write a synthetic case to try things with", mfres::cli::phantom},
     {"cache", "pack labelled cases into one file to train from, or check one", mfres::cli::cache},
 };

@@ -38,7 +38,7 @@ Options make_options() {
         "preview", po::value<std::string>(), "picture to write (.png); with --data: one per case into this folder")(
         "report", po::value<std::string>(), "JSON report to write; with --data: one per case into this folder")(
         "backend", po::value<std::string>()->default_value("auto"),
-        "auto, onednn or reference")("threads", po::value<int>()->default_value(0), "0 = all processors")(
+        "auto, onednn, opencv or reference")("threads", po::value<int>()->default_value(0), "0 = all processors")(
         "max-memory", po::value<std::string>(), "e.g. 1G: run tile by tile if the whole brain does not fit into it")(
         "labels", po::value<std::string>(), "label scheme: brats (0 1 2 4) or brats2023 (0 1 2 3)")(
         "use", po::value<std::string>()->default_value("auto"), "sform or qform: which to believe when they disagree")(

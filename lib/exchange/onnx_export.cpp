@@ -1,0 +1,96 @@
+#include "exchange/onnx.h"
+
+#include "core/file.h"
+#include "core/try.h"
+#include "exchange/onnx_program.h"
+#include "graph/lower.h"
+#include "graph/rewrite.h"
+#include "model/metadata.h"
+#include "model/sha256.h"
+
+namespace mfres {
+
+namespace {
+
+/// How to feed and read the network, for a person who has nothing but the file.
+std::string description(const Model& model, const OnnxExport& options) {
+    std::string modalities;
+    for (const std::string& modality : model.metadata.modalities)
+        modalities += (modalities.empty() ? "" : ", ") + modality;
+    const bool old_scheme = model.metadata.label_scheme == "brats";
+    return text(
+        "Brain tumour segmentation, network ", model.variant.name(), ". Research use only: not a medical device.\n",
+        "Input 'input': float32 [1, ", model.variant.input_channels(), ", x, y, z], channels ", modalities,
+        "; skull-stripped and co-registered, voxels of ", model.metadata.voxel_min_mm, " to ",
+        model.metadata.voxel_max_mm, " mm, axes pointing to the patient's left, back and head. Preparation '",
+        model.metadata.normalisation,
+        "': the brain is every voxel that is not background in at least one modality; each modality minus its mean "
+        "over the brain, divided by its (population) standard deviation there; 0 outside the brain. Crop to the box of "
+        "the brain and pad with 0 behind its last voxel to multiples of ",
+        model.variant.multiple(), ".\n", "Output 'logits': float32 [1, ", model.variant.classes(),
+        ", x, y, z], before softmax. The largest of each voxel is its class: 0 background, 1 necrotic core, 2 oedema, "
+        "3 "
+        "enhancing tumour; as labels 0, 1, 2, ",
+        old_scheme ? 4 : 3, ".\n", "Written for ", options.size[0], "x", options.size[1], "x", options.size[2],
+        options.form.dynamic ? " voxels; other sizes that are such multiples work as well." : " voxels.");
+}
+
+MetadataStrings file_metadata(const Model& model, const OnnxExport& options) {
+    ModelMetadata metadata = model.metadata;
+    metadata.variant_json = model.variant.json();
+    metadata.weights_sha256 = weights_sha256(model.weights);
+    MetadataStrings strings = metadata_to_strings(metadata);
+    strings["mfres.onnx.dialect"] = name(options.form.dialect);
+    strings["mfres.onnx.folded"] = options.fold ? "1" : "0";
+    strings["mfres.onnx.dynamic"] = options.form.dynamic ? "1" : "0";
+    strings["mfres.onnx.size"] = text(options.size[0], ",", options.size[1], ",", options.size[2]);
+    return strings;
+}
+
+} // namespace
+
+std::string_view name(OnnxDialect dialect) noexcept {
+    switch (dialect) {
+    case OnnxDialect::standard: return "standard";
+    case OnnxDialect::opencv: return "opencv";
+    }
+    return "unknown";
+}
+
+Result<OnnxDialect> onnx_dialect(std::string_view name) {
+    for (const OnnxDialect dialect : {OnnxDialect::standard, OnnxDialect::opencv})
+        if (mfres::name(dialect) == name)
+            return dialect;
+    return Error{ErrorCode::invalid_argument,
+                 text("there is no ONNX dialect '", printable(name), "'; there are standard and opencv"),
+                 std::string(name)};
+}
+
+Result<std::vector<std::byte>> encode_onnx(const Graph& graph, const Weights& weights, const OnnxText& about,
+                                           const OnnxForm& form) {
+    if (form.dialect == OnnxDialect::standard) {
+        MFRES_TRY(const plain::Program program, lower_to_volumes(graph, weights));
+        return encode_onnx_program(program, about, form.dynamic);
+    }
+    if (form.dynamic)
+        return Error{ErrorCode::invalid_argument,
+                     "the opencv dialect reshapes to fixed grids, so it cannot have dynamic axes", "dynamic"};
+    MFRES_TRY(const plain::Program program, lower_to_planes(graph, weights, Ends::volumes));
+    return encode_onnx_program(program, about, false);
+}
+
+Result<std::vector<std::byte>> encode_onnx(const Model& model, const OnnxExport& options) {
+    MFRES_TRY(const Graph graph, build_network(model.variant, options.size));
+    const OnnxText about{file_metadata(model, options), description(model, options)};
+    if (!options.fold)
+        return encode_onnx(graph, model.weights, about, options.form);
+    MFRES_TRY(const Network folded, fold_batch_norm(graph, model.weights));
+    return encode_onnx(folded.graph, folded.weights, about, options.form);
+}
+
+Status export_onnx(const std::filesystem::path& path, const Model& model, const OnnxExport& options, bool overwrite) {
+    MFRES_TRY(const std::vector<std::byte> bytes, encode_onnx(model, options));
+    return write_file_atomically(path, bytes, overwrite);
+}
+
+} // namespace mfres

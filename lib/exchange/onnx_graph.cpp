@@ -1,0 +1,830 @@
+// ONNX graphs as graphs of ours.
+#include "exchange/onnx.h"
+
+#include "core/checked.h"
+#include "core/try.h"
+#include "exchange/onnx_file.h"
+
+#ifdef MFRES_WITH_ONNX
+
+#include "model/half.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <optional>
+#include <set>
+
+namespace mfres {
+
+namespace {
+
+constexpr std::int64_t least_opset = 11; // the first with today's Resize
+constexpr int max_nodes = 100'000;
+
+/// Tensors by name: initialisers and the values of Constant nodes.
+using Tensors = std::map<std::string, const onnx::TensorProto*, std::less<>>;
+
+/// One reading of one file; every error's `where` is set by the caller.
+class GraphReader {
+  public:
+    GraphReader(const onnx::ModelProto& model, const Axes& size) : model_(model), graph_(model.graph()), size_(size) {}
+
+    Result<OnnxNetwork> read() {
+        MFRES_CHECK(check_versions());
+        for (const onnx::TensorProto& tensor : graph_.initializer())
+            tensors_[tensor.name()] = &tensor;
+        if (graph_.sparse_initializer_size() > 0)
+            return unsupported("sparse initialisers");
+        count_readers();
+        MFRES_CHECK(read_input());
+        for (const onnx::NodeProto& node : graph_.node())
+            MFRES_CHECK(read_node(node));
+        if (graph_.output_size() == 0)
+            return invalid("the graph has no output");
+        for (const onnx::ValueInfoProto& output : graph_.output()) {
+            MFRES_TRY(const NodeId id, value(output.name()));
+            builder_.output(id);
+        }
+        OnnxNetwork network;
+        MFRES_TRY(network.graph, builder_.finish());
+        for (const auto& entry : model_.metadata_props())
+            network.metadata[entry.key()] = entry.value();
+        MFRES_CHECK(assign_weights(network));
+        return network;
+    }
+
+  private:
+    /// A sum in the making: its terms, each with a factor or none. Sums that only one sum reads are flattened into it,
+    /// which makes n-ary sums of the binary ones that exporters write.
+    struct PendingSum {
+        std::string name;
+        std::vector<NodeId> terms;
+        std::vector<std::string> factors; ///< names of tensors; "" = 1
+    };
+
+    static Error invalid(std::string message) { return {ErrorCode::model_header_invalid, std::move(message), {}}; }
+    static Error unsupported(std::string what) {
+        return {ErrorCode::operation_unsupported,
+                text("uses ", what, ", which is not among the operations of this project"),
+                {}};
+    }
+    Error unsupported_here(const std::string& what) const {
+        return unsupported(text(what, " in node ", printable(node_->name()), " (", printable(node_->op_type()), ")"));
+    }
+    Error invalid_here(const std::string& problem) const {
+        return invalid(text("node ", printable(node_->name()), " (", printable(node_->op_type()), ") ", problem));
+    }
+
+    Status check_versions() const {
+        if (!model_.has_graph() || graph_.node_size() == 0)
+            return invalid("it holds no ONNX graph");
+        if (graph_.node_size() > max_nodes)
+            return invalid(text("the graph has ", graph_.node_size(), " nodes, allowed are ", max_nodes));
+        if (model_.functions_size() > 0)
+            return unsupported("functions of its own");
+        for (const auto& opset : model_.opset_import())
+            if ((opset.domain().empty() || opset.domain() == "ai.onnx") && opset.version() < least_opset)
+                return unsupported(text("operators of version ", opset.version(), " (least ", least_opset, ")"));
+        return {};
+    }
+
+    void count_readers() {
+        for (const onnx::NodeProto& node : graph_.node())
+            for (const std::string& input : node.input())
+                ++readers_[input];
+        for (const onnx::ValueInfoProto& output : graph_.output())
+            readers_[output.name()] += 2; // never hidden in a sum
+    }
+
+    Status read_input() {
+        const onnx::ValueInfoProto* found = nullptr;
+        for (const onnx::ValueInfoProto& input : graph_.input()) {
+            if (tensors_.count(input.name()) > 0)
+                continue; // old files list their initialisers as inputs
+            if (found != nullptr)
+                return unsupported(text("two inputs, ", printable(found->name()), " and ", printable(input.name())));
+            found = &input;
+        }
+        if (found == nullptr)
+            return invalid("the graph has no input");
+        const auto& type = found->type().tensor_type();
+        if (!found->type().has_tensor_type() || type.elem_type() != onnx::TensorProto_DataType_FLOAT)
+            return unsupported(text("an input ", printable(found->name()), " that is no tensor of float32"));
+        if (type.shape().dim_size() != 5)
+            return unsupported(text("an input of ", type.shape().dim_size(), " axes, where 5 are expected,"));
+        Shape shape{1, 0, size_[0], size_[1], size_[2]};
+        for (int axis = 0; axis < 5; ++axis) {
+            const auto& dim = type.shape().dim(axis);
+            if (dim.has_dim_value())
+                shape[axis] = dim.dim_value();
+            else if (axis == 1)
+                return unsupported("a free number of input channels");
+            if (shape[axis] <= 0)
+                return invalid(text("axis ", axis, " of the input has extent ", shape[axis]));
+        }
+        values_[found->name()] = builder_.input(shape);
+        taken_.insert("input");
+        return {};
+    }
+
+    Status read_node(const onnx::NodeProto& node) {
+        node_ = &node;
+        if (!node.domain().empty() && node.domain() != "ai.onnx")
+            return unsupported_here(text("the domain ", printable(node.domain())));
+        if (node.output_size() == 0)
+            return invalid_here("has no output");
+        for (const std::string& output : node.output())
+            if (values_.count(output) > 0 || pending_.count(output) > 0 || is_known(output))
+                return invalid_here(text("writes ", printable(output), ", which exists already"));
+        const std::string& type = node.op_type();
+        if (type == "Constant")
+            return read_constant();
+        if (type == "Shape" || std::all_of(node.input().begin(), node.input().end(),
+                                           [&](const std::string& input) { return is_integers(input); }))
+            return read_integers(type);
+        if (type == "Add" || type == "Sum")
+            return read_sum();
+        if (type == "Mul")
+            return read_product();
+        if (type == "Split")
+            return read_split();
+        MFRES_TRY(const NodeId id, operation(type));
+        values_[node.output(0)] = id;
+        for (int i = 1; i < node.output_size(); ++i)
+            if (!node.output(i).empty() && readers_.count(node.output(i)) > 0)
+                return unsupported_here(text("output ", i));
+        return {};
+    }
+
+    Result<NodeId> operation(const std::string& type) {
+        if (type == "Identity" || type == "Dropout")
+            return input(0);
+        if (type == "Conv")
+            return read_conv();
+        if (type == "BatchNormalization")
+            return read_batch_norm();
+        if (type == "InstanceNormalization")
+            return read_instance_norm();
+        if (type == "Relu") {
+            MFRES_CHECK(known({}));
+            return single(Relu{});
+        }
+        if (type == "LeakyRelu") {
+            MFRES_CHECK(known({"alpha"}));
+            return single(LeakyRelu{real("alpha", 0.01F)});
+        }
+        if (type == "Softmax")
+            return read_softmax();
+        if (type == "Concat")
+            return read_concat();
+        if (type == "Slice")
+            return read_slice();
+        if (type == "MaxPool")
+            return read_max_pool();
+        if (type == "AveragePool")
+            return read_average_pool();
+        if (type == "GlobalAveragePool")
+            return single(AdaptiveAvgPool{{1, 1, 1}});
+        if (type == "Resize")
+            return read_resize();
+        return unsupported_here("the operator");
+    }
+
+    // Attributes.
+
+    const onnx::AttributeProto* attribute(std::string_view name) const {
+        for (const onnx::AttributeProto& found : node_->attribute())
+            if (found.name() == name)
+                return &found;
+        return nullptr;
+    }
+    /// Nothing but these attributes: an unknown one may change what the node means.
+    Status known(std::initializer_list<std::string_view> names) const {
+        for (const onnx::AttributeProto& found : node_->attribute())
+            if (std::find(names.begin(), names.end(), found.name()) == names.end())
+                return unsupported_here(text("the attribute ", printable(found.name())));
+        return {};
+    }
+    std::int64_t integer(std::string_view name, std::int64_t standard) const {
+        const auto* found = attribute(name);
+        return found != nullptr ? found->i() : standard;
+    }
+    float real(std::string_view name, float standard) const {
+        const auto* found = attribute(name);
+        return found != nullptr ? found->f() : standard;
+    }
+    std::string word(std::string_view name, std::string standard) const {
+        const auto* found = attribute(name);
+        return found != nullptr ? found->s() : std::move(standard);
+    }
+    Result<Axes> axes(std::string_view name, std::int64_t standard) const {
+        Axes result{standard, standard, standard};
+        const auto* found = attribute(name);
+        if (found == nullptr)
+            return result;
+        if (found->ints_size() != 3)
+            return unsupported_here(text(name, " of ", found->ints_size(), " values"));
+        std::copy(found->ints().begin(), found->ints().end(), result.begin());
+        return result;
+    }
+    /// Padding that is the same on both sides of each axis.
+    Result<Axes> padding() const {
+        if (word("auto_pad", "NOTSET") != "NOTSET")
+            return unsupported_here("auto_pad");
+        Axes result{0, 0, 0};
+        const auto* found = attribute("pads");
+        if (found == nullptr)
+            return result;
+        if (found->ints_size() != 6)
+            return unsupported_here(text("pads of ", found->ints_size(), " values"));
+        for (int axis = 0; axis < 3; ++axis) {
+            if (found->ints(axis) != found->ints(axis + 3))
+                return unsupported_here("padding that differs between the two sides");
+            result[static_cast<std::size_t>(axis)] = found->ints(axis);
+        }
+        return result;
+    }
+    Status channel_axis(std::int64_t axis) const {
+        if (axis != 1 && axis != -4)
+            return unsupported_here(text("axis ", axis));
+        return {};
+    }
+
+    // Values.
+
+    Result<NodeId> value(const std::string& name) {
+        if (const auto found = values_.find(name); found != values_.end())
+            return found->second;
+        if (const auto found = pending_.find(name); found != pending_.end())
+            return finish_sum(name);
+        return Error{ErrorCode::model_tensor_missing,
+                     text("nothing produces the value ", printable(name), " before it is read"),
+                     {}};
+    }
+    Result<NodeId> input(int index) {
+        if (index >= node_->input_size())
+            return invalid_here(text("has ", node_->input_size(), " inputs, ", index + 1, " are needed"));
+        return value(node_->input(index));
+    }
+    Shape shape(NodeId id) const { return builder_.shape(id); }
+
+    /// A name for the node: `wanted`, its own or one made up, with what makes it unique.
+    std::string unique(std::string wanted) {
+        if (wanted.empty())
+            wanted = node_->name().empty() ? text("node", values_.size()) : printable(node_->name());
+        std::string chosen = wanted;
+        for (int i = 2; !taken_.insert(chosen).second; ++i)
+            chosen = text(wanted, "#", i);
+        return chosen;
+    }
+
+    Result<NodeId> add(const std::string& name, Op op, std::vector<NodeId> inputs) {
+        const NodeId id = builder_.add(name, std::move(op), std::move(inputs));
+        if (id >= 0)
+            return id;
+        return builder_.finish().error();
+    }
+    Result<NodeId> single(Op op, std::string name = {}) {
+        MFRES_TRY(const NodeId x, input(0));
+        return add(unique(std::move(name)), std::move(op), {x});
+    }
+
+    // Tensors.
+
+    Result<const onnx::TensorProto*> tensor(int index) const {
+        if (index >= node_->input_size() || node_->input(index).empty())
+            return invalid_here(text("has no input ", index));
+        const auto found = tensors_.find(node_->input(index));
+        if (found == tensors_.end())
+            return unsupported_here(text("a computed value as input ", index));
+        return found->second;
+    }
+    bool has_input(int index) const { return index < node_->input_size() && !node_->input(index).empty(); }
+
+    static Result<std::int64_t> elements(const onnx::TensorProto& tensor) {
+        if (tensor.data_location() == onnx::TensorProto_DataLocation_EXTERNAL || tensor.external_data_size() > 0)
+            return Error{ErrorCode::operation_unsupported,
+                         text("tensor ", printable(tensor.name()), " lies in another file, which is not opened"),
+                         {}};
+        const auto count = checked_product(tensor.dims());
+        if (!count)
+            return Error{ErrorCode::model_tensor_size,
+                         text("the extents of tensor ", printable(tensor.name()), " overflow or are negative"),
+                         {}};
+        return *count;
+    }
+    static Error wrong_size(const onnx::TensorProto& tensor, std::size_t bytes) {
+        return {ErrorCode::model_tensor_size,
+                text("tensor ", printable(tensor.name()), " holds ", bytes, " bytes or values, which is not what its ",
+                     tensor.dims_size(), " extents need"),
+                {}};
+    }
+
+    static Result<Tensor> floats(const onnx::TensorProto& tensor) {
+        MFRES_TRY(const std::int64_t count, elements(tensor));
+        if (tensor.dims_size() > Shape::max_rank)
+            return Error{ErrorCode::model_tensor_shape,
+                         text("tensor ", printable(tensor.name()), " has ", tensor.dims_size(), " axes, the most are ",
+                              Shape::max_rank),
+                         {}};
+        const bool half = tensor.data_type() == onnx::TensorProto_DataType_FLOAT16;
+        if (tensor.data_type() != onnx::TensorProto_DataType_FLOAT && !half)
+            return Error{ErrorCode::model_dtype_unsupported,
+                         text("tensor ", printable(tensor.name()), " has ONNX type ", tensor.data_type(),
+                              "; float32 and float16 are read"),
+                         {}};
+        const auto wanted = static_cast<std::size_t>(count);
+        const std::size_t given = tensor.has_raw_data() ? tensor.raw_data().size() / (half ? 2 : 4)
+                                  : half                ? static_cast<std::size_t>(tensor.int32_data_size())
+                                                        : static_cast<std::size_t>(tensor.float_data_size());
+        if (given != wanted || (tensor.has_raw_data() && tensor.raw_data().size() % (half ? 2 : 4) != 0))
+            return wrong_size(tensor, tensor.has_raw_data() ? tensor.raw_data().size() : given);
+        Tensor values(Shape(std::span(tensor.dims().data(), static_cast<std::size_t>(tensor.dims_size()))));
+        for (std::size_t i = 0; i < wanted; ++i) {
+            float& here = values[static_cast<std::int64_t>(i)];
+            if (half) {
+                std::uint16_t bits = 0;
+                if (tensor.has_raw_data())
+                    std::memcpy(&bits, tensor.raw_data().data() + 2 * i, 2);
+                else
+                    bits = static_cast<std::uint16_t>(tensor.int32_data(static_cast<int>(i)));
+                here = f16_to_f32(bits);
+            } else if (tensor.has_raw_data()) {
+                std::memcpy(&here, tensor.raw_data().data() + 4 * i, 4);
+            } else {
+                here = tensor.float_data(static_cast<int>(i));
+            }
+            if (!std::isfinite(here))
+                return Error{ErrorCode::model_not_finite,
+                             text("value ", i, " of tensor ", printable(tensor.name()), " is ", here),
+                             {}};
+        }
+        return values;
+    }
+
+    static Result<std::vector<std::int64_t>> integers(const onnx::TensorProto& tensor) {
+        MFRES_TRY(const std::int64_t count, elements(tensor));
+        if (tensor.data_type() != onnx::TensorProto_DataType_INT64)
+            return Error{ErrorCode::model_dtype_unsupported,
+                         text("tensor ", printable(tensor.name()), " has ONNX type ", tensor.data_type(),
+                              " where int64 is expected"),
+                         {}};
+        const auto wanted = static_cast<std::size_t>(count);
+        const std::size_t bytes = tensor.raw_data().size();
+        if (tensor.has_raw_data() ? bytes % 8 != 0 || bytes / 8 != wanted
+                                  : static_cast<std::size_t>(tensor.int64_data_size()) != wanted)
+            return wrong_size(tensor, bytes);
+        std::vector<std::int64_t> values(wanted);
+        if (tensor.has_raw_data())
+            std::memcpy(values.data(), tensor.raw_data().data(), bytes);
+        else
+            std::copy(tensor.int64_data().begin(), tensor.int64_data().end(), values.begin());
+        return values;
+    }
+    Result<std::vector<std::int64_t>> integers(int index) const {
+        if (index < node_->input_size())
+            if (const auto known_ones = integers_.find(node_->input(index)); known_ones != integers_.end())
+                return known_ones->second;
+        MFRES_TRY(const onnx::TensorProto* found, tensor(index));
+        return integers(*found);
+    }
+
+    /// "enc1.down.conv" of the initialiser "enc1.down.conv.weight", so that parameters come back under their names.
+    std::string stem(int index, std::string_view ending) const {
+        const std::string& name = index < node_->input_size() ? node_->input(index) : std::string();
+        const bool fits = name.size() > ending.size() && name.ends_with(ending) && printable(name) == name;
+        return fits ? name.substr(0, name.size() - ending.size()) : std::string();
+    }
+    Status expect(const std::string& parameter, int index) {
+        MFRES_TRY(const onnx::TensorProto* found, tensor(index));
+        parameters_[parameter] = found;
+        return {};
+    }
+
+    // Integers: extents and what exporters compute from them to cut and resize. They are computed right here.
+
+    bool is_known(const std::string& name) const { return tensors_.count(name) > 0 || integers_.count(name) > 0; }
+    bool is_integers(const std::string& name) const {
+        const auto found = tensors_.find(name);
+        return integers_.count(name) > 0 ||
+               (found != tensors_.end() && found->second->data_type() == onnx::TensorProto_DataType_INT64);
+    }
+
+    Status read_integers(const std::string& type) {
+        std::vector<std::int64_t> result;
+        if (type == "Shape") {
+            MFRES_CHECK(known({}));
+            MFRES_TRY(const NodeId x, input(0));
+            const Shape extents = shape(x);
+            result.assign(extents.begin(), extents.end());
+        } else if (type == "Gather") {
+            MFRES_TRY(result, gathered());
+        } else if (type == "Concat") {
+            for (int i = 0; i < node_->input_size(); ++i) {
+                MFRES_TRY(const auto part, integers(i));
+                result.insert(result.end(), part.begin(), part.end());
+            }
+        } else if (type == "Unsqueeze" || type == "Squeeze" || type == "Identity") {
+            MFRES_TRY(result, integers(0)); // scalars and vectors of one element are the same here
+        } else if (type == "Cast" && integer("to", 0) == onnx::TensorProto_DataType_INT64) {
+            MFRES_TRY(result, integers(0));
+        } else if (type == "Add" || type == "Sub" || type == "Mul" || type == "Div") {
+            MFRES_TRY(result, combined(type));
+        } else {
+            return unsupported_here("the operator on integers");
+        }
+        if (result.size() > 64)
+            return unsupported_here(text("a list of ", result.size(), " integers"));
+        integers_[node_->output(0)] = std::move(result);
+        return {};
+    }
+
+    Result<std::vector<std::int64_t>> gathered() const {
+        MFRES_TRY(const auto from, integers(0));
+        MFRES_TRY(const auto positions, integers(1));
+        std::vector<std::int64_t> result;
+        for (std::int64_t position : positions) {
+            position += position < 0 ? static_cast<std::int64_t>(from.size()) : 0;
+            if (position < 0 || position >= static_cast<std::int64_t>(from.size()) || integer("axis", 0) != 0)
+                return invalid_here(text("picks element ", position, " of ", from.size()));
+            result.push_back(from[static_cast<std::size_t>(position)]);
+        }
+        return result;
+    }
+
+    /// Two lists element by element; a list of one is repeated.
+    Result<std::vector<std::int64_t>> combined(const std::string& type) const {
+        MFRES_TRY(const auto a, integers(0));
+        MFRES_TRY(const auto b, integers(1));
+        const std::size_t count = std::max(a.size(), b.size());
+        if (a.empty() || b.empty() || (a.size() != count && a.size() != 1) || (b.size() != count && b.size() != 1))
+            return invalid_here(text("combines lists of ", a.size(), " and ", b.size()));
+        std::vector<std::int64_t> result(count);
+        for (std::size_t i = 0; i < count; ++i) {
+            const std::int64_t x = a[a.size() == 1 ? 0 : i];
+            const std::int64_t y = b[b.size() == 1 ? 0 : i];
+            bool overflow = false;
+            if (type == "Add")
+                overflow = __builtin_add_overflow(x, y, &result[i]);
+            else if (type == "Sub")
+                overflow = __builtin_sub_overflow(x, y, &result[i]);
+            else if (type == "Mul")
+                overflow = __builtin_mul_overflow(x, y, &result[i]);
+            else if (y == 0 || (y == -1 && x == std::numeric_limits<std::int64_t>::min()))
+                overflow = true;
+            else
+                result[i] = x / y;
+            if (overflow)
+                return invalid_here(text("computes with ", x, " and ", y, ", which overflows"));
+        }
+        return result;
+    }
+
+    // Operators.
+
+    Status read_constant() {
+        const auto* found = attribute("value");
+        if (found == nullptr || !found->has_t())
+            return unsupported_here("a constant that is no tensor");
+        tensors_[node_->output(0)] = &found->t();
+        return {};
+    }
+
+    Result<NodeId> read_conv() {
+        MFRES_CHECK(known({"auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"}));
+        MFRES_TRY(const onnx::TensorProto* weight, tensor(1));
+        if (weight->dims_size() != 5)
+            return unsupported_here(text("a weight of ", weight->dims_size(), " axes"));
+        Conv conv;
+        conv.out_channels = weight->dims(0);
+        conv.kernel = {weight->dims(2), weight->dims(3), weight->dims(4)};
+        if (attribute("kernel_shape") != nullptr) {
+            MFRES_TRY(const Axes kernel, axes("kernel_shape", 0));
+            if (kernel != conv.kernel)
+                return invalid_here("has a kernel_shape that is not its weight's");
+        }
+        MFRES_TRY(conv.stride, axes("strides", 1));
+        MFRES_TRY(conv.dilation, axes("dilations", 1));
+        MFRES_TRY(conv.padding, padding());
+        conv.groups = integer("group", 1);
+        conv.bias = has_input(2);
+        const std::string name = unique(stem(1, ".weight"));
+        MFRES_CHECK(expect(name + ".weight", 1));
+        if (conv.bias)
+            MFRES_CHECK(expect(name + ".bias", 2));
+        MFRES_TRY(const NodeId x, input(0));
+        return add(name, conv, {x});
+    }
+
+    Result<NodeId> read_batch_norm() {
+        MFRES_CHECK(known({"epsilon", "momentum", "training_mode"}));
+        if (integer("training_mode", 0) != 0)
+            return unsupported_here("training mode");
+        const std::string name = unique(stem(1, ".weight"));
+        MFRES_CHECK(expect(name + ".weight", 1));
+        MFRES_CHECK(expect(name + ".bias", 2));
+        MFRES_CHECK(expect(name + ".running_mean", 3));
+        MFRES_CHECK(expect(name + ".running_var", 4));
+        MFRES_TRY(const NodeId x, input(0));
+        return add(name, BatchNorm{decimal(real("epsilon", 1e-5F))}, {x});
+    }
+
+    Result<NodeId> read_instance_norm() {
+        MFRES_CHECK(known({"epsilon"}));
+        const std::string name = unique(stem(1, ".weight"));
+        MFRES_CHECK(expect(name + ".weight", 1));
+        MFRES_CHECK(expect(name + ".bias", 2));
+        MFRES_TRY(const NodeId x, input(0));
+        return add(name, InstanceNorm{decimal(real("epsilon", 1e-5F))}, {x});
+    }
+
+    /// The decimal number that was meant by a float: 1e-5 of 9.99999975e-06.
+    static double decimal(float value) {
+        char digits[32];
+        std::snprintf(digits, sizeof digits, "%.7g", double{value});
+        return std::strtod(digits, nullptr);
+    }
+
+    Result<NodeId> read_softmax() {
+        MFRES_CHECK(known({"axis"}));
+        MFRES_CHECK(channel_axis(integer("axis", -1)));
+        return single(Softmax{});
+    }
+
+    Result<NodeId> read_concat() {
+        MFRES_CHECK(known({"axis"}));
+        MFRES_CHECK(channel_axis(integer("axis", 0)));
+        std::vector<NodeId> inputs;
+        for (int i = 0; i < node_->input_size(); ++i) {
+            MFRES_TRY(const NodeId x, input(i));
+            inputs.push_back(x);
+        }
+        return add(unique({}), Concat{}, std::move(inputs));
+    }
+
+    Result<NodeId> read_slice() {
+        MFRES_CHECK(known({}));
+        MFRES_TRY(const NodeId x, input(0));
+        MFRES_TRY(const auto begins, integers(1));
+        MFRES_TRY(const auto ends, integers(2));
+        if (!has_input(3) || begins.size() != 1 || ends.size() != 1)
+            return unsupported_here("anything but a range of one axis");
+        MFRES_TRY(const auto along, integers(3));
+        if (along.size() != 1)
+            return unsupported_here("anything but a range of one axis");
+        MFRES_CHECK(channel_axis(along[0]));
+        if (has_input(4)) {
+            MFRES_TRY(const auto steps, integers(4));
+            if (steps != std::vector<std::int64_t>{1})
+                return unsupported_here("steps");
+        }
+        const std::int64_t channels = shape(x)[1];
+        const auto position = [&](std::int64_t at) {
+            return std::clamp<std::int64_t>(at < 0 ? at + channels : at, 0, channels);
+        };
+        return add(unique({}), Slice{position(begins[0]), position(ends[0])}, {x});
+    }
+
+    Status read_split() {
+        MFRES_CHECK(known({"axis", "split", "num_outputs"}));
+        MFRES_CHECK(channel_axis(integer("axis", 0)));
+        MFRES_TRY(const NodeId x, input(0));
+        const int parts = node_->output_size();
+        std::vector<std::int64_t> widths;
+        if (has_input(1)) {
+            MFRES_TRY(widths, integers(1));
+        } else if (const auto* split = attribute("split")) {
+            widths.assign(split->ints().begin(), split->ints().end());
+        } else {
+            widths.assign(static_cast<std::size_t>(parts), shape(x)[1] / parts);
+        }
+        if (widths.size() != static_cast<std::size_t>(parts))
+            return invalid_here(text("has ", parts, " outputs of ", widths.size(), " widths"));
+        std::int64_t begin = 0;
+        for (int i = 0; i < parts; ++i) {
+            const auto end = checked_add(begin, widths[static_cast<std::size_t>(i)]);
+            if (!end)
+                return invalid_here("has impossible widths");
+            MFRES_TRY(const NodeId part, add(unique({}), Slice{begin, *end}, {x}));
+            values_[node_->output(i)] = part;
+            begin = *end;
+        }
+        if (begin != shape(x)[1])
+            return invalid_here(text("splits ", shape(x)[1], " channels into ", begin));
+        return {};
+    }
+
+    Result<NodeId> read_max_pool() {
+        MFRES_CHECK(known({"auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "storage_order", "strides"}));
+        MaxPool pool;
+        MFRES_TRY(pool.kernel, axes("kernel_shape", 0));
+        MFRES_TRY(pool.stride, axes("strides", 1));
+        MFRES_TRY(const Axes pads, padding());
+        MFRES_TRY(const Axes dilation, axes("dilations", 1));
+        if (pads != Axes{0, 0, 0} || dilation != Axes{1, 1, 1} || integer("ceil_mode", 0) != 0)
+            return unsupported_here("padding, dilation or ceil_mode");
+        return single(pool);
+    }
+
+    Result<NodeId> read_average_pool() {
+        MFRES_CHECK(known({"auto_pad", "ceil_mode", "count_include_pad", "kernel_shape", "pads", "strides"}));
+        MFRES_TRY(const Axes kernel, axes("kernel_shape", 0));
+        MFRES_TRY(const Axes stride, axes("strides", 1));
+        MFRES_TRY(const Axes pads, padding());
+        MFRES_TRY(const NodeId x, input(0));
+        AdaptiveAvgPool pool;
+        for (std::size_t axis = 0; axis < 3; ++axis) {
+            const std::int64_t extent = shape(x)[static_cast<int>(axis) + 2];
+            if (kernel[axis] <= 0 || kernel[axis] != stride[axis] || pads[axis] != 0 || extent % kernel[axis] != 0)
+                return unsupported_here("windows that do not tile the grid");
+            pool.output[axis] = extent / kernel[axis];
+        }
+        return add(unique({}), pool, {x});
+    }
+
+    Result<NodeId> read_resize() {
+        MFRES_CHECK(known({"mode", "coordinate_transformation_mode", "nearest_mode", "cubic_coeff_a"}));
+        const std::string mode = word("mode", "nearest");
+        const std::string places = word("coordinate_transformation_mode", "half_pixel");
+        const bool linear = mode == "linear" && (places == "half_pixel" || places == "pytorch_half_pixel");
+        const bool nearest =
+            mode == "nearest" && places == "asymmetric" && word("nearest_mode", "round_prefer_floor") == "floor";
+        if (!linear && !nearest)
+            return unsupported_here(text("mode ", printable(mode), " with ", printable(places), " coordinates"));
+        MFRES_TRY(const NodeId x, input(0));
+        MFRES_TRY(const Shape to, resized(shape(x)));
+        if (to[0] != shape(x)[0] || to[1] != shape(x)[1])
+            return unsupported_here("other axes than x, y and z");
+        return add(unique({}), Upsample{linear ? Interpolation::trilinear : Interpolation::nearest, spatial(to)}, {x});
+    }
+
+    Result<Shape> resized(Shape shape) const {
+        if (has_input(3)) {
+            MFRES_TRY(const auto sizes, integers(3));
+            if (sizes.size() != 5)
+                return unsupported_here(text("sizes of ", sizes.size(), " axes"));
+            return Shape(std::span(sizes));
+        }
+        MFRES_TRY(const onnx::TensorProto* found, tensor(2));
+        MFRES_TRY(const Tensor scales, floats(*found));
+        if (scales.elements() != 5)
+            return unsupported_here(text("scales of ", scales.elements(), " axes"));
+        for (int axis = 0; axis < 5; ++axis) {
+            const double extent = std::floor(static_cast<double>(shape[axis]) * double{scales[axis]});
+            if (!(extent >= 1.0 && extent <= 2147483647.0))
+                return invalid_here(text("scales axis ", axis, " to ", extent, " voxels"));
+            shape[axis] = static_cast<std::int64_t>(extent);
+        }
+        return shape;
+    }
+
+    // Sums.
+
+    /// One operand of a sum: the terms of a sum that only this one reads, or the value itself.
+    Status append_operand(PendingSum& sum, const std::string& name) {
+        const auto found = pending_.find(name);
+        if (found != pending_.end() && readers_[name] == 1) {
+            sum.terms.insert(sum.terms.end(), found->second.terms.begin(), found->second.terms.end());
+            sum.factors.insert(sum.factors.end(), found->second.factors.begin(), found->second.factors.end());
+            pending_.erase(found);
+            return {};
+        }
+        MFRES_TRY(const NodeId id, value(name));
+        sum.terms.push_back(id);
+        sum.factors.emplace_back();
+        return {};
+    }
+
+    Status read_sum() {
+        MFRES_CHECK(known({}));
+        if (node_->input_size() < 2)
+            return unsupported_here("a sum of one");
+        PendingSum sum{node_->name(), {}, {}};
+        for (const std::string& operand : node_->input())
+            MFRES_CHECK(append_operand(sum, operand));
+        pending_[node_->output(0)] = std::move(sum);
+        return {};
+    }
+
+    Status read_product() {
+        MFRES_CHECK(known({}));
+        if (node_->input_size() != 2)
+            return invalid_here(text("has ", node_->input_size(), " inputs"));
+        const bool second = tensors_.count(node_->input(1)) > 0;
+        const std::string& factor = node_->input(second ? 1 : 0);
+        const auto found = tensors_.find(factor);
+        if (found == tensors_.end())
+            return unsupported_here("a product of two computed values");
+        MFRES_TRY(const Tensor values, floats(*found->second));
+        if (values.elements() != 1)
+            return unsupported_here(text("a product with ", values.elements(), " values"));
+        MFRES_TRY(const NodeId x, value(node_->input(second ? 0 : 1)));
+        pending_[node_->output(0)] = PendingSum{node_->name(), {x}, {factor}};
+        return {};
+    }
+
+    /// The node of a sum whose value is needed now.
+    Result<NodeId> finish_sum(const std::string& value_name) {
+        PendingSum sum = std::move(pending_.find(value_name)->second);
+        pending_.erase(value_name);
+        const bool scaled =
+            std::any_of(sum.factors.begin(), sum.factors.end(), [](const auto& f) { return !f.empty(); });
+        if (scaled && sum.terms.size() == 1)
+            return unsupported_here("a product outside a sum");
+        // Branch weights are called "<node>.weight1" and on.
+        std::string wanted = sum.name;
+        if (scaled && sum.factors[0].ends_with(".weight1"))
+            wanted = sum.factors[0].substr(0, sum.factors[0].size() - std::string_view(".weight1").size());
+        const std::string name = unique(printable(wanted));
+        for (std::size_t i = 0; scaled && i < sum.factors.size(); ++i) {
+            const std::string parameter = text(name, ".weight", i + 1);
+            if (!sum.factors[i].empty())
+                parameters_[parameter] = tensors_.find(sum.factors[i])->second;
+        }
+        MFRES_TRY(const NodeId id, scaled ? add(name, ScaledAdd{}, sum.terms) : add(name, Add{}, sum.terms));
+        values_[value_name] = id;
+        return id;
+    }
+
+    Status assign_weights(OnnxNetwork& network) const {
+        for (const Node& node : network.graph.nodes())
+            for (const Parameter& parameter : node.parameters) {
+                const auto found = parameters_.find(parameter.name);
+                Tensor values(Shape{1}, 1.0F); // the factor of a term that had none
+                if (found != parameters_.end()) {
+                    MFRES_TRY(values, floats(*found->second));
+                    if (parameter.role == ParameterRole::branch) {
+                        const float factor = values[0];
+                        values = Tensor(Shape{1}, factor);
+                    }
+                }
+                if (!(values.shape() == parameter.shape))
+                    return Error{ErrorCode::model_tensor_shape,
+                                 text("tensor ", parameter.name, " is ", to_string(values.shape()), ", its node needs ",
+                                      to_string(parameter.shape)),
+                                 {}};
+                network.weights.emplace(parameter.name, std::move(values));
+            }
+        return {};
+    }
+
+    const onnx::ModelProto& model_;
+    const onnx::GraphProto& graph_;
+    Axes size_;
+    const onnx::NodeProto* node_ = nullptr; ///< being read, for messages
+    Tensors tensors_;
+    std::map<std::string, int, std::less<>> readers_;
+    std::map<std::string, NodeId, std::less<>> values_;
+    std::map<std::string, PendingSum, std::less<>> pending_;
+    std::map<std::string, std::vector<std::int64_t>, std::less<>> integers_; ///< values that were computed already
+    Tensors parameters_;                                                     ///< by the parameter's name
+    std::set<std::string> taken_;
+    GraphBuilder builder_;
+};
+
+/// The same error, told about a file.
+Error about(const std::string& path, const Error& error) {
+    return {error.code, text(path, ": ", error.message), path};
+}
+
+} // namespace
+
+Result<onnx::ModelProto> parse_onnx(std::span<const std::byte> bytes, const std::string& path) {
+    if (bytes.size() > max_onnx_bytes)
+        return Error{ErrorCode::memory_limit,
+                     text(path, ": ", bytes.size(), " bytes are more than an ONNX file can have"), path};
+    onnx::ModelProto model;
+    if (bytes.empty() || !model.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())))
+        return Error{ErrorCode::model_header_invalid,
+                     text(path, ": no ONNX file, or one that is damaged or cut off (", bytes.size(), " bytes)"), path};
+    return model;
+}
+
+Result<OnnxNetwork> read_onnx_graph(const onnx::ModelProto& model, const std::string& path, const Axes& size) {
+    auto network = GraphReader(model, size).read();
+    if (!network)
+        return about(path, network.error());
+    return network;
+}
+
+Result<OnnxNetwork> decode_onnx(std::span<const std::byte> bytes, const std::string& path, const Axes& size) {
+    MFRES_TRY(const onnx::ModelProto model, parse_onnx(bytes, path));
+    return read_onnx_graph(model, path, size);
+}
+
+} // namespace mfres
+
+#else
+
+namespace mfres {
+
+Result<OnnxNetwork> decode_onnx(std::span<const std::byte>, const std::string& path, const Axes&) {
+    return no_onnx_here(path);
+}
+
+} // namespace mfres
+
+#endif

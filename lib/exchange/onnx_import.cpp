@@ -1,0 +1,244 @@
+// ONNX files as models: recognising the network, and putting its weights under its names.
+#include "exchange/onnx.h"
+
+#include "core/file.h"
+#include "core/try.h"
+#include "exchange/match.h"
+#include "exchange/onnx_file.h"
+#include "exchange/state_dict.h"
+#include "graph/rewrite.h"
+#include "model/metadata.h"
+#include "model/sha256.h"
+
+#include <charconv>
+#include <cmath>
+#include <cstring>
+#include <optional>
+
+#ifdef MFRES_WITH_ONNX
+
+namespace mfres {
+
+namespace {
+
+using Strings = std::map<std::string, std::string, std::less<>>;
+
+Error about(const std::string& path, const Error& error) {
+    const bool named = error.message.starts_with(path);
+    return {error.code, named ? error.message : text(path, ": ", error.message), path};
+}
+
+std::string entry(const Strings& strings, std::string_view key) {
+    const auto found = strings.find(key);
+    return found == strings.end() ? std::string() : found->second;
+}
+
+/// The model's metadata, if the file has any. Errors: model_metadata_invalid.
+Result<std::optional<ModelMetadata>> recorded_metadata(const Strings& all) {
+    MetadataStrings ours;
+    for (const auto& [key, value] : all)
+        if (key.starts_with("mfres.") && !key.starts_with("mfres.onnx."))
+            ours.emplace(key, value);
+    if (ours.empty())
+        return std::optional<ModelMetadata>();
+    MFRES_TRY(ModelMetadata metadata, metadata_from_strings(ours));
+    return std::optional(std::move(metadata));
+}
+
+Result<Variant> chosen_variant(const std::optional<ModelMetadata>& recorded, const Variant* wanted) {
+    if (!recorded && wanted == nullptr)
+        return Error{ErrorCode::model_metadata_invalid, "the file does not say which network it holds", {}};
+    if (!recorded)
+        return *wanted;
+    auto variant = parse_variant(recorded->variant_json);
+    if (!variant)
+        return Error{ErrorCode::model_metadata_invalid,
+                     text("metadata mfres.variant: ", printable(variant.error().message, 400)),
+                     {}};
+    MFRES_CHECK(check_channels(*recorded, *variant));
+    if (wanted != nullptr && wanted->json() != variant->json())
+        return Error{
+            ErrorCode::model_metadata_invalid,
+            text("the file holds ", variant->name(), " (", variant->json(), "), ", wanted->name(), " was asked for"),
+            {}};
+    return variant;
+}
+
+/// Weights of the folded network as weights of the network itself: its BatchNorms get mean 0, variance 1 and a scale
+/// that undoes epsilon.
+Weights unfolded(const Graph& graph, Weights weights) {
+    for (const Node& node : graph.nodes()) {
+        if (node.kind() != OpKind::batch_norm || weights.count(node.name + ".running_var") > 0)
+            continue;
+        const Node& conv = graph.node(node.inputs[0]);
+        const Shape channels{node.shape[1]};
+        auto bias = weights.extract(conv.name + ".bias");
+        weights.emplace(node.name + ".bias", std::move(bias.mapped()));
+        if (conv.as<Conv>().bias)
+            weights.emplace(conv.name + ".bias", Tensor(channels, 0.0F));
+        const double scale = std::sqrt(1.0 + node.as<BatchNorm>().epsilon);
+        weights.emplace(node.name + ".weight", Tensor(channels, static_cast<float>(scale)));
+        weights.emplace(node.name + ".running_mean", Tensor(channels, 0.0F));
+        weights.emplace(node.name + ".running_var", Tensor(channels, 1.0F));
+    }
+    return weights;
+}
+
+/// The weights of `known` out of a network with the same structure; nothing if it has another one.
+std::optional<Weights> matched_weights(const Graph& known, const Graph& other, const Weights& weights) {
+    const auto partner = match_graphs(known, other);
+    if (!partner)
+        return std::nullopt;
+    Weights result;
+    for (NodeId id = 0; id < known.size(); ++id) {
+        const NodeId match = (*partner)[static_cast<std::size_t>(id)];
+        if (match < 0)
+            continue;
+        const Node& node = known.node(id);
+        for (std::size_t i = 0; i < node.parameters.size(); ++i)
+            result.emplace(node.parameters[i].name, weights.find(other.node(match).parameters[i].name)->second);
+    }
+    return result;
+}
+
+Result<Weights> weights_of_any_graph(const onnx::ModelProto& model, const std::string& path, const Variant& variant) {
+    // Twice the multiple at least, so that no axis is so small that operations become equal.
+    const std::int64_t edge = (63 / variant.multiple() + 1) * variant.multiple();
+    MFRES_TRY(const OnnxNetwork network, read_onnx_graph(model, path, {edge, edge, edge}));
+    const Shape& input = network.graph.node(network.graph.input()).shape;
+    MFRES_TRY(const Graph known, build_network(variant, spatial(input), input[0]));
+    if (auto weights = matched_weights(known, network.graph, network.weights))
+        return std::move(*weights);
+    MFRES_TRY(const Network folded, fold_batch_norm(network.graph, network.weights));
+    if (auto weights = matched_weights(fold_batch_norm(known), folded.graph, folded.weights))
+        return unfolded(known, std::move(*weights));
+    return Error{ErrorCode::graph_invalid,
+                 text("the graph, ", network.graph.size(), " operations on ", to_string(input), ", is not that of ",
+                      variant.name(), ", which has ", known.size()),
+                 {}};
+}
+
+Result<Axes> recorded_size(const Strings& metadata) {
+    const std::string digits = entry(metadata, "mfres.onnx.size");
+    Axes size{};
+    const char* at = digits.data();
+    const char* const end = at + digits.size();
+    for (std::size_t axis = 0; axis < 3; ++axis) {
+        const auto [next, problem] = std::from_chars(at, end, size[axis]);
+        const bool last = axis == 2;
+        if (problem != std::errc{} || size[axis] < 1 || size[axis] > 1024 || (last ? next != end : *next != ','))
+            return Error{ErrorCode::model_metadata_invalid,
+                         text("metadata mfres.onnx.size: '", printable(digits), "' is not three extents up to 1024"),
+                         {}};
+        at = next + 1;
+    }
+    return size;
+}
+
+/// The initialisers that are parameters of the graph. The bytes were checked against nothing yet: only sizes that fit
+/// are taken.
+std::optional<Weights> named_weights(const onnx::GraphProto& graph, const Graph& known) {
+    std::map<std::string_view, const onnx::TensorProto*> tensors;
+    for (const onnx::TensorProto& tensor : graph.initializer())
+        tensors[tensor.name()] = &tensor;
+    Weights weights;
+    for (const Node& node : known.nodes())
+        for (const Parameter& parameter : node.parameters) {
+            const auto found = tensors.find(parameter.name);
+            const auto bytes = static_cast<std::size_t>(parameter.shape.elements()) * sizeof(float);
+            if (found == tensors.end() || found->second->raw_data().size() != bytes)
+                return std::nullopt;
+            Tensor values(parameter.shape);
+            std::memcpy(values.data(), found->second->raw_data().data(), bytes);
+            for (const float value : values.values())
+                if (!std::isfinite(value))
+                    return std::nullopt;
+            weights.emplace(parameter.name, std::move(values));
+        }
+    return weights;
+}
+
+/// The weights of a file that is, but for them, what an export writes: the graph is written again and compared. Nothing
+/// if it is another one.
+Result<std::optional<Weights>> weights_of_own_export(const onnx::ModelProto& model, const Strings& metadata,
+                                                     const Variant& variant) {
+    if (entry(metadata, "mfres.onnx.dialect") != name(OnnxDialect::standard))
+        return std::optional<Weights>();
+    MFRES_TRY(const Axes size, recorded_size(metadata));
+    const bool folded = entry(metadata, "mfres.onnx.folded") == "1";
+    const bool dynamic = entry(metadata, "mfres.onnx.dynamic") == "1";
+    MFRES_TRY(const Graph graph, build_network(variant, size));
+    const Graph written = folded ? fold_batch_norm(graph) : graph;
+    auto weights = named_weights(model.graph(), written);
+    if (!weights)
+        return std::optional<Weights>();
+    MFRES_TRY(const auto again, encode_onnx(written, *weights, {}, {OnnxDialect::standard, dynamic}));
+    MFRES_TRY(const onnx::ModelProto expected, parse_onnx(again, "the graph written again"));
+    if (expected.graph().SerializeAsString() != model.graph().SerializeAsString())
+        return std::optional<Weights>();
+    return std::optional(folded ? unfolded(graph, std::move(*weights)) : std::move(*weights));
+}
+
+Result<Model> import_model(const onnx::ModelProto& model, const std::string& path, const Variant* wanted) {
+    Strings metadata;
+    for (const auto& property : model.metadata_props())
+        metadata[property.key()] = property.value();
+    MFRES_TRY(const std::optional<ModelMetadata> recorded, recorded_metadata(metadata));
+    MFRES_TRY(const Variant variant, chosen_variant(recorded, wanted));
+    if (entry(metadata, "mfres.onnx.dialect") == name(OnnxDialect::opencv))
+        return Error{ErrorCode::operation_unsupported,
+                     "the file is in the opencv dialect, whose weights are rearranged; the standard dialect is read",
+                     {}};
+    std::optional<Weights> weights;
+    if (recorded) {
+        MFRES_TRY(weights, weights_of_own_export(model, metadata, variant));
+    }
+    if (!weights) {
+        MFRES_TRY(weights, weights_of_any_graph(model, path, variant));
+    }
+    MFRES_TRY(Model result, adopt_weights(variant, std::move(*weights), path, "onnx"));
+    if (!recorded)
+        return result;
+    const std::string actual = result.metadata.weights_sha256;
+    if (entry(metadata, "mfres.onnx.folded") != "1" && actual != recorded->weights_sha256)
+        return Error{ErrorCode::model_hash_mismatch,
+                     text("the weights have SHA-256 ", actual, ", the file records ", recorded->weights_sha256,
+                          ": they were changed after writing"),
+                     {}};
+    result.metadata = *recorded;
+    result.metadata.weights_sha256 = actual;
+    return result;
+}
+
+} // namespace
+
+Result<Model> import_onnx(std::span<const std::byte> bytes, const std::string& path, const Variant* variant) {
+    MFRES_TRY(const onnx::ModelProto model, parse_onnx(bytes, path));
+    auto imported = import_model(model, path, variant);
+    if (!imported)
+        return about(path, imported.error());
+    return imported;
+}
+
+} // namespace mfres
+
+#else
+
+namespace mfres {
+
+Result<Model> import_onnx(std::span<const std::byte>, const std::string& path, const Variant*) {
+    return no_onnx_here(path);
+}
+
+} // namespace mfres
+
+#endif
+
+namespace mfres {
+
+Result<Model> import_onnx(const std::filesystem::path& path, const Variant* variant) {
+    MFRES_TRY(const std::vector<std::byte> bytes, read_file(path, max_onnx_bytes));
+    return import_onnx(bytes, path.string(), variant);
+}
+
+} // namespace mfres

@@ -1,0 +1,355 @@
+#include "exchange/onnx_program.h"
+
+#include "core/try.h"
+
+#ifdef MFRES_WITH_ONNX
+
+#include <onnx/onnx_pb.h>
+
+#include <bit>
+#include <set>
+
+namespace mfres {
+
+namespace {
+
+constexpr std::int64_t opset = 13;
+constexpr std::int64_t ir_version = 7; // what came with opset 13; older runtimes refuse newer ones
+
+static_assert(std::endian::native == std::endian::little, "raw_data of ONNX is little-endian");
+
+class ProgramWriter {
+  public:
+    ProgramWriter(const plain::Program& program, bool dynamic) : program_(program), dynamic_(dynamic) {}
+
+    Result<onnx::ModelProto> write(const OnnxText& about) {
+        model_.set_ir_version(ir_version);
+        model_.set_producer_name("mfres");
+        model_.set_producer_version(MFRES_VERSION);
+        model_.set_doc_string(about.description);
+        model_.add_opset_import()->set_version(opset);
+        model_.mutable_opset_import(0)->set_domain("");
+        for (const auto& [key, value] : about.metadata) {
+            auto* entry = model_.add_metadata_props();
+            entry->set_key(key);
+            entry->set_value(value);
+        }
+        graph_ = model_.mutable_graph();
+        graph_->set_name("mfres");
+        name_values();
+        describe_value(*graph_->add_input(), values_[0], program_.input);
+        for (const plain::Constant& constant : program_.constants)
+            add_floats(constant.name, constant.values);
+        for (std::size_t i = 0; i < program_.steps.size(); ++i) {
+            const plain::Step& step = program_.steps[i];
+            MFRES_CHECK(std::visit([&](const auto& op) { return add(step, values_[i + 1], op); }, step.op));
+        }
+        add_outputs();
+        return std::move(model_);
+    }
+
+  private:
+    /// Values are called as the steps that leave them, except that the first output is "logits".
+    void name_values() {
+        values_.push_back(program_.input_name);
+        for (const plain::Step& step : program_.steps)
+            values_.push_back(step.name);
+        for (std::size_t i = 0; i < program_.outputs.size(); ++i) {
+            std::string& value = values_[static_cast<std::size_t>(program_.outputs[i])];
+            output_names_.push_back(i == 0 ? "logits" : text("output", i));
+            if (program_.outputs[i] != 0 && renamed_.insert(program_.outputs[i]).second)
+                value = output_names_.back();
+        }
+    }
+
+    void add_outputs() {
+        for (std::size_t i = 0; i < program_.outputs.size(); ++i) {
+            const std::string& value = values_[static_cast<std::size_t>(program_.outputs[i])];
+            if (value != output_names_[i]) { // the input itself, or a value that is an output twice
+                onnx::NodeProto& node = *graph_->add_node();
+                node.set_op_type("Identity");
+                node.set_name(output_names_[i]);
+                node.add_input(value);
+                node.add_output(output_names_[i]);
+            }
+            describe_value(*graph_->add_output(), output_names_[i], program_.shape(program_.outputs[i]));
+        }
+    }
+
+    void describe_value(onnx::ValueInfoProto& value, const std::string& name, const Shape& shape) const {
+        static constexpr const char* axes[] = {"batch", "channel", "x", "y", "z"};
+        value.set_name(name);
+        auto* tensor = value.mutable_type()->mutable_tensor_type();
+        tensor->set_elem_type(onnx::TensorProto_DataType_FLOAT);
+        for (int axis = 0; axis < shape.rank(); ++axis) {
+            auto* dim = tensor->mutable_shape()->add_dim();
+            if (dynamic_ && axis >= 2)
+                dim->set_dim_param(axes[axis]);
+            else
+                dim->set_dim_value(shape[axis]);
+        }
+    }
+
+    void add_floats(const std::string& name, const Tensor& values) {
+        onnx::TensorProto& tensor = *graph_->add_initializer();
+        tensor.set_name(name);
+        tensor.set_data_type(onnx::TensorProto_DataType_FLOAT);
+        for (const std::int64_t extent : values.shape())
+            tensor.add_dims(extent);
+        tensor.set_raw_data(values.data(), static_cast<std::size_t>(values.elements()) * sizeof(float));
+    }
+
+    void add_integers(const std::string& name, const std::vector<std::int64_t>& values) {
+        onnx::TensorProto& tensor = *graph_->add_initializer();
+        tensor.set_name(name);
+        tensor.set_data_type(onnx::TensorProto_DataType_INT64);
+        tensor.add_dims(static_cast<std::int64_t>(values.size()));
+        tensor.set_raw_data(values.data(), values.size() * sizeof(std::int64_t));
+    }
+
+    onnx::NodeProto& node(const plain::Step& step, const std::string& output, const char* type) {
+        onnx::NodeProto& added = *graph_->add_node();
+        added.set_op_type(type);
+        added.set_name(step.name);
+        added.add_output(output);
+        for (const plain::ValueId input : step.inputs)
+            added.add_input(values_[static_cast<std::size_t>(input)]);
+        return added;
+    }
+
+    void read(onnx::NodeProto& node, plain::ConstantId constant) const {
+        if (constant != plain::none)
+            node.add_input(program_.constant(constant).name);
+    }
+
+    /// An input made of integers, as a constant of its own.
+    void read(onnx::NodeProto& node, const std::string& name, const std::vector<std::int64_t>& values) {
+        add_integers(name, values);
+        node.add_input(name);
+    }
+
+    static void set(onnx::NodeProto& node, const char* name, const std::vector<std::int64_t>& values) {
+        onnx::AttributeProto& attribute = *node.add_attribute();
+        attribute.set_name(name);
+        attribute.set_type(onnx::AttributeProto_AttributeType_INTS);
+        for (const std::int64_t value : values)
+            attribute.add_ints(value);
+    }
+    static void set(onnx::NodeProto& node, const char* name, std::int64_t value) {
+        onnx::AttributeProto& attribute = *node.add_attribute();
+        attribute.set_name(name);
+        attribute.set_type(onnx::AttributeProto_AttributeType_INT);
+        attribute.set_i(value);
+    }
+    static void set(onnx::NodeProto& node, const char* name, double value) {
+        onnx::AttributeProto& attribute = *node.add_attribute();
+        attribute.set_name(name);
+        attribute.set_type(onnx::AttributeProto_AttributeType_FLOAT);
+        attribute.set_f(static_cast<float>(value));
+    }
+    static void set(onnx::NodeProto& node, const char* name, const char* value) {
+        onnx::AttributeProto& attribute = *node.add_attribute();
+        attribute.set_name(name);
+        attribute.set_type(onnx::AttributeProto_AttributeType_STRING);
+        attribute.set_s(value);
+    }
+
+    Error fixed(const plain::Step& step, const char* why) const {
+        return {ErrorCode::operation_unsupported,
+                text("node ", step.name, " ", why, ", which ONNX cannot express with dynamic axes"), step.name};
+    }
+
+    Status add(const plain::Step& step, const std::string& output, const plain::Conv& op) {
+        onnx::NodeProto& conv = node(step, output, "Conv");
+        read(conv, op.weight);
+        read(conv, op.bias);
+        const Shape& weight = program_.constant(op.weight).values.shape();
+        std::vector<std::int64_t> pads = op.padding; // all begins, then all ends
+        pads.insert(pads.end(), op.padding.begin(), op.padding.end());
+        set(conv, "kernel_shape", std::vector<std::int64_t>(weight.begin() + 2, weight.end()));
+        set(conv, "strides", op.stride);
+        set(conv, "dilations", op.dilation);
+        set(conv, "pads", pads);
+        set(conv, "group", op.groups);
+        return {};
+    }
+    Status add(const plain::Step& step, const std::string& output, const plain::BatchNorm& op) {
+        onnx::NodeProto& norm = node(step, output, "BatchNormalization");
+        for (const plain::ConstantId constant : {op.scale, op.shift, op.mean, op.variance})
+            read(norm, constant);
+        set(norm, "epsilon", op.epsilon);
+        return {};
+    }
+    Status add(const plain::Step& step, const std::string& output, const plain::InstanceNorm& op) {
+        onnx::NodeProto& norm = node(step, output, "InstanceNormalization");
+        read(norm, op.scale);
+        read(norm, op.shift);
+        set(norm, "epsilon", op.epsilon);
+        return {};
+    }
+    Status add(const plain::Step& step, const std::string& output, const plain::Relu&) {
+        node(step, output, "Relu");
+        return {};
+    }
+    Status add(const plain::Step& step, const std::string& output, const plain::LeakyRelu& op) {
+        set(node(step, output, "LeakyRelu"), "alpha", op.slope);
+        return {};
+    }
+    Status add(const plain::Step& step, const std::string& output, const plain::Sum& op) {
+        std::vector<std::string> terms;
+        for (std::size_t i = 0; i < step.inputs.size(); ++i) {
+            terms.push_back(values_[static_cast<std::size_t>(step.inputs[i])]);
+            if (op.factors.empty())
+                continue;
+            onnx::NodeProto& scaled = *graph_->add_node();
+            scaled.set_op_type("Mul");
+            scaled.set_name(text(step.name, "/scaled", i));
+            scaled.add_input(terms.back());
+            read(scaled, op.factors[i]);
+            scaled.add_output(scaled.name());
+            terms.back() = scaled.name();
+        }
+        // Two at a time: OpenCV's importer knows Add.
+        for (std::size_t i = 1; i < terms.size(); ++i) {
+            const bool last = i + 1 == terms.size();
+            onnx::NodeProto& sum = *graph_->add_node();
+            sum.set_op_type("Add");
+            sum.set_name(last ? step.name : text(step.name, "/sum", i));
+            sum.add_input(i == 1 ? terms[0] : text(step.name, "/sum", i - 1));
+            sum.add_input(terms[i]);
+            sum.add_output(last ? output : sum.name());
+        }
+        return {};
+    }
+    Status add(const plain::Step& step, const std::string& output, const plain::Concat& op) {
+        set(node(step, output, "Concat"), "axis", std::int64_t{op.axis});
+        return {};
+    }
+    Status add(const plain::Step& step, const std::string& output, const plain::Slice& op) {
+        const Shape& from = program_.shape(step.inputs[0]);
+        std::vector<std::int64_t> begins;
+        std::vector<std::int64_t> ends;
+        std::vector<std::int64_t> axes;
+        for (int axis = 0; axis < from.rank(); ++axis) {
+            const auto a = static_cast<std::size_t>(axis);
+            if (op.begin[a] == 0 && op.end[a] == from[axis] && !(axis == 1 && step.shape == from))
+                continue;
+            begins.push_back(op.begin[a]);
+            ends.push_back(op.end[a]);
+            axes.push_back(axis);
+        }
+        onnx::NodeProto& slice = node(step, output, "Slice");
+        read(slice, step.name + ".begin", begins);
+        read(slice, step.name + ".end", ends);
+        read(slice, step.name + ".axes", axes);
+        return {};
+    }
+    Status add(const plain::Step& step, const std::string& output, const plain::MaxPool& op) {
+        onnx::NodeProto& pool = node(step, output, "MaxPool");
+        set(pool, "kernel_shape", op.kernel);
+        set(pool, "strides", op.stride);
+        return {};
+    }
+    Status add(const plain::Step& step, const std::string& output, const plain::Resize& op) {
+        const Shape& from = program_.shape(step.inputs[0]);
+        bool whole = true; // factors
+        Tensor scales(Shape{from.rank()});
+        for (int axis = 0; axis < from.rank(); ++axis) {
+            whole = whole && step.shape[axis] % from[axis] == 0;
+            scales[axis] = static_cast<float>(step.shape[axis] / from[axis]);
+        }
+        if (dynamic_ && !whole)
+            return fixed(step, "resamples to a fixed grid");
+        onnx::NodeProto& resize = node(step, output, "Resize");
+        resize.add_input(""); // region of interest
+        if (whole) {
+            add_floats(step.name + ".scales", scales);
+            resize.add_input(step.name + ".scales");
+        } else {
+            resize.add_input("");
+            read(resize, step.name + ".sizes", {step.shape.begin(), step.shape.end()});
+        }
+        const bool linear = op.mode == Interpolation::trilinear;
+        set(resize, "mode", linear ? "linear" : "nearest");
+        set(resize, "coordinate_transformation_mode", linear ? "half_pixel" : "asymmetric");
+        if (!linear)
+            set(resize, "nearest_mode", "floor");
+        return {};
+    }
+    Status add(const plain::Step& step, const std::string& output, const plain::Softmax&) {
+        set(node(step, output, "Softmax"), "axis", std::int64_t{1});
+        return {};
+    }
+    Status add(const plain::Step& step, const std::string& output, const plain::Reshape&) {
+        if (dynamic_)
+            return fixed(step, "works on a fixed grid");
+        read(node(step, output, "Reshape"), step.name + ".shape", {step.shape.begin(), step.shape.end()});
+        return {};
+    }
+    Status add(const plain::Step& step, const std::string& output, const plain::Transpose& op) {
+        set(node(step, output, "Transpose"), "perm", std::vector<std::int64_t>(op.order.begin(), op.order.end()));
+        return {};
+    }
+    Status add(const plain::Step& step, const std::string& output, const plain::Pad& op) {
+        const int rank = step.shape.rank();
+        std::vector<std::int64_t> pads(static_cast<std::size_t>(2 * rank), 0); // all begins, then all ends
+        pads[static_cast<std::size_t>(op.axis)] = op.before;
+        pads[static_cast<std::size_t>(rank + op.axis)] = op.after;
+        onnx::NodeProto& pad = node(step, output, "Pad");
+        read(pad, step.name + ".pads", pads);
+        set(pad, "mode", "constant");
+        return {};
+    }
+    Status add(const plain::Step& step, const std::string& output, const plain::Product& op) {
+        if (dynamic_)
+            return fixed(step, "works on a fixed grid");
+        read(node(step, output, "MatMul"), op.matrix);
+        return {};
+    }
+
+    const plain::Program& program_;
+    bool dynamic_;
+    onnx::ModelProto model_;
+    onnx::GraphProto* graph_ = nullptr;
+    std::vector<std::string> values_; ///< by ValueId
+    std::vector<std::string> output_names_;
+    std::set<plain::ValueId> renamed_;
+};
+
+} // namespace
+
+Result<std::vector<std::byte>> encode_onnx_program(const plain::Program& program, const OnnxText& about, bool dynamic) {
+    std::int64_t constant_bytes = 0;
+    for (const plain::Constant& constant : program.constants)
+        constant_bytes += constant.values.elements() * static_cast<std::int64_t>(sizeof(float));
+    const Error too_large{ErrorCode::memory_limit,
+                          text("the weights take ", constant_bytes, " bytes, an ONNX file holds less than 2 GiB"),
+                          {}};
+    if (static_cast<std::uint64_t>(constant_bytes) > max_onnx_bytes)
+        return too_large;
+    MFRES_TRY(const onnx::ModelProto model, ProgramWriter(program, dynamic).write(about));
+    const std::size_t size = model.ByteSizeLong();
+    if (size > max_onnx_bytes)
+        return too_large;
+    std::vector<std::byte> bytes(size);
+    if (!model.SerializeToArray(bytes.data(), static_cast<int>(size)))
+        return Error{ErrorCode::internal, "protobuf could not write the ONNX model", {}};
+    return bytes;
+}
+
+} // namespace mfres
+
+#else
+
+namespace mfres {
+
+Result<std::vector<std::byte>> encode_onnx_program(const plain::Program&, const OnnxText&, bool) {
+    return Error{
+        ErrorCode::operation_unsupported,
+        "this build of mfres has no ONNX: it was made without the ONNX protobuf messages (Debian: libonnx-dev)",
+        {}};
+}
+
+} // namespace mfres
+
+#endif

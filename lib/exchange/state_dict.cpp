@@ -1,0 +1,181 @@
+#include "exchange/state_dict.h"
+
+#include "core/try.h"
+#include "model/sha256.h"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+
+namespace mfres {
+
+namespace {
+
+using nlohmann::json;
+
+Error mapping_error(ErrorCode code, const std::string& place, const std::string& problem) {
+    return {code, text("name mapping, ", place, ": ", problem), place};
+}
+
+Result<std::regex> expression(const json& value, const std::string& place) {
+    if (!value.is_string())
+        return mapping_error(ErrorCode::json_invalid, place, "is not a string");
+    const auto& pattern = value.get_ref<const std::string&>();
+    if (pattern.empty() || pattern.size() > NameMapping::max_length)
+        return mapping_error(ErrorCode::invalid_argument, place,
+                             text("has ", pattern.size(), " bytes, allowed are 1 to ", NameMapping::max_length));
+    try {
+        return std::regex(pattern, std::regex::ECMAScript);
+    } catch (const std::regex_error& error) {
+        return mapping_error(ErrorCode::invalid_argument, place,
+                             text("'", printable(pattern), "' is no regular expression: ", error.what()));
+    }
+}
+
+/// Only these keys, and both of them arrays where they are there.
+Status check_keys(const json& object) {
+    if (!object.is_object())
+        return mapping_error(ErrorCode::json_invalid, "the file", "is not a JSON object");
+    for (const auto& [key, value] : object.items()) {
+        if (key != "rules" && key != "ignore")
+            return mapping_error(ErrorCode::json_invalid, printable(key), "is neither rules nor ignore");
+        if (!value.is_array())
+            return mapping_error(ErrorCode::json_invalid, key, "is not an array");
+        if (value.size() > NameMapping::max_rules)
+            return mapping_error(ErrorCode::invalid_argument, key,
+                                 text("has ", value.size(), " entries, allowed are ", NameMapping::max_rules));
+    }
+    return {};
+}
+
+/// "2 missing (a.weight, b.weight)"
+std::string listed(const char* what, const std::vector<std::string>& names) {
+    std::string all;
+    for (const std::string& name : names)
+        all += (all.empty() ? "" : ", ") + name;
+    return text(names.size(), " ", what, " (", all, ")");
+}
+
+} // namespace
+
+Result<NameMapping> NameMapping::parse(std::string_view text_of_file) {
+    const json object = json::parse(text_of_file, nullptr, false);
+    if (object.is_discarded())
+        return mapping_error(ErrorCode::json_invalid, "the file", "is not JSON");
+    MFRES_CHECK(check_keys(object));
+    NameMapping mapping;
+    const json rules = object.value("rules", json::array());
+    for (std::size_t i = 0; i < rules.size(); ++i) {
+        const std::string place = text("rules/", i);
+        const json& rule = rules[i];
+        if (!rule.is_object() || rule.size() != 2 || !rule.contains("match") || !rule.contains("name") ||
+            !rule["name"].is_string())
+            return mapping_error(ErrorCode::json_invalid, place, "is not an object of the strings match and name");
+        MFRES_TRY(std::regex match, expression(rule["match"], place + "/match"));
+        const auto& name = rule["name"].get_ref<const std::string&>();
+        if (name.empty() || name.size() > max_length)
+            return mapping_error(ErrorCode::invalid_argument, place + "/name",
+                                 text("has ", name.size(), " bytes, allowed are 1 to ", max_length));
+        mapping.rules_.push_back({std::move(match), name});
+    }
+    const json ignore = object.value("ignore", json::array());
+    for (std::size_t i = 0; i < ignore.size(); ++i) {
+        MFRES_TRY(std::regex match, expression(ignore[i], text("ignore/", i)));
+        mapping.ignore_.push_back(std::move(match));
+    }
+    return mapping;
+}
+
+Result<StateDict> NameMapping::apply(StateDict tensors, const std::string& path) const {
+    StateDict renamed;
+    while (!tensors.empty()) {
+        auto entry = tensors.extract(tensors.begin());
+        const std::string name = entry.key();
+        if (name.size() > max_length)
+            return Error{ErrorCode::model_header_invalid,
+                         text(path, ": the tensor name ", printable(name), " has ", name.size(), " bytes, allowed are ",
+                              max_length),
+                         path};
+        try {
+            const auto matches = [&](const std::regex& expression) { return std::regex_match(name, expression); };
+            if (name.ends_with("num_batches_tracked") || std::any_of(ignore_.begin(), ignore_.end(), matches))
+                continue;
+            const auto rule = std::find_if(rules_.begin(), rules_.end(),
+                                           [&](const Rule& candidate) { return matches(candidate.match); });
+            if (rule != rules_.end())
+                entry.key() = std::regex_replace(name, rule->match, rule->name);
+        } catch (const std::regex_error& error) {
+            return Error{
+                ErrorCode::invalid_argument,
+                text(path, ": an expression is too complex for the name ", printable(name), ": ", error.what()), path};
+        }
+        const std::string target = entry.key();
+        if (!renamed.insert(std::move(entry)).inserted)
+            return Error{
+                ErrorCode::model_header_invalid,
+                text(path, ": two tensors get the name ", printable(target), ", one of them is ", printable(name)),
+                path};
+    }
+    return renamed;
+}
+
+Result<StateDict> read_safetensors_state(const std::filesystem::path& path) {
+    MFRES_TRY(const SafetensorsFile file, read_safetensors(path));
+    StateDict tensors;
+    for (const auto& [name, stored] : file.tensors) {
+        const bool counter = stored.dtype == Dtype::i64 || stored.dtype == Dtype::i32;
+        if (counter)
+            continue;
+        MFRES_TRY(Tensor tensor, decode_tensor(file, name));
+        tensors.emplace(name, std::move(tensor));
+    }
+    return tensors;
+}
+
+Result<Model> adopt_weights(const Variant& variant, StateDict tensors, const std::string& path,
+                            std::string_view origin) {
+    MFRES_TRY(const Graph graph, parameter_graph(variant));
+    Model model{variant, {}, {}};
+    if (variant.input_channels() > static_cast<std::int64_t>(model.metadata.modalities.size()))
+        return Error{ErrorCode::model_metadata_invalid,
+                     text(path, ": ", variant.name(), " has ", variant.input_channels(),
+                          " input channels, more than there are modalities"),
+                     path};
+    std::vector<std::string> missing;
+    std::vector<std::string> other_shape;
+    for (const Node& node : graph.nodes())
+        for (const Parameter& parameter : node.parameters) {
+            auto found = tensors.extract(parameter.name);
+            if (found.empty()) {
+                missing.push_back(parameter.name);
+                continue;
+            }
+            Tensor& values = found.mapped();
+            if (values.shape().rank() == 0 && parameter.shape == Shape{1})
+                values = Tensor(Shape{1}, values[0]); // PyTorch's scalars have no axis
+            if (!(values.shape() == parameter.shape))
+                other_shape.push_back(
+                    text(parameter.name, ": ", to_string(values.shape()), " instead of ", to_string(parameter.shape)));
+            else
+                model.weights.emplace(parameter.name, std::move(values));
+        }
+    std::vector<std::string> extra;
+    for (const auto& [name, tensor] : tensors)
+        extra.push_back(printable(name) + ": " + to_string(tensor.shape()));
+    if (!missing.empty() || !extra.empty() || !other_shape.empty()) {
+        const ErrorCode code = !missing.empty() ? ErrorCode::model_tensor_missing
+                               : !extra.empty() ? ErrorCode::model_tensor_extra
+                                                : ErrorCode::model_tensor_shape;
+        return Error{code,
+                     text(path, ": these are not the weights of ", variant.name(), ": ", listed("missing", missing),
+                          ", ", listed("too many", extra), ", ", listed("of another shape", other_shape)),
+                     path};
+    }
+    model.metadata.modalities.resize(static_cast<std::size_t>(variant.input_channels()));
+    model.metadata.variant_json = variant.json();
+    model.metadata.recipe_json = json{{"imported_from", origin}}.dump();
+    model.metadata.weights_sha256 = weights_sha256(model.weights);
+    return model;
+}
+
+} // namespace mfres

@@ -1,0 +1,169 @@
+// ONNX files of ours in other hands: ONNX's checker, ONNX Runtime, OpenVINO, and OpenCV as users have it.
+#include "exchange/onnx.h"
+#include "graph/rewrite.h"
+#include "support/network_runs.h"
+#include "support/python.h"
+
+#ifdef MFRES_TEST_OPENCV
+#include <opencv2/dnn.hpp>
+#endif
+
+#include <cstdio>
+#include <fstream>
+
+using namespace mfres;
+
+namespace {
+
+bool no_onnx() {
+    GraphBuilder builder;
+    builder.output(builder.relu("r", builder.input({1, 1, 1, 1, 1})));
+    const auto graph = builder.finish();
+    REQUIRE_OK(graph);
+    const auto bytes = encode_onnx(*graph, {}, {}, {});
+    if (!bytes.ok())
+        std::printf("SKIPPED: %s\n", bytes.error().message.c_str());
+    return !bytes.ok();
+}
+
+/// A model of every network, with weights and running statistics that all matter, and a grid it runs on quickly.
+struct Sample {
+    Model model;
+    Axes size{};
+};
+
+Sample sample(const std::string& network) {
+    const auto variant = parse_variant(network);
+    REQUIRE_OK(variant);
+    auto model = init_model(*variant, 3);
+    REQUIRE_OK(model);
+    const std::int64_t edge = std::max<std::int64_t>(variant->multiple(), 16);
+    const auto graph = parameter_graph(*variant);
+    REQUIRE_OK(graph);
+    model->weights = test::random_weights(*graph, 8);
+    return {std::move(model).value(), {edge, 2 * edge, edge}};
+}
+
+/// Writes the file and what the logits must be for a random input; the input's grid may differ from the file's.
+void write_sample(const test::TemporaryFolder& folder, const Sample& sample, OnnxExport options, const Axes& grid) {
+    options.size = sample.size;
+    REQUIRE_OK(export_onnx(folder / "model.onnx", sample.model, options, true));
+    const auto graph = build_network(sample.model.variant, grid);
+    REQUIRE_OK(graph);
+    const Tensor input = test::random_tensor(graph->node(0).shape, 4);
+    auto output = test::run(**find_backend("auto"), *graph, sample.model.weights, input);
+    REQUIRE_OK(output);
+    test::write_tensors(folder / "tensors.safetensors", {{"input", input}, {"output", std::move(output).value()}});
+}
+
+/// 1e-4 of the largest logit: random weights make some networks' logits large.
+std::string tolerance(const test::TemporaryFolder& folder) {
+    const auto file = read_safetensors(folder / "tensors.safetensors");
+    REQUIRE_OK(file);
+    const auto output = decode_tensor(*file, "output");
+    REQUIRE_OK(output);
+    return std::to_string(1e-4 * std::max(1.0, test::largest(*output)));
+}
+
+void check_in(const std::string& runtime, const std::string& modules, OnnxDialect dialect) {
+    const auto python = test::python_with(modules);
+    if (!python || no_onnx())
+        return;
+    for (const std::string& network : network_names())
+        for (const bool fold : {false, true}) {
+            INFO(network << ", folded " << fold);
+            const test::TemporaryFolder folder;
+            const Sample made = sample(network);
+            write_sample(folder, made, {.form = {.dialect = dialect}, .fold = fold}, made.size);
+            test::require_python(*python, "exchange/run_onnx.py",
+                                 {runtime, folder / "model.onnx", folder / "tensors.safetensors", tolerance(folder)});
+        }
+}
+
+} // namespace
+
+TEST_CASE("ONNX's checker accepts every network in both dialects") {
+    check_in("checker", "onnx, numpy", OnnxDialect::standard);
+    check_in("checker", "onnx, numpy", OnnxDialect::opencv);
+}
+
+TEST_CASE("ONNX Runtime computes our logits from every exported network") {
+    check_in("onnxruntime", "onnxruntime, numpy", OnnxDialect::standard);
+    check_in("onnxruntime", "onnxruntime, numpy", OnnxDialect::opencv);
+}
+
+TEST_CASE("OpenVINO computes our logits from every exported network") {
+    check_in("openvino", "openvino, numpy", OnnxDialect::standard);
+}
+
+#ifdef MFRES_TEST_OPENCV
+
+TEST_CASE("a stock OpenCV computes our logits from every network in its dialect") {
+    if (no_onnx())
+        return;
+    for (const std::string& network : network_names())
+        for (const bool fold : {false, true}) {
+            INFO(network << ", folded " << fold);
+            const Sample made = sample(network);
+            OnnxExport options{.form = {.dialect = OnnxDialect::opencv}, .size = made.size, .fold = fold};
+            const auto bytes = encode_onnx(made.model, options);
+            REQUIRE_OK(bytes);
+            const auto graph = build_network(made.model.variant, made.size);
+            REQUIRE_OK(graph);
+            Tensor input = test::random_tensor(graph->node(0).shape, 4);
+            const auto expected = test::run(**find_backend("auto"), *graph, made.model.weights, input);
+            REQUIRE_OK(expected);
+            auto net = cv::dnn::readNetFromONNX(reinterpret_cast<const char*>(bytes->data()), bytes->size());
+            const std::vector<int> extents(input.shape().begin(), input.shape().end());
+            net.setInput(cv::Mat(extents, CV_32F, input.data()));
+            const cv::Mat output = net.forward();
+            REQUIRE(output.total() == static_cast<std::size_t>(expected->elements()));
+            Tensor got(expected->shape());
+            std::copy_n(output.ptr<float>(), got.elements(), got.data());
+            CHECK(test::largest_difference(got, *expected) <= 1e-4 * std::max(1.0, test::largest(*expected)));
+        }
+}
+
+#endif
+
+TEST_CASE("an export with dynamic axes runs on other grids") {
+    const auto python = test::python_with("onnxruntime, numpy");
+    if (!python || no_onnx())
+        return;
+    for (const std::string network : {"mf-res2net", "dmfnet"}) {
+        const test::TemporaryFolder folder;
+        const Sample made = sample(network);
+        write_sample(folder, made, {.form = {.dynamic = true}}, {2 * made.size[0], made.size[1], made.size[2]});
+        test::require_python(*python, "exchange/run_onnx.py",
+                             {"onnxruntime", folder / "model.onnx", folder / "tensors.safetensors", tolerance(folder)});
+    }
+}
+
+TEST_CASE("what cannot be exported is refused and files are not overwritten") {
+    if (no_onnx())
+        return;
+    const Sample made = sample("mf-res2net");
+    REQUIRE_CODE(
+        encode_onnx(made.model, {.form = {.dialect = OnnxDialect::opencv, .dynamic = true}, .size = made.size}),
+        invalid_argument);
+    REQUIRE_CODE(encode_onnx(made.model, {.size = {16, 16, 15}}), graph_invalid);
+    const Sample pyramid = sample("3d-espnet");
+    REQUIRE_CODE(encode_onnx(pyramid.model, {.form = {.dynamic = true}, .size = pyramid.size}), operation_unsupported);
+    REQUIRE_CODE(onnx_dialect("caffe"), invalid_argument);
+
+    Sample incomplete = sample("dmfnet");
+    incomplete.model.weights.erase(incomplete.model.weights.begin());
+    REQUIRE_CODE(encode_onnx(incomplete.model, {.size = incomplete.size}), model_tensor_missing);
+
+    const test::TemporaryFolder folder;
+    const OnnxExport options{.size = made.size};
+    REQUIRE_OK(export_onnx(folder / "m.onnx", made.model, options));
+    REQUIRE_CODE(export_onnx(folder / "m.onnx", made.model, options), file_exists);
+    REQUIRE_OK(export_onnx(folder / "m.onnx", made.model, options, true));
+    REQUIRE_CODE(export_onnx(folder / "none" / "m.onnx", made.model, options), file_write);
+    const auto first = encode_onnx(made.model, options);
+    const auto second = encode_onnx(made.model, options);
+    REQUIRE_OK(first);
+    REQUIRE_OK(second);
+    CHECK(*first == *second);
+}

@@ -1,0 +1,84 @@
+// The OpenCV backend on whole networks and on a real case.
+#include "model/model.h"
+#include "networks/registry.h"
+#include "support/network_runs.h"
+#include "support/paths.h"
+
+#include <mfres/case.h>
+#include <mfres/segmenter.h>
+
+#include <cstdio>
+
+using namespace mfres;
+
+namespace {
+
+const Backend* opencv() {
+    const auto found = find_backend("opencv");
+    if (found)
+        return *found;
+    std::printf("SKIPPED: %s\n", found.error().message.c_str());
+    return nullptr;
+}
+
+double network_milliseconds(const SegmentReport& report) {
+    for (const auto& stage : report.stages)
+        if (stage.name == "network")
+            return stage.milliseconds;
+    return 0.0;
+}
+
+} // namespace
+
+TEST_CASE("the OpenCV backend computes every network of the registry") {
+    const Backend* backend = opencv();
+    if (backend == nullptr)
+        return;
+    for (const std::string& name : network_names()) {
+        INFO(name);
+        const auto variant = parse_variant(name);
+        REQUIRE_OK(variant);
+        const std::int64_t edge = 16 / variant->multiple() * variant->multiple() + (16 % variant->multiple() ? 16 : 0);
+        const auto graph = build_network(*variant, {edge, 2 * edge, edge});
+        REQUIRE_OK(graph);
+        const Weights weights = test::random_weights(*graph, 5);
+        const Tensor input = test::random_tensor(graph->node(0).shape, 6);
+        const auto got = test::run(*backend, *graph, weights, input, {.threads = 1});
+        REQUIRE_OK(got);
+        const auto expected = test::run(**find_backend("auto"), *graph, weights, input, {.threads = 1});
+        REQUIRE_OK(expected);
+        CHECK(test::normalised_squared_error(*got, expected->values()) <= 1e-10);
+    }
+}
+
+TEST_CASE("OpenCV labels a real case as the fastest backend does, and its time is printed") {
+    const auto shared = test::shared_data("data/real/val");
+    if (!shared || opencv() == nullptr)
+        return;
+    const auto cases = find_cases(*shared);
+    REQUIRE_OK(cases);
+    REQUIRE_FALSE(cases->empty());
+    const std::filesystem::path model = std::filesystem::path(MFRES_SOURCE_DIR) / "models" / "mf-res2net.safetensors";
+    std::vector<Segmentation> results;
+    for (const std::string backend : {"auto", "opencv"}) {
+        auto segmenter = Segmenter::open(model, {.backend = backend});
+        REQUIRE_OK(segmenter);
+        auto result = segmenter->segment(cases->front(), {});
+        REQUIRE_OK(result);
+        results.push_back(std::move(result).value());
+    }
+    const auto& expected = results[0].labels.labels;
+    const auto& got = results[1].labels.labels;
+    REQUIRE(got.size() == expected.size());
+    std::size_t different = 0;
+    for (std::size_t i = 0; i < got.size(); ++i)
+        different += got[i] != expected[i] ? 1 : 0;
+    const double first = network_milliseconds(results[0].report);
+    const double second = network_milliseconds(results[1].report);
+    std::printf("%s: %s %.0f ms, opencv %.0f ms (%.2f times), %zu of %zu labels differ\n", cases->front().id.c_str(),
+                results[0].report.backend.c_str(), first, second, second / first, different, got.size());
+    CHECK(static_cast<double>(different) <= 1e-4 * static_cast<double>(got.size()));
+    std::printf("opencv peak: planned %lld MiB, measured %lld MiB\n",
+                static_cast<long long>(results[1].report.planned_peak_bytes >> 20),
+                static_cast<long long>(results[1].report.measured_peak_bytes >> 20));
+}

@@ -82,14 +82,14 @@ struct OnnxNetwork {
 /// Reads an ONNX graph made of the operations of op.h on five axes: Conv, BatchNormalization, InstanceNormalization,
 /// Relu, LeakyRelu, Add, Sum, Mul by a scalar (in a sum), Concat and Slice and Split along channels, MaxPool,
 /// AveragePool and GlobalAveragePool where they equal an adaptive pooling, Resize and Upsample, Softmax, Identity,
-/// Dropout, Constant. Nothing in a file is executed, no external data is opened, and nothing is allocated beyond what
-/// the file's own bytes hold. `size` stands in for spatial axes that the file leaves free. Parameters get the names of
-/// their initialisers where those end as parameters do ("<node>.weight"), else they are made from the nodes' names.
-/// `path` is only named in messages; every error's `where` is `path`.
-/// Errors: model_header_invalid (no ONNX, or a graph that contradicts itself), model_tensor_size (an initialiser whose
-/// bytes differ from its shape), model_dtype_unsupported, model_not_finite, model_tensor_missing (a value that nothing
-/// produces), operation_unsupported (an operator, an attribute or an axis outside the list above; names the node),
-/// graph_invalid (shapes that do not fit), memory_limit (more than max_onnx_bytes).
+/// Dropout, Constant, and arithmetic on extents (Shape, Gather, Add, ...). Nothing in a file is executed, no external
+/// data is opened, and nothing is allocated beyond what the file's own bytes hold. `size` stands in for spatial axes
+/// that the file leaves free. Parameters get the names of their initialisers where those end as parameters do
+/// ("<node>.weight"), else they are made from the nodes' names. `path` is only named in messages; every error's `where`
+/// is `path`. Errors: model_header_invalid (no ONNX, or a graph that contradicts itself), model_tensor_size (an
+/// initialiser whose bytes differ from its shape), model_dtype_unsupported, model_not_finite, model_tensor_missing (a
+/// value that nothing produces), operation_unsupported (an operator, an attribute or an axis outside the list above;
+/// names the node), graph_invalid (shapes that do not fit), memory_limit (more than max_onnx_bytes).
 Result<OnnxNetwork> decode_onnx(std::span<const std::byte> bytes, const std::string& path,
                                 const Axes& size = {64, 64, 64});
 

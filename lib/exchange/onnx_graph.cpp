@@ -13,6 +13,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <optional>
 #include <set>
 
@@ -136,11 +137,14 @@ class GraphReader {
         if (node.output_size() == 0)
             return invalid_here("has no output");
         for (const std::string& output : node.output())
-            if (values_.count(output) > 0 || pending_.count(output) > 0 || tensors_.count(output) > 0)
+            if (values_.count(output) > 0 || pending_.count(output) > 0 || is_known(output))
                 return invalid_here(text("writes ", printable(output), ", which exists already"));
         const std::string& type = node.op_type();
         if (type == "Constant")
             return read_constant();
+        if (type == "Shape" || std::all_of(node.input().begin(), node.input().end(),
+                                           [&](const std::string& input) { return is_integers(input); }))
+            return read_integers(type);
         if (type == "Add" || type == "Sum")
             return read_sum();
         if (type == "Mul")
@@ -381,6 +385,9 @@ class GraphReader {
         return values;
     }
     Result<std::vector<std::int64_t>> integers(int index) const {
+        if (index < node_->input_size())
+            if (const auto known_ones = integers_.find(node_->input(index)); known_ones != integers_.end())
+                return known_ones->second;
         MFRES_TRY(const onnx::TensorProto* found, tensor(index));
         return integers(*found);
     }
@@ -395,6 +402,85 @@ class GraphReader {
         MFRES_TRY(const onnx::TensorProto* found, tensor(index));
         parameters_[parameter] = found;
         return {};
+    }
+
+    // Integers: extents and what exporters compute from them to cut and resize. They are computed right here.
+
+    bool is_known(const std::string& name) const { return tensors_.count(name) > 0 || integers_.count(name) > 0; }
+    bool is_integers(const std::string& name) const {
+        const auto found = tensors_.find(name);
+        return integers_.count(name) > 0 ||
+               (found != tensors_.end() && found->second->data_type() == onnx::TensorProto_DataType_INT64);
+    }
+
+    Status read_integers(const std::string& type) {
+        std::vector<std::int64_t> result;
+        if (type == "Shape") {
+            MFRES_CHECK(known({}));
+            MFRES_TRY(const NodeId x, input(0));
+            const Shape extents = shape(x);
+            result.assign(extents.begin(), extents.end());
+        } else if (type == "Gather") {
+            MFRES_TRY(result, gathered());
+        } else if (type == "Concat") {
+            for (int i = 0; i < node_->input_size(); ++i) {
+                MFRES_TRY(const auto part, integers(i));
+                result.insert(result.end(), part.begin(), part.end());
+            }
+        } else if (type == "Unsqueeze" || type == "Squeeze" || type == "Identity") {
+            MFRES_TRY(result, integers(0)); // scalars and vectors of one element are the same here
+        } else if (type == "Cast" && integer("to", 0) == onnx::TensorProto_DataType_INT64) {
+            MFRES_TRY(result, integers(0));
+        } else if (type == "Add" || type == "Sub" || type == "Mul" || type == "Div") {
+            MFRES_TRY(result, combined(type));
+        } else {
+            return unsupported_here("the operator on integers");
+        }
+        if (result.size() > 64)
+            return unsupported_here(text("a list of ", result.size(), " integers"));
+        integers_[node_->output(0)] = std::move(result);
+        return {};
+    }
+
+    Result<std::vector<std::int64_t>> gathered() const {
+        MFRES_TRY(const auto from, integers(0));
+        MFRES_TRY(const auto positions, integers(1));
+        std::vector<std::int64_t> result;
+        for (std::int64_t position : positions) {
+            position += position < 0 ? static_cast<std::int64_t>(from.size()) : 0;
+            if (position < 0 || position >= static_cast<std::int64_t>(from.size()) || integer("axis", 0) != 0)
+                return invalid_here(text("picks element ", position, " of ", from.size()));
+            result.push_back(from[static_cast<std::size_t>(position)]);
+        }
+        return result;
+    }
+
+    /// Two lists element by element; a list of one is repeated.
+    Result<std::vector<std::int64_t>> combined(const std::string& type) const {
+        MFRES_TRY(const auto a, integers(0));
+        MFRES_TRY(const auto b, integers(1));
+        const std::size_t count = std::max(a.size(), b.size());
+        if (a.empty() || b.empty() || (a.size() != count && a.size() != 1) || (b.size() != count && b.size() != 1))
+            return invalid_here(text("combines lists of ", a.size(), " and ", b.size()));
+        std::vector<std::int64_t> result(count);
+        for (std::size_t i = 0; i < count; ++i) {
+            const std::int64_t x = a[a.size() == 1 ? 0 : i];
+            const std::int64_t y = b[b.size() == 1 ? 0 : i];
+            bool overflow = false;
+            if (type == "Add")
+                overflow = __builtin_add_overflow(x, y, &result[i]);
+            else if (type == "Sub")
+                overflow = __builtin_sub_overflow(x, y, &result[i]);
+            else if (type == "Mul")
+                overflow = __builtin_mul_overflow(x, y, &result[i]);
+            else if (y == 0 || (y == -1 && x == std::numeric_limits<std::int64_t>::min()))
+                overflow = true;
+            else
+                result[i] = x / y;
+            if (overflow)
+                return invalid_here(text("computes with ", x, " and ", y, ", which overflows"));
+        }
+        return result;
     }
 
     // Operators.
@@ -693,7 +779,8 @@ class GraphReader {
     std::map<std::string, int, std::less<>> readers_;
     std::map<std::string, NodeId, std::less<>> values_;
     std::map<std::string, PendingSum, std::less<>> pending_;
-    Tensors parameters_; ///< by the parameter's name
+    std::map<std::string, std::vector<std::int64_t>, std::less<>> integers_; ///< values that were computed already
+    Tensors parameters_;                                                     ///< by the parameter's name
     std::set<std::string> taken_;
     GraphBuilder builder_;
 };

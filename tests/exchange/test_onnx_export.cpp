@@ -4,7 +4,9 @@
 #include "support/network_runs.h"
 #include "support/python.h"
 
+#ifdef MFRES_TEST_OPENCV
 #include <opencv2/dnn.hpp>
+#endif
 
 #include <cstdio>
 #include <fstream>
@@ -94,6 +96,8 @@ TEST_CASE("OpenVINO computes our logits from every exported network") {
     check_in("openvino", "openvino, numpy", OnnxDialect::standard);
 }
 
+#ifdef MFRES_TEST_OPENCV
+
 TEST_CASE("a stock OpenCV computes our logits from every network in its dialect") {
     if (no_onnx())
         return;
@@ -119,6 +123,8 @@ TEST_CASE("a stock OpenCV computes our logits from every network in its dialect"
             CHECK(test::largest_difference(got, *expected) <= 1e-4 * std::max(1.0, test::largest(*expected)));
         }
 }
+
+#endif
 
 TEST_CASE("an export with dynamic axes runs on other grids") {
     const auto python = test::python_with("onnxruntime, numpy");

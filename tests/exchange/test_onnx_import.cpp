@@ -1,0 +1,251 @@
+// ONNX files read back: ours, PyTorch's, and broken or hostile ones.
+#include "core/file.h"
+#include "exchange/match.h"
+#include "exchange/onnx.h"
+#include "graph/rewrite.h"
+#include "support/network_runs.h"
+#include "support/op_cases.h"
+#include "support/python.h"
+
+#include <cstdio>
+
+using namespace mfres;
+
+namespace {
+
+const std::string path = "file.onnx";
+
+bool no_onnx() {
+    const auto refused = decode_onnx({}, path);
+    const bool absent = refused.error().code == ErrorCode::operation_unsupported;
+    if (absent)
+        std::printf("SKIPPED: %s\n", refused.error().message.c_str());
+    return absent;
+}
+
+Model random_model(std::string_view network) {
+    const auto variant = parse_variant(network);
+    REQUIRE_OK(variant);
+    auto model = init_model(*variant, 3);
+    REQUIRE_OK(model);
+    const auto graph = parameter_graph(*variant);
+    REQUIRE_OK(graph);
+    model->weights = test::random_weights(*graph, 8);
+    return std::move(model).value();
+}
+
+bool same_bits(const Weights& a, const Weights& b) {
+    return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(), [](const auto& x, const auto& y) {
+               return x.first == y.first && x.second.shape() == y.second.shape() &&
+                      std::equal(x.second.values().begin(), x.second.values().end(), y.second.values().begin());
+           });
+}
+
+constexpr std::string_view small_network =
+    R"({"network": "mf-res2net", "widths": [8, 16], "decoder": [8, 4], "units": [1, 1], "decoder_units": [1, 1]})";
+
+std::vector<std::byte> small_file(OnnxExport options = {}) {
+    options.size = {16, 16, 16};
+    auto bytes = encode_onnx(random_model(small_network), options);
+    REQUIRE_OK(bytes);
+    return std::move(bytes).value();
+}
+
+/// The file with one piece of its bytes replaced by another of the same length, everywhere.
+std::vector<std::byte> replaced(std::vector<std::byte> bytes, const std::string& from, const std::string& to) {
+    REQUIRE(from.size() == to.size());
+    auto* text = reinterpret_cast<char*>(bytes.data());
+    std::string_view all(text, bytes.size());
+    std::size_t count = 0;
+    for (std::size_t at = all.find(from); at != std::string_view::npos; at = all.find(from, at + 1), ++count)
+        std::copy(to.begin(), to.end(), text + at);
+    REQUIRE(count > 0);
+    return bytes;
+}
+
+} // namespace
+
+TEST_CASE("our own ONNX files come back bit for bit") {
+    if (no_onnx())
+        return;
+    for (const std::string& network : network_names()) {
+        INFO(network);
+        const Model model = random_model(network);
+        const std::int64_t edge = std::max<std::int64_t>(16, model.variant.multiple());
+        for (const bool dynamic : {false, true}) {
+            if (dynamic && network == "3d-espnet")
+                continue; // its pooling has no dynamic form
+            const auto bytes = encode_onnx(model, {.form = {.dynamic = dynamic}, .size = {edge, edge, 2 * edge}});
+            REQUIRE_OK(bytes);
+            const auto back = import_onnx(*bytes, path);
+            REQUIRE_OK(back);
+            CHECK(back->variant.json() == model.variant.json());
+            CHECK(same_bits(back->weights, model.weights));
+            CHECK(back->metadata.recipe_json == model.metadata.recipe_json);
+            CHECK(back->metadata.modalities == model.metadata.modalities);
+        }
+    }
+}
+
+TEST_CASE("a network is recognised without metadata, by its graph alone") {
+    if (no_onnx())
+        return;
+    for (const std::string& network : network_names()) {
+        if (network == "3d-espnet")
+            continue; // its pooling leaves as products with matrices, which only its own metadata explain
+        INFO(network);
+        const Model model = random_model(network);
+        const std::int64_t edge = std::max<std::int64_t>(16, model.variant.multiple());
+        const auto graph = build_network(model.variant, {edge, edge, edge});
+        REQUIRE_OK(graph);
+        const auto bytes = encode_onnx(*graph, model.weights, {}, {});
+        REQUIRE_OK(bytes);
+        REQUIRE_CODE(import_onnx(*bytes, path), model_metadata_invalid);
+        const auto back = import_onnx(*bytes, path, &model.variant);
+        REQUIRE_OK(back);
+        CHECK(same_bits(back->weights, model.weights));
+    }
+}
+
+TEST_CASE("a folded file becomes a model with the same logits") {
+    if (no_onnx())
+        return;
+    for (const std::string network : {"mf-res2net", "dmfnet", "3d-espnet"}) {
+        INFO(network);
+        const Model model = random_model(network);
+        const auto bytes = encode_onnx(model, {.size = {16, 16, 32}, .fold = true});
+        REQUIRE_OK(bytes);
+        const auto back = import_onnx(*bytes, path);
+        REQUIRE_OK(back);
+        const auto graph = build_network(model.variant, {16, 16, 32});
+        REQUIRE_OK(graph);
+        const Tensor input = test::random_tensor(graph->node(0).shape, 1);
+        const auto before = test::run(**find_backend("auto"), *graph, model.weights, input);
+        const auto after = test::run(**find_backend("auto"), *graph, back->weights, input);
+        REQUIRE_OK(before);
+        REQUIRE_OK(after);
+        CHECK(test::largest_difference(*after, *before) <= 1e-5 * std::max(1.0, test::largest(*before)));
+    }
+}
+
+TEST_CASE("graphs of every operation but adaptive pooling come back from ONNX and compute the same") {
+    if (no_onnx())
+        return;
+    int compared = 0;
+    for (const auto& op_case : test::op_cases()) {
+        INFO(op_case.name);
+        const Weights weights = test::random_weights(op_case.graph, 1);
+        const auto bytes = encode_onnx(op_case.graph, weights, {}, {});
+        REQUIRE_OK(bytes);
+        const auto back = decode_onnx(*bytes, path);
+        if (op_case.name.rfind("adaptive_avg_pool", 0) == 0) {
+            REQUIRE_CODE(back, operation_unsupported);
+            continue;
+        }
+        REQUIRE_OK(back);
+        CHECK(match_graphs(op_case.graph, back->graph).has_value());
+        const Tensor input = test::random_tensor(op_case.graph.node(0).shape, 2);
+        CHECK(test::largest_difference(test::run_reference(op_case.graph, weights, input),
+                                       test::run_reference(back->graph, back->weights, input)) == 0.0);
+        ++compared;
+    }
+    CHECK(compared > 200);
+}
+
+TEST_CASE("PyTorch's exports of two networks are recognised and compute what PyTorch computed") {
+    const auto python = test::python_with("torch, numpy, onnx");
+    if (!python || no_onnx())
+        return;
+    const std::pair<std::string, std::string> networks[] = {
+        {"mf-res2net", R"({"network": "mf-res2net", "widths": [8, 16, 24, 32], "decoder": [16, 8, 8, 4]})"},
+        {"dmfnet", R"({"network": "dmfnet", "n": 8, "channels": 16, "groups": 4})"}};
+    for (const auto& [network, json] : networks)
+        for (const std::string file : {"folded.onnx", "plain.onnx"}) {
+            INFO(network << " " << file);
+            const test::TemporaryFolder folder;
+            test::require_python(*python, "exchange/torch_networks.py", {network, folder.path()});
+            const auto variant = parse_variant(json);
+            REQUIRE_OK(variant);
+            const auto model = import_onnx(folder / file, &*variant);
+            REQUIRE_OK(model);
+            const auto tensors = read_safetensors(folder / "tensors.safetensors");
+            REQUIRE_OK(tensors);
+            const auto input = decode_tensor(*tensors, "input");
+            const auto expected = decode_tensor(*tensors, "output");
+            REQUIRE_OK(input);
+            REQUIRE_OK(expected);
+            const auto graph = build_network(*variant, spatial(input->shape()));
+            REQUIRE_OK(graph);
+            const Tensor got = test::run_reference(*graph, model->weights, *input);
+            CHECK(test::largest_difference(got, *expected) <= 1e-4 * std::max(1.0, test::largest(*expected)));
+
+            const auto other = parse_variant(small_network);
+            REQUIRE_OK(other);
+            REQUIRE_CODE(import_onnx(folder / file, &*other), graph_invalid);
+        }
+}
+
+TEST_CASE("hostile, damaged and foreign ONNX files are refused with an exact code") {
+    if (no_onnx())
+        return;
+    const auto file = small_file();
+    REQUIRE_OK(import_onnx(file, path));
+    REQUIRE_CODE(import_onnx(std::span<const std::byte>(), path), model_header_invalid);
+    REQUIRE_CODE(import_onnx(std::filesystem::path("/nowhere/x.onnx")), file_not_found);
+    const std::string words = "this is no protobuf message at all, only words";
+    REQUIRE_CODE(import_onnx(std::as_bytes(std::span(words)), path), model_header_invalid);
+    // Cut anywhere: fields are missing or end early.
+    for (std::size_t size = 1; size < file.size(); size += file.size() / 97) {
+        INFO("cut to " << size);
+        CHECK_FALSE(import_onnx(std::span(file).first(size), path).ok());
+    }
+    REQUIRE_CODE(import_onnx(std::span(file).first(file.size() - 1), path), model_header_invalid);
+    // Another operator, attribute, order, name, dialect.
+    REQUIRE_CODE(decode_onnx(replaced(file, "Relu", "Tanh"), path), operation_unsupported);
+    REQUIRE_CODE(decode_onnx(replaced(file, "dilations", "dilatiomz"), path), operation_unsupported);
+    REQUIRE_CODE(decode_onnx(replaced(file, "half_pixel", "half_pixex"), path), operation_unsupported);
+    REQUIRE_CODE(import_onnx(small_file({.form = {.dialect = OnnxDialect::opencv}}), path), operation_unsupported);
+    REQUIRE_CODE(decode_onnx(small_file({.form = {.dialect = OnnxDialect::opencv}}), path), operation_unsupported);
+    REQUIRE_CODE(import_onnx(replaced(file, "zscore-brain", "zscore-train"), path), model_metadata_invalid);
+    REQUIRE_CODE(import_onnx(replaced(file, "mfres.onnx.size", "mfres.onnx.sise"), path), model_metadata_invalid);
+    REQUIRE_CODE(import_onnx(replaced(file, "mfres.variant", "mfres.Variant"), path), model_metadata_invalid);
+    const auto other = parse_variant("dmfnet");
+    REQUIRE_OK(other);
+    REQUIRE_CODE(import_onnx(file, path, &*other), model_metadata_invalid);
+}
+
+TEST_CASE("a weight that was changed is found by its hash") {
+    if (no_onnx())
+        return;
+    Model model = random_model(small_network);
+    const float marked = 0.123456789F;
+    model.weights.begin()->second[0] = marked;
+    auto bytes = encode_onnx(model, {.size = {16, 16, 16}});
+    REQUIRE_OK(bytes);
+    const auto swap_in = [&](float value) {
+        const std::string from(reinterpret_cast<const char*>(&marked), sizeof marked);
+        return replaced(*bytes, from, std::string(reinterpret_cast<const char*>(&value), sizeof value));
+    };
+    REQUIRE_OK(import_onnx(*bytes, path));
+    REQUIRE_CODE(import_onnx(swap_in(0.5F), path), model_hash_mismatch);
+    REQUIRE_CODE(import_onnx(swap_in(std::nanf("")), path), model_not_finite);
+}
+
+TEST_CASE("mutated ONNX files never crash, hang or pass unnoticed as a different model") {
+    if (no_onnx())
+        return;
+    const auto file = small_file();
+    const auto original = import_onnx(file, path);
+    REQUIRE_OK(original);
+    Random random(11);
+    for (int i = 0; i < 400; ++i) {
+        auto mutant = file;
+        for (int changes = 0; changes < 3; ++changes)
+            mutant[static_cast<std::size_t>(random.below(mutant.size()))] = static_cast<std::byte>(random.below(256));
+        const auto read = import_onnx(mutant, path);
+        if (read)
+            CHECK(same_bits(read->weights, original->weights));
+        else
+            CHECK(read.error().message.find(path) == 0);
+    }
+}

@@ -25,8 +25,8 @@ std::string_view name(Precision precision) noexcept;
 struct CompileOptions {
     int threads = 0; ///< 0 = all processors this process may use
     Precision precision = Precision::f32;
-    bool allow_tf32 = false;    ///< an engine may round the operands of f32 products to 10 bits
-    bool deterministic = false; ///< an engine has to give equal bits in every run, even if that is slower
+    bool allow_tf32 = false;   ///< an engine may round the operands of f32 products to 10 bits
+    bool deterministic = true; ///< false: an engine may be faster and not give equal bits in every run
 };
 
 /// A node that a backend cannot run.

@@ -75,7 +75,7 @@ struct TrainingOptions {
     bool amsgrad = false;             ///< keep the largest second moments
     double batch_norm_momentum = 0.1; ///< share of the batch in the running statistics (variance: the unbiased one)
     bool allow_tf32 = false;          ///< see CompileOptions
-    bool deterministic = false;       ///< see CompileOptions
+    bool deterministic = true;        ///< see CompileOptions; a resume is exact to the bit only with it
     std::int64_t max_bytes = 0;       ///< refuse to hold more (TrainingExecutable::peak_bytes), 0 = no limit
     /// Ranks that train together, each with a graph of its own part of the batch, all parts equal. They give every
     /// call of the executable together, with the same options, weights and loss; batch statistics, the loss and the

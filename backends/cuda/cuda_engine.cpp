@@ -140,7 +140,10 @@ Status device_available() {
     if (status == cudaSuccess && devices > 0)
         return {};
     (void)cudaGetLastError();
-    const char* reason = status == cudaSuccess ? "there is no GPU" : cudaGetErrorString(status);
+    std::string reason = status == cudaSuccess ? "there is no GPU" : cudaGetErrorString(status);
+    if (status == cudaErrorInsufficientDriver) // also where there is none at all
+        reason = text("there is no NVIDIA driver that is new enough for CUDA ", CUDART_VERSION / 1000, ".",
+                      CUDART_VERSION / 10 % 100);
     return Error{ErrorCode::backend_unavailable,
                  text("backend cuda is part of this build but cannot work here: ", reason), "cuda"};
 }

@@ -48,8 +48,8 @@ struct ConvolutionSpec {
 
 /// How convolutions may be computed.
 struct ConvolutionRules {
-    bool allow_tf32 = false;    ///< f32 products in 10-bit mantissas
-    bool deterministic = false; ///< only engines that give equal bits in every run
+    bool allow_tf32 = false;   ///< f32 products in 10-bit mantissas
+    bool deterministic = true; ///< only engines that give equal bits in every run
     std::int64_t workspace_limit = std::int64_t{1} << 30U;
 };
 

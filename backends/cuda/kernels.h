@@ -128,6 +128,7 @@ struct NormGradientTables {
     std::int64_t channels = 0;
     std::int64_t voxels = 0;
     bool fixed = false;
+    double share = 1.0; ///< of the totals that counts for d scale and d shift
     const double* totals = nullptr;
     const double* deviation = nullptr;
     const float* scale = nullptr;

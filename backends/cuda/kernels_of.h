@@ -274,8 +274,8 @@ struct FinishNormGradient {
                 a.fixed ? 0.0F : static_cast<float>(-own * deviation * deviation * totals[a.channels] / count);
             a.constant[index] = a.fixed ? 0.0F : static_cast<float>(-own * totals[0] / count);
         }
-        a.scale_gradient[channel] = static_cast<float>(scale_sum);
-        a.shift_gradient[channel] = static_cast<float>(shift_sum);
+        a.scale_gradient[channel] = static_cast<float>(a.share * scale_sum);
+        a.shift_gradient[channel] = static_cast<float>(a.share * shift_sum);
     }
 };
 

@@ -27,7 +27,7 @@ constexpr int threads_per_block = 256;
 constexpr std::int64_t most_blocks = 1 << 20;
 
 template <typename Body>
-__global__ void each_kernel(std::int64_t count, Body body) {
+__global__ void each_kernel(std::int64_t count, const __grid_constant__ Body body) {
     const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
     for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += step)
         body(i);
@@ -43,41 +43,43 @@ void for_each(Stream stream, std::int64_t count, const Body& body) {
                                                                                                             body);
 }
 
-/// One block per chunk and tile of channels: threads along x take channels, W of them each, threads along y voxels.
+/// One block per tile of channels and chunk: threads along x take channels, W of them each, threads along y voxels.
 template <int K, int W, typename Body>
-__global__ void reduce_kernel(Chunking chunks, Body body, double* partials) {
+__global__ void reduce_kernel(const Chunking chunks, std::int64_t count, const __grid_constant__ Body body,
+                              double* partials) {
     __shared__ double shared[threads_per_block];
-    const std::int64_t chunk = blockIdx.x;
-    const std::int64_t channel = (static_cast<std::int64_t>(blockIdx.y) * blockDim.x + threadIdx.x) * W;
+    const std::int64_t channel = (static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * W;
     const bool inside = channel < chunks.channels;
-    double totals[K][W] = {};
-    if (inside) {
-        const std::int64_t end = chunks.end(chunk);
-        for (std::int64_t voxel = chunks.first(chunk) + threadIdx.y; voxel < end;) {
-            float sums[K][W] = {};
-            for (int run = 0; run < float_run && voxel < end; ++run, voxel += blockDim.y)
-                body(voxel, channel, sums);
-            for (int k = 0; k < K; ++k)
-                for (int w = 0; w < W; ++w)
-                    totals[k][w] += static_cast<double>(sums[k][w]);
-        }
-    }
-    if (partials == nullptr) // the body's own writing is all that is wanted
-        return;
     const unsigned own = threadIdx.y * blockDim.x + threadIdx.x;
-    for (int k = 0; k < K; ++k)
-        for (int w = 0; w < W; ++w) {
-            shared[own] = totals[k][w];
-            __syncthreads();
-            for (unsigned half = blockDim.y / 2; half > 0; half /= 2) {
-                if (threadIdx.y < half)
-                    shared[own] += shared[own + half * blockDim.x];
+    for (std::int64_t chunk = blockIdx.y; chunk < count; chunk += gridDim.y) {
+        double totals[K][W] = {};
+        if (inside) {
+            const std::int64_t end = chunks.end(chunk);
+            for (std::int64_t voxel = chunks.first(chunk) + threadIdx.y; voxel < end;) {
+                float sums[K][W] = {};
+                for (int run = 0; run < float_run && voxel < end; ++run, voxel += blockDim.y)
+                    body(voxel, channel, sums);
+                for (int k = 0; k < K; ++k)
+                    for (int w = 0; w < W; ++w)
+                        totals[k][w] += static_cast<double>(sums[k][w]);
+            }
+        }
+        if (partials == nullptr) // the body's own writing is all that is wanted
+            continue;
+        for (int k = 0; k < K; ++k)
+            for (int w = 0; w < W; ++w) {
+                shared[own] = totals[k][w];
+                __syncthreads();
+                for (unsigned half = blockDim.y / 2; half > 0; half /= 2) {
+                    if (threadIdx.y < half)
+                        shared[own] += shared[own + half * blockDim.x];
+                    __syncthreads();
+                }
+                if (threadIdx.y == 0 && inside)
+                    partials[(chunk * K + k) * chunks.channels + channel + w] = shared[own];
                 __syncthreads();
             }
-            if (threadIdx.y == 0 && inside)
-                partials[(chunk * K + k) * chunks.channels + channel + w] = shared[own];
-            __syncthreads();
-        }
+    }
 }
 
 /// partials[chunk][kind][channel] = sum over the chunk's voxels of what body(voxel, channel, sums) adds to
@@ -89,8 +91,11 @@ void reduce(Stream stream, const Chunking& chunks, const Body& body, double* par
         lanes *= 2;
     const std::int64_t tile = static_cast<std::int64_t>(lanes) * W;
     const dim3 block(lanes, threads_per_block / lanes);
-    const dim3 grid(static_cast<unsigned>(chunks.chunks()), static_cast<unsigned>((chunks.channels + tile - 1) / tile));
-    reduce_kernel<K, W><<<grid, block, 0, static_cast<cudaStream_t>(stream)>>>(chunks, body, partials);
+    constexpr std::int64_t most_along_y = 65535;
+    const dim3 grid(static_cast<unsigned>((chunks.channels + tile - 1) / tile),
+                    static_cast<unsigned>(std::min(most_along_y, chunks.chunks())));
+    const auto queue = static_cast<cudaStream_t>(stream);
+    reduce_kernel<K, W><<<grid, block, 0, queue>>>(chunks, chunks.chunks(), body, partials);
 }
 
 #else

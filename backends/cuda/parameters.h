@@ -2,6 +2,7 @@
 // checkpoint does not tell where it was made.
 #pragma once
 
+#include "backends/communicator.h"
 #include "backends/cuda/engine.h"
 #include "backends/host_parameters.h"
 
@@ -20,6 +21,8 @@ class DeviceParameters {
     Weights gradients(double scale) const;
     TrainingState state() const;
     Status set_state(const TrainingState& state);
+    /// All ranks' gradients in place of this one's. Errors: those of Communicator.
+    Status sum_gradients(Communicator& ranks) const;
     /// The Euclidean norm of the gradient.
     double norm(double scale) const;
     /// The change that goes with that norm.

@@ -41,8 +41,9 @@ class LossScale {
 /// Work that is recorded when it is asked for the second time: engines load what they need in the first.
 class Repeated {
   public:
-    void run(Engine& engine, const std::function<void()>& work) {
-        if (runs_++ == 1)
+    /// `recordable`: it asks the engine for everything and the host for nothing.
+    void run(Engine& engine, bool recordable, const std::function<void()>& work) {
+        if (recordable && runs_++ == 1)
             recording_ = engine.record(work);
         if (recording_)
             recording_->run();
@@ -59,7 +60,7 @@ class CudaTraining final : public TrainingExecutable {
   public:
     CudaTraining(std::unique_ptr<Engine> engine, const Graph& graph, const Weights& weights,
                  const TrainingOptions& options)
-        : engine_(std::move(engine)), graph_(graph), type_(element_type(options.precision)),
+        : engine_(std::move(engine)), graph_(graph), ranks_(ranks_of(options)), type_(element_type(options.precision)),
           momentum_(options.batch_norm_momentum), scale_(type_), constants_(*engine_),
           parameters_(*engine_, graph_, weights, options.amsgrad), loss_chunks_(chunking(output_shape())),
           loss_space_(loss_chunks_, 1, 4) {
@@ -72,8 +73,8 @@ class CudaTraining final : public TrainingExecutable {
         for (const Node& node : graph_.nodes())
             MFRES_CHECK(check_training_memory("cuda", node.shape.elements() * bytes_of(type_), options));
         MFRES_CHECK(guarded("(all)", [&] {
-            steps_ =
-                make_training_steps({graph_, parameters_, *engine_, constants_, type_, rules_, statistics_, momentum_});
+            steps_ = make_training_steps(
+                {graph_, parameters_, *engine_, constants_, type_, rules_, statistics_, momentum_, ranks_});
         }));
         TrainingPlan plan(graph_, bytes_of(type_));
         MFRES_CHECK(plan_steps(plan));
@@ -97,7 +98,7 @@ class CudaTraining final : public TrainingExecutable {
         output_on_host_ = false;
         return guarded("forward", [&] {
             engine_->upload(input_planes_.data(), host_input_.data(), host_input_.bytes());
-            forward_[index(statistics)].run(*engine_, [this] { compute(); });
+            forward_[index(statistics)].run(*engine_, alone(), [this] { compute(); });
         });
     }
 
@@ -127,7 +128,9 @@ class CudaTraining final : public TrainingExecutable {
             arguments.partials = reinterpret_cast<double*>(loss_sums_data_);
             arguments.totals = reinterpret_cast<double*>(loss_sums_data_ + loss_space_.partials);
             engine_->kernels().class_sums(engine_->stream(), type_, arguments);
-            const LossValue result = loss(read_sums(arguments.totals));
+            std::vector<ClassSums> sums = read_sums(arguments.totals);
+            check(sum_classes(ranks_, sums));
+            const LossValue result = loss(sums);
             write_slopes(result.slopes);
             arguments.slopes = slopes_.as<float>();
             arguments.scale = static_cast<float>(scale_.value());
@@ -148,10 +151,12 @@ class CudaTraining final : public TrainingExecutable {
                                                gradient_planes_.as<float>(), static_cast<float>(scale_.value()),
                                                output_gradient_data_);
             }
-            backward_[index(statistics_)].run(*engine_, [this] {
+            backward_[index(statistics_)].run(*engine_, alone(), [this] {
                 for (auto step = steps_.rbegin(); step != steps_.rend(); ++step)
                     (*step)->backward();
             });
+            if (!alone())
+                check(parameters_.sum_gradients(ranks_));
         });
     }
 
@@ -199,6 +204,7 @@ class CudaTraining final : public TrainingExecutable {
     const Shape& output_shape() const { return graph_.node(graph_.outputs()[0]).shape; }
     std::int64_t class_count() const { return output_shape()[0] * voxels_of(output_shape()); }
     std::int64_t slope_bytes() const { return 3 * output_shape()[1] * 4; }
+    bool alone() const { return ranks_.size() == 1; }
     static std::size_t index(NormStatistics statistics) { return statistics == NormStatistics::batch ? 0 : 1; }
 
     Status plan_steps(TrainingPlan& plan) {
@@ -305,6 +311,7 @@ class CudaTraining final : public TrainingExecutable {
 
     std::unique_ptr<Engine> engine_; // first: everything else gives its memory back to it
     Graph graph_;
+    Communicator& ranks_;
     ElementType type_;
     ConvolutionRules rules_;
     double momentum_;

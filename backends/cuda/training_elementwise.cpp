@@ -184,7 +184,7 @@ class Sum final : public TrainingStep {
         NormTables& norm = input.norm;
         norm.groups = input.groups;
         norm.channels = chunks_.channels;
-        norm.voxels = chunks_.samples / input.groups * chunks_.voxels;
+        norm.voxels = chunks_.samples / input.groups * chunks_.voxels * (batch ? c_.ranks.size() : 1);
         norm.epsilon = batch ? node.as<BatchNorm>().epsilon : node.as<InstanceNorm>().epsilon;
         norm.momentum = c_.batch_norm_momentum;
         norm.scale = c_.values(node, 0);
@@ -237,10 +237,49 @@ class Sum final : public TrainingStep {
         statistics.totals = reinterpret_cast<double*>(forward_sums_data_ + sum_space().partials);
         input.norm.totals = statistics.totals;
         c_.kernels().statistics(c_.stream(), c_.type, statistics);
+        if (shared(input))
+            merge(input, statistics.totals);
         c_.kernels().norm_tables(c_.stream(), input.norm);
     }
 
+    /// Statistics that are those of all ranks' samples.
+    bool shared(const SumInput& input) const { return input.kind == SumInput::Kind::batch_norm && c_.ranks.size() > 1; }
+
+    /// Puts in place of this rank's totals, around its own pivot, those that all ranks' values would have.
+    void merge(const SumInput& input, double* totals) const {
+        const auto channels = static_cast<std::size_t>(chunks_.channels);
+        const double own = static_cast<double>(chunks_.samples * chunks_.voxels);
+        std::vector<double> sums(2 * channels), pivots;
+        std::vector<float> pivot(channels), running(channels);
+        c_.engine.download(sums.data(), totals, static_cast<std::int64_t>(sums.size() * sizeof(double)));
+        c_.engine.download(pivot.data(), input.pivot, chunks_.channels * 4);
+        c_.engine.download(running.data(), input.norm.running_mean, chunks_.channels * 4);
+        std::vector<Moments> moments;
+        for (std::size_t c = 0; c < channels; ++c) {
+            const double from_pivot = sums[c] / own;
+            moments.push_back({double{pivot[c]} + from_pivot, sums[channels + c] / own - from_pivot * from_pivot});
+            pivots.push_back(double{running[c]}); // the same on all ranks
+        }
+        check(merge_moments(c_.ranks, own, pivots, moments));
+        const double all = own * c_.ranks.size();
+        for (std::size_t c = 0; c < channels; ++c) {
+            const double from_pivot = moments[c].mean - double{pivot[c]};
+            sums[c] = all * from_pivot;
+            sums[channels + c] = all * (moments[c].variance + from_pivot * from_pivot);
+        }
+        c_.engine.upload(totals, sums.data(), static_cast<std::int64_t>(sums.size() * sizeof(double)));
+    }
+
     // Backward.
+
+    /// The sums of all ranks in place of this rank's.
+    void add_ranks(double* totals) const {
+        std::vector<double> sums(2 * static_cast<std::size_t>(chunks_.channels));
+        const auto bytes = static_cast<std::int64_t>(sums.size() * sizeof(double));
+        c_.engine.download(sums.data(), totals, bytes);
+        check(c_.ranks.all_reduce_sum(std::span<double>(sums)));
+        c_.engine.upload(totals, sums.data(), bytes);
+    }
 
     void choose_mask(TrainingPlan& plan) {
         if (step_.activation.kind == Activation::Kind::none)
@@ -312,11 +351,16 @@ class Sum final : public TrainingStep {
         return arguments;
     }
 
-    void finish(SumInput& input, const double* totals) const {
+    void finish(SumInput& input, double* totals) const {
         if (!input.normalises())
             return c_.kernels().weight_gradient(c_.stream(), totals, chunks_.channels, input.weight_gradient);
         input.gradient.totals = totals;
         input.gradient.fixed = fixed(input);
+        input.gradient.share = 1.0;
+        if (shared(input) && !fixed(input)) {
+            add_ranks(totals);
+            input.gradient.share = 1.0 / c_.ranks.size(); // gradients of parameters are summed over the ranks later
+        }
         c_.kernels().norm_gradient_tables(c_.stream(), input.gradient);
     }
 

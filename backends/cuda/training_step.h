@@ -3,6 +3,7 @@
 
 #include "backends/cuda/device_arrays.h"
 #include "backends/cuda/parameters.h"
+#include "backends/data_parallel.h"
 #include "backends/training_formation.h"
 #include "backends/training_plan.h"
 
@@ -60,7 +61,8 @@ struct TrainingContext {
     ElementType type;
     ConvolutionRules rules;
     const NormStatistics& statistics; ///< of the step that runs
-    double batch_norm_momentum = 0.1;
+    double batch_norm_momentum;
+    Communicator& ranks;
 
     const Kernels& kernels() const { return engine.kernels(); }
     Stream stream() const { return engine.stream(); }
@@ -69,6 +71,12 @@ struct TrainingContext {
         return parameters.gradient(node.parameters[index].name);
     }
 };
+
+/// What a collective said, thrown if it is an error.
+inline void check(const Status& status) {
+    if (!status)
+        throw EngineError(status.error().code, status.error().message);
+}
 
 /// Terms that are one whole array already.
 inline bool dense(const std::vector<GradientTerm>& terms, std::int64_t channels) {

@@ -64,6 +64,7 @@ Status bench_inference(const Request& request, const Backend& backend, const Gra
     CompileOptions options;
     options.precision = precision_of(request.precision);
     options.allow_tf32 = request.precision == "tf32";
+    options.deterministic = false; // as PyTorch is by default
     MFRES_TRY(auto executable, backend.compile(graph, weights, options));
     const Tensor image = test::random_tensor(graph.node(0).shape, 1);
     copy(view(image), executable->input());
@@ -76,6 +77,7 @@ Status bench_training(const Request& request, const Backend& backend, const Grap
     TrainingOptions options;
     options.precision = precision_of(request.precision);
     options.allow_tf32 = request.precision == "tf32";
+    options.deterministic = false; // as PyTorch is by default
     MFRES_TRY(auto training, backend.compile_training(graph, weights, options));
     const Tensor image = test::random_tensor(graph.node(0).shape, 1);
     copy(view(image), training->input());

@@ -1,4 +1,5 @@
 // The reference backend is the truth for all others, so it is checked here against definitions written out by hand.
+#include "backends/training.h"
 #include "support/catch.h"
 #include "support/run_graph.h"
 
@@ -175,6 +176,25 @@ TEST_CASE("backends are found by name, and wrong names are told apart") {
     REQUIRE_OK(find_backend("auto"));
     CHECK((*find_backend("auto")) == test::usable_backends().front());
     REQUIRE_CODE(find_backend("tensorflow"), backend_unknown);
+}
+
+TEST_CASE("a precision that a backend does not have is refused, not replaced") {
+    GraphBuilder builder;
+    builder.output(builder.conv("c", builder.input(Shape{1, 2, 3, 3, 3}), Conv{.out_channels = 2}));
+    auto graph = builder.finish();
+    REQUIRE_OK(graph);
+    const Weights weights = test::random_weights(*graph, 1);
+    for (const Backend* backend : test::usable_backends()) {
+        INFO(backend->name());
+        for (const Precision precision : {Precision::bf16, Precision::fp16}) {
+            if (backend->unsupported(*graph, {.precision = precision}).empty())
+                continue;
+            CHECK(backend->name() != "cuda");
+            REQUIRE_CODE(backend->compile(*graph, weights, {.precision = precision}), operation_unsupported);
+            REQUIRE_CODE(backend->compile_training(*graph, weights, {.precision = precision}), operation_unsupported);
+        }
+        CHECK(backend->unsupported(*graph, {.precision = Precision::f32}).empty());
+    }
 }
 
 TEST_CASE("compile refuses weights that do not belong to the graph") {

@@ -1,7 +1,12 @@
 // The network that GPU machines build without a JSON library is the registry's.
+#include "backends/cuda/cuda_backend.h"
+#include "backends/training.h"
 #include "gpu/network.h"
 #include "networks/registry.h"
 #include "support/catch.h"
+#include "support/run_graph.h"
+
+#include <string>
 
 using namespace mfres;
 
@@ -33,4 +38,24 @@ TEST_CASE("the network of the GPU checks is mf-res2net, node by node") {
             CHECK(a.as<Conv>().groups == b.as<Conv>().groups);
         }
     }
+}
+
+TEST_CASE("training at 128^3 is planned to fit an 11 GB card: batch 2 in f32, batch 4 in bf16") {
+    const cuda::CudaBackend backend(
+        "cuda", "", [] { return Result<std::unique_ptr<cuda::Engine>>(cuda::make_host_engine()); },
+        [] { return Status(); });
+    const auto planned = [&](Precision precision, std::int64_t batch) {
+        const auto graph = test::GpuNetwork::make({128, 128, 128}, batch);
+        REQUIRE_OK(graph);
+        // More than the largest value alone, less than training needs: the refusal says how much that is.
+        const auto refused = backend.compile_training(*graph, test::random_weights(*graph, 1),
+                                                      {.precision = precision, .max_bytes = batch * (500LL << 20)});
+        REQUIRE_CODE(refused, memory_limit);
+        const std::string& message = refused.error().message;
+        return std::stoll(message.substr(message.find("needs ") + 6));
+    };
+    constexpr long long workspace = 1024; // the most that cuDNN is given
+    constexpr long long card = 11000000000LL >> 20;
+    CHECK(planned(Precision::f32, 2) + workspace < card);
+    CHECK(planned(Precision::bf16, 4) + workspace < card);
 }

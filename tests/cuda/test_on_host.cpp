@@ -2,8 +2,11 @@
 // run on the host against the tables that every backend has to pass.
 #include "backends/cuda/cuda_backend.h"
 #include "backends/cuda/engine.h"
+#include "core/random.h"
+#include "core/try.h"
 #include "support/check_backend.h"
 #include "support/op_cases.h"
+#include "support/ranks.h"
 #include "train/loss.h"
 
 #include <cmath>
@@ -299,4 +302,46 @@ TEST_CASE("an observer sees every step and may stop a run") {
     }));
     CHECK(seen == static_cast<int>((*executable)->chosen().size()));
     REQUIRE_CODE((*executable)->run([](int done, int) { return done < 2; }), interrupted);
+}
+
+TEST_CASE("two ranks with one sample each train as one with both, and keep equal bits") {
+    const Graph half = small_network(1);
+    const Graph whole = small_network(2);
+    const Weights weights = test::random_weights(whole, 1);
+    const auto classes = classes_of(whole);
+    const auto image = [&](std::int64_t number) {
+        return test::random_tensor(whole.node(0).shape, static_cast<std::uint64_t>(number));
+    };
+    const auto train = [&](const Graph& graph, Communicator* ranks) -> Result<TrainingState> {
+        MFRES_TRY(const auto training, on_host().compile_training(graph, weights, {.ranks = ranks}));
+        const std::int64_t first = ranks ? ranks->rank() : 0;
+        const std::size_t voxels = classes.size() / 2 * static_cast<std::size_t>(graph.node(0).shape[0]);
+        for (std::int64_t number = 1; number <= 4; ++number) {
+            const Tensor all = image(number);
+            Tensor own(graph.node(0).shape);
+            std::copy_n(all.data() + first * own.elements(), own.elements(), own.data());
+            copy(as_const(view(own)), training->input());
+            MFRES_CHECK(training->forward());
+            MFRES_TRY(const double loss,
+                      training->loss(std::span(classes).subspan(static_cast<std::size_t>(first) * voxels, voxels),
+                                     weighted_tversky()));
+            if (!std::isfinite(loss))
+                return Error{ErrorCode::internal, "the loss is not finite", {}};
+            MFRES_CHECK(training->backward());
+            MFRES_TRY(const double norm, training->update({.step = number, .learning_rate = 0.01}));
+            if (!(norm > 0.0))
+                return Error{ErrorCode::internal, "there is no gradient", {}};
+        }
+        return training->state();
+    };
+    const auto alone = train(whole, nullptr);
+    REQUIRE_OK(alone);
+    std::vector<TrainingState> states(2);
+    test::require_on_ranks(2, [&](Communicator& ranks) -> Status {
+        MFRES_TRY(states[static_cast<std::size_t>(ranks.rank())], train(half, &ranks));
+        return {};
+    });
+    CHECK(test::same_bits(states[0], states[1]));
+    CHECK(largest_difference(states[0].weights, alone->weights) <= 5e-4);
+    CHECK(largest_difference(states[0].first_moment, alone->first_moment) <= 1e-4);
 }

@@ -24,11 +24,16 @@ Status check_training_memory(std::string_view backend, std::int64_t bytes, const
 Result<const Backend*> find_backend(std::string_view name) {
     std::string available;
     for (const Backend* backend : backends()) {
-        if (name == "auto" || backend->name() == name)
+        const Status usable = backend->available();
+        if ((name == "auto" && usable) || backend->name() == name) {
+            MFRES_CHECK(usable);
             return backend;
+        }
+        if (!usable)
+            continue;
         available += (available.empty() ? "" : ", ") + std::string(backend->name());
     }
-    static constexpr std::array<std::string_view, 3> all = {"onednn", "opencv", "reference"};
+    static constexpr std::array<std::string_view, 4> all = {"cuda", "onednn", "opencv", "reference"};
     for (const auto known : all)
         if (name == known)
             return Error{ErrorCode::backend_unavailable,
@@ -36,6 +41,21 @@ Result<const Backend*> find_backend(std::string_view name) {
                          std::string(name)};
     return Error{ErrorCode::backend_unknown, text("there is no backend '", name, "'; available: ", available),
                  std::string(name)};
+}
+
+std::string_view name(Precision precision) noexcept {
+    switch (precision) {
+    case Precision::f32: return "f32";
+    case Precision::bf16: return "bf16";
+    case Precision::fp16: return "fp16";
+    }
+    return "";
+}
+
+std::vector<Unsupported> unsupported_precision(const Graph& graph, Precision precision) {
+    if (precision == Precision::f32)
+        return {};
+    return {{graph.node(graph.input()).name, text("values cannot be stored as ", name(precision))}};
 }
 
 Error unsupported_error(std::string_view backend, const std::vector<Unsupported>& unsupported) {

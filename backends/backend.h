@@ -3,6 +3,7 @@
 #pragma once
 
 #include "graph/graph.h"
+#include "graph/step_cost.h"
 
 #include <cstdint>
 #include <functional>
@@ -14,11 +15,18 @@
 
 namespace mfres {
 
-enum class Precision : std::uint8_t { f32 };
+/// What activations and the operands of convolutions are stored as. Sums are taken in f32 or better; parameters in
+/// training are always f32.
+enum class Precision : std::uint8_t { f32, bf16, fp16 };
+
+/// "f32", "bf16", "fp16"
+std::string_view name(Precision precision) noexcept;
 
 struct CompileOptions {
     int threads = 0; ///< 0 = all processors this process may use
     Precision precision = Precision::f32;
+    bool allow_tf32 = false;    ///< an engine may round the operands of f32 products to 10 bits
+    bool deterministic = false; ///< an engine has to give equal bits in every run, even if that is slower
 };
 
 /// A node that a backend cannot run.
@@ -32,6 +40,7 @@ struct Chosen {
     std::string node;           ///< the main node, e.g. "enc1.down.conv"
     std::string operation;      ///< e.g. "conv + relu"
     std::string implementation; ///< the engine's own name for it, e.g. "brgconv:avx512_core"
+    StepCost cost;              ///< of inference; zeros for a step of training
 };
 
 /// Called after each step with the steps done and their number; return false to stop the run.
@@ -63,7 +72,7 @@ class Executable {
     /// Bytes held for this executable at the peak of run(): weights, activations and scratch memory.
     virtual std::int64_t peak_bytes() const = 0;
 
-    /// The implementation chosen for each step, in execution order.
+    /// The implementation chosen for each step, in execution order: that in which run() tells its observer of them.
     virtual std::vector<Chosen> chosen() const = 0;
 };
 
@@ -81,6 +90,8 @@ class Backend {
     virtual std::string_view name() const = 0;
     /// The engine and its version, e.g. "oneDNN 2.6.3".
     virtual std::string description() const = 0;
+    /// Whether it can work here. Error: backend_unavailable (says what is missing, a device or a driver).
+    virtual Status available() const { return {}; }
     /// Every node this backend cannot run with these options; empty = compile will not refuse.
     virtual std::vector<Unsupported> unsupported(const Graph& graph, const CompileOptions& options) const = 0;
     /// Errors: operation_unsupported (first entry of unsupported()), those of check_weights, memory_limit,
@@ -98,9 +109,12 @@ class Backend {
 /// Every backend in this build, best for inference first; the reference backend is always there and last.
 std::span<const Backend* const> backends();
 
-/// The backend of that name; "auto" = the first of backends(). backend_unavailable for one that exists but is not in
-/// this build, backend_unknown for any other name; both list what there is.
+/// The backend of that name; "auto" = the first of backends() that is available. backend_unavailable for one that
+/// exists but is not in this build or cannot work here, backend_unknown for any other name; both list what there is.
 Result<const Backend*> find_backend(std::string_view name);
+
+/// For a backend that stores floats only: an entry for the graph's input if another precision is asked for.
+std::vector<Unsupported> unsupported_precision(const Graph& graph, Precision precision);
 
 /// The operation_unsupported error for a list that is not empty.
 Error unsupported_error(std::string_view backend, const std::vector<Unsupported>& unsupported);

@@ -9,7 +9,6 @@
 namespace mfres {
 
 HostParameters::HostParameters(const Graph& graph, const Weights& weights, bool amsgrad) {
-    constexpr std::size_t line = 64 / sizeof(float);
     std::size_t size = 0;
     for (const Node& node : graph.nodes())
         for (const Parameter& parameter : node.parameters) {
@@ -23,6 +22,15 @@ HostParameters::HostParameters(const Graph& graph, const Weights& weights, bool 
     if (amsgrad)
         largest_second_moment_.assign(size, 0.0F);
     assign(values_, weights);
+}
+
+std::vector<std::uint8_t> HostParameters::learnable_lines() const {
+    std::vector<std::uint8_t> lines(values_.size() / line, 0);
+    for (const Slot& slot : slots_)
+        if (slot.learnable)
+            for (std::size_t i = slot.offset; i < slot.offset + slot.count; i += line)
+                lines[i / line] = 1;
+    return lines;
 }
 
 void HostParameters::clear_gradients() {

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -26,6 +27,19 @@ class HostParameters {
     float* gradient(std::string_view parameter) { return gradients_.data() + slot(parameter).offset; }
 
     void clear_gradients();
+    /// Every gradient in the order of the graph's parameters, with the gaps between them.
+    std::span<float> flat_gradients() { return gradients_; }
+
+    /// All arrays as they lie in memory, for an engine that keeps copies in the same layout elsewhere.
+    struct Arrays {
+        std::span<float> values, gradients, first_moment, second_moment, largest_second_moment;
+    };
+    Arrays arrays() { return {values_, gradients_, first_moment_, second_moment_, largest_second_moment_}; }
+    /// Where a parameter begins in them.
+    std::int64_t offset(std::string_view parameter) const { return static_cast<std::int64_t>(slot(parameter).offset); }
+    /// For every `line` floats of them 1 where a learnable parameter lies, else 0.
+    std::vector<std::uint8_t> learnable_lines() const;
+    static constexpr std::size_t line = 64 / sizeof(float);
 
     /// OptimiserStep on every learnable parameter; norm as TrainingExecutable::update returns it. The sum of squares is
     /// taken in double in a fixed order, so the result does not depend on `threads`.

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "backends/backend.h"
+#include "backends/communicator.h"
 
 #include <cstdint>
 #include <functional>
@@ -73,7 +74,14 @@ struct TrainingOptions {
     Precision precision = Precision::f32;
     bool amsgrad = false;             ///< keep the largest second moments
     double batch_norm_momentum = 0.1; ///< share of the batch in the running statistics (variance: the unbiased one)
+    bool allow_tf32 = false;          ///< see CompileOptions
+    bool deterministic = false;       ///< see CompileOptions
     std::int64_t max_bytes = 0;       ///< refuse to hold more (TrainingExecutable::peak_bytes), 0 = no limit
+    /// Ranks that train together, each with a graph of its own part of the batch, all parts equal. They give every
+    /// call of the executable together, with the same options, weights and loss; batch statistics, the loss and the
+    /// gradients are then those of the whole batch, and parameters stay equal on all ranks bit for bit. An error on one
+    /// is not told to the others: its caller does. Null = this process alone. Has to outlive the executable.
+    Communicator* ranks = nullptr;
 };
 
 /// What a backend asks once it knows how much it will hold, before it allocates any of the large parts: memory that was
@@ -92,6 +100,7 @@ class TrainingExecutable {
     virtual StridedView<float> input() = 0;
 
     /// Computes the output; with batch statistics moves the running ones. backward() follows the last forward().
+    /// Errors of this, loss() and backward() with several ranks: also those of Communicator.
     virtual Status forward(NormStatistics statistics = NormStatistics::batch) = 0;
 
     /// The output of the last forward(): logits.
@@ -111,7 +120,9 @@ class TrainingExecutable {
     virtual Weights gradients() const = 0;
 
     /// Changes the parameters; returns the Euclidean norm of the gradient before clipping.
-    /// Errors: training_diverged if that norm is not finite; then nothing was changed.
+    /// Errors: training_diverged if that norm is not finite; then nothing was changed. With Precision::fp16 gradients
+    /// are scaled up to keep small ones; a step that overflows for that is left out, which the norm infinity tells, and
+    /// the scale is halved; only below a scale of 1 that is an error.
     virtual Result<double> update(const OptimiserStep& step) = 0;
 
     /// A copy of the parameters with running statistics.

@@ -412,7 +412,8 @@ Result<Segmentation> Segmenter::segment(const CaseFiles& files, const SegmentOpt
 std::vector<BackendInfo> available_backends() {
     std::vector<BackendInfo> all;
     for (const Backend* backend : backends())
-        all.push_back({std::string(backend->name()), backend->description()});
+        if (backend->available())
+            all.push_back({std::string(backend->name()), backend->description()});
     return all;
 }
 

@@ -5,7 +5,7 @@
 
 #include "backends/onednn/loops.h"
 #include "backends/onednn/threads.h"
-#include "backends/onednn/training_plan.h"
+#include "backends/training_plan.h"
 #include "core/tensor.h"
 
 #include <cstdint>

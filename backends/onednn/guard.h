@@ -26,12 +26,25 @@ inline Error engine_error(const dnnl::error& error, const std::string& node) {
             text("oneDNN failed at node ", node, ": ", error.what()), node};
 }
 
+/// An error that a step met outside the engine, on its way to guarded().
+struct StepFailure {
+    Error error;
+};
+
+/// Throws what guarded() returns.
+inline void require(Status status) {
+    if (!status)
+        throw StepFailure{std::move(status).error()};
+}
+
 /// Runs `body`, which works on one node, and turns what it throws into an error that names the node.
 template <typename Body>
 Status guarded(const std::string& node, const Body& body) {
     try {
         body();
         return {};
+    } catch (StepFailure& failure) {
+        return std::move(failure.error);
     } catch (const dnnl::error& error) {
         return engine_error(error, node);
     } catch (const std::bad_alloc&) {

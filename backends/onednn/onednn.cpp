@@ -1,6 +1,9 @@
 // The oneDNN backend: batch normalisation folded, steps fused, every step one oneDNN convolution or one loop of our
-// own over channels-last arrays, all activations and scratch memory in one block planned beforehand.
+// own over channels-last arrays, or part of a region that runs as one; all activations and scratch memory in one block
+// planned beforehand.
 #include "backends/backend.h"
+#include "backends/onednn/executable.h"
+#include "backends/onednn/fused_region.h"
 #include "backends/onednn/guard.h"
 #include "backends/onednn/operations.h"
 #include "backends/onednn/threads.h"
@@ -22,9 +25,9 @@ struct RunStep {
 
 class OneDnnExecutable final : public Executable {
   public:
-    static Result<std::unique_ptr<Executable>> make(const Network& network, int threads) {
+    static Result<std::unique_ptr<Executable>> make(const Network& network, int threads, const FusionModel* model) {
         auto executable = std::unique_ptr<OneDnnExecutable>(new OneDnnExecutable(threads));
-        MFRES_CHECK(executable->compile(network));
+        MFRES_CHECK(executable->compile(network, model));
         return std::unique_ptr<Executable>(std::move(executable));
     }
 
@@ -58,23 +61,27 @@ class OneDnnExecutable final : public Executable {
   private:
     explicit OneDnnExecutable(int threads) : threads_(threads), engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {}
 
-    Status compile(const Network& network) {
+    Status compile(const Network& network, const FusionModel* model) {
         const ThreadScope scope(threads_); // kernels and their scratch memory are made for a number of threads
         const Graph& graph = network.graph;
-        const auto steps = leave_out_slices(graph, fuse_steps(graph));
-        StepBuffers buffers = plan_step_buffers(graph, steps);
+        const auto separate = leave_out_slices(graph, fuse_steps(graph));
+        const auto tasks = model && can_fuse() ? fuse_regions(graph, separate, *model) : separate_tasks(separate);
+        MFRES_TRY(const auto costs, task_costs(graph, tasks));
+        StepBuffers buffers = plan_step_buffers(graph, tasks);
         const auto buffer_of = [&](NodeId id) { return buffers.buffer_of[static_cast<std::size_t>(id)]; };
 
-        const Compilation compilation{graph, network.weights, channel_ranges(graph, steps), engine_, threads_};
-        std::vector<std::size_t> scratch; // index of each step's request
-        for (std::size_t i = 0; i < steps.size(); ++i) {
-            const Step& step = steps[i];
+        const Compilation compilation{graph, network.weights, channel_ranges(graph, steps_of(tasks)), engine_,
+                                      threads_};
+        std::vector<std::size_t> scratch; // index of each task's request
+        for (std::size_t i = 0; i < tasks.size(); ++i) {
+            const Step& step = tasks[i].steps.back();
             const std::string& node = graph.node(step.main).name;
             const bool in_output = step.residual && buffer_of(*step.residual) == buffer_of(step.output);
             RunStep& made = steps_.emplace_back();
             MFRES_CHECK(guarded(node, [&] {
-                made.operation = make_operation(compilation, step, in_output);
-                made.chosen = {node, describe(graph, step), made.operation->implementation()};
+                made.operation = tasks[i].fused() ? make_fused_region(compilation, tasks[i])
+                                                  : make_operation(compilation, step, in_output);
+                made.chosen = {node, describe(graph, tasks[i]), made.operation->implementation(), costs[i]};
             }));
             scratch.push_back(buffers.requests.size());
             const int now = static_cast<int>(i) + 1;
@@ -87,12 +94,18 @@ class OneDnnExecutable final : public Executable {
             return arena_.data() + plan.offsets[request] / static_cast<std::int64_t>(sizeof(float));
         };
         const auto value_at = [&](NodeId id) { return request_at(static_cast<std::size_t>(buffer_of(id))); };
-        for (std::size_t i = 0; i < steps.size(); ++i) {
+        for (std::size_t i = 0; i < tasks.size(); ++i) {
+            const Step& step = tasks[i].steps.back();
             Place place;
-            for (const NodeId input : graph.node(steps[i].main).inputs)
-                place.inputs.push_back(value_at(compilation.ranges[static_cast<std::size_t>(input)].value));
-            place.residual = steps[i].residual ? value_at(*steps[i].residual) : nullptr;
-            place.output = value_at(steps[i].output);
+            if (tasks[i].fused()) {
+                for (const NodeId value : values_read(graph, compilation.ranges, tasks[i]))
+                    place.inputs.push_back(value_at(value));
+            } else {
+                for (const NodeId input : graph.node(step.main).inputs)
+                    place.inputs.push_back(value_at(compilation.ranges[static_cast<std::size_t>(input)].value));
+                place.residual = step.residual ? value_at(*step.residual) : nullptr;
+            }
+            place.output = value_at(step.output);
             place.scratch = reinterpret_cast<std::byte*>(request_at(scratch[i]));
             MFRES_CHECK(guarded(steps_[i].chosen.node, [&] { steps_[i].operation->bind(place); }));
         }
@@ -137,7 +150,9 @@ class OneDnnBackend final : public Backend {
         return text("oneDNN ", version->major, ".", version->minor, ".", version->patch);
     }
 
-    std::vector<Unsupported> unsupported(const Graph&, const CompileOptions&) const override { return {}; }
+    std::vector<Unsupported> unsupported(const Graph& graph, const CompileOptions& options) const override {
+        return unsupported_precision(graph, options.precision);
+    }
 
     Result<std::unique_ptr<Executable>> compile(const Graph& graph, const Weights& weights,
                                                 const CompileOptions& options) const override {
@@ -145,7 +160,8 @@ class OneDnnBackend final : public Backend {
             return unsupported_error(name(), refused);
         try {
             MFRES_TRY(const Network network, inference_form(graph, weights));
-            return OneDnnExecutable::make(network, resolve_threads(options.threads));
+            const FusionModel model;
+            return make_executable(network, resolve_threads(options.threads), &model);
         } catch (const dnnl::error& error) {
             return Error{ErrorCode::backend_failed, text("oneDNN failed to start: ", error.what()), {}};
         } catch (const std::bad_alloc&) {
@@ -155,11 +171,17 @@ class OneDnnBackend final : public Backend {
 
     Result<std::unique_ptr<TrainingExecutable>> compile_training(const Graph& graph, const Weights& weights,
                                                                  const TrainingOptions& options) const override {
+        if (const auto refused = unsupported_precision(graph, options.precision); !refused.empty())
+            return unsupported_error(name(), refused);
         return onednn::compile_training(graph, weights, options);
     }
 };
 
 } // namespace
+
+Result<std::unique_ptr<Executable>> make_executable(const Network& network, int threads, const FusionModel* model) {
+    return OneDnnExecutable::make(network, threads, model);
+}
 
 const Backend& backend() {
     static const OneDnnBackend instance;

@@ -2,6 +2,7 @@
 
 #include "backends/onednn/convolution.h"
 #include "backends/onednn/loops.h"
+#include "core/try.h"
 
 #include <algorithm>
 #include <cmath>
@@ -218,7 +219,10 @@ std::unique_ptr<Operation> make_operation(const Compilation& compilation, const 
     return nullptr;
 }
 
-std::string describe(const Graph& graph, const Step& step) {
+std::string describe(const Graph& graph, const Task& task) {
+    const Step& step = task.steps[0];
+    if (task.fused())
+        return mfres::text(task.steps.size(), " steps from ", graph.node(step.main).name);
     std::string text(name(graph.node(step.main).kind()));
     if (step.residual)
         text += " + add";

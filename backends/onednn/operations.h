@@ -2,7 +2,7 @@
 #pragma once
 
 #include "backends/onednn/operation.h"
-#include "graph/rewrite.h"
+#include "graph/fusion.h"
 
 #include <memory>
 #include <string>
@@ -22,7 +22,7 @@ struct Compilation {
 /// Throws dnnl::error and std::bad_alloc.
 std::unique_ptr<Operation> make_operation(const Compilation& compilation, const Step& step, bool residual_in_output);
 
-/// "conv + add + relu"
-std::string describe(const Graph& graph, const Step& step);
+/// "conv + add + relu", or for a region "14 steps from dec4.unit.mf1.conv"
+std::string describe(const Graph& graph, const Task& task);
 
 } // namespace mfres::onednn

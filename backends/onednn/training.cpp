@@ -1,12 +1,13 @@
 #include "backends/onednn/training.h"
 
-#include "backends/host_parameters.h"
+#include "backends/data_parallel.h"
 #include "backends/onednn/guard.h"
 #include "backends/onednn/softmax_loss.h"
 #include "backends/onednn/threads.h"
 #include "backends/onednn/training_steps.h"
 #include "core/try.h"
 
+#include <map>
 #include <stdexcept>
 
 #ifdef __linux__
@@ -35,14 +36,17 @@ class OneDnnTraining final : public TrainingExecutable {
     OneDnnTraining(const Graph& graph, const Weights& weights, const TrainingOptions& options)
         : graph_(graph), threads_(resolve_threads(options.threads)), engine_(dnnl::engine::kind::cpu, 0),
           stream_(engine_), parameters_(graph_, weights, options.amsgrad),
-          loss_(graph_.node(graph_.outputs()[0]).shape, threads_) {
+          loss_(graph_.node(graph_.outputs()[0]).shape, threads_), ranks_(ranks_of(options)),
+          gradient_sum_(graph_, parameters_, ranks_) {
+        for (NodeId id = 0; id < graph_.size(); ++id)
+            ids_.emplace(graph_.node(id).name, id);
         momentum_ = options.batch_norm_momentum;
     }
 
     Status compile(const TrainingOptions& options) {
         const ThreadScope scope(threads_); // kernels and their scratch memory are made for a number of threads
         MFRES_CHECK(guarded("(all)", [&] {
-            steps_ = make_training_steps({graph_, parameters_, engine_, statistics_, momentum_, threads_});
+            steps_ = make_training_steps({graph_, parameters_, engine_, statistics_, momentum_, threads_, ranks_});
         }));
         TrainingPlan plan(graph_);
         MFRES_CHECK(plan_steps(plan));
@@ -79,16 +83,21 @@ class OneDnnTraining final : public TrainingExecutable {
             return Error{ErrorCode::backend_failed,
                          text("the loss was given the classes of ", classes.size(), " voxels, the output has ", voxels),
                          {}};
-        const LossValue value = loss(loss_.sums(output_.data, classes.data(), loss_memory_));
+        std::vector<ClassSums> sums = loss_.sums(output_.data, classes.data(), loss_memory_);
+        MFRES_CHECK(sum_classes(ranks_, sums));
+        const LossValue value = loss(sums);
         loss_.gradient(output_.data, classes.data(), value.slopes, loss_memory_, output_gradient_.data);
         return value.loss;
     }
 
     Status backward() override {
         const ThreadScope scope(threads_);
-        for (auto step = steps_.rbegin(); step != steps_.rend(); ++step)
+        gradient_sum_.begin();
+        for (auto step = steps_.rbegin(); step != steps_.rend(); ++step) {
             MFRES_CHECK(guarded((*step)->node(), [&] { (*step)->backward(stream_); }));
-        return {};
+            MFRES_CHECK(gradient_sum_.finished(main_node(**step)));
+        }
+        return gradient_sum_.finish();
     }
 
     Weights gradients() const override { return parameters_.gradients(); }
@@ -110,6 +119,9 @@ class OneDnnTraining final : public TrainingExecutable {
     }
 
   private:
+    /// Every node behind it belongs to this step or to a later one.
+    NodeId main_node(const TrainingStep& step) const { return ids_.find(step.node())->second; }
+
     Status plan_steps(TrainingPlan& plan) {
         plan.pin(plan.define(graph_.input()).array);
         for (const auto& step : steps_) {
@@ -171,6 +183,9 @@ class OneDnnTraining final : public TrainingExecutable {
     ArrayId output_gradient_array_ = -1, loss_array_ = -1;
     float* loss_memory_ = nullptr;
     std::int64_t peak_bytes_ = 0;
+    Communicator& ranks_;
+    GradientSum gradient_sum_;
+    std::map<std::string, NodeId> ids_; ///< of all nodes by name
 };
 
 } // namespace

@@ -1,6 +1,8 @@
 #include "backends/onednn/training_elementwise.h"
 
+#include "backends/data_parallel.h"
 #include "backends/onednn/blocks.h"
+#include "backends/onednn/guard.h"
 #include "backends/onednn/vector_loops.h"
 
 #include <algorithm>
@@ -90,6 +92,7 @@ struct Operand {
     std::int64_t groups = 1; ///< with statistics of their own
     Patterns mean, factor, offset;
     Patterns own, centred, constant; ///< of the gradient
+    std::vector<Moments> moments;    ///< [group][channel]
     std::vector<double> deviation;   ///< 1 / sqrt(variance + epsilon), [group][channel]
 
     Channels channels;
@@ -226,8 +229,14 @@ class Sum final : public TrainingStep {
                 sum_block(chunk, first, voxels, scratch(backward_memory_, thread, 4));
             });
         });
+        std::vector<GradientSums> sums;
         for (std::size_t k = 0; k < operands_.size(); ++k)
-            finish_parameters(k);
+            sums.push_back(gradient_sums(k));
+        for (std::size_t k = 0; k < operands_.size(); ++k)
+            set_parameter_gradients(operands_[k], sums[k]);
+        add_other_ranks(sums);
+        for (std::size_t k = 0; k < operands_.size(); ++k)
+            prepare_input_gradient(operands_[k], sums[k]);
         if (!writes_inputs_)
             return;
         rows_.for_chunks([&](const Blocks::Chunk& chunk, int thread) {
@@ -271,6 +280,7 @@ class Sum final : public TrainingStep {
              {&operand.mean, &operand.factor, &operand.offset, &operand.own, &operand.centred, &operand.constant})
             *patterns = Patterns(rows_, operand.groups);
         operand.deviation.resize(static_cast<std::size_t>(operand.groups) * channel_count());
+        operand.moments.resize(operand.deviation.size());
         return operand;
     }
 
@@ -343,25 +353,65 @@ class Sum final : public TrainingStep {
                     });
         });
         for (std::size_t k = 0; k < operands_.size(); ++k)
-            for (std::int64_t group = 0; measures(operands_[k]) && group < operands_[k].groups; ++group)
-                finish_statistics(k, group);
+            if (measures(operands_[k]))
+                find_moments(k);
+        merge_over_ranks();
+        for (Operand& operand : operands_)
+            for (std::int64_t group = 0; measures(operand) && group < operand.groups; ++group)
+                use_moments(operand, group);
     }
 
-    void finish_statistics(std::size_t k, std::int64_t group) {
+    /// From the sums around the pivots, which stand in operand.mean.
+    void find_moments(std::size_t k) {
         Operand& operand = operands_[k];
         const std::int64_t chunks = rows_.chunks() / operand.groups;
-        const double count = static_cast<double>(rows_.samples() / operand.groups * rows_.voxels_per_sample());
+        const double count = values_per_group(operand);
+        for (std::int64_t group = 0; group < operand.groups; ++group)
+            for (std::size_t c = 0; c < channel_count(); ++c) {
+                const auto sums = sums_memory_.total(group * chunks, chunks, k, static_cast<std::int64_t>(c));
+                const double from_pivot = sums.first / count;
+                const double spread = sums.second / count - from_pivot * from_pivot;
+                operand.moments[static_cast<std::size_t>(group) * channel_count() + c] = {
+                    double{operand.mean.of(group)[c]} + from_pivot,
+                    spread < 0.0 ? 0.0 : spread}; // a maximum would turn NaN into 0
+            }
+    }
+
+    /// The samples of a batch_norm's batch lie on all ranks.
+    bool spans_ranks(const Operand& operand) const {
+        return !context_.ranks.alone() && operand.kind == Operand::Kind::batch_norm && measures(operand);
+    }
+
+    /// Moments of the whole batch, of all batch_norms at once.
+    void merge_over_ranks() {
+        std::vector<Moments> all;
+        std::vector<double> pivots;
+        for (const Operand& operand : operands_)
+            if (spans_ranks(operand)) {
+                all.insert(all.end(), operand.moments.begin(), operand.moments.end());
+                pivots.insert(pivots.end(), operand.running_mean, operand.running_mean + channel_count());
+            }
+        const auto count = static_cast<double>(rows_.samples() * rows_.voxels_per_sample());
+        require(merge_moments(context_.ranks, count, pivots, all));
+        auto next = all.begin();
+        for (Operand& operand : operands_)
+            if (spans_ranks(operand)) {
+                std::copy_n(next, channel_count(), operand.moments.begin());
+                next += static_cast<std::ptrdiff_t>(channel_count());
+            }
+    }
+
+    void use_moments(Operand& operand, std::int64_t group) const {
+        const double count = values_per_group(operand) * (spans_ranks(operand) ? context_.ranks.size() : 1);
         std::vector<double> mean(channel_count()), factor(channel_count()), offset(channel_count());
         for (std::size_t c = 0; c < mean.size(); ++c) {
-            const auto sums = sums_memory_.total(group * chunks, chunks, k, static_cast<std::int64_t>(c));
-            const double from_pivot = sums.first / count;
-            const double spread = sums.second / count - from_pivot * from_pivot;
-            const double variance = spread < 0.0 ? 0.0 : spread; // a maximum would turn NaN into 0
+            const std::size_t place = static_cast<std::size_t>(group) * mean.size() + c;
+            const double variance = operand.moments[place].variance;
             const double deviation = 1.0 / std::sqrt(variance + operand.epsilon);
-            mean[c] = double{operand.mean.of(group)[c]} + from_pivot;
+            mean[c] = operand.moments[place].mean;
             factor[c] = double{operand.scale[c]} * deviation;
             offset[c] = double{operand.shift[c]};
-            operand.deviation[static_cast<std::size_t>(group) * mean.size() + c] = deviation;
+            operand.deviation[place] = deviation;
             if (operand.running_mean) {
                 const double unbiased = count > 1.0 ? variance * count / (count - 1.0) : variance;
                 move_running(operand.running_mean[c], mean[c]);
@@ -371,6 +421,11 @@ class Sum final : public TrainingStep {
         operand.mean.set(group, mean);
         operand.factor.set(group, factor);
         operand.offset.set(group, offset);
+    }
+
+    /// Of this rank that one mean is taken over.
+    double values_per_group(const Operand& operand) const {
+        return static_cast<double>(rows_.samples() / operand.groups * rows_.voxels_per_sample());
     }
 
     void move_running(float& running, double batch) const {
@@ -474,30 +529,28 @@ class Sum final : public TrainingStep {
         }
     }
 
-    /// With g the gradient of the sum, S = sum g, D = sum g (x - mean), n voxels, s = 1/sqrt(variance + epsilon):
-    /// d scale = s D, d shift = S, dx = scale s (g - S/n - (x - mean) s^2 D/n), with fixed statistics scale s g.
-    void finish_parameters(std::size_t k) {
-        Operand& operand = operands_[k];
+    /// With g the gradient of the sum: S = sum g and D = sum g (x - mean), [group][channel]; none for a plain operand.
+    using GradientSums = std::vector<ChunkSums::Pair>;
+
+    GradientSums gradient_sums(std::size_t k) const {
+        const Operand& operand = operands_[k];
+        GradientSums sums;
+        const std::int64_t chunks = rows_.chunks() / operand.groups;
+        for (std::int64_t group = 0; !operand.plain() && group < operand.groups; ++group)
+            for (std::int64_t c = 0; c < rows_.channels(); ++c)
+                sums.push_back(backward_sums_memory_.total(group * chunks, chunks, k, c));
+        return sums;
+    }
+
+    /// With s = 1/sqrt(variance + epsilon): d scale = s D, d shift = S, and D for a weight; of this rank's samples.
+    void set_parameter_gradients(Operand& operand, const GradientSums& sums) const {
         if (operand.plain())
             return;
-        const std::int64_t chunks = rows_.chunks() / operand.groups;
-        const double count = static_cast<double>(rows_.samples() / operand.groups * rows_.voxels_per_sample());
         std::vector<double> scale_sum(channel_count(), 0.0), shift_sum(channel_count(), 0.0);
-        std::vector<double> own(channel_count()), centred(channel_count()), constant(channel_count());
-        for (std::int64_t group = 0; group < operand.groups; ++group) {
-            for (std::size_t c = 0; c < own.size(); ++c) {
-                const auto sums = backward_sums_memory_.total(group * chunks, chunks, k, static_cast<std::int64_t>(c));
-                const double s =
-                    operand.normalises() ? operand.deviation[static_cast<std::size_t>(group) * own.size() + c] : 1.0;
-                scale_sum[c] += s * sums.second;
-                shift_sum[c] += sums.first;
-                own[c] = operand.normalises() ? double{operand.scale[c]} * s : double{operand.scale[0]};
-                centred[c] = measures(operand) ? -own[c] * s * s * sums.second / count : 0.0;
-                constant[c] = measures(operand) ? -own[c] * sums.first / count : 0.0;
-            }
-            operand.own.set(group, own);
-            operand.centred.set(group, centred);
-            operand.constant.set(group, constant);
+        for (std::size_t i = 0; i < sums.size(); ++i) {
+            const std::size_t c = i % channel_count();
+            scale_sum[c] += (operand.normalises() ? operand.deviation[i] : 1.0) * sums[i].second;
+            shift_sum[c] += sums[i].first;
         }
         if (operand.normalises()) {
             std::transform(scale_sum.begin(), scale_sum.end(), operand.scale_gradient, narrow);
@@ -507,6 +560,45 @@ class Sum final : public TrainingStep {
             for (const double part : scale_sum)
                 sum += part;
             operand.scale_gradient[0] = narrow(sum);
+        }
+    }
+
+    /// S and D of the whole batch where the mean and variance were.
+    void add_other_ranks(std::vector<GradientSums>& sums) const {
+        std::vector<double> all;
+        for (std::size_t k = 0; k < operands_.size(); ++k)
+            for (const ChunkSums::Pair& pair : sums[k])
+                if (spans_ranks(operands_[k]))
+                    all.insert(all.end(), {pair.first, pair.second});
+        if (all.empty())
+            return;
+        require(context_.ranks.all_reduce_sum(all));
+        auto next = all.begin();
+        for (std::size_t k = 0; k < operands_.size(); ++k)
+            for (ChunkSums::Pair& pair : sums[k])
+                if (spans_ranks(operands_[k])) {
+                    pair.first = *next++;
+                    pair.second = *next++;
+                }
+    }
+
+    /// dx = scale s (g - S/n - (x - mean) s^2 D/n) with n values, with fixed statistics scale s g.
+    void prepare_input_gradient(Operand& operand, const GradientSums& sums) const {
+        if (operand.plain())
+            return;
+        const double count = values_per_group(operand) * (spans_ranks(operand) ? context_.ranks.size() : 1);
+        std::vector<double> own(channel_count()), centred(channel_count()), constant(channel_count());
+        for (std::int64_t group = 0; group < operand.groups; ++group) {
+            for (std::size_t c = 0; c < own.size(); ++c) {
+                const std::size_t place = static_cast<std::size_t>(group) * own.size() + c;
+                const double s = operand.normalises() ? operand.deviation[place] : 1.0;
+                own[c] = operand.normalises() ? double{operand.scale[c]} * s : double{operand.scale[0]};
+                centred[c] = measures(operand) ? -own[c] * s * s * sums[place].second / count : 0.0;
+                constant[c] = measures(operand) ? -own[c] * sums[place].first / count : 0.0;
+            }
+            operand.own.set(group, own);
+            operand.centred.set(group, centred);
+            operand.constant.set(group, constant);
         }
     }
 

@@ -4,25 +4,9 @@
 #pragma once
 
 #include "backends/onednn/training_step.h"
-#include "graph/rewrite.h"
-
-#include <vector>
+#include "backends/training_formation.h"
 
 namespace mfres::onednn {
-
-/// What a sum reads: a value, and the norm that it goes through first.
-struct SumOperand {
-    NodeId value = -1;
-    NodeId norm = -1; ///< -1 without one
-};
-
-struct SumStep {
-    NodeId main = -1;   ///< the node that gives its name and, for a scaled_add, its weights
-    NodeId output = -1; ///< the node whose value is computed
-    std::vector<SumOperand> operands;
-    Activation activation;
-    std::vector<NodeId> slices; ///< if not empty, these are computed instead: slices of the output, its only readers
-};
 
 std::unique_ptr<TrainingStep> make_sum_step(const TrainingContext& context, const SumStep& step);
 

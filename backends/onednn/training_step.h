@@ -1,8 +1,9 @@
 // One operation of a network in training: how it is planned, bound to memory and run, forward and backward.
 #pragma once
 
+#include "backends/communicator.h"
 #include "backends/host_parameters.h"
-#include "backends/onednn/training_plan.h"
+#include "backends/training_plan.h"
 
 #include <dnnl.hpp>
 
@@ -31,7 +32,8 @@ class TrainingStep {
 
     virtual void plan_forward(TrainingPlan& plan) = 0;
     virtual void plan_backward(TrainingPlan& plan) = 0;
-    /// `block` is the memory planned. All three may throw dnnl::error and std::bad_alloc, as may what follows.
+    /// `block` is the memory planned. All three may throw dnnl::error, StepFailure
+    /// and std::bad_alloc, as may what follows.
     virtual void bind(const TrainingPlan& plan, float* block) = 0;
 
     virtual void forward(dnnl::stream& stream) = 0;
@@ -46,6 +48,7 @@ struct TrainingContext {
     const NormStatistics& statistics; ///< of the step that runs
     double batch_norm_momentum = 0.1;
     int threads = 1;
+    Communicator& ranks;
 
     /// Values and gradient of a node's parameter.
     float* values(const Node& node, std::size_t index) const { return parameters.values(node.parameters[index].name); }

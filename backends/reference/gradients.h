@@ -3,6 +3,7 @@
 // Notation: L the loss, dy = dL/dy the gradient of an operation's output.
 #pragma once
 
+#include "backends/data_parallel.h"
 #include "backends/reference/ops.h"
 #include "backends/training.h"
 #include "core/try.h"
@@ -31,12 +32,6 @@ struct RunningStatistics {
     T* variance = nullptr;
     double momentum = 0.1; ///< the batch's share
     NormStatistics used = NormStatistics::batch;
-};
-
-/// Mean and population variance of one channel.
-struct Moments {
-    double mean = 0.0;
-    double variance = 0.0;
 };
 
 /// Calls body(i) for every element i of a channel in the samples [first, end).
@@ -70,21 +65,47 @@ Moments running_moments(const Operands<T>& in, std::int64_t c) {
     return {static_cast<double>(in.parameters[2][c]), static_cast<double>(in.parameters[3][c])};
 }
 
+/// Of every group of `together` samples and every channel, [group][channel]; over all ranks where there are several,
+/// which then have one group each. Errors: those of Communicator.
+template <typename T>
+Result<std::vector<Moments>> all_moments(const Operands<T>& in, const Shape& shape, std::int64_t together,
+                                         Communicator& ranks, int threads) {
+    const std::int64_t channels = shape[1];
+    std::vector<Moments> all(static_cast<std::size_t>(shape[0] / together * channels));
+    parallel_ranges(channels, threads, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t c = begin; c < end; ++c)
+            for (std::int64_t n = 0; n < shape[0]; n += together)
+                all[static_cast<std::size_t>(n / together * channels + c)] =
+                    moments(shape, in.inputs[0], c, n, n + together);
+    });
+    if (ranks.alone())
+        return all;
+    std::vector<double> pivots; // running means are the same on all ranks
+    for (std::int64_t c = 0; c < channels; ++c)
+        pivots.push_back(static_cast<double>(in.parameters[2][c]));
+    MFRES_CHECK(merge_moments(ranks, static_cast<double>(together * plane_size(shape)), pivots, all));
+    return all;
+}
+
 /// y = (x - mean) / sqrt(variance + epsilon) * weight + bias with the batch's own moments per channel, or the running
 /// ones. In the first case the running ones move by `momentum` towards the batch's, the variance towards the unbiased
-/// one, squares / (count - 1); a single value has none, its 0 is taken.
+/// one, squares / (count - 1); a single value has none, its 0 is taken. The batch is that of all ranks.
 template <typename T>
-void batch_norm_training(const BatchNorm& op, const Operands<T>& in, const Shape& out, T* y,
-                         const RunningStatistics<T>& running, int threads) {
+Status batch_norm_training(const BatchNorm& op, const Operands<T>& in, const Shape& out, T* y,
+                           const RunningStatistics<T>& running, Communicator& ranks, int threads) {
     const T* x = in.inputs[0];
-    const auto count = static_cast<double>(out[0] * plane_size(out));
+    const bool fixed = running.used == NormStatistics::running;
+    std::vector<Moments> batch;
+    if (!fixed) {
+        MFRES_TRY(batch, all_moments(in, out, out[0], ranks, threads));
+    }
+    const auto count = static_cast<double>(out[0] * plane_size(out) * ranks.size());
     const auto move = [&](T& value, double target) {
         value = static_cast<T>((1.0 - running.momentum) * static_cast<double>(value) + running.momentum * target);
     };
     parallel_ranges(out[1], threads, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t c = begin; c < end; ++c) {
-            const bool fixed = running.used == NormStatistics::running;
-            const Moments own = fixed ? running_moments(in, c) : moments(out, x, c, 0, out[0]);
+            const Moments own = fixed ? running_moments(in, c) : batch[static_cast<std::size_t>(c)];
             const double scale = static_cast<double>(in.parameters[0][c]) / std::sqrt(own.variance + op.epsilon);
             const auto bias = static_cast<double>(in.parameters[1][c]);
             for_channel(out, c, 0, out[0], [&](std::int64_t i) {
@@ -96,16 +117,18 @@ void batch_norm_training(const BatchNorm& op, const Operands<T>& in, const Shape
             move(running.variance[c], own.variance * count / std::max(count - 1.0, 1.0));
         }
     });
+    return {};
 }
 
-/// Computes one node as training does: batch_norm with the statistics that `running` says, everything else as
-/// forward().
+/// Computes one node as training does: batch_norm with the statistics that `running` says, over the samples of all
+/// ranks, everything else as forward(). Errors: those of Communicator.
 template <typename T>
-void forward_training(const Node& node, const Operands<T>& in, T* y, const RunningStatistics<T>& running, int threads) {
+Status forward_training(const Node& node, const Operands<T>& in, T* y, const RunningStatistics<T>& running, int threads,
+                        Communicator& ranks = lone_rank()) {
     if (node.kind() == OpKind::batch_norm)
-        batch_norm_training(node.as<BatchNorm>(), in, node.shape, y, running, threads);
-    else
-        forward(node, in, y, threads);
+        return batch_norm_training(node.as<BatchNorm>(), in, node.shape, y, running, ranks, threads);
+    forward(node, in, y, threads);
+    return {};
 }
 
 /// to[i] += f(i), i over all elements.
@@ -241,47 +264,67 @@ void conv_backward(const Conv& op, const Operands<T>& in, const Shape& out, cons
         }
 }
 
-/// Normalisation over `together` samples at a time (all of them: batch_norm; one: instance_norm). With x' = (x - mean)
-/// * r, r = 1 / sqrt(variance + epsilon), y = weight * x' + bias and N values: dbias = sum dy, dweight = sum dy x', dx
-/// = weight * r * (dy - (sum dy + x' * sum dy x') / N). With running statistics mean and r do not depend on x: dx =
-/// weight * r * dy.
+/// Normalisation over `together` samples at a time (all of them and those of the other ranks: batch_norm; one:
+/// instance_norm). With x' = (x - mean) * r, r = 1 / sqrt(variance + epsilon), y = weight * x' + bias and N values:
+/// dbias = sum dy, dweight = sum dy x', dx = weight * r * (dy - (sum dy + x' * sum dy x') / N). With running statistics
+/// mean and r do not depend on x: dx = weight * r * dy. Gradients of parameters are of this rank's samples.
 template <typename T>
-void norm_backward(double epsilon, std::int64_t together, NormStatistics statistics, const Operands<T>& in,
-                   const Shape& out, const Gradients<T>& gradients, int threads) {
+Status norm_backward(double epsilon, std::int64_t together, NormStatistics statistics, const Operands<T>& in,
+                     const Shape& out, const Gradients<T>& gradients, Communicator& ranks, int threads) {
     const T* x = in.inputs[0];
     const T* dy = gradients.of_output;
     const bool fixed = statistics == NormStatistics::running;
-    const auto count = static_cast<double>(together * plane_size(out));
-    const auto group = [&](std::int64_t c, std::int64_t n) {
-        const Moments own = fixed ? running_moments(in, c) : moments(out, x, c, n, n + together);
-        const double r = 1.0 / std::sqrt(own.variance + epsilon);
-        const auto normal = [&](std::int64_t i) { return (static_cast<double>(x[i]) - own.mean) * r; };
-        std::array<double, 2> sums{}; // dweight, dbias
-        for_channel(out, c, n, n + together, [&](std::int64_t i) {
-            sums[0] += static_cast<double>(dy[i]) * normal(i);
-            sums[1] += static_cast<double>(dy[i]);
-        });
-        if (T* dx = gradients.of_inputs[0]) {
-            const double scale = static_cast<double>(in.parameters[0][c]) * r;
-            for_channel(out, c, n, n + together, [&](std::int64_t i) {
-                const double share = fixed ? 0.0 : (sums[1] + normal(i) * sums[0]) / count;
-                dx[i] = static_cast<T>(static_cast<double>(dx[i]) + scale * (static_cast<double>(dy[i]) - share));
-            });
-        }
-        return sums;
+    const std::int64_t channels = out[1];
+    const std::int64_t groups = out[0] / together;
+    const auto count = static_cast<double>(together * plane_size(out) * ranks.size());
+    std::vector<Moments> measured;
+    if (!fixed) {
+        MFRES_TRY(measured, all_moments(in, out, together, ranks, threads));
+    }
+    /// Mean and r.
+    const auto normaliser = [&](std::int64_t group, std::int64_t c) {
+        const Moments own = fixed ? running_moments(in, c) : measured[static_cast<std::size_t>(group * channels + c)];
+        return std::pair{own.mean, 1.0 / std::sqrt(own.variance + epsilon)};
     };
-    parallel_ranges(out[1], threads, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t c = begin; c < end; ++c) {
-            std::array<double, 2> sums{};
-            for (std::int64_t n = 0; n < out[0]; n += together) {
-                const auto part = group(c, n);
-                sums = {sums[0] + part[0], sums[1] + part[1]};
+    std::vector<double> sums(static_cast<std::size_t>(2 * groups * channels), 0.0); // dweight, dbias of each group
+    parallel_ranges(channels, threads, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t c = begin; c < end; ++c)
+            for (std::int64_t group = 0; group < groups; ++group) {
+                const auto [mean, r] = normaliser(group, c);
+                double* own = sums.data() + 2 * (group * channels + c);
+                for_channel(out, c, group * together, (group + 1) * together, [&, mean = mean, r = r](std::int64_t i) {
+                    own[0] += static_cast<double>(dy[i]) * ((static_cast<double>(x[i]) - mean) * r);
+                    own[1] += static_cast<double>(dy[i]);
+                });
             }
-            for (std::size_t k = 0; k < 2; ++k)
-                if (T* to = gradients.of_parameters[k])
-                    to[c] = static_cast<T>(static_cast<double>(to[c]) + sums[k]);
-        }
     });
+    for (std::int64_t k = 0; k < 2; ++k)
+        if (T* to = gradients.of_parameters[static_cast<std::size_t>(k)])
+            for (std::int64_t c = 0; c < channels; ++c) {
+                double sum = 0.0;
+                for (std::int64_t group = 0; group < groups; ++group)
+                    sum += sums[static_cast<std::size_t>(2 * (group * channels + c) + k)];
+                to[c] = static_cast<T>(static_cast<double>(to[c]) + sum);
+            }
+    if (!fixed)
+        MFRES_CHECK(ranks.all_reduce_sum(sums));
+    T* dx = gradients.of_inputs[0];
+    if (dx == nullptr)
+        return {};
+    parallel_ranges(channels, threads, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t c = begin; c < end; ++c)
+            for (std::int64_t group = 0; group < groups; ++group) {
+                const auto [mean, r] = normaliser(group, c);
+                const double* own = sums.data() + 2 * (group * channels + c);
+                const double scale = static_cast<double>(in.parameters[0][c]) * r;
+                for_channel(out, c, group * together, (group + 1) * together, [&, mean = mean, r = r](std::int64_t i) {
+                    const double normal = (static_cast<double>(x[i]) - mean) * r;
+                    const double share = fixed ? 0.0 : (own[1] + normal * own[0]) / count;
+                    dx[i] = static_cast<T>(static_cast<double>(dx[i]) + scale * (static_cast<double>(dy[i]) - share));
+                });
+            }
+    });
+    return {};
 }
 
 /// Adds to dx, plane by plane, what `spread(plane, dy of the plane, sums of the plane)` puts into `sums`.
@@ -443,39 +486,44 @@ void scaled_add_backward(const Operands<T>& in, const Shape& out, const Gradient
 }
 
 /// Adds the gradients of one node's inputs and parameters. No gradient may overlap another array, except that a node
-/// which reads a value twice has the same gradient twice. `statistics` are those of the forward.
+/// which reads a value twice has the same gradient twice. `statistics` are those of the forward. Errors: those of
+/// Communicator.
 template <typename T>
-void backward(const Node& node, const Operands<T>& in, const Gradients<T>& gradients, NormStatistics statistics,
-              int threads) {
+Status backward(const Node& node, const Operands<T>& in, const Gradients<T>& gradients, NormStatistics statistics,
+                int threads, Communicator& ranks = lone_rank()) {
     const Shape& out = node.shape;
     const auto dy = [&](std::int64_t i) { return static_cast<double>(gradients.of_output[i]); };
     switch (node.kind()) {
-    case OpKind::input: return;
-    case OpKind::conv: return conv_backward(node.as<Conv>(), in, out, gradients, threads);
+    case OpKind::input: break;
+    case OpKind::conv: conv_backward(node.as<Conv>(), in, out, gradients, threads); break;
     case OpKind::batch_norm:
-        return norm_backward(node.as<BatchNorm>().epsilon, out[0], statistics, in, out, gradients, threads);
+        return norm_backward(node.as<BatchNorm>().epsilon, out[0], statistics, in, out, gradients, ranks, threads);
     case OpKind::instance_norm:
-        return norm_backward(node.as<InstanceNorm>().epsilon, 1, NormStatistics::batch, in, out, gradients, threads);
+        return norm_backward(node.as<InstanceNorm>().epsilon, 1, NormStatistics::batch, in, out, gradients, lone_rank(),
+                             threads);
     case OpKind::relu:
-        return accumulate(out, gradients.of_inputs[0], threads,
-                          [&](std::int64_t i) { return !(in.inputs[0][i] <= T{0}) ? dy(i) : 0.0; });
+        accumulate(out, gradients.of_inputs[0], threads,
+                   [&](std::int64_t i) { return !(in.inputs[0][i] <= T{0}) ? dy(i) : 0.0; });
+        break;
     case OpKind::leaky_relu: {
         const double slope = node.as<LeakyRelu>().slope;
-        return accumulate(out, gradients.of_inputs[0], threads,
-                          [&](std::int64_t i) { return in.inputs[0][i] > T{0} ? dy(i) : slope * dy(i); });
+        accumulate(out, gradients.of_inputs[0], threads,
+                   [&](std::int64_t i) { return in.inputs[0][i] > T{0} ? dy(i) : slope * dy(i); });
+        break;
     }
     case OpKind::add:
         for (T* dx : gradients.of_inputs)
             accumulate(out, dx, threads, dy);
-        return;
-    case OpKind::scaled_add: return scaled_add_backward(in, out, gradients, threads);
-    case OpKind::concat: return concat_backward(in, out, gradients);
-    case OpKind::slice: return slice_backward(node.as<Slice>(), in, out, gradients);
-    case OpKind::max_pool: return max_pool_backward(node.as<MaxPool>(), in, out, gradients, threads);
-    case OpKind::adaptive_avg_pool: return adaptive_avg_pool_backward(in, out, gradients, threads);
-    case OpKind::upsample: return upsample_backward(node.as<Upsample>(), in, out, gradients, threads);
-    case OpKind::softmax: return softmax_backward(out, gradients, threads);
+        break;
+    case OpKind::scaled_add: scaled_add_backward(in, out, gradients, threads); break;
+    case OpKind::concat: concat_backward(in, out, gradients); break;
+    case OpKind::slice: slice_backward(node.as<Slice>(), in, out, gradients); break;
+    case OpKind::max_pool: max_pool_backward(node.as<MaxPool>(), in, out, gradients, threads); break;
+    case OpKind::adaptive_avg_pool: adaptive_avg_pool_backward(in, out, gradients, threads); break;
+    case OpKind::upsample: upsample_backward(node.as<Upsample>(), in, out, gradients, threads); break;
+    case OpKind::softmax: softmax_backward(out, gradients, threads); break;
     }
+    return {};
 }
 
 /// Calls body(probabilities by class, first logit of the voxel, its truth) for every voxel of one slab (n, x).
@@ -534,10 +582,10 @@ std::vector<ClassSums> class_sums(const Shape& shape, const T* logits, std::span
 
 /// The loss of softmax(logits) [batch, channel, x, y, z] against `classes` [batch][x][y][z], and its gradient by the
 /// logits: dL/dz_c = p_c (s_c - sum over k of p_k s_k) with s_k = dL/dp_k. Error: invalid_argument for classes that are
-/// not one per voxel or not below the number of channels.
+/// not one per voxel or not below the number of channels; those of Communicator. The batch is that of all ranks.
 template <typename T>
 Result<double> loss_and_gradient(const Shape& shape, const T* logits, std::span<const std::uint8_t> classes,
-                                 const Loss& loss, T* gradient, int threads) {
+                                 const Loss& loss, T* gradient, int threads, Communicator& ranks = lone_rank()) {
     if (static_cast<std::int64_t>(classes.size()) != shape[0] * plane_size(shape))
         return Error{ErrorCode::invalid_argument,
                      text("the loss got ", classes.size(), " classes for logits of ", to_string(shape), ", which has ",
@@ -549,7 +597,9 @@ Result<double> loss_and_gradient(const Shape& shape, const T* logits, std::span<
                      text("class ", int{*beyond}, " of voxel ", beyond - classes.begin(), " is not one of the ",
                           shape[1], " of the logits"),
                      "classes"};
-    const LossValue value = loss(class_sums(shape, logits, classes, threads));
+    std::vector<ClassSums> sums = class_sums(shape, logits, classes, threads);
+    MFRES_CHECK(sum_classes(ranks, sums));
+    const LossValue value = loss(sums);
     const std::int64_t size = plane_size(shape);
     parallel_ranges(shape[0] * shape[2], threads, [&](std::int64_t begin, std::int64_t end) {
         std::vector<double> slopes(value.slopes.size());

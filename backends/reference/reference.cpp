@@ -67,8 +67,13 @@ class ReferenceExecutable final : public Executable {
 
     std::vector<Chosen> chosen() const override {
         std::vector<Chosen> all;
+        std::vector<Step> steps;
         for (NodeId id = 1; id < graph_.size(); ++id)
-            all.push_back({graph_.node(id).name, std::string(name(graph_.node(id).kind())), "reference"});
+            steps.push_back({.main = id, .output = id});
+        const auto costs = step_costs(graph_, steps); // those of a graph that cannot be counted stay 0
+        for (NodeId id = 1; id < graph_.size(); ++id)
+            all.push_back({graph_.node(id).name, std::string(name(graph_.node(id).kind())), "reference",
+                           costs ? (*costs)[static_cast<std::size_t>(id) - 1] : StepCost{}});
         return all;
     }
 
@@ -88,10 +93,14 @@ class ReferenceBackend final : public Backend {
   public:
     std::string_view name() const override { return "reference"; }
     std::string description() const override { return "reference (plain loops, double accumulation)"; }
-    std::vector<Unsupported> unsupported(const Graph&, const CompileOptions&) const override { return {}; }
+    std::vector<Unsupported> unsupported(const Graph& graph, const CompileOptions& options) const override {
+        return unsupported_precision(graph, options.precision);
+    }
 
     Result<std::unique_ptr<Executable>> compile(const Graph& graph, const Weights& weights,
                                                 const CompileOptions& options) const override {
+        if (const auto refused = unsupported(graph, options); !refused.empty())
+            return unsupported_error(name(), refused);
         MFRES_CHECK(check_weights(graph, weights));
         const MemoryPlan plan = plan_memory(node_buffers(graph));
         try {
@@ -106,6 +115,8 @@ class ReferenceBackend final : public Backend {
 
     Result<std::unique_ptr<TrainingExecutable>> compile_training(const Graph& graph, const Weights& weights,
                                                                  const TrainingOptions& options) const override {
+        if (const auto refused = unsupported_precision(graph, options.precision); !refused.empty())
+            return unsupported_error(name(), refused);
         return make_training(graph, weights, options);
     }
 };

@@ -1,5 +1,6 @@
 #include "backends/reference/training.h"
 
+#include "backends/data_parallel.h"
 #include "backends/host_parameters.h"
 #include "backends/reference/gradients.h"
 #include "core/try.h"
@@ -84,7 +85,8 @@ class ReferenceTraining final : public TrainingExecutable {
         : graph_(graph), parameters_(std::move(parameters)), threads_(resolve_threads(options.threads)),
           momentum_(options.batch_norm_momentum), values_(std::move(values)), backward_(std::move(backward)),
           gradients_(backward_.memory),
-          output_gradient_(static_cast<std::size_t>(output_node().shape.elements()), 0.0F) {}
+          output_gradient_(static_cast<std::size_t>(output_node().shape.elements()), 0.0F), ranks_(ranks_of(options)),
+          gradient_sum_(graph_, parameters_, ranks_) {}
 
     StridedView<float> input() override {
         const Shape& shape = graph_.node(graph_.input()).shape;
@@ -104,7 +106,7 @@ class ReferenceTraining final : public TrainingExecutable {
             }
             running.momentum = momentum_;
             running.used = statistics;
-            forward_training(node, operands(node), values_.at(id), running, threads_);
+            MFRES_CHECK(forward_training(node, operands(node), values_.at(id), running, threads_, ranks_));
         }
         return {};
     }
@@ -120,7 +122,8 @@ class ReferenceTraining final : public TrainingExecutable {
     }
 
     Result<double> loss(std::span<const std::uint8_t> classes, const Loss& loss) override {
-        return loss_and_gradient(output_node().shape, output().data, classes, loss, output_gradient_.data(), threads_);
+        return loss_and_gradient(output_node().shape, output().data, classes, loss, output_gradient_.data(), threads_,
+                                 ranks_);
     }
 
     Status backward() override {
@@ -129,10 +132,13 @@ class ReferenceTraining final : public TrainingExecutable {
         if (!wanted(last))
             return {};
         std::copy(output_gradient_.begin(), output_gradient_.end(), gradients_.at(last));
+        gradient_sum_.begin();
         for (NodeId id = last; id > 0; --id)
-            if (wanted(id))
-                node_backward(id);
-        return {};
+            if (wanted(id)) {
+                MFRES_CHECK(node_backward(id));
+                MFRES_CHECK(gradient_sum_.finished(id));
+            }
+        return gradient_sum_.finish();
     }
 
     Weights gradients() const override { return parameters_.gradients(); }
@@ -171,7 +177,7 @@ class ReferenceTraining final : public TrainingExecutable {
         return all;
     }
 
-    void node_backward(NodeId id) {
+    Status node_backward(NodeId id) {
         const Node& node = graph_.node(id);
         Gradients<float> gradients{values_.at(id), gradients_.at(id), {}, {}};
         for (const NodeId input : node.inputs) {
@@ -182,7 +188,7 @@ class ReferenceTraining final : public TrainingExecutable {
         }
         for (const Parameter& parameter : node.parameters)
             gradients.of_parameters.push_back(parameters_.gradient(parameter.name));
-        reference::backward(node, operands(node), gradients, statistics_, threads_);
+        return reference::backward(node, operands(node), gradients, statistics_, threads_, ranks_);
     }
 
     Graph graph_;
@@ -194,6 +200,8 @@ class ReferenceTraining final : public TrainingExecutable {
     BackwardPlan backward_;
     Arena gradients_;
     AlignedVector<float> output_gradient_;
+    Communicator& ranks_;
+    GradientSum gradient_sum_;
 };
 
 } // namespace

@@ -88,9 +88,9 @@ MemoryPlan plan_memory(const std::vector<BufferRequest>& requests) {
 namespace {
 
 /// The operand whose buffer the step's result may take over, or -1.
-NodeId overwritable(const Graph& graph, const Step& step) {
+NodeId overwritable(const Graph& graph, const Step& step, const StepBufferRules& rules) {
     if (step.residual)
-        return *step.residual;
+        return rules.over_residual ? *step.residual : -1;
     const Node& main = graph.node(step.main);
     switch (main.kind()) {
     case OpKind::batch_norm:
@@ -113,9 +113,13 @@ NodeId overwritable(const Graph& graph, const Step& step) {
 
 } // namespace
 
-StepBuffers plan_step_buffers(const Graph& graph, const std::vector<Step>& steps) {
-    const int end = static_cast<int>(steps.size()) + 1;
-    const auto ranges = channel_ranges(graph, steps);
+StepBuffers plan_step_buffers(const Graph& graph, const std::vector<Step>& steps, const StepBufferRules& rules) {
+    return plan_step_buffers(graph, separate_tasks(steps), rules);
+}
+
+StepBuffers plan_step_buffers(const Graph& graph, const std::vector<Task>& tasks, const StepBufferRules& rules) {
+    const int end = static_cast<int>(tasks.size()) + 1;
+    const auto ranges = channel_ranges(graph, steps_of(tasks));
     // The values whose memory a step's main operation reads.
     const auto read_by = [&](const Step& step) {
         std::vector<NodeId> values;
@@ -124,38 +128,40 @@ StepBuffers plan_step_buffers(const Graph& graph, const std::vector<Step>& steps
         return values;
     };
     std::vector<int> last_use(static_cast<std::size_t>(graph.size()), -1);
-    for (std::size_t i = 0; i < steps.size(); ++i) {
-        for (const NodeId input : read_by(steps[i]))
-            last_use[static_cast<std::size_t>(input)] = static_cast<int>(i) + 1;
-        if (steps[i].residual)
-            last_use[static_cast<std::size_t>(*steps[i].residual)] = static_cast<int>(i) + 1;
-    }
+    for (std::size_t i = 0; i < tasks.size(); ++i)
+        for (const NodeId value : values_read(graph, ranges, tasks[i]))
+            last_use[static_cast<std::size_t>(value)] = static_cast<int>(i) + 1;
     for (const NodeId output : graph.outputs())
         last_use[static_cast<std::size_t>(output)] = end;
 
     StepBuffers buffers;
     buffers.buffer_of.assign(static_cast<std::size_t>(graph.size()), -1);
     const auto open = [&](NodeId id, int step) {
-        const std::int64_t bytes = graph.node(id).shape.elements() * static_cast<std::int64_t>(sizeof(float));
+        const std::int64_t bytes = graph.node(id).shape.elements() * rules.element_bytes;
         buffers.buffer_of[static_cast<std::size_t>(id)] = static_cast<int>(buffers.requests.size());
         buffers.requests.push_back({bytes, step, std::max(step, last_use[static_cast<std::size_t>(id)])});
     };
     open(graph.input(), 0);
-    for (std::size_t i = 0; i < steps.size(); ++i) {
+    for (std::size_t i = 0; i < tasks.size(); ++i) {
         const int now = static_cast<int>(i) + 1;
-        const NodeId reused = overwritable(graph, steps[i]);
-        const auto main_inputs = read_by(steps[i]);
-        const bool also_read = steps[i].residual && std::count(main_inputs.begin(), main_inputs.end(), reused) > 0;
+        if (tasks[i].fused()) {
+            open(tasks[i].output(), now);
+            continue;
+        }
+        const Step& step = tasks[i].steps[0];
+        const NodeId reused = overwritable(graph, step, rules);
+        const auto main_inputs = read_by(step);
+        const bool also_read = step.residual && std::count(main_inputs.begin(), main_inputs.end(), reused) > 0;
         // Values read twice by the step itself (x + x, conv(x) + x) must survive until it is done.
         const bool twice = std::count(main_inputs.begin(), main_inputs.end(), reused) > 1;
         const bool whole = reused >= 0 && ranges[static_cast<std::size_t>(reused)].value == reused;
         if (whole && !also_read && !twice && last_use[static_cast<std::size_t>(reused)] == now) {
             const int buffer = buffers.buffer_of[static_cast<std::size_t>(reused)];
-            buffers.buffer_of[static_cast<std::size_t>(steps[i].output)] = buffer;
+            buffers.buffer_of[static_cast<std::size_t>(step.output)] = buffer;
             auto& request = buffers.requests[static_cast<std::size_t>(buffer)];
-            request.last = std::max(request.last, last_use[static_cast<std::size_t>(steps[i].output)]);
+            request.last = std::max(request.last, last_use[static_cast<std::size_t>(step.output)]);
         } else {
-            open(steps[i].output, now);
+            open(step.output, now);
         }
     }
     return buffers;

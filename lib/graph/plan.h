@@ -1,7 +1,7 @@
 // Static memory planning: where in one block of memory each value lives, decided before anything runs.
 #pragma once
 
-#include "graph/rewrite.h"
+#include "graph/fusion.h"
 
 #include <cstdint>
 #include <vector>
@@ -27,17 +27,26 @@ struct MemoryPlan {
 /// gap that fits) in several orders, the best of which is kept; in practice within a few per cent of `lower_bound`.
 MemoryPlan plan_memory(const std::vector<BufferRequest>& requests);
 
-/// Which buffer each value of a graph's steps lives in, and for how long.
+/// Which buffer each value of a graph's tasks lives in, and for how long.
 struct StepBuffers {
-    /// Step numbers: 0 is the writing of the input, step i of fuse_steps is i + 1, and steps.size() + 1 is the reading
-    /// of the outputs.
+    /// Times: 0 is the writing of the input, task i (step i, where each is a task) is i + 1, and tasks.size() + 1 is
+    /// the reading of the outputs.
     std::vector<BufferRequest> requests;
     std::vector<int> buffer_of; ///< by node: index into requests, -1 for values that never exist on their own
 };
 
-/// One f32 buffer per step output and one for the input; a slice that was left out of the steps has none, and what it
+struct StepBufferRules {
+    std::int64_t element_bytes = sizeof(float);
+    bool over_residual = true; ///< false for an engine that may not write its result over a residual
+};
+
+/// One buffer per step output and one for the input; a slice that was left out of the steps has none, and what it
 /// is cut from lives as long as the slice is read. Where a step can write over an operand that nobody needs afterwards
 /// (a residual; the operand of a normalisation or activation; the first operand of an add), both share a buffer.
-StepBuffers plan_step_buffers(const Graph& graph, const std::vector<Step>& steps);
+StepBuffers plan_step_buffers(const Graph& graph, const std::vector<Step>& steps, const StepBufferRules& rules = {});
+
+/// The same where steps run together: what lies inside a region has no buffer, and what a region leaves shares none
+/// with what it reads, as it reads around each voxel.
+StepBuffers plan_step_buffers(const Graph& graph, const std::vector<Task>& tasks, const StepBufferRules& rules = {});
 
 } // namespace mfres

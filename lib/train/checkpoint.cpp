@@ -188,6 +188,7 @@ json state_json(const Checkpoint& checkpoint) {
             {"validation_fingerprint", checkpoint.validation_fingerprint},
             {"backend", checkpoint.backend},
             {"threads", checkpoint.threads},
+            {"ranks", checkpoint.ranks},
             {"seconds", checkpoint.seconds},
             {"open_row", to_json(checkpoint.open_row)},
             {"best", checkpoint.best ? json(*checkpoint.best) : json()}};
@@ -212,6 +213,7 @@ Status read_state(const json& object, Checkpoint& checkpoint) {
     checkpoint.validation_fingerprint = object.at("validation_fingerprint").get<std::string>();
     checkpoint.backend = object.at("backend").get<std::string>();
     checkpoint.threads = object.at("threads").get<int>();
+    checkpoint.ranks = object.value("ranks", 1); // files from before there were several
     checkpoint.seconds = object.at("seconds").get<double>();
     checkpoint.open_row = open_row_from(object.at("open_row"));
     if (!object.at("best").is_null())

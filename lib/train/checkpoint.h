@@ -44,7 +44,8 @@ struct Checkpoint {
     std::string data_fingerprint;
     std::string validation_fingerprint; ///< empty without validation
     std::string backend;
-    int threads = 0;
+    int threads = 0;      ///< of each rank
+    int ranks = 1;        ///< that trained together
     double seconds = 0.0; ///< of training and validation so far
     TrainingState state;
     Weights average; ///< moving average of all parameters, empty without one

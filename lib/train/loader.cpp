@@ -56,6 +56,14 @@ Status check_sampling(const Sampling& sampling) {
     return check_range("zoom", sampling.zoom, 0.0, 0.9);
 }
 
+Status check_part(const Sampling& sampling, const BatchPart& part) {
+    if (part.count >= 1 && part.index >= 0 && part.index < part.count && sampling.batch % part.count == 0)
+        return {};
+    return Error{ErrorCode::invalid_argument,
+                 text("a batch of ", sampling.batch, " has no part ", part.index, " of ", part.count, " equal parts"),
+                 "batch"};
+}
+
 /// The cases of a pass in a random order (Fisher and Yates's shuffle).
 std::vector<std::size_t> order_of_pass(std::size_t cases, std::uint64_t seed, std::uint64_t pass) {
     std::vector<std::size_t> order(cases);
@@ -66,11 +74,13 @@ std::vector<std::size_t> order_of_pass(std::size_t cases, std::uint64_t seed, st
     return order;
 }
 
-std::vector<std::size_t> cases_of_step(std::size_t cases, std::int64_t batch, std::uint64_t seed, std::int64_t step) {
+/// Of samples [begin, end) of the step's batch.
+std::vector<std::size_t> cases_of_step(std::size_t cases, std::int64_t batch, std::int64_t begin, std::int64_t end,
+                                       std::uint64_t seed, std::int64_t step) {
     std::vector<std::size_t> chosen;
     std::vector<std::size_t> order;
     std::uint64_t pass_of_order = 0;
-    for (std::int64_t i = 0; i < batch; ++i) {
+    for (std::int64_t i = begin; i < end; ++i) {
         const auto sample = static_cast<std::uint64_t>(step * batch + i);
         const std::uint64_t pass = sample / cases;
         if (order.empty() || pass != pass_of_order) {
@@ -152,22 +162,25 @@ void vary_intensities(const Sampling& sampling, const Random& random, const Crop
     }
 }
 
-Result<Batch> assemble(const Cache& cache, const Sampling& sampling, std::uint64_t seed, std::int64_t step) {
+Result<Batch> assemble(const Cache& cache, const Sampling& sampling, std::uint64_t seed, std::int64_t step,
+                       const BatchPart& part) {
     const auto [x, y, z] = sampling.crop;
     const std::int64_t voxels = x * y * z; // at most 2^30, times a batch of at most 2^12
+    const std::int64_t samples = sampling.batch / part.count;
+    const std::int64_t begin = part.index * samples;
     Batch batch;
     batch.step = step;
-    batch.cases = cases_of_step(cache.entries().size(), sampling.batch, seed, step);
-    batch.images = Tensor({sampling.batch, static_cast<std::int64_t>(modalities.size()), x, y, z});
-    batch.classes.resize(static_cast<std::size_t>(sampling.batch * voxels));
+    batch.cases = cases_of_step(cache.entries().size(), sampling.batch, begin, begin + samples, seed, step);
+    batch.images = Tensor({samples, static_cast<std::int64_t>(modalities.size()), x, y, z});
+    batch.classes.resize(static_cast<std::size_t>(samples * voxels));
     const Random random = Random(seed).fork(static_cast<std::uint64_t>(step));
     std::vector<std::uint8_t> brain;
     if (changes_intensities(sampling))
         brain.resize(static_cast<std::size_t>(voxels));
-    for (std::int64_t i = 0; i < sampling.batch; ++i) {
+    for (std::int64_t i = 0; i < samples; ++i) {
         const std::size_t chosen = batch.cases[static_cast<std::size_t>(i)];
         MFRES_TRY(const auto source, cache.load(chosen));
-        const Random sample_random = random.fork(static_cast<std::uint64_t>(i));
+        const Random sample_random = random.fork(static_cast<std::uint64_t>(begin + i));
         const Pose pose = draw_pose(*source, cache.entries()[chosen], sampling, sample_random);
         const Crop crop{sampling.crop, batch.images.data() + i * static_cast<std::int64_t>(modalities.size()) * voxels,
                         batch.classes.data() + i * voxels, brain.empty() ? nullptr : brain.data()};
@@ -180,14 +193,16 @@ Result<Batch> assemble(const Cache& cache, const Sampling& sampling, std::uint64
 
 } // namespace
 
-Result<Batch> make_batch(const Cache& cache, const Sampling& sampling, std::uint64_t seed, std::int64_t step) {
+Result<Batch> make_batch(const Cache& cache, const Sampling& sampling, std::uint64_t seed, std::int64_t step,
+                         const BatchPart& part) {
     MFRES_CHECK(check_sampling(sampling));
+    MFRES_CHECK(check_part(sampling, part));
     if (step < 0 || step > (std::int64_t{1} << 48U))
         return Error{ErrorCode::invalid_argument, text("a step must lie between 0 and 2^48, not ", step), {}};
     if (cache.entries().empty())
         return Error{ErrorCode::dataset_empty, "there is no case to make a batch of", {}};
     try {
-        return assemble(cache, sampling, seed, step);
+        return assemble(cache, sampling, seed, step, part);
     } catch (const std::bad_alloc&) {
         return Error{ErrorCode::memory_limit,
                      text("there is no memory for a batch of ", sampling.batch, " crops of ", sampling.crop[0], "x",
@@ -201,9 +216,9 @@ namespace {
 class ThreadedLoader final : public Loader {
   public:
     ThreadedLoader(std::shared_ptr<const Cache> cache, const Sampling& sampling, std::uint64_t seed,
-                   std::int64_t first_step, int ahead)
-        : cache_(std::move(cache)), sampling_(sampling), seed_(seed), next_out_(first_step), next_made_(first_step),
-          ahead_(ahead) {}
+                   std::int64_t first_step, int ahead, const BatchPart& part)
+        : cache_(std::move(cache)), sampling_(sampling), part_(part), seed_(seed), next_out_(first_step),
+          next_made_(first_step), ahead_(ahead) {}
 
     ThreadedLoader(const ThreadedLoader&) = delete;
     ThreadedLoader& operator=(const ThreadedLoader&) = delete;
@@ -233,7 +248,8 @@ class ThreadedLoader final : public Loader {
 
     Result<Batch> next() override {
         const auto begin = Clock::now();
-        Result<Batch> batch = workers_.empty() ? make_batch(*cache_, sampling_, seed_, next_out_++) : take_finished();
+        Result<Batch> batch =
+            workers_.empty() ? make_batch(*cache_, sampling_, seed_, next_out_++, part_) : take_finished();
         waited_ += std::chrono::duration<double>(Clock::now() - begin).count();
         return batch;
     }
@@ -261,7 +277,7 @@ class ThreadedLoader final : public Loader {
                 return;
             const std::int64_t step = next_made_++;
             lock.unlock();
-            Result<Batch> batch = make_batch(*cache_, sampling_, seed_, step);
+            Result<Batch> batch = make_batch(*cache_, sampling_, seed_, step, part_);
             lock.lock();
             done_.emplace(step, std::move(batch));
             finished_.notify_all();
@@ -270,6 +286,7 @@ class ThreadedLoader final : public Loader {
 
     const std::shared_ptr<const Cache> cache_;
     const Sampling sampling_;
+    const BatchPart part_;
     const std::uint64_t seed_;
     std::int64_t next_out_;  ///< the step that next() returns
     std::int64_t next_made_; ///< the first step that no worker has taken up
@@ -286,15 +303,17 @@ class ThreadedLoader final : public Loader {
 } // namespace
 
 Result<std::unique_ptr<Loader>> Loader::start(std::shared_ptr<const Cache> cache, const Sampling& sampling,
-                                              std::uint64_t seed, std::int64_t first_step, int threads, int ahead) {
+                                              std::uint64_t seed, std::int64_t first_step, int threads, int ahead,
+                                              const BatchPart& part) {
     MFRES_CHECK(check_sampling(sampling));
+    MFRES_CHECK(check_part(sampling, part));
     if (!cache)
         return Error{ErrorCode::invalid_argument, "a loader needs a cache, and got none", {}};
     if (first_step < 0)
         return Error{ErrorCode::invalid_argument, text("the first step is ", first_step), {}};
     MFRES_CHECK(check_range("threads", threads, 0, most_threads));
     MFRES_CHECK(check_range("ahead", ahead, 1, most_threads));
-    auto loader = std::make_unique<ThreadedLoader>(std::move(cache), sampling, seed, first_step, ahead);
+    auto loader = std::make_unique<ThreadedLoader>(std::move(cache), sampling, seed, first_step, ahead, part);
     MFRES_CHECK(loader->start_workers(threads));
     return std::unique_ptr<Loader>(std::move(loader));
 }

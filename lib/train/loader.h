@@ -30,17 +30,26 @@ struct Sampling {
     double zoom = 0.0;            ///< isotropic scale uniform in 1 +- this, together with the rotation
 };
 
+/// One of `count` equal parts of every batch: the samples [index, index + 1) * batch / count, just as the whole batch
+/// has them. What one of several ranks trains on.
+struct BatchPart {
+    int index = 0;
+    int count = 1;
+};
+
 struct Batch {
     std::int64_t step = 0;
-    Tensor images;                     ///< [batch, 4, x, y, z]
+    Tensor images;                     ///< [batch, 4, x, y, z], of a part's samples only
     std::vector<std::uint8_t> classes; ///< [batch][x][y][z]
     std::vector<std::size_t> cases;    ///< which case each sample is from
 };
 
 /// Makes the batch of one step; what the Loader's threads call. In epochs: over n cases, samples step * batch + i take
 /// the cases in the order of a fresh shuffle per pass.
-/// Errors: those of Cache::load; invalid_argument (an option out of range), dataset_empty, memory_limit.
-Result<Batch> make_batch(const Cache& cache, const Sampling& sampling, std::uint64_t seed, std::int64_t step);
+/// Errors: those of Cache::load; invalid_argument (an option out of range, a batch that has no such parts),
+/// dataset_empty, memory_limit.
+Result<Batch> make_batch(const Cache& cache, const Sampling& sampling, std::uint64_t seed, std::int64_t step,
+                         const BatchPart& part = {});
 
 class Loader {
   public:
@@ -48,7 +57,7 @@ class Loader {
     /// threads = 0 makes each batch inside next(). Errors: invalid_argument, memory_limit (a thread does not start).
     static Result<std::unique_ptr<Loader>> start(std::shared_ptr<const Cache> cache, const Sampling& sampling,
                                                  std::uint64_t seed, std::int64_t first_step, int threads,
-                                                 int ahead = 2);
+                                                 int ahead = 2, const BatchPart& part = {});
     /// Waits for the batches that are being made.
     virtual ~Loader() = default;
     /// The next batch, in the order of steps. Errors: those of make_batch, of the step where they happened; the call

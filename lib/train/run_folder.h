@@ -13,7 +13,8 @@
 
 namespace mfres {
 
-/// A folder held by this process. Made by claim(); let go when the object dies, however the process ends.
+/// A folder held by this process. Made by claim_new() and claim_existing(); let go when the object dies, however the
+/// process ends.
 class RunFolder {
   public:
     /// Makes the folder for a new run. Errors: file_exists (it holds anything but the caches of a run that never
@@ -22,6 +23,9 @@ class RunFolder {
 
     /// Errors: file_not_found (no folder, or no checkpoint in it), file_write (another process trains there).
     static Result<RunFolder> claim_existing(const std::filesystem::path& path);
+
+    /// The folder as a process sees it that writes nothing there, because another one holds it.
+    static RunFolder of_another(const std::filesystem::path& path) { return {path, -1}; }
 
     RunFolder(RunFolder&& other) noexcept;
     RunFolder& operator=(RunFolder&& other) noexcept;

@@ -1,12 +1,14 @@
 // One training run, top to bottom: claim the folder, open the data, compile, then step by step until the end.
 #include <mfres/trainer.h>
 
+#include "backends/communicator.h"
 #include "backends/training.h"
 #include "core/file.h"
 #include "core/memory_usage.h"
 #include "core/parallel.h"
 #include "core/try.h"
 #include "model/model.h"
+#include "model/sha256.h"
 #include "train/average.h"
 #include "train/checkpoint.h"
 #include "train/curve.h"
@@ -74,6 +76,24 @@ Result<Loss> loss_of(const Recipe& recipe) {
 Error mismatch(const std::filesystem::path& run, const std::string& difference) {
     return {ErrorCode::checkpoint_mismatch,
             text("the run in ", run.string(), " cannot be resumed like this: ", difference), run.string()};
+}
+
+Communicator& ranks_of(const TrainerOptions& options) {
+    return options.ranks ? *options.ranks : lone_rank();
+}
+
+Status check_split(const Recipe& recipe, const Communicator& ranks) {
+    if (recipe.sampling.batch % ranks.size() == 0)
+        return {};
+    return Error{ErrorCode::recipe_invalid,
+                 text("recipe key batch: ", recipe.sampling.batch, " samples cannot be split evenly over ",
+                      ranks.size(), " processes; allowed are multiples of ", ranks.size()),
+                 "batch"};
+}
+
+/// "onednn with 2 threads on each of 4 ranks"
+std::string machine_words(const std::string& backend, int threads, int ranks) {
+    return text(backend, " with ", threads, " threads", ranks > 1 ? text(" on each of ", ranks, " ranks") : "");
 }
 
 /// Shown in place of an empty fingerprint.
@@ -180,6 +200,9 @@ struct Trainer::State {
     bool stop = false;
 
     const Recipe& recipe() const { return now.recipe; }
+    Communicator& ranks() const { return ranks_of(options); }
+    bool is_root() const { return ranks().is_root(); }
+    std::int64_t own_batch() const { return recipe().sampling.batch / ranks().size(); }
     std::int64_t voxels_per_step() const {
         const Sampling& sampling = recipe().sampling;
         return sampling.batch * sampling.crop[0] * sampling.crop[1] * sampling.crop[2];
@@ -266,6 +289,65 @@ struct Trainer::State {
         return {};
     }
 
+    /// What the root does before the others know what they train.
+    Status prepare(const TrainObserver& observer) {
+        if (options.resume)
+            MFRES_CHECK(take_up(observer));
+        MFRES_CHECK(check_split(recipe(), ranks()));
+        MFRES_CHECK(open_data(observer));
+        return check_data(options.resume);
+    }
+
+    Status draw_initial() {
+        MFRES_TRY(const Variant drawn, parse_variant(recipe().network));
+        MFRES_TRY(Model fresh, init_model(drawn, recipe().init_seed));
+        initial = std::move(fresh.weights);
+        return {};
+    }
+
+    /// Recipe, step and weights of the root to the other ranks, as a checkpoint; a new run's has no moments.
+    Status share_start() {
+        if (ranks().alone())
+            return {};
+        std::vector<std::byte> bytes;
+        if (is_root()) {
+            Checkpoint start = now;
+            if (start.state.weights.empty()) {
+                if (initial.empty())
+                    MFRES_CHECK(draw_initial());
+                start.state.weights = initial;
+            }
+            MFRES_TRY(bytes, encode_checkpoint(start));
+        }
+        std::uint64_t size = bytes.size();
+        MFRES_CHECK(ranks().broadcast(std::as_writable_bytes(std::span(&size, 1)), 0));
+        bytes.resize(static_cast<std::size_t>(size));
+        MFRES_CHECK(ranks().broadcast(bytes, 0));
+        if (is_root())
+            return {};
+        MFRES_TRY(now, decode_checkpoint(bytes, "what rank 0 sent"));
+        if (now.state.first_moment.empty()) {
+            initial = std::move(now.state.weights);
+            now.state = {};
+        }
+        return {};
+    }
+
+    /// The cases of the root, on a rank that leaves making a cache to it.
+    Status join_data() {
+        std::error_code ignored;
+        const bool made = options.data.empty() || std::filesystem::is_directory(options.data, ignored);
+        const std::filesystem::path path = made ? folder / "train.mfcache" : options.data;
+        MFRES_TRY(data, Cache::open(path));
+        if (data->fingerprint() != now.data_fingerprint)
+            return Error{ErrorCode::checkpoint_mismatch,
+                         text(path.string(), " holds data ", fingerprint_words(data->fingerprint()),
+                              " here, and rank 0 trains on ", fingerprint_words(now.data_fingerprint)),
+                         path.string()};
+        steps = total_steps(recipe(), data->entries().size());
+        return {};
+    }
+
     Status check_data(bool resumed) {
         const std::string trained = data->fingerprint();
         const std::string validated = validation ? validation->fingerprint() : "";
@@ -291,8 +373,11 @@ struct Trainer::State {
     Status compile_for_training(const Graph& graph, const Weights& weights, const TrainingOptions& training,
                                 const TrainObserver& observer) {
         for (const Backend* candidate : backends()) {
-            if (options.backend == "auto")
+            if (options.backend == "auto") {
+                if (!candidate->available())
+                    continue;
                 backend = candidate;
+            }
             auto compiled = backend->compile_training(graph, weights, training);
             if (compiled) {
                 executable = std::move(compiled).value();
@@ -308,22 +393,23 @@ struct Trainer::State {
 
     Status compile(const TrainObserver& observer) {
         MFRES_TRY(variant, parse_variant(recipe().network));
-        MFRES_TRY(const Graph graph, build_network(variant, recipe().sampling.crop, recipe().sampling.batch));
-        if (initial.empty()) {
-            MFRES_TRY(Model fresh, init_model(variant, recipe().init_seed));
-            initial = std::move(fresh.weights);
-        }
+        MFRES_TRY(const Graph graph, build_network(variant, recipe().sampling.crop, own_batch()));
+        if (initial.empty())
+            MFRES_CHECK(draw_initial());
         TrainingOptions training;
         training.threads = now.threads;
         training.amsgrad = recipe().amsgrad;
         training.batch_norm_momentum = recipe().batch_norm_momentum;
         training.max_bytes = options.max_memory;
+        training.ranks = &ranks();
         MFRES_CHECK(compile_for_training(graph, initial, training, observer));
         MFRES_TRY(loss, loss_of(recipe()));
         if (!now.state.weights.empty())
             MFRES_CHECK(executable->set_state(now.state));
         else if (recipe().ema > 0)
             now.average = std::move(initial);
+        if (!is_root())
+            now.average.clear(); // the root's business
         initial.clear();
         now.state = {};
         release_unused_memory();
@@ -332,17 +418,22 @@ struct Trainer::State {
 
     Status open(const TrainObserver& observer) {
         MFRES_TRY(backend, find_backend(options.backend));
-        if (options.resume)
-            MFRES_CHECK(take_up(observer));
-        MFRES_CHECK(open_data(observer));
-        MFRES_CHECK(check_data(options.resume));
-        const std::string recorded_backend = now.backend;
-        const int recorded_threads = std::exchange(now.threads, resolve_threads(options.threads));
+        if (is_root())
+            MFRES_CHECK(prepare(observer));
+        MFRES_CHECK(share_start());
+        if (!is_root())
+            MFRES_CHECK(join_data());
+        const std::string before = machine_words(now.backend, now.threads, now.ranks);
+        now.threads = resolve_threads(options.threads);
+        now.ranks = ranks().size();
         MFRES_CHECK(compile(observer));
+        MFRES_CHECK(ranks().barrier()); // nothing is written before all ranks are ready
+        if (!is_root())
+            return {};
         now.backend = backend->name();
-        if (options.resume && (recorded_backend != now.backend || recorded_threads != now.threads))
-            warn(observer, text("the run was trained on ", recorded_backend, " with ", recorded_threads,
-                                " threads and goes on on ", now.backend, " with ", now.threads,
+        if (const std::string here = machine_words(now.backend, now.threads, now.ranks);
+            options.resume && before != here)
+            warn(observer, text("the run was trained on ", before, " and goes on on ", here,
                                 ": it will not be the same bit for bit as without a break"));
         if (!options.resume)
             MFRES_CHECK(save());
@@ -491,6 +582,10 @@ struct Trainer::State {
 
     /// What is due after a step: validation, a row, a checkpoint.
     Status finish_step(const TrainObserver& observer) {
+        if (!is_root()) {
+            now.open_row = {};
+            return {};
+        }
         const bool validating = validation_is_due();
         if (validating)
             MFRES_CHECK(run_validation(observer));
@@ -533,18 +628,46 @@ struct Trainer::State {
     }
     bool row_closed = false;
 
+    /// One rank that was asked to stop stops all, after the same step.
+    Status agree_to_stop() {
+        double asked = stop ? 1.0 : 0.0;
+        MFRES_CHECK(ranks().all_reduce_sum(std::span(&asked, 1)));
+        stop = asked > 0.0;
+        return {};
+    }
+
+    /// All ranks have done the same arithmetic on the same numbers; a machine that rounds otherwise shows here.
+    Status check_equal_parameters() const {
+        if (ranks().alone())
+            return {};
+        const std::string own = weights_sha256(executable->weights());
+        std::string theirs = own;
+        MFRES_CHECK(ranks().broadcast(std::as_writable_bytes(std::span(theirs.data(), theirs.size())), 0));
+        if (own == theirs)
+            return {};
+        return Error{ErrorCode::backend_failed,
+                     text("after step ", now.step, " the parameters are not those of rank 0; ",
+                          "processes that train together need processors of the same kind"),
+                     folder.path().string()};
+    }
+
     Status train(const TrainObserver& observer) {
-        MFRES_TRY(const auto loader,
-                  Loader::start(data, recipe().sampling, recipe().seed, now.step, options.loader_threads));
+        MFRES_TRY(const auto loader, Loader::start(data, recipe().sampling, recipe().seed, now.step,
+                                                   options.loader_threads, 2, {ranks().rank(), ranks().size()}));
         MFRES_CHECK(finish_step(observer)); // a validation that the session before had no time for
+        MFRES_CHECK(agree_to_stop());
         while (now.step < steps && !stop) {
             MFRES_CHECK(train_step(*loader));
             TrainEvent done = event(TrainEvent::Kind::step);
             done.loss = last_loss;
             tell(observer, done);
             MFRES_CHECK(finish_step(observer));
+            MFRES_CHECK(agree_to_stop());
+            constexpr std::int64_t steps_between_checks = 100;
+            if (now.step % steps_between_checks == 0)
+                MFRES_CHECK(check_equal_parameters());
         }
-        return {};
+        return check_equal_parameters();
     }
 
     /// The best checkpoint, or the last one where nothing was validated or best.ckpt is not what it should be.
@@ -570,6 +693,7 @@ struct Trainer::State {
         result.backend = backend->name();
         result.backend_engine = backend->description();
         result.threads = now.threads;
+        result.ranks = now.ranks;
         result.recipe = to_json(recipe()).dump();
         result.cases = data->entries().size();
         result.validation_cases = validation ? validation->entries().size() : 0;
@@ -594,16 +718,17 @@ struct Trainer::State {
         seconds_before = now.seconds;
         session_start = last_save = last_tables = Clock::now();
         MFRES_CHECK(train(observer));
-        const bool complete = now.step == steps && !validation_is_due();
-        if (!complete)
+        bool complete = now.step == steps && !validation_is_due();
+        if (!complete && is_root())
             MFRES_CHECK(save());
         TrainReport result = report();
-        result.stopped = !complete;
-        if (complete) {
+        if (complete && is_root()) {
             MFRES_TRY(const ExportedModel exported, export_best());
             result.model = (folder / "model.safetensors").string();
             result.warnings.insert(result.warnings.end(), exported.warnings.begin(), exported.warnings.end());
         }
+        MFRES_CHECK(ranks().broadcast(std::as_writable_bytes(std::span(&complete, 1)), 0));
+        result.stopped = !complete;
         return result;
     }
 };
@@ -612,7 +737,7 @@ namespace {
 
 /// Runs `work` and turns what the standard library throws into errors.
 template <typename Work>
-auto guarded(const std::string& where, const Work& work) -> decltype(work()) {
+auto without_exceptions(const std::string& where, const Work& work) -> decltype(work()) {
     try {
         return work();
     } catch (const std::bad_alloc&) {
@@ -623,6 +748,15 @@ auto guarded(const std::string& where, const Work& work) -> decltype(work()) {
     }
 }
 
+/// The same, and tells the other ranks of an error.
+template <typename Work>
+auto guarded(const std::string& where, Communicator& ranks, const Work& work) -> decltype(work()) {
+    auto result = without_exceptions(where, work);
+    if (!result)
+        ranks.fail(result.error());
+    return result;
+}
+
 } // namespace
 
 Trainer::Trainer(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -630,15 +764,24 @@ Trainer::Trainer(Trainer&&) noexcept = default;
 Trainer& Trainer::operator=(Trainer&&) noexcept = default;
 Trainer::~Trainer() = default;
 
+Result<std::shared_ptr<Communicator>> join_ranks() {
+    return open_ranks();
+}
+
 Result<Trainer> Trainer::open(const TrainerOptions& options, const TrainObserver& observer) {
-    return guarded(options.run.string(), [&]() -> Result<Trainer> {
+    Communicator& ranks = ranks_of(options);
+    return guarded(options.run.string(), ranks, [&]() -> Result<Trainer> {
         MFRES_CHECK(check_options(options));
         Start start;
-        if (!options.resume) { // before a folder is made for nothing
-            MFRES_TRY(start, start_of(options));
+        RunFolder folder = RunFolder::of_another(options.run);
+        if (ranks.is_root()) {
+            if (!options.resume) { // before a folder is made for nothing
+                MFRES_TRY(start, start_of(options));
+                MFRES_CHECK(check_split(start.recipe, ranks));
+            }
+            MFRES_TRY(folder,
+                      options.resume ? RunFolder::claim_existing(options.run) : RunFolder::claim_new(options.run));
         }
-        MFRES_TRY(RunFolder folder,
-                  options.resume ? RunFolder::claim_existing(options.run) : RunFolder::claim_new(options.run));
         auto state = std::make_unique<State>(options, std::move(folder), std::move(start));
         MFRES_CHECK(state->open(observer));
         return Trainer(std::move(state));
@@ -646,12 +789,12 @@ Result<Trainer> Trainer::open(const TrainerOptions& options, const TrainObserver
 }
 
 Result<TrainReport> Trainer::run(const TrainObserver& observer) {
-    return guarded(state_->folder.path().string(), [&] { return state_->run(observer); });
+    return guarded(state_->folder.path().string(), state_->ranks(), [&] { return state_->run(observer); });
 }
 
 Result<ExportedModel> export_checkpoint(const std::filesystem::path& checkpoint, const std::filesystem::path& model,
                                         bool overwrite, std::string_view storage) {
-    return guarded(checkpoint.string(), [&]() -> Result<ExportedModel> {
+    return without_exceptions(checkpoint.string(), [&]() -> Result<ExportedModel> {
         const auto dtype = storage == "f32"    ? std::optional(Dtype::f32)
                            : storage == "f16"  ? std::optional(Dtype::f16)
                            : storage == "bf16" ? std::optional(Dtype::bf16)
@@ -680,6 +823,7 @@ std::string to_json(const TrainReport& report) {
                          {"network", report.network},
                          {"backend", {{"name", report.backend}, {"engine", report.backend_engine}}},
                          {"threads", report.threads},
+                         {"ranks", report.ranks},
                          {"recipe", recipe.is_discarded() ? json() : std::move(recipe)},
                          {"cases", report.cases},
                          {"validation_cases", report.validation_cases},

@@ -1,5 +1,6 @@
 // The backward of every operation: in double precision against central differences, and every backend that trains
 // against double precision. One table of cases for all.
+#include "support/check_backend.h"
 #include "support/op_cases.h"
 #include "support/training.h"
 #include "train/loss.h"
@@ -10,14 +11,6 @@ using namespace mfres;
 using test::Doubles;
 
 namespace {
-
-Doubles random_doubles(std::size_t count, std::uint64_t seed) {
-    Random random(seed);
-    Doubles values(count);
-    for (double& value : values)
-        value = random.normal();
-    return values;
-}
 
 double dot(const Doubles& a, const Doubles& b) {
     double sum = 0.0;
@@ -54,28 +47,6 @@ double difference_error(Doubles& values, const Doubles& gradient, double step, c
     return test::relative_error(analytic, numeric);
 }
 
-struct Setup {
-    Weights weights;
-    Tensor input;
-    Doubles cotangent; ///< dL/d output
-};
-
-Setup setup(const Graph& graph, std::string_view name) {
-    const std::uint64_t seed = test::hash(name);
-    const Shape& output = graph.node(graph.outputs()[0]).shape;
-    Setup made{test::random_weights(graph, seed), test::random_tensor(graph.node(0).shape, seed + 1),
-               random_doubles(static_cast<std::size_t>(output.elements()), seed + 2)};
-    for (double& value : made.cotangent)
-        value = static_cast<double>(static_cast<float>(value)); // so that every backend gets the same one
-    return made;
-}
-
-void fill(const StridedView<float>& to, const Doubles& values) {
-    Tensor tensor(to.shape);
-    std::transform(values.begin(), values.end(), tensor.data(), [](double value) { return static_cast<float>(value); });
-    copy(as_const(view(tensor)), to);
-}
-
 /// One random class below `present` for each voxel.
 std::vector<std::uint8_t> random_classes(const Shape& logits, std::uint64_t seed, std::uint64_t present) {
     Random random(seed);
@@ -83,52 +54,6 @@ std::vector<std::uint8_t> random_classes(const Shape& logits, std::uint64_t seed
     for (auto& value : classes)
         value = static_cast<std::uint8_t>(random.below(present));
     return classes;
-}
-
-/// What a graph can be normalised with: the running statistics only matter where there is a BatchNorm.
-std::vector<NormStatistics> statistics_of(const Graph& graph) {
-    for (const Node& node : graph.nodes())
-        if (node.kind() == OpKind::batch_norm)
-            return {NormStatistics::running, NormStatistics::batch};
-    return {NormStatistics::batch};
-}
-
-/// Two equal steps against double precision.
-void check_step(TrainingExecutable& training, const Graph& graph, const Setup& made, NormStatistics statistics) {
-    INFO("running statistics: " << (statistics == NormStatistics::running));
-    test::DoubleTraining truth(graph, made.weights, made.input, 0.25);
-    const Doubles expected = truth.forward(statistics);
-    truth.backward(made.cotangent);
-    const auto step = [&] {
-        copy(view(made.input), training.input());
-        REQUIRE_OK(training.forward(statistics));
-        fill(training.output_gradient(), made.cotangent);
-        REQUIRE_OK(training.backward());
-    };
-    step();
-    CHECK(test::normalised_squared_error(test::dense(training.output()), expected) <= 1e-10);
-    const Weights first = training.gradients();
-    const Weights weights = training.weights();
-    for (const Node& node : graph.nodes())
-        for (const Parameter& parameter : node.parameters) {
-            INFO(parameter.name);
-            const auto values = weights.at(parameter.name).values();
-            const auto before = made.weights.at(parameter.name).values();
-            if (parameter.learnable()) {
-                REQUIRE(first.count(parameter.name) == 1);
-                REQUIRE(first.at(parameter.name).shape() == parameter.shape);
-                CHECK(test::normalised_squared_error(first.at(parameter.name), truth.gradients.at(parameter.name)) <=
-                      1e-10);
-            } else {
-                CHECK(test::normalised_squared_error(weights.at(parameter.name), truth.parameters.at(parameter.name)) <=
-                      1e-10);
-            }
-            if (parameter.learnable() || statistics == NormStatistics::running)
-                CHECK(std::equal(values.begin(), values.end(), before.begin()));
-        }
-    // Nothing of the first step is left in the second; gradients take the place of those before.
-    step();
-    CHECK(test::same_bits(training.gradients(), first));
 }
 
 } // namespace
@@ -149,8 +74,8 @@ TEST_CASE("the gradient table has at least 40 rows, every operation, and reads e
 TEST_CASE("the double-precision backward equals central differences") {
     for (const auto& gradient_case : test::gradient_cases()) {
         INFO(gradient_case.name);
-        const Setup made = setup(gradient_case.graph, gradient_case.name);
-        for (const NormStatistics statistics : statistics_of(gradient_case.graph)) {
+        const test::TrainingSetup made = test::training_setup(gradient_case.graph, gradient_case.name);
+        for (const NormStatistics statistics : test::statistics_of(gradient_case.graph)) {
             INFO("running statistics: " << (statistics == NormStatistics::running));
             test::DoubleTraining training(gradient_case.graph, made.weights, made.input);
             training.forward(statistics);
@@ -172,13 +97,7 @@ TEST_CASE("every backend that trains computes the forward, the running statistic
     for (const Backend* backend : test::training_backends()) {
         for (const auto& gradient_case : test::gradient_cases()) {
             INFO(backend->name() << ": " << gradient_case.name);
-            const Graph& graph = gradient_case.graph;
-            const Setup made = setup(graph, gradient_case.name);
-            const auto training = test::compile_training(*backend, graph, made.weights, {.batch_norm_momentum = 0.25});
-            REQUIRE(training->output().shape == graph.node(graph.outputs()[0]).shape);
-            // Running statistics first: they leave themselves alone, so both have the same to start from.
-            for (const NormStatistics statistics : statistics_of(graph))
-                check_step(*training, graph, made, statistics);
+            test::check_gradient_case(*backend, gradient_case);
         }
     }
 }
@@ -194,7 +113,7 @@ TEST_CASE("the gradient of every loss by the logits equals central differences")
                 const auto loss = make_loss({.kind = kind, .absent = absent, .weight_epsilon = 0.1});
                 REQUIRE_OK(loss);
                 const auto classes = random_classes(shape, present, present);
-                Doubles logits = random_doubles(static_cast<std::size_t>(shape.elements()), present + 7);
+                Doubles logits = test::random_doubles(static_cast<std::size_t>(shape.elements()), present + 7);
                 Doubles gradient(logits.size());
                 Doubles unused(logits.size());
                 REQUIRE_OK(reference::loss_and_gradient(shape, logits.data(), classes, *loss, gradient.data(), 2));

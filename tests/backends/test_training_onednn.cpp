@@ -33,16 +33,20 @@ Graph finished(GraphBuilder& builder, NodeId output) {
     return std::move(graph).value();
 }
 
-/// The network with another epsilon in every norm. Where a norm sees only a few voxels, 1e-5 lets rounding errors of
-/// single precision grow by 10^4 and more on their way through a network; 1 lets them be, and nothing else changes.
-Graph with_epsilon(const Graph& graph, double epsilon) {
+/// The network with two things changed that let rounding errors of single precision grow. An epsilon of 1 in every
+/// norm: where a norm sees only a few voxels, 1e-5 amplifies them by 10^4 and more. And activations that hardly bend:
+/// where rounding carries a value across 0, ReLU passes another gradient, and every layer before it has one that is
+/// right for another point (3d-espnet's worst parameter is then 6e-3 off in any backend, and 1e-4 without).
+Graph well_conditioned(const Graph& graph) {
     GraphBuilder builder;
     for (const Node& node : graph.nodes()) {
         Op op = node.op;
         if (auto* norm = std::get_if<BatchNorm>(&op))
-            norm->epsilon = epsilon;
+            norm->epsilon = 1.0;
         if (auto* norm = std::get_if<InstanceNorm>(&op))
-            norm->epsilon = epsilon;
+            norm->epsilon = 1.0;
+        if (node.kind() == OpKind::relu || node.kind() == OpKind::leaky_relu)
+            op = LeakyRelu{0.99F};
         if (node.kind() == OpKind::input)
             builder.input(node.shape, node.name);
         else
@@ -89,9 +93,8 @@ TEST_CASE("the gradients of every network with oneDNN equal those of double prec
         return;
     for (const std::string& name : network_names()) {
         INFO(name);
-        // Where rounding moves a value across 0, a ReLU passes another gradient: the tolerance is for that.
         const bool heavy = contains(name, "unet") || contains(name, "no-new-net");
-        check_step(*backend, with_epsilon(network(name, {16, 16, 16}, heavy ? 1 : 2), 1.0), 2e-2);
+        check_step(*backend, well_conditioned(network(name, {16, 16, 16}, heavy ? 1 : 2)), 1e-3);
     }
 }
 

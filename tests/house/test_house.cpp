@@ -52,6 +52,7 @@ TEST_CASE("rooms include only rooms below them") {
         {"metrics", {"core", "imaging"}},
         {"exchange", {"core", "graph", "networks", "model"}},
         {"train", {"core", "graph", "networks", "model", "imaging", "metrics", "backends"}},
+        {"benchmark", {"core", "graph", "networks", "model", "imaging", "backends"}},
         {"experiment", {"core", "graph", "networks", "model", "imaging", "metrics", "backends", "train"}},
     };
     std::set<std::string> rooms{"backends", "tools"};
@@ -91,6 +92,7 @@ TEST_CASE("engine headers stay inside their backend") {
     const std::vector<std::pair<std::string, std::string>> engines = {
         {"oneapi/dnnl", "backends/onednn"}, {"dnnl", "backends/onednn"}, {"cudnn", "backends/cuda"},
         {"cuda", "backends/cuda"},          {"nccl", "backends/cuda"},   {"omp.h", "backends/onednn"},
+        {"mpi.h", "backends/mpi"},
         {"opencv2/dnn", "backends/opencv"}, {"onnx/", "lib/exchange"},   {"zip.h", "lib/exchange"},
     };
     for (const fs::path folder : {"lib", "backends", "tools"})

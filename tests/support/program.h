@@ -29,13 +29,13 @@ inline std::string file_text(const std::filesystem::path& path) {
     return content.str();
 }
 
-/// Arguments are passed as they are, quoted for the shell.
-inline Finished run_program(const std::vector<std::string>& arguments) {
+/// A program's name and its arguments, passed as they are, quoted for the shell.
+inline Finished run_command(const std::vector<std::string>& words) {
     const TemporaryFolder folder;
-    std::string command = MFRES_PROGRAM;
-    for (const std::string& argument : arguments) {
-        command += " '";
-        for (const char c : argument)
+    std::string command;
+    for (const std::string& word : words) {
+        command += command.empty() ? "'" : " '";
+        for (const char c : word)
             command += c == '\'' ? std::string("'\\''") : std::string(1, c);
         command += "'";
     }
@@ -45,8 +45,14 @@ inline Finished run_program(const std::vector<std::string>& arguments) {
             file_text(folder / "err")};
 }
 
-/// Starts the program with stderr going to a file, as a shell does for a job in the background.
-inline pid_t start_program(const std::vector<std::string>& arguments, const std::filesystem::path& log) {
+inline Finished run_program(const std::vector<std::string>& arguments) {
+    std::vector<std::string> words{MFRES_PROGRAM};
+    words.insert(words.end(), arguments.begin(), arguments.end());
+    return run_command(words);
+}
+
+/// Starts a program, looked for where a shell does, with its output going to a file, as a job in the background.
+inline pid_t start_command(const std::vector<std::string>& words, const std::filesystem::path& log) {
     const pid_t child = ::fork();
     REQUIRE(child >= 0);
     if (child > 0)
@@ -54,12 +60,18 @@ inline pid_t start_program(const std::vector<std::string>& arguments, const std:
     const int file = ::open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
     ::dup2(file, STDOUT_FILENO);
     ::dup2(file, STDERR_FILENO);
-    std::vector<char*> words{const_cast<char*>("mfres")};
-    for (const std::string& argument : arguments)
-        words.push_back(const_cast<char*>(argument.c_str()));
-    words.push_back(nullptr);
-    ::execv(MFRES_PROGRAM, words.data());
+    std::vector<char*> pointers;
+    for (const std::string& word : words)
+        pointers.push_back(const_cast<char*>(word.c_str()));
+    pointers.push_back(nullptr);
+    ::execvp(pointers[0], pointers.data());
     ::_exit(127);
+}
+
+inline pid_t start_program(const std::vector<std::string>& arguments, const std::filesystem::path& log) {
+    std::vector<std::string> words{MFRES_PROGRAM};
+    words.insert(words.end(), arguments.begin(), arguments.end());
+    return start_command(words, log);
 }
 
 /// Waits until the file holds those words, for at most a minute.

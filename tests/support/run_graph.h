@@ -7,11 +7,25 @@
 #include "graph/graph.h"
 
 #include <cmath>
+#include <cstdio>
 #include <functional>
 #include <string_view>
 #include <vector>
 
 namespace mfres::test {
+
+/// The backends of this build that can work here; of the others one line says why they cannot.
+inline std::vector<const Backend*> usable_backends() {
+    std::vector<const Backend*> usable;
+    for (const Backend* backend : backends()) {
+        const Status available = backend->available();
+        if (available)
+            usable.push_back(backend);
+        else
+            std::printf("not run: %s\n", available.error().message.c_str());
+    }
+    return usable;
+}
 
 /// FNV-1a: the same seed for the same name on every platform.
 inline std::uint64_t hash(std::string_view text) {

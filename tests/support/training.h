@@ -19,7 +19,7 @@ inline std::vector<const Backend*> training_backends() {
     auto graph = builder.finish();
     REQUIRE_OK(graph);
     std::vector<const Backend*> training;
-    for (const Backend* backend : backends()) {
+    for (const Backend* backend : usable_backends()) {
         const auto compiled = backend->compile_training(*graph, random_weights(*graph, 1), {});
         if (compiled) {
             training.push_back(backend);
@@ -95,7 +95,7 @@ class DoubleTraining {
                 if (parameter.role == ParameterRole::running_var)
                     running.variance = parameters.at(parameter.name).data();
             }
-            reference::forward_training(node, operands(node), out.data(), running, 2);
+            REQUIRE_OK(reference::forward_training(node, operands(node), out.data(), running, 2));
         }
         return values_[static_cast<std::size_t>(graph_.outputs()[0])];
     }
@@ -118,7 +118,7 @@ class DoubleTraining {
                 all.of_inputs.push_back(slopes[static_cast<std::size_t>(source)].data());
             for (const Parameter& parameter : node.parameters)
                 all.of_parameters.push_back(gradients.at(parameter.name).data());
-            reference::backward(node, operands(node), all, statistics_, 2);
+            REQUIRE_OK(reference::backward(node, operands(node), all, statistics_, 2));
         }
         input_gradient = slopes[0];
     }

@@ -93,6 +93,43 @@ TEST_CASE("one seed gives the same batches for any number of threads and from an
         CHECK(truth[step].classes != truth[step - 1].classes);
 }
 
+TEST_CASE("the parts of a batch are its samples, bit for bit, whoever makes them") {
+    const auto cache = small_cache();
+    Sampling sampling = busy_sampling();
+    sampling.batch = 6;
+    for (const std::int64_t step : {0, 3}) {
+        const Batch whole = batch_of(*cache, sampling, 42, step);
+        for (const int count : {1, 2, 3, 6}) {
+            INFO(count << " parts of step " << step);
+            std::vector<float> images;
+            std::vector<std::uint8_t> classes;
+            std::vector<std::size_t> cases;
+            for (int index = 0; index < count; ++index) {
+                const auto part = make_batch(*cache, sampling, 42, step, {index, count});
+                REQUIRE_OK(part);
+                CHECK(part->images.shape() == Shape{6 / count, 4, 12, 16, 8});
+                images.insert(images.end(), part->images.values().begin(), part->images.values().end());
+                classes.insert(classes.end(), part->classes.begin(), part->classes.end());
+                cases.insert(cases.end(), part->cases.begin(), part->cases.end());
+            }
+            CHECK(std::equal(images.begin(), images.end(), whole.images.values().begin(), whole.images.values().end()));
+            CHECK(classes == whole.classes);
+            CHECK(cases == whole.cases);
+        }
+    }
+    auto loader = Loader::start(cache, sampling, 42, 3, 2, 2, {1, 2});
+    REQUIRE_OK(loader);
+    const auto loaded = (*loader)->next();
+    REQUIRE_OK(loaded);
+    const auto made = make_batch(*cache, sampling, 42, 3, {1, 2});
+    REQUIRE_OK(made);
+    CHECK(same(*loaded, *made));
+    for (const BatchPart& part : {BatchPart{0, 4}, BatchPart{2, 2}, BatchPart{-1, 2}, BatchPart{0, 0}}) {
+        REQUIRE_CODE(make_batch(*cache, sampling, 42, 3, part), invalid_argument);
+        REQUIRE_CODE(Loader::start(cache, sampling, 42, 3, 1, 2, part), invalid_argument);
+    }
+}
+
 TEST_CASE("a batch has the documented shape and every voxel is written") {
     const auto cache = small_cache();
     for (const bool intensities : {false, true}) {

@@ -1,8 +1,12 @@
 // Whole training runs on small phantoms: resuming, stopping, refusing, diverging, learning.
 #include "backends/training.h"
 #include "core/file.h"
+#include "core/try.h"
 #include "model/model.h"
 #include "support/program.h"
+#include "support/ranks.h"
+#include "support/run_graph.h"
+#include "support/training.h"
 #include "train/cached_cases.h"
 #include "train/checkpoint.h"
 
@@ -65,7 +69,7 @@ const std::vector<std::string>& training_backends() {
         REQUIRE_OK(variant);
         const auto graph = build_network(*variant, {16, 16, 16});
         const auto model = init_model(*variant, 1);
-        for (const Backend* backend : backends()) {
+        for (const Backend* backend : test::usable_backends()) {
             const auto executable = backend->compile_training(*graph, model->weights, {});
             if (executable.ok())
                 trained.emplace_back(backend->name());
@@ -472,6 +476,152 @@ TEST_CASE("training options that make no sense are refused before a folder is ma
     refused([](TrainerOptions& o) { o.recipe = "{\"batch\": 0}"; }, ErrorCode::recipe_invalid);
     refused([](TrainerOptions& o) { o.data = "/nowhere/cases"; }, ErrorCode::file_not_found);
     refused([](TrainerOptions& o) { o.backend = "abacus"; }, ErrorCode::backend_unknown);
+}
+
+namespace {
+
+/// Two ranks as threads: what each one's training comes to. `change` sets the options of one rank.
+struct TwoRanks {
+    std::vector<Status> status;
+    std::array<TrainReport, 2> reports;
+    std::array<std::vector<double>, 2> losses;
+    std::array<std::size_t, 2> other_events{}; ///< than steps and warnings
+};
+
+TwoRanks train_two(
+    const TrainerOptions& options,
+    const std::function<void(int rank, TrainerOptions&)>& change = [](int, TrainerOptions&) {},
+    std::int64_t rank_1_stops_after = 0) {
+    TwoRanks both;
+    both.status = test::on_ranks(2, [&](Communicator& ranks) -> Status {
+        const auto rank = static_cast<std::size_t>(ranks.rank());
+        TrainerOptions own = options;
+        own.ranks = std::shared_ptr<Communicator>(std::shared_ptr<Communicator>(), &ranks);
+        change(ranks.rank(), own);
+        const auto observe = [&](const TrainEvent& event) {
+            if (event.kind != TrainEvent::Kind::step) {
+                both.other_events[rank] += event.kind != TrainEvent::Kind::warning ? 1U : 0U;
+                return true;
+            }
+            both.losses[rank].push_back(event.loss);
+            return ranks.is_root() || event.step != rank_1_stops_after;
+        };
+        MFRES_TRY(Trainer trainer, Trainer::open(own, observe));
+        MFRES_TRY(both.reports[rank], trainer.run(observe));
+        return {};
+    });
+    return both;
+}
+
+} // namespace
+
+TEST_CASE("two ranks with one sample each train as one with two, stop together and go on in any number") {
+    for (const std::string& backend : training_backends()) {
+        INFO(backend);
+        const TemporaryFolder folder;
+        const std::string recipe =
+            tiny_recipe({{"steps", 10}, {"ema", 0.9}, {"noise", 0.1}, {"intensity_scale", 0.1}, {"clip_norm", 1.0}});
+        const TrainerOptions whole = tiny_run(folder / "whole", backend, recipe);
+        std::vector<double> losses;
+        train(whole, noting(losses));
+        const Checkpoint truth = checkpoint_of(folder / "whole" / "last.ckpt");
+
+        TrainerOptions options = whole;
+        options.run = folder / "two";
+        if (backend != "reference") // whole boxes take the reference backend too long
+            options.validation = validation_cases().path();
+        const TwoRanks two = train_two(options);
+        for (const Status& status : two.status)
+            REQUIRE_OK(status);
+        CHECK(two.losses[0] == two.losses[1]);
+        REQUIRE(two.losses[0].size() == 10);
+        for (std::size_t i = 0; i < 10; ++i)
+            CHECK(two.losses[0][i] == Approx(losses[i]).epsilon(1e-5));
+        const Checkpoint last = checkpoint_of(folder / "two" / "last.ckpt");
+        CHECK(last.step == 10);
+        CHECK(last.ranks == 2);
+        for (const auto& [name, tensor] : last.state.weights) {
+            INFO(name);
+            CHECK(test::relative_error(tensor.values(), truth.state.weights.at(name).values()) <= 1e-5);
+            CHECK(test::relative_error(last.average.at(name).values(), truth.average.at(name).values()) <= 1e-5);
+        }
+        CHECK(two.reports[0].ranks == 2);
+        CHECK(std::filesystem::exists(two.reports[0].model));
+        CHECK(two.reports[1].model.empty());
+        CHECK(two.reports[1].step == 10);
+        CHECK_FALSE(two.reports[1].stopped);
+        CHECK(two.other_events[0] > 0);
+        CHECK(two.other_events[1] == 0);
+
+        // Rank 1 is asked to stop; the run goes on with two ranks as if nothing had been, and from there with one.
+        options.run = folder / "stopped";
+        const TwoRanks stopped = train_two(
+            options, [](int, TrainerOptions&) {}, 4);
+        for (std::size_t rank = 0; rank < 2; ++rank) {
+            REQUIRE_OK(stopped.status[rank]);
+            CHECK(stopped.reports[rank].stopped);
+            CHECK(stopped.reports[rank].step == 4);
+        }
+        options.resume = true;
+        options.recipe = "{}";
+        const TwoRanks resumed = train_two(options);
+        REQUIRE_OK(resumed.status[0]);
+        CHECK(resumed.reports[0].warnings.empty());
+        CHECK(resumed.reports[1].first_step == 4);
+        check_same_training(last, checkpoint_of(folder / "stopped" / "last.ckpt"));
+        options.recipe = R"({"steps": 12})";
+        const TrainReport alone = train(options);
+        CHECK(alone.step == 12);
+        REQUIRE(alone.warnings.size() == 1);
+        CHECK(alone.warnings[0].find(backend + " with 1 threads on each of 2 ranks and goes on on " + backend +
+                                     " with 1 threads:") != std::string::npos);
+    }
+}
+
+TEST_CASE("an error on one rank is an error of all, and nothing is written that was not there") {
+    const TemporaryFolder folder;
+    const TrainerOptions options =
+        tiny_run(folder / "run", training_backends()[0], tiny_recipe({{"steps", 100000}, {"tumour_probability", 0.0}}));
+
+    TrainerOptions odd = options;
+    odd.recipe = tiny_recipe({{"batch", 3}});
+    const TwoRanks indivisible = train_two(odd);
+    for (const Status& status : indivisible.status) {
+        REQUIRE_CODE(status, recipe_invalid);
+        CHECK(status.error().message.find("3 samples cannot be split evenly over 2 processes") != std::string::npos);
+    }
+    CHECK_FALSE(std::filesystem::exists(folder / "run"));
+
+    const TwoRanks absent =
+        train_two(options, [](int rank, TrainerOptions& own) { own.data = rank == 1 ? "/nowhere" : own.data; });
+    REQUIRE_CODE(absent.status[0], file_not_found);
+    CHECK(absent.status[0].error().message.starts_with("on rank 1: "));
+    REQUIRE_CODE(absent.status[1], file_not_found);
+    CHECK_FALSE(std::filesystem::exists(folder / "run" / "last.ckpt"));
+
+    const TwoRanks other = train_two(
+        options, [](int rank, TrainerOptions& own) { own.data = rank == 1 ? validation_cases().path() : own.data; });
+    REQUIRE_CODE(other.status[0], checkpoint_mismatch);
+    REQUIRE_CODE(other.status[1], checkpoint_mismatch);
+
+    // A cache that is damaged where rank 1 reads it, found when its loader gets there.
+    std::string bytes = test::file_text(training_cases().path());
+    for (std::size_t i = bytes.size() / 2; i < bytes.size() / 2 + 2000; ++i)
+        bytes[i] = static_cast<char>(bytes[i] ^ 0x55);
+    REQUIRE_OK(write_file_atomically(folder / "damaged.mfcache", bytes));
+    const TwoRanks damaged = train_two(
+        options, [&](int rank, TrainerOptions& own) { own.data = rank == 1 ? folder / "damaged.mfcache" : own.data; });
+    REQUIRE_CODE(damaged.status[0], cache_damaged);
+    CHECK(damaged.status[0].error().message.starts_with("on rank 1: "));
+    REQUIRE_CODE(damaged.status[1], cache_damaged);
+    CHECK(checkpoint_of(folder / "run" / "last.ckpt").step == 0);
+
+    const TwoRanks elsewhere = train_two(options, [](int rank, TrainerOptions& own) {
+        if (rank == 0)
+            own.run = "/proc/no-folder";
+    });
+    REQUIRE_CODE(elsewhere.status[0], file_write);
+    REQUIRE_CODE(elsewhere.status[1], file_write);
 }
 
 TEST_CASE("a training that diverges says where and leaves the checkpoints as they were") {

@@ -86,7 +86,7 @@ Result<std::filesystem::path> model_path(const Options& options);
 /// is.
 Result<std::string> network_text(const std::string& argument);
 
-/// True after the first SIGINT or SIGTERM; long work asks for it and stops cleanly. A second signal kills.
+/// True after the first SIGINT, SIGTERM or SIGUSR1; long work asks for it and stops cleanly. A second signal kills.
 bool stop_requested();
 void watch_signals();
 
@@ -129,6 +129,7 @@ int convert(const std::vector<std::string>& arguments);
 int phantom(const std::vector<std::string>& arguments);
 int train(const std::vector<std::string>& arguments);
 int experiment(const std::vector<std::string>& arguments);
+int bench(const std::vector<std::string>& arguments);
 int cache(const std::vector<std::string>& arguments);
 
 } // namespace mfres::cli

@@ -24,6 +24,7 @@ constexpr Command commands[] = {
     {"check", "verify cases against everything that segment would refuse", mfres::cli::check},
     {"evaluate", "Dice, sensitivity, specificity and HD95 against reference labels", mfres::cli::evaluate},
     {"complexity", "parameters, FLOPs and memory of networks and variants", mfres::cli::complexity},
+    {"bench", "time a network on this machine, step by step if asked for", mfres::cli::bench},
     {"init", "write a model file with seeded random weights", mfres::cli::init},
     {"info", "show what is in a model file", mfres::cli::info},
     {"convert", "models to and from ONNX, PyTorch and safetensors", mfres::cli::convert},

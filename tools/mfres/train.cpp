@@ -2,6 +2,7 @@
 #include "recipe_text.h"
 #include "train_display.h"
 
+#include "backends/communicator.h"
 #include "core/try.h"
 
 #include <mfres/trainer.h>
@@ -26,6 +27,9 @@ constexpr const char* about =
     "validation.csv, curve.svg, checkpoints (last, previous, best) and in the end model.safetensors, made of the best\n"
     "weights. Ctrl-C saves and stops; --resume goes on as if there had been no break. Every option of the recipe is\n"
     "listed below with what the paper (or, where it is silent, the network's lineage) uses.\n"
+    "Several processes that mpirun or srun starts train one network together: --batch is that of all of them, each\n"
+    "takes an equal part of it, and the result is that of one process up to rounding. --threads and --loader-threads\n"
+    "are those of each process. Only the first one writes, validates and prints.\n"
     "Research use only: not a medical device.";
 
 constexpr const char* examples =
@@ -36,7 +40,13 @@ constexpr const char* examples =
     "  mfres train --data train.mfcache --val val.mfcache --out runs/laptop --resume\n"
     "  mfres train --init runs/laptop/model.safetensors --data train.mfcache --val val.mfcache --out runs/finer \\\n"
     "      --steps 1000 --learning-rate 3e-4 --fixed-norm-steps 1000 --clip-norm 5\n"
-    "  mfres train --export runs/laptop/best.ckpt --out best.safetensors --store f16\n\n"
+    "  mfres train --export runs/laptop/best.ckpt --out best.safetensors --store f16\n"
+    "  mpirun -n 4 --map-by slot:PE=8 --mca odls_base_sigkill_timeout 120 \\\n"
+    "      mfres train --data train.mfcache --out runs/four --batch 8 --threads 8\n"
+    "  srun --mpi=pmix -n 4 -c 8 mfres train --data train.mfcache --out runs/four --batch 8 --threads 8\n\n"
+    "mpirun kills what has not ended a second after its Ctrl-C unless odls_base_sigkill_timeout gives it time to "
+    "save;\n"
+    "SIGUSR1, which schedulers can send before the time is up and mpirun passes on, saves and stops like Ctrl-C.\n"
     "A recipe file is a JSON object of the same names with underscores: {\"steps\": 2000, \"crop\": [64, 64, 64]}.\n"
     "Progress is a bar on a terminal, and one line per row of metrics.csv in a log:\n"
     "  step 120/2000  loss 0.4312  1.92 s/step  ETA 1h00\n";
@@ -141,7 +151,7 @@ Result<TrainerOptions> trainer_options(const Options& options) {
 void print_summary(const TrainReport& report) {
     std::cout << report.run << ": " << report.network << ", step " << report.step << " of " << report.steps << " in "
               << duration(report.seconds) << " (" << report.backend << ", " << report.threads << " threads, "
-              << report.cases << " cases)\n";
+              << (report.ranks > 1 ? text(report.ranks, " processes, ") : "") << report.cases << " cases)\n";
     if (report.best)
         std::cout << "  best     step " << report.best->step << "  " << dice_words(report.best->mean) << '\n';
     if (report.latest)
@@ -176,20 +186,28 @@ int export_only(const Options& options) {
 } // namespace
 
 int train(const std::vector<std::string>& arguments) {
+    const auto ranks = join_ranks();
+    if (!ranks)
+        return fail(ranks.error());
+    const bool speaks = (*ranks)->is_root();
+    if (!speaks) // one for all
+        for (std::ostream* stream : {&std::cout, &std::cerr})
+            stream->setstate(std::ios::failbit);
     Options options = make_options();
     if (const auto done = options.parse(arguments))
         return *done;
     const bool as_json = options.has("json");
     if (options.has("export"))
-        return export_only(options);
+        return speaks ? export_only(options) : exit_ok;
     if (!options.has("data") && !options.has("resume"))
         return usage_error("--data names the cases to train on: a folder, or a training cache");
-    const auto chosen = trainer_options(options);
+    auto chosen = trainer_options(options);
     if (!chosen)
         return fail(chosen.error(), as_json);
+    chosen->ranks = *ranks;
 
     watch_signals();
-    TrainDisplay display(options.has("quiet"));
+    TrainDisplay display(options.has("quiet") || !speaks);
     const auto observe = [&](const TrainEvent& event) { return display.show(event); };
     auto trainer = Trainer::open(*chosen, observe);
     display.clear();

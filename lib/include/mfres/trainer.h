@@ -23,6 +23,14 @@
 
 namespace mfres {
 
+class Communicator;
+
+/// The processes that a launcher (mpirun, srun) started together with this one, joined through MPI; each of them calls
+/// this once. Without a launcher a process is alone. For TrainerOptions::ranks.
+/// Errors: invalid_argument (the launcher's variables contradict each other), backend_unavailable (several processes,
+/// and this build has no MPI), backend_failed (MPI fails, or finds another number of processes than the launcher).
+Result<std::shared_ptr<Communicator>> join_ranks();
+
 /// One key of a training recipe's JSON.
 struct RecipeField {
     std::string key;
@@ -53,6 +61,11 @@ struct TrainerOptions {
     std::int64_t row_steps = 10;       ///< steps that one row of metrics.csv sums up
     /// Bytes that the compiled training (TrainReport::peak_bytes) may hold, 0 = no limit: memory_limit beyond it.
     std::int64_t max_memory = 0;
+    /// Processes (ranks) that train one network together, each on its equal part of every batch: the result is that of
+    /// one process up to rounding. All of them open and run a Trainer with the same options. The first one alone writes
+    /// to the run's folder and validates; observers of the others see `step` and `warning` only, and any of them stops
+    /// all. An error on one is an error of all. Null = this process alone.
+    std::shared_ptr<Communicator> ranks;
 };
 
 /// Dice of the nested regions whole tumour, tumour core, enhancing tumour (BraTS definition), 0..1.
@@ -119,8 +132,9 @@ struct TrainReport {
     std::string network;
     std::string backend;        ///< e.g. "onednn"
     std::string backend_engine; ///< e.g. "oneDNN 2.6.3"
-    int threads = 0;
-    std::string recipe; ///< canonical JSON
+    int threads = 0;            ///< of each process
+    int ranks = 1;              ///< processes that trained together
+    std::string recipe;         ///< canonical JSON
     std::size_t cases = 0;
     std::size_t validation_cases = 0;
     std::int64_t first_step = 0; ///< steps trained before this session
@@ -147,7 +161,8 @@ class Trainer {
     /// Errors: invalid_argument, recipe_invalid, those of load_model for `init`, file_exists (the folder is not empty
     /// and `resume` is off), file_not_found (nothing to resume there), file_write (another process trains there),
     /// checkpoint_damaged, checkpoint_mismatch, those of write_cache and Cache::open, backend_unknown,
-    /// backend_unavailable, operation_unsupported, memory_limit, interrupted.
+    /// backend_unavailable, operation_unsupported, memory_limit, interrupted; with several ranks recipe_invalid for a
+    /// batch that has no equal parts, and the error of any other rank.
     static Result<Trainer> open(const TrainerOptions& options, const TrainObserver& observer = {});
 
     Trainer(Trainer&&) noexcept;
@@ -156,7 +171,7 @@ class Trainer {
 
     /// Trains to the end or until the observer stops it; a complete training ends with the export of the best model.
     /// Errors: training_diverged (names the step; checkpoints are left as they were), file_read, cache_damaged,
-    /// file_write, memory_limit, backend_failed.
+    /// file_write, memory_limit, backend_failed; with several ranks the error of any other rank.
     Result<TrainReport> run(const TrainObserver& observer = {});
 
   private:

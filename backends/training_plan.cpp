@@ -1,8 +1,8 @@
-#include "backends/onednn/training_plan.h"
+#include "backends/training_plan.h"
 
 #include <algorithm>
 
-namespace mfres::onednn {
+namespace mfres {
 
 namespace {
 
@@ -14,7 +14,7 @@ decltype(auto) entry(Values& values, std::int32_t id) {
 
 } // namespace
 
-TrainingPlan::TrainingPlan(const Graph& graph) : graph_(graph) {
+TrainingPlan::TrainingPlan(const Graph& graph, std::int64_t value_bytes) : graph_(graph), value_bytes_(value_bytes) {
     const auto count = static_cast<std::size_t>(graph.size());
     values_.resize(count);
     redirected_.resize(count, 0);
@@ -29,8 +29,8 @@ TrainingPlan::TrainingPlan(const Graph& graph) : graph_(graph) {
     }
 }
 
-ArrayId TrainingPlan::array(std::int64_t floats) {
-    requests_.push_back({floats * static_cast<std::int64_t>(sizeof(float)), now_, now_});
+ArrayId TrainingPlan::scratch(std::int64_t bytes) {
+    requests_.push_back({(bytes + 3) / 4 * 4, now_, now_});
     readers_to_come_.push_back(0);
     pinned_.push_back(0);
     return static_cast<ArrayId>(requests_.size()) - 1;
@@ -88,10 +88,8 @@ std::int64_t TrainingPlan::place() {
     for (std::size_t i = 0; i < requests_.size(); ++i)
         if (pinned_[i])
             requests_[i].last = now_;
-    const MemoryPlan plan = plan_memory(requests_);
-    offsets_.clear();
-    for (const std::int64_t offset : plan.offsets)
-        offsets_.push_back(offset / static_cast<std::int64_t>(sizeof(float)));
+    MemoryPlan plan = plan_memory(requests_);
+    offsets_ = std::move(plan.offsets);
     return plan.bytes;
 }
 
@@ -117,4 +115,4 @@ std::vector<GradientTerm> moved(std::vector<GradientTerm> terms, std::int64_t be
     return terms;
 }
 
-} // namespace mfres::onednn
+} // namespace mfres

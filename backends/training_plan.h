@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <vector>
 
-namespace mfres::onednn {
+namespace mfres {
 
 /// A block of planned memory.
 using ArrayId = int;
@@ -35,7 +35,8 @@ struct GradientTerm {
 /// through a concat, a slice or a plain sum is not copied at all.
 class TrainingPlan {
   public:
-    explicit TrainingPlan(const Graph& graph);
+    /// `value_bytes`: of one element of a value or a gradient.
+    explicit TrainingPlan(const Graph& graph, std::int64_t value_bytes = sizeof(float));
 
     const Graph& graph() const { return graph_; }
 
@@ -44,10 +45,10 @@ class TrainingPlan {
     int now() const { return now_; }
     void advance() { ++now_; }
 
-    /// Memory for `floats` floats from now on.
-    ArrayId array(std::int64_t floats);
+    /// Memory for `elements` elements of values from now on.
+    ArrayId array(std::int64_t elements) { return scratch(elements * value_bytes_); }
     /// Memory that only the current time needs, at least `bytes`.
-    ArrayId scratch(std::int64_t bytes) { return array((bytes + 3) / 4); }
+    ArrayId scratch(std::int64_t bytes);
     /// The array still exists now.
     void use(ArrayId id);
 
@@ -76,16 +77,19 @@ class TrainingPlan {
     std::int64_t place();
     /// After place(): the array, given where the block starts.
     float* at(float* block, ArrayId id) const {
-        return id < 0 ? nullptr : block + offsets_[static_cast<std::size_t>(id)];
+        return id < 0 ? nullptr : block + offset(id) / static_cast<std::int64_t>(sizeof(float));
     }
+    /// The same in bytes from there. Precondition: id >= 0.
+    std::int64_t offset(ArrayId id) const { return offsets_[static_cast<std::size_t>(id)]; }
 
   private:
     const Graph& graph_;
+    std::int64_t value_bytes_;
     int now_ = 0;
     std::vector<BufferRequest> requests_;
     std::vector<int> readers_to_come_; ///< by array: terms that have not been taken yet
     std::vector<char> pinned_;
-    std::vector<std::int64_t> offsets_; ///< in floats
+    std::vector<std::int64_t> offsets_; ///< in bytes
     std::vector<Channels> values_;      ///< by node
     std::vector<char> needs_gradient_;
     std::vector<char> redirected_;
@@ -98,4 +102,4 @@ std::vector<GradientTerm> restricted(const std::vector<GradientTerm>& terms, std
 /// The terms moved up by `begin` channels.
 std::vector<GradientTerm> moved(std::vector<GradientTerm> terms, std::int64_t begin);
 
-} // namespace mfres::onednn
+} // namespace mfres

@@ -1,0 +1,36 @@
+// The backend over any engine: that of a GPU, or the host in the tests.
+#pragma once
+
+#include "backends/backend.h"
+#include "backends/cuda/engine.h"
+
+#include <functional>
+#include <string>
+
+namespace mfres::cuda {
+
+/// Makes an engine, or says why there is none (backend_unavailable, backend_failed).
+using EngineFactory = std::function<Result<std::unique_ptr<Engine>>()>;
+
+class CudaBackend final : public Backend {
+  public:
+    CudaBackend(std::string name, std::string description, EngineFactory factory, std::function<Status()> available)
+        : name_(std::move(name)), description_(std::move(description)), factory_(std::move(factory)),
+          available_(std::move(available)) {}
+
+    std::string_view name() const override { return name_; }
+    std::string description() const override { return description_; }
+    Status available() const override { return available_(); }
+    std::vector<Unsupported> unsupported(const Graph&, const CompileOptions&) const override { return {}; }
+    Result<std::unique_ptr<Executable>> compile(const Graph& graph, const Weights& weights,
+                                                const CompileOptions& options) const override;
+    Result<std::unique_ptr<TrainingExecutable>> compile_training(const Graph& graph, const Weights& weights,
+                                                                 const TrainingOptions& options) const override;
+
+  private:
+    std::string name_, description_;
+    EngineFactory factory_;
+    std::function<Status()> available_;
+};
+
+} // namespace mfres::cuda

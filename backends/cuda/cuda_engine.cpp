@@ -1,0 +1,163 @@
+#include "backends/cuda/cuda_engine.h"
+
+#include "backends/cuda/cudnn_graph.h"
+#include "backends/cuda/direct_convolution.h"
+#include "core/try.h"
+
+#include <cuda_runtime_api.h>
+
+#include <cstring>
+
+namespace mfres::cuda {
+
+namespace {
+
+void check(cudaError_t status, const char* what) {
+    if (status == cudaSuccess)
+        return;
+    (void)cudaGetLastError(); // an error that is not sticky ends here
+    const ErrorCode code = status == cudaErrorMemoryAllocation ? ErrorCode::memory_limit : ErrorCode::backend_failed;
+    throw EngineError(code, text("CUDA: ", what, ": ", cudaGetErrorString(status)));
+}
+
+/// A recording as a CUDA graph.
+class GraphRecording final : public Recording {
+  public:
+    GraphRecording(cudaGraphExec_t graph, cudaStream_t stream) : graph_(graph), stream_(stream) {}
+    ~GraphRecording() override { cudaGraphExecDestroy(graph_); }
+    void run() override { check(cudaGraphLaunch(graph_, stream_), "a graph could not be launched"); }
+
+  private:
+    cudaGraphExec_t graph_;
+    cudaStream_t stream_;
+};
+
+class CudaEngine final : public Engine {
+  public:
+    CudaEngine() {
+        check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "a stream could not be made");
+        const cudnnStatus_t made = cudnnCreate(&cudnn_);
+        if (made == CUDNN_STATUS_SUCCESS && cudnnSetStream(cudnn_, stream_) == CUDNN_STATUS_SUCCESS)
+            return;
+        close();
+        throw EngineError(ErrorCode::backend_failed, text("cuDNN could not start: ", cudnnGetErrorString(made)));
+    }
+    ~CudaEngine() override { close(); }
+
+    const Kernels& kernels() const override { return gpu_kernels(); }
+    Stream stream() const override { return stream_; }
+
+    void* allocate(std::int64_t bytes) override {
+        void* memory = nullptr;
+        check(cudaMalloc(&memory, static_cast<std::size_t>(bytes)), "memory could not be allocated");
+        const cudaError_t cleared = cudaMemsetAsync(memory, 0, static_cast<std::size_t>(bytes), stream_);
+        if (cleared != cudaSuccess)
+            cudaFree(memory);
+        check(cleared, "memory could not be cleared");
+        return memory;
+    }
+    void release(void* memory) noexcept override { cudaFree(memory); } // waits for the work that uses it
+
+    void* allocate_host(std::int64_t bytes) override {
+        void* memory = nullptr;
+        check(cudaMallocHost(&memory, static_cast<std::size_t>(bytes)), "host memory could not be allocated");
+        std::memset(memory, 0, static_cast<std::size_t>(bytes));
+        return memory;
+    }
+    void release_host(void* memory) noexcept override { cudaFreeHost(memory); }
+
+    void upload(void* device, const void* host, std::int64_t bytes) override {
+        copy(device, host, bytes, cudaMemcpyHostToDevice);
+    }
+    void download(void* host, const void* device, std::int64_t bytes) override {
+        copy(host, device, bytes, cudaMemcpyDeviceToHost);
+    }
+    void clear(void* device, std::int64_t bytes) override {
+        check(cudaMemsetAsync(device, 0, static_cast<std::size_t>(bytes), stream_), "memory could not be cleared");
+    }
+    void wait() override {
+        check(cudaGetLastError(), "a kernel could not be launched");
+        check(cudaStreamSynchronize(stream_), "the work failed");
+    }
+
+    /// By cuDNN; by ourselves where it has nothing for a convolution that stands alone.
+    std::unique_ptr<Convolution> make_convolution(const ConvolutionSpec& spec, const ConvolutionRules& rules) override {
+        if (auto made = make_cudnn_convolution(cudnn_, spec, rules))
+            return made;
+        const bool alone = !spec.bias && !spec.residual && spec.activation.kind == Activation::Kind::none;
+        return alone ? make_direct_convolution(*this, spec) : nullptr;
+    }
+
+    std::unique_ptr<Recording> record(const std::function<void()>& work) override {
+        if (cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal) != cudaSuccess) {
+            (void)cudaGetLastError();
+            return nullptr;
+        }
+        bool recorded = true;
+        try {
+            work();
+        } catch (const EngineError&) { // something in it cannot be recorded: it is run as it is from now on
+            recorded = false;
+        }
+        cudaGraph_t graph = nullptr;
+        cudaGraphExec_t executable = nullptr;
+        recorded = cudaStreamEndCapture(stream_, &graph) == cudaSuccess && graph && recorded;
+        recorded = recorded && cudaGraphInstantiateWithFlags(&executable, graph, 0) == cudaSuccess;
+        if (graph)
+            cudaGraphDestroy(graph);
+        if (!recorded) {
+            (void)cudaGetLastError();
+            return nullptr;
+        }
+        return std::make_unique<GraphRecording>(executable, stream_);
+    }
+
+  private:
+    void copy(void* to, const void* from, std::int64_t bytes, cudaMemcpyKind kind) {
+        check(cudaGetLastError(), "a kernel could not be launched");
+        check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), kind, stream_), "memory could not be copied");
+        check(cudaStreamSynchronize(stream_), "the work failed");
+    }
+
+    void close() noexcept {
+        if (cudnn_)
+            cudnnDestroy(cudnn_);
+        if (stream_)
+            cudaStreamDestroy(stream_);
+        cudnn_ = nullptr;
+        stream_ = nullptr;
+    }
+
+    cudaStream_t stream_ = nullptr;
+    cudnnHandle_t cudnn_ = nullptr;
+};
+
+} // namespace
+
+Status device_available() {
+    int devices = 0;
+    const cudaError_t status = cudaGetDeviceCount(&devices);
+    if (status == cudaSuccess && devices > 0)
+        return {};
+    (void)cudaGetLastError();
+    const char* reason = status == cudaSuccess ? "there is no GPU" : cudaGetErrorString(status);
+    return Error{ErrorCode::backend_unavailable,
+                 text("backend cuda is part of this build but cannot work here: ", reason), "cuda"};
+}
+
+std::string library_versions() {
+    const auto cudnn = static_cast<std::int64_t>(cudnnGetVersion());
+    return text("cuDNN ", cudnn / 10000, ".", cudnn / 100 % 100, ".", cudnn % 100, ", CUDA ", CUDART_VERSION / 1000,
+                ".", CUDART_VERSION / 10 % 100);
+}
+
+Result<std::unique_ptr<Engine>> make_cuda_engine() {
+    MFRES_CHECK(device_available());
+    try {
+        return std::unique_ptr<Engine>(std::make_unique<CudaEngine>());
+    } catch (const EngineError& error) {
+        return Error{error.code(), text("the cuda backend could not start: ", error.what()), "cuda"};
+    }
+}
+
+} // namespace mfres::cuda

@@ -1,0 +1,18 @@
+// A GPU through the CUDA runtime and cuDNN.
+#pragma once
+
+#include "backends/cuda/engine.h"
+
+namespace mfres::cuda {
+
+/// Whether there are a driver and a device. Error: backend_unavailable.
+Status device_available();
+
+/// "cuDNN 9.19.0, CUDA 13.0"
+std::string library_versions();
+
+/// The first device that is visible to this process (CUDA_VISIBLE_DEVICES chooses). Errors: backend_unavailable,
+/// backend_failed.
+Result<std::unique_ptr<Engine>> make_cuda_engine();
+
+} // namespace mfres::cuda

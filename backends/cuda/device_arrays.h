@@ -1,0 +1,73 @@
+// Small pieces that inference and training share: constants on the device, shapes as kernels want them, and work that
+// is more than one kernel can take.
+#pragma once
+
+#include "backends/cuda/engine.h"
+
+#include <array>
+#include <list>
+#include <vector>
+
+namespace mfres::cuda {
+
+/// Arrays that are filled once.
+class Constants {
+  public:
+    explicit Constants(Engine& engine) : engine_(engine) {}
+
+    template <typename T>
+    const T* add(const std::vector<T>& values) {
+        const auto bytes = static_cast<std::int64_t>(values.size() * sizeof(T));
+        T* memory = static_cast<T*>(space(bytes));
+        engine_.upload(memory, values.data(), bytes);
+        return memory;
+    }
+    /// Zeros.
+    void* space(std::int64_t bytes) {
+        blocks_.emplace_back(engine_, bytes);
+        bytes_ += bytes;
+        return blocks_.back().data();
+    }
+    std::int64_t bytes() const { return bytes_; }
+
+  private:
+    Engine& engine_;
+    std::list<Block> blocks_;
+    std::int64_t bytes_ = 0;
+};
+
+inline Extents extents_of(const Shape& shape) {
+    return {shape[0], shape[2], shape[3], shape[4], shape[1]};
+}
+
+inline std::int64_t voxels_of(const Shape& shape) {
+    return shape[2] * shape[3] * shape[4];
+}
+
+inline Chunking chunking(const Shape& shape) {
+    return chunking(shape[0], voxels_of(shape), shape[1]);
+}
+
+inline WeightOrder weight_order(const Shape& weight) {
+    return {weight[0], weight[1], weight[2] * weight[3] * weight[4]};
+}
+
+/// The axes of an upsampling from `in` to `out`, in constant memory.
+std::array<AxisTable, 3> upsample_tables(Constants& constants, Interpolation mode, const Shape& in, const Shape& out);
+
+/// Parts as launches of at most Parts::most: the result of each is an input of the next.
+void gather(const Engine& engine, ElementType type, const Chunking& chunks, const std::vector<Part>& parts, void* to);
+
+/// The same for a sum of any number of operands.
+void sum(const Engine& engine, ElementType type, SumArguments arguments, const std::vector<Operand>& operands);
+
+/// Double-precision sums of a normalisation: partials and totals of `kinds` kinds.
+struct SumSpace {
+    std::int64_t partials = 0, totals = 0; ///< bytes
+
+    SumSpace(const Chunking& chunks, std::int64_t groups, std::int64_t kinds)
+        : partials(chunks.chunks() * kinds * chunks.channels * 8), totals(groups * kinds * chunks.channels * 8) {}
+    std::int64_t bytes() const { return partials + totals; }
+};
+
+} // namespace mfres::cuda

@@ -1,0 +1,21 @@
+#include "backends/cuda/engine.h"
+
+#include "core/try.h"
+
+#include <new>
+
+namespace mfres::cuda {
+
+Status guarded(const std::string& node, const std::function<void()>& body) {
+    try {
+        body();
+        return {};
+    } catch (const EngineError& error) {
+        return Error{error.code(), text("the cuda backend failed at node ", node, ": ", error.what()), node};
+    } catch (const std::bad_alloc&) {
+        return Error{ErrorCode::memory_limit, text("no host memory was left for node ", node, " of the cuda backend"),
+                     node};
+    }
+}
+
+} // namespace mfres::cuda

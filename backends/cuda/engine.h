@@ -1,0 +1,171 @@
+// What runs kernels and convolutions and owns memory: a GPU, or the host in its place. Everything above this seam
+// (planning, steps, state) is the same for both, so tests run all of it where no GPU is.
+#pragma once
+
+#include "backends/cuda/kernels.h"
+#include "graph/graph.h"
+
+#include <mfres/status.h>
+
+#include <functional>
+#include <memory>
+#include <stdexcept>
+#include <string>
+
+namespace mfres::cuda {
+
+/// What an engine throws; it stops inside this backend. The code is backend_failed or memory_limit.
+class EngineError : public std::runtime_error {
+  public:
+    EngineError(ErrorCode code, const std::string& message) : std::runtime_error(message), code_(code) {}
+    ErrorCode code() const { return code_; }
+
+  private:
+    ErrorCode code_;
+};
+
+/// What of a convolution is computed. Arrays are [batch, x, y, z, channel], weights [out][tap][in / groups].
+enum class ConvolutionPass : std::uint8_t {
+    forward,         ///< y from x and weights
+    source_gradient, ///< dx from dy and weights
+    weight_gradient, ///< dw from dy and x
+};
+
+struct ConvolutionSpec {
+    Conv conv;
+    Shape in, out;
+    ConvolutionPass pass = ConvolutionPass::forward;
+    ElementType type = ElementType::f32;
+    // Of a forward pass: y = activation(conv(x) + bias + residual).
+    bool bias = false;
+    bool residual = false;
+    Activation activation;
+
+    std::int64_t weight_count() const {
+        return conv.out_channels * (in[1] / conv.groups) * conv.kernel[0] * conv.kernel[1] * conv.kernel[2];
+    }
+};
+
+/// How convolutions may be computed.
+struct ConvolutionRules {
+    bool allow_tf32 = false;    ///< f32 products in 10-bit mantissas
+    bool deterministic = false; ///< only engines that give equal bits in every run
+    std::int64_t workspace_limit = std::int64_t{1} << 30U;
+};
+
+struct ConvolutionArrays {
+    const void* x = nullptr;        ///< not of a source gradient
+    const void* dy = nullptr;       ///< of gradients
+    const void* weights = nullptr;  ///< not of a weight gradient
+    const float* bias = nullptr;    ///< floats
+    const void* residual = nullptr; ///< like y
+    void* result = nullptr;         ///< y, dx or dw
+    void* workspace = nullptr;
+};
+
+class Convolution {
+  public:
+    Convolution() = default;
+    Convolution(const Convolution&) = delete;
+    Convolution& operator=(const Convolution&) = delete;
+    virtual ~Convolution() = default;
+
+    virtual std::string implementation() const = 0;
+    virtual std::int64_t workspace_bytes() const = 0;
+    /// What a weight gradient is written as; everything else is of ConvolutionSpec::type.
+    virtual ElementType result_type() const = 0;
+    /// Throws EngineError.
+    virtual void run(const ConvolutionArrays& arrays) = 0;
+};
+
+/// Work that was recorded once and can be run again with little effort.
+class Recording {
+  public:
+    Recording() = default;
+    Recording(const Recording&) = delete;
+    Recording& operator=(const Recording&) = delete;
+    virtual ~Recording() = default;
+    virtual void run() = 0;
+};
+
+/// One queue of work on one device, with memory. All calls may throw EngineError.
+class Engine {
+  public:
+    Engine() = default;
+    Engine(const Engine&) = delete;
+    Engine& operator=(const Engine&) = delete;
+    virtual ~Engine() = default;
+
+    virtual const Kernels& kernels() const = 0;
+    virtual Stream stream() const = 0;
+
+    /// At least 256-byte aligned, filled with zeros.
+    virtual void* allocate(std::int64_t bytes) = 0;
+    virtual void release(void* memory) noexcept = 0;
+    /// Host memory that the device copies from and to quickly.
+    virtual void* allocate_host(std::int64_t bytes) = 0;
+    virtual void release_host(void* memory) noexcept = 0;
+
+    /// `host` may be changed once this returns.
+    virtual void upload(void* device, const void* host, std::int64_t bytes) = 0;
+    /// Returns when all work so far is done and copied.
+    virtual void download(void* host, const void* device, std::int64_t bytes) = 0;
+    virtual void clear(void* device, std::int64_t bytes) = 0;
+    /// Returns when all work so far is done; throws what went wrong in it.
+    virtual void wait() = 0;
+
+    /// Null if the engine has nothing for this; the caller then asks for less in one pass.
+    virtual std::unique_ptr<Convolution> make_convolution(const ConvolutionSpec& spec,
+                                                          const ConvolutionRules& rules) = 0;
+
+    /// Records what `work` asks for, without running it. Null if that is not possible.
+    virtual std::unique_ptr<Recording> record(const std::function<void()>& work) = 0;
+};
+
+/// Memory of an engine that goes when the object goes.
+class Block {
+  public:
+    Block() = default;
+    Block(Engine& engine, std::int64_t bytes, bool on_host = false)
+        : engine_(&engine), bytes_(bytes), on_host_(on_host),
+          data_(on_host ? engine.allocate_host(bytes) : engine.allocate(bytes)) {}
+    Block(Block&& other) noexcept { swap(other); }
+    Block& operator=(Block&& other) noexcept {
+        swap(other);
+        return *this;
+    }
+    ~Block() {
+        if (data_ && on_host_)
+            engine_->release_host(data_);
+        else if (data_)
+            engine_->release(data_);
+    }
+
+    void* data() const { return data_; }
+    template <typename T>
+    T* as() const {
+        return static_cast<T*>(data_);
+    }
+    std::int64_t bytes() const { return bytes_; }
+
+  private:
+    void swap(Block& other) noexcept {
+        std::swap(engine_, other.engine_);
+        std::swap(bytes_, other.bytes_);
+        std::swap(on_host_, other.on_host_);
+        std::swap(data_, other.data_);
+    }
+
+    Engine* engine_ = nullptr;
+    std::int64_t bytes_ = 0;
+    bool on_host_ = false;
+    void* data_ = nullptr;
+};
+
+/// The host in place of a GPU: plain loops, for tests.
+std::unique_ptr<Engine> make_host_engine();
+
+/// Runs `body`, which works on one node, and turns what it throws into an error that names the node.
+Status guarded(const std::string& node, const std::function<void()>& body);
+
+} // namespace mfres::cuda

@@ -1,0 +1,62 @@
+#include "backends/cuda/direct_convolution.h"
+
+#include <cstring>
+#include <new>
+
+namespace mfres::cuda {
+
+namespace {
+
+/// Runs the work again.
+class HostRecording final : public Recording {
+  public:
+    explicit HostRecording(std::function<void()> work) : work_(std::move(work)) {}
+    void run() override { work_(); }
+
+  private:
+    std::function<void()> work_;
+};
+
+class HostEngine final : public Engine {
+  public:
+    const Kernels& kernels() const override { return host_kernels(); }
+    Stream stream() const override { return nullptr; }
+
+    void* allocate(std::int64_t bytes) override {
+        void* memory = ::operator new (static_cast<std::size_t>(bytes), std::align_val_t{256});
+        std::memset(memory, 0, static_cast<std::size_t>(bytes));
+        return memory;
+    }
+    void release(void* memory) noexcept override { ::operator delete (memory, std::align_val_t{256}); }
+    void* allocate_host(std::int64_t bytes) override { return allocate(bytes); }
+    void release_host(void* memory) noexcept override { release(memory); }
+
+    void upload(void* device, const void* host, std::int64_t bytes) override { copy(device, host, bytes); }
+    void download(void* host, const void* device, std::int64_t bytes) override { copy(host, device, bytes); }
+    void clear(void* device, std::int64_t bytes) override { std::memset(device, 0, static_cast<std::size_t>(bytes)); }
+    void wait() override {}
+
+    /// A leaky ReLU is refused, so that the way around what an engine cannot fuse is tested too.
+    std::unique_ptr<Convolution> make_convolution(const ConvolutionSpec& spec, const ConvolutionRules&) override {
+        if (spec.activation.kind == Activation::Kind::leaky_relu)
+            return nullptr;
+        return make_direct_convolution(*this, spec);
+    }
+
+    std::unique_ptr<Recording> record(const std::function<void()>& work) override {
+        return std::make_unique<HostRecording>(work);
+    }
+
+  private:
+    static void copy(void* to, const void* from, std::int64_t bytes) {
+        std::memcpy(to, from, static_cast<std::size_t>(bytes));
+    }
+};
+
+} // namespace
+
+std::unique_ptr<Engine> make_host_engine() {
+    return std::make_unique<HostEngine>();
+}
+
+} // namespace mfres::cuda

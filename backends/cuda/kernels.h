@@ -1,0 +1,290 @@
+// The kernels of this backend as a table of functions, so that one program can hold them twice: compiled for GPUs, and
+// compiled for the host, where the tests check them against the reference backend. Arrays are channels last; pointers
+// point into the engine's memory. Every sum is taken in an order that depends on shapes alone.
+#pragma once
+
+#include "backends/cuda/element.h"
+#include "graph/rewrite.h"
+
+#include <cstdint>
+
+namespace mfres::cuda {
+
+/// A cudaStream_t; null on the host.
+using Stream = void*;
+
+/// Channels [from, from + count) of every voxel of an array with `stride` channels, which stand for the channels from
+/// `to` on of what is read.
+struct Part {
+    const void* data = nullptr;
+    std::int64_t stride = 0;
+    std::int64_t from = 0;
+    std::int64_t to = 0;
+    std::int64_t count = 0;
+};
+
+/// The sum of parts; what none covers reads as zero.
+struct Parts {
+    static constexpr int most = 8;
+    Part parts[most];
+    int count = 0;
+};
+
+/// n(x) of one operand. Tables are [group][channel], a group being `group_voxels` voxels that follow each other.
+struct Operand {
+    Part x;
+    const float* mean = nullptr;   ///< null: 0
+    const float* factor = nullptr; ///< null: 1
+    const float* offset = nullptr; ///< null: 0
+    const float* weight = nullptr; ///< one factor for all channels; null: 1
+    std::int64_t group_voxels = INT64_MAX;
+};
+
+/// y = activation(sum of n_k(x_k)) for channels [first, first + channels) of the operands.
+struct SumArguments {
+    static constexpr int most = 8;
+    Operand operands[most];
+    int count = 0;
+    Activation activation;
+    std::int64_t voxels = 0;
+    std::int64_t first = 0;
+    std::int64_t channels = 0;
+    void* y = nullptr; ///< dense, `channels` of them
+};
+
+/// A tensor cut into chunks of voxels, none across samples.
+struct Chunking {
+    std::int64_t samples = 0;
+    std::int64_t voxels = 0; ///< of one sample
+    std::int64_t channels = 0;
+    std::int64_t per_sample = 0; ///< chunks
+
+    std::int64_t chunks() const { return samples * per_sample; }
+    MFRES_ANYWHERE std::int64_t first(std::int64_t chunk) const {
+        return chunk / per_sample * voxels + voxels * (chunk % per_sample) / per_sample;
+    }
+    MFRES_ANYWHERE std::int64_t end(std::int64_t chunk) const {
+        return chunk / per_sample * voxels + voxels * (chunk % per_sample + 1) / per_sample;
+    }
+};
+
+/// Parts of an array for `samples` x `voxels` voxels: enough for a large GPU, none below some ten thousand elements.
+Chunking chunking(std::int64_t samples, std::int64_t voxels, std::int64_t channels);
+
+/// Sums by chunk, [chunk][kind][channel], and what becomes of them, [group][kind][channel]. `pivot` [group][channel] is
+/// taken off before anything is squared.
+struct StatisticsArguments {
+    Chunking chunks;
+    std::int64_t groups = 1; ///< 1, or one per sample
+    Part x;
+    float* pivot = nullptr;
+    double* partials = nullptr;
+    double* totals = nullptr; ///< kinds: sum of x - pivot, sum of its square
+};
+
+/// From the totals: mean, factor = scale / sqrt(variance + epsilon), offset = shift, and deviation = 1 / sqrt(...);
+/// running statistics move where there are any.
+struct NormTables {
+    std::int64_t groups = 1;
+    std::int64_t channels = 0;
+    std::int64_t voxels = 0; ///< of one group
+    double epsilon = 0.0;
+    double momentum = 0.0;
+    const double* totals = nullptr;
+    const float* pivot = nullptr;
+    const float* scale = nullptr;
+    const float* shift = nullptr;
+    float* running_mean = nullptr;
+    float* running_variance = nullptr;
+    float* mean = nullptr;
+    float* factor = nullptr;
+    float* offset = nullptr;
+    double* deviation = nullptr;
+};
+
+/// How a gradient gets through the activation: as it is, by the sign of n(x), or by that of an array.
+enum class Mask : std::uint8_t { none, by_operand, by_array };
+
+/// g = mask(sum of parts), left in `store` if that is not null; and unless `partials` is null its sums with an operand,
+/// kinds: sum of g, sum of g (x - mean).
+struct GradientArguments {
+    Chunking chunks;
+    std::int64_t groups = 1;
+    Parts gradient;
+    Mask mask = Mask::none;
+    Activation activation;
+    Part sign; ///< of Mask::by_array
+    Operand operand;
+    void* store = nullptr;
+    double* partials = nullptr;
+    double* totals = nullptr;
+};
+
+/// With S = sum of g, D = sum of g (x - mean), n voxels of a group, s = deviation: d scale = s D, d shift = S,
+/// dx = own g + centred (x - mean) + constant with own = scale s, and unless statistics are fixed
+/// centred = -own s^2 D / n, constant = -own S / n.
+struct NormGradientTables {
+    std::int64_t groups = 1;
+    std::int64_t channels = 0;
+    std::int64_t voxels = 0;
+    bool fixed = false;
+    const double* totals = nullptr;
+    const double* deviation = nullptr;
+    const float* scale = nullptr;
+    float* scale_gradient = nullptr;
+    float* shift_gradient = nullptr;
+    float* own = nullptr;
+    float* centred = nullptr;
+    float* constant = nullptr;
+};
+
+/// dx from the tables above, or with a weight dx = weight g.
+struct InputGradientArguments {
+    std::int64_t voxels = 0;
+    std::int64_t channels = 0;
+    const void* gradient = nullptr; ///< dense
+    Mask mask = Mask::none;         ///< none or by_operand
+    Activation activation;
+    Operand operand;
+    const float* own = nullptr;
+    const float* centred = nullptr;
+    const float* constant = nullptr;
+    void* dx = nullptr;
+};
+
+/// An array [batch, x, y, z, channel].
+struct Extents {
+    std::int64_t batch = 0, x = 0, y = 0, z = 0, channels = 0;
+    MFRES_ANYWHERE std::int64_t voxels() const { return x * y * z; }
+};
+
+struct PoolArguments {
+    Extents in, out;
+    std::int64_t kernel[3]{}, stride[3]{}; ///< of max_pool
+    const void* x = nullptr;               ///< for the gradient of max_pool too
+    const void* dy = nullptr;              ///< of a gradient
+    void* y = nullptr;                     ///< or dx
+};
+
+/// What the positions along an axis read, and for the gradient which positions read a source: [first, end).
+struct AxisTable {
+    const std::int32_t* low = nullptr;
+    const std::int32_t* high = nullptr;
+    const float* fraction = nullptr; ///< weight of `high`
+    const std::int32_t* first = nullptr;
+    const std::int32_t* end = nullptr;
+};
+
+struct UpsampleArguments {
+    Extents in, out;
+    AxisTable axes[3];
+    const void* x = nullptr;
+    const void* residual = nullptr; ///< dense, added before the activation; or null
+    Activation activation;
+    Parts dy; ///< of a gradient
+    void* y = nullptr;
+};
+
+struct SoftmaxArguments {
+    std::int64_t voxels = 0;
+    std::int64_t channels = 0;
+    const void* x = nullptr; ///< for the gradient: the probabilities
+    const void* dy = nullptr;
+    void* y = nullptr; ///< or dx
+};
+
+/// Class sums of logits, kinds in the order of ClassSums; and the gradient from slopes [kind][class] with the kinds of
+/// ClassSlope, times `scale`.
+struct LossArguments {
+    Chunking chunks;
+    const void* logits = nullptr;
+    const std::uint8_t* classes = nullptr;
+    double* partials = nullptr;
+    double* totals = nullptr;
+    const float* slopes = nullptr;
+    float scale = 1.0F;
+    void* gradient = nullptr;
+};
+
+/// The optimiser over flat arrays; `lines` says for every 16 floats whether they are learned. See OptimiserStep.
+struct UpdateArguments {
+    std::int64_t lines = 0;
+    const std::uint8_t* learned = nullptr;
+    const float* gradients = nullptr;
+    float* values = nullptr;
+    float* first_moment = nullptr;
+    float* second_moment = nullptr;
+    float* largest_second_moment = nullptr; ///< null without AMSGrad
+    double gradient_factor = 1.0;           ///< clipping, and the loss scale taken back
+    double l2 = 0.0, beta1 = 0.0, beta2 = 0.0, epsilon = 0.0, learning_rate = 0.0;
+    double correction1 = 1.0, correction2 = 1.0;
+};
+
+/// Weights [out][in][tap], or merged rows, to [out][tap][in] and back.
+struct WeightOrder {
+    std::int64_t out = 0, in = 0, taps = 0;
+};
+
+/// A convolution by its definition; see ConvolutionSpec and ConvolutionArrays. `workspace` holds the partial sums of a
+/// weight gradient, one double per chunk and weight.
+struct ConvolutionArguments {
+    Extents in, out;
+    std::int64_t kernel[3]{}, stride[3]{}, dilation[3]{}, padding[3]{};
+    std::int64_t in_group = 0, out_group = 0; ///< channels of one group
+    Activation activation;
+    const void* x = nullptr;
+    const void* dy = nullptr;
+    const void* weights = nullptr;
+    const float* bias = nullptr;
+    const void* residual = nullptr;
+    void* result = nullptr; ///< floats for a weight gradient
+    Chunking chunks;        ///< of the output's voxels, with the weights as channels
+    double* workspace = nullptr;
+
+    MFRES_ANYWHERE std::int64_t taps() const { return kernel[0] * kernel[1] * kernel[2]; }
+};
+
+struct Kernels {
+    void (*convolution)(Stream, ElementType, const ConvolutionArguments&);
+    void (*convolution_source_gradient)(Stream, ElementType, const ConvolutionArguments&);
+    void (*convolution_weight_gradient)(Stream, ElementType, const ConvolutionArguments&);
+    void (*sum)(Stream, ElementType, const SumArguments&);
+    void (*statistics)(Stream, ElementType, const StatisticsArguments&);
+    void (*norm_tables)(Stream, const NormTables&);
+    /// The same from running statistics.
+    void (*fixed_norm_tables)(Stream, const NormTables&);
+    void (*gradient)(Stream, ElementType, const GradientArguments&);
+    void (*norm_gradient_tables)(Stream, const NormGradientTables&);
+    /// gradient[0] = sum over channels of the totals' second kind.
+    void (*weight_gradient)(Stream, const double* totals, std::int64_t channels, float* gradient);
+    /// gradient[c] = the totals' first kind.
+    void (*bias_gradient)(Stream, const double* totals, std::int64_t channels, float* gradient);
+    void (*input_gradient)(Stream, ElementType, const InputGradientArguments&);
+    void (*max_pool)(Stream, ElementType, const PoolArguments&);
+    void (*max_pool_gradient)(Stream, ElementType, const PoolArguments&);
+    void (*average_pool)(Stream, ElementType, const PoolArguments&);
+    void (*average_pool_gradient)(Stream, ElementType, const PoolArguments&);
+    void (*upsample)(Stream, ElementType, const UpsampleArguments&);
+    void (*upsample_gradient)(Stream, ElementType, const UpsampleArguments&);
+    void (*softmax)(Stream, ElementType, const SoftmaxArguments&);
+    void (*softmax_gradient)(Stream, ElementType, const SoftmaxArguments&);
+    void (*class_sums)(Stream, ElementType, const LossArguments&);
+    void (*loss_gradient)(Stream, ElementType, const LossArguments&);
+    /// total[0] = sum of squares of learned gradients; partials: one double per line and one per 1024 lines.
+    void (*squares)(Stream, const UpdateArguments&, double* partials, double* total);
+    void (*update)(Stream, const UpdateArguments&);
+    /// Floats [batch][channel][voxel] to elements [batch][voxel][channel], times `factor`, and back.
+    void (*from_planes)(Stream, ElementType, std::int64_t batch, std::int64_t voxels, std::int64_t channels,
+                        const float* x, float factor, void* y);
+    void (*to_planes)(Stream, ElementType, std::int64_t batch, std::int64_t voxels, std::int64_t channels,
+                      const void* x, float factor, float* y);
+    void (*pack_weights)(Stream, ElementType, const WeightOrder&, const float* x, void* y);
+    void (*unpack_weights)(Stream, ElementType, const WeightOrder&, const void* x, float* y);
+};
+
+/// Compiled for the host: what the tests check.
+const Kernels& host_kernels();
+/// Compiled for GPUs. Only in a build with CUDA.
+const Kernels& gpu_kernels();
+
+} // namespace mfres::cuda

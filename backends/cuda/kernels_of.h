@@ -1,0 +1,1075 @@
+// The kernels themselves: a function per element, and what calls it with the right types. Included once by kernels.cu
+// and once by kernels_host.cpp, with another MFRES_KERNELS each.
+#include "backends/cuda/launch.h"
+
+#include <cmath>
+#include <cstddef>
+
+namespace mfres::cuda::MFRES_KERNELS {
+
+// Several neighbouring channels at once: one wide load in place of many narrow ones.
+
+template <typename T, int W>
+struct alignas(sizeof(T) * W) Pack {
+    T values[W];
+};
+
+template <typename T, int W>
+MFRES_ANYWHERE inline void load(const void* data, std::int64_t index, float (&to)[W]) {
+    const Pack<T, W> pack = *reinterpret_cast<const Pack<T, W>*>(static_cast<const T*>(data) + index);
+    for (int w = 0; w < W; ++w)
+        to[w] = widen(pack.values[w]);
+}
+
+template <typename T, int W>
+MFRES_ANYWHERE inline void store(void* data, std::int64_t index, const float (&from)[W]) {
+    Pack<T, W> pack;
+    for (int w = 0; w < W; ++w)
+        narrow(from[w], pack.values[w]);
+    *reinterpret_cast<Pack<T, W>*>(static_cast<T*>(data) + index) = pack;
+}
+
+/// Channels [channel, channel + W) of a part, counted as `to` counts. Precondition: it covers them.
+template <typename T, int W>
+MFRES_ANYWHERE inline void load(const Part& part, std::int64_t voxel, std::int64_t channel, float (&to)[W]) {
+    load<T, W>(part.data, voxel * part.stride + part.from + channel - part.to, to);
+}
+
+template <typename T, int W>
+MFRES_ANYWHERE inline void load(const Parts& parts, std::int64_t voxel, std::int64_t channel, float (&to)[W]) {
+    for (int w = 0; w < W; ++w)
+        to[w] = 0.0F;
+    for (int k = 0; k < parts.count; ++k) {
+        const Part& part = parts.parts[k];
+        if (channel < part.to || channel >= part.to + part.count)
+            continue;
+        float values[W];
+        load<T, W>(part, voxel, channel, values);
+        for (int w = 0; w < W; ++w)
+            to[w] += values[w];
+    }
+}
+
+/// NaN passes through.
+MFRES_ANYWHERE inline float activated(const Activation& activation, float x) {
+    switch (activation.kind) {
+    case Activation::Kind::none: return x;
+    case Activation::Kind::relu: return !(x <= 0.0F) ? x : 0.0F;
+    case Activation::Kind::leaky_relu: return x > 0.0F ? x : activation.slope * x;
+    }
+    return x;
+}
+
+/// dL/dx of y = activation(x) from dL/dy and a value with the sign of x.
+MFRES_ANYWHERE inline float masked(const Activation& activation, float gradient, float sign) {
+    switch (activation.kind) {
+    case Activation::Kind::none: return gradient;
+    case Activation::Kind::relu: return !(sign <= 0.0F) ? gradient : 0.0F;
+    case Activation::Kind::leaky_relu: return sign > 0.0F ? gradient : activation.slope * gradient;
+    }
+    return gradient;
+}
+
+struct Place {
+    std::int64_t voxel, channel;
+};
+
+/// Of the pack with that index.
+template <int W>
+MFRES_ANYWHERE inline Place place_of(std::int64_t index, std::int64_t channels) {
+    const std::int64_t packs = channels / W;
+    const std::int64_t voxel = quotient(index, packs);
+    return {voxel, (index - voxel * packs) * W};
+}
+
+/// n(x) without its shape's mean where it has none; `table` is the place of the channel in the tables.
+MFRES_ANYWHERE inline float normalised(const Operand& operand, float x, std::int64_t table) {
+    if (operand.mean != nullptr)
+        x -= operand.mean[table];
+    if (operand.factor != nullptr)
+        x *= operand.factor[table];
+    if (operand.offset != nullptr)
+        x += operand.offset[table];
+    if (operand.weight != nullptr)
+        x *= operand.weight[0];
+    return x;
+}
+
+MFRES_ANYWHERE inline std::int64_t table_of(std::int64_t voxel, std::int64_t group_voxels, std::int64_t channels) {
+    return voxel < group_voxels ? 0 : voxel / group_voxels * channels;
+}
+
+template <typename T, int W>
+struct Sum {
+    SumArguments a;
+    std::int64_t table_channels; ///< of the operands' tables
+
+    MFRES_ANYWHERE void operator()(std::int64_t index) const {
+        const Place place = place_of<W>(index, a.channels);
+        const std::int64_t channel = a.first + place.channel;
+        float sum[W] = {};
+        for (int k = 0; k < a.count; ++k) {
+            const Operand& operand = a.operands[k];
+            float x[W];
+            load<T, W>(operand.x, place.voxel, channel, x);
+            const std::int64_t table = table_of(place.voxel, operand.group_voxels, table_channels) + channel;
+            for (int w = 0; w < W; ++w)
+                sum[w] = k == 0 ? normalised(operand, x[w], table + w) : sum[w] + normalised(operand, x[w], table + w);
+        }
+        for (int w = 0; w < W; ++w)
+            sum[w] = activated(a.activation, sum[w]);
+        store<T, W>(a.y, index * W, sum);
+    }
+};
+
+/// A value near each channel's mean, from a few voxels.
+template <typename T>
+struct Pivot {
+    static constexpr std::int64_t probes = 32;
+    StatisticsArguments a;
+    std::int64_t group_voxels;
+
+    MFRES_ANYWHERE void operator()(std::int64_t index) const {
+        const std::int64_t group = index / a.chunks.channels;
+        const std::int64_t channel = index % a.chunks.channels;
+        float sum = 0.0F;
+        for (std::int64_t i = 0; i < probes; ++i) {
+            float x[1];
+            load<T, 1>(a.x, group * group_voxels + group_voxels * i / probes, channel, x);
+            sum += x[0] / static_cast<float>(probes);
+        }
+        a.pivot[index] = sum;
+    }
+};
+
+template <typename T, int W>
+struct Squares {
+    Part x;
+    const float* pivot;
+    std::int64_t group_voxels;
+    std::int64_t channels;
+
+    MFRES_ANYWHERE void operator()(std::int64_t voxel, std::int64_t channel, float (&sums)[2][W]) const {
+        float values[W];
+        load<T, W>(x, voxel, channel, values);
+        const float* table = pivot + table_of(voxel, group_voxels, channels) + channel;
+        for (int w = 0; w < W; ++w) {
+            const float distance = values[w] - table[w];
+            sums[0][w] += distance;
+            sums[1][w] += distance * distance;
+        }
+    }
+};
+
+/// totals[group][kind][channel] = sum of the partials of the group's chunks.
+struct Fold {
+    const double* partials;
+    double* totals;
+    std::int64_t per_chunk; ///< kinds * channels
+    std::int64_t chunks;    ///< of one group
+
+    MFRES_ANYWHERE void operator()(std::int64_t index) const {
+        const std::int64_t group = index / per_chunk;
+        const double* from = partials + group * chunks * per_chunk + index % per_chunk;
+        double sum = 0.0;
+        for (std::int64_t chunk = 0; chunk < chunks; ++chunk)
+            sum += from[chunk * per_chunk];
+        totals[index] = sum;
+    }
+};
+
+void fold(Stream stream, const Chunking& chunks, std::int64_t groups, std::int64_t kinds, const double* partials,
+          double* totals) {
+    const std::int64_t per_chunk = kinds * chunks.channels;
+    for_each(stream, groups * per_chunk, Fold{partials, totals, per_chunk, chunks.chunks() / groups});
+}
+
+struct FinishNorm {
+    NormTables a;
+
+    /// Group by group, as the running statistics of a batch have only one.
+    MFRES_ANYWHERE void operator()(std::int64_t index) const {
+        const std::int64_t group = index / a.channels;
+        const std::int64_t channel = index % a.channels;
+        const double* totals = a.totals + group * 2 * a.channels + channel;
+        const auto count = static_cast<double>(a.voxels);
+        const double from_pivot = totals[0] / count;
+        const double spread = totals[a.channels] / count - from_pivot * from_pivot;
+        const double variance = spread < 0.0 ? 0.0 : spread; // a maximum would turn NaN into 0
+        const double deviation = 1.0 / sqrt(variance + a.epsilon);
+        const double mean = static_cast<double>(a.pivot[index]) + from_pivot;
+        a.mean[index] = static_cast<float>(mean);
+        a.factor[index] = static_cast<float>(static_cast<double>(a.scale[channel]) * deviation);
+        a.offset[index] = a.shift[channel];
+        a.deviation[index] = deviation;
+        if (a.running_mean != nullptr) {
+            move(a.running_mean[channel], mean);
+            move(a.running_variance[channel], count > 1.0 ? variance * count / (count - 1.0) : variance);
+        }
+    }
+
+    MFRES_ANYWHERE void move(float& running, double batch) const {
+        running = static_cast<float>((1.0 - a.momentum) * static_cast<double>(running) + a.momentum * batch);
+    }
+};
+
+struct FixedNorm {
+    NormTables a;
+
+    MFRES_ANYWHERE void operator()(std::int64_t channel) const {
+        const double deviation = 1.0 / sqrt(static_cast<double>(a.running_variance[channel]) + a.epsilon);
+        a.mean[channel] = a.running_mean[channel];
+        a.factor[channel] = static_cast<float>(static_cast<double>(a.scale[channel]) * deviation);
+        a.offset[channel] = a.shift[channel];
+        a.deviation[channel] = deviation;
+    }
+};
+
+template <typename T, int W>
+struct Gradient {
+    GradientArguments a;
+    std::int64_t group_voxels;
+
+    MFRES_ANYWHERE void operator()(std::int64_t voxel, std::int64_t channel, float (&sums)[2][W]) const {
+        float g[W];
+        load<T, W>(a.gradient, voxel, channel, g);
+        const std::int64_t table = table_of(voxel, group_voxels, a.chunks.channels) + channel;
+        float x[W] = {};
+        if (a.operand.x.data != nullptr)
+            load<T, W>(a.operand.x, voxel, channel, x);
+        if (a.mask == Mask::by_array) {
+            float sign[W];
+            load<T, W>(a.sign, voxel, channel, sign);
+            for (int w = 0; w < W; ++w)
+                g[w] = masked(a.activation, g[w], sign[w]);
+        } else if (a.mask == Mask::by_operand) {
+            for (int w = 0; w < W; ++w)
+                g[w] = masked(a.activation, g[w], normalised(a.operand, x[w], table + w));
+        }
+        if (a.store != nullptr)
+            store<T, W>(a.store, voxel * a.chunks.channels + channel, g);
+        for (int w = 0; w < W; ++w) {
+            sums[0][w] += g[w];
+            sums[1][w] += g[w] * (a.operand.mean != nullptr ? x[w] - a.operand.mean[table + w] : x[w]);
+        }
+    }
+};
+
+struct FinishNormGradient {
+    NormGradientTables a;
+
+    MFRES_ANYWHERE void operator()(std::int64_t channel) const {
+        double scale_sum = 0.0;
+        double shift_sum = 0.0;
+        const auto count = static_cast<double>(a.voxels);
+        for (std::int64_t group = 0; group < a.groups; ++group) {
+            const double* totals = a.totals + group * 2 * a.channels + channel;
+            const std::int64_t index = group * a.channels + channel;
+            const double deviation = a.deviation[index];
+            const double own = static_cast<double>(a.scale[channel]) * deviation;
+            scale_sum += deviation * totals[a.channels];
+            shift_sum += totals[0];
+            a.own[index] = static_cast<float>(own);
+            a.centred[index] =
+                a.fixed ? 0.0F : static_cast<float>(-own * deviation * deviation * totals[a.channels] / count);
+            a.constant[index] = a.fixed ? 0.0F : static_cast<float>(-own * totals[0] / count);
+        }
+        a.scale_gradient[channel] = static_cast<float>(scale_sum);
+        a.shift_gradient[channel] = static_cast<float>(shift_sum);
+    }
+};
+
+struct WeightGradient {
+    const double* totals;
+    std::int64_t channels;
+    float* gradient;
+
+    MFRES_ANYWHERE void operator()(std::int64_t) const {
+        double sum = 0.0;
+        for (std::int64_t channel = 0; channel < channels; ++channel)
+            sum += totals[channels + channel];
+        gradient[0] = static_cast<float>(sum);
+    }
+};
+
+struct BiasGradient {
+    const double* totals;
+    float* gradient;
+
+    MFRES_ANYWHERE void operator()(std::int64_t channel) const {
+        gradient[channel] = static_cast<float>(totals[channel]);
+    }
+};
+
+template <typename T, int W>
+struct InputGradient {
+    InputGradientArguments a;
+
+    MFRES_ANYWHERE void operator()(std::int64_t index) const {
+        const Place place = place_of<W>(index, a.channels);
+        float g[W];
+        load<T, W>(a.gradient, index * W, g);
+        if (a.own == nullptr) {
+            for (int w = 0; w < W; ++w)
+                g[w] *= a.operand.weight[0];
+            return store<T, W>(a.dx, index * W, g);
+        }
+        float x[W];
+        load<T, W>(a.operand.x, place.voxel, place.channel, x);
+        const std::int64_t table = table_of(place.voxel, a.operand.group_voxels, a.channels) + place.channel;
+        for (int w = 0; w < W; ++w) {
+            if (a.mask == Mask::by_operand)
+                g[w] = masked(a.activation, g[w], normalised(a.operand, x[w], table + w));
+            g[w] = a.own[table + w] * g[w] + a.centred[table + w] * (x[w] - a.operand.mean[table + w]) +
+                   a.constant[table + w];
+        }
+        store<T, W>(a.dx, index * W, g);
+    }
+};
+
+// Pooling and resampling: one output value per call.
+
+struct Voxel {
+    std::int64_t n, x, y, z, c;
+};
+
+/// Where the element with that index of a dense array lies.
+MFRES_ANYWHERE inline Voxel voxel_of(std::int64_t index, const Extents& extents) {
+    Voxel at{};
+    std::int64_t rest = quotient(index, extents.channels);
+    at.c = index - rest * extents.channels;
+    std::int64_t next = quotient(rest, extents.z);
+    at.z = rest - next * extents.z;
+    rest = next;
+    next = quotient(rest, extents.y);
+    at.y = rest - next * extents.y;
+    rest = next;
+    next = quotient(rest, extents.x);
+    at.x = rest - next * extents.x;
+    at.n = next;
+    return at;
+}
+
+MFRES_ANYWHERE inline std::int64_t index_of(const Extents& extents, std::int64_t n, std::int64_t x, std::int64_t y,
+                                            std::int64_t z, std::int64_t c) {
+    return (((n * extents.x + x) * extents.y + y) * extents.z + z) * extents.channels + c;
+}
+
+inline std::int64_t elements(const Extents& extents) {
+    return extents.batch * extents.voxels() * extents.channels;
+}
+
+template <typename T>
+MFRES_ANYWHERE inline float value_at(const void* data, std::int64_t index) {
+    return widen(static_cast<const T*>(data)[index]);
+}
+
+/// The place of a window's largest value: the first, or the last NaN.
+template <typename T>
+MFRES_ANYWHERE inline std::int64_t winner(const PoolArguments& a, const Voxel& window) {
+    const std::int64_t x0 = window.x * a.stride[0], y0 = window.y * a.stride[1], z0 = window.z * a.stride[2];
+    std::int64_t best = index_of(a.in, window.n, x0, y0, z0, window.c);
+    float most = -INFINITY;
+    for (std::int64_t x = x0; x < x0 + a.kernel[0]; ++x)
+        for (std::int64_t y = y0; y < y0 + a.kernel[1]; ++y)
+            for (std::int64_t z = z0; z < z0 + a.kernel[2]; ++z) {
+                const std::int64_t index = index_of(a.in, window.n, x, y, z, window.c);
+                const float value = value_at<T>(a.x, index);
+                if (value != value || value > most) {
+                    most = value;
+                    best = index;
+                }
+            }
+    return best;
+}
+
+template <typename T>
+struct MaxPooling {
+    PoolArguments a;
+
+    MFRES_ANYWHERE void operator()(std::int64_t index) const {
+        static_cast<T*>(a.y)[index] = static_cast<const T*>(a.x)[winner<T>(a, voxel_of(index, a.out))];
+    }
+};
+
+/// First and last + 1 of the windows that contain position q of an axis.
+struct Span {
+    std::int64_t first, end;
+};
+
+MFRES_ANYWHERE inline Span windows_over(std::int64_t q, std::int64_t kernel, std::int64_t stride, std::int64_t out) {
+    const std::int64_t before = q - kernel + stride; // first window starts after q - kernel
+    const std::int64_t end = q / stride + 1;
+    return {before > 0 ? before / stride : 0, end < out ? end : out};
+}
+
+/// Every window's gradient goes to its winner; gathered, so that nothing is added twice at once.
+template <typename T>
+struct MaxPoolingGradient {
+    PoolArguments a;
+
+    MFRES_ANYWHERE void operator()(std::int64_t index) const {
+        const Voxel at = voxel_of(index, a.in);
+        const Span xs = windows_over(at.x, a.kernel[0], a.stride[0], a.out.x);
+        const Span ys = windows_over(at.y, a.kernel[1], a.stride[1], a.out.y);
+        const Span zs = windows_over(at.z, a.kernel[2], a.stride[2], a.out.z);
+        float sum = 0.0F;
+        for (std::int64_t x = xs.first; x < xs.end; ++x)
+            for (std::int64_t y = ys.first; y < ys.end; ++y)
+                for (std::int64_t z = zs.first; z < zs.end; ++z)
+                    if (winner<T>(a, {at.n, x, y, z, at.c}) == index)
+                        sum += value_at<T>(a.dy, index_of(a.out, at.n, x, y, z, at.c));
+        static_cast<T*>(a.y)[index] = narrowed<T>(sum);
+    }
+};
+
+/// [floor(i in / out), ceil((i + 1) in / out))
+MFRES_ANYWHERE inline Span adaptive_window(std::int64_t i, std::int64_t in, std::int64_t out) {
+    return {i * in / out, ((i + 1) * in + out - 1) / out};
+}
+
+/// The windows that contain position q.
+MFRES_ANYWHERE inline Span adaptive_windows_over(std::int64_t q, std::int64_t in, std::int64_t out) {
+    return {q * out / in, ((q + 1) * out + in - 1) / in};
+}
+
+MFRES_ANYWHERE inline std::int64_t length(const Span& span) {
+    return span.end - span.first;
+}
+
+template <typename T>
+struct AveragePooling {
+    PoolArguments a;
+
+    MFRES_ANYWHERE void operator()(std::int64_t index) const {
+        const Voxel at = voxel_of(index, a.out);
+        const Span xs = adaptive_window(at.x, a.in.x, a.out.x);
+        const Span ys = adaptive_window(at.y, a.in.y, a.out.y);
+        const Span zs = adaptive_window(at.z, a.in.z, a.out.z);
+        double sum = 0.0;
+        for (std::int64_t x = xs.first; x < xs.end; ++x)
+            for (std::int64_t y = ys.first; y < ys.end; ++y)
+                for (std::int64_t z = zs.first; z < zs.end; ++z)
+                    sum += static_cast<double>(value_at<T>(a.x, index_of(a.in, at.n, x, y, z, at.c)));
+        const auto count = static_cast<double>(length(xs) * length(ys) * length(zs));
+        static_cast<T*>(a.y)[index] = narrowed<T>(static_cast<float>(sum / count));
+    }
+};
+
+template <typename T>
+struct AveragePoolingGradient {
+    PoolArguments a;
+
+    MFRES_ANYWHERE void operator()(std::int64_t index) const {
+        const Voxel at = voxel_of(index, a.in);
+        const Span xs = adaptive_windows_over(at.x, a.in.x, a.out.x);
+        const Span ys = adaptive_windows_over(at.y, a.in.y, a.out.y);
+        const Span zs = adaptive_windows_over(at.z, a.in.z, a.out.z);
+        double sum = 0.0;
+        for (std::int64_t x = xs.first; x < xs.end; ++x)
+            for (std::int64_t y = ys.first; y < ys.end; ++y)
+                for (std::int64_t z = zs.first; z < zs.end; ++z) {
+                    const std::int64_t count = length(adaptive_window(x, a.in.x, a.out.x)) *
+                                               length(adaptive_window(y, a.in.y, a.out.y)) *
+                                               length(adaptive_window(z, a.in.z, a.out.z));
+                    sum += static_cast<double>(value_at<T>(a.dy, index_of(a.out, at.n, x, y, z, at.c))) /
+                           static_cast<double>(count);
+                }
+        static_cast<T*>(a.y)[index] = narrowed<T>(static_cast<float>(sum));
+    }
+};
+
+/// What W neighbouring channels of a target voxel are made of.
+template <typename T, int W>
+struct Upsampling {
+    UpsampleArguments a;
+
+    MFRES_ANYWHERE void operator()(std::int64_t index) const {
+        const Extents packs{a.out.batch, a.out.x, a.out.y, a.out.z, a.out.channels / W};
+        const Voxel at = voxel_of(index, packs);
+        const std::int64_t positions[3] = {at.x, at.y, at.z};
+        std::int64_t places[3][2];
+        float weights[3][2];
+        for (int axis = 0; axis < 3; ++axis) {
+            const AxisTable& table = a.axes[axis];
+            const float fraction = table.fraction[positions[axis]];
+            places[axis][0] = table.low[positions[axis]];
+            places[axis][1] = table.high[positions[axis]];
+            weights[axis][0] = 1.0F - fraction;
+            weights[axis][1] = fraction;
+        }
+        float sum[W] = {};
+        for (int x = 0; x < 2; ++x)
+            for (int y = 0; y < 2; ++y)
+                for (int z = 0; z < 2; ++z) {
+                    const float weight = weights[0][x] * weights[1][y] * weights[2][z];
+                    if (weight == 0.0F) // the nearest voxel alone, and what lies on a voxel
+                        continue;
+                    float values[W];
+                    load<T, W>(a.x, index_of(a.in, at.n, places[0][x], places[1][y], places[2][z], at.c * W), values);
+                    for (int w = 0; w < W; ++w)
+                        sum[w] += weight * values[w];
+                }
+        if (a.residual != nullptr) {
+            float residual[W];
+            load<T, W>(a.residual, index * W, residual);
+            for (int w = 0; w < W; ++w)
+                sum[w] += residual[w];
+        }
+        for (int w = 0; w < W; ++w)
+            sum[w] = activated(a.activation, sum[w]);
+        store<T, W>(a.y, index * W, sum);
+    }
+};
+
+/// The weight with which position `target` reads `source`.
+MFRES_ANYWHERE inline float read_weight(const AxisTable& table, std::int64_t target, std::int64_t source) {
+    const float fraction = table.fraction[target];
+    return (table.low[target] == source ? 1.0F - fraction : 0.0F) + (table.high[target] == source ? fraction : 0.0F);
+}
+
+template <typename T, int W>
+struct UpsamplingGradient {
+    UpsampleArguments a;
+
+    MFRES_ANYWHERE void operator()(std::int64_t index) const {
+        const Extents packs{a.in.batch, a.in.x, a.in.y, a.in.z, a.in.channels / W};
+        const Voxel at = voxel_of(index, packs);
+        float sum[W] = {};
+        for (std::int64_t x = a.axes[0].first[at.x]; x < a.axes[0].end[at.x]; ++x) {
+            const float along_x = read_weight(a.axes[0], x, at.x);
+            for (std::int64_t y = a.axes[1].first[at.y]; y < a.axes[1].end[at.y]; ++y) {
+                const float along_xy = along_x * read_weight(a.axes[1], y, at.y);
+                if (along_xy == 0.0F)
+                    continue;
+                for (std::int64_t z = a.axes[2].first[at.z]; z < a.axes[2].end[at.z]; ++z) {
+                    const float weight = along_xy * read_weight(a.axes[2], z, at.z);
+                    if (weight == 0.0F)
+                        continue;
+                    float dy[W];
+                    load<T, W>(a.dy, ((at.n * a.out.x + x) * a.out.y + y) * a.out.z + z, at.c * W, dy);
+                    for (int w = 0; w < W; ++w)
+                        sum[w] += weight * dy[w];
+                }
+            }
+        }
+        store<T, W>(a.y, index * W, sum);
+    }
+};
+
+// Convolutions by their definition.
+
+/// The element of the input that an output voxel reads with a tap, its channel 0, or -1 outside.
+MFRES_ANYWHERE inline std::int64_t read_by(const ConvolutionArguments& a, const Voxel& out, std::int64_t tap) {
+    const std::int64_t row = tap / a.kernel[2];
+    const std::int64_t x = out.x * a.stride[0] + row / a.kernel[1] * a.dilation[0] - a.padding[0];
+    const std::int64_t y = out.y * a.stride[1] + row % a.kernel[1] * a.dilation[1] - a.padding[1];
+    const std::int64_t z = out.z * a.stride[2] + tap % a.kernel[2] * a.dilation[2] - a.padding[2];
+    const bool inside = x >= 0 && x < a.in.x && y >= 0 && y < a.in.y && z >= 0 && z < a.in.z;
+    return inside ? index_of(a.in, out.n, x, y, z, 0) : -1;
+}
+
+template <typename T>
+struct ConvolutionForward {
+    ConvolutionArguments a;
+
+    MFRES_ANYWHERE void operator()(std::int64_t index) const {
+        const Voxel at = voxel_of(index, a.out);
+        const std::int64_t taps = a.taps();
+        const std::int64_t first = at.c / a.out_group * a.in_group;
+        double sum = a.bias != nullptr ? static_cast<double>(a.bias[at.c]) : 0.0;
+        for (std::int64_t tap = 0; tap < taps; ++tap) {
+            const std::int64_t read = read_by(a, at, tap);
+            if (read < 0)
+                continue;
+            float part = 0.0F; // a short sum
+            for (std::int64_t i = 0; i < a.in_group; ++i)
+                part +=
+                    value_at<T>(a.x, read + first + i) * value_at<T>(a.weights, (at.c * taps + tap) * a.in_group + i);
+            sum += static_cast<double>(part);
+        }
+        if (a.residual != nullptr)
+            sum += static_cast<double>(value_at<T>(a.residual, index));
+        static_cast<T*>(a.result)[index] = narrowed<T>(activated(a.activation, static_cast<float>(sum)));
+    }
+};
+
+/// The output position along an axis that reads input position q with tap k, or -1.
+MFRES_ANYWHERE inline std::int64_t reader_of(const ConvolutionArguments& a, int axis, std::int64_t q, std::int64_t k,
+                                             std::int64_t out) {
+    const std::int64_t scaled = q + a.padding[axis] - k * a.dilation[axis];
+    return scaled >= 0 && scaled % a.stride[axis] == 0 && scaled / a.stride[axis] < out ? scaled / a.stride[axis] : -1;
+}
+
+template <typename T>
+struct ConvolutionSourceGradient {
+    ConvolutionArguments a;
+
+    MFRES_ANYWHERE void operator()(std::int64_t index) const {
+        const Voxel at = voxel_of(index, a.in);
+        const std::int64_t taps = a.taps();
+        const std::int64_t first = at.c / a.in_group * a.out_group;
+        double sum = 0.0;
+        for (std::int64_t tap = 0; tap < taps; ++tap) {
+            const std::int64_t row = tap / a.kernel[2];
+            const std::int64_t x = reader_of(a, 0, at.x, row / a.kernel[1], a.out.x);
+            const std::int64_t y = reader_of(a, 1, at.y, row % a.kernel[1], a.out.y);
+            const std::int64_t z = reader_of(a, 2, at.z, tap % a.kernel[2], a.out.z);
+            if (x < 0 || y < 0 || z < 0)
+                continue;
+            const std::int64_t from = index_of(a.out, at.n, x, y, z, first);
+            float part = 0.0F;
+            for (std::int64_t o = 0; o < a.out_group; ++o)
+                part += value_at<T>(a.dy, from + o) *
+                        value_at<T>(a.weights, ((first + o) * taps + tap) * a.in_group + at.c % a.in_group);
+            sum += static_cast<double>(part);
+        }
+        static_cast<T*>(a.result)[index] = narrowed<T>(static_cast<float>(sum));
+    }
+};
+
+/// Summed over the output's voxels for every weight.
+template <typename T>
+struct ConvolutionWeightGradient {
+    ConvolutionArguments a;
+
+    MFRES_ANYWHERE void operator()(std::int64_t voxel, std::int64_t weight, float (&sums)[1][1]) const {
+        const std::int64_t row = weight / a.in_group;
+        const std::int64_t o = row / a.taps();
+        const std::int64_t read = read_by(a, voxel_of(voxel * a.out.channels, a.out), row % a.taps());
+        if (read >= 0)
+            sums[0][0] += value_at<T>(a.dy, voxel * a.out.channels + o) *
+                          value_at<T>(a.x, read + o / a.out_group * a.in_group + weight % a.in_group);
+    }
+};
+
+// Softmax and loss.
+
+struct Normaliser {
+    float most, sum;
+};
+
+template <typename T>
+MFRES_ANYWHERE inline Normaliser normaliser(const void* logits, std::int64_t first, std::int64_t channels) {
+    float most = value_at<T>(logits, first);
+    for (std::int64_t c = 1; c < channels; ++c) {
+        const float value = value_at<T>(logits, first + c);
+        if (value > most || value != value)
+            most = value;
+    }
+    float sum = 0.0F;
+    for (std::int64_t c = 0; c < channels; ++c)
+        sum += expf(value_at<T>(logits, first + c) - most);
+    return {most, sum};
+}
+
+template <typename T>
+MFRES_ANYWHERE inline float probability(const Normaliser& n, const void* logits, std::int64_t index) {
+    return expf(value_at<T>(logits, index) - n.most) / n.sum;
+}
+
+template <typename T>
+struct Softmaximum {
+    SoftmaxArguments a;
+
+    /// `y` may lie on `x`: every value is read before it is written over, and the sum is known by then.
+    MFRES_ANYWHERE void operator()(std::int64_t voxel) const {
+        const std::int64_t first = voxel * a.channels;
+        const Normaliser n = normaliser<T>(a.x, first, a.channels);
+        for (std::int64_t c = first; c < first + a.channels; ++c)
+            static_cast<T*>(a.y)[c] = narrowed<T>(probability<T>(n, a.x, c));
+    }
+};
+
+/// dx_k = y_k (dy_k - sum_j y_j dy_j)
+template <typename T>
+struct SoftmaxGradient {
+    SoftmaxArguments a;
+
+    MFRES_ANYWHERE void operator()(std::int64_t voxel) const {
+        const std::int64_t first = voxel * a.channels;
+        float mean = 0.0F;
+        for (std::int64_t c = first; c < first + a.channels; ++c)
+            mean += value_at<T>(a.x, c) * value_at<T>(a.dy, c);
+        for (std::int64_t c = first; c < first + a.channels; ++c)
+            static_cast<T*>(a.y)[c] = narrowed<T>(value_at<T>(a.x, c) * (value_at<T>(a.dy, c) - mean));
+    }
+};
+
+template <typename T>
+struct ClassSumsOf {
+    LossArguments a;
+
+    MFRES_ANYWHERE void operator()(std::int64_t voxel, std::int64_t channel, float (&sums)[4][1]) const {
+        const std::int64_t first = voxel * a.chunks.channels;
+        const float p = probability<T>(normaliser<T>(a.logits, first, a.chunks.channels), a.logits, first + channel);
+        const float truth = a.classes[voxel] == channel ? 1.0F : 0.0F;
+        sums[0][0] += p * truth;
+        sums[1][0] += p;
+        sums[2][0] += p * p;
+        sums[3][0] += truth;
+    }
+};
+
+template <typename T>
+struct LossGradient {
+    LossArguments a;
+
+    MFRES_ANYWHERE float slope(std::int64_t channel, std::int64_t truth, float p) const {
+        const std::int64_t channels = a.chunks.channels;
+        return (channel == truth ? a.slopes[channel] : 0.0F) + a.slopes[channels + channel] +
+               a.slopes[2 * channels + channel] * p;
+    }
+
+    MFRES_ANYWHERE void operator()(std::int64_t voxel) const {
+        const std::int64_t channels = a.chunks.channels;
+        const std::int64_t first = voxel * channels;
+        const std::int64_t truth = a.classes[voxel];
+        const Normaliser n = normaliser<T>(a.logits, first, channels);
+        float mean = 0.0F;
+        for (std::int64_t c = 0; c < channels; ++c) {
+            const float p = probability<T>(n, a.logits, first + c);
+            mean += p * slope(c, truth, p);
+        }
+        for (std::int64_t c = 0; c < channels; ++c) {
+            const float p = probability<T>(n, a.logits, first + c);
+            static_cast<T*>(a.gradient)[first + c] = narrowed<T>(a.scale * p * (slope(c, truth, p) - mean));
+        }
+    }
+};
+
+// The optimiser.
+
+constexpr std::int64_t line_floats = 16;
+constexpr std::int64_t lines_at_once = 1024;
+
+struct LineSquares {
+    UpdateArguments a;
+    double* partials;
+
+    MFRES_ANYWHERE void operator()(std::int64_t line) const {
+        double sum = 0.0;
+        for (std::int64_t i = line * line_floats; a.learned[line] != 0 && i < (line + 1) * line_floats; ++i)
+            sum += static_cast<double>(a.gradients[i]) * static_cast<double>(a.gradients[i]);
+        partials[line] = sum;
+    }
+};
+
+struct AddUp {
+    const double* from;
+    std::int64_t count;
+    std::int64_t each;
+    double* to;
+
+    MFRES_ANYWHERE void operator()(std::int64_t index) const {
+        double sum = 0.0;
+        for (std::int64_t i = index * each; i < (index + 1) * each && i < count; ++i)
+            sum += from[i];
+        to[index] = sum;
+    }
+};
+
+struct Adam {
+    UpdateArguments a;
+
+    MFRES_ANYWHERE void operator()(std::int64_t i) const {
+        if (a.learned[i / line_floats] == 0)
+            return;
+        const double w = static_cast<double>(a.values[i]);
+        const double g = a.gradient_factor * static_cast<double>(a.gradients[i]) + a.l2 * w;
+        const double m = a.beta1 * static_cast<double>(a.first_moment[i]) + (1.0 - a.beta1) * g;
+        const double v = a.beta2 * static_cast<double>(a.second_moment[i]) + (1.0 - a.beta2) * g * g;
+        a.first_moment[i] = static_cast<float>(m);
+        a.second_moment[i] = static_cast<float>(v);
+        double root = v;
+        if (a.largest_second_moment != nullptr) {
+            if (a.largest_second_moment[i] < a.second_moment[i])
+                a.largest_second_moment[i] = a.second_moment[i];
+            root = static_cast<double>(a.largest_second_moment[i]);
+        }
+        const double change = a.learning_rate * (m / a.correction1) / (sqrt(root / a.correction2) + a.epsilon);
+        a.values[i] = static_cast<float>(w - change);
+    }
+};
+
+// Between layouts.
+
+template <typename T>
+struct FromPlanes {
+    std::int64_t voxels, channels;
+    const float* x;
+    float factor;
+    T* y;
+
+    MFRES_ANYWHERE void operator()(std::int64_t index) const {
+        const std::int64_t voxel = quotient(index, channels);
+        const std::int64_t n = quotient(voxel, voxels);
+        y[index] = narrowed<T>(factor * x[(n * channels + index - voxel * channels) * voxels + voxel - n * voxels]);
+    }
+};
+
+template <typename T>
+struct ToPlanes {
+    std::int64_t voxels, channels;
+    const T* x;
+    float factor;
+    float* y;
+
+    MFRES_ANYWHERE void operator()(std::int64_t index) const {
+        const std::int64_t plane = quotient(index, voxels);
+        const std::int64_t n = quotient(plane, channels);
+        const std::int64_t voxel = n * voxels + index - plane * voxels;
+        y[index] = factor * widen(x[voxel * channels + plane - n * channels]);
+    }
+};
+
+template <typename T>
+struct PackWeights {
+    WeightOrder order;
+    const float* x;
+    T* y;
+
+    MFRES_ANYWHERE void operator()(std::int64_t index) const {
+        const std::int64_t in = index % order.in;
+        const std::int64_t row = index / order.in;
+        y[index] = narrowed<T>(x[(row / order.taps * order.in + in) * order.taps + row % order.taps]);
+    }
+};
+
+template <typename T>
+struct UnpackWeights {
+    WeightOrder order;
+    const T* x;
+    float* y;
+
+    MFRES_ANYWHERE void operator()(std::int64_t index) const {
+        const std::int64_t tap = index % order.taps;
+        const std::int64_t row = index / order.taps;
+        y[index] = widen(x[(row / order.in * order.taps + tap) * order.in + row % order.in]);
+    }
+};
+
+// Choice of types.
+
+/// call.template operator()<T>() with the type that elements are stored as.
+template <typename Call>
+void with_type(ElementType type, const Call& call) {
+    switch (type) {
+    case ElementType::f32: return call.template operator()<float>();
+    case ElementType::bf16: return call.template operator()<Bf16>();
+    case ElementType::fp16: return call.template operator()<Fp16>();
+    }
+}
+
+/// The same with the widest pack whose length divides all channel numbers, which have been or-ed together.
+template <typename Call>
+void with_pack(ElementType type, std::int64_t channels, const Call& call) {
+    with_type(type, [&]<typename T>() {
+        constexpr int wide = 16 / sizeof(T);
+        if (channels % wide == 0)
+            return call.template operator()<T, wide>();
+        if (channels % 2 == 0)
+            return call.template operator()<T, 2>();
+        return call.template operator()<T, 1>();
+    });
+}
+
+std::int64_t alignment(const Part& part) {
+    return part.data == nullptr ? 0 : part.stride | part.from | part.to | part.count;
+}
+
+std::int64_t alignment(const Parts& parts) {
+    std::int64_t all = 0;
+    for (int k = 0; k < parts.count; ++k)
+        all |= alignment(parts.parts[k]);
+    return all;
+}
+
+void convolution(Stream stream, ElementType type, const ConvolutionArguments& a) {
+    with_type(type, [&]<typename T>() { for_each(stream, elements(a.out), ConvolutionForward<T>{a}); });
+}
+
+void convolution_source_gradient(Stream stream, ElementType type, const ConvolutionArguments& a) {
+    with_type(type, [&]<typename T>() { for_each(stream, elements(a.in), ConvolutionSourceGradient<T>{a}); });
+}
+
+void convolution_weight_gradient(Stream stream, ElementType type, const ConvolutionArguments& a) {
+    const std::int64_t weights = a.chunks.channels;
+    double* totals = a.workspace + a.chunks.chunks() * weights;
+    with_type(type,
+              [&]<typename T>() { reduce<1, 1>(stream, a.chunks, ConvolutionWeightGradient<T>{a}, a.workspace); });
+    fold(stream, a.chunks, 1, 1, a.workspace, totals);
+    for_each(stream, weights, BiasGradient{totals, static_cast<float*>(a.result)});
+}
+
+void sum(Stream stream, ElementType type, const SumArguments& a) {
+    std::int64_t channels = a.first | a.channels;
+    for (int k = 0; k < a.count; ++k)
+        channels |= alignment(a.operands[k].x);
+    // A table has a line of as many channels as its operand has.
+    const std::int64_t table_channels = a.operands[0].x.count;
+    with_pack(type, channels, [&]<typename T, int W>() {
+        for_each(stream, a.voxels * (a.channels / W), Sum<T, W>{a, table_channels});
+    });
+}
+
+void statistics(Stream stream, ElementType type, const StatisticsArguments& a) {
+    const std::int64_t group_voxels = a.chunks.samples * a.chunks.voxels / a.groups;
+    with_type(type, [&]<typename T>() { for_each(stream, a.groups * a.chunks.channels, Pivot<T>{a, group_voxels}); });
+    with_pack(type, a.chunks.channels | alignment(a.x), [&]<typename T, int W>() {
+        reduce<2, W>(stream, a.chunks, Squares<T, W>{a.x, a.pivot, group_voxels, a.chunks.channels}, a.partials);
+    });
+    fold(stream, a.chunks, a.groups, 2, a.partials, a.totals);
+}
+
+void norm_tables(Stream stream, const NormTables& a) {
+    for_each(stream, a.groups * a.channels, FinishNorm{a});
+}
+
+void fixed_norm_tables(Stream stream, const NormTables& a) {
+    for_each(stream, a.channels, FixedNorm{a});
+}
+
+void gradient(Stream stream, ElementType type, const GradientArguments& a) {
+    const std::int64_t group_voxels = a.chunks.samples * a.chunks.voxels / a.groups;
+    const std::int64_t channels = a.chunks.channels | alignment(a.gradient) | alignment(a.operand.x) |
+                                  (a.mask == Mask::by_array ? alignment(a.sign) : 0);
+    with_pack(type, channels, [&]<typename T, int W>() {
+        reduce<2, W>(stream, a.chunks, Gradient<T, W>{a, group_voxels}, a.partials);
+    });
+    if (a.partials != nullptr)
+        fold(stream, a.chunks, a.groups, 2, a.partials, a.totals);
+}
+
+void norm_gradient_tables(Stream stream, const NormGradientTables& a) {
+    for_each(stream, a.channels, FinishNormGradient{a});
+}
+
+void weight_gradient(Stream stream, const double* totals, std::int64_t channels, float* to) {
+    for_each(stream, 1, WeightGradient{totals, channels, to});
+}
+
+void bias_gradient(Stream stream, const double* totals, std::int64_t channels, float* to) {
+    for_each(stream, channels, BiasGradient{totals, to});
+}
+
+void input_gradient(Stream stream, ElementType type, const InputGradientArguments& a) {
+    with_pack(type, a.channels | alignment(a.operand.x),
+              [&]<typename T, int W>() { for_each(stream, a.voxels * (a.channels / W), InputGradient<T, W>{a}); });
+}
+
+void max_pool(Stream stream, ElementType type, const PoolArguments& a) {
+    with_type(type, [&]<typename T>() { for_each(stream, elements(a.out), MaxPooling<T>{a}); });
+}
+
+void max_pool_gradient(Stream stream, ElementType type, const PoolArguments& a) {
+    with_type(type, [&]<typename T>() { for_each(stream, elements(a.in), MaxPoolingGradient<T>{a}); });
+}
+
+void average_pool(Stream stream, ElementType type, const PoolArguments& a) {
+    with_type(type, [&]<typename T>() { for_each(stream, elements(a.out), AveragePooling<T>{a}); });
+}
+
+void average_pool_gradient(Stream stream, ElementType type, const PoolArguments& a) {
+    with_type(type, [&]<typename T>() { for_each(stream, elements(a.in), AveragePoolingGradient<T>{a}); });
+}
+
+void upsample(Stream stream, ElementType type, const UpsampleArguments& a) {
+    with_pack(type, a.out.channels,
+              [&]<typename T, int W>() { for_each(stream, elements(a.out) / W, Upsampling<T, W>{a}); });
+}
+
+void upsample_gradient(Stream stream, ElementType type, const UpsampleArguments& a) {
+    with_pack(type, a.in.channels | alignment(a.dy),
+              [&]<typename T, int W>() { for_each(stream, elements(a.in) / W, UpsamplingGradient<T, W>{a}); });
+}
+
+void softmax(Stream stream, ElementType type, const SoftmaxArguments& a) {
+    with_type(type, [&]<typename T>() { for_each(stream, a.voxels, Softmaximum<T>{a}); });
+}
+
+void softmax_gradient(Stream stream, ElementType type, const SoftmaxArguments& a) {
+    with_type(type, [&]<typename T>() { for_each(stream, a.voxels, SoftmaxGradient<T>{a}); });
+}
+
+void class_sums(Stream stream, ElementType type, const LossArguments& a) {
+    with_type(type, [&]<typename T>() { reduce<4, 1>(stream, a.chunks, ClassSumsOf<T>{a}, a.partials); });
+    fold(stream, a.chunks, 1, 4, a.partials, a.totals);
+}
+
+void loss_gradient(Stream stream, ElementType type, const LossArguments& a) {
+    with_type(type, [&]<typename T>() { for_each(stream, a.chunks.samples * a.chunks.voxels, LossGradient<T>{a}); });
+}
+
+void squares(Stream stream, const UpdateArguments& a, double* partials, double* total) {
+    const std::int64_t sums = (a.lines + lines_at_once - 1) / lines_at_once;
+    for_each(stream, a.lines, LineSquares{a, partials});
+    for_each(stream, sums, AddUp{partials, a.lines, lines_at_once, partials + a.lines});
+    for_each(stream, 1, AddUp{partials + a.lines, sums, sums, total});
+}
+
+void update(Stream stream, const UpdateArguments& a) {
+    for_each(stream, a.lines * line_floats, Adam{a});
+}
+
+void from_planes(Stream stream, ElementType type, std::int64_t batch, std::int64_t voxels, std::int64_t channels,
+                 const float* x, float factor, void* y) {
+    with_type(type, [&]<typename T>() {
+        for_each(stream, batch * voxels * channels, FromPlanes<T>{voxels, channels, x, factor, static_cast<T*>(y)});
+    });
+}
+
+void to_planes(Stream stream, ElementType type, std::int64_t batch, std::int64_t voxels, std::int64_t channels,
+               const void* x, float factor, float* y) {
+    with_type(type, [&]<typename T>() {
+        for_each(stream, batch * voxels * channels, ToPlanes<T>{voxels, channels, static_cast<const T*>(x), factor, y});
+    });
+}
+
+void pack_weights(Stream stream, ElementType type, const WeightOrder& order, const float* x, void* y) {
+    with_type(type, [&]<typename T>() {
+        for_each(stream, order.out * order.in * order.taps, PackWeights<T>{order, x, static_cast<T*>(y)});
+    });
+}
+
+void unpack_weights(Stream stream, ElementType type, const WeightOrder& order, const void* x, float* y) {
+    with_type(type, [&]<typename T>() {
+        for_each(stream, order.out * order.in * order.taps, UnpackWeights<T>{order, static_cast<const T*>(x), y});
+    });
+}
+
+const Kernels& table() {
+    static const Kernels kernels = {
+        convolution,
+        convolution_source_gradient,
+        convolution_weight_gradient,
+        sum,
+        statistics,
+        norm_tables,
+        fixed_norm_tables,
+        gradient,
+        norm_gradient_tables,
+        weight_gradient,
+        bias_gradient,
+        input_gradient,
+        max_pool,
+        max_pool_gradient,
+        average_pool,
+        average_pool_gradient,
+        upsample,
+        upsample_gradient,
+        softmax,
+        softmax_gradient,
+        class_sums,
+        loss_gradient,
+        squares,
+        update,
+        from_planes,
+        to_planes,
+        pack_weights,
+        unpack_weights,
+    };
+    return kernels;
+}
+
+} // namespace mfres::cuda::MFRES_KERNELS

@@ -1,0 +1,129 @@
+#include "backends/cuda/parameters.h"
+
+#include "core/try.h"
+
+#include <cmath>
+
+namespace mfres::cuda {
+
+namespace {
+
+/// For LineSquares and what adds them up; see Kernels::squares.
+std::int64_t sum_count(std::int64_t lines) {
+    return lines + (lines + 1023) / 1024 + 1;
+}
+
+} // namespace
+
+DeviceParameters::DeviceParameters(Engine& engine, const Graph& graph, const Weights& weights, bool amsgrad)
+    : engine_(engine), host_(graph, weights, amsgrad) {
+    const std::vector<std::uint8_t> learned = host_.learnable_lines();
+    lines_ = static_cast<std::int64_t>(learned.size());
+    for (std::size_t i = 0; i < arrays; ++i) {
+        const auto floats = mirror(static_cast<Array>(i)).size();
+        if (floats > 0)
+            blocks_[i] = Block(engine_, static_cast<std::int64_t>(floats * sizeof(float)));
+    }
+    send(Array::values);
+    if (lines_ == 0) // a network without parameters
+        return;
+    learned_ = Block(engine_, lines_);
+    engine_.upload(learned_.data(), learned.data(), lines_);
+    sums_ = Block(engine_, sum_count(lines_) * 8);
+}
+
+std::span<float> DeviceParameters::mirror(Array array) const {
+    const HostParameters::Arrays all = host_.arrays();
+    switch (array) {
+    case Array::values: return all.values;
+    case Array::gradients: return all.gradients;
+    case Array::first_moment: return all.first_moment;
+    case Array::second_moment: return all.second_moment;
+    case Array::largest_second_moment: return all.largest_second_moment;
+    }
+    return {};
+}
+
+void DeviceParameters::fetch(Array array) const {
+    const std::span<float> host = mirror(array);
+    if (!host.empty())
+        engine_.download(host.data(), data(array), static_cast<std::int64_t>(host.size_bytes()));
+}
+
+void DeviceParameters::send(Array array) const {
+    const std::span<float> host = mirror(array);
+    if (!host.empty())
+        engine_.upload(data(array), host.data(), static_cast<std::int64_t>(host.size_bytes()));
+}
+
+Weights DeviceParameters::weights() const {
+    fetch(Array::values);
+    return host_.weights();
+}
+
+Weights DeviceParameters::gradients(double scale) const {
+    fetch(Array::gradients);
+    if (scale != 1.0)
+        for (float& value : mirror(Array::gradients))
+            value = static_cast<float>(double{value} / scale);
+    return host_.gradients();
+}
+
+TrainingState DeviceParameters::state() const {
+    for (const Array array : {Array::values, Array::first_moment, Array::second_moment, Array::largest_second_moment})
+        fetch(array);
+    return host_.state();
+}
+
+Status DeviceParameters::set_state(const TrainingState& state) {
+    MFRES_CHECK(host_.set_state(state));
+    for (const Array array : {Array::values, Array::first_moment, Array::second_moment, Array::largest_second_moment})
+        send(array);
+    return {};
+}
+
+UpdateArguments DeviceParameters::arguments() const {
+    UpdateArguments a;
+    a.lines = lines_;
+    a.learned = learned_.as<std::uint8_t>();
+    a.gradients = data(Array::gradients);
+    a.values = data(Array::values);
+    a.first_moment = data(Array::first_moment);
+    a.second_moment = data(Array::second_moment);
+    a.largest_second_moment = data(Array::largest_second_moment);
+    return a;
+}
+
+double DeviceParameters::norm(double scale) const {
+    if (lines_ == 0)
+        return 0.0;
+    double* total = sums_.as<double>() + sum_count(lines_) - 1;
+    engine_.kernels().squares(engine_.stream(), arguments(), sums_.as<double>(), total);
+    double squares = 0.0;
+    engine_.download(&squares, total, sizeof(squares));
+    return std::sqrt(squares) / scale;
+}
+
+void DeviceParameters::update(const OptimiserStep& step, double norm, double scale) const {
+    if (lines_ == 0)
+        return;
+    UpdateArguments a = arguments();
+    a.gradient_factor = (step.clip_norm > 0.0 && norm > step.clip_norm ? step.clip_norm / norm : 1.0) / scale;
+    a.l2 = step.l2;
+    a.beta1 = step.beta1;
+    a.beta2 = step.beta2;
+    a.epsilon = step.epsilon;
+    a.learning_rate = step.learning_rate;
+    a.correction1 = 1.0 - std::pow(step.beta1, static_cast<double>(step.step));
+    a.correction2 = 1.0 - std::pow(step.beta2, static_cast<double>(step.step));
+    engine_.kernels().update(engine_.stream(), a);
+}
+
+std::int64_t DeviceParameters::bytes() const {
+    std::int64_t all = learned_.bytes() + sums_.bytes();
+    for (const Block& block : blocks_)
+        all += block.bytes();
+    return all;
+}
+
+} // namespace mfres::cuda

@@ -1,0 +1,349 @@
+#include "backends/cuda/training.h"
+
+#include "backends/cuda/inference.h"
+#include "backends/cuda/training_step.h"
+#include "core/try.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+
+namespace mfres::cuda {
+
+namespace {
+
+/// Gradients in fp16 are scaled up so that small ones are not lost: by a power of two that is halved when a step
+/// overflows and doubled when many have not.
+class LossScale {
+  public:
+    explicit LossScale(ElementType type) : scales_(type == ElementType::fp16), value_(scales_ ? 65536.0 : 1.0) {}
+
+    double value() const { return value_; }
+    bool scales() const { return scales_; }
+    void overflowed() {
+        value_ /= 2.0;
+        good_steps_ = 0;
+    }
+    void succeeded() {
+        constexpr int patience = 2000;
+        constexpr double largest = 16777216.0;
+        if (scales_ && ++good_steps_ % patience == 0)
+            value_ = std::min(value_ * 2.0, largest);
+    }
+
+  private:
+    bool scales_;
+    double value_;
+    int good_steps_ = 0;
+};
+
+/// Work that is recorded when it is asked for the second time: engines load what they need in the first.
+class Repeated {
+  public:
+    void run(Engine& engine, const std::function<void()>& work) {
+        if (runs_++ == 1)
+            recording_ = engine.record(work);
+        if (recording_)
+            recording_->run();
+        else
+            work();
+    }
+
+  private:
+    std::unique_ptr<Recording> recording_;
+    std::int64_t runs_ = 0;
+};
+
+class CudaTraining final : public TrainingExecutable {
+  public:
+    CudaTraining(std::unique_ptr<Engine> engine, const Graph& graph, const Weights& weights,
+                 const TrainingOptions& options)
+        : engine_(std::move(engine)), graph_(graph), type_(element_type(options.precision)),
+          momentum_(options.batch_norm_momentum), scale_(type_), constants_(*engine_),
+          parameters_(*engine_, graph_, weights, options.amsgrad), loss_chunks_(chunking(output_shape())),
+          loss_space_(loss_chunks_, 1, 4) {
+        rules_.allow_tf32 = options.allow_tf32;
+        rules_.deterministic = options.deterministic;
+    }
+
+    Status compile(const TrainingOptions& options) {
+        // Before the engine is asked for convolutions that may be beyond it: no plan is smaller than its largest value.
+        for (const Node& node : graph_.nodes())
+            MFRES_CHECK(check_training_memory("cuda", node.shape.elements() * bytes_of(type_), options));
+        MFRES_CHECK(guarded("(all)", [&] {
+            steps_ =
+                make_training_steps({graph_, parameters_, *engine_, constants_, type_, rules_, statistics_, momentum_});
+        }));
+        TrainingPlan plan(graph_, bytes_of(type_));
+        MFRES_CHECK(plan_steps(plan));
+        const std::int64_t bytes = plan.place();
+        const std::int64_t ends =
+            4 * (input_shape().elements() + 2 * output_shape().elements()) + class_count() + slope_bytes();
+        peak_bytes_ = bytes + ends + parameters_.bytes() + constants_.bytes();
+        MFRES_CHECK(check_training_memory("cuda", peak_bytes_, options));
+        return guarded("(all)", [&] {
+            allocate(bytes);
+            bind(plan);
+        });
+    }
+
+    StridedView<float> input() override {
+        return {host_input_.as<float>(), input_shape(), dense_strides(input_shape())};
+    }
+
+    Status forward(NormStatistics statistics) override {
+        statistics_ = statistics;
+        output_on_host_ = false;
+        return guarded("forward", [&] {
+            engine_->upload(input_planes_.data(), host_input_.data(), host_input_.bytes());
+            forward_[index(statistics)].run(*engine_, [this] { compute(); });
+        });
+    }
+
+    StridedView<const float> output() const override {
+        if (!output_on_host_)
+            to_host(output_data_, 1.0, output_planes_, host_output_);
+        output_on_host_ = true;
+        return {host_output_.as<float>(), output_shape(), dense_strides(output_shape())};
+    }
+
+    StridedView<float> output_gradient() override {
+        if (!gradient_on_host_)
+            to_host(output_gradient_data_, 1.0 / scale_.value(), gradient_planes_, host_gradient_);
+        gradient_on_host_ = true;
+        return {host_gradient_.as<float>(), output_shape(), dense_strides(output_shape())};
+    }
+
+    Result<double> loss(std::span<const std::uint8_t> classes, const Loss& loss) override {
+        MFRES_CHECK(check_classes(classes));
+        double value = 0.0;
+        MFRES_CHECK(guarded("loss", [&] {
+            engine_->upload(classes_.data(), classes.data(), class_count());
+            LossArguments arguments;
+            arguments.chunks = loss_chunks_;
+            arguments.logits = output_data_;
+            arguments.classes = classes_.as<std::uint8_t>();
+            arguments.partials = reinterpret_cast<double*>(loss_sums_data_);
+            arguments.totals = reinterpret_cast<double*>(loss_sums_data_ + loss_space_.partials);
+            engine_->kernels().class_sums(engine_->stream(), type_, arguments);
+            const LossValue result = loss(read_sums(arguments.totals));
+            write_slopes(result.slopes);
+            arguments.slopes = slopes_.as<float>();
+            arguments.scale = static_cast<float>(scale_.value());
+            arguments.gradient = output_gradient_data_;
+            engine_->kernels().loss_gradient(engine_->stream(), type_, arguments);
+            gradient_on_host_ = false;
+            value = result.loss;
+        }));
+        return value;
+    }
+
+    Status backward() override {
+        return guarded("backward", [&] {
+            if (gradient_on_host_) {
+                engine_->upload(gradient_planes_.data(), host_gradient_.data(), host_gradient_.bytes());
+                const Shape& shape = output_shape();
+                engine_->kernels().from_planes(engine_->stream(), type_, shape[0], voxels_of(shape), shape[1],
+                                               gradient_planes_.as<float>(), static_cast<float>(scale_.value()),
+                                               output_gradient_data_);
+            }
+            backward_[index(statistics_)].run(*engine_, [this] {
+                for (auto step = steps_.rbegin(); step != steps_.rend(); ++step)
+                    (*step)->backward();
+            });
+        });
+    }
+
+    Weights gradients() const override { return parameters_.gradients(scale_.value()); }
+
+    Result<double> update(const OptimiserStep& step) override {
+        double norm = 0.0;
+        MFRES_CHECK(guarded("update", [&] { norm = parameters_.norm(scale_.value()); }));
+        if (!std::isfinite(norm)) {
+            if (scale_.scales() && scale_.value() > 1.0) {
+                scale_.overflowed();
+                return std::numeric_limits<double>::infinity();
+            }
+            return Error{ErrorCode::training_diverged,
+                         text("the gradient of step ", step.step, " is not finite (norm ", norm, ")"),
+                         {}};
+        }
+        MFRES_CHECK(guarded("update", [&] { parameters_.update(step, norm, scale_.value()); }));
+        scale_.succeeded();
+        return norm;
+    }
+
+    Weights weights() const override { return parameters_.weights(); }
+    TrainingState state() const override { return parameters_.state(); }
+    Status set_state(const TrainingState& state) override {
+        Status set;
+        MFRES_CHECK(guarded("state", [&] { set = parameters_.set_state(state); }));
+        return set;
+    }
+    std::int64_t peak_bytes() const override { return peak_bytes_; }
+
+    std::vector<Chosen> chosen() const override {
+        std::vector<Chosen> all;
+        for (const auto& step : steps_)
+            if (const std::string name = step->forward_implementation(); !name.empty())
+                all.push_back({step->node(), step->operation(), name});
+        for (auto step = steps_.rbegin(); step != steps_.rend(); ++step)
+            if (const std::string name = (*step)->backward_implementation(); !name.empty())
+                all.push_back({(*step)->node(), (*step)->operation() + " backward", name});
+        return all;
+    }
+
+  private:
+    const Shape& input_shape() const { return graph_.node(graph_.input()).shape; }
+    const Shape& output_shape() const { return graph_.node(graph_.outputs()[0]).shape; }
+    std::int64_t class_count() const { return output_shape()[0] * voxels_of(output_shape()); }
+    std::int64_t slope_bytes() const { return 3 * output_shape()[1] * 4; }
+    static std::size_t index(NormStatistics statistics) { return statistics == NormStatistics::batch ? 0 : 1; }
+
+    Status plan_steps(TrainingPlan& plan) {
+        input_array_ = plan.define(graph_.input()).array;
+        plan.pin(input_array_);
+        for (const auto& step : steps_) {
+            plan.advance();
+            MFRES_CHECK(guarded(step->node(), [&] { step->plan_forward(plan); }));
+        }
+        plan.advance();
+        const NodeId last = graph_.outputs()[0];
+        const Channels output = plan.value(last);
+        output_array_ = output.array;
+        plan.pin(output_array_);
+        output_gradient_array_ = plan.array(output_shape().elements());
+        plan.pin(output_gradient_array_); // stays as the caller filled it
+        plan.add_gradient(last, Channels{output_gradient_array_, output.channels, 0, output.channels});
+        loss_sums_array_ = plan.scratch(loss_space_.bytes());
+        for (auto step = steps_.rbegin(); step != steps_.rend(); ++step) {
+            plan.advance();
+            MFRES_CHECK(guarded((*step)->node(), [&] { (*step)->plan_backward(plan); }));
+        }
+        return {};
+    }
+
+    void allocate(std::int64_t bytes) {
+        arena_ = Block(*engine_, bytes);
+        const std::int64_t in = 4 * input_shape().elements();
+        const std::int64_t out = 4 * output_shape().elements();
+        input_planes_ = Block(*engine_, in);
+        output_planes_ = Block(*engine_, out);
+        gradient_planes_ = Block(*engine_, out);
+        host_input_ = Block(*engine_, in, true);
+        host_output_ = Block(*engine_, out, true);
+        host_gradient_ = Block(*engine_, out, true);
+        classes_ = Block(*engine_, class_count());
+        slopes_ = Block(*engine_, slope_bytes());
+    }
+
+    void bind(const TrainingPlan& plan) {
+        const Binding binding{plan, arena_.as<std::byte>()};
+        for (const auto& step : steps_)
+            step->bind(binding);
+        input_data_ = binding.at(input_array_);
+        output_data_ = binding.at(output_array_);
+        output_gradient_data_ = binding.at(output_gradient_array_);
+        loss_sums_data_ = binding.at(loss_sums_array_);
+    }
+
+    void compute() const {
+        const Shape& shape = input_shape();
+        engine_->kernels().from_planes(engine_->stream(), type_, shape[0], voxels_of(shape), shape[1],
+                                       input_planes_.as<float>(), 1.0F, input_data_);
+        for (const auto& step : steps_)
+            step->forward();
+    }
+
+    /// An error here shows itself at the next call that can report one.
+    void to_host(const void* data, double factor, const Block& planes, const Block& host) const {
+        const Shape& shape = output_shape();
+        (void)guarded("output", [&] {
+            engine_->kernels().to_planes(engine_->stream(), type_, shape[0], voxels_of(shape), shape[1], data,
+                                         static_cast<float>(factor), planes.as<float>());
+            engine_->download(host.data(), planes.data(), host.bytes());
+        });
+    }
+
+    Status check_classes(std::span<const std::uint8_t> classes) const {
+        if (static_cast<std::int64_t>(classes.size()) != class_count())
+            return Error{ErrorCode::invalid_argument,
+                         text("the loss got ", classes.size(), " classes for logits of ", to_string(output_shape()),
+                              ", which has ", class_count(), " voxels"),
+                         "classes"};
+        const auto beyond = std::find_if(classes.begin(), classes.end(),
+                                         [&](std::uint8_t c) { return std::int64_t{c} >= output_shape()[1]; });
+        if (beyond != classes.end())
+            return Error{ErrorCode::invalid_argument,
+                         text("class ", int{*beyond}, " of voxel ", beyond - classes.begin(), " is not one of the ",
+                              output_shape()[1], " of the logits"),
+                         "classes"};
+        return {};
+    }
+
+    std::vector<ClassSums> read_sums(const double* totals) const {
+        const auto channels = static_cast<std::size_t>(output_shape()[1]);
+        std::vector<double> values(4 * channels);
+        engine_->download(values.data(), totals, static_cast<std::int64_t>(values.size() * sizeof(double)));
+        std::vector<ClassSums> sums;
+        for (std::size_t c = 0; c < channels; ++c)
+            sums.push_back({values[c], values[channels + c], values[2 * channels + c], values[3 * channels + c]});
+        return sums;
+    }
+
+    void write_slopes(const std::vector<ClassSlope>& slopes) const {
+        std::vector<float> values;
+        for (const ClassSlope& slope : slopes)
+            values.push_back(static_cast<float>(slope.truth));
+        for (const ClassSlope& slope : slopes)
+            values.push_back(static_cast<float>(slope.constant));
+        for (const ClassSlope& slope : slopes)
+            values.push_back(static_cast<float>(slope.probability));
+        engine_->upload(slopes_.data(), values.data(), static_cast<std::int64_t>(values.size() * sizeof(float)));
+    }
+
+    std::unique_ptr<Engine> engine_; // first: everything else gives its memory back to it
+    Graph graph_;
+    ElementType type_;
+    ConvolutionRules rules_;
+    double momentum_;
+    NormStatistics statistics_ = NormStatistics::batch; ///< of the last forward
+    LossScale scale_;
+    Constants constants_;
+    DeviceParameters parameters_;
+    std::vector<std::unique_ptr<TrainingStep>> steps_;
+    std::array<Repeated, 2> forward_, backward_; ///< by statistics
+
+    ArrayId input_array_ = -1, output_array_ = -1, output_gradient_array_ = -1, loss_sums_array_ = -1;
+    void *input_data_ = nullptr, *output_data_ = nullptr, *output_gradient_data_ = nullptr;
+    std::byte* loss_sums_data_ = nullptr;
+    Chunking loss_chunks_;
+    SumSpace loss_space_;
+    Block arena_, input_planes_, output_planes_, gradient_planes_, classes_, slopes_;
+    Block host_input_, host_output_, host_gradient_;
+    mutable bool output_on_host_ = true;
+    bool gradient_on_host_ = true; ///< the caller may have filled it
+    std::int64_t peak_bytes_ = 0;
+};
+
+} // namespace
+
+Result<std::unique_ptr<TrainingExecutable>> compile_training(std::unique_ptr<Engine> engine, const Graph& graph,
+                                                             const Weights& weights, const TrainingOptions& options) {
+    MFRES_CHECK(check_weights(graph, weights));
+    if (graph.outputs().size() != 1)
+        return Error{ErrorCode::graph_invalid,
+                     text("a network is trained on one output; this one has ", graph.outputs().size()),
+                     graph.node(graph.outputs()[1]).name};
+    if (!(options.batch_norm_momentum >= 0.0 && options.batch_norm_momentum <= 1.0))
+        return Error{
+            ErrorCode::invalid_argument,
+            text("the momentum of batch normalisation is ", options.batch_norm_momentum, "; it must be within 0 and 1"),
+            "batch_norm_momentum"};
+    auto training = std::make_unique<CudaTraining>(std::move(engine), graph, weights, options);
+    MFRES_CHECK(training->compile(options));
+    return std::unique_ptr<TrainingExecutable>(std::move(training));
+}
+
+} // namespace mfres::cuda

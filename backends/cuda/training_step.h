@@ -1,0 +1,86 @@
+// One operation of a network in training: how it is planned, bound to memory and run, forward and backward.
+#pragma once
+
+#include "backends/cuda/device_arrays.h"
+#include "backends/cuda/parameters.h"
+#include "backends/training_formation.h"
+#include "backends/training_plan.h"
+
+#include <memory>
+#include <string>
+
+namespace mfres::cuda {
+
+/// Where planned arrays lie.
+struct Binding {
+    const TrainingPlan& plan;
+    std::byte* block;
+
+    std::byte* at(ArrayId id) const { return id < 0 ? nullptr : block + plan.offset(id); }
+    Part part(const Channels& channels, std::int64_t to = 0) const {
+        return {at(channels.array), channels.channels, channels.begin, to, channels.count};
+    }
+    std::vector<Part> parts(const std::vector<GradientTerm>& terms) const {
+        std::vector<Part> all;
+        for (const GradientTerm& term : terms)
+            all.push_back(part(term.from, term.to));
+        return all;
+    }
+};
+
+/// Life of a step: plan_forward in the order of execution, plan_backward in reverse, bind, then forward and backward as
+/// often as wanted. All but the names may throw EngineError.
+class TrainingStep {
+  public:
+    TrainingStep() = default;
+    TrainingStep(const TrainingStep&) = delete;
+    TrainingStep& operator=(const TrainingStep&) = delete;
+    virtual ~TrainingStep() = default;
+
+    /// The main node's name, and what is computed, e.g. "batch_norm + relu".
+    virtual std::string node() const = 0;
+    virtual std::string operation() const = 0;
+    /// The engine's name of the kernel, or "mfres:<what>" for one of our own; empty if nothing is done.
+    virtual std::string forward_implementation() const = 0;
+    virtual std::string backward_implementation() const = 0;
+
+    virtual void plan_forward(TrainingPlan& plan) = 0;
+    virtual void plan_backward(TrainingPlan& plan) = 0;
+    virtual void bind(const Binding& binding) = 0;
+    virtual void forward() = 0;
+    virtual void backward() = 0;
+};
+
+/// What every step of one compilation shares.
+struct TrainingContext {
+    const Graph& graph;
+    const DeviceParameters& parameters;
+    Engine& engine;
+    Constants& constants;
+    ElementType type;
+    ConvolutionRules rules;
+    const NormStatistics& statistics; ///< of the step that runs
+    double batch_norm_momentum = 0.1;
+
+    const Kernels& kernels() const { return engine.kernels(); }
+    Stream stream() const { return engine.stream(); }
+    float* values(const Node& node, std::size_t index) const { return parameters.values(node.parameters[index].name); }
+    float* gradient(const Node& node, std::size_t index) const {
+        return parameters.gradient(node.parameters[index].name);
+    }
+};
+
+/// Terms that are one whole array already.
+inline bool dense(const std::vector<GradientTerm>& terms, std::int64_t channels) {
+    return terms.size() == 1 && terms[0].from.whole() && terms[0].from.count == channels;
+}
+
+std::unique_ptr<TrainingStep> make_convolution_step(const TrainingContext& context, NodeId id);
+std::unique_ptr<TrainingStep> make_sum_step(const TrainingContext& context, const SumStep& step);
+std::unique_ptr<TrainingStep> make_copy_step(const TrainingContext& context, NodeId id);
+std::unique_ptr<TrainingStep> make_resampling_step(const TrainingContext& context, NodeId id);
+
+/// The steps of form_training_steps.
+std::vector<std::unique_ptr<TrainingStep>> make_training_steps(const TrainingContext& context);
+
+} // namespace mfres::cuda

@@ -1,0 +1,13 @@
+// What the backend compiles a network to, for tests and measurements that choose which steps are fused.
+#pragma once
+
+#include "backends/backend.h"
+#include "graph/fusion.h"
+
+namespace mfres::onednn {
+
+/// `network` as from inference_form; without a model no regions are made. Errors: memory_limit, backend_failed.
+/// Throws dnnl::error if the engine does not start, and std::bad_alloc.
+Result<std::unique_ptr<Executable>> make_executable(const Network& network, int threads, const FusionModel* model);
+
+} // namespace mfres::onednn

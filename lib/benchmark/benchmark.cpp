@@ -1,0 +1,188 @@
+// One network timed on this machine.
+#include <mfres/benchmark.h>
+
+#include "backends/backend.h"
+#include "benchmark/npy.h"
+#include "core/memory_usage.h"
+#include "core/parallel.h"
+#include "core/random.h"
+#include "core/try.h"
+#include "imaging/tiles.h"
+#include "model/model.h"
+
+#include <algorithm>
+#include <chrono>
+#include <new>
+
+namespace mfres {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double milliseconds_since(Clock::time_point start) {
+    return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
+
+double mib(std::int64_t bytes) {
+    return static_cast<double>(bytes) / (1024.0 * 1024.0);
+}
+
+double median(std::vector<double> values) {
+    std::sort(values.begin(), values.end());
+    const std::size_t half = values.size() / 2;
+    return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2.0;
+}
+
+Status check_options(const BenchmarkOptions& options) {
+    const auto check = [](const char* option, int value, int least, int most) -> Status {
+        if (value < least || value > most)
+            return Error{ErrorCode::invalid_argument, text(option, " is ", value, ", allowed is ", least, " to ", most),
+                         option};
+        return {};
+    };
+    MFRES_CHECK(check("threads", options.threads, 0, 4096));
+    MFRES_CHECK(check("runs", options.runs, 1, 100000));
+    MFRES_CHECK(check("warm_up_runs", options.warm_up_runs, 0, 1000));
+    if (options.precision != "f32")
+        return Error{ErrorCode::invalid_argument,
+                     text("precision is '", options.precision, "', the backends of this build compute in f32"),
+                     "precision"};
+    return {};
+}
+
+Tensor random_input(const Shape& shape, std::uint64_t seed) {
+    Tensor input(shape);
+    Random random(seed);
+    for (float& value : input.values())
+        value = static_cast<float>(random.normal());
+    return input;
+}
+
+/// Times the steps of passes, between one call of the observer and the next.
+class StepTimes {
+  public:
+    explicit StepTimes(std::size_t steps) : times_(steps) {}
+
+    void start() { last_ = Clock::now(); }
+    void note(int done) {
+        const auto now = Clock::now();
+        times_[static_cast<std::size_t>(done) - 1].push_back(
+            std::chrono::duration<double, std::milli>(now - last_).count());
+        last_ = now;
+    }
+    double median_ms(std::size_t step) const { return times_[step].empty() ? 0.0 : median(times_[step]); }
+
+  private:
+    std::vector<std::vector<double>> times_;
+    Clock::time_point last_;
+};
+
+double floor_ms(const StepCost& cost, const MachineProbe& machine) {
+    if (machine.gflops <= 0 || machine.gigabytes_per_second <= 0)
+        return 0.0;
+    return std::max(2.0 * static_cast<double>(cost.macs) / machine.gflops,
+                    static_cast<double>(cost.bytes) / machine.gigabytes_per_second) /
+           1e6;
+}
+
+/// Warm-up and timed runs; the report's times, and those of the steps.
+Status run_all(Executable& executable, const Tensor& input, const BenchmarkOptions& options, const Progress& progress,
+               StepTimes& steps, BenchmarkReport& report) {
+    const int total = options.warm_up_runs + options.runs;
+    for (int run = 0; run < total; ++run) {
+        const bool timed = run >= options.warm_up_runs;
+        if (progress && !progress(timed ? "run" : "warm-up", static_cast<double>(run) / total))
+            return Error{ErrorCode::interrupted, "the benchmark was stopped on request", {}};
+        const auto start = Clock::now();
+        copy(view(input), executable.input());
+        if (timed && options.profile) {
+            steps.start();
+            MFRES_CHECK(executable.run([&](int done, int) {
+                steps.note(done);
+                return true;
+            }));
+        } else {
+            MFRES_CHECK(executable.run());
+        }
+        const double taken = milliseconds_since(start);
+        if (run == 0)
+            report.first_ms = taken;
+        if (timed)
+            report.times_ms.push_back(taken);
+    }
+    return {};
+}
+
+void fill_steps(const Executable& executable, const StepTimes& times, bool profile, BenchmarkReport& report) {
+    const auto chosen = executable.chosen();
+    for (std::size_t i = 0; i < chosen.size(); ++i) {
+        report.macs += chosen[i].cost.macs;
+        if (profile)
+            report.steps.push_back({chosen[i].node, chosen[i].operation, chosen[i].implementation, times.median_ms(i),
+                                    chosen[i].cost.bytes, chosen[i].cost.macs,
+                                    floor_ms(chosen[i].cost, report.machine)});
+    }
+    if (report.machine.gflops > 0)
+        report.arithmetic_floor_ms = 2.0 * static_cast<double>(report.macs) / report.machine.gflops / 1e6;
+}
+
+Result<BenchmarkReport> run_benchmark(const std::filesystem::path& path, const BenchmarkOptions& options,
+                                      const Progress& progress) {
+    MFRES_CHECK(check_options(options));
+    MFRES_TRY(const Backend* const backend, find_backend(options.backend));
+    MFRES_TRY(const Model model, load_model(path));
+    MFRES_TRY(const Graph graph, build_network(model.variant, options.size));
+
+    BenchmarkReport report;
+    report.model_file = path.string();
+    report.network = model.variant.name();
+    report.weights_sha256 = model.metadata.weights_sha256;
+    report.backend = backend->name();
+    report.backend_engine = backend->description();
+    report.precision = options.precision;
+    report.threads = resolve_threads(options.threads);
+    const Shape& shape = graph.node(graph.input()).shape;
+    for (int axis = 0; axis < 5; ++axis)
+        report.shape[static_cast<std::size_t>(axis)] = shape[axis];
+    if (options.probe)
+        report.machine = probe_machine(report.threads);
+    release_unused_memory();
+    (void)reset_peak_resident();
+
+    const Tensor input = random_input(shape, options.seed);
+    const auto start = Clock::now();
+    MFRES_TRY(const auto executable, backend->compile(graph, model.weights, {.threads = report.threads}));
+    report.compile_ms = milliseconds_since(start);
+    report.planned_peak_mib = mib(executable->peak_bytes());
+    StepTimes steps(executable->chosen().size());
+    MFRES_CHECK(run_all(*executable, input, options, progress, steps, report));
+    report.peak_rss_mib = mib(peak_resident_bytes());
+    report.median_ms = median(report.times_ms);
+    const auto [least, most] = std::minmax_element(report.times_ms.begin(), report.times_ms.end());
+    report.min_ms = *least;
+    report.max_ms = *most;
+    fill_steps(*executable, steps, options.profile, report);
+
+    const auto output = executable->output(0);
+    std::vector<std::uint8_t> classes(static_cast<std::size_t>(output.shape.elements() / output.shape[1]));
+    MFRES_CHECK(argmax(output, classes, report.threads)); // which refuses what is not finite
+    if (!options.input.empty())
+        MFRES_CHECK(write_npy(options.input, view(input)));
+    if (!options.output.empty())
+        MFRES_CHECK(write_npy(options.output, output));
+    return report;
+}
+
+} // namespace
+
+Result<BenchmarkReport> benchmark(const std::filesystem::path& model, const BenchmarkOptions& options,
+                                  const Progress& progress) {
+    try {
+        return run_benchmark(model, options, progress);
+    } catch (const std::bad_alloc&) {
+        return Error{ErrorCode::memory_limit, text("no memory was left to run ", model.string()), model.string()};
+    }
+}
+
+} // namespace mfres

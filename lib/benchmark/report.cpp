@@ -1,0 +1,96 @@
+// The report of a benchmark as JSON and as text.
+#include <mfres/benchmark.h>
+
+#include <nlohmann/json.hpp>
+
+#include <array>
+#include <cmath>
+#include <cstdio>
+
+namespace mfres {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+template <typename... Values>
+std::string format(const char* pattern, Values... values) {
+    std::array<char, 256> buffer{};
+    std::snprintf(buffer.data(), buffer.size(), pattern, values...);
+    return buffer.data();
+}
+
+/// Three decimals are a microsecond; more would only look precise.
+double rounded(double value) {
+    return std::round(value * 1000.0) / 1000.0;
+}
+
+std::string step_lines(const BenchmarkReport& report) {
+    std::string lines = format("\n  %9s %7s %8s %8s %9s  %s\n", "ms", "share", "MB", "MMAC", "of floor", "step");
+    double sum = 0.0;
+    for (const BenchmarkStep& step : report.steps)
+        sum += step.median_ms;
+    for (const BenchmarkStep& step : report.steps) {
+        const std::string of_floor = step.floor_ms > 0 ? format("%.1f x", step.median_ms / step.floor_ms) : "-";
+        lines += format("  %9.3f %6.1f%% %8.2f %8.1f %9s  ", step.median_ms, 100.0 * step.median_ms / sum,
+                        static_cast<double>(step.bytes) / 1e6, static_cast<double>(step.macs) / 1e6, of_floor.c_str());
+        lines += step.node + " (" + step.operation + ", " + step.implementation + ")\n";
+    }
+    return lines + format("  %9.3f  all steps\n", sum);
+}
+
+} // namespace
+
+std::string to_json(const BenchmarkReport& report) {
+    Json json = {{"model", {{"file", report.model_file}, {"weights_sha256", report.weights_sha256}}},
+                 {"network", report.network},
+                 {"backend", {{"name", report.backend}, {"engine", report.backend_engine}}},
+                 {"precision", report.precision},
+                 {"threads", report.threads},
+                 {"shape", report.shape},
+                 {"runs", report.times_ms.size()},
+                 {"median_ms", rounded(report.median_ms)},
+                 {"min_ms", rounded(report.min_ms)},
+                 {"max_ms", rounded(report.max_ms)},
+                 {"compile_ms", rounded(report.compile_ms)},
+                 {"first_ms", rounded(report.first_ms)},
+                 {"peak_rss_mib", rounded(report.peak_rss_mib)},
+                 {"planned_peak_mib", rounded(report.planned_peak_mib)},
+                 {"macs", report.macs}};
+    Json times = Json::array();
+    for (const double time : report.times_ms)
+        times.push_back(rounded(time));
+    json["times_ms"] = std::move(times);
+    if (report.machine.gflops > 0)
+        json["machine"] = {{"gflops", rounded(report.machine.gflops)},
+                           {"gigabytes_per_second", rounded(report.machine.gigabytes_per_second)},
+                           {"arithmetic_floor_ms", rounded(report.arithmetic_floor_ms)}};
+    for (const BenchmarkStep& step : report.steps)
+        json["steps"].push_back({{"node", step.node},
+                                 {"operation", step.operation},
+                                 {"implementation", step.implementation},
+                                 {"median_ms", rounded(step.median_ms)},
+                                 {"bytes", step.bytes},
+                                 {"macs", step.macs},
+                                 {"floor_ms", rounded(step.floor_ms)}});
+    return json.dump(2, ' ', false, Json::error_handler_t::replace);
+}
+
+std::string to_text(const BenchmarkReport& report) {
+    std::string lines = format("%s, %lldx%lldx%lld, %s, ", report.network.c_str(),
+                               static_cast<long long>(report.shape[2]), static_cast<long long>(report.shape[3]),
+                               static_cast<long long>(report.shape[4]), report.precision.c_str()) +
+                        report.backend_engine + format(", %d threads\n", report.threads);
+    lines += format("  median    %9.2f ms of %zu runs (%.2f to %.2f)\n", report.median_ms, report.times_ms.size(),
+                    report.min_ms, report.max_ms);
+    lines += format("  ready in  %9.2f ms, first run %.2f ms\n", report.compile_ms, report.first_ms);
+    lines += format("  memory    %9.1f MiB planned, %.1f MiB resident at the peak\n", report.planned_peak_mib,
+                    report.peak_rss_mib);
+    if (report.machine.gflops > 0)
+        lines += format("  floor     %9.2f ms for %.2f GMAC at %.0f GFLOP/s (%.2f x; memory copies at %.1f GB/s)\n",
+                        report.arithmetic_floor_ms, static_cast<double>(report.macs) / 1e9, report.machine.gflops,
+                        report.median_ms / report.arithmetic_floor_ms, report.machine.gigabytes_per_second);
+    return report.steps.empty() ? lines : lines + step_lines(report);
+}
+
+} // namespace mfres

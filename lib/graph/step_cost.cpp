@@ -1,0 +1,57 @@
+#include "graph/step_cost.h"
+
+#include "core/try.h"
+#include "graph/complexity.h"
+
+namespace mfres {
+
+namespace {
+
+std::int64_t bytes_of(const Shape& shape) {
+    return shape.elements() * static_cast<std::int64_t>(sizeof(float));
+}
+
+} // namespace
+
+Result<std::vector<StepCost>> step_costs(const Graph& graph, const std::vector<Step>& steps) {
+    MFRES_TRY(const GraphCounts counts, count_operations(graph));
+    std::vector<StepCost> costs;
+    for (const Step& step : steps) {
+        const Node& node = graph.node(step.main);
+        StepCost cost{bytes_of(graph.node(step.output).shape), counts.nodes[static_cast<std::size_t>(step.main)].macs};
+        for (const NodeId input : node.inputs)
+            cost.bytes += bytes_of(graph.node(input).shape);
+        if (step.residual)
+            cost.bytes += bytes_of(graph.node(*step.residual).shape);
+        for (const Parameter& parameter : node.parameters)
+            cost.bytes += bytes_of(parameter.shape);
+        costs.push_back(cost);
+    }
+    return costs;
+}
+
+Result<std::vector<StepCost>> task_costs(const Graph& graph, const std::vector<Task>& tasks) {
+    const auto steps = steps_of(tasks);
+    MFRES_TRY(const auto each, step_costs(graph, steps));
+    const auto ranges = channel_ranges(graph, steps);
+    std::vector<StepCost> costs;
+    std::size_t position = 0;
+    for (const Task& task : tasks) {
+        StepCost cost = each[position];
+        if (task.fused()) {
+            cost = {bytes_of(graph.node(task.output()).shape), 0};
+            for (const NodeId value : values_read(graph, ranges, task))
+                cost.bytes += bytes_of(graph.node(value).shape);
+            for (std::size_t i = 0; i < task.steps.size(); ++i) {
+                cost.macs += each[position + i].macs;
+                for (const Parameter& parameter : graph.node(task.steps[i].main).parameters)
+                    cost.bytes += bytes_of(parameter.shape);
+            }
+        }
+        costs.push_back(cost);
+        position += task.steps.size();
+    }
+    return costs;
+}
+
+} // namespace mfres

@@ -1,0 +1,167 @@
+// The ranks of one process, what launchers say, and the sums that data-parallel training takes over ranks.
+#include "backends/communicator.h"
+#include "backends/data_parallel.h"
+#include "core/random.h"
+#include "core/try.h"
+#include "support/ranks.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <numeric>
+
+using namespace mfres;
+
+namespace {
+
+Environment environment(std::map<std::string, std::string> variables) {
+    return [variables = std::move(variables)](const char* name) {
+        const auto found = variables.find(name);
+        return found == variables.end() ? nullptr : found->second.c_str();
+    };
+}
+
+std::span<std::byte> bytes_of(double& value) {
+    return std::as_writable_bytes(std::span(&value, 1));
+}
+
+} // namespace
+
+TEST_CASE("ranks add in the same order on every rank, and send what one of them has") {
+    for (const int size : {1, 2, 3, 5}) {
+        std::vector<std::vector<double>> sums(static_cast<std::size_t>(size));
+        std::vector<std::vector<float>> floats(static_cast<std::size_t>(size));
+        std::vector<double> sent(static_cast<std::size_t>(size));
+        test::require_on_ranks(size, [&](Communicator& ranks) -> Status {
+            const auto rank = static_cast<std::size_t>(ranks.rank());
+            for (int i = 0; i < 100; ++i) {
+                sums[rank] = {0.1 * (ranks.rank() + 1), 1e16 * (ranks.rank() % 2 == 0 ? 1 : -1), 1.0};
+                MFRES_CHECK(ranks.all_reduce_sum(sums[rank]));
+            }
+            floats[rank] = {0.5F, static_cast<float>(ranks.rank())};
+            MFRES_CHECK(ranks.start_sum(std::span(floats[rank]).first(1)));
+            MFRES_CHECK(ranks.start_sum(std::span(floats[rank]).last(1)));
+            MFRES_CHECK(ranks.finish_sums());
+            sent[rank] = ranks.rank() + 7.0;
+            MFRES_CHECK(ranks.broadcast(bytes_of(sent[rank]), size - 1));
+            MFRES_CHECK(ranks.barrier());
+            return ranks.check();
+        });
+        CHECK(sums[0][0] == Approx(0.05 * size * (size + 1)));
+        CHECK(sums[0][2] == size);
+        CHECK(floats[0][0] == 0.5F * static_cast<float>(size));
+        CHECK(floats[0][1] == static_cast<float>(size * (size - 1) / 2));
+        for (std::size_t rank = 0; rank < sums.size(); ++rank) {
+            CHECK(sums[rank] == sums[0]); // bit by bit
+            CHECK(floats[rank] == floats[0]);
+            CHECK(sent[rank] == size - 1 + 7.0);
+        }
+    }
+}
+
+TEST_CASE("a rank that fails or is gone stops the others with its error") {
+    const auto failed = test::on_ranks(3, [](Communicator& ranks) -> Status {
+        MFRES_CHECK(ranks.barrier());
+        if (ranks.rank() == 1)
+            return Error{ErrorCode::file_read, "the disk is gone", "disk"};
+        double value = 1.0;
+        MFRES_CHECK(ranks.all_reduce_sum(std::span(&value, 1)));
+        return {};
+    });
+    REQUIRE_CODE(failed[1], file_read);
+    CHECK(failed[1].error().message == "the disk is gone");
+    for (const std::size_t other : {0U, 2U}) {
+        REQUIRE_CODE(failed[other], file_read);
+        CHECK(failed[other].error().message == "on rank 1: the disk is gone");
+        CHECK(failed[other].error().where == "disk");
+    }
+
+    auto ranks = thread_ranks(2);
+    ranks[1].reset();
+    double value = 1.0;
+    REQUIRE_CODE(ranks[0]->all_reduce_sum(std::span(&value, 1)), backend_failed);
+    REQUIRE_CODE(ranks[0]->barrier(), backend_failed);
+    CHECK(value == 1.0);
+}
+
+TEST_CASE("ranks that call different collectives are told so and do not wait for each other") {
+    const auto mixed = test::on_ranks(2, [](Communicator& ranks) -> Status {
+        std::vector<double> values(static_cast<std::size_t>(ranks.rank() + 1));
+        return ranks.all_reduce_sum(values);
+    });
+    for (const Status& result : mixed)
+        REQUIRE_CODE(result, internal);
+    const auto other =
+        test::on_ranks(2, [](Communicator& ranks) { return ranks.is_root() ? ranks.barrier() : ranks.finish_sums(); });
+    REQUIRE_CODE(other[0], backend_failed); // rank 1 was done before
+    REQUIRE_OK(other[1]);
+}
+
+TEST_CASE("a launcher is recognised by its variables") {
+    const auto none = find_launch(environment({}));
+    REQUIRE_OK(none);
+    CHECK_FALSE(none->has_value());
+    // A SLURM batch script and an interactive allocation are no ranks.
+    const auto script = find_launch(environment({{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "4"}}));
+    REQUIRE_OK(script);
+    CHECK_FALSE(script->has_value());
+    for (const auto& [rank_name, size_name] : {std::pair{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
+                                               {"PMI_RANK", "PMI_SIZE"},
+                                               {"SLURM_PROCID", "SLURM_STEP_NUM_TASKS"},
+                                               {"RANK", "WORLD_SIZE"}}) {
+        INFO(rank_name);
+        const auto launch = find_launch(environment({{rank_name, "2"}, {size_name, "4"}}));
+        REQUIRE_OK(launch);
+        REQUIRE(launch->has_value());
+        CHECK((*launch)->rank == 2);
+        CHECK((*launch)->size == 4);
+        CHECK((*launch)->variable == rank_name);
+        for (const auto& [rank, size] :
+             {std::pair{"4", "4"}, {"-1", "4"}, {"1x", "4"}, {"", "4"}, {"0", "many"}, {"0", "99999999999"}}) {
+            INFO(rank << " of " << size);
+            REQUIRE_CODE(find_launch(environment({{rank_name, rank}, {size_name, size}})), invalid_argument);
+        }
+    }
+    const auto both = find_launch(environment(
+        {{"RANK", "0"}, {"WORLD_SIZE", "1"}, {"OMPI_COMM_WORLD_RANK", "1"}, {"OMPI_COMM_WORLD_SIZE", "2"}}));
+    REQUIRE_OK(both);
+    CHECK((*both)->size == 2);
+}
+
+TEST_CASE("moments of all ranks are those of all values, also far from the pivot") {
+    constexpr std::size_t per_rank = 500;
+    for (const int size : {2, 3})
+        for (const double offset : {0.0, 1e4}) {
+            INFO(size << " ranks, offset " << offset);
+            std::vector<double> values(per_rank * static_cast<std::size_t>(size));
+            Random random(3);
+            for (std::size_t i = 0; i < values.size(); ++i)
+                values[i] = offset + random.normal() * (i < per_rank ? 1.0 : 3.0) + (i < per_rank ? 0.0 : 2.0);
+            const auto moments_of = [&](std::size_t first, std::size_t count) {
+                const std::span<const double> part(values.data() + first, count);
+                const double mean = std::accumulate(part.begin(), part.end(), 0.0) / static_cast<double>(count);
+                double squares = 0.0;
+                for (const double value : part)
+                    squares += (value - mean) * (value - mean);
+                return Moments{mean, squares / static_cast<double>(count)};
+            };
+            const Moments whole = moments_of(0, values.size());
+            std::vector<Moments> merged(static_cast<std::size_t>(size));
+            test::require_on_ranks(size, [&](Communicator& ranks) {
+                Moments& own = merged[static_cast<std::size_t>(ranks.rank())];
+                own = moments_of(per_rank * static_cast<std::size_t>(ranks.rank()), per_rank);
+                const double pivot = 0.0;
+                return merge_moments(ranks, per_rank, std::span(&pivot, 1), std::span(&own, 1));
+            });
+            for (const Moments& one : merged) {
+                CHECK(one.mean == Approx(whole.mean).epsilon(1e-14));
+                CHECK(one.variance == Approx(whole.variance).epsilon(1e-7));
+                CHECK(one.variance == merged[0].variance);
+            }
+        }
+    Moments alone{1.0, 2.0};
+    const double pivot = 0.5;
+    REQUIRE_OK(merge_moments(lone_rank(), 10.0, std::span(&pivot, 1), std::span(&alone, 1)));
+    CHECK(alone.mean == 1.0);
+    CHECK(alone.variance == 2.0);
+}

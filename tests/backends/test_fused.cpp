@@ -1,0 +1,224 @@
+// Fused regions of the oneDNN backend: what they compute, against the reference and against the same steps one by one.
+#include "support/catch.h"
+#include "support/paths.h"
+#include "support/run_graph.h"
+
+#ifdef MFRES_HAS_FUSED_REGIONS
+#include "backends/onednn/executable.h"
+#include "backends/onednn/fused_region.h"
+#include "core/try.h"
+#include "networks/registry.h"
+
+using namespace mfres;
+
+namespace {
+
+/// Fuses wherever the pattern allows, gain or not.
+FusionModel eager() {
+    FusionModel model;
+    model.least_gain_ns = -1e30;
+    return model;
+}
+
+struct Outcome {
+    Tensor values;
+    int regions = 0;
+};
+
+Outcome outcome(const Graph& graph, const Tensor& input, int threads, const FusionModel* model) {
+    const auto network = inference_form(graph, test::random_weights(graph, 3));
+    REQUIRE_OK(network);
+    auto executable = onednn::make_executable(*network, threads, model);
+    REQUIRE_OK(executable);
+    const auto values = test::run(**executable, input);
+    REQUIRE_OK(values);
+    Outcome result{*values, 0};
+    for (const Chosen& step : (*executable)->chosen())
+        result.regions += step.implementation.rfind("mfres:fused", 0) == 0;
+    // A second run finds nothing of the first.
+    const auto again = test::run(**executable, input);
+    REQUIRE_OK(again);
+    REQUIRE(std::equal(values->values().begin(), values->values().end(), again->values().begin()));
+    return result;
+}
+
+/// Regions made, after a comparison with the reference and with other numbers of threads.
+int check(const std::string& name, const Graph& graph) {
+    INFO(name);
+    const FusionModel model = eager();
+    const Tensor input = test::random_tensor(graph.node(graph.input()).shape, 4);
+    const auto truth = test::run_double(graph, test::random_weights(graph, 3), input);
+    const Outcome fused = outcome(graph, input, 1, &model);
+    CHECK(test::normalised_squared_error(fused.values, truth) <= 1e-11);
+    for (const int threads : {2, 3}) {
+        const Outcome other = outcome(graph, input, threads, &model);
+        CHECK(std::equal(fused.values.values().begin(), fused.values.values().end(), other.values.values().begin()));
+    }
+    return fused.regions;
+}
+
+Conv same(std::int64_t channels, const Axes& kernel, bool bias = false) {
+    return {.out_channels = channels,
+            .kernel = kernel,
+            .padding = {kernel[0] / 2, kernel[1] / 2, kernel[2] / 2},
+            .bias = bias};
+}
+
+struct UnitShape {
+    std::int64_t from, width, splits;
+    bool normalised;
+};
+
+/// A unit as MF-RES2Net has them, with a convolution on the shortcut where the width changes.
+NodeId unit(GraphBuilder& b, const std::string& name, NodeId x, const UnitShape& shape) {
+    const auto layer = [&](const std::string& layer_name, NodeId from, const Conv& conv) {
+        NodeId y = b.conv(layer_name, from, conv);
+        if (shape.normalised)
+            y = b.batch_norm(layer_name + ".bn", y);
+        return y;
+    };
+    const auto active = [&](const std::string& layer_name, NodeId from, const Conv& conv) {
+        return b.relu(layer_name + ".relu", layer(layer_name, from, conv));
+    };
+    NodeId y = active(name + ".mf1", x, same(std::max<std::int64_t>(1, shape.from / 4), {1, 1, 1}));
+    y = active(name + ".mf2", y, same(shape.from, {1, 1, 1}));
+    y = active(name + ".in", y, same(shape.width, {1, 1, 1}));
+    const std::int64_t part = shape.width / shape.splits;
+    std::vector<NodeId> parts{b.slice(name + ".x1", y, 0, part)};
+    for (std::int64_t i = 1; i < shape.splits; ++i) {
+        const std::string n = std::to_string(i + 1);
+        NodeId piece = b.slice(name + ".x" + n, y, i * part, (i + 1) * part);
+        if (i > 1)
+            piece = b.sum(name + ".sum" + n, {piece, parts.back()});
+        parts.push_back(active(name + ".k" + n, piece, same(part, {3, 3, 1})));
+    }
+    y = shape.splits > 1 ? b.concat(name + ".concat", parts) : y;
+    y = active(name + ".fuse1", y, same(shape.width, {1, 1, 1}));
+    y = layer(name + ".fuse2", y, same(shape.width, {1, 3, 3}, true));
+    const NodeId shortcut = shape.from == shape.width ? x : layer(name + ".shortcut", x, same(shape.width, {1, 1, 1}));
+    return b.relu(name + ".relu", b.sum(name + ".add", {y, shortcut}));
+}
+
+Graph finished(GraphBuilder& builder, NodeId output) {
+    builder.output(output);
+    auto graph = builder.finish();
+    REQUIRE_OK(graph);
+    return std::move(graph).value();
+}
+
+Graph network(const std::string& name, const Axes& size, std::int64_t batch = 1) {
+    const auto variant = parse_variant(name);
+    REQUIRE_OK(variant);
+    auto graph = build_network(*variant, size, batch);
+    REQUIRE_OK(graph);
+    return std::move(graph).value();
+}
+
+} // namespace
+
+TEST_CASE("a fused unit computes what the reference does, for any width, split, size and batch") {
+    if (!onednn::can_fuse()) {
+        std::printf("SKIPPED: this processor has no vector instructions for fused regions\n");
+        return;
+    }
+    const std::vector<UnitShape> shapes = {{16, 16, 4, true}, {16, 8, 4, true},   {48, 16, 4, true}, {8, 4, 4, false},
+                                           {4, 12, 2, true},  {20, 20, 4, false}, {7, 5, 1, true},   {12, 18, 3, true},
+                                           {5, 3, 3, false},  {16, 20, 5, true}};
+    const std::vector<Axes> sizes = {{5, 6, 7}, {16, 3, 16}, {1, 1, 1}, {40, 9, 20}, {2, 17, 33}};
+    for (const UnitShape& shape : shapes)
+        for (const Axes& size : sizes) {
+            const std::int64_t batch = size[0] == 5 ? 2 : 1;
+            GraphBuilder b;
+            const NodeId x = b.input(Shape{batch, shape.from, size[0], size[1], size[2]});
+            const Graph graph = finished(b, unit(b, "unit", x, shape));
+            CHECK(check(text("unit ", shape.from, " to ", shape.width, " in ", shape.splits, " at ", size[0], "x",
+                             size[1], "x", size[2]),
+                        graph) == 1);
+        }
+}
+
+TEST_CASE("a fused decoder level computes what the reference does: upsampling, skip, unit, head") {
+    if (!onednn::can_fuse())
+        return;
+    for (const Axes& size : {Axes{3, 4, 5}, Axes{8, 8, 16}, Axes{1, 2, 1}, Axes{20, 3, 9}})
+        for (const bool skip : {false, true})
+            for (const std::int64_t from : {16, 13}) {
+                GraphBuilder b;
+                const NodeId x = b.input(Shape{2, from, size[0], size[1], size[2]});
+                // The skip is a map of the doubled grid that is computed first.
+                NodeId up = b.upsample2("up", x);
+                if (skip) {
+                    const NodeId fine = b.upsample2("fine", b.conv("thin", x, same(4, {1, 1, 1}, true)));
+                    up = b.concat("concat", {up, b.conv("skip", fine, same(6, {3, 3, 3}, true))});
+                }
+                const NodeId y = unit(b, "unit", up, {from + (skip ? 6 : 0), 8, 4, true});
+                const Graph graph = finished(b, b.conv("head", y, same(4, {1, 1, 1}, true)));
+                CHECK(check(text("decoder from ", from, skip ? " with" : " without", " skip at ", size[0], "x", size[1],
+                                 "x", size[2]),
+                            graph) >= 1);
+            }
+}
+
+TEST_CASE("a fused region takes every kind of step it may hold, and leaves the others alone") {
+    if (!onednn::can_fuse())
+        return;
+    const Shape shape{1, 6, 7, 8, 9};
+    GraphBuilder b;
+    const NodeId x = b.input(shape);
+    const NodeId a = b.leaky_relu("a.active", b.conv("a", x, same(5, {3, 3, 3}, true)), 0.2);
+    const NodeId joined = b.concat("joined", {a, x, b.slice("cut", x, 1, 4)}); // parts from outside
+    const NodeId c = b.conv("c", joined, same(6, {3, 1, 3}));
+    const NodeId d = b.relu("d", b.sum("three", {c, x, b.leaky_relu("leaky", c, 0.1)}));
+    CHECK(check("every kind", finished(b, b.conv("e", d, same(3, {1, 3, 1})))) == 1);
+
+    GraphBuilder strange;
+    NodeId y = strange.input(Shape{1, 8, 6, 6, 6});
+    y = strange.conv("grouped", y, Conv{.out_channels = 8, .kernel = {3, 3, 3}, .padding = {1, 1, 1}, .groups = 2});
+    y = strange.conv("dilated", y,
+                     Conv{.out_channels = 8, .kernel = {3, 3, 3}, .dilation = {2, 2, 2}, .padding = {2, 2, 2}});
+    y = strange.instance_norm("norm", y);
+    y = strange.upsample("nearest", y, Interpolation::nearest, {12, 12, 12});
+    y = strange.conv("wide", y, Conv{.out_channels = 4, .kernel = {5, 5, 5}, .padding = {2, 2, 2}});
+    CHECK(check("nothing known", finished(strange, strange.softmax("soft", y))) == 0);
+}
+
+TEST_CASE("every network computes the same with all the regions that its pattern allows") {
+    if (!onednn::can_fuse())
+        return;
+    const FusionModel model = eager();
+    for (const char* name : {"mf-res2net", "dmfnet", "espnet"}) {
+        INFO(name);
+        if (!parse_variant(name))
+            continue;
+        const Graph graph = network(name, {16, 48, 32}, 2);
+        const Tensor input = test::random_tensor(graph.node(graph.input()).shape, 4);
+        const Outcome fused = outcome(graph, input, 2, &model);
+        const Outcome separate = outcome(graph, input, 2, nullptr);
+        CHECK(separate.regions == 0);
+        if (std::string(name) == "mf-res2net")
+            CHECK(fused.regions >= 12); // one for each of its units, and what can be joined between them
+        double difference = 0.0;
+        double largest = 0.0;
+        for (std::int64_t i = 0; i < fused.values.elements(); ++i) {
+            difference = std::max(difference, std::abs(double{fused.values[i]} - double{separate.values[i]}));
+            largest = std::max(largest, std::abs(double{separate.values[i]}));
+        }
+        CHECK(difference <= 1e-4 * largest);
+    }
+}
+
+TEST_CASE("NaN goes through a fused region") {
+    if (!onednn::can_fuse())
+        return;
+    GraphBuilder b;
+    const NodeId x = b.input(Shape{1, 4, 6, 6, 6});
+    const Graph graph = finished(b, unit(b, "unit", x, {4, 4, 4, false}));
+    Tensor input = test::random_tensor(Shape{1, 4, 6, 6, 6}, 4);
+    input[100] = std::numeric_limits<float>::quiet_NaN();
+    const FusionModel model = eager();
+    const auto values =
+        test::run(**onednn::make_executable(*inference_form(graph, test::random_weights(graph, 3)), 1, &model), input);
+    REQUIRE_OK(values);
+    CHECK(std::any_of(values->values().begin(), values->values().end(), [](float v) { return std::isnan(v); }));
+}
+#endif

@@ -1,0 +1,239 @@
+// Several ranks compute together what one computes with all their samples: every case of the gradient table on every
+// backend that trains, and whole training steps.
+#include "core/try.h"
+#include "support/op_cases.h"
+#include "support/ranks.h"
+#include "support/training.h"
+#include "train/loss.h"
+
+using namespace mfres;
+using test::Doubles;
+
+namespace {
+
+/// The same network for `batch` samples.
+Graph with_batch(const Graph& graph, std::int64_t batch) {
+    GraphBuilder builder;
+    for (const Node& node : graph.nodes()) {
+        const Shape& s = node.shape;
+        if (node.kind() == OpKind::input)
+            builder.input(Shape{batch, s[1], s[2], s[3], s[4]}, node.name);
+        else
+            builder.add(node.name, node.op, node.inputs);
+    }
+    builder.output(graph.outputs()[0]);
+    auto made = builder.finish();
+    REQUIRE_OK(made);
+    return std::move(made).value();
+}
+
+std::span<const float> part_of(const Tensor& whole, const Communicator& ranks) {
+    const auto count = whole.values().size() / static_cast<std::size_t>(ranks.size());
+    return whole.values().subspan(static_cast<std::size_t>(ranks.rank()) * count, count);
+}
+
+void fill(const StridedView<float>& to, std::span<const float> values) {
+    Tensor tensor(to.shape);
+    std::copy(values.begin(), values.end(), tensor.data());
+    copy(as_const(view(tensor)), to);
+}
+
+struct RankResult {
+    Tensor output;
+    Weights gradients;
+    Weights weights;
+};
+
+/// Forward and backward of each rank on its samples.
+std::vector<RankResult> run_ranks(const Backend& backend, const Graph& graph, const Weights& weights, int size,
+                                  const Tensor& input, const Tensor& cotangent, NormStatistics statistics) {
+    std::vector<RankResult> results(static_cast<std::size_t>(size));
+    test::require_on_ranks(size, [&](Communicator& ranks) -> Status {
+        MFRES_TRY(
+            const auto training,
+            backend.compile_training(graph, weights, {.threads = 1, .batch_norm_momentum = 0.25, .ranks = &ranks}));
+        fill(training->input(), part_of(input, ranks));
+        MFRES_CHECK(training->forward(statistics));
+        fill(training->output_gradient(), part_of(cotangent, ranks));
+        MFRES_CHECK(training->backward());
+        results[static_cast<std::size_t>(ranks.rank())] = {test::dense(training->output()), training->gradients(),
+                                                           training->weights()};
+        return {};
+    });
+    return results;
+}
+
+/// Graphs of one sample per rank need batch statistics; with the running ones nothing is shared but the gradients.
+void check_case(const Backend& backend, const Graph& graph, std::uint64_t seed, int size, NormStatistics statistics) {
+    const Graph whole = with_batch(graph, graph.node(0).shape[0] * size);
+    const Weights weights = test::random_weights(graph, seed);
+    const Tensor input = test::random_tensor(whole.node(0).shape, seed + 1);
+    const Tensor cotangent = test::random_tensor(whole.node(whole.outputs()[0]).shape, seed + 2);
+    test::DoubleTraining truth(whole, weights, input, 0.25);
+    const Doubles expected = truth.forward(statistics);
+    truth.backward(test::doubles(cotangent));
+
+    const auto results = run_ranks(backend, graph, weights, size, input, cotangent, statistics);
+    const std::size_t values = expected.size() / results.size();
+    for (std::size_t rank = 0; rank < results.size(); ++rank) {
+        const Doubles own(expected.begin() + static_cast<std::ptrdiff_t>(rank * values),
+                          expected.begin() + static_cast<std::ptrdiff_t>((rank + 1) * values));
+        CHECK(test::normalised_squared_error(results[rank].output, own) <= 1e-10);
+        CHECK(test::same_bits(results[rank].gradients, results[0].gradients));
+        CHECK(test::same_bits(results[rank].weights, results[0].weights));
+    }
+    for (const auto& [name, gradient] : results[0].gradients) {
+        INFO(name);
+        CHECK(test::normalised_squared_error(gradient, truth.gradients.at(name)) <= 1e-10);
+    }
+    for (const auto& [name, value] : results[0].weights) {
+        INFO(name);
+        CHECK(test::normalised_squared_error(value, truth.parameters.at(name)) <= 1e-10);
+    }
+}
+
+bool has_batch_norm(const Graph& graph) {
+    return std::any_of(graph.nodes().begin(), graph.nodes().end(),
+                       [](const Node& node) { return node.kind() == OpKind::batch_norm; });
+}
+
+/// Two wide convolutions, 14 MB of gradients, with a residual connection around their norms.
+Graph wide_graph(std::int64_t batch) {
+    GraphBuilder builder;
+    const Conv wide{.out_channels = 256, .kernel = {3, 3, 3}, .padding = {1, 1, 1}};
+    const NodeId x = builder.conv("first", builder.input(Shape{batch, 4, 2, 2, 3}), Conv{.out_channels = 256});
+    const NodeId a = builder.batch_norm("bn_a", builder.conv("a", x, wide));
+    const NodeId b = builder.batch_norm("bn_b", builder.conv("b", builder.relu("relu_a", a), wide));
+    builder.output(builder.conv("head", builder.relu("relu_b", builder.sum("sum", {a, b})),
+                                Conv{.out_channels = 4, .bias = true}));
+    auto graph = builder.finish();
+    REQUIRE_OK(graph);
+    return std::move(graph).value();
+}
+
+/// A residual network with all that training of a network uses.
+Graph training_graph(std::int64_t batch) {
+    GraphBuilder builder;
+    const Conv k3{.out_channels = 8, .kernel = {3, 3, 3}, .padding = {1, 1, 1}};
+    const NodeId x = builder.conv("first", builder.input(Shape{batch, 4, 6, 5, 4}), k3);
+    const NodeId a = builder.relu("relu_a", builder.batch_norm("bn_a", x));
+    const NodeId b = builder.batch_norm("bn_b", builder.conv("b", a, k3));
+    builder.output(builder.conv("head", builder.relu("relu_b", builder.sum("sum", {x, b})),
+                                Conv{.out_channels = 4, .bias = true}));
+    auto graph = builder.finish();
+    REQUIRE_OK(graph);
+    return std::move(graph).value();
+}
+
+struct Trained {
+    std::vector<double> losses;
+    std::vector<double> norms;
+    TrainingState state;
+};
+
+/// `steps` steps on the rank's part of batches of 6 samples that depend on the step.
+Result<Trained> train(const Backend& backend, Communicator& ranks, std::int64_t steps) {
+    const std::int64_t own = 6 / ranks.size();
+    const Graph graph = training_graph(own);
+    const auto loss = make_loss({.kind = LossKind::weighted_tversky});
+    MFRES_TRY(const auto training, backend.compile_training(graph, test::random_weights(graph, 5),
+                                                            {.threads = 1, .amsgrad = true, .ranks = &ranks}));
+    Trained trained;
+    for (std::int64_t step = 1; step <= steps; ++step) {
+        const auto seed = static_cast<std::uint64_t>(step);
+        const Tensor input = test::random_tensor(Shape{6, 4, 6, 5, 4}, seed);
+        Random random(seed + 100);
+        std::vector<std::uint8_t> classes(6 * 6 * 5 * 4);
+        for (auto& value : classes)
+            value = static_cast<std::uint8_t>(random.below(4));
+        const std::size_t voxels = classes.size() / static_cast<std::size_t>(ranks.size());
+        fill(training->input(), part_of(input, ranks));
+        MFRES_CHECK(training->forward());
+        MFRES_TRY(
+            const double value,
+            training->loss(std::span(classes).subspan(static_cast<std::size_t>(ranks.rank()) * voxels, voxels), *loss));
+        MFRES_CHECK(training->backward());
+        MFRES_TRY(const double norm, training->update({.step = step, .amsgrad = true, .clip_norm = 1.0}));
+        trained.losses.push_back(value);
+        trained.norms.push_back(norm);
+    }
+    trained.state = training->state();
+    return trained;
+}
+
+} // namespace
+
+TEST_CASE("two and three ranks compute every gradient case as one does with all their samples") {
+    for (const Backend* backend : test::training_backends())
+        for (const auto& gradient_case : test::gradient_cases())
+            for (const int size : {2, 3}) {
+                INFO(backend->name() << ": " << gradient_case.name << " on " << size << " ranks");
+                const std::uint64_t seed = test::hash(gradient_case.name);
+                check_case(*backend, gradient_case.graph, seed, size, NormStatistics::batch);
+                if (size == 2 && has_batch_norm(gradient_case.graph))
+                    check_case(*backend, gradient_case.graph, seed, size, NormStatistics::running);
+            }
+}
+
+TEST_CASE("gradients of many megabytes are summed in parts while the backward goes on") {
+    for (const Backend* backend : test::training_backends()) {
+        INFO(backend->name());
+        check_case(*backend, wide_graph(1), 1, 2, NormStatistics::batch);
+    }
+}
+
+TEST_CASE("ten steps on two and three ranks are those of one rank, and all ranks keep equal bits") {
+    for (const Backend* backend : test::training_backends()) {
+        INFO(backend->name());
+        const auto alone = train(*backend, lone_rank(), 10);
+        REQUIRE_OK(alone);
+        for (const int size : {2, 3}) {
+            INFO(size << " ranks");
+            std::vector<Trained> all(static_cast<std::size_t>(size));
+            test::require_on_ranks(size, [&](Communicator& ranks) -> Status {
+                MFRES_TRY(all[static_cast<std::size_t>(ranks.rank())], train(*backend, ranks, 10));
+                return {};
+            });
+            for (const Trained& one : all) {
+                CHECK(one.losses == all[0].losses);
+                CHECK(one.norms == all[0].norms);
+                CHECK(test::same_bits(one.state, all[0].state));
+            }
+            for (std::size_t step = 0; step < 10; ++step) {
+                CHECK(all[0].losses[step] == Approx(alone->losses[step]).epsilon(1e-5));
+                CHECK(all[0].norms[step] == Approx(alone->norms[step]).epsilon(1e-5));
+            }
+            for (const auto& [name, tensor] : all[0].state.weights) {
+                INFO(name);
+                CHECK(test::relative_error(tensor.values(), alone->state.weights.at(name).values()) <= 1e-5);
+            }
+        }
+    }
+}
+
+TEST_CASE("an executable passes on the error of another rank from every call that needs it") {
+    for (const Backend* backend : test::training_backends()) {
+        INFO(backend->name());
+        const Graph graph = training_graph(1);
+        for (const int calls : {0, 1, 2}) { // of rank 0 before rank 1 fails
+            const auto results = test::on_ranks(2, [&](Communicator& ranks) -> Status {
+                MFRES_TRY(const auto training, backend->compile_training(graph, test::random_weights(graph, 5),
+                                                                         {.threads = 1, .ranks = &ranks}));
+                const std::vector<std::uint8_t> classes(6 * 5 * 4, 0);
+                const auto loss = make_loss({});
+                const bool fails = ranks.rank() == 1;
+                if (fails && calls == 0)
+                    return Error{ErrorCode::cache_damaged, "case 7 is broken", {}};
+                MFRES_CHECK(training->forward());
+                if (fails && calls == 1)
+                    return Error{ErrorCode::cache_damaged, "case 7 is broken", {}};
+                MFRES_CHECK(training->loss(classes, *loss));
+                if (fails && calls == 2)
+                    return Error{ErrorCode::cache_damaged, "case 7 is broken", {}};
+                return training->backward();
+            });
+            REQUIRE_CODE(results[0], cache_damaged);
+            CHECK(results[0].error().message == "on rank 1: case 7 is broken");
+        }
+    }
+}

@@ -1,0 +1,302 @@
+// All of the CUDA backend that is not a GPU's: planning, steps, dispatch, state and the kernels' per-element functions,
+// run on the host against the tables that every backend has to pass.
+#include "backends/cuda/cuda_backend.h"
+#include "backends/cuda/engine.h"
+#include "support/check_backend.h"
+#include "support/op_cases.h"
+#include "train/loss.h"
+
+#include <cmath>
+#include <limits>
+
+using namespace mfres;
+
+namespace {
+
+const Backend& on_host() {
+    static const cuda::CudaBackend backend(
+        "cuda", "kernels of the cuda backend on the host",
+        [] { return Result<std::unique_ptr<cuda::Engine>>(cuda::make_host_engine()); }, [] { return Status(); });
+    return backend;
+}
+
+} // namespace
+
+TEST_CASE("the kernels compute every op case") {
+    for (const auto& op_case : test::op_cases()) {
+        INFO(op_case.name);
+        test::check_op_case(on_host(), op_case);
+    }
+}
+
+TEST_CASE("the kernels compute the forward, the running statistics and the gradients of every case") {
+    for (const auto& gradient_case : test::gradient_cases()) {
+        INFO(gradient_case.name);
+        test::check_gradient_case(on_host(), gradient_case);
+    }
+}
+
+namespace {
+
+/// Down, a unit with all kinds of steps, up and a head with bias: what the recipes train, small.
+Graph small_network(std::int64_t batch = 2) {
+    GraphBuilder builder;
+    const NodeId x = builder.input(Shape{batch, 3, 8, 6, 10});
+    const auto conv = [](std::int64_t width, std::int64_t stride = 1) {
+        return Conv{
+            .out_channels = width, .kernel = {3, 3, 3}, .stride = {stride, stride, stride}, .padding = {1, 1, 1}};
+    };
+    NodeId y = builder.relu("r1", builder.batch_norm("n1", builder.conv("c1", x, conv(8, 2))));
+    const NodeId a = builder.slice("a", y, 0, 4);
+    const NodeId b =
+        builder.relu("r2", builder.batch_norm("n2", builder.conv("c2", builder.slice("b", y, 4, 8), conv(4))));
+    y = builder.sum("s", {builder.instance_norm("n3", builder.conv("c3", builder.concat("cat", {a, b}), conv(8))), y});
+    y = builder.upsample2("up", builder.leaky_relu("r3", y, 0.1));
+    builder.output(builder.conv("head", y, Conv{.out_channels = 4, .bias = true}));
+    auto graph = builder.finish();
+    REQUIRE_OK(graph);
+    return std::move(graph).value();
+}
+
+std::vector<std::uint8_t> classes_of(const Graph& graph) {
+    const Shape& shape = graph.node(graph.outputs()[0]).shape;
+    Random random(5);
+    std::vector<std::uint8_t> classes(static_cast<std::size_t>(shape.elements() / shape[1]));
+    for (auto& value : classes)
+        value = static_cast<std::uint8_t>(random.below(4));
+    return classes;
+}
+
+Loss weighted_tversky() {
+    auto loss = make_loss({});
+    REQUIRE_OK(loss);
+    return std::move(loss).value();
+}
+
+/// One step on a batch that depends on `number`.
+double train_step(TrainingExecutable& training, const Graph& graph, std::int64_t number, bool amsgrad = false) {
+    const Tensor image = test::random_tensor(graph.node(0).shape, static_cast<std::uint64_t>(number));
+    copy(view(image), training.input());
+    REQUIRE_OK(training.forward());
+    const auto loss = training.loss(classes_of(graph), weighted_tversky());
+    REQUIRE_OK(loss);
+    REQUIRE_OK(training.backward());
+    const auto norm = training.update(
+        {.step = number, .learning_rate = 0.01, .amsgrad = amsgrad, .clip_norm = number % 2 == 0 ? 0.01 : 0.0});
+    REQUIRE_OK(norm);
+    return *loss;
+}
+
+double largest_difference(const Weights& a, const Weights& b) {
+    REQUIRE(a.size() == b.size());
+    double most = 0.0;
+    for (const auto& [name, tensor] : a) {
+        const auto other = b.find(name);
+        REQUIRE(other != b.end());
+        for (std::int64_t i = 0; i < tensor.elements(); ++i)
+            most = std::max(most, std::abs(double{tensor[i]} - double{other->second[i]}));
+    }
+    return most;
+}
+
+} // namespace
+
+TEST_CASE("loss, its gradient, clipping, Adam and AMSGrad are the reference's over five steps") {
+    const Graph graph = small_network();
+    const Weights weights = test::random_weights(graph, 1);
+    for (const bool amsgrad : {false, true}) {
+        INFO("amsgrad " << amsgrad);
+        const TrainingOptions options{.amsgrad = amsgrad};
+        const auto ours = test::compile_training(on_host(), graph, weights, options);
+        const auto theirs = test::compile_training(**find_backend("reference"), graph, weights, options);
+        for (std::int64_t number = 1; number <= 5; ++number)
+            CHECK(train_step(*ours, graph, number, amsgrad) ==
+                  Approx(train_step(*theirs, graph, number, amsgrad)).epsilon(1e-5));
+        CHECK(largest_difference(ours->weights(), theirs->weights()) <= 2e-4);
+        CHECK(largest_difference(ours->state().second_moment, theirs->state().second_moment) <= 1e-5);
+        CHECK(ours->state().largest_second_moment.empty() == !amsgrad);
+    }
+}
+
+TEST_CASE("a checkpoint goes from one backend to the other and back without a changed bit") {
+    const Graph graph = small_network();
+    const auto reference = test::compile_training(**find_backend("reference"), graph, test::random_weights(graph, 1));
+    for (const std::int64_t number : {1, 2})
+        train_step(*reference, graph, number);
+    const TrainingState before = reference->state();
+    const auto ours = test::compile_training(on_host(), graph, test::random_weights(graph, 2));
+    REQUIRE_OK(ours->set_state(before));
+    CHECK(test::same_bits(ours->state(), before));
+    CHECK(test::same_bits(ours->weights(), before.weights));
+    REQUIRE_OK(reference->set_state(ours->state()));
+    CHECK(train_step(*ours, graph, 3) == Approx(train_step(*reference, graph, 3)).epsilon(1e-5));
+
+    TrainingState bad = before;
+    bad.first_moment.erase("c1.weight");
+    const TrainingState kept = ours->state();
+    REQUIRE_CODE(ours->set_state(bad), model_tensor_missing);
+    CHECK(test::same_bits(ours->state(), kept));
+}
+
+TEST_CASE("two steps, state, another executable, two steps: the bits of four steps, in every precision") {
+    const Graph graph = small_network();
+    for (const Precision precision : {Precision::f32, Precision::bf16, Precision::fp16}) {
+        INFO(name(precision));
+        const TrainingOptions options{.precision = precision};
+        const auto whole = test::compile_training(on_host(), graph, test::random_weights(graph, 1), options);
+        const auto before = test::compile_training(on_host(), graph, test::random_weights(graph, 1), options);
+        const auto after = test::compile_training(on_host(), graph, test::random_weights(graph, 2), options);
+        for (const std::int64_t number : {1, 2})
+            CHECK(train_step(*before, graph, number) == train_step(*whole, graph, number));
+        REQUIRE_OK(after->set_state(before->state()));
+        for (const std::int64_t number : {3, 4})
+            CHECK(train_step(*after, graph, number) == train_step(*whole, graph, number));
+        CHECK(test::same_bits(after->state(), whole->state()));
+    }
+}
+
+TEST_CASE("short precisions stay near f32: op cases to 2 %, gradients of a network to 10 %") {
+    for (const Precision precision : {Precision::bf16, Precision::fp16}) {
+        INFO(name(precision));
+        for (const auto& op_case : test::op_cases()) {
+            INFO(op_case.name);
+            const Weights weights = test::random_weights(op_case.graph, 3);
+            const Tensor input = test::random_tensor(op_case.graph.node(0).shape, 4);
+            const auto got = test::run(on_host(), op_case.graph, weights, input, {.precision = precision});
+            REQUIRE_OK(got);
+            CHECK(test::normalised_squared_error(*got, test::run_double(op_case.graph, weights, input)) <= 4e-4);
+        }
+        const Graph graph = small_network();
+        const auto gradients = [&](Precision of) {
+            const auto training =
+                test::compile_training(on_host(), graph, test::random_weights(graph, 1), {.precision = of});
+            train_step(*training, graph, 1);
+            return training->gradients();
+        };
+        const Weights expected = gradients(Precision::f32);
+        for (const auto& [name, tensor] : gradients(precision)) {
+            INFO(name);
+            CHECK(test::relative_error(tensor.values(), expected.at(name).values()) <= 0.1);
+        }
+    }
+}
+
+TEST_CASE("a step that overflows in fp16 is left out and told by an infinite norm; in f32 it is an error") {
+    const Graph graph = small_network();
+    for (const Precision precision : {Precision::fp16, Precision::f32}) {
+        const auto training =
+            test::compile_training(on_host(), graph, test::random_weights(graph, 1), {.precision = precision});
+        train_step(*training, graph, 1);
+        const Tensor gradient(training->output().shape,
+                              precision == Precision::fp16 ? 4.0F : std::numeric_limits<float>::infinity());
+        const TrainingState before = training->state();
+        const auto update = [&] {
+            REQUIRE_OK(training->forward(NormStatistics::running)); // backward() may write over what it reads
+            copy(view(gradient), training->output_gradient());
+            REQUIRE_OK(training->backward());
+            return training->update({.step = 2});
+        };
+        auto norm = update();
+        if (precision == Precision::f32) {
+            REQUIRE_CODE(norm, training_diverged);
+        } else {
+            REQUIRE_OK(norm);
+            CHECK(std::isinf(*norm));
+        }
+        CHECK(test::same_bits(training->state(), before));
+        for (int halvings = 0; precision == Precision::fp16 && halvings < 16 && std::isinf(*norm); ++halvings) {
+            norm = update();
+            REQUIRE_OK(norm);
+        }
+        CHECK((precision == Precision::f32 || std::isfinite(*norm)));
+    }
+}
+
+TEST_CASE("training that would hold more than allowed is refused, and a batch that does not fit is explained") {
+    const Graph graph = small_network();
+    const Weights weights = test::random_weights(graph, 1);
+    const std::int64_t needed = test::compile_training(on_host(), graph, weights)->peak_bytes();
+    CHECK(test::compile_training(on_host(), graph, weights, {.max_bytes = needed})->peak_bytes() == needed);
+    REQUIRE_CODE(on_host().compile_training(graph, weights, {.max_bytes = needed - 1}), memory_limit);
+    CHECK(test::compile_training(on_host(), graph, weights, {.precision = Precision::bf16})->peak_bytes() < needed);
+    REQUIRE_CODE(on_host().compile_training(graph, weights, {.batch_norm_momentum = -0.5}), invalid_argument);
+
+    const auto training = test::compile_training(on_host(), graph, weights);
+    REQUIRE_OK(training->forward());
+    auto classes = classes_of(graph);
+    classes.pop_back();
+    REQUIRE_CODE(training->loss(classes, weighted_tversky()), invalid_argument);
+    classes = classes_of(graph);
+    classes[17] = 4;
+    REQUIRE_CODE(training->loss(classes, weighted_tversky()), invalid_argument);
+}
+
+TEST_CASE("a sum and a concat of more operands than one launch takes, forward and backward") {
+    GraphBuilder builder;
+    const NodeId x = builder.input(Shape{1, 2, 3, 4, 5});
+    std::vector<NodeId> branches;
+    for (int i = 0; i < 19; ++i)
+        branches.push_back(builder.conv("c" + std::to_string(i), x, Conv{.out_channels = 3}));
+    const NodeId sum = builder.relu("r", builder.sum("s", branches));
+    const NodeId all = builder.concat("cat", branches);
+    builder.output(builder.concat("out", {sum, all, builder.scaled_add("w", branches)}));
+    auto graph = builder.finish();
+    REQUIRE_OK(graph);
+    test::check_op_case(on_host(), {"many operands", *graph});
+    test::check_gradient_case(on_host(), {"many operands", *graph});
+}
+
+TEST_CASE("a gradient of more terms than one launch takes is gathered") {
+    GraphBuilder builder;
+    const NodeId x = builder.input(Shape{1, 2, 3, 4, 5});
+    const NodeId y = builder.relu("r", builder.batch_norm("n", builder.conv("c", x, Conv{.out_channels = 4})));
+    std::vector<NodeId> readers;
+    for (int i = 0; i < 11; ++i)
+        readers.push_back(builder.conv("k" + std::to_string(i), y, Conv{.out_channels = 2}));
+    readers.push_back(builder.slice("p", y, 1, 3));
+    const NodeId up = builder.upsample2("up", y);
+    for (int i = 0; i < 10; ++i)
+        readers.push_back(builder.max_pool("m" + std::to_string(i),
+                                           builder.conv("u" + std::to_string(i), up, Conv{.out_channels = 2})));
+    builder.output(builder.sum("s", readers));
+    auto graph = builder.finish();
+    REQUIRE_OK(graph);
+    test::check_gradient_case(on_host(), {"many readers", *graph});
+}
+
+TEST_CASE("every fp16 and bf16 number survives the way to float and back, and rounding is to nearest even") {
+    for (std::uint32_t bits = 0; bits < 65536; ++bits) {
+        const auto half = cuda::Fp16{static_cast<std::uint16_t>(bits)};
+        const auto brain = cuda::Bf16{static_cast<std::uint16_t>(bits)};
+        if (!std::isnan(cuda::widen(half)))
+            REQUIRE(cuda::narrowed<cuda::Fp16>(cuda::widen(half)).bits == bits);
+        else
+            REQUIRE(std::isnan(cuda::widen(cuda::narrowed<cuda::Fp16>(cuda::widen(half)))));
+        if (!std::isnan(cuda::widen(brain)))
+            REQUIRE(cuda::narrowed<cuda::Bf16>(cuda::widen(brain)).bits == bits);
+        else
+            REQUIRE(std::isnan(cuda::widen(cuda::narrowed<cuda::Bf16>(cuda::widen(brain)))));
+    }
+    const auto rounded = [](float value) { return cuda::widen(cuda::narrowed<cuda::Fp16>(value)); };
+    CHECK(rounded(1.0F + 0x1p-11F) == 1.0F);
+    CHECK(rounded(1.0F + 0x3p-11F) == 1.0F + 0x1p-9F);
+    CHECK(rounded(65519.0F) == 65504.0F);
+    CHECK(std::isinf(rounded(65520.0F)));
+    CHECK(rounded(0x1p-25F) == 0.0F);
+    CHECK(rounded(0x1.8p-25F) == 0x1p-24F);
+    CHECK(rounded(-0x1p-14F) == -0x1p-14F);
+}
+
+TEST_CASE("an observer sees every step and may stop a run") {
+    const Graph graph = small_network();
+    auto executable = on_host().compile(graph, test::random_weights(graph, 1), {});
+    REQUIRE_OK(executable);
+    int seen = 0;
+    REQUIRE_OK((*executable)->run([&](int done, int total) {
+        CHECK(done == ++seen);
+        CHECK(total == static_cast<int>((*executable)->chosen().size()));
+        return true;
+    }));
+    CHECK(seen == static_cast<int>((*executable)->chosen().size()));
+    REQUIRE_CODE((*executable)->run([](int done, int) { return done < 2; }), interrupted);
+}

@@ -1,0 +1,74 @@
+#include "cli.h"
+
+#include <mfres/benchmark.h>
+
+#include <iostream>
+
+namespace mfres::cli {
+
+namespace {
+
+constexpr const char* about =
+    "Times a model's network on random input: median, shortest and longest of several runs, memory, and how far that\n"
+    "is from what the processors can do at best. --profile shows every step with its bytes and multiply-adds.\n"
+    "A busy machine makes every number longer: compare ratios of runs that alternate, not times of different days.";
+
+constexpr const char* examples = "Examples:\n"
+                                 "  mfres bench\n"
+                                 "  mfres bench --model m.safetensors --shape 128,128,128 --threads 2 --runs 10\n"
+                                 "  mfres bench --backend reference --shape 32 --runs 3\n"
+                                 "  mfres bench --profile --format json\n";
+
+} // namespace
+
+int bench(const std::vector<std::string>& arguments) {
+    Options options("bench [--model FILE] [--shape X,Y,Z]", about, examples);
+    options.add()("model,m", po::value<std::string>(), "model file; without it the weights that come with mfres")(
+        "shape", po::value<std::string>()->default_value("128"), "input voxels: 128 or 240,240,160")(
+        "backend", po::value<std::string>()->default_value("auto"),
+        "auto, or one that 'mfres help' lists")("threads", po::value<int>()->default_value(0), "0 = all processors")(
+        "precision", po::value<std::string>()->default_value("f32"), "of the arithmetic: f32")(
+        "runs", po::value<int>()->default_value(10), "that are timed")("warm-up", po::value<int>()->default_value(1),
+                                                                       "runs before them that are not")(
+        "seed", po::value<std::uint64_t>()->default_value(1), "of the input")("profile", "time every step")(
+        "no-probe", "do not measure what the machine can do")("save-input", po::value<std::string>(),
+                                                              "write the input to this .npy file")(
+        "save-output", po::value<std::string>(), "write the logits to this .npy file")(
+        "format,f", po::value<std::string>()->default_value("text"), "text or json")("quiet,q", "no progress");
+    if (const auto done = options.parse(arguments))
+        return *done;
+    const std::string& format = options.get<std::string>("format");
+    if (format != "text" && format != "json")
+        return usage_error("--format '" + format + "' is neither text nor json");
+    const bool as_json = format == "json";
+    BenchmarkOptions chosen;
+    const auto size = parse_size(options.get<std::string>("shape"));
+    if (!size)
+        return fail(size.error(), as_json);
+    chosen.size = *size;
+    chosen.backend = options.get<std::string>("backend");
+    chosen.threads = options.get<int>("threads");
+    chosen.precision = options.get<std::string>("precision");
+    chosen.runs = options.get<int>("runs");
+    chosen.warm_up_runs = options.get<int>("warm-up");
+    chosen.seed = options.get<std::uint64_t>("seed");
+    chosen.profile = options.has("profile");
+    chosen.probe = !options.has("no-probe");
+    chosen.input = options.get_or_default<std::string>("save-input");
+    chosen.output = options.get_or_default<std::string>("save-output");
+    const auto model = model_path(options);
+    if (!model)
+        return fail(model.error(), as_json);
+
+    watch_signals();
+    ProgressDisplay display(options.has("quiet"));
+    const auto report =
+        benchmark(*model, chosen, [&](std::string_view stage, double done) { return display.update(stage, done); });
+    display.clear();
+    if (!report)
+        return fail(report.error(), as_json);
+    std::cout << (as_json ? to_json(*report) + "\n" : to_text(*report));
+    return exit_ok;
+}
+
+} // namespace mfres::cli

@@ -136,9 +136,9 @@ class OpenCvBackend final : public Backend {
     std::string_view name() const override { return "opencv"; }
     std::string description() const override { return text("OpenCV DNN ", cv::getVersionString()); }
 
-    std::vector<Unsupported> unsupported(const Graph& graph, const CompileOptions&) const override {
+    std::vector<Unsupported> unsupported(const Graph& graph, const CompileOptions& options) const override {
         constexpr std::int64_t most = std::numeric_limits<int>::max();
-        std::vector<Unsupported> refused;
+        std::vector<Unsupported> refused = unsupported_precision(graph, options.precision);
         for (const Node& node : graph.nodes())
             if (node.shape.elements() > most)
                 refused.push_back(

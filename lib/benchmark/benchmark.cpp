@@ -7,6 +7,7 @@
 #include "core/parallel.h"
 #include "core/random.h"
 #include "core/try.h"
+#include "graph/complexity.h"
 #include "imaging/tiles.h"
 #include "model/model.h"
 
@@ -65,16 +66,22 @@ class StepTimes {
     explicit StepTimes(std::size_t steps) : times_(steps) {}
 
     void start() { last_ = Clock::now(); }
-    void note(int done) {
+    void note(int done, int total) {
+        single_ = total == static_cast<int>(times_.size());
+        if (!single_)
+            return;
         const auto now = Clock::now();
         times_[static_cast<std::size_t>(done) - 1].push_back(
             std::chrono::duration<double, std::milli>(now - last_).count());
         last_ = now;
     }
+    /// Whether the engine told of every step, and did not run the network in one call.
+    bool single() const { return single_; }
     double median_ms(std::size_t step) const { return times_[step].empty() ? 0.0 : median(times_[step]); }
 
   private:
     std::vector<std::vector<double>> times_;
+    bool single_ = false;
     Clock::time_point last_;
 };
 
@@ -98,8 +105,8 @@ Status run_all(Executable& executable, const Tensor& input, const BenchmarkOptio
         copy(view(input), executable.input());
         if (timed && options.profile) {
             steps.start();
-            MFRES_CHECK(executable.run([&](int done, int) {
-                steps.note(done);
+            MFRES_CHECK(executable.run([&](int done, int total) {
+                steps.note(done, total);
                 return true;
             }));
         } else {
@@ -114,17 +121,22 @@ Status run_all(Executable& executable, const Tensor& input, const BenchmarkOptio
     return {};
 }
 
-void fill_steps(const Executable& executable, const StepTimes& times, bool profile, BenchmarkReport& report) {
+Status fill_steps(const Executable& executable, const StepTimes& times, const Graph& graph, BenchmarkReport& report) {
     const auto chosen = executable.chosen();
     for (std::size_t i = 0; i < chosen.size(); ++i) {
         report.macs += chosen[i].cost.macs;
-        if (profile)
+        if (times.single())
             report.steps.push_back({chosen[i].node, chosen[i].operation, chosen[i].implementation, times.median_ms(i),
                                     chosen[i].cost.bytes, chosen[i].cost.macs,
                                     floor_ms(chosen[i].cost, report.machine)});
     }
+    if (report.macs == 0) { // an engine whose steps are not ours
+        MFRES_TRY(const GraphCounts counts, count_operations(inference_form(graph)));
+        report.macs = counts.total.macs;
+    }
     if (report.machine.gflops > 0)
         report.arithmetic_floor_ms = 2.0 * static_cast<double>(report.macs) / report.machine.gflops / 1e6;
+    return {};
 }
 
 Result<BenchmarkReport> run_benchmark(const std::filesystem::path& path, const BenchmarkOptions& options,
@@ -162,7 +174,7 @@ Result<BenchmarkReport> run_benchmark(const std::filesystem::path& path, const B
     const auto [least, most] = std::minmax_element(report.times_ms.begin(), report.times_ms.end());
     report.min_ms = *least;
     report.max_ms = *most;
-    fill_steps(*executable, steps, options.profile, report);
+    MFRES_CHECK(fill_steps(*executable, steps, graph, report));
 
     const auto output = executable->output(0);
     std::vector<std::uint8_t> classes(static_cast<std::size_t>(output.shape.elements() / output.shape[1]));

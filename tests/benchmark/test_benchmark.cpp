@@ -77,14 +77,18 @@ TEST_CASE("a benchmark's numbers fit together on every backend") {
             sum += step.median_ms;
             macs += step.macs;
         }
-        CHECK(sum > 0.0);
-        CHECK(sum <= report->max_ms * 1.5);
-        CHECK(macs == report->macs);
+        if (backend->name() == "opencv") { // which runs all in one call
+            CHECK(report->steps.empty());
+        } else {
+            CHECK(sum > 0.0);
+            CHECK(sum <= report->max_ms * 1.5);
+            CHECK(macs == report->macs);
+        }
         const auto variant = parse_variant(small);
         const auto graph = build_network(*variant, options.size);
         const auto counts = count_operations(backend->name() == "reference" ? *graph : inference_form(*graph));
         REQUIRE_OK(counts);
-        CHECK(macs == counts->total.macs);
+        CHECK(report->macs == counts->total.macs);
     }
 }
 

@@ -155,4 +155,15 @@ double relative_error(const Values& got, const Truth& truth) {
     return std::sqrt(difference / std::max(norm, 1e-300));
 }
 
+/// The same over all values of the truth's tensors at once. Precondition: both have the same names and shapes.
+inline double relative_error(const Weights& got, const Weights& truth) {
+    Doubles values;
+    Doubles expected;
+    for (const auto& [name, tensor] : truth) {
+        values.insert(values.end(), got.at(name).values().begin(), got.at(name).values().end());
+        expected.insert(expected.end(), tensor.values().begin(), tensor.values().end());
+    }
+    return relative_error(values, expected);
+}
+
 } // namespace mfres::test

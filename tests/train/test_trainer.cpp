@@ -519,8 +519,17 @@ TEST_CASE("two ranks with one sample each train as one with two, stop together a
     for (const std::string& backend : training_backends()) {
         INFO(backend);
         const TemporaryFolder folder;
+        // A network of two levels, small steps and noisy images: in deeper networks at random weights a difference in
+        // the last bit grows a hundredfold with every step, between two backends as between one rank and two.
         const std::string recipe =
-            tiny_recipe({{"steps", 10}, {"ema", 0.9}, {"noise", 0.1}, {"intensity_scale", 0.1}, {"clip_norm", 1.0}});
+            tiny_recipe({{"network", nlohmann::json::parse(R"({"network": "mf-res2net", "widths": [8, 16],
+                                "decoder": [8, 4], "units": [1, 1], "decoder_units": [1, 1]})")},
+                         {"steps", 10},
+                         {"learning_rate", 3e-5},
+                         {"loss", "dice"},
+                         {"noise", 2.0},
+                         {"ema", 0.9},
+                         {"clip_norm", 1.0}});
         const TrainerOptions whole = tiny_run(folder / "whole", backend, recipe);
         std::vector<double> losses;
         train(whole, noting(losses));
@@ -540,19 +549,18 @@ TEST_CASE("two ranks with one sample each train as one with two, stop together a
         const Checkpoint last = checkpoint_of(folder / "two" / "last.ckpt");
         CHECK(last.step == 10);
         CHECK(last.ranks == 2);
-        for (const auto& [name, tensor] : last.state.weights) {
-            INFO(name);
-            CHECK(test::relative_error(tensor.values(), truth.state.weights.at(name).values()) <= 1e-5);
-            CHECK(test::relative_error(last.average.at(name).values(), truth.average.at(name).values()) <= 1e-5);
-        }
+        CHECK(test::relative_error(last.state.weights, truth.state.weights) <= 1e-5);
+        CHECK(test::relative_error(last.average, truth.average) <= 1e-5);
         CHECK(two.reports[0].ranks == 2);
         CHECK(std::filesystem::exists(two.reports[0].model));
         CHECK(two.reports[1].model.empty());
-        CHECK(two.reports[1].step == 10);
+        CHECK(two.reports[1].step == last.step);
         CHECK_FALSE(two.reports[1].stopped);
         CHECK(two.other_events[0] > 0);
         CHECK(two.other_events[1] == 0);
 
+        if (backend == "reference") // what follows is the trainer's alone
+            continue;
         // Rank 1 is asked to stop; the run goes on with two ranks as if nothing had been, and from there with one.
         options.run = folder / "stopped";
         const TwoRanks stopped = train_two(

@@ -41,7 +41,7 @@ constexpr const char* examples =
     "  mfres train --init runs/laptop/model.safetensors --data train.mfcache --val val.mfcache --out runs/finer \\\n"
     "      --steps 1000 --learning-rate 3e-4 --fixed-norm-steps 1000 --clip-norm 5\n"
     "  mfres train --export runs/laptop/best.ckpt --out best.safetensors --store f16\n"
-    "  mpirun -n 4 --map-by slot:PE=8 --mca odls_base_sigkill_timeout 120 \\\n"
+    "  mpirun -n 4 --map-by slot:PE=8 --mca odls_base_sigkill_timeout 30 \\\n"
     "      mfres train --data train.mfcache --out runs/four --batch 8 --threads 8\n"
     "  srun --mpi=pmix -n 4 -c 8 mfres train --data train.mfcache --out runs/four --batch 8 --threads 8\n\n"
     "mpirun kills what has not ended a second after its Ctrl-C unless odls_base_sigkill_timeout gives it time to "

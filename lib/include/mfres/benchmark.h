@@ -70,7 +70,7 @@ struct BenchmarkReport {
     std::int64_t macs = 0;            ///< of the network as the backend runs it
     MachineProbe machine;             ///< zeros without a probe
     double arithmetic_floor_ms = 0.0; ///< all multiply-adds at the probed rate; 0 without a probe
-    std::vector<BenchmarkStep> steps; ///< empty without `profile`
+    std::vector<BenchmarkStep> steps; ///< empty without `profile`, and for an engine that runs all in one call
 };
 
 /// Runs the model's network on random input and times it. Every number that a run computes has to be finite.

@@ -174,7 +174,7 @@ class GraphReader {
         }
         if (type == "LeakyRelu") {
             MFRES_CHECK(known({"alpha"}));
-            return single(LeakyRelu{real("alpha", 0.01F)});
+            return single(LeakyRelu{decimal(real("alpha", 0.01F))});
         }
         if (type == "Softmax")
             return read_softmax();

@@ -48,12 +48,12 @@ Status check_keys(const json& object) {
     return {};
 }
 
-/// "2 missing (a.weight, b.weight)"
+/// One line per tensor: "  missing: a.weight"
 std::string listed(const char* what, const std::vector<std::string>& names) {
-    std::string all;
+    std::string lines;
     for (const std::string& name : names)
-        all += (all.empty() ? "" : ", ") + name;
-    return text(names.size(), " ", what, " (", all, ")");
+        lines.append("\n  ").append(what).append(": ").append(name);
+    return lines;
 }
 
 } // namespace
@@ -167,8 +167,10 @@ Result<Model> adopt_weights(const Variant& variant, StateDict tensors, const std
                                : !extra.empty() ? ErrorCode::model_tensor_extra
                                                 : ErrorCode::model_tensor_shape;
         return Error{code,
-                     text(path, ": these are not the weights of ", variant.name(), ": ", listed("missing", missing),
-                          ", ", listed("too many", extra), ", ", listed("of another shape", other_shape)),
+                     text(path, ": these are not the weights of ", variant.name(), ": ", missing.size(), " missing, ",
+                          extra.size(), " too many, ", other_shape.size(), " of another shape",
+                          listed("missing", missing), listed("too many", extra),
+                          listed("of another shape", other_shape)),
                      path};
     }
     model.metadata.modalities.resize(static_cast<std::size_t>(variant.input_channels()));

@@ -1,6 +1,5 @@
 // ONNX files of ours in other hands: ONNX's checker, ONNX Runtime, OpenVINO, and OpenCV as users have it.
 #include "exchange/onnx.h"
-#include "graph/rewrite.h"
 #include "support/network_runs.h"
 #include "support/python.h"
 
@@ -9,7 +8,6 @@
 #endif
 
 #include <cstdio>
-#include <fstream>
 
 using namespace mfres;
 
@@ -35,19 +33,14 @@ struct Sample {
 Sample sample(const std::string& network) {
     const auto variant = parse_variant(network);
     REQUIRE_OK(variant);
-    auto model = init_model(*variant, 3);
-    REQUIRE_OK(model);
-    const std::int64_t edge = std::max<std::int64_t>(variant->multiple(), 16);
     const auto graph = parameter_graph(*variant);
     REQUIRE_OK(graph);
-    model->weights = test::random_weights(*graph, 8);
-    return {std::move(model).value(), {edge, 2 * edge, edge}};
+    const std::int64_t edge = std::max<std::int64_t>(variant->multiple(), 16);
+    return {Model{*variant, {}, test::random_weights(*graph, 8)}, {edge, 2 * edge, edge}};
 }
 
-/// Writes the file and what the logits must be for a random input; the input's grid may differ from the file's.
-void write_sample(const test::TemporaryFolder& folder, const Sample& sample, OnnxExport options, const Axes& grid) {
-    options.size = sample.size;
-    REQUIRE_OK(export_onnx(folder / "model.onnx", sample.model, options, true));
+/// Writes what the logits must be for a random input.
+void write_tensors(const test::TemporaryFolder& folder, const Sample& sample, const Axes& grid) {
     const auto graph = build_network(sample.model.variant, grid);
     REQUIRE_OK(graph);
     const Tensor input = test::random_tensor(graph->node(0).shape, 4);
@@ -69,15 +62,18 @@ void check_in(const std::string& runtime, const std::string& modules, OnnxDialec
     const auto python = test::python_with(modules);
     if (!python || no_onnx())
         return;
-    for (const std::string& network : network_names())
+    for (const std::string& network : network_names()) {
+        const test::TemporaryFolder folder;
+        const Sample made = sample(network);
+        write_tensors(folder, made, made.size);
         for (const bool fold : {false, true}) {
             INFO(network << ", folded " << fold);
-            const test::TemporaryFolder folder;
-            const Sample made = sample(network);
-            write_sample(folder, made, {.form = {.dialect = dialect}, .fold = fold}, made.size);
+            const OnnxExport options{.form = {.dialect = dialect}, .size = made.size, .fold = fold};
+            REQUIRE_OK(export_onnx(folder / "model.onnx", made.model, options, true));
             test::require_python(*python, "exchange/run_onnx.py",
                                  {runtime, folder / "model.onnx", folder / "tensors.safetensors", tolerance(folder)});
         }
+    }
 }
 
 } // namespace
@@ -101,18 +97,18 @@ TEST_CASE("OpenVINO computes our logits from every exported network") {
 TEST_CASE("a stock OpenCV computes our logits from every network in its dialect") {
     if (no_onnx())
         return;
-    for (const std::string& network : network_names())
+    for (const std::string& network : network_names()) {
+        const Sample made = sample(network);
+        const auto graph = build_network(made.model.variant, made.size);
+        REQUIRE_OK(graph);
+        Tensor input = test::random_tensor(graph->node(0).shape, 4);
+        const auto expected = test::run(**find_backend("auto"), *graph, made.model.weights, input);
+        REQUIRE_OK(expected);
         for (const bool fold : {false, true}) {
             INFO(network << ", folded " << fold);
-            const Sample made = sample(network);
-            OnnxExport options{.form = {.dialect = OnnxDialect::opencv}, .size = made.size, .fold = fold};
+            const OnnxExport options{.form = {.dialect = OnnxDialect::opencv}, .size = made.size, .fold = fold};
             const auto bytes = encode_onnx(made.model, options);
             REQUIRE_OK(bytes);
-            const auto graph = build_network(made.model.variant, made.size);
-            REQUIRE_OK(graph);
-            Tensor input = test::random_tensor(graph->node(0).shape, 4);
-            const auto expected = test::run(**find_backend("auto"), *graph, made.model.weights, input);
-            REQUIRE_OK(expected);
             auto net = cv::dnn::readNetFromONNX(reinterpret_cast<const char*>(bytes->data()), bytes->size());
             const std::vector<int> extents(input.shape().begin(), input.shape().end());
             net.setInput(cv::Mat(extents, CV_32F, input.data()));
@@ -122,6 +118,7 @@ TEST_CASE("a stock OpenCV computes our logits from every network in its dialect"
             std::copy_n(output.ptr<float>(), got.elements(), got.data());
             CHECK(test::largest_difference(got, *expected) <= 1e-4 * std::max(1.0, test::largest(*expected)));
         }
+    }
 }
 
 #endif
@@ -133,7 +130,8 @@ TEST_CASE("an export with dynamic axes runs on other grids") {
     for (const std::string network : {"mf-res2net", "dmfnet"}) {
         const test::TemporaryFolder folder;
         const Sample made = sample(network);
-        write_sample(folder, made, {.form = {.dynamic = true}}, {2 * made.size[0], made.size[1], made.size[2]});
+        REQUIRE_OK(export_onnx(folder / "model.onnx", made.model, {.form = {.dynamic = true}, .size = made.size}));
+        write_tensors(folder, made, {2 * made.size[0], made.size[1], made.size[2]});
         test::require_python(*python, "exchange/run_onnx.py",
                              {"onnxruntime", folder / "model.onnx", folder / "tensors.safetensors", tolerance(folder)});
     }

@@ -1,5 +1,5 @@
 // The OpenCV backend on whole networks and on a real case.
-#include "model/model.h"
+#include "backends/training.h"
 #include "networks/registry.h"
 #include "support/network_runs.h"
 #include "support/paths.h"
@@ -49,6 +49,29 @@ TEST_CASE("the OpenCV backend computes every network of the registry") {
         REQUIRE_OK(expected);
         CHECK(test::normalised_squared_error(*got, expected->values()) <= 1e-10);
     }
+}
+
+TEST_CASE("the OpenCV backend refuses what it cannot run and names it") {
+    const Backend* backend = opencv();
+    if (backend == nullptr)
+        return;
+    GraphBuilder builder;
+    builder.output(builder.relu("r", builder.input({1, 1, 2, 2, 2})));
+    const auto graph = builder.finish();
+    REQUIRE_OK(graph);
+    REQUIRE_CODE(backend->compile(*graph, {}, {.precision = Precision::bf16}), operation_unsupported);
+    REQUIRE_CODE(backend->compile_training(*graph, {}, {}), operation_unsupported);
+    Weights extra;
+    extra.emplace("r.weight", Tensor(Shape{1}, 1.0F));
+    REQUIRE_CODE(backend->compile(*graph, extra, {}), model_tensor_extra);
+
+    GraphBuilder large;
+    large.output(large.relu("r", large.input({1, 4, 1024, 1024, 1024})));
+    const auto too_large = large.finish();
+    REQUIRE_OK(too_large);
+    const auto refused = backend->compile(*too_large, {}, {});
+    REQUIRE_CODE(refused, operation_unsupported);
+    CHECK(refused.error().message.find("32 bits") != std::string::npos);
 }
 
 TEST_CASE("OpenCV labels a real case as the fastest backend does, and its time is printed") {

@@ -31,11 +31,11 @@ enum class ErrorCode : std::uint16_t {
     backend_unavailable,     ///< the backend exists but is not part of this build
     backend_failed,          ///< the backend's engine reported an error
     model_header_too_large,  ///< safetensors: header longer than 1 MB
-    model_header_invalid,    ///< safetensors: header is not the JSON the format asks for
-    model_truncated,         ///< safetensors: fewer bytes than the header promises
+    model_header_invalid,    ///< a model file whose structure is not what its format asks for
+    model_truncated,         ///< a model file with fewer bytes than it promises
     model_offsets_invalid,   ///< safetensors: offsets overlap, leave a gap or pass the end
-    model_tensor_size,       ///< safetensors: dtype x shape differs from the byte range
-    model_dtype_unsupported, ///< safetensors: a dtype this library does not read
+    model_tensor_size,       ///< a tensor of a model file whose bytes are not what type x shape needs
+    model_dtype_unsupported, ///< a tensor of a type this library does not read
     model_tensor_missing,    ///< a tensor the network needs is not in the file
     model_tensor_extra,      ///< a tensor in the file that the network does not know
     model_tensor_shape,      ///< a tensor has another shape than the network needs

@@ -105,8 +105,8 @@ Status run_all(Executable& executable, const Tensor& input, const BenchmarkOptio
         copy(view(input), executable.input());
         if (timed && options.profile) {
             steps.start();
-            MFRES_CHECK(executable.run([&](int done, int total) {
-                steps.note(done, total);
+            MFRES_CHECK(executable.run([&](int done, int of) {
+                steps.note(done, of);
                 return true;
             }));
         } else {

@@ -81,13 +81,13 @@ TEST_CASE("the double-precision backward equals central differences") {
             training.forward(statistics);
             training.backward(made.cotangent);
             const auto loss = [&] { return dot(training.forward(statistics), made.cotangent); };
-            CHECK(difference_error(training.input, training.input_gradient, 1e-5, loss) <= 1e-4);
+            CHECK(difference_error(training.input, training.input_gradient, 1e-6, loss) <= 1e-4);
             for (const Node& node : gradient_case.graph.nodes())
                 for (const Parameter& parameter : node.parameters)
                     if (parameter.learnable()) {
                         INFO(parameter.name);
                         CHECK(difference_error(training.parameters.at(parameter.name),
-                                               training.gradients.at(parameter.name), 1e-5, loss) <= 1e-4);
+                                               training.gradients.at(parameter.name), 1e-6, loss) <= 1e-4);
                     }
         }
     }

@@ -258,7 +258,7 @@ class PlaneLowering final : public Lowering {
         const ConstantId bias = op.bias ? parameter(node, 1) : plain::none;
         const Shape& in = input_shape(node);
         if (op.kernel[0] == 1 && op.stride[0] == 1 && op.padding[0] == 0)
-            return planar_conv(node, node.name, {value(node.inputs[0])}, 0, 1, bias);
+            return planar_conv(node, node.name, value(node.inputs[0]), 0, 1, bias);
         const ValueId source = strided_planes(node, op);
         const std::vector<Run> runs = plane_runs(op);
         const std::int64_t rows = in[0] * node.shape[2];

@@ -26,14 +26,13 @@ class CudaExecutable final : public Executable {
         };
         compilation_ = std::make_unique<Compilation>(
             Compilation{graph, network_.weights, channel_ranges(graph, steps), type_, rules_, *engine_, constants_});
-        const auto costs = step_costs(graph, steps); // for reports: what cannot be counted can be run all the same
-        std::vector<std::size_t> scratch;            // index of each step's request
+        const auto costs = step_costs(graph, steps);
+        std::vector<std::size_t> scratch; // index of each step's request
         for (std::size_t i = 0; i < steps.size(); ++i) {
             const std::string& node = graph.node(steps[i].main).name;
             RunStep& made = steps_.emplace_back();
             MFRES_CHECK(guarded(node, [&] { made.operation = make_operation(*compilation_, steps[i]); }));
-            made.chosen = {node, describe(graph, steps[i]), made.operation.implementation,
-                           costs ? costs.value()[i] : StepCost()};
+            made.chosen = {node, describe(graph, steps[i]), made.operation.implementation, costs[i]};
             scratch.push_back(buffers.requests.size());
             const int now = static_cast<int>(i) + 1;
             buffers.requests.push_back({made.operation.scratch_bytes, now, now});

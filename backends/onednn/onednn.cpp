@@ -66,7 +66,7 @@ class OneDnnExecutable final : public Executable {
         const Graph& graph = network.graph;
         const auto separate = leave_out_slices(graph, fuse_steps(graph));
         const auto tasks = model && can_fuse() ? fuse_regions(graph, separate, *model) : separate_tasks(separate);
-        MFRES_TRY(const auto costs, task_costs(graph, tasks));
+        const auto costs = task_costs(graph, tasks);
         StepBuffers buffers = plan_step_buffers(graph, tasks);
         const auto buffer_of = [&](NodeId id) { return buffers.buffer_of[static_cast<std::size_t>(id)]; };
 

@@ -70,10 +70,10 @@ class ReferenceExecutable final : public Executable {
         std::vector<Step> steps;
         for (NodeId id = 1; id < graph_.size(); ++id)
             steps.push_back({.main = id, .output = id});
-        const auto costs = step_costs(graph_, steps); // those of a graph that cannot be counted stay 0
+        const auto costs = step_costs(graph_, steps);
         for (NodeId id = 1; id < graph_.size(); ++id)
             all.push_back({graph_.node(id).name, std::string(name(graph_.node(id).kind())), "reference",
-                           costs ? (*costs)[static_cast<std::size_t>(id) - 1] : StepCost{}});
+                           costs[static_cast<std::size_t>(id) - 1]});
         return all;
     }
 

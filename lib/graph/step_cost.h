@@ -16,11 +16,11 @@ struct StepCost {
     std::int64_t macs = 0;
 };
 
-/// The cost of each step, in their order. Errors: those of count_operations.
-Result<std::vector<StepCost>> step_costs(const Graph& graph, const std::vector<Step>& steps);
+/// The cost of each step, in their order.
+std::vector<StepCost> step_costs(const Graph& graph, const std::vector<Step>& steps);
 
 /// The same for tasks: of a region only what enters and leaves it counts as bytes, with the parameters of all its
 /// steps.
-Result<std::vector<StepCost>> task_costs(const Graph& graph, const std::vector<Task>& tasks);
+std::vector<StepCost> task_costs(const Graph& graph, const std::vector<Task>& tasks);
 
 } // namespace mfres

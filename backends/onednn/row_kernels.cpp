@@ -103,12 +103,14 @@ HWY_INLINE void convolve_rows(const RowConvolution& c) {
     const float* weights = c.weights;
     for (std::int64_t first = 0; first < c.channels; first += row_block) {
         const std::int64_t count = std::min(row_block, c.channels - first);
-        switch (count) {
-        case 1: convolve_channels<1, shifts>(c, weights, first); break;
-        case 2: convolve_channels<2, shifts>(c, weights, first); break;
-        case 3: convolve_channels<3, shifts>(c, weights, first); break;
-        default: convolve_channels<4, shifts>(c, weights, first); break;
-        }
+        if (count == 1)
+            convolve_channels<1, shifts>(c, weights, first);
+        else if (count == 2)
+            convolve_channels<2, shifts>(c, weights, first);
+        else if (count == 3)
+            convolve_channels<3, shifts>(c, weights, first);
+        else
+            convolve_channels<row_block, shifts>(c, weights, first);
         weights += count * c.rows * shifts;
     }
 }

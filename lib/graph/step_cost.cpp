@@ -8,11 +8,11 @@ std::int64_t bytes_of(const Shape& shape) {
     return shape.elements() * static_cast<std::int64_t>(sizeof(float));
 }
 
-/// Every weight once for every voxel of the output. (count_operations knows the same, but refuses graphs that one of its
-/// other conventions cannot count.)
+/// Not from count_operations, which refuses graphs that its other conventions have no rule for.
 std::int64_t macs_of(const Node& node) {
-    return node.kind() == OpKind::conv ? node.parameters[0].shape.elements() * (node.shape.elements() / node.shape[1])
-                                       : 0;
+    if (node.kind() != OpKind::conv)
+        return 0;
+    return node.parameters[0].shape.elements() * (node.shape.elements() / node.shape[1]);
 }
 
 } // namespace

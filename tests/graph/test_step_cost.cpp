@@ -41,3 +41,14 @@ TEST_CASE("what is no convolution has bytes and no multiply-adds") {
     CHECK(costs[1].bytes == 4 * (2 * 2 * 3 * 512 + 4 * 3)); // scale, shift, mean, variance
     CHECK(costs[0].macs + costs[1].macs == 0);
 }
+
+TEST_CASE("a graph that the paper's conventions cannot count has costs all the same") {
+    GraphBuilder builder;
+    const NodeId x = builder.input(Shape{1, 4, 8, 8, 8});
+    builder.output(builder.conv("c", builder.adaptive_avg_pool("pool", x, {2, 2, 2}), Conv{.out_channels = 3}));
+    const auto graph = builder.finish();
+    REQUIRE_OK(graph);
+    const auto costs = step_costs(*graph, fuse_steps(*graph));
+    REQUIRE(costs.size() == 2);
+    CHECK(costs[1].macs == 4 * 3 * 8);
+}

@@ -347,7 +347,7 @@ TEST_CASE("a run is resumed with its own recipe, data and network only") {
     const TrainReport elsewhere = train(options);
     REQUIRE(elsewhere.warnings.size() == 1);
     CHECK(elsewhere.warnings[0].find("with 1 threads") != std::string::npos);
-    CHECK(elsewhere.warnings[0].find("with 2:") != std::string::npos);
+    CHECK(elsewhere.warnings[0].find("with 2 threads:") != std::string::npos);
 }
 
 TEST_CASE("a folder that is not a run's own is left alone") {

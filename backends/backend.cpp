@@ -2,10 +2,15 @@
 
 #include "backends/training.h"
 #include "core/try.h"
+#include "graph/complexity.h"
 
 #include <array>
 
 namespace mfres {
+
+std::int64_t Backend::planned_activations(const Graph& graph) const {
+    return plan_activations(graph).planned;
+}
 
 Result<std::unique_ptr<TrainingExecutable>> Backend::compile_training(const Graph&, const Weights&,
                                                                       const TrainingOptions&) const {

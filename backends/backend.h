@@ -99,6 +99,10 @@ class Backend {
     virtual Result<std::unique_ptr<Executable>> compile(const Graph& graph, const Weights& weights,
                                                         const CompileOptions& options) const = 0;
 
+    /// Bytes of activations at the peak of a pass, without weights and scratch memory: known before anything is
+    /// allocated. Here the plan for steps that each keep their value (plan_activations).
+    virtual std::int64_t planned_activations(const Graph& graph) const;
+
     /// The same for training, starting at `weights` with zero moments. The graph's only output is what a loss is
     /// computed from. A backend that does not train refuses with operation_unsupported, and what would hold more than
     /// the options allow is refused with memory_limit.

@@ -171,12 +171,12 @@ struct Segmenter::State {
         return {};
     }
 
-    /// Activation bytes of a pass over `size` voxels, as the static plan of the graph has them.
+    /// Bytes of weights and activations of a pass over `size` voxels, as the backend plans them.
     std::int64_t estimated_bytes(const Size& size) const {
         const auto graph = build_network(model.variant, {size[0], size[1], size[2]});
         if (!graph)
             return std::numeric_limits<std::int64_t>::max();
-        return plan_activations(*graph).planned + weight_bytes(model.weights);
+        return backend->planned_activations(*graph) + weight_bytes(model.weights);
     }
 
     /// Most bytes held while a case of that grid runs through an executable of `executable_bytes`: the weights, the
@@ -197,16 +197,8 @@ struct Segmenter::State {
             MFRES_CHECK(compile(frame.box));
             return frame.box;
         }
-        // The plan of the graph knows neither the backend's scratch memory nor what the backend never stores; what
-        // compiling shows corrects it, first a small tile and then the ones chosen.
-        Size small{};
-        for (std::size_t axis = 0; axis < 3; ++axis)
-            small[axis] = std::min(frame.box[axis], (64 / model.variant.multiple() + 1) * model.variant.multiple());
-        MFRES_CHECK(compile(small));
-        const auto measured = [&](const Size& tile) {
-            return static_cast<double>(executable->peak_bytes()) / static_cast<double>(estimated_bytes(tile));
-        };
-        double correction = measured(small);
+        // The plan does not know the backend's scratch memory; what compiling shows corrects it.
+        double correction = 1.0;
         for (int attempt = 0; attempt < 4; ++attempt) {
             MFRES_TRY(const Size tile,
                       choose_tile(frame.box, tile_overlap, model.variant.multiple(), options.max_memory,
@@ -219,7 +211,8 @@ struct Segmenter::State {
             MFRES_CHECK(compile(tile));
             if (peak_bytes(frame, tile, executable->peak_bytes()) <= options.max_memory)
                 return tile;
-            correction = std::max(correction * 1.02, 1.001 * measured(tile));
+            correction = std::max(correction * 1.02, 1.001 * static_cast<double>(executable->peak_bytes()) /
+                                                         static_cast<double>(estimated_bytes(tile)));
         }
         return Error{ErrorCode::memory_limit,
                      text("no tile of the network fits into the ", options.max_memory, " bytes allowed"),

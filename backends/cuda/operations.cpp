@@ -278,16 +278,4 @@ Operation make_operation(const Compilation& compilation, const Step& step) {
     return {};
 }
 
-std::string describe(const Graph& graph, const Step& step) {
-    std::string text(name(graph.node(step.main).kind()));
-    if (step.residual)
-        text += " + add";
-    switch (step.activation.kind) {
-    case Activation::Kind::none: break;
-    case Activation::Kind::relu: text += " + relu"; break;
-    case Activation::Kind::leaky_relu: text += " + leaky_relu"; break;
-    }
-    return text;
-}
-
 } // namespace mfres::cuda

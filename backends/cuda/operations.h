@@ -38,7 +38,4 @@ struct Operation {
 /// Throws EngineError.
 Operation make_operation(const Compilation& compilation, const Step& step);
 
-/// "conv + add + relu"
-std::string describe(const Graph& graph, const Step& step);
-
 } // namespace mfres::cuda

@@ -23,6 +23,12 @@ struct RunStep {
     std::unique_ptr<Operation> operation;
 };
 
+/// What is run for a graph in its inference form.
+std::vector<Task> tasks_of(const Graph& graph, const FusionModel* model) {
+    const auto separate = leave_out_slices(graph, fuse_steps(graph));
+    return model && can_fuse() ? fuse_regions(graph, separate, *model) : separate_tasks(separate);
+}
+
 class OneDnnExecutable final : public Executable {
   public:
     static Result<std::unique_ptr<Executable>> make(const Network& network, int threads, const FusionModel* model) {
@@ -64,8 +70,7 @@ class OneDnnExecutable final : public Executable {
     Status compile(const Network& network, const FusionModel* model) {
         const ThreadScope scope(threads_); // kernels and their scratch memory are made for a number of threads
         const Graph& graph = network.graph;
-        const auto separate = leave_out_slices(graph, fuse_steps(graph));
-        const auto tasks = model && can_fuse() ? fuse_regions(graph, separate, *model) : separate_tasks(separate);
+        const auto tasks = tasks_of(graph, model);
         const auto costs = task_costs(graph, tasks);
         StepBuffers buffers = plan_step_buffers(graph, tasks);
         const auto buffer_of = [&](NodeId id) { return buffers.buffer_of[static_cast<std::size_t>(id)]; };
@@ -167,6 +172,12 @@ class OneDnnBackend final : public Backend {
         } catch (const std::bad_alloc&) {
             return Error{ErrorCode::memory_limit, "no memory was left for the weights of the onednn backend", {}};
         }
+    }
+
+    std::int64_t planned_activations(const Graph& graph) const override {
+        const Graph form = inference_form(graph);
+        const FusionModel model;
+        return plan_memory(plan_step_buffers(form, tasks_of(form, &model)).requests).bytes;
     }
 
     Result<std::unique_ptr<TrainingExecutable>> compile_training(const Graph& graph, const Weights& weights,

@@ -220,18 +220,9 @@ std::unique_ptr<Operation> make_operation(const Compilation& compilation, const 
 }
 
 std::string describe(const Graph& graph, const Task& task) {
-    const Step& step = task.steps[0];
     if (task.fused())
-        return mfres::text(task.steps.size(), " steps from ", graph.node(step.main).name);
-    std::string text(name(graph.node(step.main).kind()));
-    if (step.residual)
-        text += " + add";
-    switch (step.activation.kind) {
-    case Activation::Kind::none: break;
-    case Activation::Kind::relu: text += " + relu"; break;
-    case Activation::Kind::leaky_relu: text += " + leaky_relu"; break;
-    }
-    return text;
+        return mfres::text(task.steps.size(), " steps from ", graph.node(task.steps[0].main).name);
+    return mfres::describe(graph, task.steps[0]);
 }
 
 } // namespace mfres::onednn

@@ -179,6 +179,18 @@ std::vector<Step> fuse_steps(const Graph& graph) {
     return Fuser(graph).run();
 }
 
+std::string describe(const Graph& graph, const Step& step) {
+    std::string text(name(graph.node(step.main).kind()));
+    if (step.residual)
+        text += " + add";
+    switch (step.activation.kind) {
+    case Activation::Kind::none: break;
+    case Activation::Kind::relu: text += " + relu"; break;
+    case Activation::Kind::leaky_relu: text += " + leaky_relu"; break;
+    }
+    return text;
+}
+
 std::vector<Step> leave_out_slices(const Graph& graph, std::vector<Step> steps) {
     std::vector<bool> needed(static_cast<std::size_t>(graph.size()), false);
     for (const NodeId output : graph.outputs())

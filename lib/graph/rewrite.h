@@ -66,6 +66,9 @@ struct ChannelRange {
     std::int64_t begin = 0;
 };
 
+/// A step in words: "conv + add + relu".
+std::string describe(const Graph& graph, const Step& step);
+
 /// Leaves out the steps of slices that only add and concat steps read, for a backend in which those can read a range
 /// of another value's channels.
 std::vector<Step> leave_out_slices(const Graph& graph, std::vector<Step> steps);

@@ -1,5 +1,6 @@
 // Fused regions of the oneDNN backend: what they compute, against the reference and against the same steps one by one.
 #include "support/catch.h"
+#include "support/graphs.h"
 #include "support/op_cases.h"
 #include "support/paths.h"
 #include "support/run_graph.h"
@@ -7,9 +8,10 @@
 #ifdef MFRES_WITH_ONEDNN
 #include "backends/onednn/executable.h"
 #include "core/try.h"
-#include "networks/registry.h"
 
 using namespace mfres;
+using test::finished;
+using test::network;
 
 namespace {
 
@@ -97,21 +99,6 @@ NodeId unit(GraphBuilder& b, const std::string& name, NodeId x, const UnitShape&
     y = layer(name + ".fuse2", y, same(shape.width, {1, 3, 3}, true));
     const NodeId shortcut = shape.from == shape.width ? x : layer(name + ".shortcut", x, same(shape.width, {1, 1, 1}));
     return b.relu(name + ".relu", b.sum(name + ".add", {y, shortcut}));
-}
-
-Graph finished(GraphBuilder& builder, NodeId output) {
-    builder.output(output);
-    auto graph = builder.finish();
-    REQUIRE_OK(graph);
-    return std::move(graph).value();
-}
-
-Graph network(const std::string& name, const Axes& size, std::int64_t batch = 1) {
-    const auto variant = parse_variant(name);
-    REQUIRE_OK(variant);
-    auto graph = build_network(*variant, size, batch);
-    REQUIRE_OK(graph);
-    return std::move(graph).value();
 }
 
 } // namespace

@@ -3,6 +3,7 @@
 #include "graph/plan.h"
 #include "networks/registry.h"
 #include "support/catch.h"
+#include "support/graphs.h"
 #include "support/paths.h"
 #include "support/run_graph.h"
 
@@ -11,30 +12,13 @@
 #include <thread>
 
 using namespace mfres;
+using test::finished;
+using test::network;
 
 namespace {
 
-/// Null, after a line that CTest takes for a skip, where this build has no oneDNN.
 const Backend* onednn() {
-    const auto found = find_backend("onednn");
-    if (!found)
-        std::printf("SKIPPED: %s\n", found.error().message.c_str());
-    return found ? *found : nullptr;
-}
-
-Graph network(const std::string& name, const Axes& size, std::int64_t batch = 1) {
-    const auto variant = parse_variant(name);
-    REQUIRE_OK(variant);
-    auto graph = build_network(*variant, size, batch);
-    REQUIRE_OK(graph);
-    return std::move(graph).value();
-}
-
-Graph finished(GraphBuilder& builder, NodeId output) {
-    builder.output(output);
-    auto graph = builder.finish();
-    REQUIRE_OK(graph);
-    return std::move(graph).value();
+    return test::backend_or_skip("onednn");
 }
 
 /// Largest difference over largest magnitude.

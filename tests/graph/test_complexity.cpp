@@ -2,17 +2,12 @@
 #include "graph/complexity.h"
 #include "graph/rewrite.h"
 #include "support/catch.h"
+#include "support/graphs.h"
 
 using namespace mfres;
+using test::finished;
 
 namespace {
-
-Graph finished(GraphBuilder& builder, NodeId output) {
-    builder.output(output);
-    auto graph = builder.finish();
-    REQUIRE_OK(graph);
-    return std::move(graph).value();
-}
 
 /// Counts of the last node of a graph whose input is [2, 6, 4, 5, 8] (1920 elements).
 template <typename Build>

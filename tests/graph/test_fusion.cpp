@@ -4,11 +4,13 @@
 #include "graph/step_cost.h"
 #include "networks/registry.h"
 #include "support/catch.h"
+#include "support/graphs.h"
 
 #include <algorithm>
 #include <string>
 
 using namespace mfres;
+using test::finished;
 
 namespace {
 
@@ -20,13 +22,6 @@ FusionModel eager() {
 
 Conv same(std::int64_t channels, const Axes& kernel) {
     return {.out_channels = channels, .kernel = kernel, .padding = {kernel[0] / 2, kernel[1] / 2, kernel[2] / 2}};
-}
-
-Graph finished(GraphBuilder& builder, NodeId output) {
-    builder.output(output);
-    auto graph = builder.finish();
-    REQUIRE_OK(graph);
-    return std::move(graph).value();
 }
 
 std::vector<Task> tasks_of(const Graph& graph, const FusionModel& model) {

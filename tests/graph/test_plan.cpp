@@ -3,10 +3,12 @@
 #include "graph/plan.h"
 #include "networks/registry.h"
 #include "support/catch.h"
+#include "support/graphs.h"
 
 #include <algorithm>
 
 using namespace mfres;
+using test::finished;
 
 namespace {
 
@@ -104,13 +106,6 @@ Conv point(std::int64_t channels) {
     Conv conv;
     conv.out_channels = channels;
     return conv;
-}
-
-Graph finished(GraphBuilder& builder, NodeId output) {
-    builder.output(output);
-    auto graph = builder.finish();
-    REQUIRE_OK(graph);
-    return std::move(graph).value();
 }
 
 int buffer(const Planned& p, NodeId id) {

@@ -188,10 +188,7 @@ Result<Predictions> find_predictions(const fs::path& root, const FilesById& refe
 Result<LabelScheme> scheme_of(const LabelMap& labels, const std::string& wanted) {
     if (!wanted.empty())
         return label_scheme(wanted);
-    const auto has = [&](std::uint8_t value) {
-        return std::find(labels.labels.begin(), labels.labels.end(), value) != labels.labels.end();
-    };
-    return has(3) && !has(4) ? LabelScheme::brats2023 : LabelScheme::brats;
+    return scheme_shown_by(labels);
 }
 
 /// A label file as class indices.
@@ -267,11 +264,6 @@ double share_of_case(std::string_view stage, double done, bool& network_ran) {
     return network_ran ? network_ends : 0.0;
 }
 
-std::string model_note(const SegmentReport& report) {
-    return text("Predictions by ", report.network, " (", report.model_file, ", weights SHA-256 ", report.weights_sha256,
-                ") on ", report.backend_engine, ".");
-}
-
 Result<CaseMetrics> evaluate_segmentation(Segmentation predicted, const CaseFiles& files, LabelMap reference,
                                           const EvaluationOptions& options) {
     MFRES_CHECK(check_same_grid(predicted.labels.grid, files.modalities[0], reference.grid, *files.segmentation));
@@ -330,7 +322,7 @@ Result<MetricsTable> evaluate_model(Segmenter& segmenter, const std::vector<Case
                       return display.show(i, share_of_case(stage, done, network_ran));
                   }));
         if (i == 0)
-            table.notes.push_back(model_note(predicted.report));
+            table.notes.push_back(model_sentence(predicted.report));
         MFRES_TRY(CaseMetrics measured,
                   evaluate_segmentation(std::move(predicted), cases[i], std::move(reference), options));
         table.cases.push_back(std::move(measured));

@@ -38,6 +38,11 @@ double mib(std::int64_t bytes) {
 
 } // namespace
 
+std::string model_sentence(const SegmentReport& report) {
+    return text("Predictions by ", report.network, " (", report.model_file, ", weights SHA-256 ", report.weights_sha256,
+                ") on ", report.backend_engine, ".");
+}
+
 std::string to_json(const SegmentReport& report, bool choices) {
     Json json;
     json["case"] = report.case_id;

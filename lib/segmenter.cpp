@@ -75,21 +75,6 @@ class StageClock {
     Clock::time_point start_;
 };
 
-/// Refuses before any work what could only fail at the end: an output that exists or has no folder.
-Status check_output(const std::filesystem::path& path, bool overwrite) {
-    std::error_code ignored;
-    if (path.empty())
-        return {};
-    if (!overwrite && std::filesystem::exists(path, ignored))
-        return Error{ErrorCode::file_exists,
-                     text(path.string(), " exists already; nothing was written (--force overwrites)"), path.string()};
-    const auto folder = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
-    if (!std::filesystem::is_directory(folder, ignored))
-        return Error{ErrorCode::file_write,
-                     text("cannot write ", path.string(), ": there is no folder ", folder.string()), path.string()};
-    return {};
-}
-
 Status check_label_output(const std::filesystem::path& path, bool overwrite) {
     const std::string name = path.filename().string();
     const auto ends_with = [&](std::string_view suffix) {

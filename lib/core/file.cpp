@@ -3,6 +3,7 @@
 #include "core/try.h"
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -213,6 +214,37 @@ Status PendingFile::commit() {
     const Descriptor parent(::open(folder_of(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (parent.get() >= 0)
         ::fsync(parent.get()); // some file systems cannot fsync a folder; the data itself is safe already
+    return {};
+}
+
+Result<ScratchFolder> ScratchFolder::create(std::string_view purpose) {
+    std::error_code problem;
+    const std::filesystem::path base = std::filesystem::temp_directory_path(problem);
+    if (problem)
+        return Error{ErrorCode::file_write, text("there is no temporary folder: ", problem.message()), base.string()};
+    std::string pattern = (base / text("mfres-", purpose, "-XXXXXX")).string();
+    if (::mkdtemp(pattern.data()) == nullptr)
+        return system_error(ErrorCode::file_write, "make a folder in", base);
+    return ScratchFolder(pattern);
+}
+
+ScratchFolder::~ScratchFolder() {
+    std::error_code ignored;
+    if (!path_.empty())
+        std::filesystem::remove_all(path_, ignored);
+}
+
+Status check_output(const std::filesystem::path& path, bool overwrite) {
+    std::error_code ignored;
+    if (path.empty())
+        return {};
+    if (!overwrite && std::filesystem::exists(path, ignored))
+        return Error{ErrorCode::file_exists,
+                     text(path.string(), " exists already; nothing was written (--force overwrites)"), path.string()};
+    const auto folder = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
+    if (!std::filesystem::is_directory(folder, ignored))
+        return Error{ErrorCode::file_write,
+                     text("cannot write ", path.string(), ": there is no folder ", folder.string()), path.string()};
     return {};
 }
 

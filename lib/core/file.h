@@ -92,6 +92,27 @@ class ReadableFile {
     std::uint64_t size_;
 };
 
+/// A new folder in the system's temporary one, which only this user may enter; removed with all it holds.
+class ScratchFolder {
+  public:
+    /// `purpose` becomes part of its name. Errors: file_write.
+    static Result<ScratchFolder> create(std::string_view purpose);
+
+    ScratchFolder(ScratchFolder&& other) noexcept : path_(std::exchange(other.path_, {})) {}
+    ScratchFolder& operator=(ScratchFolder&&) = delete;
+    ~ScratchFolder();
+
+    const std::filesystem::path& path() const { return path_; }
+
+  private:
+    explicit ScratchFolder(std::filesystem::path path) : path_(std::move(path)) {}
+    std::filesystem::path path_; ///< empty once moved from
+};
+
+/// Refuses before any work what could only fail at its end: an output that exists (file_exists, unless `overwrite`) or
+/// has no folder (file_write). An empty path is no output.
+Status check_output(const std::filesystem::path& path, bool overwrite);
+
 /// PendingFile::write and commit in one: after a crash or a full disk the target holds either the old bytes or the new
 /// ones. On an error no temporary file is left. Fails with `file_exists` when the target exists and `overwrite` is
 /// false.

@@ -86,6 +86,13 @@ Result<LabelScheme> label_scheme(std::string_view scheme_name) {
     return by_name(label_schemes, scheme_name, "label scheme");
 }
 
+LabelScheme scheme_shown_by(const LabelMap& labels) noexcept {
+    const auto has = [&](std::uint8_t value) {
+        return std::find(labels.labels.begin(), labels.labels.end(), value) != labels.labels.end();
+    };
+    return has(3) && !has(4) ? LabelScheme::brats2023 : LabelScheme::brats;
+}
+
 ClassLabels labels_of(LabelScheme scheme) noexcept {
     switch (scheme) {
     case LabelScheme::brats: return {0, 1, 2, 4};

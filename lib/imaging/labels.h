@@ -27,6 +27,9 @@ std::string_view name(LabelScheme scheme) noexcept;
 /// The scheme of that name. Errors: invalid_argument, naming the schemes there are.
 Result<LabelScheme> label_scheme(std::string_view scheme_name);
 
+/// The scheme of label values as they show it: 3 without 4 is brats2023, anything else brats.
+LabelScheme scheme_shown_by(const LabelMap& labels) noexcept;
+
 /// Label value of class 0, 1, 2, 3.
 std::array<std::uint8_t, tumour_classes> labels_of(LabelScheme scheme) noexcept;
 

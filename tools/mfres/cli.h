@@ -122,6 +122,7 @@ class ProgressDisplay {
 int segment(const std::vector<std::string>& arguments);
 int check(const std::vector<std::string>& arguments);
 int evaluate(const std::vector<std::string>& arguments);
+int robustness(const std::vector<std::string>& arguments);
 int complexity(const std::vector<std::string>& arguments);
 int init(const std::vector<std::string>& arguments);
 int info(const std::vector<std::string>& arguments);

@@ -65,16 +65,12 @@ Status prepare_outputs(const Options& options) {
     const std::filesystem::path folder = options.get<std::string>("out");
     const Outputs outputs = outputs_in(folder);
     std::error_code problem;
-    if (!options.has("force"))
-        for (const auto& path : {outputs.cases, outputs.summary, outputs.table})
-            if (std::filesystem::exists(path, problem))
-                return Error{ErrorCode::file_exists,
-                             text(path.string(), " exists already; nothing was written (--force overwrites)"),
-                             path.string()};
     std::filesystem::create_directories(folder, problem);
     if (problem)
         return Error{ErrorCode::file_write, text("cannot make the folder ", folder.string(), ": ", problem.message()),
                      folder.string()};
+    for (const auto& path : {outputs.cases, outputs.summary, outputs.table})
+        MFRES_CHECK(check_output(path, options.has("force")));
     return {};
 }
 

@@ -23,6 +23,7 @@ constexpr Command commands[] = {
     {"experiment", "the paper's comparisons of losses and networks, on cases of yours", mfres::cli::experiment},
     {"check", "verify cases against everything that segment would refuse", mfres::cli::check},
     {"evaluate", "Dice, sensitivity, specificity and HD95 against reference labels", mfres::cli::evaluate},
+    {"robustness", "how much labels change when nothing about the patient does", mfres::cli::robustness},
     {"complexity", "parameters, FLOPs and memory of networks and variants", mfres::cli::complexity},
     {"bench", "time a network on this machine, step by step if asked for", mfres::cli::bench},
     {"init", "write a model file with seeded random weights", mfres::cli::init},

@@ -71,11 +71,7 @@ Result<CaseFiles> named_case(const Options& options) {
 Result<SegmentReport> segment_one(Segmenter& segmenter, const CaseFiles& files, const Outputs& outputs,
                                   const Options& options, ProgressDisplay& display) {
     const bool force = options.has("force");
-    std::error_code ignored;
-    if (!force && !outputs.report.empty() && std::filesystem::exists(outputs.report, ignored))
-        return Error{ErrorCode::file_exists,
-                     text(outputs.report.string(), " exists already; nothing was written (--force overwrites)"),
-                     outputs.report.string()};
+    MFRES_CHECK(check_output(outputs.report, force));
     SegmentOptions request;
     request.affine = options.get<std::string>("use");
     request.resample = options.has("resample");

@@ -95,6 +95,9 @@ std::string to_json(const SegmentReport& report, bool choices = true);
 /// The report for a person, about 20 lines.
 std::string to_text(const SegmentReport& report);
 
+/// "Predictions by mf-res2net (FILE, weights SHA-256 ...) on oneDNN 2.6.3.": what made the labels, for tables.
+std::string model_sentence(const SegmentReport& report);
+
 struct Segmentation {
     LabelMap labels; ///< on the input's grid, in the label scheme
     SegmentReport report;

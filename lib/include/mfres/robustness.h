@@ -1,0 +1,83 @@
+// How much a segmentation changes when nothing about the patient does: the same cases moved, mirrored, cropped, and
+// with other intensities, labelled again and compared with the labels of the untouched case and with the reference.
+//
+//   auto segmenter = mfres::Segmenter::open("model.safetensors", {});
+//   auto cases = mfres::find_cases("validation");
+//   auto report = mfres::measure_robustness(*segmenter, *cases, {});
+//   std::cout << mfres::to_markdown(*report);
+#pragma once
+
+#include <mfres/case.h>
+#include <mfres/metrics.h>
+#include <mfres/segmenter.h>
+#include <mfres/status.h>
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace mfres {
+
+/// What is done to a case. Random numbers come from a seed, the modality, and nothing else.
+enum class Disturbance : std::uint8_t {
+    none,       ///< as it is
+    shift,      ///< the field of view moved by up to 7, 5 and 3 voxels
+    tight_crop, ///< cropped to the brain
+    loose_crop, ///< 20 more voxels of background on every side
+    mirror,     ///< left and right exchanged
+    scale,      ///< every modality times a factor between 1/3 and 3, plus an offset
+    contrast,   ///< gamma of 0.8 or 1.25, by modality
+    bias_field, ///< times exp(f), f a quadratic polynomial of the place with |f| <= 0.2
+    noise,      ///< Gaussian noise of a tenth of the brain's standard deviation
+};
+inline constexpr std::array<Disturbance, 9> disturbances = {
+    Disturbance::none,  Disturbance::shift,    Disturbance::tight_crop, Disturbance::loose_crop, Disturbance::mirror,
+    Disturbance::scale, Disturbance::contrast, Disturbance::bias_field, Disturbance::noise};
+
+/// "none", "shift", "tight-crop", "loose-crop", "mirror", "scale", "contrast", "bias-field", "noise"
+std::string_view name(Disturbance disturbance) noexcept;
+
+struct RobustnessOptions {
+    std::uint64_t seed = 1;      ///< of noise, bias fields and factors
+    std::string affine = "auto"; ///< as in SegmentOptions
+    bool resample = false;       ///< likewise
+    int threads = 0;             ///< for reading; 0 = all processors this process may use
+};
+
+/// One case under one disturbance. Regions are the challenge's (RegionDefinition::brats), in the order of
+/// tumour_regions; Dice is 1 where both sides are empty.
+struct RobustnessCase {
+    std::string id;
+    std::array<double, 3> agreement{};           ///< Dice with the labels of the untouched case
+    std::optional<std::array<double, 3>> dice;   ///< with the reference, where the case has one
+    std::optional<std::int64_t> false_enhancing; ///< voxels called enhancing that the reference does not
+    friend bool operator==(const RobustnessCase&, const RobustnessCase&) = default;
+};
+
+struct RobustnessRow {
+    Disturbance disturbance = Disturbance::none;
+    std::vector<RobustnessCase> cases;
+};
+
+struct RobustnessReport {
+    std::string model; ///< model_sentence
+    std::uint64_t seed = 1;
+    std::vector<RobustnessRow> rows; ///< in the order of `disturbances`
+};
+
+/// Labels every case under every disturbance. Cases are brought to canonical orientation once and written, disturbed,
+/// to a folder of their own in the system's temporary folder (owner only, removed at the end), from which the segmenter
+/// reads them as it would any file. Errors: dataset_empty (no case), file_write (the temporary folder), interrupted,
+/// those of load_case, of the segmentation's file, and of Segmenter::segment.
+Result<RobustnessReport> measure_robustness(Segmenter& segmenter, const std::vector<CaseFiles>& cases,
+                                            const RobustnessOptions& options, const Progress& progress = {});
+
+/// A table of means over the cases, with the worst case's agreement, under a line that says what was run.
+std::string to_markdown(const RobustnessReport& report);
+/// The same and every case as a JSON object.
+std::string to_json(const RobustnessReport& report);
+
+} // namespace mfres

@@ -310,6 +310,7 @@ Result<MetricsTable> evaluate_model(Segmenter& segmenter, const std::vector<Case
     SegmentOptions request;
     request.affine = options.affine;
     request.resample = options.resample;
+    request.min_enhancing_mm3 = options.min_enhancing_mm3;
     MetricsTable table = empty_table(options);
     const CaseProgress display(cases.size(), progress);
     for (std::size_t i = 0; i < cases.size(); ++i) {
@@ -323,6 +324,9 @@ Result<MetricsTable> evaluate_model(Segmenter& segmenter, const std::vector<Case
                   }));
         if (i == 0)
             table.notes.push_back(model_sentence(predicted.report));
+        if (i == 0 && options.min_enhancing_mm3 > 0.0)
+            table.notes.push_back(text("Enhancing tumour below ", options.min_enhancing_mm3,
+                                       " mm^3 was labelled as necrotic core."));
         MFRES_TRY(CaseMetrics measured,
                   evaluate_segmentation(std::move(predicted), cases[i], std::move(reference), options));
         table.cases.push_back(std::move(measured));

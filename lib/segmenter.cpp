@@ -86,6 +86,13 @@ Status check_label_output(const std::filesystem::path& path, bool overwrite) {
     return check_output(path, overwrite);
 }
 
+Status check_least_enhancing(double mm3) {
+    if (mm3 >= 0.0 && std::isfinite(mm3))
+        return {};
+    return Error{ErrorCode::invalid_argument, text("min_enhancing_mm3 must be 0 or more, is ", mm3),
+                 "min_enhancing_mm3"};
+}
+
 std::int64_t weight_bytes(const Weights& weights) {
     std::int64_t bytes = 0;
     for (const auto& [name, tensor] : weights)
@@ -281,6 +288,7 @@ Result<Segmentation> Segmenter::State::segment(const CaseFiles& files, const Seg
     MFRES_TRY(const AffineSource use, affine_source(request.affine));
     MFRES_TRY(const LabelScheme scheme,
               label_scheme(request.label_scheme.empty() ? model.metadata.label_scheme : request.label_scheme));
+    MFRES_CHECK(check_least_enhancing(request.min_enhancing_mm3));
     MFRES_CHECK(check_label_output(request.output, request.overwrite));
     if (!request.preview.empty())
         MFRES_CHECK(can_draw_previews());
@@ -317,11 +325,15 @@ Result<Segmentation> Segmenter::State::segment(const CaseFiles& files, const Seg
 
     MFRES_CHECK(clock.start("restore"));
     LabelMap labels = undo_crop(preparation, classes);
+    const std::int64_t dropped = drop_small_enhancing(labels, request.min_enhancing_mm3);
     MFRES_TRY(const TumourVolumes volumes, tumour_volumes(labels, RegionDefinition::brats, files.id));
     MFRES_CHECK(classes_to_labels(labels, scheme, files.id));
 
     describe_run(report, files, request, scheme);
     describe_case(report, loaded, preparation, tile);
+    if (dropped > 0)
+        report.warnings.push_back(text("enhancing tumour of ", dropped, " voxels is below the least of ",
+                                       request.min_enhancing_mm3, " mm^3 and is labelled as necrotic core"));
     report.classes = parts(volumes, false);
     report.regions = parts(volumes, true);
 

@@ -150,6 +150,17 @@ ClassSet region_classes(TumourRegion region, RegionDefinition definition) noexce
     return {};
 }
 
+std::int64_t drop_small_enhancing(LabelMap& classes, double least_mm3) noexcept {
+    constexpr std::uint8_t core = 1;
+    constexpr std::uint8_t enhancing = 3;
+    const std::int64_t voxels = std::count(classes.labels.begin(), classes.labels.end(), enhancing);
+    const double mm3 = static_cast<double>(voxels) * voxel_millilitres(classes.grid) * 1000.0;
+    if (mm3 >= least_mm3)
+        return 0;
+    std::replace(classes.labels.begin(), classes.labels.end(), enhancing, core);
+    return voxels;
+}
+
 double voxel_millilitres(const Grid& grid) noexcept {
     const auto& a = grid.affine;
     const double determinant = a[0][0] * (a[1][1] * a[2][2] - a[1][2] * a[2][1]) -

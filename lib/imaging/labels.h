@@ -57,6 +57,10 @@ const ClassAppearance& appearance(int tumour_class) noexcept;
 using ClassSet = std::array<bool, tumour_classes>;
 ClassSet region_classes(TumourRegion region, RegionDefinition definition) noexcept;
 
+/// Turns enhancing tumour into necrotic and non-enhancing core where there is less of it than `least_mm3` in the whole
+/// map, which is then more likely a false alarm than a finding. Returns how many voxels it turned. Class indices.
+std::int64_t drop_small_enhancing(LabelMap& classes, double least_mm3) noexcept;
+
 /// Size of one part of the segmentation.
 struct PartVolume {
     std::int64_t voxels = 0;

@@ -37,3 +37,23 @@ TEST_CASE("a model file that does not exist is named") {
     CHECK(missing.exit_code == 6);
     CHECK(missing.err.find("none.safetensors") != std::string::npos);
 }
+
+TEST_CASE("enhancing tumour below the least that is asked for is labelled as core, and the report says so") {
+    const test::TemporaryFolder folder;
+    const CaseFiles files = test::write_case(folder);
+    auto segmenter = Segmenter::open(std::filesystem::path(MFRES_SOURCE_DIR) / "models" / "mf-res2net.safetensors", {});
+    REQUIRE_OK(segmenter);
+    const auto plain = segmenter->segment(files, {});
+    REQUIRE_OK(plain);
+    const std::int64_t enhancing = plain->report.classes[2].voxels;
+    REQUIRE(enhancing > 0);
+    const auto kept = segmenter->segment(files, {.min_enhancing_mm3 = static_cast<double>(enhancing)});
+    const auto dropped = segmenter->segment(files, {.min_enhancing_mm3 = static_cast<double>(enhancing) + 1.0});
+    REQUIRE_OK(kept);
+    REQUIRE_OK(dropped);
+    CHECK(kept->labels.labels == plain->labels.labels);
+    CHECK(dropped->report.classes[2].voxels == 0);
+    CHECK(dropped->report.classes[0].voxels == plain->report.classes[0].voxels + enhancing);
+    CHECK(dropped->report.warnings.size() == plain->report.warnings.size() + 1);
+    REQUIRE_CODE(segmenter->segment(files, {.min_enhancing_mm3 = -1.0}), invalid_argument);
+}

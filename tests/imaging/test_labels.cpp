@@ -149,3 +149,14 @@ TEST_CASE("a map with a value that is no class has no volumes") {
     CHECK(refused.error().message.find("case_3 has 1 voxels of the value 4, the first at (1, 0, 0)") !=
           std::string::npos);
 }
+
+TEST_CASE("little enhancing tumour becomes core, enough of it stays") {
+    const Grid grid{{4, 1, 1}, {{{2, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0}}}}; // 2 mm^3 per voxel
+    LabelMap classes{grid, {0, 3, 2, 3}};
+    CHECK(drop_small_enhancing(classes, 4.0) == 0);
+    CHECK(classes.labels == std::vector<std::uint8_t>{0, 3, 2, 3});
+    CHECK(drop_small_enhancing(classes, 0.0) == 0);
+    CHECK(drop_small_enhancing(classes, 4.5) == 2);
+    CHECK(classes.labels == std::vector<std::uint8_t>{0, 1, 2, 1});
+    CHECK(drop_small_enhancing(classes, 4.5) == 0);
+}

@@ -20,10 +20,11 @@ namespace mfres {
 struct EvaluationOptions {
     RegionDefinition regions = RegionDefinition::brats;
     EmptyScheme scheme = EmptyScheme::server2019;
-    std::string label_scheme;    ///< of label files: "brats", "brats2023"; empty = recognised in each by its values
-    std::string affine = "auto"; ///< "auto", "sform" or "qform": which to believe where a header has both
-    bool resample = false;       ///< evaluate_model: accept other voxel sizes, as in SegmentOptions
-    int threads = 0;             ///< for the surface distances; 0 = all processors this process may use
+    std::string label_scheme;       ///< of label files: "brats", "brats2023"; empty = recognised in each by its values
+    std::string affine = "auto";    ///< "auto", "sform" or "qform": which to believe where a header has both
+    bool resample = false;          ///< evaluate_model: accept other voxel sizes, as in SegmentOptions
+    double min_enhancing_mm3 = 0.0; ///< evaluate_model: as in SegmentOptions
+    int threads = 0;                ///< for the surface distances; 0 = all processors this process may use
 };
 
 /// Measures one label file against another. Each is read in the label scheme of the options or the one its values

@@ -35,7 +35,9 @@ struct SegmentOptions {
     std::string label_scheme;      ///< "brats" (0, 1, 2, 4) or "brats2023" (0, 1, 2, 3); empty = the model's
     std::filesystem::path output;  ///< label map to write (.nii or .nii.gz); empty = none
     std::filesystem::path preview; ///< PNG to write; empty = none
-    bool overwrite = true;         ///< false = file_exists where output or preview exists
+    /// Enhancing tumour of less than so many mm^3 in all becomes necrotic and non-enhancing core; 0 = never.
+    double min_enhancing_mm3 = 0.0;
+    bool overwrite = true; ///< false = file_exists where output or preview exists
 };
 
 /// Called with the name of the running stage and the share of it that is done, 0..1. Return false to stop

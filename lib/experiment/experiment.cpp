@@ -1,6 +1,7 @@
 // An experiment, top to bottom: decide, split the cases, take up or begin the folder, then run after run.
 #include <mfres/experiment.h>
 
+#include "backends/backend.h"
 #include "core/file.h"
 #include "core/memory_usage.h"
 #include "core/try.h"
@@ -8,8 +9,11 @@
 #include "experiment/plan.h"
 #include "experiment/run_files.h"
 #include "experiment/split.h"
+#include "experiment/tradeoff.h"
+#include "networks/registry.h"
 #include "train/cache.h"
 
+#include <mfres/benchmark.h>
 #include <mfres/evaluate.h>
 #include <mfres/segmenter.h>
 
@@ -24,6 +28,10 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
+
+/// What the cost of a network is measured on: the paper's patch.
+constexpr std::array<std::int64_t, 3> cost_size{128, 128, 128};
+constexpr int cost_runs = 3;
 
 fs::path record_file(const fs::path& out) {
     return out / "experiment.json";
@@ -118,8 +126,9 @@ class Experiment {
         return !report_.stopped;
     }
 
-    ExperimentEvent event(ExperimentEvent::Kind kind, const ExperimentRun& run) const {
+    ExperimentEvent event(ExperimentEvent::Kind kind, const ExperimentRun& run, double share = 0.0) const {
         ExperimentEvent event;
+        event.share = share;
         event.kind = kind;
         event.run = run.folder;
         event.index = index_;
@@ -168,6 +177,8 @@ class Experiment {
             if (!status)
                 MFRES_CHECK(note(run, status.error()));
         }
+        if (run.state == RunState::finished && !report_.stopped)
+            MFRES_CHECK(measure_cost(run));
         tell(event(ExperimentEvent::Kind::end, run));
         return {};
     }
@@ -206,14 +217,46 @@ class Experiment {
                                                                        .threads = options_.threads,
                                                                        .max_memory = memory_limit()}));
         const auto progress = [&](std::string_view, double done) {
-            ExperimentEvent evaluating = event(ExperimentEvent::Kind::evaluating, run);
-            evaluating.share = done;
-            return tell(evaluating);
+            return tell(event(ExperimentEvent::Kind::evaluating, run, done));
         };
         MFRES_TRY(const MetricsTable measured,
                   evaluate_model(segmenter, split_.held_out, {.threads = options_.threads}, progress));
         MFRES_CHECK(write_measurements(files, measured));
         return read_run(options_.out, run);
+    }
+
+    /// Times a pass of a network that table 2 compares, once; one that does not fit into memory stays without.
+    Status measure_cost(ExperimentRun& run) {
+        const RunFiles files{options_.out / run.folder};
+        if (plan().table != ExperimentTable::table2 || run.cost)
+            return {};
+        MFRES_TRY(const Variant variant, parse_variant(plan().rows[run.row].network));
+        MFRES_TRY(const Graph graph, build_network(variant, cost_size));
+        MFRES_TRY(const Backend* backend, find_backend(plan().backend));
+        if (backend->planned_activations(graph) > memory_limit())
+            return {};
+        BenchmarkOptions timing;
+        timing.size = cost_size;
+        timing.backend = plan().backend;
+        timing.threads = options_.threads;
+        timing.runs = cost_runs;
+        timing.probe = false;
+        const auto measured = benchmark(files.model(), timing, [&](std::string_view, double) {
+            return tell(event(ExperimentEvent::Kind::evaluating, run, 1.0));
+        });
+        if (!measured)
+            return note_cost(measured.error());
+        MFRES_CHECK(write_file_atomically(files.cost(), to_json(*measured) + "\n"));
+        return read_run(options_.out, run);
+    }
+
+    /// A pass that cannot be measured leaves the run as it is.
+    Status note_cost(const Error& error) {
+        if (error.code == ErrorCode::interrupted)
+            report_.stopped = true;
+        else if (!state_after(error.code))
+            return error;
+        return {};
     }
 
     /// Takes down what ends one run only.
@@ -232,6 +275,8 @@ class Experiment {
 
     Status write_tables() {
         MFRES_CHECK(write_file_atomically(options_.out / "table.md", to_markdown(report_)));
+        if (plan().table == ExperimentTable::table2)
+            MFRES_CHECK(write_drawing(draw_tradeoff(report_), options_.out / "tradeoff", 1.5));
         return write_file_atomically(options_.out / "table.json", to_json(report_) + "\n");
     }
 

@@ -106,7 +106,8 @@ Result<Recipe> settle(ExperimentRow& row, const json& shared) {
 
 /// Runs live in folders beside the experiment's own files.
 Status check_folders(const ExperimentPlan& plan) {
-    std::set<std::string> taken{"experiment.json", "train.mfcache", "held-out.mfcache", "table.md", "table.json"};
+    std::set<std::string> taken{"experiment.json", "train.mfcache", "held-out.mfcache", "table.md",
+                                "table.json",      "tradeoff.svg",  "tradeoff.png"};
     for (const ExperimentRun& run : runs_of(plan)) {
         if (run.folder.starts_with('.'))
             return invalid("networks", text("a row cannot be named ", run.folder, ", since its runs' folder is"));

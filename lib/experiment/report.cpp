@@ -129,6 +129,14 @@ std::string backend_sentence(const ExperimentReport& report) {
     return text("Backend: ", report.plan.backend, listed, listed.empty() ? "" : ")", "; mfres ", version(), ".");
 }
 
+/// " (oneDNN 2.6.3, 2 threads)"
+std::string cost_words(const ExperimentReport& report) {
+    for (const ExperimentRun& run : report.runs)
+        if (run.cost)
+            return text(" (", run.cost->engine, ", ", run.cost->threads, " threads)");
+    return {};
+}
+
 /// What table and figures are, one sentence a line.
 std::vector<std::string> caption(const ExperimentReport& report) {
     const ExperimentPlan& plan = report.plan;
@@ -151,6 +159,10 @@ std::vector<std::string> caption(const ExperimentReport& report) {
                          "files as `mfres evaluate` measures them (regions `brats`, empty regions `server2019`)",
                          plan.seeds.size() > 1 ? "; then mean ± sample standard deviation over the seeds" : "",
                          ". Weights of the last step: the held-out cases decided nothing."));
+    if (networks_compared)
+        lines.emplace_back("ms and MiB: a pass over 4 x 128 x 128 x 128 voxels (f32, median of 3) and the memory the "
+                           "backend holds for it, on the machine as it was" +
+                           cost_words(report) + ".");
     if (networks_compared)
         lines.emplace_back("Parameters in millions and operations in 10^9 as the paper's Table 2 counts them, at "
                            "1 x 4 x 128 x 128 x 128.");
@@ -180,6 +192,9 @@ std::vector<TableColumn> columns(ExperimentTable table) {
         for (const TumourRegion region : tumour_regions)
             all.push_back({"ours", text(metric == Metric::dice ? "Dice " : "HD95 ", name(region))});
     counts("ours");
+    if (networks_compared)
+        for (const char* cost : {"ms", "MiB"})
+            all.push_back({"ours", cost});
     all.push_back({"ours", "runs"});
     all.push_back({"", "note", false});
     return all;
@@ -211,6 +226,9 @@ Cells our_cells(const ExperimentReport& report, std::size_t row) {
         const auto counts = counts_of(report.plan.rows[row]);
         cells.push_back(counts ? grouped(static_cast<double>(counts->learnables) * 1e-6, 2) : no_value);
         cells.push_back(counts ? grouped(static_cast<double>(counts->table2_flops) * 1e-9, 2) : no_value);
+        const auto cost = cost_of(report, row);
+        cells.push_back(cost ? grouped(cost->milliseconds, 0) : no_value);
+        cells.push_back(cost ? grouped(cost->peak_mib, 0) : no_value);
     }
     cells.push_back(text(finished_runs(report, row), " of ", report.plan.seeds.size()));
     return cells;
@@ -257,6 +275,11 @@ json ours_json(const ExperimentReport& report, std::size_t row) {
         ours["learnables"] = counts->learnables;
         ours["table2_flops"] = counts->table2_flops;
     }
+    if (const auto cost = cost_of(report, row))
+        ours["pass"] = {{"median_ms", cost->milliseconds},
+                        {"planned_peak_mib", cost->peak_mib},
+                        {"engine", cost->engine},
+                        {"threads", cost->threads}};
     return ours;
 }
 
@@ -287,6 +310,14 @@ Statistics over_seeds(const ExperimentReport& report, std::size_t row, TumourReg
             if (const auto& mean = run.measured->at(region, metric).mean)
                 means.push_back(*mean);
     return statistics(std::move(means));
+}
+
+std::optional<PassCost> cost_of(const ExperimentReport& report, std::size_t row) {
+    std::optional<PassCost> least;
+    for (const ExperimentRun& run : report.runs)
+        if (run.row == row && run.cost && (!least || run.cost->milliseconds < least->milliseconds))
+            least = run.cost;
+    return least;
 }
 
 std::string to_markdown(const ExperimentReport& report) {

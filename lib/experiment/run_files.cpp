@@ -28,6 +28,19 @@ Status read_training(const RunFiles& files, ExperimentRun& run) {
     return {};
 }
 
+/// From to_json(BenchmarkReport).
+Result<PassCost> read_cost(const RunFiles& files) {
+    MFRES_TRY(const json report, read_json(files.cost()));
+    try {
+        return PassCost{report.at("median_ms").get<double>(), report.at("planned_peak_mib").get<double>(),
+                        report.at("backend").at("engine").get<std::string>(), report.at("threads").get<int>()};
+    } catch (const json::exception& problem) {
+        return Error{ErrorCode::json_invalid,
+                     text(files.cost().string(), " is no report of a benchmark: ", problem.what()),
+                     files.cost().string()};
+    }
+}
+
 } // namespace
 
 bool has_checkpoint(const std::filesystem::path& folder) {
@@ -53,6 +66,9 @@ Status read_run(const std::filesystem::path& out, ExperimentRun& run) {
             MFRES_TRY(const MetricsTable table, read_csv(files.cases()));
             run.measured = summarise(table);
             run.state = RunState::finished;
+        }
+        if (is_there(files.cost())) {
+            MFRES_TRY(run.cost, read_cost(files));
         }
     } else if (has_checkpoint(files.folder)) {
         MFRES_TRY(const auto found, CheckpointFolder(files.folder).load());

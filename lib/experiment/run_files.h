@@ -16,6 +16,7 @@ struct RunFiles {
     std::filesystem::path train() const { return folder / "train.json"; }
     std::filesystem::path cases() const { return folder / "cases.csv"; }
     std::filesystem::path summary() const { return folder / "summary.json"; }
+    std::filesystem::path cost() const { return folder / "bench.json"; } ///< table 2 only
 };
 
 /// True if the folder holds a checkpoint to go on from.

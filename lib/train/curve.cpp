@@ -17,15 +17,6 @@ constexpr Colour faint_blue = {0xB3, 0xD4, 0xE8};
 constexpr Colour blue = {0x00, 0x72, 0xB2};
 constexpr Colour purple = {0xCC, 0x79, 0xA7};
 
-struct RegionLook {
-    const char* name;
-    Colour colour;
-    Marker marker;
-};
-constexpr std::array<RegionLook, 3> looks = {{{"whole tumour", {0x00, 0x72, 0xB2}, Marker::circle},
-                                              {"tumour core", {0xD5, 0x5E, 0x00}, Marker::square},
-                                              {"enhancing", {0x00, 0x9E, 0x73}, Marker::triangle}}};
-
 constexpr int width = 1000;
 constexpr double left = 92;
 constexpr double right = 900; ///< beyond it there is room for the last values
@@ -186,18 +177,15 @@ void draw_dice(Drawing& drawing, Panel panel, std::span<const TrainRow> rows, co
     const auto heights = label_heights(panel, *evaluated.back().dice);
     const bool crowded = evaluated.size() > 40;
     for (std::size_t region = 0; region < 3; ++region) {
-        const RegionLook& look = looks[region];
+        const RegionLook& look = region_looks[region];
         const auto dice = column(evaluated, [&](const TrainRow& row) { return (*row.dice)[region]; });
         const auto points = path(panel, evaluated, dice);
         drawing.line(points, look.colour, 2.0);
         for (const Point& point : points)
             drawing.marker(point, look.marker, crowded ? 2.8 : 4.5, look.colour);
         drawing.words({points.back().x + 12, heights[region]}, format("%.3f", dice.back()), label_size, look.colour);
-        const double key = left + 6 + 150 * static_cast<double>(region);
-        drawing.line({{key, panel.top - 16}, {key + 28, panel.top - 16}}, look.colour, 2.0);
-        drawing.marker({key + 14, panel.top - 16}, look.marker, 4.5, look.colour);
-        drawing.words({key + 36, panel.top - 12}, look.name, small_size, black);
     }
+    draw_region_key(drawing, {left + 6, panel.top - 16});
 }
 
 void draw_rate(Drawing& drawing, Panel panel, std::span<const TrainRow> rows) {
@@ -210,6 +198,16 @@ void draw_rate(Drawing& drawing, Panel panel, std::span<const TrainRow> rows) {
 }
 
 } // namespace
+
+void draw_region_key(Drawing& drawing, const Point& at) {
+    for (std::size_t region = 0; region < 3; ++region) {
+        const RegionLook& look = region_looks[region];
+        const double x = at.x + 150 * static_cast<double>(region);
+        drawing.line({{x, at.y}, {x + 28, at.y}}, look.colour, 2.0);
+        drawing.marker({x + 14, at.y}, look.marker, 4.5, look.colour);
+        drawing.words({x + 36, at.y + 4}, look.name, small_size, black);
+    }
+}
 
 std::vector<double> running_mean(std::span<const double> values, std::size_t window) {
     const auto reach = static_cast<std::ptrdiff_t>(window / 2);

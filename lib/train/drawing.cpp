@@ -1,5 +1,6 @@
 #include "train/drawing.h"
 
+#include "core/file.h"
 #include "core/try.h"
 
 #include <cmath>
@@ -242,5 +243,13 @@ Result<std::vector<std::byte>> Drawing::png(double scale) const {
 }
 
 #endif
+
+Status write_drawing(const Drawing& drawing, const std::filesystem::path& stem, double scale) {
+    MFRES_CHECK(write_file_atomically(stem.string() + ".svg", drawing.svg()));
+    const auto png = drawing.png(scale);
+    if (!png)
+        return png.error().code == ErrorCode::operation_unsupported ? Status() : Status(png.error());
+    return write_file_atomically(stem.string() + ".png", *png);
+}
 
 } // namespace mfres

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -62,5 +63,8 @@ class Drawing {
     int height_;
     std::vector<Shape> shapes_;
 };
+
+/// Writes <stem>.svg, and <stem>.png at `scale` where this build can. Errors: internal, file_write.
+Status write_drawing(const Drawing& drawing, const std::filesystem::path& stem, double scale);
 
 } // namespace mfres

@@ -462,14 +462,7 @@ struct Trainer::State {
             std::snprintf(words.data(), words.size(), ", best mean Dice %.3f", best.score());
             curve.title += words.data();
         }
-        const Drawing drawing = draw_curve(now.rows, curve);
-        MFRES_CHECK(write_file_atomically(folder / "curve.svg", drawing.svg()));
-        const auto png = drawing.png(1.5);
-        if (!png && png.error().code == ErrorCode::operation_unsupported)
-            return {};
-        if (!png)
-            return png.error();
-        return write_file_atomically(folder / "curve.png", *png);
+        return write_drawing(draw_curve(now.rows, curve), folder / "curve", 1.5);
     }
 
     /// The newest checkpoint, and with `best` also best.ckpt.

@@ -1,7 +1,9 @@
 // The table of an experiment.
 #include "experiment/plan.h"
+#include "experiment/tradeoff.h"
 #include "support/catch.h"
 
+#include <algorithm>
 #include <sstream>
 
 namespace mfres {
@@ -77,7 +79,7 @@ TEST_CASE("published figures and ours stand apart, and the caption says what our
     // Counts: golden figures of the complexity counter, 3,875,890 learnables and 27,044,806,656 operations.
     CHECK(row_of(page, "dmfnet") == std::vector<std::string>{"dmfnet", "89.34", "82.87", "77.19", "3.88", "27.04",
                                                              "81.24", "81.24", "81.24", "4.50", "4.50", "4.50", "3.88",
-                                                             "27.04", "1 of 1", ""});
+                                                             "27.04", "-", "-", "1 of 1", ""});
     std::istringstream lines(page);
     for (std::string line; std::getline(lines, line);)
         if (line.rfind("| network |", 0) == 0)
@@ -133,17 +135,53 @@ TEST_CASE("a row without figures says why") {
     report.runs[2].reason = "training diverged";
     const std::string page = to_markdown(report);
     const auto skipped = row_of(page, "3d-unetpp");
-    REQUIRE(skipped.size() == 16);
+    REQUIRE(skipped.size() == 18);
     CHECK(skipped[6] == "-");
     CHECK(skipped[12] == "27.47"); // counted, not trained
-    CHECK(skipped[14] == "0 of 1");
-    CHECK(skipped[15] == "skipped: it needs 9 / 10 MiB");
+    CHECK(skipped[14] == "-"); // and no pass was timed
+    CHECK(skipped[16] == "0 of 1");
+    CHECK(skipped[17] == "skipped: it needs 9 / 10 MiB");
     const auto mine = row_of(page, "mine (variant of mf-res2net)");
-    REQUIRE(mine.size() == 16);
+    REQUIRE(mine.size() == 18);
     CHECK(mine[1] == "-"); // nothing was published of it
-    CHECK(mine[15] == "begun (step 12)");
+    CHECK(mine[17] == "begun (step 12)");
     CHECK(row_of(page, "no-new-net").back() == "failed: training diverged");
     CHECK(page.find("the published counts fit another structure") != std::string::npos);
+}
+
+TEST_CASE("the cost of a pass is the least of the repeats, in table, JSON and picture") {
+    ExperimentReport report = sample(ExperimentTable::table2, {"mf-res2net", "dmfnet"}, 2);
+    REQUIRE(report.runs.size() == 4); // both networks with the first seed, then with the second
+    for (const std::size_t run : {0U, 1U, 2U}) {
+        report.runs[run].measured = measured(0.5 + 0.1 * static_cast<double>(run), 4.5);
+        report.runs[run].state = RunState::finished;
+    }
+    report.runs[0].cost = PassCost{164.4, 60.7, "engine 1.2", 2};
+    report.runs[2].cost = PassCost{151.6, 60.7, "engine 1.2", 2};
+    REQUIRE(cost_of(report, 0).has_value());
+    CHECK(cost_of(report, 0)->milliseconds == 151.6);
+    CHECK_FALSE(cost_of(report, 1).has_value());
+    const std::string page = to_markdown(report);
+    CHECK(page.find("engine 1.2, 2 threads") != std::string::npos);
+    const auto cells = row_of(page, "mf-res2net");
+    REQUIRE(cells.size() == 18);
+    CHECK(cells[14] == "152");
+    CHECK(cells[15] == "61");
+    const json parsed = json::parse(to_json(report));
+    CHECK(parsed.at("rows")[0].at("ours").at("pass").at("median_ms") == 151.6);
+    CHECK_FALSE(parsed.at("rows")[1].at("ours").contains("pass"));
+
+    // One column of three markers, for the only row that has both Dice and a cost; the key has three more.
+    const auto markers = [](const Drawing& drawing) {
+        return std::count_if(drawing.shapes().begin(), drawing.shapes().end(), [](const Drawing::Shape& shape) {
+            return shape.kind == Drawing::Shape::Kind::circle || shape.kind == Drawing::Shape::Kind::polygon;
+        });
+    };
+    CHECK(markers(draw_tradeoff(report)) == 6);
+    report.runs[1].cost = PassCost{400.0, 200.0, "engine 1.2", 2};
+    CHECK(markers(draw_tradeoff(report)) == 9);
+    CHECK(draw_tradeoff(report).svg().find("mf-res2net, 61 MiB") != std::string::npos);
+    CHECK(markers(draw_tradeoff(sample(ExperimentTable::table2, {"dmfnet"}))) == 3);
 }
 
 } // namespace mfres

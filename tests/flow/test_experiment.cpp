@@ -297,6 +297,13 @@ TEST_CASE("the experiment command shows its table, its status and what it refuse
     CHECK(report["plan"]["recipe"]["crop"] == json({16, 16, 16}));
     CHECK(report["plan"]["recipe"]["tumour_probability"] == 1.0);
     CHECK(report["plan"]["recipe"].contains("epochs") == false);
+    for (const json& row : report["rows"]) {
+        CHECK(row["ours"]["pass"]["median_ms"] > 0.0);
+        CHECK(row["ours"]["pass"]["planned_peak_mib"] > 1.0);
+    }
+    // What was measured once is kept: the second run's table is the first one's.
+    CHECK(file_text(folder / "out/table.md") == done.out);
+    CHECK(file_text(folder / "out/tradeoff.svg").find("first, ") != std::string::npos);
     CHECK(report["runs"][1]["state"] == "finished");
     CHECK(report == json::parse(file_text(folder / "out/table.json")));
 }

@@ -7,6 +7,8 @@
 //
 // Files of an experiment: experiment.json (what was asked for, and of which data), train.mfcache, held-out.mfcache,
 // table.md, table.json, and for every run a folder of <mfres/trainer.h> with train.json, cases.csv and summary.json.
+// Table 2 also measures what a pass of each network costs (bench.json) and draws Dice over it: tradeoff.svg, and
+// tradeoff.png where pictures can be drawn.
 #pragma once
 
 #include <mfres/complexity.h>
@@ -98,6 +100,14 @@ enum class RunState : std::uint8_t {
 /// "waiting", "begun", ...
 std::string_view name(RunState state) noexcept;
 
+/// What one pass of a trained network over 4 x 128^3 voxels costs where it was measured.
+struct PassCost {
+    double milliseconds = 0.0; ///< median of a few runs; a busy machine makes it longer
+    double peak_mib = 0.0;     ///< weights, activations and scratch memory that the backend holds
+    std::string engine;        ///< e.g. "oneDNN 2.6.3"
+    int threads = 0;
+};
+
 /// One training of one row.
 struct ExperimentRun {
     std::string folder;  ///< in the experiment's folder: the row's name, with -seedN where there are repeats
@@ -112,6 +122,7 @@ struct ExperimentRun {
     std::string backend_engine; ///< e.g. "oneDNN 2.6.3"
     int threads = 0;
     std::optional<MetricsSummary> measured; ///< of a finished run
+    std::optional<PassCost> cost;           ///< of one of table 2; nothing where a pass does not fit into memory
 };
 
 struct ExperimentReport {
@@ -164,6 +175,9 @@ Result<ExperimentReport> experiment_status(const std::filesystem::path& out);
 
 /// A row's finished runs: statistics over the seeds of their means over the held-out cases.
 Statistics over_seeds(const ExperimentReport& report, std::size_t row, TumourRegion region, Metric metric);
+
+/// A row's passes: the fastest one measured, nothing where there is none.
+std::optional<PassCost> cost_of(const ExperimentReport& report, std::size_t row);
 
 /// The table under a caption that tells data, cases, budget, seeds and backend; published figures and ours apart.
 std::string to_markdown(const ExperimentReport& report);

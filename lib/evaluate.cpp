@@ -269,7 +269,7 @@ double share_of_case(std::string_view stage, double done, bool& network_ran) {
 
 std::string model_note(const SegmentReport& report) {
     return text("Predictions by ", report.network, " (", report.model_file, ", weights SHA-256 ", report.weights_sha256,
-                ") on ", report.backend_engine, ".");
+                ") on ", report.backend_engine, " in ", report.precision, report.allow_tf32 ? " with TF32." : ".");
 }
 
 Result<CaseMetrics> evaluate_segmentation(Segmentation predicted, const CaseFiles& files, LabelMap reference,

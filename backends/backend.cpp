@@ -5,6 +5,7 @@
 #include "graph/complexity.h"
 
 #include <array>
+#include <cmath>
 
 namespace mfres {
 
@@ -15,6 +16,17 @@ std::int64_t Backend::planned_activations(const Graph& graph) const {
 Result<std::unique_ptr<TrainingExecutable>> Backend::compile_training(const Graph&, const Weights&,
                                                                       const TrainingOptions&) const {
     return Error{ErrorCode::operation_unsupported, text("backend ", name(), " does not train"), std::string(name())};
+}
+
+Status check_loss_scaling(const LossScaling& scaling) {
+    int exponent = 0;
+    const bool power_of_two = std::frexp(scaling.scale, &exponent) == 0.5;
+    if (!power_of_two || scaling.scale < 1.0 || scaling.scale > LossScaling::largest || scaling.good_steps < 0)
+        return Error{ErrorCode::invalid_argument,
+                     text("the loss scale ", scaling.scale, " after ", scaling.good_steps,
+                          " steps is not a power of two from 1 to ", LossScaling::largest, " after 0 or more"),
+                     "loss_scaling"};
+    return {};
 }
 
 Status check_training_memory(std::string_view backend, std::int64_t bytes, const TrainingOptions& options) {
@@ -57,10 +69,52 @@ std::string_view name(Precision precision) noexcept {
     return "";
 }
 
+Result<Precision> parse_precision(std::string_view wanted) {
+    static constexpr std::array<Precision, 3> all = {Precision::f32, Precision::bf16, Precision::fp16};
+    std::string known;
+    for (const Precision precision : all) {
+        if (name(precision) == wanted)
+            return precision;
+        known += (known.empty() ? "" : ", ") + std::string(name(precision));
+    }
+    return Error{ErrorCode::invalid_argument, text("there is no precision '", wanted, "'; there are ", known),
+                 "precision"};
+}
+
+Result<CompileOptions> compile_options(int threads, std::string_view precision, bool allow_tf32, bool deterministic) {
+    CompileOptions options;
+    options.threads = threads;
+    MFRES_TRY(options.precision, parse_precision(precision));
+    options.allow_tf32 = allow_tf32;
+    options.deterministic = deterministic;
+    return options;
+}
+
+std::vector<Unsupported> unsupported_relaxations(const Graph& graph, bool allow_tf32, bool deterministic) {
+    const std::string& input = graph.node(graph.input()).name;
+    std::vector<Unsupported> refused;
+    if (allow_tf32)
+        refused.push_back({input, "products are taken in full precision, there is no TF32 to allow"});
+    if (!deterministic)
+        refused.push_back({input, "equal input gives equal bits, there is no faster way without"});
+    return refused;
+}
+
 std::vector<Unsupported> unsupported_precision(const Graph& graph, Precision precision) {
     if (precision == Precision::f32)
         return {};
     return {{graph.node(graph.input()).name, text("values cannot be stored as ", name(precision))}};
+}
+
+std::vector<Unsupported> unsupported_arithmetic(const Graph& graph, const CompileOptions& options) {
+    std::vector<Unsupported> refused = unsupported_precision(graph, options.precision);
+    for (Unsupported& entry : unsupported_relaxations(graph, options.allow_tf32, options.deterministic))
+        refused.push_back(std::move(entry));
+    return refused;
+}
+
+CompileOptions arithmetic_of(const TrainingOptions& options) {
+    return {options.threads, options.precision, options.allow_tf32, options.deterministic};
 }
 
 Error unsupported_error(std::string_view backend, const std::vector<Unsupported>& unsupported) {

@@ -21,6 +21,8 @@ enum class Precision : std::uint8_t { f32, bf16, fp16 };
 
 /// "f32", "bf16", "fp16"
 std::string_view name(Precision precision) noexcept;
+/// The precision of that name. Errors: invalid_argument (lists the names).
+Result<Precision> parse_precision(std::string_view name);
 
 struct CompileOptions {
     int threads = 0; ///< 0 = all processors this process may use
@@ -28,6 +30,9 @@ struct CompileOptions {
     bool allow_tf32 = false;   ///< an engine may round the operands of f32 products to 10 bits
     bool deterministic = true; ///< false: an engine may be faster and not give equal bits in every run
 };
+
+/// From what users type. Errors: those of parse_precision.
+Result<CompileOptions> compile_options(int threads, std::string_view precision, bool allow_tf32, bool deterministic);
 
 /// A node that a backend cannot run.
 struct Unsupported {
@@ -113,12 +118,23 @@ class Backend {
 /// Every backend in this build, best for inference first; the reference backend is always there and last.
 std::span<const Backend* const> backends();
 
+/// For a program that brings an engine of its own: puts it before the last of backends(). It has to live on, and nobody
+/// may use backends() meanwhile.
+void add_backend(const Backend& backend);
+
 /// The backend of that name; "auto" = the first of backends() that is available. backend_unavailable for one that
 /// exists but is not in this build or cannot work here, backend_unknown for any other name; both list what there is.
 Result<const Backend*> find_backend(std::string_view name);
 
 /// For a backend that stores floats only: an entry for the graph's input if another precision is asked for.
 std::vector<Unsupported> unsupported_precision(const Graph& graph, Precision precision);
+
+/// For a backend without reduced products and with nothing to gain from unequal bits: an entry for the graph's input if
+/// TF32 is allowed or determinism waived. Who asks for either expects something of it.
+std::vector<Unsupported> unsupported_relaxations(const Graph& graph, bool allow_tf32, bool deterministic);
+
+/// Both: for a backend that computes in f32 and in one way only.
+std::vector<Unsupported> unsupported_arithmetic(const Graph& graph, const CompileOptions& options);
 
 /// The operation_unsupported error for a list that is not empty.
 Error unsupported_error(std::string_view backend, const std::vector<Unsupported>& unsupported);

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -60,6 +61,21 @@ struct OptimiserStep {
 /// inference does not have: a training that ends with the running ones learns to do without.
 enum class NormStatistics : std::uint8_t { batch, running };
 
+/// How much gradients are scaled up in Precision::fp16, where small ones would be lost: by a power of two, which is
+/// halved when a step overflows and doubled after many that have not (as in Micikevicius et al. 2018).
+struct LossScaling {
+    static constexpr double start = 65536.0;
+    static constexpr double largest = 16777216.0;
+
+    double scale = start;        ///< a power of two, 1 to `largest`
+    std::int64_t good_steps = 0; ///< since it was last halved
+
+    friend bool operator==(const LossScaling&, const LossScaling&) = default;
+};
+
+/// Whether `scaling` is one that training can have. Errors: invalid_argument.
+Status check_loss_scaling(const LossScaling& scaling);
+
 /// Everything that training has changed, by parameter name: what a checkpoint holds. Moments are those of learnable
 /// parameters; `largest_second_moment` is empty without AMSGrad.
 struct TrainingState {
@@ -67,6 +83,7 @@ struct TrainingState {
     Weights first_moment;
     Weights second_moment;
     Weights largest_second_moment;
+    std::optional<LossScaling> loss_scaling; ///< of training in fp16 alone
 };
 
 struct TrainingOptions {
@@ -83,6 +100,9 @@ struct TrainingOptions {
     /// is not told to the others: its caller does. Null = this process alone. Has to outlive the executable.
     Communicator* ranks = nullptr;
 };
+
+/// The same arithmetic for inference.
+CompileOptions arithmetic_of(const TrainingOptions& options);
 
 /// What a backend asks once it knows how much it will hold, before it allocates any of the large parts: memory that was
 /// promised and is not there kills the process. Errors: memory_limit (more than TrainingOptions::max_bytes).
@@ -129,7 +149,8 @@ class TrainingExecutable {
     virtual Weights weights() const = 0;
 
     virtual TrainingState state() const = 0;
-    /// Errors: model_tensor_missing, model_tensor_shape, model_tensor_extra for any of the four maps.
+    /// Loss scaling is used in fp16, where none starts anew, and ignored elsewhere. Errors: model_tensor_missing,
+    /// model_tensor_shape, model_tensor_extra for any of the four maps, those of check_loss_scaling.
     virtual Status set_state(const TrainingState& state) = 0;
 
     /// Bytes held: parameters, moments, activations, gradients and scratch memory.

@@ -40,7 +40,7 @@ double mib(std::int64_t bytes) {
 
 std::string model_sentence(const SegmentReport& report) {
     return text("Predictions by ", report.network, " (", report.model_file, ", weights SHA-256 ", report.weights_sha256,
-                ") on ", report.backend_engine, ".");
+                ") on ", report.backend_engine, " in ", report.precision, report.allow_tf32 ? " with TF32." : ".");
 }
 
 std::string to_json(const SegmentReport& report, bool choices) {
@@ -48,10 +48,9 @@ std::string to_json(const SegmentReport& report, bool choices) {
     json["case"] = report.case_id;
     json["network"] = report.network;
     json["model"] = {{"file", report.model_file}, {"weights_sha256", report.weights_sha256}};
-    json["backend"] = {{"name", report.backend},
-                       {"engine", report.backend_engine},
-                       {"precision", report.precision},
-                       {"threads", report.threads}};
+    json["backend"] = {
+        {"name", report.backend},          {"engine", report.backend_engine},       {"precision", report.precision},
+        {"allow_tf32", report.allow_tf32}, {"deterministic", report.deterministic}, {"threads", report.threads}};
     json["inputs"] = {
         {"t1", report.inputs[0]}, {"t1ce", report.inputs[1]}, {"t2", report.inputs[2]}, {"flair", report.inputs[3]}};
     json["output"] = report.output;
@@ -85,8 +84,9 @@ std::string to_text(const SegmentReport& report) {
     std::string out = text("case        ", report.case_id, "  (grid ", size_text(report.grid_size), ", brain ",
                            size_text(report.brain_box_size), ")\n");
     out += text("network     ", report.network, "  (", report.model_file, ")\n");
-    out += text("backend     ", report.backend_engine, ", ", report.precision, ", ", report.threads, " threads, ",
-                report.tiles, report.tiles == 1 ? " pass of " : " tiles of ", size_text(report.network_size), "\n\n");
+    out += text("backend     ", report.backend_engine, ", ", report.precision, report.allow_tf32 ? " with TF32" : "",
+                report.deterministic ? ", " : ", not deterministic, ", report.threads, " threads, ", report.tiles,
+                report.tiles == 1 ? " pass of " : " tiles of ", size_text(report.network_size), "\n\n");
     if (report.regions.empty() || report.regions[0].voxels == 0)
         out += "tumour      none found\n";
     for (const auto& part : report.classes)

@@ -145,6 +145,7 @@ struct Segmenter::State {
     Model model;
     const Backend* backend = nullptr;
     SegmenterOptions options;
+    CompileOptions arithmetic;
     int threads = 1;
     std::int64_t idle_bytes = 0; ///< resident memory before the model was opened
 
@@ -157,7 +158,7 @@ struct Segmenter::State {
             return {};
         executable.reset(); // two at a time would double the memory
         MFRES_TRY(const Graph graph, build_network(model.variant, {size[0], size[1], size[2]}));
-        MFRES_TRY(executable, backend->compile(graph, model.weights, {.threads = options.threads}));
+        MFRES_TRY(executable, backend->compile(graph, model.weights, arithmetic));
         compiled_size = size;
         release_unused_memory();
         return {};
@@ -258,7 +259,9 @@ struct Segmenter::State {
         report.weights_sha256 = model.metadata.weights_sha256;
         report.backend = backend->name();
         report.backend_engine = backend->description();
-        report.precision = "f32";
+        report.precision = options.precision;
+        report.allow_tf32 = options.allow_tf32;
+        report.deterministic = options.deterministic;
         report.threads = threads;
         report.label_scheme = name(scheme);
         for (std::size_t i = 0; i < 4; ++i)
@@ -383,6 +386,8 @@ Result<Segmenter> Segmenter::open(const std::filesystem::path& model, const Segm
     state->options = options;
     state->threads = resolve_threads(options.threads);
     state->model_file = model.string();
+    MFRES_TRY(state->arithmetic,
+              compile_options(options.threads, options.precision, options.allow_tf32, options.deterministic));
     MFRES_TRY(state->backend, find_backend(options.backend));
     MFRES_TRY(state->model, load_model(model));
     if (state->model.variant.classes() != tumour_classes || state->model.variant.input_channels() != 4)
@@ -391,6 +396,11 @@ Result<Segmenter> Segmenter::open(const std::filesystem::path& model, const Segm
                           state->model.variant.classes(), " classes apart; segmentation needs 4 and ", tumour_classes),
                      model.string()};
     MFRES_CHECK(check_preparation(state->model.metadata, model));
+    // What the backend cannot do at any size is told before the first case.
+    const std::int64_t edge = state->model.variant.multiple();
+    MFRES_TRY(const Graph smallest, build_network(state->model.variant, {edge, edge, edge}));
+    if (const auto refused = state->backend->unsupported(smallest, state->arithmetic); !refused.empty())
+        return unsupported_error(state->backend->name(), refused);
     return Segmenter(std::move(state));
 }
 

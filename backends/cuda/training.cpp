@@ -13,29 +13,28 @@ namespace mfres::cuda {
 
 namespace {
 
-/// Gradients in fp16 are scaled up so that small ones are not lost: by a power of two that is halved when a step
-/// overflows and doubled when many have not.
+/// LossScaling as it goes from step to step; 1 in other precisions.
 class LossScale {
   public:
-    explicit LossScale(ElementType type) : scales_(type == ElementType::fp16), value_(scales_ ? 65536.0 : 1.0) {}
+    explicit LossScale(ElementType type) : scales_(type == ElementType::fp16) {}
 
-    double value() const { return value_; }
+    double value() const { return scales_ ? now_.scale : 1.0; }
     bool scales() const { return scales_; }
+    std::optional<LossScaling> state() const { return scales_ ? std::optional(now_) : std::nullopt; }
+    void set(const std::optional<LossScaling>& state) { now_ = state.value_or(LossScaling()); }
     void overflowed() {
-        value_ /= 2.0;
-        good_steps_ = 0;
+        now_.scale /= 2.0;
+        now_.good_steps = 0;
     }
     void succeeded() {
-        constexpr int patience = 2000;
-        constexpr double largest = 16777216.0;
-        if (scales_ && ++good_steps_ % patience == 0)
-            value_ = std::min(value_ * 2.0, largest);
+        constexpr std::int64_t patience = 2000;
+        if (scales_ && ++now_.good_steps % patience == 0)
+            now_.scale = std::min(now_.scale * 2.0, LossScaling::largest);
     }
 
   private:
     bool scales_;
-    double value_;
-    int good_steps_ = 0;
+    LossScaling now_;
 };
 
 /// Work that is recorded when it is asked for the second time: engines load what they need in the first.
@@ -180,10 +179,18 @@ class CudaTraining final : public TrainingExecutable {
     }
 
     Weights weights() const override { return parameters_.weights(); }
-    TrainingState state() const override { return parameters_.state(); }
+    TrainingState state() const override {
+        TrainingState state = parameters_.state();
+        state.loss_scaling = scale_.state();
+        return state;
+    }
     Status set_state(const TrainingState& state) override {
+        if (state.loss_scaling)
+            MFRES_CHECK(check_loss_scaling(*state.loss_scaling));
         Status set;
         MFRES_CHECK(guarded("state", [&] { set = parameters_.set_state(state); }));
+        if (set)
+            scale_.set(state.loss_scaling);
         return set;
     }
     std::int64_t peak_bytes() const override { return peak_bytes_; }

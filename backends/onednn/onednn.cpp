@@ -156,7 +156,7 @@ class OneDnnBackend final : public Backend {
     }
 
     std::vector<Unsupported> unsupported(const Graph& graph, const CompileOptions& options) const override {
-        return unsupported_precision(graph, options.precision);
+        return unsupported_arithmetic(graph, options);
     }
 
     Result<std::unique_ptr<Executable>> compile(const Graph& graph, const Weights& weights,
@@ -182,7 +182,7 @@ class OneDnnBackend final : public Backend {
 
     Result<std::unique_ptr<TrainingExecutable>> compile_training(const Graph& graph, const Weights& weights,
                                                                  const TrainingOptions& options) const override {
-        if (const auto refused = unsupported_precision(graph, options.precision); !refused.empty())
+        if (const auto refused = unsupported_arithmetic(graph, arithmetic_of(options)); !refused.empty())
             return unsupported_error(name(), refused);
         return onednn::compile_training(graph, weights, options);
     }

@@ -138,7 +138,7 @@ class OpenCvBackend final : public Backend {
 
     std::vector<Unsupported> unsupported(const Graph& graph, const CompileOptions& options) const override {
         constexpr std::int64_t most = std::numeric_limits<int>::max();
-        std::vector<Unsupported> refused = unsupported_precision(graph, options.precision);
+        std::vector<Unsupported> refused = unsupported_arithmetic(graph, options);
         for (const Node& node : graph.nodes())
             if (node.shape.elements() > most)
                 refused.push_back(

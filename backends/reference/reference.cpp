@@ -94,7 +94,7 @@ class ReferenceBackend final : public Backend {
     std::string_view name() const override { return "reference"; }
     std::string description() const override { return "reference (plain loops, double accumulation)"; }
     std::vector<Unsupported> unsupported(const Graph& graph, const CompileOptions& options) const override {
-        return unsupported_precision(graph, options.precision);
+        return unsupported_arithmetic(graph, options);
     }
 
     Result<std::unique_ptr<Executable>> compile(const Graph& graph, const Weights& weights,
@@ -115,7 +115,7 @@ class ReferenceBackend final : public Backend {
 
     Result<std::unique_ptr<TrainingExecutable>> compile_training(const Graph& graph, const Weights& weights,
                                                                  const TrainingOptions& options) const override {
-        if (const auto refused = unsupported_precision(graph, options.precision); !refused.empty())
+        if (const auto refused = unsupported_arithmetic(graph, arithmetic_of(options)); !refused.empty())
             return unsupported_error(name(), refused);
         return make_training(graph, weights, options);
     }

@@ -45,10 +45,6 @@ Status check_options(const BenchmarkOptions& options) {
     MFRES_CHECK(check("threads", options.threads, 0, 4096));
     MFRES_CHECK(check("runs", options.runs, 1, 100000));
     MFRES_CHECK(check("warm_up_runs", options.warm_up_runs, 0, 1000));
-    if (options.precision != "f32")
-        return Error{ErrorCode::invalid_argument,
-                     text("precision is '", options.precision, "', the backends of this build compute in f32"),
-                     "precision"};
     return {};
 }
 
@@ -153,6 +149,8 @@ Result<BenchmarkReport> run_benchmark(const std::filesystem::path& path, const B
     report.backend = backend->name();
     report.backend_engine = backend->description();
     report.precision = options.precision;
+    report.allow_tf32 = options.allow_tf32;
+    report.deterministic = options.deterministic;
     report.threads = resolve_threads(options.threads);
     const Shape& shape = graph.node(graph.input()).shape;
     for (int axis = 0; axis < 5; ++axis)
@@ -164,7 +162,9 @@ Result<BenchmarkReport> run_benchmark(const std::filesystem::path& path, const B
 
     const Tensor input = random_input(shape, options.seed);
     const auto start = Clock::now();
-    MFRES_TRY(const auto executable, backend->compile(graph, model.weights, {.threads = report.threads}));
+    MFRES_TRY(const CompileOptions arithmetic,
+              compile_options(report.threads, options.precision, options.allow_tf32, options.deterministic));
+    MFRES_TRY(const auto executable, backend->compile(graph, model.weights, arithmetic));
     report.compile_ms = milliseconds_since(start);
     report.planned_peak_mib = mib(executable->peak_bytes());
     StepTimes steps(executable->chosen().size());

@@ -46,6 +46,8 @@ std::string to_json(const BenchmarkReport& report) {
                  {"network", report.network},
                  {"backend", {{"name", report.backend}, {"engine", report.backend_engine}}},
                  {"precision", report.precision},
+                 {"allow_tf32", report.allow_tf32},
+                 {"deterministic", report.deterministic},
                  {"threads", report.threads},
                  {"shape", report.shape},
                  {"runs", report.times_ms.size()},

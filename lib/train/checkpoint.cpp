@@ -133,30 +133,42 @@ json to_json(const OpenRow& row) {
             {"gradient_norm", row.gradient_norm},
             {"learning_rate", row.learning_rate},
             {"seconds", row.seconds},
-            {"waited", row.waited}};
+            {"waited", row.waited},
+            {"skipped", row.skipped}};
 }
 
 OpenRow open_row_from(const json& object) {
     return {object.at("steps").get<std::int64_t>(),   object.at("loss").get<double>(),
             object.at("gradient_norm").get<double>(), object.at("learning_rate").get<double>(),
-            object.at("seconds").get<double>(),       object.at("waited").get<double>()};
+            object.at("seconds").get<double>(),       object.at("waited").get<double>(),
+            object.value("skipped", std::int64_t{0})};
 }
 
 json to_json(const TrainRow& row) {
     json values = {row.step,      row.loss, row.learning_rate, row.gradient_norm, row.seconds, row.voxels_per_second,
                    row.wait_share};
+    if (row.skipped > 0)
+        values.push_back(row.skipped);
     if (row.dice)
         values.push_back(*row.dice);
     return values;
 }
 
 TrainRow row_from(const json& values) {
-    TrainRow row{values.at(0).get<std::int64_t>(), values.at(1).get<double>(),
-                 values.at(2).get<double>(),       values.at(3).get<double>(),
-                 values.at(4).get<double>(),       values.at(5).get<double>(),
-                 values.at(6).get<double>(),       std::nullopt};
-    if (values.size() > 7)
-        row.dice = values.at(7).get<RegionDice>();
+    TrainRow row{values.at(0).get<std::int64_t>(),
+                 values.at(1).get<double>(),
+                 values.at(2).get<double>(),
+                 values.at(3).get<double>(),
+                 values.at(4).get<double>(),
+                 values.at(5).get<double>(),
+                 values.at(6).get<double>(),
+                 std::nullopt,
+                 0};
+    for (std::size_t i = 7; i < values.size(); ++i) // what a row need not have
+        if (values[i].is_array())
+            row.dice = values[i].get<RegionDice>();
+        else
+            row.skipped = values[i].get<std::int64_t>();
     return row;
 }
 
@@ -180,6 +192,20 @@ Validation validation_from(const json& object) {
     return validation;
 }
 
+json to_json(const std::optional<LossScaling>& scaling) {
+    return scaling ? json{{"scale", scaling->scale}, {"good_steps", scaling->good_steps}} : json();
+}
+
+/// As everything here, missing in files from before there was one.
+Result<std::optional<LossScaling>> loss_scaling_from(const json& object) {
+    const json found = object.value("loss_scaling", json());
+    if (found.is_null())
+        return std::optional<LossScaling>();
+    const LossScaling scaling{found.at("scale").get<double>(), found.at("good_steps").get<std::int64_t>()};
+    MFRES_CHECK(check_loss_scaling(scaling));
+    return std::optional(scaling);
+}
+
 json state_json(const Checkpoint& checkpoint) {
     return {{"recipe", to_json(checkpoint.recipe)},
             {"step", checkpoint.step},
@@ -190,6 +216,9 @@ json state_json(const Checkpoint& checkpoint) {
             {"threads", checkpoint.threads},
             {"ranks", checkpoint.ranks},
             {"seconds", checkpoint.seconds},
+            {"skipped", checkpoint.skipped},
+            {"skipped_in_row", checkpoint.skipped_in_row},
+            {"loss_scaling", to_json(checkpoint.state.loss_scaling)},
             {"open_row", to_json(checkpoint.open_row)},
             {"best", checkpoint.best ? json(*checkpoint.best) : json()}};
 }
@@ -215,6 +244,9 @@ Status read_state(const json& object, Checkpoint& checkpoint) {
     checkpoint.threads = object.at("threads").get<int>();
     checkpoint.ranks = object.value("ranks", 1); // files from before there were several
     checkpoint.seconds = object.at("seconds").get<double>();
+    checkpoint.skipped = object.value("skipped", std::int64_t{0});
+    checkpoint.skipped_in_row = object.value("skipped_in_row", std::int64_t{0});
+    MFRES_TRY(checkpoint.state.loss_scaling, loss_scaling_from(object));
     checkpoint.open_row = open_row_from(object.at("open_row"));
     if (!object.at("best").is_null())
         checkpoint.best = object.at("best").get<std::size_t>();

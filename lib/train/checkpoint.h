@@ -7,8 +7,8 @@
 //   per section: 16 bytes name (ASCII, padded with zeros), u64 length in bytes, u32 CRC-32 of its bytes
 //   u32       CRC-32 of everything before
 //   the sections' bytes in the same order, nothing between or after them
-// Sections "state" and "history" are JSON; "weights", "first_moment", "second_moment", "largest_moment" (AMSGrad only)
-// and "average" (moving average only) are safetensors with f32 values.
+// Sections "state" (with the loss scaling of fp16) and "history" are JSON; "weights", "first_moment", "second_moment",
+// "largest_moment" (AMSGrad only) and "average" (moving average only) are safetensors with f32 values.
 #pragma once
 
 #include "backends/training.h"
@@ -34,6 +34,7 @@ struct OpenRow {
     double learning_rate = 0.0; ///< of the last step
     double seconds = 0.0;       ///< in training steps
     double waited = 0.0;        ///< seconds of these spent waiting for batches
+    std::int64_t skipped = 0;   ///< steps of these that overflowed and changed nothing
     friend bool operator==(const OpenRow&, const OpenRow&) = default;
 };
 
@@ -44,9 +45,11 @@ struct Checkpoint {
     std::string data_fingerprint;
     std::string validation_fingerprint; ///< empty without validation
     std::string backend;
-    int threads = 0;      ///< of each rank
-    int ranks = 1;        ///< that trained together
-    double seconds = 0.0; ///< of training and validation so far
+    int threads = 0;                 ///< of each rank
+    int ranks = 1;                   ///< that trained together
+    double seconds = 0.0;            ///< of training and validation so far
+    std::int64_t skipped = 0;        ///< steps so far that overflowed in fp16 and changed nothing
+    std::int64_t skipped_in_row = 0; ///< of these the last ones, one after the other
     TrainingState state;
     Weights average; ///< moving average of all parameters, empty without one
     OpenRow open_row;

@@ -27,14 +27,14 @@ std::string csv_field(const std::string& value) {
 } // namespace
 
 std::string metrics_csv(std::span<const TrainRow> rows) {
-    std::string table = "step,loss,learning_rate,gradient_norm,seconds,voxels_per_second,wait_share,wt,tc,et\n";
+    std::string table = "step,loss,learning_rate,gradient_norm,seconds,voxels_per_second,wait_share,wt,tc,et,skipped\n";
     for (const TrainRow& row : rows) {
         std::array<char, 240> line{};
         std::snprintf(line.data(), line.size(), "%lld,%.9g,%.9g,%.6g,%.2f,%.0f,%.4f", static_cast<long long>(row.step),
                       row.loss, row.learning_rate, row.gradient_norm, row.seconds, row.voxels_per_second,
                       row.wait_share);
         table += line.data();
-        table += (row.dice ? dice_columns(*row.dice) : ",,,") + '\n';
+        table += (row.dice ? dice_columns(*row.dice) : ",,,") + ',' + std::to_string(row.skipped) + '\n';
     }
     return table;
 }

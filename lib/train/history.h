@@ -8,8 +8,8 @@
 
 namespace mfres {
 
-/// metrics.csv: step, loss, learning_rate, gradient_norm, seconds, voxels_per_second, wait_share, wt, tc, et; one line
-/// per row under a header line; the Dice columns are empty where nothing was evaluated.
+/// metrics.csv: step, loss, learning_rate, gradient_norm, seconds, voxels_per_second, wait_share, wt, tc, et,
+/// skipped; one line per row under a header line; the Dice columns are empty where nothing was evaluated.
 std::string metrics_csv(std::span<const TrainRow> rows);
 
 /// validation.csv: step, case, wt, tc, et; per validation one line for each case and one for "mean".

@@ -85,7 +85,14 @@ const std::vector<Field>& fields() {
         {"gamma", "largest change of the gamma exponent", MFRES_FIELD(sampling.gamma), 0, 0.9},
         {"noise", "standard deviation of added noise", MFRES_FIELD(sampling.noise), 0, 10},
         {"zoom", "largest relative change of size", MFRES_FIELD(sampling.zoom), 0, 0.5},
-        {"precision", "of all arithmetic", MFRES_FIELD(precision), 0, 0, {"f32"}},
+        {"precision",
+         "of activations and convolutions in training steps",
+         MFRES_FIELD(precision),
+         0,
+         0,
+         {"f32", "bf16", "fp16"}},
+        {"allow_tf32", "f32 products may be taken in TF32 (10-bit mantissas)", MFRES_FIELD(allow_tf32)},
+        {"deterministic", "equal bits in every run, even where that is slower", MFRES_FIELD(deterministic)},
     };
     return all;
 }

@@ -22,7 +22,9 @@ namespace mfres {
 /// Defaults are the paper's, and where it is silent those of the networks it descends from (DMFNet's batch and epochs).
 struct Recipe {
     std::string network = "mf-res2net"; ///< after parse_recipe: the variant's canonical JSON
-    std::string precision = "f32";
+    std::string precision = "f32";      ///< name of a Precision; of training steps: validations compute in f32
+    bool allow_tf32 = false;            ///< see CompileOptions, as the next one
+    bool deterministic = true;          ///< without it a resumed run is not that of one without a break to the bit
 
     std::string loss = "weighted-tversky"; ///< name of a loss of train/loss.h
     double tversky_alpha = 0.3;            ///< weight of false positives
@@ -48,7 +50,7 @@ struct Recipe {
     std::uint64_t init_seed = 1; ///< of the initial weights
     /// SHA-256 of the weights that training starts from, 64 hexadecimal digits; empty = drawn from init_seed.
     std::string init_sha256;
-    std::uint64_t seed = 1;      ///< of batches and augmentation
+    std::uint64_t seed = 1; ///< of batches and augmentation
     Sampling sampling;
 };
 

@@ -398,6 +398,9 @@ struct Trainer::State {
             MFRES_CHECK(draw_initial());
         TrainingOptions training;
         training.threads = now.threads;
+        MFRES_TRY(training.precision, parse_precision(recipe().precision));
+        training.allow_tf32 = recipe().allow_tf32;
+        training.deterministic = recipe().deterministic;
         training.amsgrad = recipe().amsgrad;
         training.batch_norm_momentum = recipe().batch_norm_momentum;
         training.max_bytes = options.max_memory;
@@ -493,8 +496,28 @@ struct Trainer::State {
                 folder.path().string()};
     }
 
+    /// Of a step that the executable left out because its gradients overflowed: expected now and then, above all in the
+    /// beginning, until the loss scale fits. Each halves the scale, so that many in a row are no longer the scale's
+    /// fault.
+    Status note_skipped(const TrainObserver& observer) {
+        constexpr std::int64_t most_in_row = 20;
+        ++now.skipped;
+        ++now.skipped_in_row;
+        ++now.open_row.skipped;
+        if (now.skipped_in_row > most_in_row)
+            return diverged(
+                text("the gradients of ", now.skipped_in_row, " steps in a row overflowed in ", recipe().precision));
+        if (!skipping_told)
+            warn(observer, text("the gradients of step ", now.step + 1, " overflowed in ", recipe().precision,
+                                ": the step is skipped and the loss scale halved, as is usual in the beginning; ",
+                                "metrics.csv counts such steps in its column skipped"));
+        skipping_told = true;
+        return {};
+    }
+    bool skipping_told = false; ///< in this session
+
     /// Forward, loss, backward and update on one batch.
-    Status train_step(Loader& loader) {
+    Status train_step(Loader& loader, const TrainObserver& observer) {
         const auto start = Clock::now();
         const double waited_before = loader.waited_seconds();
         MFRES_TRY(const Batch batch, loader.next());
@@ -505,11 +528,17 @@ struct Trainer::State {
         if (!std::isfinite(value))
             return diverged(text("the loss is ", value));
         MFRES_CHECK(executable->backward());
-        const OptimiserStep optimiser = optimiser_step(recipe(), now.step, steps);
+        OptimiserStep optimiser = optimiser_step(recipe(), now.step, steps);
+        optimiser.step -= now.skipped; // Adam counts what it was given
         const auto norm = executable->update(optimiser);
         if (!norm)
             return norm.error().code == ErrorCode::training_diverged ? diverged(norm.error().message) : norm.error();
-        if (!now.average.empty())
+        const bool skipped = std::isinf(*norm);
+        if (skipped)
+            MFRES_CHECK(note_skipped(observer));
+        else
+            now.skipped_in_row = 0;
+        if (!skipped && !now.average.empty())
             update_average(now.average, executable->weights(), recipe().ema, now.step);
 
         ++now.step;
@@ -517,7 +546,7 @@ struct Trainer::State {
             static_cast<double>(now.step * recipe().sampling.batch) / static_cast<double>(data->entries().size());
         now.open_row.steps += 1;
         now.open_row.loss += value;
-        now.open_row.gradient_norm += *norm;
+        now.open_row.gradient_norm += skipped ? 0.0 : *norm;
         now.open_row.learning_rate = optimiser.learning_rate;
         now.open_row.waited += waited;
         now.open_row.seconds += seconds_since(start);
@@ -565,7 +594,9 @@ struct Trainer::State {
         row.step = now.step;
         row.loss = open.loss / count;
         row.learning_rate = open.learning_rate;
-        row.gradient_norm = open.gradient_norm / count;
+        row.gradient_norm =
+            open.gradient_norm / static_cast<double>(std::max<std::int64_t>(1, open.steps - open.skipped));
+        row.skipped = open.skipped;
         row.seconds = now.seconds;
         row.voxels_per_second = count * static_cast<double>(voxels_per_step()) / std::max(open.seconds, 1e-9);
         row.wait_share = std::min(1.0, open.waited / std::max(open.seconds, 1e-9));
@@ -650,7 +681,7 @@ struct Trainer::State {
         MFRES_CHECK(finish_step(observer)); // a validation that the session before had no time for
         MFRES_CHECK(agree_to_stop());
         while (now.step < steps && !stop) {
-            MFRES_CHECK(train_step(*loader));
+            MFRES_CHECK(train_step(*loader, observer));
             TrainEvent done = event(TrainEvent::Kind::step);
             done.loss = last_loss;
             tell(observer, done);
@@ -693,6 +724,7 @@ struct Trainer::State {
         result.first_step = first_step;
         result.step = now.step;
         result.steps = steps;
+        result.skipped = now.skipped;
         result.seconds = now.seconds;
         result.peak_bytes = executable->peak_bytes();
         result.rows = now.rows;
@@ -823,6 +855,7 @@ std::string to_json(const TrainReport& report) {
                          {"first_step", report.first_step},
                          {"step", report.step},
                          {"steps", report.steps},
+                         {"skipped", report.skipped},
                          {"stopped", report.stopped},
                          {"seconds", report.seconds},
                          {"peak_bytes", report.peak_bytes},

@@ -198,6 +198,42 @@ TEST_CASE("a precision that a backend does not have is refused, not replaced") {
     }
 }
 
+TEST_CASE("TF32 and unequal bits are refused by backends that have neither") {
+    GraphBuilder builder;
+    builder.output(builder.conv("c", builder.input(Shape{1, 2, 3, 3, 3}), Conv{.out_channels = 2}));
+    auto graph = builder.finish();
+    REQUIRE_OK(graph);
+    const Weights weights = test::random_weights(*graph, 1);
+    for (const Backend* backend : test::usable_backends()) {
+        INFO(backend->name());
+        const bool has_them = backend->name() == "cuda";
+        for (const auto& [tf32, deterministic] : {std::pair{true, true}, {false, false}}) {
+            const auto compiled =
+                backend->compile(*graph, weights, {.allow_tf32 = tf32, .deterministic = deterministic});
+            const auto training =
+                backend->compile_training(*graph, weights, {.allow_tf32 = tf32, .deterministic = deterministic});
+            CHECK(compiled.ok() == has_them);
+            CHECK(training.ok() == has_them);
+            if (has_them)
+                continue;
+            REQUIRE_CODE(compiled, operation_unsupported);
+            REQUIRE_CODE(training, operation_unsupported);
+            CHECK(compiled.error().message.find(tf32 ? "TF32" : "equal bits") != std::string::npos);
+        }
+    }
+}
+
+TEST_CASE("precisions are named as they are typed") {
+    for (const Precision precision : {Precision::f32, Precision::bf16, Precision::fp16}) {
+        const auto parsed = parse_precision(name(precision));
+        REQUIRE_OK(parsed);
+        CHECK(*parsed == precision);
+    }
+    const auto other = parse_precision("f16");
+    REQUIRE_CODE(other, invalid_argument);
+    CHECK(other.error().message.find("f32, bf16, fp16") != std::string::npos);
+}
+
 TEST_CASE("compile refuses weights that do not belong to the graph") {
     GraphBuilder builder;
     builder.output(builder.conv("c", builder.input(Shape{1, 2, 3, 3, 3}), Conv{.out_channels = 2}));

@@ -156,6 +156,11 @@ TEST_CASE("a benchmark that makes no sense is refused, and one can be stopped") 
     REQUIRE_CODE(with([](BenchmarkOptions& o) { o.warm_up_runs = -1; }), invalid_argument);
     REQUIRE_CODE(with([](BenchmarkOptions& o) { o.threads = -1; }), invalid_argument);
     REQUIRE_CODE(with([](BenchmarkOptions& o) { o.precision = "f8"; }), invalid_argument);
+    REQUIRE_CODE(with([](BenchmarkOptions& o) {
+                     o.backend = "reference";
+                     o.precision = "fp16";
+                 }),
+                 operation_unsupported);
     REQUIRE_CODE(with([](BenchmarkOptions& o) { o.backend = "abacus"; }), backend_unknown);
     REQUIRE_CODE(with([](BenchmarkOptions& o) { o.size = {16, 16, 17}; }), graph_invalid);
     REQUIRE_CODE(benchmark(folder / "absent.safetensors", {}), file_not_found);

@@ -329,6 +329,11 @@ TEST_CASE("opening refuses what cannot work") {
     REQUIRE_CODE(Segmenter::open(folder / "missing.safetensors", {}), file_not_found);
     REQUIRE_CODE(Segmenter::open(model, {.backend = "gpu9000"}), backend_unknown);
     REQUIRE_CODE(Segmenter::open(model, {.threads = -1}), invalid_argument);
+    REQUIRE_CODE(Segmenter::open(model, {.precision = "f8"}), invalid_argument);
+    for (const SegmenterOptions& relaxed : {SegmenterOptions{.backend = "reference", .precision = "fp16"},
+                                            SegmenterOptions{.backend = "reference", .allow_tf32 = true},
+                                            SegmenterOptions{.backend = "reference", .deterministic = false}})
+        REQUIRE_CODE(Segmenter::open(model, relaxed), operation_unsupported);
     const auto three = test::write_model(folder, R"({"network": "mf-res2net", "classes": 3})");
     REQUIRE_CODE(Segmenter::open(three, {}), model_metadata_invalid);
     auto swapped = load_model(test::write_model(folder, test::small_network));

@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <csignal>
+#include <cstring>
 #include <fstream>
 #include <limits>
 #include <set>
@@ -44,11 +45,17 @@ Checkpoint sample(std::int64_t step, std::int64_t floats = 20) {
         weights->emplace("conv.weight", random_values({floats, 2, 1, 1, 3}, random));
         weights->emplace("norm.bias", random_values({7}, random));
     }
-    checkpoint.open_row = {3, random.uniform(), random.uniform(), random.uniform(), random.uniform(), random.uniform()};
+    checkpoint.open_row = {3, random.uniform(), random.uniform(), random.uniform(), random.uniform(), random.uniform(),
+                           2};
     checkpoint.rows = {{10, random.uniform(), 1e-3, random.uniform(), 1.5, 1e6, 0.25, std::nullopt},
                        {20, random.uniform(), 9e-4, random.uniform(), 3.5, 1e6, 0.5, RegionDice{0.1, 0.2, 1.0 / 3}}};
     checkpoint.validations = {{10, {0.5, 0.25, 0.125}, {{"a, \"b\" \xC3\xA9", {0.5, 0.25, 0.125}}}, 2.5},
                               {20, {0.1, 0.2, 1.0 / 3}, {}, 0.5}};
+    checkpoint.rows[0].skipped = 4;
+    checkpoint.rows[1].skipped = 1;
+    checkpoint.skipped = 7;
+    checkpoint.skipped_in_row = 3;
+    checkpoint.state.loss_scaling = LossScaling{2048.0, 117};
     checkpoint.best = 0;
     return checkpoint;
 }
@@ -76,6 +83,9 @@ void check_same(const Checkpoint& a, const Checkpoint& b) {
     CHECK(a.backend == b.backend);
     CHECK(a.threads == b.threads);
     CHECK(a.seconds == b.seconds);
+    CHECK(a.skipped == b.skipped);
+    CHECK(a.skipped_in_row == b.skipped_in_row);
+    CHECK(a.state.loss_scaling == b.state.loss_scaling);
     CHECK(same(a.state.weights, b.state.weights));
     CHECK(same(a.state.first_moment, b.state.first_moment));
     CHECK(same(a.state.second_moment, b.state.second_moment));
@@ -92,6 +102,7 @@ void check_same(const Checkpoint& a, const Checkpoint& b) {
         CHECK(a.rows[i].voxels_per_second == b.rows[i].voxels_per_second);
         CHECK(a.rows[i].wait_share == b.rows[i].wait_share);
         CHECK(a.rows[i].dice == b.rows[i].dice);
+        CHECK(a.rows[i].skipped == b.rows[i].skipped);
     }
     REQUIRE(a.validations.size() == b.validations.size());
     for (std::size_t i = 0; i < a.validations.size(); ++i) {
@@ -113,6 +124,43 @@ std::vector<std::byte> encoded(const Checkpoint& checkpoint) {
     return std::move(bytes).value();
 }
 
+std::uint32_t crc32(std::span<const std::byte> bytes) {
+    std::uint32_t crc = 0xFFFFFFFFU;
+    for (const std::byte byte : bytes) {
+        crc ^= std::to_integer<std::uint32_t>(byte);
+        for (int bit = 0; bit < 8; ++bit)
+            crc = crc >> 1U ^ ((crc & 1U) != 0 ? 0xEDB88320U : 0U);
+    }
+    return ~crc;
+}
+
+/// The file with words of its JSON replaced by others of the same length, and sound again.
+std::vector<std::byte> with_words(std::vector<std::byte> bytes,
+                                  const std::vector<std::pair<std::string, std::string>>& words) {
+    std::string content(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    for (const auto& [from, to] : words) {
+        REQUIRE(from.size() == to.size());
+        for (std::size_t at = content.find(from); at != std::string::npos; at = content.find(from))
+            content.replace(at, from.size(), to);
+    }
+    std::memcpy(bytes.data(), content.data(), content.size());
+    const auto put = [&](std::size_t at, std::uint32_t value) {
+        std::memcpy(bytes.data() + at, &value, sizeof(value));
+    };
+    std::uint32_t count = 0;
+    std::memcpy(&count, bytes.data() + 12, sizeof(count));
+    const std::size_t table_end = 16 + std::size_t{count} * 28;
+    std::size_t offset = table_end + 4;
+    for (std::size_t entry = 16; entry < table_end; entry += 28) {
+        std::uint64_t length = 0;
+        std::memcpy(&length, bytes.data() + entry + 16, sizeof(length));
+        put(entry + 24, crc32(std::span(bytes).subspan(offset, static_cast<std::size_t>(length))));
+        offset += static_cast<std::size_t>(length);
+    }
+    put(table_end, crc32(std::span(bytes).first(table_end)));
+    return bytes;
+}
+
 void overwrite(const std::filesystem::path& path, std::span<const std::byte> bytes) {
     std::ofstream out(path, std::ios::binary | std::ios::trunc);
     out.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
@@ -127,6 +175,7 @@ TEST_CASE("a checkpoint reads back bit for bit") {
     check_same(*read, written);
 
     Checkpoint plain = sample(7);
+    plain.state.loss_scaling.reset();
     plain.average.clear();
     plain.state.largest_second_moment.clear();
     plain.best.reset();
@@ -137,6 +186,30 @@ TEST_CASE("a checkpoint reads back bit for bit") {
     check_same(*read_plain, plain);
     CHECK(&read_plain->evaluated() == &read_plain->state.weights);
     CHECK(&read->evaluated() == &read->average);
+}
+
+TEST_CASE("a checkpoint from before fp16 loads, and a loss scale that cannot be is refused") {
+    Checkpoint old = sample(42);
+    for (TrainRow& row : old.rows)
+        row.skipped = 0;
+    // Keys that no version knows are as good as none.
+    const auto read = decode_checkpoint(with_words(encoded(old), {{"\"skipped\"", "\"unknown\""},
+                                                                  {"\"skipped_in_row\"", "\"unknown_in_row\""},
+                                                                  {"\"loss_scaling\"", "\"loss_unknown\""},
+                                                                  {"\"allow_tf32\":false,", std::string(19, ' ')},
+                                                                  {"\"deterministic\":true,", std::string(21, ' ')}}),
+                                        "memory");
+    old.skipped = old.skipped_in_row = old.open_row.skipped = 0;
+    old.state.loss_scaling.reset();
+    REQUIRE_OK(read);
+    check_same(*read, old);
+
+    REQUIRE_OK(decode_checkpoint(with_words(encoded(sample(42)), {{"2048.0", "4096.0"}}), "memory"));
+    for (const char* scale : {"2047.0", "0.0625", "-256.0", "1e+300"}) {
+        INFO(scale);
+        REQUIRE_CODE(decode_checkpoint(with_words(encoded(sample(42)), {{"2048.0", scale}}), "memory"),
+                     checkpoint_damaged);
+    }
 }
 
 TEST_CASE("a checkpoint cut short anywhere is refused") {
@@ -269,7 +342,6 @@ TEST_CASE("the last two checkpoints are kept, and a damaged newest one is report
 }
 
 namespace {
-
 /// The number of kills, more where the environment asks for a long run.
 int kills() {
     const char* chosen = std::getenv("MFRES_CHECKPOINT_KILLS");

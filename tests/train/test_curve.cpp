@@ -92,9 +92,10 @@ TEST_CASE("a curve is a PNG of the asked size where pictures can be drawn") {
 
 TEST_CASE("tables of a run quote case names and leave blanks where nothing was evaluated") {
     auto some = rows(5);
+    some[4].skipped = 3;
     const std::string metrics = metrics_csv(some);
-    CHECK(metrics.find("\n10,1,0.001,2,5.00,1000000,0.1000,,,\n") != std::string::npos);
-    CHECK(metrics.find("\n50,0.2,0.001,2,5.00,1000000,0.1000,0.500000,0.600000,0.700000\n") != std::string::npos);
+    CHECK(metrics.find("\n10,1,0.001,2,5.00,1000000,0.1000,,,,0\n") != std::string::npos);
+    CHECK(metrics.find("\n50,0.2,0.001,2,5.00,1000000,0.1000,0.500000,0.600000,0.700000,3\n") != std::string::npos);
     const Validation validation{7, {0.5, 0.25, 1}, {{"a,\"b\"", {0.5, 0.25, 1}}}, 1.0};
     CHECK(validation_csv(std::span(&validation, 1)) == "step,case,wt,tc,et\n"
                                                        "7,\"a,\"\"b\"\"\",0.500000,0.250000,1.000000\n"

@@ -71,7 +71,9 @@ TEST_CASE("every key of a recipe reads back as it was written") {
                                 {"gamma", 0.3},
                                 {"noise", 0.05},
                                 {"zoom", 0.125},
-                                {"precision", "f32"}};
+                                {"precision", "bf16"},
+                                {"allow_tf32", true},
+                                {"deterministic", false}};
     const Recipe recipe = parsed(all.dump());
     const nlohmann::json written = to_json(recipe);
     for (const auto& [key, value] : all.items()) {

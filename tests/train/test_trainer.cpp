@@ -7,8 +7,7 @@
 #include "support/ranks.h"
 #include "support/run_graph.h"
 #include "support/training.h"
-#include "train/cached_cases.h"
-#include "train/checkpoint.h"
+#include "support/training_runs.h"
 
 #include <mfres/trainer.h>
 
@@ -18,48 +17,16 @@ namespace mfres {
 
 namespace {
 
+using test::check_equal_bits;
+using test::check_same_training;
+using test::checkpoint_of;
+using test::noting;
 using test::TemporaryFolder;
-
-/// A cache of phantoms, made once per test program.
-class PhantomCache {
-  public:
-    PhantomCache(std::size_t cases, std::uint64_t first_seed) {
-        std::vector<CaseFiles> files;
-        for (std::size_t i = 0; i < cases; ++i) {
-            auto phantom = make_phantom({.seed = first_seed + i, .size = {48, 56, 48}, .threads = 1});
-            REQUIRE_OK(phantom);
-            files.push_back(
-                test::write_labelled_case(folder_, "case-" + std::to_string(i), phantom->volumes, phantom->labels));
-        }
-        REQUIRE_OK(write_cache(path(), files, {}, {}));
-    }
-    std::filesystem::path path() const { return folder_ / "cases.mfcache"; }
-    const std::filesystem::path& cases() const { return folder_.path(); }
-
-  private:
-    TemporaryFolder folder_;
-};
-
-const PhantomCache& training_cases() {
-    static const PhantomCache cache(2, 1);
-    return cache;
-}
-const PhantomCache& validation_cases() {
-    static const PhantomCache cache(1, 9);
-    return cache;
-}
-
-/// The smallest network that has every kind of layer, on the smallest crops.
-std::string tiny_recipe(const nlohmann::json& changes = nlohmann::json::object()) {
-    nlohmann::json recipe = {{"network", nlohmann::json::parse(test::small_network)},
-                             {"steps", 20},
-                             {"batch", 2},
-                             {"crop", {16, 16, 16}},
-                             {"tumour_probability", 1.0},
-                             {"validate_every", 10}};
-    recipe.update(changes);
-    return recipe.dump();
-}
+using test::tiny_recipe;
+using test::tiny_run;
+using test::train;
+using test::training_cases;
+using test::validation_cases;
 
 /// The backends of this build that train, fastest first.
 const std::vector<std::string>& training_backends() {
@@ -79,74 +46,6 @@ const std::vector<std::string>& training_backends() {
         return trained;
     }();
     return names;
-}
-
-TrainerOptions tiny_run(const std::filesystem::path& run, std::string_view backend, std::string recipe) {
-    TrainerOptions options;
-    options.data = training_cases().path();
-    options.run = run;
-    options.recipe = std::move(recipe);
-    options.backend = backend;
-    options.threads = 1; // threads that wait for each other on a busy machine take far longer than one
-    options.row_steps = 4;
-    return options;
-}
-
-TrainReport train(const TrainerOptions& options, const TrainObserver& observer = {}) {
-    auto trainer = Trainer::open(options, observer);
-    REQUIRE_OK(trainer);
-    auto report = trainer->run(observer);
-    REQUIRE_OK(report);
-    return std::move(report).value();
-}
-
-/// Notes the loss of every step, and stops after step `last` (0 = never).
-TrainObserver noting(std::vector<double>& losses, std::int64_t last = 0) {
-    return [&losses, last](const TrainEvent& event) {
-        if (event.kind != TrainEvent::Kind::step)
-            return true;
-        losses.push_back(event.loss);
-        return event.step != last;
-    };
-}
-
-Checkpoint checkpoint_of(const std::filesystem::path& path) {
-    auto checkpoint = read_checkpoint(path);
-    REQUIRE_OK(checkpoint);
-    return std::move(checkpoint).value();
-}
-
-void check_equal_bits(const Weights& a, const Weights& b) {
-    REQUIRE(a.size() == b.size());
-    for (const auto& [name, tensor] : a) {
-        INFO(name);
-        const auto other = b.find(name);
-        REQUIRE(other != b.end());
-        CHECK(std::equal(tensor.values().begin(), tensor.values().end(), other->second.values().begin(),
-                         other->second.values().end()));
-    }
-}
-
-/// Everything but what a clock says.
-void check_same_training(const Checkpoint& a, const Checkpoint& b) {
-    CHECK(a.step == b.step);
-    check_equal_bits(a.state.weights, b.state.weights);
-    check_equal_bits(a.state.first_moment, b.state.first_moment);
-    check_equal_bits(a.state.second_moment, b.state.second_moment);
-    check_equal_bits(a.state.largest_second_moment, b.state.largest_second_moment);
-    check_equal_bits(a.average, b.average);
-    REQUIRE(a.rows.size() == b.rows.size());
-    for (std::size_t i = 0; i < a.rows.size(); ++i) {
-        CHECK(a.rows[i].step == b.rows[i].step);
-        CHECK(a.rows[i].loss == b.rows[i].loss);
-        CHECK(a.rows[i].gradient_norm == b.rows[i].gradient_norm);
-        CHECK(a.rows[i].learning_rate == b.rows[i].learning_rate);
-        CHECK(a.rows[i].dice == b.rows[i].dice);
-    }
-    REQUIRE(a.validations.size() == b.validations.size());
-    for (std::size_t i = 0; i < a.validations.size(); ++i)
-        CHECK(a.validations[i].mean == b.validations[i].mean);
-    CHECK(a.best == b.best);
 }
 
 } // namespace
@@ -223,8 +122,8 @@ TEST_CASE("a run leaves recipe, measurements, curve, checkpoints and a model of 
     const auto run = folder / "run";
     const std::string metrics = test::file_text(run / "metrics.csv");
     CHECK(std::count(metrics.begin(), metrics.end(), '\n') == 4);
-    CHECK(
-        metrics.starts_with("step,loss,learning_rate,gradient_norm,seconds,voxels_per_second,wait_share,wt,tc,et\n4,"));
+    CHECK(metrics.starts_with(
+        "step,loss,learning_rate,gradient_norm,seconds,voxels_per_second,wait_share,wt,tc,et,skipped\n4,"));
     const std::string cases = test::file_text(run / "validation.csv");
     CHECK(std::count(cases.begin(), cases.end(), '\n') == 1 + 3 * 2); // a case and the mean, three times
     CHECK(test::file_text(run / "curve.svg").starts_with("<svg"));

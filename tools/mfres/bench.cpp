@@ -27,7 +27,6 @@ int bench(const std::vector<std::string>& arguments) {
         "shape", po::value<std::string>()->default_value("128"), "input voxels: 128 or 240,240,160")(
         "backend", po::value<std::string>()->default_value("auto"),
         "auto, or one that 'mfres help' lists")("threads", po::value<int>()->default_value(0), "0 = all processors")(
-        "precision", po::value<std::string>()->default_value("f32"), "of the arithmetic: f32")(
         "runs", po::value<int>()->default_value(10), "that are timed")("warm-up", po::value<int>()->default_value(1),
                                                                        "runs before them that are not")(
         "seed", po::value<std::uint64_t>()->default_value(1), "of the input")("profile", "time every step")(
@@ -35,6 +34,7 @@ int bench(const std::vector<std::string>& arguments) {
                                                               "write the input to this .npy file")(
         "save-output", po::value<std::string>(), "write the logits to this .npy file")(
         "format,f", po::value<std::string>()->default_value("text"), "text or json")("quiet,q", "no progress");
+    add_arithmetic_options(options);
     if (const auto done = options.parse(arguments))
         return *done;
     const std::string& format = options.get<std::string>("format");
@@ -48,7 +48,7 @@ int bench(const std::vector<std::string>& arguments) {
     chosen.size = *size;
     chosen.backend = options.get<std::string>("backend");
     chosen.threads = options.get<int>("threads");
-    chosen.precision = options.get<std::string>("precision");
+    read_arithmetic(options, chosen);
     chosen.runs = options.get<int>("runs");
     chosen.warm_up_runs = options.get<int>("warm-up");
     chosen.seed = options.get<std::uint64_t>("seed");

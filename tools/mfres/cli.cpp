@@ -125,6 +125,17 @@ std::optional<int> Options::parse(const std::vector<std::string>& arguments) {
     return std::nullopt;
 }
 
+void add_relaxation_options(Options& options) {
+    options.add()("allow-tf32", "let a GPU take f32 products in TF32 (10-bit mantissas); refused by other backends")(
+        "non-deterministic", "let a GPU be faster and not give equal bits in every run; refused by other backends");
+}
+
+void add_arithmetic_options(Options& options) {
+    options.add()("precision", po::value<std::string>()->default_value("f32"),
+                  "of activations and convolutions: f32, or bf16 or fp16 where the backend has it");
+    add_relaxation_options(options);
+}
+
 Result<std::int64_t> parse_bytes(const std::string& text_value) {
     std::int64_t value = 0;
     const char* end = text_value.data() + text_value.size();

@@ -68,6 +68,19 @@ class Options {
     po::variables_map values_;
 };
 
+/// --allow-tf32 and --non-deterministic.
+void add_relaxation_options(Options& options);
+/// These and --precision: how an engine may compute.
+void add_arithmetic_options(Options& options);
+
+/// What they say, into anything with members as those of SegmenterOptions.
+template <typename Setup>
+void read_arithmetic(const Options& options, Setup& setup) {
+    setup.precision = options.get<std::string>("precision");
+    setup.allow_tf32 = options.has("allow-tf32");
+    setup.deterministic = !options.has("non-deterministic");
+}
+
 /// Prints a usage error to stderr and returns exit_usage.
 int usage_error(const std::string& message);
 

@@ -47,6 +47,7 @@ Options make_options() {
         "min-enhancing", po::value<double>()->default_value(0.0), "for --model, as in segment: mm^3")(
         "resample", "for --model: accept other voxel sizes")("force", "overwrite existing output files")(
         "json", "print summary and cases as JSON")("quiet,q", "no progress");
+    add_arithmetic_options(options); // for --model
     return options;
 }
 
@@ -124,6 +125,7 @@ Result<MetricsTable> table_from_model(const Options& options, const EvaluationOp
     SegmenterOptions setup;
     setup.backend = options.get<std::string>("backend");
     setup.threads = request.threads;
+    read_arithmetic(options, setup);
     if (options.has("max-memory")) {
         MFRES_TRY(setup.max_memory, parse_bytes(options.get<std::string>("max-memory")));
     }

@@ -47,6 +47,7 @@ Options make_options() {
         "resample", "accept other voxel sizes: resample to 1 mm and the labels back")(
         "force", "overwrite existing output files")("json", "print the report as JSON to stdout")("quiet,q",
                                                                                                   "no progress");
+    add_arithmetic_options(options);
     return options;
 }
 
@@ -157,6 +158,7 @@ int segment(const std::vector<std::string>& arguments) {
     SegmenterOptions setup;
     setup.backend = options.get<std::string>("backend");
     setup.threads = options.get<int>("threads");
+    read_arithmetic(options, setup);
     if (options.has("max-memory")) {
         const auto bytes = parse_bytes(options.get<std::string>("max-memory"));
         if (!bytes)

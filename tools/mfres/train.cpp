@@ -57,6 +57,11 @@ std::string option_name(std::string key) {
     return key;
 }
 
+/// A key that the options all commands have set.
+bool is_relaxation(const RecipeField& field) {
+    return field.key == "allow_tf32" || field.key == "deterministic";
+}
+
 Options make_options() {
     Options options("train --data FOLDER|CACHE --out RUN", about, examples);
     options.add()("data", po::value<std::string>(), "folder of segmented cases, or a training cache (.mfcache)")(
@@ -74,9 +79,12 @@ Options make_options() {
         "force", "with --export: overwrite")("json", "print a report as JSON to stdout")("quiet,q", "no progress");
     auto add = options.add();
     for (const RecipeField& field : recipe_fields()) {
+        if (is_relaxation(field))
+            continue;
         const std::string standard = field.key == "network" ? "" : "; " + field.standard;
         add(option_name(field.key).c_str(), po::value<std::string>(), (field.help + standard).c_str());
     }
+    add_relaxation_options(options);
     return options;
 }
 
@@ -107,10 +115,14 @@ Result<std::string> recipe_of(const Options& options) {
     json changes = json::object();
     for (const RecipeField& field : recipe_fields()) {
         const std::string option = option_name(field.key);
-        if (options.has(option.c_str())) {
+        if (!is_relaxation(field) && options.has(option.c_str())) {
             MFRES_TRY(changes[field.key], json_value(field, options.get<std::string>(option.c_str())));
         }
     }
+    if (options.has("allow-tf32"))
+        changes["allow_tf32"] = true;
+    if (options.has("non-deterministic"))
+        changes["deterministic"] = false;
     return recipe_text(options.get_or_default<std::string>("recipe"), changes);
 }
 
@@ -156,6 +168,8 @@ void print_summary(const TrainReport& report) {
         std::cout << "  best     step " << report.best->step << "  " << dice_words(report.best->mean) << '\n';
     if (report.latest)
         std::cout << "  latest   step " << report.latest->step << "  " << dice_words(report.latest->mean) << '\n';
+    if (report.skipped > 0)
+        std::cout << "  skipped  " << report.skipped << " steps, whose gradients overflowed\n";
     if (!report.model.empty())
         std::cout << "  model    " << report.model << '\n';
     if (report.stopped)

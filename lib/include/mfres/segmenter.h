@@ -27,6 +27,13 @@ struct SegmenterOptions {
     /// Bytes this library may use on top of what the process had before, 0 = no limit. With a limit that the whole
     /// brain box does not fit into, the network runs tile by tile.
     std::int64_t max_memory = 0;
+    /// What activations and weights of convolutions are stored as; sums are taken in f32 or better. "f32", or another
+    /// that the backend has ("bf16", "fp16"): operation_unsupported where it has not.
+    std::string precision = "f32";
+    /// Lets a GPU round the operands of f32 products to 10 bits (TF32). operation_unsupported where there is none.
+    bool allow_tf32 = false;
+    /// False lets an engine be faster and not give equal bits in every run. operation_unsupported where it cannot.
+    bool deterministic = true;
 };
 
 struct SegmentOptions {
@@ -53,6 +60,8 @@ struct SegmentReport {
     std::string backend;        ///< e.g. "onednn"
     std::string backend_engine; ///< e.g. "oneDNN 2.6.3"
     std::string precision;
+    bool allow_tf32 = false;
+    bool deterministic = true;
     int threads = 0;
     std::string label_scheme;
     std::array<std::string, 4> inputs;
@@ -97,7 +106,7 @@ std::string to_json(const SegmentReport& report, bool choices = true);
 /// The report for a person, about 20 lines.
 std::string to_text(const SegmentReport& report);
 
-/// "Predictions by mf-res2net (FILE, weights SHA-256 ...) on oneDNN 2.6.3.": what made the labels, for tables.
+/// "Predictions by mf-res2net (FILE, weights SHA-256 ...) on oneDNN 2.6.3 in f32.": what made the labels, for tables.
 std::string model_sentence(const SegmentReport& report);
 
 struct Segmentation {
@@ -108,7 +117,8 @@ struct Segmentation {
 /// Holds one model. One thread at a time may use a Segmenter.
 class Segmenter {
   public:
-    /// Errors: those of the model file (model_*), backend_unknown, backend_unavailable, invalid_argument.
+    /// Errors: those of the model file (model_*), backend_unknown, backend_unavailable,
+    /// operation_unsupported (a precision or relaxation that the backend does not have), invalid_argument.
     static Result<Segmenter> open(const std::filesystem::path& model, const SegmenterOptions& options);
 
     Segmenter(Segmenter&&) noexcept;

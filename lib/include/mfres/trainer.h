@@ -90,11 +90,12 @@ struct TrainRow {
     std::int64_t step = 0;      ///< steps trained so far
     double loss = 0.0;          ///< mean
     double learning_rate = 0.0; ///< of the last step
-    double gradient_norm = 0.0; ///< mean, before clipping
+    double gradient_norm = 0.0; ///< mean, before clipping, over the steps that were not skipped; 0 if all were
     double seconds = 0.0;       ///< of training and validation since the run began, over all its sessions
     double voxels_per_second = 0.0;
     double wait_share = 0.0; ///< of the training time spent waiting for batches
     std::optional<RegionDice> dice;
+    std::int64_t skipped = 0; ///< steps whose gradients overflowed in fp16: they changed no weight
 };
 
 /// Something that happened while training; what does not belong to `kind` is left at its default.
@@ -140,6 +141,7 @@ struct TrainReport {
     std::int64_t first_step = 0; ///< steps trained before this session
     std::int64_t step = 0;       ///< steps trained now
     std::int64_t steps = 0;      ///< in all
+    std::int64_t skipped = 0;    ///< of the steps trained, those that overflowed in fp16 and changed nothing
     bool stopped = false;        ///< the observer asked to stop
     double seconds = 0.0;        ///< since the run began, over all its sessions
     std::int64_t peak_bytes = 0; ///< of the training executable

@@ -1,0 +1,152 @@
+// Whole training runs and segmentations with the CUDA backend, its kernels on the host: what no other backend has.
+#include "backends/cuda/cuda_backend.h"
+#include "backends/cuda/engine.h"
+#include "support/program.h"
+#include "support/training_runs.h"
+
+#include <mfres/segmenter.h>
+
+using namespace mfres;
+
+namespace {
+
+/// Known by this name from the first use on.
+std::string_view on_host() {
+    static const cuda::CudaBackend backend(
+        "cuda-on-host", "kernels of the cuda backend on the host",
+        [] { return Result<std::unique_ptr<cuda::Engine>>(cuda::make_host_engine()); }, [] { return Status(); });
+    static const bool added = [] {
+        add_backend(backend);
+        return true;
+    }();
+    REQUIRE(added);
+    return backend.name();
+}
+
+/// The warnings of a run.
+TrainObserver listening(std::vector<std::string>& warnings) {
+    return [&warnings](const TrainEvent& event) {
+        if (event.kind == TrainEvent::Kind::warning)
+            warnings.push_back(event.message);
+        return true;
+    };
+}
+
+void change_loss_scaling(const std::filesystem::path& run, const LossScaling& scaling) {
+    Checkpoint checkpoint = test::checkpoint_of(run / "last.ckpt");
+    REQUIRE(checkpoint.state.loss_scaling);
+    checkpoint.state.loss_scaling = scaling;
+    REQUIRE_OK(write_checkpoint(run / "last.ckpt", checkpoint));
+}
+
+} // namespace
+
+TEST_CASE("a backend that a program adds is found by its name") {
+    const auto found = find_backend(on_host());
+    REQUIRE_OK(found);
+    CHECK((*found)->name() == "cuda-on-host");
+    CHECK(backends().back()->name() == "reference");
+}
+
+TEST_CASE("a run stops and goes on in bf16 and fp16 to the bit, skipped steps and loss scale included") {
+    for (const char* precision : {"bf16", "fp16"}) {
+        INFO(precision);
+        const bool scales = precision == std::string_view("fp16");
+        const test::TemporaryFolder folder;
+        const std::string recipe = test::tiny_recipe({{"steps", 8}, {"precision", precision}, {"ema", 0.5}});
+        TrainerOptions whole = test::tiny_run(folder / "whole", on_host(), recipe);
+        TrainerOptions parts = test::tiny_run(folder / "parts", on_host(), recipe);
+        // Both from a state whose next steps overflow.
+        std::vector<double> start;
+        for (const TrainerOptions* options : {&whole, &parts}) {
+            test::train(*options, test::noting(start, 1));
+            if (scales)
+                change_loss_scaling(options->run, {LossScaling::largest, 3});
+        }
+        whole.resume = parts.resume = true;
+
+        std::vector<double> losses;
+        const TrainReport once = test::train(whole, test::noting(losses));
+        std::vector<double> again;
+        const TrainReport stopped = test::train(parts, test::noting(again, 3));
+        CHECK(stopped.stopped);
+        const TrainReport gone_on = test::train(parts, test::noting(again));
+        CHECK(losses == again);
+        const Checkpoint end = test::checkpoint_of(folder / "whole" / "last.ckpt");
+        test::check_same_training(end, test::checkpoint_of(folder / "parts" / "last.ckpt"));
+        CHECK(end.recipe.precision == precision);
+        CHECK(end.state.loss_scaling.has_value() == scales);
+        CHECK(once.skipped == gone_on.skipped);
+        CHECK((once.skipped > 2) == scales); // more than the first part trained, so that both have some
+        std::int64_t in_rows = 0;
+        for (const TrainRow& row : once.rows)
+            in_rows += row.skipped;
+        CHECK(in_rows == once.skipped);
+    }
+}
+
+TEST_CASE("a skipped step changes no weight and is told once; Adam counts the others") {
+    const test::TemporaryFolder folder;
+    TrainerOptions options =
+        test::tiny_run(folder / "run", on_host(), test::tiny_recipe({{"steps", 4}, {"precision", "fp16"}}));
+    std::vector<double> losses;
+    test::train(options, test::noting(losses, 1));
+    change_loss_scaling(folder / "run", {LossScaling::largest, 0});
+    const Checkpoint before = test::checkpoint_of(folder / "run" / "last.ckpt");
+    options.resume = true;
+    std::vector<std::string> warnings;
+    const TrainReport report = test::train(options, listening(warnings));
+    CHECK(before.skipped == 1); // the scale that training starts with is too large for this network
+    REQUIRE(report.skipped == 4);
+    REQUIRE(warnings.size() == 1);
+    CHECK(warnings[0].find("step 2 overflowed in fp16") != std::string::npos);
+    const Checkpoint after = test::checkpoint_of(folder / "run" / "last.ckpt");
+    CHECK(after.state.loss_scaling->scale == LossScaling::largest / 8);
+    CHECK(after.skipped_in_row == 4);
+    test::check_equal_bits(after.state.first_moment, before.state.first_moment);
+    test::check_equal_bits(after.state.second_moment, before.state.second_moment);
+    CHECK(after.rows.back().skipped == 4);
+    CHECK(test::file_text(folder / "run" / "metrics.csv").find(",,,,4\n") != std::string::npos);
+
+    // Twenty in a row are no longer the scale's fault.
+    Checkpoint hopeless = after;
+    hopeless.skipped_in_row = 20;
+    hopeless.state.loss_scaling = LossScaling{LossScaling::largest, 0};
+    REQUIRE_OK(write_checkpoint(folder / "run" / "last.ckpt", hopeless));
+    options.recipe = R"({"steps": 6})";
+    auto trainer = Trainer::open(options);
+    REQUIRE_OK(trainer);
+    const auto run = trainer->run();
+    REQUIRE_CODE(run, training_diverged);
+    CHECK(run.error().message.find("21 steps in a row overflowed in fp16") != std::string::npos);
+}
+
+TEST_CASE("a case is segmented in every precision with nearly the same labels, and the report says in which") {
+    const test::TemporaryFolder folder;
+    auto phantom = make_phantom({.seed = 3, .size = {48, 56, 48}, .threads = 1});
+    REQUIRE_OK(phantom);
+    const CaseFiles files = test::write_labelled_case(folder, "case", phantom->volumes, phantom->labels);
+    const auto model = test::write_model(folder, test::small_network);
+    std::vector<std::uint8_t> exact;
+    for (const char* precision : {"f32", "bf16", "fp16"}) {
+        INFO(precision);
+        auto segmenter = Segmenter::open(
+            model,
+            {.backend = std::string(on_host()), .precision = precision, .allow_tf32 = true, .deterministic = false});
+        REQUIRE_OK(segmenter);
+        const auto result = segmenter->segment(files, {});
+        REQUIRE_OK(result);
+        const auto report = nlohmann::json::parse(to_json(result->report));
+        CHECK(report["backend"]["precision"] == precision);
+        CHECK(report["backend"]["allow_tf32"] == true);
+        CHECK(report["backend"]["deterministic"] == false);
+        CHECK(to_text(result->report).find(std::string(precision) + " with TF32, not deterministic") !=
+              std::string::npos);
+        if (exact.empty())
+            exact.assign(result->labels.labels.begin(), result->labels.labels.end());
+        std::size_t equal = 0;
+        for (std::size_t i = 0; i < exact.size(); ++i)
+            equal += exact[i] == result->labels.labels[i];
+        CHECK(static_cast<double>(equal) >= 0.95 * static_cast<double>(exact.size()));
+    }
+}

@@ -29,6 +29,7 @@ struct CompileOptions {
     Precision precision = Precision::f32;
     bool allow_tf32 = false;   ///< an engine may round the operands of f32 products to 10 bits
     bool deterministic = true; ///< false: an engine may be faster and not give equal bits in every run
+    int device = 0;            ///< which of Backend::devices()
 };
 
 /// From what users type. Errors: those of parse_precision.
@@ -97,6 +98,8 @@ class Backend {
     virtual std::string description() const = 0;
     /// Whether it can work here. Error: backend_unavailable (says what is missing, a device or a driver).
     virtual Status available() const { return {}; }
+    /// How many devices it can work on; processors count as one.
+    virtual int devices() const { return 1; }
     /// Every node this backend cannot run with these options; empty = compile will not refuse.
     virtual std::vector<Unsupported> unsupported(const Graph& graph, const CompileOptions& options) const = 0;
     /// Errors: operation_unsupported (first entry of unsupported()), those of check_weights, memory_limit,

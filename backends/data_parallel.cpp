@@ -41,34 +41,48 @@ Status sum_classes(Communicator& ranks, std::span<ClassSums> sums) {
     return {};
 }
 
-GradientSum::GradientSum(const Graph& graph, HostParameters& parameters, Communicator& ranks)
-    : parameters_(parameters), ranks_(ranks), first_(static_cast<std::size_t>(graph.size())) {
-    const std::span<float> all = parameters.flat_gradients();
-    std::size_t first = all.size();
-    for (std::size_t id = first_.size(); id-- > 0;) {
-        if (const auto& own = graph.nodes()[id].parameters; !own.empty())
-            first = static_cast<std::size_t>(parameters.gradient(own.front().name) - all.data());
-        first_[id] = first;
+std::vector<GradientBucket> gradient_buckets(const Graph& graph,
+                                             const std::function<std::size_t(const Parameter&)>& offset_of,
+                                             std::size_t floats, std::int64_t least_bytes) {
+    const auto least = static_cast<std::size_t>(std::max<std::int64_t>(least_bytes, 1));
+    std::vector<GradientBucket> buckets;
+    std::size_t end = floats;
+    for (NodeId id = graph.size(); id-- > 0 && end > 0;) {
+        const auto& own = graph.node(id).parameters;
+        if (own.empty())
+            continue;
+        const std::size_t first = offset_of(own.front());
+        if (first == 0 || (end - first) * sizeof(float) >= least) {
+            buckets.push_back({id, first, end});
+            end = first;
+        }
     }
+    return buckets;
+}
+
+GradientSum::GradientSum(const Graph& graph, HostParameters& parameters, Communicator& ranks, std::int64_t least_bytes)
+    : start_([&](std::size_t begin, std::size_t end) {
+          return ranks.start_sum(parameters.flat_gradients().subspan(begin, end - begin));
+      }),
+      finish_([&] { return ranks.finish_sums(); }) {
+    if (!ranks.alone())
+        buckets_ = gradient_buckets(
+            graph,
+            [&](const Parameter& parameter) { return static_cast<std::size_t>(parameters.offset(parameter.name)); },
+            parameters.flat_gradients().size(), least_bytes);
 }
 
 Status GradientSum::finished(NodeId from) {
-    constexpr std::size_t least = (std::size_t{2} << 20U) / sizeof(float);
-    const std::size_t first = first_[static_cast<std::size_t>(from)];
-    if (ranks_.alone() || first + least > end_)
-        return {};
-    MFRES_CHECK(ranks_.start_sum(parameters_.flat_gradients().subspan(first, end_ - first)));
-    end_ = first;
+    for (; next_ < buckets_.size() && buckets_[next_].from >= from; ++next_)
+        MFRES_CHECK(start_(buckets_[next_].begin, buckets_[next_].end));
     return {};
 }
 
 Status GradientSum::finish() {
-    if (ranks_.alone())
+    if (buckets_.empty())
         return {};
-    if (end_ > 0)
-        MFRES_CHECK(ranks_.start_sum(parameters_.flat_gradients().first(end_)));
-    end_ = 0;
-    return ranks_.finish_sums();
+    MFRES_CHECK(finished(0));
+    return finish_();
 }
 
 } // namespace mfres

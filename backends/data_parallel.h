@@ -1,4 +1,4 @@
-// What the CPU backends share to train one network on several ranks: each runs forward and backward on its own samples,
+// What backends share to train one network on several ranks: each runs forward and backward on its own samples,
 // and sums over all samples are taken over the ranks as well, so that N ranks with b samples each compute what one rank
 // with N * b samples does. Those sums are: statistics of BatchNorm and their gradients, the class sums of the loss, and
 // the gradients of parameters. After the last every rank does the same step of the optimiser on the same numbers.
@@ -9,7 +9,10 @@
 #include "backends/training.h"
 
 #include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace mfres {
@@ -32,24 +35,45 @@ Status merge_moments(Communicator& ranks, double count, std::span<const double> 
 /// The sums of every class over all ranks. Errors: those of Communicator.
 Status sum_classes(Communicator& ranks, std::span<ClassSums> sums);
 
-/// The sum of parameter gradients over all ranks, in parts of a few MB that travel while the backward goes on.
+/// Gradients that are summed over the ranks in one go: floats [begin, end) of the flat array of all gradients.
+struct GradientBucket {
+    NodeId from = 0; ///< complete once the backward has gone through this node and all behind it
+    std::size_t begin = 0;
+    std::size_t end = 0;
+
+    bool operator==(const GradientBucket&) const = default;
+};
+
+/// The buckets in the order in which the backward completes them, from the end of the array of `floats` to its start;
+/// each but the last holds at least `least_bytes`. `offset_of` says where the gradient of a parameter begins;
+/// parameters lie in the order of their nodes. Every float belongs to one bucket, gaps between parameters too.
+std::vector<GradientBucket> gradient_buckets(const Graph& graph,
+                                             const std::function<std::size_t(const Parameter&)>& offset_of,
+                                             std::size_t floats, std::int64_t least_bytes);
+
+/// Begins the sum of every bucket as soon as it is complete, so that it travels while the backward goes on.
 class GradientSum {
   public:
-    /// All three have to outlive the object.
-    GradientSum(const Graph& graph, HostParameters& parameters, Communicator& ranks);
+    using Start = std::function<Status(std::size_t begin, std::size_t end)>;
+
+    /// `start` begins the sum of some floats, `finish` ends all that were begun. Without buckets nothing is called.
+    GradientSum(std::vector<GradientBucket> buckets, Start start, std::function<Status()> finish)
+        : buckets_(std::move(buckets)), start_(std::move(start)), finish_(std::move(finish)) {}
+    /// Gradients in host memory through the communicator, both of which have to outlive the object.
+    GradientSum(const Graph& graph, HostParameters& parameters, Communicator& ranks, std::int64_t least_bytes);
 
     /// Before the backward.
-    void begin() { end_ = parameters_.flat_gradients().size(); }
+    void begin() { next_ = 0; }
     /// The backward has written the gradients of all parameters of nodes >= `from`. Errors: those of Communicator.
     Status finished(NodeId from);
     /// The backward is over; returns with all gradients summed. Errors: those of Communicator.
     Status finish();
 
   private:
-    HostParameters& parameters_;
-    Communicator& ranks_;
-    std::vector<std::size_t> first_; ///< by node: where the gradients of it and of those behind it begin
-    std::size_t end_ = 0;            ///< from here on they are on their way
+    std::vector<GradientBucket> buckets_;
+    Start start_;
+    std::function<Status()> finish_;
+    std::size_t next_ = 0; ///< the first bucket that is not on its way
 };
 
 } // namespace mfres

@@ -99,6 +99,9 @@ struct TrainingOptions {
     /// gradients are then those of the whole batch, and parameters stay equal on all ranks bit for bit. An error on one
     /// is not told to the others: its caller does. Null = this process alone. Has to outlive the executable.
     Communicator* ranks = nullptr;
+    /// Gradients are summed over the ranks in parts of at least so many bytes, each as soon as the backward has it.
+    std::int64_t bucket_bytes = std::int64_t{2} << 20U;
+    int device = 0; ///< see CompileOptions
 };
 
 /// The same arithmetic for inference.

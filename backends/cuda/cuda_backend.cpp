@@ -27,7 +27,7 @@ Result<std::unique_ptr<Made>> made(const Body& body) {
 Result<std::unique_ptr<Executable>> CudaBackend::compile(const Graph& graph, const Weights& weights,
                                                          const CompileOptions& options) const {
     return made<Executable>([&]() -> Result<std::unique_ptr<Executable>> {
-        MFRES_TRY(auto engine, factory_());
+        MFRES_TRY(auto engine, factory_(options.device));
         return compile_inference(std::move(engine), graph, weights, options);
     });
 }
@@ -35,7 +35,7 @@ Result<std::unique_ptr<Executable>> CudaBackend::compile(const Graph& graph, con
 Result<std::unique_ptr<TrainingExecutable>> CudaBackend::compile_training(const Graph& graph, const Weights& weights,
                                                                           const TrainingOptions& options) const {
     return made<TrainingExecutable>([&]() -> Result<std::unique_ptr<TrainingExecutable>> {
-        MFRES_TRY(auto engine, factory_());
+        MFRES_TRY(auto engine, factory_(options.device));
         return cuda::compile_training(std::move(engine), graph, weights, options);
     });
 }

@@ -9,18 +9,20 @@
 
 namespace mfres::cuda {
 
-/// Makes an engine, or says why there is none (backend_unavailable, backend_failed).
-using EngineFactory = std::function<Result<std::unique_ptr<Engine>>()>;
+/// Makes an engine of a device, or says why there is none (backend_unavailable, backend_failed, invalid_argument).
+using EngineFactory = std::function<Result<std::unique_ptr<Engine>>(int device)>;
 
 class CudaBackend final : public Backend {
   public:
-    CudaBackend(std::string name, std::string description, EngineFactory factory, std::function<Status()> available)
+    CudaBackend(std::string name, std::string description, EngineFactory factory, std::function<Status()> available,
+                std::function<int()> devices)
         : name_(std::move(name)), description_(std::move(description)), factory_(std::move(factory)),
-          available_(std::move(available)) {}
+          available_(std::move(available)), devices_(std::move(devices)) {}
 
     std::string_view name() const override { return name_; }
     std::string description() const override { return description_; }
     Status available() const override { return available_(); }
+    int devices() const override { return devices_(); }
     std::vector<Unsupported> unsupported(const Graph&, const CompileOptions&) const override { return {}; }
     Result<std::unique_ptr<Executable>> compile(const Graph& graph, const Weights& weights,
                                                 const CompileOptions& options) const override;
@@ -31,6 +33,7 @@ class CudaBackend final : public Backend {
     std::string name_, description_;
     EngineFactory factory_;
     std::function<Status()> available_;
+    std::function<int()> devices_;
 };
 
 } // namespace mfres::cuda

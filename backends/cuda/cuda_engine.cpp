@@ -2,11 +2,13 @@
 
 #include "backends/cuda/cudnn_graph.h"
 #include "backends/cuda/direct_convolution.h"
+#include "backends/cuda/nccl_ranks.h"
 #include "core/try.h"
 
 #include <cuda_runtime_api.h>
 
 #include <cstring>
+#include <thread>
 
 namespace mfres::cuda {
 
@@ -34,7 +36,8 @@ class GraphRecording final : public Recording {
 
 class CudaEngine final : public Engine {
   public:
-    CudaEngine() {
+    explicit CudaEngine(int device) : device_(device) {
+        enter();
         check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "a stream could not be made");
         const cudnnStatus_t made = cudnnCreate(&cudnn_);
         if (made == CUDNN_STATUS_SUCCESS && cudnnSetStream(cudnn_, stream_) == CUDNN_STATUS_SUCCESS)
@@ -46,6 +49,7 @@ class CudaEngine final : public Engine {
 
     const Kernels& kernels() const override { return gpu_kernels(); }
     Stream stream() const override { return stream_; }
+    void enter() override { check(cudaSetDevice(device_), "the device could not be chosen"); }
 
     void* allocate(std::int64_t bytes) override {
         void* memory = nullptr;
@@ -77,7 +81,7 @@ class CudaEngine final : public Engine {
     }
     void wait() override {
         check(cudaGetLastError(), "a kernel could not be launched");
-        check(cudaStreamSynchronize(stream_), "the work failed");
+        synchronise();
     }
 
     /// By cuDNN; by ourselves where it has nothing for a convolution that stands alone.
@@ -86,6 +90,18 @@ class CudaEngine final : public Engine {
             return made;
         const bool alone = !spec.bias && !spec.residual && spec.activation.kind == Activation::Kind::none;
         return alone ? make_direct_convolution(*this, spec) : nullptr;
+    }
+
+    std::unique_ptr<DeviceRanks> make_ranks(Communicator& ranks) override {
+        cudaDeviceProp properties{};
+        check(cudaGetDeviceProperties(&properties, device_), "the device could not be asked");
+        DeviceIdentity own;
+        static_assert(sizeof(own.device) == sizeof(properties.uuid));
+        std::memcpy(own.device, &properties.uuid, sizeof(own.device));
+        own.nccl = nccl_version();
+        if (why_not_nccl(exchange_identities(ranks, own)).empty())
+            return make_nccl_ranks(ranks, stream_, watch_);
+        return make_staged_ranks(*this, ranks);
     }
 
     std::unique_ptr<Recording> record(const std::function<void()>& work) override {
@@ -116,7 +132,17 @@ class CudaEngine final : public Engine {
     void copy(void* to, const void* from, std::int64_t bytes, cudaMemcpyKind kind) {
         check(cudaGetLastError(), "a kernel could not be launched");
         check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), kind, stream_), "memory could not be copied");
-        check(cudaStreamSynchronize(stream_), "the work failed");
+        synchronise();
+    }
+
+    /// Work that sums over ranks never ends once one of them is gone: a watch is asked meanwhile.
+    void synchronise() {
+        cudaError_t state = watch_ ? cudaErrorNotReady : cudaStreamSynchronize(stream_);
+        while (watch_ && (state = cudaStreamQuery(stream_)) == cudaErrorNotReady) {
+            watch_();
+            std::this_thread::yield();
+        }
+        check(state, "the work failed");
     }
 
     void close() noexcept {
@@ -128,6 +154,8 @@ class CudaEngine final : public Engine {
         stream_ = nullptr;
     }
 
+    int device_;
+    Watch watch_;
     cudaStream_t stream_ = nullptr;
     cudnnHandle_t cudnn_ = nullptr;
 };
@@ -148,16 +176,28 @@ Status device_available() {
                  text("backend cuda is part of this build but cannot work here: ", reason), "cuda"};
 }
 
+int device_count() {
+    int devices = 0;
+    if (cudaGetDeviceCount(&devices) == cudaSuccess)
+        return devices;
+    (void)cudaGetLastError();
+    return 0;
+}
+
 std::string library_versions() {
     const auto cudnn = static_cast<std::int64_t>(cudnnGetVersion());
     return text("cuDNN ", cudnn / 10000, ".", cudnn / 100 % 100, ".", cudnn % 100, ", CUDA ", CUDART_VERSION / 1000,
                 ".", CUDART_VERSION / 10 % 100);
 }
 
-Result<std::unique_ptr<Engine>> make_cuda_engine() {
+Result<std::unique_ptr<Engine>> make_cuda_engine(int device) {
     MFRES_CHECK(device_available());
+    if (device < 0 || device >= device_count())
+        return Error{ErrorCode::invalid_argument,
+                     text("there is no GPU ", device, "; this process sees ", device_count(), ", counted from 0"),
+                     "device"};
     try {
-        return std::unique_ptr<Engine>(std::make_unique<CudaEngine>());
+        return std::unique_ptr<Engine>(std::make_unique<CudaEngine>(device));
     } catch (const EngineError& error) {
         return Error{error.code(), text("the cuda backend could not start: ", error.what()), "cuda"};
     }

@@ -11,8 +11,10 @@ Status device_available();
 /// "cuDNN 9.19.0, CUDA 13.0"
 std::string library_versions();
 
-/// The first device that is visible to this process (CUDA_VISIBLE_DEVICES chooses). Errors: backend_unavailable,
-/// backend_failed.
-Result<std::unique_ptr<Engine>> make_cuda_engine();
+/// How many devices are visible to this process (CUDA_VISIBLE_DEVICES chooses).
+int device_count();
+
+/// One of the visible devices. Errors: backend_unavailable, backend_failed, invalid_argument (there is no such device).
+Result<std::unique_ptr<Engine>> make_cuda_engine(int device);
 
 } // namespace mfres::cuda

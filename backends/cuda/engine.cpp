@@ -6,6 +6,11 @@
 
 namespace mfres::cuda {
 
+void check(const Status& status) {
+    if (!status)
+        throw EngineError(status.error().code, status.error().message);
+}
+
 Status guarded(const std::string& node, const std::function<void()>& body) {
     try {
         body();

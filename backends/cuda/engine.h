@@ -2,6 +2,7 @@
 // (planning, steps, state) is the same for both, so tests run all of it where no GPU is.
 #pragma once
 
+#include "backends/cuda/device_ranks.h"
 #include "backends/cuda/kernels.h"
 #include "graph/graph.h"
 
@@ -99,6 +100,9 @@ class Engine {
     virtual const Kernels& kernels() const = 0;
     virtual Stream stream() const = 0;
 
+    /// The calling thread works on this engine's device from now on; a thread that makes an engine does already.
+    virtual void enter() {}
+
     /// At least 256-byte aligned, filled with zeros.
     virtual void* allocate(std::int64_t bytes) = 0;
     virtual void release(void* memory) noexcept = 0;
@@ -117,6 +121,9 @@ class Engine {
     /// Null if the engine has nothing for this; the caller then asks for less in one pass.
     virtual std::unique_ptr<Convolution> make_convolution(const ConvolutionSpec& spec,
                                                           const ConvolutionRules& rules) = 0;
+
+    /// What carries sums over several ranks; every rank calls it. It has to be destroyed before the engine.
+    virtual std::unique_ptr<DeviceRanks> make_ranks(Communicator& ranks) = 0;
 
     /// Records what `work` asks for, without running it. Null if that is not possible.
     virtual std::unique_ptr<Recording> record(const std::function<void()>& work) = 0;
@@ -162,8 +169,12 @@ class Block {
     void* data_ = nullptr;
 };
 
-/// The host in place of a GPU: plain loops, for tests.
-std::unique_ptr<Engine> make_host_engine();
+/// The host in place of a GPU: plain loops, for tests. Its arrays are summed over ranks where they lie, as a GPU's by
+/// NCCL, or `staged` by way of the host, as a GPU's without.
+std::unique_ptr<Engine> make_host_engine(bool staged = false);
+
+/// What a collective said, thrown if it is an error.
+void check(const Status& status);
 
 /// Runs `body`, which works on one node, and turns what it throws into an error that names the node.
 Status guarded(const std::string& node, const std::function<void()>& body);

@@ -17,8 +17,30 @@ class HostRecording final : public Recording {
     std::function<void()> work_;
 };
 
+/// Device memory is host memory here: the communicator sums it where it is.
+class SumsInPlace final : public DeviceRanks {
+  public:
+    explicit SumsInPlace(Communicator& ranks) : ranks_(ranks) {}
+
+    int size() const override { return ranks_.size(); }
+    std::string description() const override { return "mfres:in place"; }
+    bool recordable() const override { return true; }
+    void sum(double* values, std::int64_t count) override {
+        check(ranks_.all_reduce_sum(std::span(values, static_cast<std::size_t>(count))));
+    }
+    void start_sum(float* values, std::int64_t count) override {
+        check(ranks_.start_sum(std::span(values, static_cast<std::size_t>(count))));
+    }
+    void finish_sums() override { check(ranks_.finish_sums()); }
+
+  private:
+    Communicator& ranks_;
+};
+
 class HostEngine final : public Engine {
   public:
+    explicit HostEngine(bool staged) : staged_(staged) {}
+
     const Kernels& kernels() const override { return host_kernels(); }
     Stream stream() const override { return nullptr; }
 
@@ -43,6 +65,12 @@ class HostEngine final : public Engine {
         return make_direct_convolution(*this, spec);
     }
 
+    std::unique_ptr<DeviceRanks> make_ranks(Communicator& ranks) override {
+        if (staged_)
+            return make_staged_ranks(*this, ranks);
+        return std::make_unique<SumsInPlace>(ranks);
+    }
+
     std::unique_ptr<Recording> record(const std::function<void()>& work) override {
         return std::make_unique<HostRecording>(work);
     }
@@ -51,12 +79,14 @@ class HostEngine final : public Engine {
     static void copy(void* to, const void* from, std::int64_t bytes) {
         std::memcpy(to, from, static_cast<std::size_t>(bytes));
     }
+
+    bool staged_;
 };
 
 } // namespace
 
-std::unique_ptr<Engine> make_host_engine() {
-    return std::make_unique<HostEngine>();
+std::unique_ptr<Engine> make_host_engine(bool staged) {
+    return std::make_unique<HostEngine>(staged);
 }
 
 } // namespace mfres::cuda

@@ -62,8 +62,10 @@ class CudaExecutable final : public Executable {
 
     using Executable::run;
     Status run(const StepObserver& observer) override {
-        MFRES_CHECK(
-            guarded("input", [&] { engine_->upload(planes_.data(), host_input_.data(), host_input_.bytes()); }));
+        MFRES_CHECK(guarded("input", [&] {
+            engine_->enter();
+            engine_->upload(planes_.data(), host_input_.data(), host_input_.bytes());
+        }));
         if (observer)
             MFRES_CHECK(run_watched(observer));
         else

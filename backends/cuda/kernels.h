@@ -254,6 +254,8 @@ struct Kernels {
     void (*norm_tables)(Stream, const NormTables&);
     /// The same from running statistics.
     void (*fixed_norm_tables)(Stream, const NormTables&);
+    /// Totals of `voxels` voxels around `pivot` become those around the running means, which then are the pivot.
+    void (*move_pivot)(Stream, const NormTables&, float* pivot, std::int64_t voxels, double* totals);
     void (*gradient)(Stream, ElementType, const GradientArguments&);
     void (*norm_gradient_tables)(Stream, const NormGradientTables&);
     /// gradient[0] = sum over channels of the totals' second kind.

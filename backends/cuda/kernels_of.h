@@ -213,6 +213,22 @@ struct FinishNorm {
     }
 };
 
+/// With d = pivot - running mean: S (x - r) = S (x - p) + n d, S (x - r)^2 = S (x - p)^2 + 2 d S (x - p) + n d^2.
+struct MovePivot {
+    NormTables a;
+    float* pivot;
+    double voxels;
+    double* totals;
+
+    MFRES_ANYWHERE void operator()(std::int64_t channel) const {
+        const double distance = static_cast<double>(pivot[channel]) - static_cast<double>(a.running_mean[channel]);
+        const double sum = totals[channel];
+        totals[channel] = sum + voxels * distance;
+        totals[a.channels + channel] += distance * (2.0 * sum + voxels * distance);
+        pivot[channel] = a.running_mean[channel];
+    }
+};
+
 struct FixedNorm {
     NormTables a;
 
@@ -926,6 +942,10 @@ void norm_tables(Stream stream, const NormTables& a) {
     for_each(stream, a.groups * a.channels, FinishNorm{a});
 }
 
+void move_pivot(Stream stream, const NormTables& a, float* pivot, std::int64_t voxels, double* totals) {
+    for_each(stream, a.channels, MovePivot{a, pivot, static_cast<double>(voxels), totals});
+}
+
 void fixed_norm_tables(Stream stream, const NormTables& a) {
     for_each(stream, a.channels, FixedNorm{a});
 }
@@ -1047,6 +1067,7 @@ const Kernels& table() {
         statistics,
         norm_tables,
         fixed_norm_tables,
+        move_pivot,
         gradient,
         norm_gradient_tables,
         weight_gradient,

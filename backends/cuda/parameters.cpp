@@ -69,13 +69,6 @@ Weights DeviceParameters::gradients(double scale) const {
     return host_.gradients();
 }
 
-Status DeviceParameters::sum_gradients(Communicator& ranks) const {
-    fetch(Array::gradients);
-    MFRES_CHECK(ranks.all_reduce_sum(mirror(Array::gradients)));
-    send(Array::gradients);
-    return {};
-}
-
 TrainingState DeviceParameters::state() const {
     for (const Array array : {Array::values, Array::first_moment, Array::second_moment, Array::largest_second_moment})
         fetch(array);

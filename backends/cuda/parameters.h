@@ -2,7 +2,6 @@
 // checkpoint does not tell where it was made.
 #pragma once
 
-#include "backends/communicator.h"
 #include "backends/cuda/engine.h"
 #include "backends/host_parameters.h"
 
@@ -21,8 +20,12 @@ class DeviceParameters {
     Weights gradients(double scale) const;
     TrainingState state() const;
     Status set_state(const TrainingState& state);
-    /// All ranks' gradients in place of this one's. Errors: those of Communicator.
-    Status sum_gradients(Communicator& ranks) const;
+    /// Where the gradient of a parameter begins in the flat array of all of them, and what follows there.
+    std::size_t offset(const Parameter& parameter) const {
+        return static_cast<std::size_t>(host_.offset(parameter.name));
+    }
+    std::size_t floats() const { return mirror(Array::gradients).size(); }
+    float* flat_gradients() const { return data(Array::gradients); }
     /// The Euclidean norm of the gradient.
     double norm(double scale) const;
     /// The change that goes with that norm.

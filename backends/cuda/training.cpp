@@ -8,6 +8,7 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <map>
 
 namespace mfres::cuda {
 
@@ -59,10 +60,10 @@ class CudaTraining final : public TrainingExecutable {
   public:
     CudaTraining(std::unique_ptr<Engine> engine, const Graph& graph, const Weights& weights,
                  const TrainingOptions& options)
-        : engine_(std::move(engine)), graph_(graph), ranks_(ranks_of(options)), type_(element_type(options.precision)),
-          momentum_(options.batch_norm_momentum), scale_(type_), constants_(*engine_),
-          parameters_(*engine_, graph_, weights, options.amsgrad), loss_chunks_(chunking(output_shape())),
-          loss_space_(loss_chunks_, 1, 4) {
+        : engine_(std::move(engine)), graph_(graph), host_ranks_(ranks_of(options)),
+          type_(element_type(options.precision)), momentum_(options.batch_norm_momentum), scale_(type_),
+          constants_(*engine_), parameters_(*engine_, graph_, weights, options.amsgrad),
+          loss_chunks_(chunking(output_shape())), loss_space_(loss_chunks_, 1, 4) {
         rules_.allow_tf32 = options.allow_tf32;
         rules_.deterministic = options.deterministic;
     }
@@ -71,9 +72,11 @@ class CudaTraining final : public TrainingExecutable {
         // Before the engine is asked for convolutions that may be beyond it: no plan is smaller than its largest value.
         for (const Node& node : graph_.nodes())
             MFRES_CHECK(check_training_memory("cuda", node.shape.elements() * bytes_of(type_), options));
-        MFRES_CHECK(guarded("(all)", [&] {
+        MFRES_CHECK(attempt("(all)", [&] {
+            ranks_ = make_device_ranks(*engine_, host_ranks_);
             steps_ = make_training_steps(
-                {graph_, parameters_, *engine_, constants_, type_, rules_, statistics_, momentum_, ranks_});
+                {graph_, parameters_, *engine_, constants_, type_, rules_, statistics_, momentum_, *ranks_});
+            plan_sums(options.bucket_bytes);
         }));
         TrainingPlan plan(graph_, bytes_of(type_));
         MFRES_CHECK(plan_steps(plan));
@@ -81,8 +84,11 @@ class CudaTraining final : public TrainingExecutable {
         const std::int64_t ends =
             4 * (input_shape().elements() + 2 * output_shape().elements()) + class_count() + slope_bytes();
         peak_bytes_ = bytes + ends + parameters_.bytes() + constants_.bytes();
-        MFRES_CHECK(check_training_memory("cuda", peak_bytes_, options));
-        return guarded("(all)", [&] {
+        if (Status fits = check_training_memory("cuda", peak_bytes_, options); !fits) {
+            ranks_->abandon();
+            return fits;
+        }
+        return attempt("(all)", [&] {
             allocate(bytes);
             bind(plan);
         });
@@ -95,9 +101,9 @@ class CudaTraining final : public TrainingExecutable {
     Status forward(NormStatistics statistics) override {
         statistics_ = statistics;
         output_on_host_ = false;
-        return guarded("forward", [&] {
+        return attempt("forward", [&] {
             engine_->upload(input_planes_.data(), host_input_.data(), host_input_.bytes());
-            forward_[index(statistics)].run(*engine_, alone(), [this] { compute(); });
+            forward_[index(statistics)].run(*engine_, ranks_->recordable(), [this] { compute(); });
         });
     }
 
@@ -118,7 +124,7 @@ class CudaTraining final : public TrainingExecutable {
     Result<double> loss(std::span<const std::uint8_t> classes, const Loss& loss) override {
         MFRES_CHECK(check_classes(classes));
         double value = 0.0;
-        MFRES_CHECK(guarded("loss", [&] {
+        MFRES_CHECK(attempt("loss", [&] {
             engine_->upload(classes_.data(), classes.data(), class_count());
             LossArguments arguments;
             arguments.chunks = loss_chunks_;
@@ -127,9 +133,8 @@ class CudaTraining final : public TrainingExecutable {
             arguments.partials = reinterpret_cast<double*>(loss_sums_data_);
             arguments.totals = reinterpret_cast<double*>(loss_sums_data_ + loss_space_.partials);
             engine_->kernels().class_sums(engine_->stream(), type_, arguments);
-            std::vector<ClassSums> sums = read_sums(arguments.totals);
-            check(sum_classes(ranks_, sums));
-            const LossValue result = loss(sums);
+            ranks_->sum(arguments.totals, 4 * output_shape()[1]);
+            const LossValue result = loss(read_sums(arguments.totals));
             write_slopes(result.slopes);
             arguments.slopes = slopes_.as<float>();
             arguments.scale = static_cast<float>(scale_.value());
@@ -142,7 +147,7 @@ class CudaTraining final : public TrainingExecutable {
     }
 
     Status backward() override {
-        return guarded("backward", [&] {
+        return attempt("backward", [&] {
             if (gradient_on_host_) {
                 engine_->upload(gradient_planes_.data(), host_gradient_.data(), host_gradient_.bytes());
                 const Shape& shape = output_shape();
@@ -150,12 +155,14 @@ class CudaTraining final : public TrainingExecutable {
                                                gradient_planes_.as<float>(), static_cast<float>(scale_.value()),
                                                output_gradient_data_);
             }
-            backward_[index(statistics_)].run(*engine_, alone(), [this] {
-                for (auto step = steps_.rbegin(); step != steps_.rend(); ++step)
+            backward_[index(statistics_)].run(*engine_, ranks_->recordable(), [this] {
+                gradient_sum_.begin();
+                for (auto step = steps_.rbegin(); step != steps_.rend(); ++step) {
                     (*step)->backward();
+                    check(gradient_sum_.finished(ids_.find((*step)->node())->second));
+                }
+                check(gradient_sum_.finish());
             });
-            if (!alone())
-                check(parameters_.sum_gradients(ranks_));
         });
     }
 
@@ -163,7 +170,7 @@ class CudaTraining final : public TrainingExecutable {
 
     Result<double> update(const OptimiserStep& step) override {
         double norm = 0.0;
-        MFRES_CHECK(guarded("update", [&] { norm = parameters_.norm(scale_.value()); }));
+        MFRES_CHECK(attempt("update", [&] { norm = parameters_.norm(scale_.value()); }));
         if (!std::isfinite(norm)) {
             if (scale_.scales() && scale_.value() > 1.0) {
                 scale_.overflowed();
@@ -173,7 +180,7 @@ class CudaTraining final : public TrainingExecutable {
                          text("the gradient of step ", step.step, " is not finite (norm ", norm, ")"),
                          {}};
         }
-        MFRES_CHECK(guarded("update", [&] { parameters_.update(step, norm, scale_.value()); }));
+        MFRES_CHECK(attempt("update", [&] { parameters_.update(step, norm, scale_.value()); }));
         scale_.succeeded();
         return norm;
     }
@@ -188,7 +195,7 @@ class CudaTraining final : public TrainingExecutable {
         if (state.loss_scaling)
             MFRES_CHECK(check_loss_scaling(*state.loss_scaling));
         Status set;
-        MFRES_CHECK(guarded("state", [&] { set = parameters_.set_state(state); }));
+        MFRES_CHECK(attempt("state", [&] { set = parameters_.set_state(state); }));
         if (set)
             scale_.set(state.loss_scaling);
         return set;
@@ -203,6 +210,8 @@ class CudaTraining final : public TrainingExecutable {
         for (auto step = steps_.rbegin(); step != steps_.rend(); ++step)
             if (const std::string name = (*step)->backward_implementation(); !name.empty())
                 all.push_back({(*step)->node(), (*step)->operation() + " backward", name});
+        if (ranks_->size() > 1)
+            all.push_back({"(all)", "sums over ranks", ranks_->description()});
         return all;
     }
 
@@ -211,15 +220,43 @@ class CudaTraining final : public TrainingExecutable {
     const Shape& output_shape() const { return graph_.node(graph_.outputs()[0]).shape; }
     std::int64_t class_count() const { return output_shape()[0] * voxels_of(output_shape()); }
     std::int64_t slope_bytes() const { return 3 * output_shape()[1] * 4; }
-    bool alone() const { return ranks_.size() == 1; }
     static std::size_t index(NormStatistics statistics) { return statistics == NormStatistics::batch ? 0 : 1; }
+
+    /// Work of this rank. One that fails does not wait for what the others still sum.
+    Status attempt(const std::string& node, const std::function<void()>& body) const {
+        Status done = guarded(node, [&] {
+            engine_->enter();
+            body();
+        });
+        if (!done && ranks_)
+            ranks_->abandon();
+        return done;
+    }
+
+    void plan_sums(std::int64_t bucket_bytes) {
+        for (NodeId id = 0; id < graph_.size(); ++id)
+            ids_.emplace(graph_.node(id).name, id);
+        if (ranks_->size() == 1)
+            return;
+        const auto start = [this](std::size_t begin, std::size_t end) {
+            ranks_->start_sum(parameters_.flat_gradients() + begin, static_cast<std::int64_t>(end - begin));
+            return Status();
+        };
+        const auto finish = [this] {
+            ranks_->finish_sums();
+            return Status();
+        };
+        const auto offset = [this](const Parameter& parameter) { return parameters_.offset(parameter); };
+        gradient_sum_ =
+            GradientSum(gradient_buckets(graph_, offset, parameters_.floats(), bucket_bytes), start, finish);
+    }
 
     Status plan_steps(TrainingPlan& plan) {
         input_array_ = plan.define(graph_.input()).array;
         plan.pin(input_array_);
         for (const auto& step : steps_) {
             plan.advance();
-            MFRES_CHECK(guarded(step->node(), [&] { step->plan_forward(plan); }));
+            MFRES_CHECK(attempt(step->node(), [&] { step->plan_forward(plan); }));
         }
         plan.advance();
         const NodeId last = graph_.outputs()[0];
@@ -232,7 +269,7 @@ class CudaTraining final : public TrainingExecutable {
         loss_sums_array_ = plan.scratch(loss_space_.bytes());
         for (auto step = steps_.rbegin(); step != steps_.rend(); ++step) {
             plan.advance();
-            MFRES_CHECK(guarded((*step)->node(), [&] { (*step)->plan_backward(plan); }));
+            MFRES_CHECK(attempt((*step)->node(), [&] { (*step)->plan_backward(plan); }));
         }
         return {};
     }
@@ -272,7 +309,7 @@ class CudaTraining final : public TrainingExecutable {
     /// An error here shows itself at the next call that can report one.
     void to_host(const void* data, double factor, const Block& planes, const Block& host) const {
         const Shape& shape = output_shape();
-        (void)guarded("output", [&] {
+        (void)attempt("output", [&] {
             engine_->kernels().to_planes(engine_->stream(), type_, shape[0], voxels_of(shape), shape[1], data,
                                          static_cast<float>(factor), planes.as<float>());
             engine_->download(host.data(), planes.data(), host.bytes());
@@ -318,7 +355,8 @@ class CudaTraining final : public TrainingExecutable {
 
     std::unique_ptr<Engine> engine_; // first: everything else gives its memory back to it
     Graph graph_;
-    Communicator& ranks_;
+    Communicator& host_ranks_;
+    std::unique_ptr<DeviceRanks> ranks_; ///< sums over them on the device
     ElementType type_;
     ConvolutionRules rules_;
     double momentum_;
@@ -327,6 +365,8 @@ class CudaTraining final : public TrainingExecutable {
     Constants constants_;
     DeviceParameters parameters_;
     std::vector<std::unique_ptr<TrainingStep>> steps_;
+    GradientSum gradient_sum_{{}, {}, {}};
+    std::map<std::string, NodeId> ids_; ///< of all nodes by name: every node behind a step's is of it or a later one
     std::array<Repeated, 2> forward_, backward_; ///< by statistics
 
     ArrayId input_array_ = -1, output_array_ = -1, output_gradient_array_ = -1, loss_sums_array_ = -1;

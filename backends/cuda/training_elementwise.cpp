@@ -237,49 +237,19 @@ class Sum final : public TrainingStep {
         statistics.totals = reinterpret_cast<double*>(forward_sums_data_ + sum_space().partials);
         input.norm.totals = statistics.totals;
         c_.kernels().statistics(c_.stream(), c_.type, statistics);
-        if (shared(input))
-            merge(input, statistics.totals);
+        if (shared(input)) {
+            // Around the running means, which are the same on all ranks and near enough to keep what is summed small.
+            c_.kernels().move_pivot(c_.stream(), input.norm, input.pivot, chunks_.samples * chunks_.voxels,
+                                    statistics.totals);
+            c_.ranks.sum(statistics.totals, 2 * chunks_.channels);
+        }
         c_.kernels().norm_tables(c_.stream(), input.norm);
     }
 
     /// Statistics that are those of all ranks' samples.
     bool shared(const SumInput& input) const { return input.kind == SumInput::Kind::batch_norm && c_.ranks.size() > 1; }
 
-    /// Puts in place of this rank's totals, around its own pivot, those that all ranks' values would have.
-    void merge(const SumInput& input, double* totals) const {
-        const auto channels = static_cast<std::size_t>(chunks_.channels);
-        const double own = static_cast<double>(chunks_.samples * chunks_.voxels);
-        std::vector<double> sums(2 * channels), pivots;
-        std::vector<float> pivot(channels), running(channels);
-        c_.engine.download(sums.data(), totals, static_cast<std::int64_t>(sums.size() * sizeof(double)));
-        c_.engine.download(pivot.data(), input.pivot, chunks_.channels * 4);
-        c_.engine.download(running.data(), input.norm.running_mean, chunks_.channels * 4);
-        std::vector<Moments> moments;
-        for (std::size_t c = 0; c < channels; ++c) {
-            const double from_pivot = sums[c] / own;
-            moments.push_back({double{pivot[c]} + from_pivot, sums[channels + c] / own - from_pivot * from_pivot});
-            pivots.push_back(double{running[c]}); // the same on all ranks
-        }
-        check(merge_moments(c_.ranks, own, pivots, moments));
-        const double all = own * c_.ranks.size();
-        for (std::size_t c = 0; c < channels; ++c) {
-            const double from_pivot = moments[c].mean - double{pivot[c]};
-            sums[c] = all * from_pivot;
-            sums[channels + c] = all * (moments[c].variance + from_pivot * from_pivot);
-        }
-        c_.engine.upload(totals, sums.data(), static_cast<std::int64_t>(sums.size() * sizeof(double)));
-    }
-
     // Backward.
-
-    /// The sums of all ranks in place of this rank's.
-    void add_ranks(double* totals) const {
-        std::vector<double> sums(2 * static_cast<std::size_t>(chunks_.channels));
-        const auto bytes = static_cast<std::int64_t>(sums.size() * sizeof(double));
-        c_.engine.download(sums.data(), totals, bytes);
-        check(c_.ranks.all_reduce_sum(std::span<double>(sums)));
-        c_.engine.upload(totals, sums.data(), bytes);
-    }
 
     void choose_mask(TrainingPlan& plan) {
         if (step_.activation.kind == Activation::Kind::none)
@@ -358,7 +328,7 @@ class Sum final : public TrainingStep {
         input.gradient.fixed = fixed(input);
         input.gradient.share = 1.0;
         if (shared(input) && !fixed(input)) {
-            add_ranks(totals);
+            c_.ranks.sum(totals, 2 * chunks_.channels);
             input.gradient.share = 1.0 / c_.ranks.size(); // gradients of parameters are summed over the ranks later
         }
         c_.kernels().norm_gradient_tables(c_.stream(), input.gradient);

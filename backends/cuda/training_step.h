@@ -62,7 +62,7 @@ struct TrainingContext {
     ConvolutionRules rules;
     const NormStatistics& statistics; ///< of the step that runs
     double batch_norm_momentum;
-    Communicator& ranks;
+    DeviceRanks& ranks;
 
     const Kernels& kernels() const { return engine.kernels(); }
     Stream stream() const { return engine.stream(); }
@@ -71,12 +71,6 @@ struct TrainingContext {
         return parameters.gradient(node.parameters[index].name);
     }
 };
-
-/// What a collective said, thrown if it is an error.
-inline void check(const Status& status) {
-    if (!status)
-        throw EngineError(status.error().code, status.error().message);
-}
 
 /// Terms that are one whole array already.
 inline bool dense(const std::vector<GradientTerm>& terms, std::int64_t channels) {

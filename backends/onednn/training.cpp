@@ -37,7 +37,7 @@ class OneDnnTraining final : public TrainingExecutable {
         : graph_(graph), threads_(resolve_threads(options.threads)), engine_(dnnl::engine::kind::cpu, 0),
           stream_(engine_), parameters_(graph_, weights, options.amsgrad),
           loss_(graph_.node(graph_.outputs()[0]).shape, threads_), ranks_(ranks_of(options)),
-          gradient_sum_(graph_, parameters_, ranks_) {
+          gradient_sum_(graph_, parameters_, ranks_, options.bucket_bytes) {
         for (NodeId id = 0; id < graph_.size(); ++id)
             ids_.emplace(graph_.node(id).name, id);
         momentum_ = options.batch_norm_momentum;

@@ -86,7 +86,7 @@ class ReferenceTraining final : public TrainingExecutable {
           momentum_(options.batch_norm_momentum), values_(std::move(values)), backward_(std::move(backward)),
           gradients_(backward_.memory),
           output_gradient_(static_cast<std::size_t>(output_node().shape.elements()), 0.0F), ranks_(ranks_of(options)),
-          gradient_sum_(graph_, parameters_, ranks_) {}
+          gradient_sum_(graph_, parameters_, ranks_, options.bucket_bytes) {}
 
     StridedView<float> input() override {
         const Shape& shape = graph_.node(graph_.input()).shape;

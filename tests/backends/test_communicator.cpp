@@ -4,6 +4,7 @@
 #include "core/random.h"
 #include "core/try.h"
 #include "support/ranks.h"
+#include "support/run_graph.h"
 
 #include <algorithm>
 #include <cmath>
@@ -164,4 +165,79 @@ TEST_CASE("moments of all ranks are those of all values, also far from the pivot
     REQUIRE_OK(merge_moments(lone_rank(), 10.0, std::span(&pivot, 1), std::span(&alone, 1)));
     CHECK(alone.mean == 1.0);
     CHECK(alone.variance == 2.0);
+}
+
+TEST_CASE("buckets of gradients follow the backward, cover every float once and hold what they should") {
+    GraphBuilder builder;
+    NodeId x = builder.input(Shape{1, 4, 4, 4, 4});
+    for (int i = 0; i < 6; ++i) {
+        const std::string number = std::to_string(i);
+        x = builder.conv("c" + number, x, Conv{.out_channels = i == 3 ? 64 : 8, .bias = i % 2 == 0});
+        x = builder.relu("r" + number, builder.batch_norm("n" + number, x));
+    }
+    builder.output(x);
+    const auto graph = builder.finish();
+    REQUIRE_OK(graph);
+    HostParameters parameters(*graph, test::random_weights(*graph, 1), false);
+    const std::size_t floats = parameters.flat_gradients().size();
+    const auto plan = [&](std::int64_t bytes) {
+        return gradient_buckets(
+            *graph, [&](const Parameter& one) { return static_cast<std::size_t>(parameters.offset(one.name)); }, floats,
+            bytes);
+    };
+    const auto all = plan(std::int64_t{1} << 40U);
+    REQUIRE(all.size() == 1);
+    CHECK(all[0] == GradientBucket{1, 0, floats}); // once the first convolution is done
+    CHECK(plan(1).size() == 12);                   // one per node with parameters
+    for (const std::int64_t bytes : {0, 1, 300, 700, 2500, 5000}) {
+        INFO(bytes);
+        std::size_t end = floats;
+        NodeId before = graph->size();
+        for (const GradientBucket& bucket : plan(bytes)) {
+            CHECK(bucket.end == end);
+            CHECK(bucket.begin < bucket.end);
+            CHECK(bucket.from < before);
+            CHECK((bucket.begin == 0 || static_cast<std::int64_t>((bucket.end - bucket.begin) * 4) >= bytes));
+            for (const Node& node : graph->nodes())
+                for (const Parameter& one : node.parameters) {
+                    const auto at = static_cast<std::size_t>(parameters.offset(one.name));
+                    const bool within = at >= bucket.begin && at < bucket.end;
+                    CHECK((!within || graph->node(bucket.from).name == node.name ||
+                           &node > &graph->node(bucket.from))); // written by then
+                }
+            end = bucket.begin;
+            before = bucket.from;
+        }
+        CHECK(end == 0);
+    }
+
+    // Begun as soon as they are complete, none twice, the rest at the end.
+    std::vector<std::size_t> begun;
+    int finished = 0;
+    GradientSum sum(
+        plan(1),
+        [&](std::size_t begin, std::size_t) {
+            begun.push_back(begin);
+            return Status();
+        },
+        [&] {
+            ++finished;
+            return Status();
+        });
+    for (int pass = 1; pass <= 2; ++pass) {
+        begun.clear();
+        sum.begin();
+        const auto buckets = plan(1);
+        REQUIRE_OK(sum.finished(buckets[0].from + 1));
+        CHECK(begun.empty());
+        REQUIRE_OK(sum.finished(buckets[0].from));
+        CHECK(begun.size() == 1);
+        REQUIRE_OK(sum.finished(buckets[4].from));
+        CHECK(begun.size() == 5);
+        CHECK(finished == pass - 1);
+        REQUIRE_OK(sum.finish());
+        CHECK(begun.size() == 12);
+        CHECK(begun.back() == 0);
+        CHECK(finished == pass);
+    }
 }

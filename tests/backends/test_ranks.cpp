@@ -2,95 +2,14 @@
 // backend that trains, and whole training steps.
 #include "core/try.h"
 #include "support/op_cases.h"
+#include "support/rank_cases.h"
 #include "support/ranks.h"
 #include "support/training.h"
 #include "train/loss.h"
 
 using namespace mfres;
-using test::Doubles;
 
 namespace {
-
-/// The same network for `batch` samples.
-Graph with_batch(const Graph& graph, std::int64_t batch) {
-    GraphBuilder builder;
-    for (const Node& node : graph.nodes()) {
-        const Shape& s = node.shape;
-        if (node.kind() == OpKind::input)
-            builder.input(Shape{batch, s[1], s[2], s[3], s[4]}, node.name);
-        else
-            builder.add(node.name, node.op, node.inputs);
-    }
-    builder.output(graph.outputs()[0]);
-    auto made = builder.finish();
-    REQUIRE_OK(made);
-    return std::move(made).value();
-}
-
-std::span<const float> part_of(const Tensor& whole, const Communicator& ranks) {
-    const auto count = whole.values().size() / static_cast<std::size_t>(ranks.size());
-    return whole.values().subspan(static_cast<std::size_t>(ranks.rank()) * count, count);
-}
-
-void fill(const StridedView<float>& to, std::span<const float> values) {
-    Tensor tensor(to.shape);
-    std::copy(values.begin(), values.end(), tensor.data());
-    copy(as_const(view(tensor)), to);
-}
-
-struct RankResult {
-    Tensor output;
-    Weights gradients;
-    Weights weights;
-};
-
-/// Forward and backward of each rank on its samples.
-std::vector<RankResult> run_ranks(const Backend& backend, const Graph& graph, const Weights& weights, int size,
-                                  const Tensor& input, const Tensor& cotangent, NormStatistics statistics) {
-    std::vector<RankResult> results(static_cast<std::size_t>(size));
-    test::require_on_ranks(size, [&](Communicator& ranks) -> Status {
-        MFRES_TRY(
-            const auto training,
-            backend.compile_training(graph, weights, {.threads = 1, .batch_norm_momentum = 0.25, .ranks = &ranks}));
-        fill(training->input(), part_of(input, ranks));
-        MFRES_CHECK(training->forward(statistics));
-        fill(training->output_gradient(), part_of(cotangent, ranks));
-        MFRES_CHECK(training->backward());
-        results[static_cast<std::size_t>(ranks.rank())] = {test::dense(training->output()), training->gradients(),
-                                                           training->weights()};
-        return {};
-    });
-    return results;
-}
-
-/// Graphs of one sample per rank need batch statistics; with the running ones nothing is shared but the gradients.
-void check_case(const Backend& backend, const Graph& graph, std::uint64_t seed, int size, NormStatistics statistics) {
-    const Graph whole = with_batch(graph, graph.node(0).shape[0] * size);
-    const Weights weights = test::random_weights(graph, seed);
-    const Tensor input = test::random_tensor(whole.node(0).shape, seed + 1);
-    const Tensor cotangent = test::random_tensor(whole.node(whole.outputs()[0]).shape, seed + 2);
-    test::DoubleTraining truth(whole, weights, input, 0.25);
-    const Doubles expected = truth.forward(statistics);
-    truth.backward(test::doubles(cotangent));
-
-    const auto results = run_ranks(backend, graph, weights, size, input, cotangent, statistics);
-    const std::size_t values = expected.size() / results.size();
-    for (std::size_t rank = 0; rank < results.size(); ++rank) {
-        const Doubles own(expected.begin() + static_cast<std::ptrdiff_t>(rank * values),
-                          expected.begin() + static_cast<std::ptrdiff_t>((rank + 1) * values));
-        CHECK(test::normalised_squared_error(results[rank].output, own) <= 1e-10);
-        CHECK(test::same_bits(results[rank].gradients, results[0].gradients));
-        CHECK(test::same_bits(results[rank].weights, results[0].weights));
-    }
-    for (const auto& [name, gradient] : results[0].gradients) {
-        INFO(name);
-        CHECK(test::normalised_squared_error(gradient, truth.gradients.at(name)) <= 1e-10);
-    }
-    for (const auto& [name, value] : results[0].weights) {
-        INFO(name);
-        CHECK(test::normalised_squared_error(value, truth.parameters.at(name)) <= 1e-10);
-    }
-}
 
 bool has_batch_norm(const Graph& graph) {
     return std::any_of(graph.nodes().begin(), graph.nodes().end(),
@@ -132,12 +51,14 @@ struct Trained {
 };
 
 /// `steps` steps on the rank's part of batches of 6 samples that depend on the step.
-Result<Trained> train(const Backend& backend, Communicator& ranks, std::int64_t steps) {
+Result<Trained> train(const Backend& backend, Communicator& ranks, std::int64_t steps,
+                      std::int64_t bucket_bytes = TrainingOptions().bucket_bytes) {
     const std::int64_t own = 6 / ranks.size();
     const Graph graph = training_graph(own);
     const auto loss = make_loss({.kind = LossKind::weighted_tversky});
-    MFRES_TRY(const auto training, backend.compile_training(graph, test::random_weights(graph, 5),
-                                                            {.threads = 1, .amsgrad = true, .ranks = &ranks}));
+    MFRES_TRY(const auto training,
+              backend.compile_training(graph, test::random_weights(graph, 5),
+                                       {.threads = 1, .amsgrad = true, .ranks = &ranks, .bucket_bytes = bucket_bytes}));
     Trained trained;
     for (std::int64_t step = 1; step <= steps; ++step) {
         const auto seed = static_cast<std::uint64_t>(step);
@@ -147,7 +68,7 @@ Result<Trained> train(const Backend& backend, Communicator& ranks, std::int64_t 
         for (auto& value : classes)
             value = static_cast<std::uint8_t>(random.below(4));
         const std::size_t voxels = classes.size() / static_cast<std::size_t>(ranks.size());
-        fill(training->input(), part_of(input, ranks));
+        test::fill(training->input(), test::part_of(input, ranks));
         MFRES_CHECK(training->forward());
         MFRES_TRY(
             const double value,
@@ -169,16 +90,33 @@ TEST_CASE("two and three ranks compute every gradient case as one does with all 
             for (const int size : {2, 3}) {
                 INFO(backend->name() << ": " << gradient_case.name << " on " << size << " ranks");
                 const std::uint64_t seed = test::hash(gradient_case.name);
-                check_case(*backend, gradient_case.graph, seed, size, NormStatistics::batch);
+                test::check_on_ranks(*backend, gradient_case.graph, seed, size, NormStatistics::batch);
                 if (size == 2 && has_batch_norm(gradient_case.graph))
-                    check_case(*backend, gradient_case.graph, seed, size, NormStatistics::running);
+                    test::check_on_ranks(*backend, gradient_case.graph, seed, size, NormStatistics::running);
             }
 }
 
 TEST_CASE("gradients of many megabytes are summed in parts while the backward goes on") {
     for (const Backend* backend : test::training_backends()) {
         INFO(backend->name());
-        check_case(*backend, wide_graph(1), 1, 2, NormStatistics::batch);
+        test::check_on_ranks(*backend, wide_graph(1), 1, 2, NormStatistics::batch);
+    }
+}
+
+TEST_CASE("the parts in which gradients are summed change no bit") {
+    for (const Backend* backend : test::training_backends()) {
+        INFO(backend->name());
+        std::vector<TrainingState> states;
+        for (const std::int64_t bucket_bytes : {std::int64_t{1}, std::int64_t{3000}, std::int64_t{1} << 40U})
+            test::require_on_ranks(2, [&](Communicator& ranks) -> Status {
+                MFRES_TRY(Trained trained, train(*backend, ranks, 2, bucket_bytes));
+                if (ranks.is_root())
+                    states.push_back(std::move(trained.state));
+                return {};
+            });
+        REQUIRE(states.size() == 3);
+        CHECK(test::same_bits(states[0], states[2]));
+        CHECK(test::same_bits(states[1], states[2]));
     }
 }
 

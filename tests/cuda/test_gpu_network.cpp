@@ -42,8 +42,8 @@ TEST_CASE("the network of the GPU checks is mf-res2net, node by node") {
 
 TEST_CASE("training at 128^3 is planned to fit an 11 GB card: batch 2 in f32, batch 4 in bf16") {
     const cuda::CudaBackend backend(
-        "cuda", "", [] { return Result<std::unique_ptr<cuda::Engine>>(cuda::make_host_engine()); },
-        [] { return Status(); });
+        "cuda", "", [](int) { return Result<std::unique_ptr<cuda::Engine>>(cuda::make_host_engine()); },
+        [] { return Status(); }, [] { return 1; });
     const auto planned = [&](Precision precision, std::int64_t batch) {
         const auto graph = test::GpuNetwork::make({128, 128, 128}, batch);
         REQUIRE_OK(graph);

@@ -6,11 +6,13 @@
 #include "core/try.h"
 #include "support/check_backend.h"
 #include "support/op_cases.h"
+#include "support/rank_cases.h"
 #include "support/ranks.h"
 #include "train/loss.h"
 
 #include <cmath>
 #include <limits>
+#include <optional>
 
 using namespace mfres;
 
@@ -19,7 +21,8 @@ namespace {
 const Backend& on_host() {
     static const cuda::CudaBackend backend(
         "cuda", "kernels of the cuda backend on the host",
-        [] { return Result<std::unique_ptr<cuda::Engine>>(cuda::make_host_engine()); }, [] { return Status(); });
+        [](int) { return Result<std::unique_ptr<cuda::Engine>>(cuda::make_host_engine()); }, [] { return Status(); },
+        [] { return 2; });
     return backend;
 }
 
@@ -304,44 +307,109 @@ TEST_CASE("an observer sees every step and may stop a run") {
     REQUIRE_CODE((*executable)->run([](int done, int) { return done < 2; }), interrupted);
 }
 
-TEST_CASE("two ranks with one sample each train as one with both, and keep equal bits") {
-    const Graph half = small_network(1);
+namespace {
+
+/// The same where sums over ranks go by way of the host in place of the device.
+const Backend& staged_on_host() {
+    static const cuda::CudaBackend backend(
+        "cuda", "kernels of the cuda backend on the host, sums by way of it",
+        [](int) { return Result<std::unique_ptr<cuda::Engine>>(cuda::make_host_engine(true)); },
+        [] { return Status(); }, [] { return 1; });
+    return backend;
+}
+
+/// Four steps on two samples, or one of them on each of two ranks.
+Result<TrainingState> train_four_steps(const Backend& backend, const Graph& graph, const TrainingOptions& options) {
     const Graph whole = small_network(2);
     const Weights weights = test::random_weights(whole, 1);
     const auto classes = classes_of(whole);
-    const auto image = [&](std::int64_t number) {
-        return test::random_tensor(whole.node(0).shape, static_cast<std::uint64_t>(number));
-    };
-    const auto train = [&](const Graph& graph, Communicator* ranks) -> Result<TrainingState> {
-        MFRES_TRY(const auto training, on_host().compile_training(graph, weights, {.ranks = ranks}));
-        const std::int64_t first = ranks ? ranks->rank() : 0;
-        const std::size_t voxels = classes.size() / 2 * static_cast<std::size_t>(graph.node(0).shape[0]);
-        for (std::int64_t number = 1; number <= 4; ++number) {
-            const Tensor all = image(number);
-            Tensor own(graph.node(0).shape);
-            std::copy_n(all.data() + first * own.elements(), own.elements(), own.data());
-            copy(as_const(view(own)), training->input());
-            MFRES_CHECK(training->forward());
-            MFRES_TRY(const double loss,
-                      training->loss(std::span(classes).subspan(static_cast<std::size_t>(first) * voxels, voxels),
-                                     weighted_tversky()));
-            if (!std::isfinite(loss))
-                return Error{ErrorCode::internal, "the loss is not finite", {}};
-            MFRES_CHECK(training->backward());
-            MFRES_TRY(const double norm, training->update({.step = number, .learning_rate = 0.01}));
-            if (!(norm > 0.0))
-                return Error{ErrorCode::internal, "there is no gradient", {}};
-        }
-        return training->state();
-    };
-    const auto alone = train(whole, nullptr);
+    MFRES_TRY(const auto training, backend.compile_training(graph, weights, options));
+    const std::int64_t first = options.ranks ? options.ranks->rank() : 0;
+    const std::size_t voxels = classes.size() / 2 * static_cast<std::size_t>(graph.node(0).shape[0]);
+    for (std::int64_t number = 1; number <= 4; ++number) {
+        const Tensor all = test::random_tensor(whole.node(0).shape, static_cast<std::uint64_t>(number));
+        Tensor own(graph.node(0).shape);
+        std::copy_n(all.data() + first * own.elements(), own.elements(), own.data());
+        copy(as_const(view(own)), training->input());
+        MFRES_CHECK(training->forward());
+        MFRES_TRY(const double loss,
+                  training->loss(std::span(classes).subspan(static_cast<std::size_t>(first) * voxels, voxels),
+                                 weighted_tversky()));
+        if (!std::isfinite(loss))
+            return Error{ErrorCode::internal, "the loss is not finite", {}};
+        MFRES_CHECK(training->backward());
+        MFRES_TRY(const double norm, training->update({.step = number, .learning_rate = 0.01}));
+        if (!(norm > 0.0))
+            return Error{ErrorCode::internal, "there is no gradient", {}};
+    }
+    return training->state();
+}
+
+} // namespace
+
+TEST_CASE(
+    "two ranks with one sample each train as one with both, and equal bits whatever carries the sums in which parts") {
+    const auto alone = train_four_steps(on_host(), small_network(2), {});
     REQUIRE_OK(alone);
-    std::vector<TrainingState> states(2);
-    test::require_on_ranks(2, [&](Communicator& ranks) -> Status {
-        MFRES_TRY(states[static_cast<std::size_t>(ranks.rank())], train(half, &ranks));
+    const Graph half = small_network(1);
+    std::optional<TrainingState> first;
+    for (const Backend* backend : {&on_host(), &staged_on_host()})
+        for (const std::int64_t bucket_bytes : {std::int64_t{1}, std::int64_t{2000}, std::int64_t{1} << 40U}) {
+            INFO(backend->description() << ", parts of " << bucket_bytes << " bytes");
+            std::vector<TrainingState> states(2);
+            test::require_on_ranks(2, [&](Communicator& ranks) -> Status {
+                MFRES_TRY(states[static_cast<std::size_t>(ranks.rank())],
+                          train_four_steps(*backend, half, {.ranks = &ranks, .bucket_bytes = bucket_bytes}));
+                return {};
+            });
+            CHECK(test::same_bits(states[0], states[1]));
+            CHECK(largest_difference(states[0].weights, alone->weights) <= 5e-4);
+            CHECK(largest_difference(states[0].first_moment, alone->first_moment) <= 1e-4);
+            if (!first)
+                first = states[0];
+            CHECK(test::same_bits(states[0], *first));
+        }
+}
+
+TEST_CASE("every gradient case on two and three ranks of the cuda backend is that of one with all samples") {
+    for (const auto& gradient_case : test::gradient_cases())
+        for (const int size : {2, 3}) {
+            INFO(gradient_case.name << " on " << size << " ranks");
+            test::check_on_ranks(on_host(), gradient_case.graph, test::hash(gradient_case.name), size,
+                                 NormStatistics::batch);
+        }
+}
+
+TEST_CASE("an error of one rank ends the calls of the others on the cuda backend too") {
+    const Graph graph = small_network(1);
+    for (const Backend* backend : {&on_host(), &staged_on_host()}) {
+        const auto results = test::on_ranks(2, [&](Communicator& ranks) -> Status {
+            MFRES_TRY(const auto training,
+                      backend->compile_training(graph, test::random_weights(graph, 5), {.ranks = &ranks}));
+            if (ranks.rank() == 1)
+                return Error{ErrorCode::cache_damaged, "case 7 is broken", {}};
+            return training->forward();
+        });
+        REQUIRE_CODE(results[0], cache_damaged);
+        CHECK(results[0].error().message.find("on rank 1: case 7 is broken") != std::string::npos);
+    }
+}
+
+TEST_CASE("ranks agree on NCCL only where all have one version of it and a device each") {
+    using cuda::DeviceIdentity;
+    const auto identity = [](std::uint64_t device, std::int64_t nccl) { return DeviceIdentity{{device, 7}, nccl}; };
+    const auto reason = [](std::vector<DeviceIdentity> all) { return cuda::why_not_nccl(all); };
+    CHECK(reason({identity(1, 22809), identity(2, 22809), identity(3, 22809)}).empty());
+    CHECK(reason({identity(1, 22809), identity(2, 0)}) == "rank 1 has no NCCL library");
+    CHECK(reason({identity(1, 0), identity(2, 22809)}) == "rank 0 has no NCCL library");
+    CHECK(reason({identity(1, 22809), identity(2, 22703)}) == "rank 1 has NCCL 22703 and rank 0 22809");
+    CHECK(reason({identity(1, 22809), identity(2, 22809), identity(1, 22809)}) == "ranks 0 and 2 share a device");
+
+    test::require_on_ranks(3, [&](Communicator& ranks) -> Status {
+        const auto all = cuda::exchange_identities(ranks, identity(static_cast<std::uint64_t>(ranks.rank()), 1));
+        for (std::uint64_t rank = 0; rank < 3; ++rank)
+            if (!(all.at(rank) == identity(rank, 1)))
+                return Error{ErrorCode::internal, "an identity is wrong", {}};
         return {};
     });
-    CHECK(test::same_bits(states[0], states[1]));
-    CHECK(largest_difference(states[0].weights, alone->weights) <= 5e-4);
-    CHECK(largest_difference(states[0].first_moment, alone->first_moment) <= 1e-4);
 }

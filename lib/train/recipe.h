@@ -48,7 +48,7 @@ struct Recipe {
     std::uint64_t init_seed = 1; ///< of the initial weights
     /// SHA-256 of the weights that training starts from, 64 hexadecimal digits; empty = drawn from init_seed.
     std::string init_sha256;
-    std::uint64_t seed = 1;      ///< of batches and augmentation
+    std::uint64_t seed = 1; ///< of batches and augmentation
     Sampling sampling;
 };
 

@@ -1,5 +1,7 @@
 #include "backends/communicator.h"
 
+#include "backends/contribution.h"
+#include "backends/socket_ranks.h"
 #include "core/try.h"
 
 #include <algorithm>
@@ -34,29 +36,6 @@ class LoneRank final : public Communicator {
 
 // ---- threads --------------------------------------------------------------------------------------------------------
 
-/// What a rank brings to a collective.
-struct Contribution {
-    std::string_view call;
-    void* data = nullptr;
-    std::size_t bytes = 0;
-    int root = 0;
-};
-
-/// Adds in the order of the ranks, so that the bits do not depend on who came last.
-template <typename T>
-void add_up(std::span<const Contribution> all) {
-    auto* total = static_cast<T*>(all[0].data);
-    for (const Contribution& one : all.subspan(1))
-        for (std::size_t i = 0; i < one.bytes / sizeof(T); ++i)
-            total[i] += static_cast<const T*>(one.data)[i];
-}
-
-void copy_to_others(std::span<const Contribution> all, std::size_t root) {
-    for (std::size_t rank = 0; rank < all.size(); ++rank)
-        if (rank != root && all[rank].bytes > 0)
-            std::memcpy(all[rank].data, all[root].data, all[root].bytes);
-}
-
 /// Where the threads meet: the last to come does the work for all.
 class Meeting {
   public:
@@ -64,8 +43,7 @@ class Meeting {
 
     int size() const { return static_cast<int>(contributions_.size()); }
 
-    template <typename Work>
-    Status collective(int rank, const Contribution& contribution, const Work& work) {
+    Status collective(int rank, const Contribution& contribution) {
         std::unique_lock lock(mutex_);
         if (stopped())
             return reason();
@@ -75,12 +53,12 @@ class Meeting {
             changed_.wait(lock, [&] { return round_ != round || stopped(); });
             return round_ != round ? Status() : Status(reason());
         }
-        if (const Status agreed = check_agreement(); !agreed) {
+        if (const Status agreed = check_agreement(contributions_); !agreed) {
             failure_ = agreed.error();
             changed_.notify_all();
             return *failure_;
         }
-        work(std::span<const Contribution>(contributions_));
+        combine(contributions_);
         arrived_ = 0;
         ++round_;
         changed_.notify_all();
@@ -112,19 +90,6 @@ class Meeting {
         return failure_ ? *failure_ : Error{ErrorCode::backend_failed, text("rank ", *gone_, " is gone"), {}};
     }
 
-    Status check_agreement() const {
-        const Contribution& first = contributions_[0];
-        for (std::size_t rank = 1; rank < contributions_.size(); ++rank)
-            if (const Contribution& other = contributions_[rank];
-                other.call != first.call || other.bytes != first.bytes || other.root != first.root)
-                return Error{ErrorCode::internal,
-                             text("rank 0 called ", first.call, " with ", first.bytes, " bytes and root ", first.root,
-                                  ", rank ", rank, " ", other.call, " with ", other.bytes, " bytes and root ",
-                                  other.root),
-                             {}};
-        return {};
-    }
-
     std::mutex mutex_;
     std::condition_variable changed_;
     std::vector<Contribution> contributions_; ///< by rank, of this round
@@ -145,32 +110,26 @@ class ThreadRank final : public Communicator {
     int size() const override { return meeting_->size(); }
 
     Status all_reduce_sum(std::span<double> values) override {
-        return sum<double>("all_reduce_sum of doubles", values);
+        return collective({Collective::sum_doubles, std::as_writable_bytes(values), 0});
     }
-    Status all_reduce_sum(std::span<float> values) override { return sum<float>("all_reduce_sum of floats", values); }
+    Status all_reduce_sum(std::span<float> values) override {
+        return collective({Collective::sum_floats, std::as_writable_bytes(values), 0});
+    }
     // At once: a sum that is begun before its values are complete then is a wrong sum, whatever the timing.
-    Status start_sum(std::span<float> values) override { return sum<float>("start_sum", values); }
+    Status start_sum(std::span<float> values) override {
+        return collective({Collective::start_sum, std::as_writable_bytes(values), 0});
+    }
     Status finish_sums() override { return meeting_->check(); }
-
     Status broadcast(std::span<std::byte> bytes, int root) override {
-        return meeting_->collective(rank_, {"broadcast", bytes.data(), bytes.size(), root},
-                                    [&](auto all) { copy_to_others(all, static_cast<std::size_t>(root)); });
+        return collective({Collective::broadcast, bytes, root});
     }
-    Status barrier() override {
-        return meeting_->collective(rank_, {"barrier", nullptr, 0, 0}, [](auto) {});
-    }
+    Status barrier() override { return collective({Collective::barrier, {}, 0}); }
 
     void fail(const Error& error) override { meeting_->fail(error_on_rank(rank_, error)); }
     Status check() override { return meeting_->check(); }
 
   private:
-    template <typename T>
-    Status sum(std::string_view call, std::span<T> values) {
-        return meeting_->collective(rank_, {call, values.data(), values.size_bytes(), 0}, [](auto all) {
-            add_up<T>(all);
-            copy_to_others(all, 0);
-        });
-    }
+    Status collective(const Contribution& contribution) { return meeting_->collective(rank_, contribution); }
 
     std::shared_ptr<Meeting> meeting_;
     int rank_;
@@ -178,17 +137,25 @@ class ThreadRank final : public Communicator {
 
 // ---- launchers ------------------------------------------------------------------------------------------------------
 
-/// The variables of one launcher. The first of `sizes` that is set counts.
+/// The variables of one launcher; `local_rank` is optional, the others have to be set, `address` where it is not null.
 struct LauncherVariables {
     const char* rank;
     const char* size;
+    const char* local_rank;
+    const char* address = nullptr;
 };
 
-// SLURM_NTASKS is set in a batch script as well, which is no rank; SLURM_STEP_NUM_TASKS only in what srun started.
-constexpr LauncherVariables launchers[] = {{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
-                                           {"PMI_RANK", "PMI_SIZE"},
-                                           {"SLURM_PROCID", "SLURM_STEP_NUM_TASKS"},
-                                           {"RANK", "WORLD_SIZE"}};
+constexpr const char* address_name = "MASTER_ADDR";
+constexpr const char* port_name = "MASTER_PORT";
+
+// SLURM_NTASKS is set in a batch script as well, which is no rank; SLURM_STEP_NUM_TASKS only in what srun started. What
+// torchrun starts below srun has its own ranks, and says where they meet.
+constexpr LauncherVariables launchers[] = {
+    {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"},
+    {"PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"},
+    {"RANK", "WORLD_SIZE", "LOCAL_RANK", address_name},
+    {"SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"},
+    {"RANK", "WORLD_SIZE", "LOCAL_RANK"}};
 
 std::optional<int> whole_number(std::string_view words) {
     int value = 0;
@@ -198,7 +165,46 @@ std::optional<int> whole_number(std::string_view words) {
     return value;
 }
 
+/// Where MASTER_ADDR and MASTER_PORT say that the ranks meet.
+Result<std::optional<MeetingPlace>> find_meeting(const Environment& environment) {
+    const char* address = environment(address_name);
+    const char* port_words = environment(port_name);
+    if (!address || !port_words)
+        return std::optional<MeetingPlace>();
+    // torchrun listens at that port itself where it says so.
+    const char* agent = environment("TORCHELASTIC_USE_AGENT_STORE");
+    const int taken = agent && std::string_view(agent) == "True" ? 1 : 0;
+    const auto port = whole_number(port_words);
+    if (!port || *port < 1 || *port + taken > 65535)
+        return Error{ErrorCode::invalid_argument,
+                     text("the environment says ", port_name, "=", port_words, ", which is no port"), port_name};
+    return std::optional(MeetingPlace{address, *port + taken});
+}
+
 } // namespace
+
+std::vector<char> encode_error(const Error& error) {
+    const auto code = static_cast<std::uint16_t>(error.code);
+    std::vector<char> bytes(sizeof code);
+    std::memcpy(bytes.data(), &code, sizeof code);
+    constexpr std::size_t longest = 1500;
+    for (const std::string& words : {error.message, error.where}) {
+        const std::string_view part = std::string_view(words).substr(0, longest);
+        bytes.insert(bytes.end(), part.begin(), part.end());
+        bytes.push_back('\0');
+    }
+    return bytes;
+}
+
+Error decode_error(std::vector<char> bytes) {
+    std::uint16_t code = 0;
+    bytes.resize(std::max(bytes.size(), sizeof code), '\0');
+    std::memcpy(&code, bytes.data(), sizeof code);
+    bytes.insert(bytes.end(), 2, '\0'); // ends for both sentences, whatever came
+    const std::string message(bytes.data() + sizeof code);
+    const std::string where(bytes.data() + sizeof code + message.size() + 1);
+    return {static_cast<ErrorCode>(code), message, where};
+}
 
 Communicator& lone_rank() {
     static LoneRank rank;
@@ -214,19 +220,30 @@ std::vector<std::unique_ptr<Communicator>> thread_ranks(int size) {
 }
 
 Result<std::optional<Launch>> find_launch(const Environment& environment) {
-    for (const auto& [rank_name, size_name] : launchers) {
-        const char* rank_words = environment(rank_name);
-        const char* size_words = environment(size_name);
-        if (!rank_words || !size_words)
+    for (const LauncherVariables& names : launchers) {
+        const char* rank_words = environment(names.rank);
+        const char* size_words = environment(names.size);
+        if (!rank_words || !size_words || (names.address && !environment(names.address)))
             continue;
         const auto rank = whole_number(rank_words);
         const auto size = whole_number(size_words);
         if (!rank || !size || *rank < 0 || *rank >= *size)
             return Error{ErrorCode::invalid_argument,
-                         text("the environment says ", rank_name, "=", rank_words, " and ", size_name, "=", size_words,
-                              ", which is no rank below a number of ranks"),
-                         rank_name};
-        return std::optional(Launch{*rank, *size, rank_name});
+                         text("the environment says ", names.rank, "=", rank_words, " and ", names.size, "=",
+                              size_words, ", which is no rank below a number of ranks"),
+                         names.rank};
+        Launch launch{*rank, *size, names.rank};
+        launch.local_rank = *rank;
+        if (const char* words = environment(names.local_rank)) {
+            const auto local = whole_number(words);
+            if (!local || *local < 0)
+                return Error{ErrorCode::invalid_argument,
+                             text("the environment says ", names.local_rank, "=", words, ", which is no rank"),
+                             names.local_rank};
+            launch.local_rank = *local;
+        }
+        MFRES_TRY(launch.meeting, find_meeting(environment));
+        return std::optional(std::move(launch));
     }
     return std::optional<Launch>();
 }
@@ -235,6 +252,9 @@ Result<std::shared_ptr<Communicator>> open_ranks() {
     MFRES_TRY(const auto launch, find_launch([](const char* name) { return std::getenv(name); }));
     if (!launch || launch->size == 1)
         return std::shared_ptr<Communicator>(std::make_shared<LoneRank>());
+    const bool through_sockets = launch->variable == "RANK" || mpi_description().empty();
+    if (through_sockets && launch->meeting)
+        return join_sockets(*launch, *launch->meeting);
     return mpi::join(*launch);
 }
 
@@ -245,10 +265,12 @@ std::string mpi_description() {
 }
 
 Result<std::shared_ptr<Communicator>> mpi::join(const Launch& launch) {
-    return Error{ErrorCode::backend_unavailable,
-                 text(launch.variable, " says that this is one of ", launch.size,
-                      " processes that train together, for which mfres has to be built with MPI; this build is not"),
-                 launch.variable};
+    return Error{
+        ErrorCode::backend_unavailable,
+        text(launch.variable, " says that this is one of ", launch.size,
+             " processes that train together; mfres has to be built with MPI for that, which this build is not, or "
+             "MASTER_ADDR and MASTER_PORT have to say where rank 0 listens"),
+        launch.variable};
 }
 
 #endif

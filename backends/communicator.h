@@ -1,4 +1,5 @@
-// The ranks that train one network together: processes that a launcher started (MPI), or threads of one process. Data
+// The ranks that train one network together: processes that a launcher started (joined by MPI, or by sockets without),
+// or threads of one process. Data
 // parallel training needs no more than sums over all ranks, so this seam is all that the engines and the trainer know.
 // An engine whose arrays lie on a device may do its own collectives there; rank, size, broadcast() and check() are
 // what it needs to set them up and to learn that a peer is gone.
@@ -30,6 +31,8 @@ class Communicator {
 
     virtual int rank() const = 0; ///< 0 <= rank < size
     virtual int size() const = 0;
+    /// Which of the ranks of its computer this is, as far as the launcher says: chooses a device.
+    virtual int local_rank() const { return rank(); }
     bool alone() const { return size() == 1; }
     /// The rank that writes files and speaks for all.
     bool is_root() const { return rank() == 0; }
@@ -63,25 +66,34 @@ Communicator& lone_rank();
 /// `size` ranks for as many threads of this process. A rank that is destroyed counts as gone. Precondition: size >= 1.
 std::vector<std::unique_ptr<Communicator>> thread_ranks(int size);
 
+/// Where rank 0 listens for the others.
+struct MeetingPlace {
+    std::string address;
+    int port = 0;
+};
+
 /// What a launcher's environment variables say.
 struct Launch {
     int rank = 0;
     int size = 1;
     std::string variable; ///< that told the rank, e.g. "OMPI_COMM_WORLD_RANK"
+    int local_rank = 0;   ///< among those of this computer; the rank where no variable tells it
+    std::optional<MeetingPlace> meeting = std::nullopt;
 };
 
 /// Value of an environment variable, null if it is not set.
 using Environment = std::function<const char*(const char*)>;
 
-/// Looks for the variables of Open MPI, of PMI (MPICH, Intel MPI), of a SLURM job step, and for RANK and WORLD_SIZE.
-/// Nothing for a process that none of these launchers started. Errors: invalid_argument (no numbers, or a rank that is
-/// not below the size).
+/// Looks for the variables of Open MPI, of PMI (MPICH, Intel MPI), of torchrun and its like (RANK, WORLD_SIZE,
+/// LOCAL_RANK, MASTER_ADDR, MASTER_PORT), of a SLURM job step, and for RANK and WORLD_SIZE alone. Nothing for a process
+/// that none of these launchers started. Errors: invalid_argument (no numbers, or a rank that is not below the size).
 Result<std::optional<Launch>> find_launch(const Environment& environment);
 
-/// All processes that the launcher of this one started, joined through MPI, or lone_rank's like where there is one
-/// process only. MPI is initialised for more than one process only, and shut down with the last such object.
-/// Errors: those of find_launch, backend_unavailable (this build has no MPI), backend_failed (MPI fails, or finds
-/// another number of processes than the launcher).
+/// All processes that the launcher of this one started, or lone_rank's like where there is one process only. Those of
+/// torchrun and its like meet at MASTER_ADDR through sockets, the others through MPI, or through sockets in a build
+/// without. MPI is initialised for more than one process only, and shut down with the last such object.
+/// Errors: those of find_launch, backend_unavailable (this build has no MPI, and nothing says where to meet),
+/// backend_failed (MPI fails, or finds another number of processes than the launcher), those of join_sockets.
 Result<std::shared_ptr<Communicator>> open_ranks();
 
 /// The error of `rank` as the others see it.

@@ -1,6 +1,7 @@
 // Ranks as processes of MPI. Collectives are begun without blocking and polled, so that a rank that waits also hears
 // of another's failure, which comes as a message of its own, and leaves the processor to others while it waits.
 #include "backends/communicator.h"
+#include "backends/contribution.h"
 
 #include "core/try.h"
 
@@ -56,30 +57,6 @@ class Pause {
     std::chrono::microseconds sleep_{20};
 };
 
-// A failure as a message: its code, and two sentences that end with a zero.
-std::vector<char> encode(const Error& error) {
-    const auto code = static_cast<std::uint16_t>(error.code);
-    std::vector<char> bytes(sizeof code);
-    std::memcpy(bytes.data(), &code, sizeof code);
-    constexpr std::size_t longest = 1500; // two of them fit into what MPI sends without waiting for the receiver
-    for (const std::string& words : {error.message, error.where}) {
-        const std::string_view part = std::string_view(words).substr(0, longest);
-        bytes.insert(bytes.end(), part.begin(), part.end());
-        bytes.push_back('\0');
-    }
-    return bytes;
-}
-
-Error decode(std::vector<char> bytes) {
-    std::uint16_t code = 0;
-    bytes.resize(std::max(bytes.size(), sizeof code), '\0');
-    std::memcpy(&code, bytes.data(), sizeof code);
-    bytes.insert(bytes.end(), 2, '\0'); // ends for both sentences, whatever came
-    const std::string message(bytes.data() + sizeof code);
-    const std::string where(bytes.data() + sizeof code + message.size() + 1);
-    return {static_cast<ErrorCode>(code), message, where};
-}
-
 class MpiRank final : public Communicator {
   public:
     explicit MpiRank(bool owns_mpi) : owns_mpi_(owns_mpi) {}
@@ -97,6 +74,7 @@ class MpiRank final : public Communicator {
     }
 
     Status open(const Launch& launch) {
+        local_rank_ = launch.local_rank;
         MFRES_CHECK(checked("MPI_Comm_rank", MPI_Comm_rank(MPI_COMM_WORLD, &rank_)));
         MFRES_CHECK(checked("MPI_Comm_size", MPI_Comm_size(MPI_COMM_WORLD, &size_)));
         if (size_ != launch.size)
@@ -113,6 +91,7 @@ class MpiRank final : public Communicator {
 
     int rank() const override { return rank_; }
     int size() const override { return size_; }
+    int local_rank() const override { return local_rank_; }
 
     Status all_reduce_sum(std::span<double> values) override { return sum_now(values, MPI_DOUBLE); }
     Status all_reduce_sum(std::span<float> values) override { return sum_now(values, MPI_FLOAT); }
@@ -149,7 +128,7 @@ class MpiRank final : public Communicator {
         if (failure_)
             return;
         failure_ = error;
-        message_ = encode(error);
+        message_ = encode_error(error);
         std::vector<MPI_Request> sends;
         for (int other = 0; other < size_; ++other)
             if (other != rank_ && MPI_Isend(message_.data(), static_cast<int>(message_.size()), MPI_CHAR, other,
@@ -177,7 +156,7 @@ class MpiRank final : public Communicator {
         std::vector<char> bytes(static_cast<std::size_t>(length));
         MFRES_CHECK(checked("MPI_Recv", MPI_Recv(bytes.data(), length, MPI_CHAR, status.MPI_SOURCE, failure_tag,
                                                  failures_, MPI_STATUS_IGNORE)));
-        failure_ = error_on_rank(status.MPI_SOURCE, decode(std::move(bytes)));
+        failure_ = error_on_rank(status.MPI_SOURCE, decode_error(std::move(bytes)));
         return *failure_;
     }
 
@@ -236,6 +215,7 @@ class MpiRank final : public Communicator {
 
     bool owns_mpi_; ///< and shuts it down
     int rank_ = 0;
+    int local_rank_ = 0;
     int size_ = 1;
     MPI_Comm values_ = MPI_COMM_NULL;
     MPI_Comm failures_ = MPI_COMM_NULL;

@@ -202,6 +202,8 @@ struct Trainer::State {
     const Recipe& recipe() const { return now.recipe; }
     Communicator& ranks() const { return ranks_of(options); }
     bool is_root() const { return ranks().is_root(); }
+    /// Precondition: there is a backend.
+    int device() const { return options.device.value_or(ranks().local_rank() % std::max(1, backend->devices())); }
     std::int64_t own_batch() const { return recipe().sampling.batch / ranks().size(); }
     std::int64_t voxels_per_step() const {
         const Sampling& sampling = recipe().sampling;
@@ -370,7 +372,7 @@ struct Trainer::State {
     }
 
     /// The executable of the backend asked for; "auto" moves on to the next one where the best does not train.
-    Status compile_for_training(const Graph& graph, const Weights& weights, const TrainingOptions& training,
+    Status compile_for_training(const Graph& graph, const Weights& weights, TrainingOptions training,
                                 const TrainObserver& observer) {
         for (const Backend* candidate : backends()) {
             if (options.backend == "auto") {
@@ -378,6 +380,7 @@ struct Trainer::State {
                     continue;
                 backend = candidate;
             }
+            training.device = device();
             auto compiled = backend->compile_training(graph, weights, training);
             if (compiled) {
                 executable = std::move(compiled).value();
@@ -568,13 +571,13 @@ struct Trainer::State {
     /// Evaluates the whole validation set. Stopped on request it leaves nothing, and is done again on resume.
     Status run_validation(const TrainObserver& observer) {
         const Weights weights = now.average.empty() ? executable->weights() : now.average;
-        auto result =
-            validate(*validation, variant, weights, *backend, now.threads, [&](std::size_t done, std::size_t total) {
-                TrainEvent validating = event(TrainEvent::Kind::validating);
-                validating.done = done;
-                validating.total = total;
-                return tell(observer, validating);
-            });
+        auto result = validate(*validation, variant, weights, *backend, {now.threads, device()},
+                               [&](std::size_t done, std::size_t total) {
+                                   TrainEvent validating = event(TrainEvent::Kind::validating);
+                                   validating.done = done;
+                                   validating.total = total;
+                                   return tell(observer, validating);
+                               });
         if (!result && result.error().code == ErrorCode::interrupted)
             return {};
         if (!result && result.error().code == ErrorCode::logits_not_finite)
@@ -808,7 +811,10 @@ Result<Trainer> Trainer::open(const TrainerOptions& options, const TrainObserver
                       options.resume ? RunFolder::claim_existing(options.run) : RunFolder::claim_new(options.run));
         }
         auto state = std::make_unique<State>(options, std::move(folder), std::move(start));
-        MFRES_CHECK(state->open(observer));
+        if (const Status opened = state->open(observer); !opened) {
+            ranks.fail(opened.error()); // before the executable goes, which else may wait for the others
+            return opened.error();
+        }
         return Trainer(std::move(state));
     });
 }

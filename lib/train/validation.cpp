@@ -58,7 +58,7 @@ Result<ValidationCase> evaluate(const CachedCase& source, const Size& size, Exec
 } // namespace
 
 Result<Validation> validate(const Cache& cache, const Variant& variant, const Weights& weights, const Backend& backend,
-                            int threads, const ValidationProgress& progress) {
+                            const ValidationPlace& place, const ValidationProgress& progress) {
     const auto start = std::chrono::steady_clock::now();
     std::map<Size, std::vector<std::size_t>> by_size;
     for (std::size_t i = 0; i < cache.entries().size(); ++i)
@@ -69,12 +69,13 @@ Result<Validation> validate(const Cache& cache, const Variant& variant, const We
     std::size_t done = 0;
     for (const auto& [size, members] : by_size) {
         MFRES_TRY(const Graph graph, build_network(variant, size));
-        MFRES_TRY(const auto executable, backend.compile(graph, weights, {.threads = threads}));
+        MFRES_TRY(const auto executable,
+                  backend.compile(graph, weights, {.threads = place.threads, .device = place.device}));
         for (const std::size_t index : members) {
             if (progress && !progress(done, cache.entries().size()))
                 return Error{ErrorCode::interrupted, "the validation was stopped on request", {}};
             MFRES_TRY(const auto source, cache.load(index));
-            MFRES_TRY(validation.cases[index], evaluate(*source, size, *executable, threads));
+            MFRES_TRY(validation.cases[index], evaluate(*source, size, *executable, place.threads));
             ++done;
         }
     }

@@ -29,25 +29,39 @@ std::span<std::byte> bytes_of(double& value) {
 } // namespace
 
 TEST_CASE("ranks add in the same order on every rank, and send what one of them has") {
-    for (const int size : {1, 2, 3, 5}) {
+    for (const auto& [maker_of, size] : {std::pair{&test::threads_of, 1},
+                                         {&test::threads_of, 2},
+                                         {&test::threads_of, 5},
+                                         {&test::sockets_of, 2},
+                                         {&test::sockets_of, 4}}) {
+        INFO(size << " ranks, " << (maker_of == &test::sockets_of ? "sockets" : "threads"));
         std::vector<std::vector<double>> sums(static_cast<std::size_t>(size));
         std::vector<std::vector<float>> floats(static_cast<std::size_t>(size));
         std::vector<double> sent(static_cast<std::size_t>(size));
-        test::require_on_ranks(size, [&](Communicator& ranks) -> Status {
-            const auto rank = static_cast<std::size_t>(ranks.rank());
-            for (int i = 0; i < 100; ++i) {
-                sums[rank] = {0.1 * (ranks.rank() + 1), 1e16 * (ranks.rank() % 2 == 0 ? 1 : -1), 1.0};
-                MFRES_CHECK(ranks.all_reduce_sum(sums[rank]));
-            }
-            floats[rank] = {0.5F, static_cast<float>(ranks.rank())};
-            MFRES_CHECK(ranks.start_sum(std::span(floats[rank]).first(1)));
-            MFRES_CHECK(ranks.start_sum(std::span(floats[rank]).last(1)));
-            MFRES_CHECK(ranks.finish_sums());
-            sent[rank] = ranks.rank() + 7.0;
-            MFRES_CHECK(ranks.broadcast(bytes_of(sent[rank]), size - 1));
-            MFRES_CHECK(ranks.barrier());
-            return ranks.check();
-        });
+        test::require_on_ranks(
+            size,
+            [&](Communicator& ranks) -> Status {
+                const auto rank = static_cast<std::size_t>(ranks.rank());
+                for (int i = 0; i < 100; ++i) {
+                    sums[rank] = {0.1 * (ranks.rank() + 1), 1e16 * (ranks.rank() % 2 == 0 ? 1 : -1), 1.0};
+                    MFRES_CHECK(ranks.all_reduce_sum(sums[rank]));
+                }
+                floats[rank] = {0.5F, static_cast<float>(ranks.rank())};
+                MFRES_CHECK(ranks.start_sum(std::span(floats[rank]).first(1)));
+                MFRES_CHECK(ranks.start_sum(std::span(floats[rank]).last(1)));
+                MFRES_CHECK(ranks.finish_sums());
+                sent[rank] = ranks.rank() + 7.0;
+                MFRES_CHECK(ranks.broadcast(bytes_of(sent[rank]), size - 1));
+                // More than a socket takes at once, and not the same on all.
+                std::vector<float> many(300000, static_cast<float>(ranks.rank()));
+                MFRES_CHECK(ranks.all_reduce_sum(many));
+                const auto total = static_cast<float>(ranks.size() * (ranks.size() - 1) / 2);
+                if (std::any_of(many.begin(), many.end(), [&](float value) { return value != total; }))
+                    return Error{ErrorCode::internal, "a sum of many values is wrong", {}};
+                MFRES_CHECK(ranks.barrier());
+                return ranks.check();
+            },
+            maker_of(size));
         CHECK(sums[0][0] == Approx(0.05 * size * (size + 1)));
         CHECK(sums[0][2] == size);
         CHECK(floats[0][0] == 0.5F * static_cast<float>(size));
@@ -61,20 +75,30 @@ TEST_CASE("ranks add in the same order on every rank, and send what one of them 
 }
 
 TEST_CASE("a rank that fails or is gone stops the others with its error") {
-    const auto failed = test::on_ranks(3, [](Communicator& ranks) -> Status {
-        MFRES_CHECK(ranks.barrier());
-        if (ranks.rank() == 1)
-            return Error{ErrorCode::file_read, "the disk is gone", "disk"};
-        double value = 1.0;
-        MFRES_CHECK(ranks.all_reduce_sum(std::span(&value, 1)));
-        return {};
-    });
-    REQUIRE_CODE(failed[1], file_read);
-    CHECK(failed[1].error().message == "the disk is gone");
-    for (const std::size_t other : {0U, 2U}) {
-        REQUIRE_CODE(failed[other], file_read);
-        CHECK(failed[other].error().message == "on rank 1: the disk is gone");
-        CHECK(failed[other].error().where == "disk");
+    for (const auto& maker_of : {&test::threads_of, &test::sockets_of}) {
+        const auto failed = test::on_ranks(
+            3,
+            [](Communicator& ranks) -> Status {
+                MFRES_CHECK(ranks.barrier());
+                if (ranks.rank() == 1)
+                    return Error{ErrorCode::file_read, "the disk is gone", "disk"};
+                double value = 1.0;
+                MFRES_CHECK(ranks.all_reduce_sum(std::span(&value, 1)));
+                return {};
+            },
+            maker_of(3));
+        REQUIRE_CODE(failed[1], file_read);
+        CHECK(failed[1].error().message == "the disk is gone");
+        for (const std::size_t other : {0U, 2U}) {
+            REQUIRE_CODE(failed[other], file_read);
+            CHECK(failed[other].error().message == "on rank 1: the disk is gone");
+            CHECK(failed[other].error().where == "disk");
+        }
+
+        const auto gone = test::on_ranks(
+            2, [](Communicator& ranks) { return ranks.rank() == 1 ? Status() : ranks.barrier(); }, maker_of(2));
+        REQUIRE_CODE(gone[0], backend_failed);
+        CHECK(gone[0].error().message == "rank 1 is gone");
     }
 
     auto ranks = thread_ranks(2);
@@ -86,16 +110,44 @@ TEST_CASE("a rank that fails or is gone stops the others with its error") {
 }
 
 TEST_CASE("ranks that call different collectives are told so and do not wait for each other") {
-    const auto mixed = test::on_ranks(2, [](Communicator& ranks) -> Status {
-        std::vector<double> values(static_cast<std::size_t>(ranks.rank() + 1));
-        return ranks.all_reduce_sum(values);
-    });
-    for (const Status& result : mixed)
-        REQUIRE_CODE(result, internal);
-    const auto other =
-        test::on_ranks(2, [](Communicator& ranks) { return ranks.is_root() ? ranks.barrier() : ranks.finish_sums(); });
-    REQUIRE_CODE(other[0], backend_failed); // rank 1 was done before
-    REQUIRE_OK(other[1]);
+    for (const auto& maker_of : {&test::threads_of, &test::sockets_of}) {
+        const auto mixed = test::on_ranks(
+            2,
+            [](Communicator& ranks) -> Status {
+                std::vector<double> values(static_cast<std::size_t>(ranks.rank() + 1));
+                return ranks.all_reduce_sum(values);
+            },
+            maker_of(2));
+        for (const Status& result : mixed)
+            REQUIRE_CODE(result, internal);
+        const auto other = test::on_ranks(
+            2, [](Communicator& ranks) { return ranks.is_root() ? ranks.barrier() : ranks.finish_sums(); },
+            maker_of(2));
+        REQUIRE_CODE(other[0], backend_failed); // rank 1 was done before
+        REQUIRE_OK(other[1]);
+    }
+}
+
+TEST_CASE("ranks that do not come, or are not those expected, are told from those that do") {
+    const auto patience = std::chrono::seconds(1);
+    const MeetingPlace place{"127.0.0.1", test::free_port()};
+    const auto lonely = join_sockets({0, 2, "RANK"}, place, std::chrono::seconds(0));
+    REQUIRE_CODE(lonely, backend_failed);
+    CHECK(lonely.error().message.find("1 of 2 processes have not come to 127.0.0.1 port") == 0);
+    const auto nobody = join_sockets({1, 2, "RANK"}, place, std::chrono::seconds(0));
+    REQUIRE_CODE(nobody, backend_failed);
+    CHECK(nobody.error().message.find("rank 1 does not reach rank 0 at 127.0.0.1 port") == 0);
+    REQUIRE_CODE(join_sockets({1, 2, "RANK"}, {"no such host", 1}, std::chrono::seconds(0)), backend_failed);
+
+    const auto results = test::on_ranks(
+        2, [](Communicator& ranks) { return ranks.barrier(); },
+        [&](int rank) {
+            return join_sockets({rank, 2 + rank, "RANK"}, place, patience);
+        });
+    REQUIRE_CODE(results[0], backend_failed);
+    CHECK(results[0].error().message ==
+          "a process came as rank 1 of 3, which is not one of the 2 that rank 0 waits for");
+    REQUIRE_CODE(results[1], backend_failed);
 }
 
 TEST_CASE("a launcher is recognised by its variables") {
@@ -122,6 +174,38 @@ TEST_CASE("a launcher is recognised by its variables") {
             INFO(rank << " of " << size);
             REQUIRE_CODE(find_launch(environment({{rank_name, rank}, {size_name, size}})), invalid_argument);
         }
+    }
+    for (const auto& [local, variables] :
+         {std::pair{1, std::map<std::string, std::string>{{"OMPI_COMM_WORLD_RANK", "5"},
+                                                          {"OMPI_COMM_WORLD_SIZE", "8"},
+                                                          {"OMPI_COMM_WORLD_LOCAL_RANK", "1"}}},
+          {2, {{"SLURM_PROCID", "6"}, {"SLURM_STEP_NUM_TASKS", "8"}, {"SLURM_LOCALID", "2"}}},
+          {3, {{"PMI_RANK", "7"}, {"PMI_SIZE", "8"}, {"MPI_LOCALRANKID", "3"}}},
+          {7, {{"PMI_RANK", "7"}, {"PMI_SIZE", "8"}}}}) {
+        const auto launch = find_launch(environment(variables));
+        REQUIRE_OK(launch);
+        CHECK((*launch)->local_rank == local);
+        CHECK_FALSE((*launch)->meeting);
+    }
+    // torchrun in a task of srun: its ranks count, and meet beside the port that it listens at itself.
+    std::map<std::string, std::string> torchrun = {
+        {"SLURM_PROCID", "1"}, {"SLURM_STEP_NUM_TASKS", "2"}, {"SLURM_LOCALID", "0"},   {"RANK", "6"},
+        {"WORLD_SIZE", "8"},   {"LOCAL_RANK", "2"},           {"MASTER_ADDR", "node1"}, {"MASTER_PORT", "29500"}};
+    const auto torch = find_launch(environment(torchrun));
+    REQUIRE_OK(torch);
+    CHECK((*torch)->variable == "RANK");
+    CHECK((*torch)->rank == 6);
+    CHECK((*torch)->local_rank == 2);
+    REQUIRE((*torch)->meeting);
+    CHECK((*torch)->meeting->address == "node1");
+    CHECK((*torch)->meeting->port == 29500);
+    torchrun["TORCHELASTIC_USE_AGENT_STORE"] = "True";
+    CHECK((**find_launch(environment(torchrun))).meeting->port == 29501);
+    for (const auto& [name, words] :
+         {std::pair{"MASTER_PORT", "0"}, {"MASTER_PORT", "65535"}, {"MASTER_PORT", "http"}, {"LOCAL_RANK", "-1"}}) {
+        auto wrong = torchrun;
+        wrong[name] = words;
+        REQUIRE_CODE(find_launch(environment(wrong)), invalid_argument);
     }
     const auto both = find_launch(environment(
         {{"RANK", "0"}, {"WORLD_SIZE", "1"}, {"OMPI_COMM_WORLD_RANK", "1"}, {"OMPI_COMM_WORLD_SIZE", "2"}}));

@@ -1,6 +1,7 @@
 // `mfres train` under mpirun, as a user runs it on several processes.
 #include "support/catch.h"
 #include "support/program.h"
+#include "support/ranks.h"
 #include "support/training.h"
 #include "train/checkpoint.h"
 
@@ -157,6 +158,40 @@ TEST_CASE("two processes under mpirun train as one with the whole batch, and one
     INFO(more.err);
     CHECK(more.exit_code == 0);
     CHECK(more.err.find("on each of 2 ranks") != std::string::npos);
+}
+
+TEST_CASE("two processes that meet through sockets, as torchrun starts them, train as one with the whole batch") {
+    const TemporaryFolder folder;
+    const auto cache = make_cache(folder);
+    const Words arguments = Words{"train", "--data", cache, "--steps", "3", "--batch", "2", "--json"} + tiny;
+    REQUIRE(test::run_program(arguments + Words{"--out", folder / "one"}).exit_code == 0);
+    const std::string port = std::to_string(test::free_port());
+    const auto command = [&](const std::string& rank) {
+        return Words{"env",
+                     "RANK=" + rank,
+                     "WORLD_SIZE=2",
+                     "LOCAL_RANK=" + rank,
+                     "MASTER_ADDR=127.0.0.1",
+                     "MASTER_PORT=" + port,
+                     MFRES_PROGRAM} +
+               arguments + Words{"--out", folder / "two"};
+    };
+    const pid_t second = test::start_command(command("1"), folder / "log");
+    const Finished first = test::run_command(command("0"));
+    INFO(first.err);
+    CHECK(first.exit_code == 0);
+    CHECK(wait_for_end(second) == 0);
+    CHECK(file_text(folder / "log").empty()); // one process speaks
+    CHECK(nlohmann::json::parse(first.out)["ranks"] == 2);
+    const Checkpoint whole = checkpoint_of(folder / "one" / "last.ckpt");
+    const Checkpoint parts = checkpoint_of(folder / "two" / "last.ckpt");
+    CHECK(test::relative_error(parts.state.weights, whole.state.weights) <= 1e-5);
+
+    const Finished many = test::run_program(
+        {"train", "--data", cache, "--out", folder / "many", "--backend", "reference", "--gpus", "7"});
+    CHECK(many.exit_code == 5);
+    CHECK(many.err.find("'7' needs 7 devices, and backend reference has 1 here") != std::string::npos);
+    CHECK_FALSE(std::filesystem::exists(folder / "many"));
 }
 
 TEST_CASE("under mpirun what is refused is said once, with the exit code of one process") {

@@ -460,6 +460,16 @@ TEST_CASE("two ranks with one sample each train as one with two, stop together a
 
         if (backend == "reference") // what follows is the trainer's alone
             continue;
+        // The same as threads that the trainer starts itself, one per device.
+        TrainerOptions threads = options;
+        threads.run = folder / "threads";
+        std::vector<double> first_losses;
+        const auto on_devices = train_on_devices(threads, {0, 1}, noting(first_losses));
+        REQUIRE_OK(on_devices);
+        CHECK(on_devices->ranks == 2);
+        CHECK(first_losses == two.losses[0]);
+        check_same_training(last, checkpoint_of(folder / "threads" / "last.ckpt"));
+
         // Rank 1 is asked to stop; the run goes on with two ranks as if nothing had been, and from there with one.
         options.run = folder / "stopped";
         const TwoRanks stopped = train_two(
@@ -483,6 +493,32 @@ TEST_CASE("two ranks with one sample each train as one with two, stop together a
         CHECK(alone.warnings[0].find(backend + " with 1 threads on each of 2 ranks and goes on on " + backend +
                                      " with 1 threads:") != std::string::npos);
     }
+}
+
+TEST_CASE("words name the devices that a backend has, and an error of one rank in threads ends them all") {
+    const auto found = [](std::string_view words) { return find_devices("reference", words); };
+    for (const std::string_view words : {"all", "1", "0,"}) {
+        INFO(words);
+        const auto devices = found(words);
+        REQUIRE_OK(devices);
+        CHECK(*devices == std::vector<int>{0});
+    }
+    for (const std::string_view words : {"", "0", "-1", "two", "0,x", ",", "0,,1", "0,0", "1 ", "99999999999"}) {
+        INFO(words);
+        REQUIRE_CODE(found(words), invalid_argument);
+    }
+    for (const std::string_view words : {"2", "1,", "0,1"}) {
+        INFO(words);
+        REQUIRE_CODE(found(words), backend_unavailable);
+    }
+    CHECK(found("0,3").error().message == "'0,3' needs 4 devices, and backend reference has 1 here");
+    REQUIRE_CODE(find_devices("abacus", "all"), backend_unknown);
+
+    const TemporaryFolder folder;
+    TrainerOptions options = tiny_run(folder / "run", training_backends()[0], tiny_recipe({{"batch", 3}}));
+    REQUIRE_CODE(train_on_devices(options, {0, 0}), recipe_invalid);
+    REQUIRE_CODE(train_on_devices(options, {}), invalid_argument);
+    CHECK_FALSE(std::filesystem::exists(folder / "run"));
 }
 
 TEST_CASE("an error on one rank is an error of all, and nothing is written that was not there") {

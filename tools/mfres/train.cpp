@@ -29,7 +29,8 @@ constexpr const char* about =
     "listed below with what the paper (or, where it is silent, the network's lineage) uses.\n"
     "Several processes that mpirun or srun starts train one network together: --batch is that of all of them, each\n"
     "takes an equal part of it, and the result is that of one process up to rounding. --threads and --loader-threads\n"
-    "are those of each process. Only the first one writes, validates and prints.\n"
+    "are those of each process. Only the first one writes, validates and prints. Where there are GPUs each process\n"
+    "takes one; --gpus trains on several from one process.\n"
     "Research use only: not a medical device.";
 
 constexpr const char* examples =
@@ -43,6 +44,8 @@ constexpr const char* examples =
     "  mfres train --export runs/laptop/best.ckpt --out best.safetensors --store f16\n"
     "  mpirun -n 4 --map-by slot:PE=8 --mca odls_base_sigkill_timeout 30 \\\n"
     "      mfres train --data train.mfcache --out runs/four --batch 8 --threads 8\n"
+    "  mfres train --data train.mfcache --out runs/gpus --batch 8 --gpus all\n"
+    "  torchrun --no-python --nproc-per-node 4 mfres train --data train.mfcache --out runs/four --batch 8\n"
     "  srun --mpi=pmix -n 4 -c 8 mfres train --data train.mfcache --out runs/four --batch 8 --threads 8\n\n"
     "mpirun kills what has not ended a second after its Ctrl-C unless odls_base_sigkill_timeout gives it time to "
     "save;\n"
@@ -69,8 +72,9 @@ Options make_options() {
         "init", po::value<std::string>(), "model file whose weights training starts from, instead of new ones")(
         "out,o", po::value<std::string>()->required(), "folder of the run; with --export the model file")(
         "resume", "go on with the run in that folder")("recipe", po::value<std::string>(), "JSON file of a recipe")(
-        "backend", po::value<std::string>()->default_value("auto"),
-        "auto, or one that 'mfres help' lists")("threads", po::value<int>()->default_value(0), "0 = all processors")(
+        "backend", po::value<std::string>()->default_value("auto"), "auto, or one that 'mfres help' lists")(
+        "gpus", po::value<std::string>(), "train on several GPUs: all, a number of them (2), or a list (0,2)")(
+        "threads", po::value<int>()->default_value(0), "0 = all processors")(
         "loader-threads", po::value<int>()->default_value(1), "that make batches; 0 = between the steps")(
         "checkpoint-every", po::value<std::string>()->default_value("10m"), "steps (200) or minutes (10m)")(
         "row-every", po::value<std::int64_t>()->default_value(10), "steps that a line of metrics.csv sums up")(
@@ -197,6 +201,17 @@ int export_only(const Options& options) {
     return exit_ok;
 }
 
+/// On the GPUs that `gpus` names; without words on what the backend and the launcher choose.
+Result<TrainReport> train(TrainerOptions options, const std::string& gpus, const TrainObserver& observer) {
+    if (gpus.empty()) {
+        MFRES_TRY(Trainer trainer, Trainer::open(options, observer));
+        return trainer.run(observer);
+    }
+    MFRES_TRY(const std::vector<int> devices, find_devices(options.backend, gpus));
+    options.ranks = nullptr; // this process is alone
+    return train_on_devices(options, devices, observer);
+}
+
 } // namespace
 
 int train(const std::vector<std::string>& arguments) {
@@ -219,15 +234,13 @@ int train(const std::vector<std::string>& arguments) {
     if (!chosen)
         return fail(chosen.error(), as_json);
     chosen->ranks = *ranks;
+    if (options.has("gpus") && !(*ranks)->alone())
+        return usage_error("--gpus is for one process; those of a launcher take a GPU each by themselves");
 
     watch_signals();
     TrainDisplay display(options.has("quiet") || !speaks);
     const auto observe = [&](const TrainEvent& event) { return display.show(event); };
-    auto trainer = Trainer::open(*chosen, observe);
-    display.clear();
-    if (!trainer)
-        return fail(trainer.error(), as_json);
-    const auto report = trainer->run(observe);
+    const auto report = train(*chosen, options.get_or_default<std::string>("gpus"), observe);
     display.clear();
     if (!report)
         return fail(report.error(), as_json);

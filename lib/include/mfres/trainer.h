@@ -25,10 +25,12 @@ namespace mfres {
 
 class Communicator;
 
-/// The processes that a launcher (mpirun, srun) started together with this one, joined through MPI; each of them calls
-/// this once. Without a launcher a process is alone. For TrainerOptions::ranks.
+/// The processes that a launcher (mpirun, srun, torchrun and its like) started together with this one, joined through
+/// MPI, or through sockets where MASTER_ADDR and MASTER_PORT say that the first one listens; each of them calls this
+/// once. Without a launcher a process is alone. For TrainerOptions::ranks.
 /// Errors: invalid_argument (the launcher's variables contradict each other), backend_unavailable (several processes,
-/// and this build has no MPI), backend_failed (MPI fails, or finds another number of processes than the launcher).
+/// this build has no MPI, and nothing says where to meet), backend_failed (MPI fails, or finds another number of
+/// processes than the launcher; or not all of them meet).
 Result<std::shared_ptr<Communicator>> join_ranks();
 
 /// One key of a training recipe's JSON.
@@ -66,6 +68,9 @@ struct TrainerOptions {
     /// to the run's folder and validates; observers of the others see `step` and `warning` only, and any of them stops
     /// all. An error on one is an error of all. Null = this process alone.
     std::shared_ptr<Communicator> ranks;
+    /// Which GPU of the backend, counted from 0. Unset: the launcher's number of this process among those of its
+    /// computer, modulo the number of GPUs that it sees.
+    std::optional<int> device;
 };
 
 /// Dice of the nested regions whole tumour, tumour core, enhancing tumour (BraTS definition), 0..1.
@@ -181,6 +186,18 @@ class Trainer {
     explicit Trainer(std::unique_ptr<State> state);
     std::unique_ptr<State> state_;
 };
+
+/// The GPUs that words name: "all", a number ("2": the first two), or a list ("0,2"; "2," is one alone).
+/// Errors: invalid_argument (no such words, a GPU twice), those of the backend's name, backend_unavailable (it has not
+/// so many GPUs).
+Result<std::vector<int>> find_devices(std::string_view backend, std::string_view words);
+
+/// Trains on several GPUs of this computer: a Trainer for each, as ranks in threads of their own that divide every batch,
+/// the first one in this thread. `observer` is told what the first one does. Options are those of one rank, but that
+/// threads = 0 shares the processors out. With one GPU it is a Trainer opened and run.
+/// Errors: those of Trainer::open and Trainer::run, invalid_argument (no GPU, or ranks in the options).
+Result<TrainReport> train_on_devices(const TrainerOptions& options, const std::vector<int>& devices,
+                                     const TrainObserver& observer = {});
 
 /// What an exported model came from.
 struct ExportedModel {

@@ -13,12 +13,12 @@ namespace mfres {
 
 namespace {
 
-Result<Tensor> logits(const Model& model, const Preparation& preparation, const std::array<Volume, 4>& volumes,
+Result<Tensor> logits(const Model& model, const Preparation& preparation, const std::array<Scan, 4>& scans,
                       const Backend& backend, int threads) {
     const auto& size = preparation.padded_size;
     MFRES_TRY(const Graph graph, build_network(model.variant, {size[0], size[1], size[2]}));
     MFRES_TRY(const auto executable, backend.compile(graph, model.weights, {.threads = threads}));
-    fill_input(preparation, volumes, {0, 0, 0}, executable->input(), threads);
+    fill_input(preparation, scans, {0, 0, 0}, executable->input(), threads);
     MFRES_CHECK(executable->run());
     const auto output = executable->output(0);
     Tensor dense(output.shape);
@@ -54,9 +54,9 @@ Result<ModelComparison> compare_models(const Model& first, const Model& second, 
     options.threads = resolved;
     MFRES_TRY(const Case loaded, load_case(files, options));
     MFRES_TRY(const Preparation preparation,
-              plan_preparation(loaded.volumes, {.multiple = static_cast<int>(a.multiple()), .threads = resolved}));
-    MFRES_TRY(const Tensor before, logits(first, preparation, loaded.volumes, *engine, resolved));
-    MFRES_TRY(const Tensor after, logits(second, preparation, loaded.volumes, *engine, resolved));
+              plan_preparation(loaded.scans, {.multiple = static_cast<int>(a.multiple()), .threads = resolved}));
+    MFRES_TRY(const Tensor before, logits(first, preparation, loaded.scans, *engine, resolved));
+    MFRES_TRY(const Tensor after, logits(second, preparation, loaded.scans, *engine, resolved));
 
     ModelComparison comparison;
     comparison.voxels = before.elements() / before.shape()[1];

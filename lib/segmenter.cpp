@@ -27,9 +27,10 @@ namespace {
 /// Voxels that neighbouring tiles share along each axis, when the brain box does not fit into memory in one piece.
 constexpr std::int64_t tile_overlap = 32;
 
-/// What no plan lists: pages of the engine's code and of the kernels it generates, thread stacks, slack of the
-/// allocator. Measured on x86-64 with oneDNN 2.6.3: 40 to 57 MiB at peaks of 400 to 800 MiB.
-constexpr std::int64_t process_overhead = std::int64_t{40} << 20;
+/// What no plan lists: pages of code, thread stacks, slack of the allocator; and once a network is compiled the
+/// engine's code and the kernels it generates. Measured on x86-64 with oneDNN 2.6.3.
+constexpr std::int64_t process_overhead = std::int64_t{8} << 20;
+constexpr std::int64_t engine_overhead = std::int64_t{16} << 20;
 
 using Size = std::array<std::int64_t, 3>;
 
@@ -133,10 +134,33 @@ Status check_preparation(const ModelMetadata& metadata, const std::filesystem::p
 
 /// What decides how much memory a case needs.
 struct Frame {
-    Size grid{};              ///< voxels of the volumes
+    Size grid{};              ///< voxels of the scans
     Size box{};               ///< of the padded brain box
     bool keep_images = false; ///< FLAIR and T1ce are needed after the network has run
+    bool keep_network = true; ///< the compiled network stays for the next case
+    std::int64_t scans = 0;   ///< bytes of the four, cut to what is not background
+    std::int64_t images = 0;  ///< of FLAIR and T1ce among them
+    std::int64_t reading = 0; ///< most bytes of voxels while the files were read
 };
+
+Frame frame_of(const std::array<Scan, 4>& scans, const Size& box, int threads) {
+    Frame frame;
+    frame.grid = scans[0].grid().size;
+    frame.box = box;
+    std::int64_t largest = 0; // of one file, whole and cut
+    for (std::size_t m = 0; m < scans.size(); ++m) {
+        frame.scans += scans[m].bytes();
+        largest = std::max(largest, scans[m].whole_bytes());
+        if (modalities[m] == Modality::flair || modalities[m] == Modality::t1ce)
+            frame.images += scans[m].bytes();
+    }
+    frame.reading = frame.scans + largest * std::min<std::int64_t>(threads, std::ssize(scans));
+    return frame;
+}
+
+std::int64_t voxels(const Size& size) {
+    return size[0] * size[1] * size[2];
+}
 
 } // namespace
 
@@ -172,16 +196,20 @@ struct Segmenter::State {
         return backend->planned_activations(*graph) + weight_bytes(model.weights);
     }
 
-    /// Most bytes held while a case of that grid runs through an executable of `executable_bytes`: the weights, the
-    /// labels of the box, and at the worst moment the four volumes, or the volumes still needed beside the network.
+    /// Most bytes held while a case runs through an executable of `executable_bytes`: the weights, and at the worst
+    /// moment the files being read, the network with the scans that are still needed, or what is written at the end.
     std::int64_t peak_bytes(const Frame& frame, const Size& tile, std::int64_t executable_bytes) const {
         const bool whole = tile == frame.box;
-        const std::int64_t volumes = float_bytes(frame.grid, 4);
-        const std::int64_t filling = volumes + float_bytes(tile, 4);
-        const std::int64_t running = whole ? float_bytes(frame.grid, frame.keep_images ? 2 : 0) + executable_bytes
-                                           : volumes + executable_bytes + blend_bytes(frame.box, tile, tumour_classes);
-        return process_overhead + weight_bytes(model.weights) + frame.box[0] * frame.box[1] * frame.box[2] +
-               std::max(filling, running);
+        const std::int64_t labels = voxels(frame.grid);
+        const std::int64_t images = frame.keep_images ? frame.images : 0;
+        const std::int64_t running =
+            engine_overhead + executable_bytes + voxels(frame.box) + (whole ? images : frame.scans);
+        // Two volumes of floats and a copy of their brains for a picture; labels, their file, and that compressed.
+        const std::int64_t picture = frame.keep_images ? images + 3 * float_bytes(frame.grid, 1) + labels : 0;
+        const std::int64_t ending =
+            std::max(picture, 3 * labels) + engine_overhead + (frame.keep_network ? executable_bytes : 0);
+        return process_overhead + weight_bytes(model.weights) +
+               std::max({frame.reading, frame.scans + labels, running, ending});
     }
 
     /// Compiles for the whole box, or for the tile that labels it with the least work within the memory limit.
@@ -222,17 +250,18 @@ struct Segmenter::State {
         return observed.ok() ? status : observed;
     }
 
-    /// Classes of the padded box, [x][y][z].
-    Result<std::vector<std::uint8_t>> label_box(const Preparation& preparation, std::array<Volume, 4>& volumes,
+    /// Classes of the padded box, [x][y][z]. Scans that are not needed any more are cleared.
+    Result<std::vector<std::uint8_t>> label_box(const Preparation& preparation, std::array<Scan, 4>& scans,
                                                 const Frame& frame, const Size& tile, StageClock& clock) {
         const Size& box = frame.box;
-        std::vector<std::uint8_t> classes(static_cast<std::size_t>(box[0] * box[1] * box[2]));
+        std::vector<std::uint8_t> classes(static_cast<std::size_t>(voxels(box)));
         if (tile == box) {
             MFRES_CHECK(clock.start("fill input"));
-            fill_input(preparation, volumes, {0, 0, 0}, executable->input(), threads);
+            fill_input(preparation, scans, {0, 0, 0}, executable->input(), threads);
             for (const Modality modality : modalities)
                 if (!frame.keep_images || modality == Modality::t1 || modality == Modality::t2)
-                    std::vector<float>().swap(volumes[static_cast<std::size_t>(modality)].voxels);
+                    scans[static_cast<std::size_t>(modality)].clear();
+            release_unused_memory();
             MFRES_CHECK(clock.start("network"));
             MFRES_CHECK(run_pass(clock, 0, 1));
             MFRES_CHECK(clock.start("labels"));
@@ -242,11 +271,11 @@ struct Segmenter::State {
         MFRES_CHECK(clock.start("network"));
         MFRES_TRY(TilePlan plan, plan_tiles(box, tile, tile_overlap, model.variant.multiple()));
         const std::size_t passes = plan.count();
-        MFRES_TRY(BlendedArgmax blended, BlendedArgmax::create(std::move(plan), tumour_classes, classes, threads));
+        MFRES_TRY(TileLabels labels, TileLabels::create(std::move(plan), classes, threads));
         for (std::size_t pass = 0; pass < passes; ++pass) {
-            fill_input(preparation, volumes, blended.plan().offset(pass), executable->input(), threads);
+            fill_input(preparation, scans, labels.plan().offset(pass), executable->input(), threads);
             MFRES_CHECK(run_pass(clock, pass, passes));
-            MFRES_CHECK(blended.add(executable->output(0)));
+            MFRES_CHECK(labels.add(executable->output(0)));
         }
         return classes;
     }
@@ -318,22 +347,31 @@ Result<Segmentation> Segmenter::State::segment(const CaseFiles& files, const Seg
     MFRES_CHECK(clock.start("prepare"));
     MFRES_TRY(
         const Preparation preparation,
-        plan_preparation(loaded.volumes, {.multiple = static_cast<int>(model.variant.multiple()), .threads = threads}));
-    const Frame frame{loaded.volumes[0].grid.size, preparation.padded_size, !request.preview.empty()};
+        plan_preparation(loaded.scans, {.multiple = static_cast<int>(model.variant.multiple()), .threads = threads}));
+    Frame frame = frame_of(loaded.scans, preparation.padded_size, threads);
+    frame.keep_images = !request.preview.empty();
+    frame.keep_network = options.max_memory == 0;
+    release_unused_memory();
 
     MFRES_CHECK(clock.start("compile"));
     MFRES_TRY(const Size tile, compile_within_limit(frame));
 
-    MFRES_TRY(std::vector<std::uint8_t> classes, label_box(preparation, loaded.volumes, frame, tile, clock));
-
-    MFRES_CHECK(clock.start("restore"));
-    LabelMap labels = undo_crop(preparation, classes);
-    const std::int64_t dropped = drop_small_enhancing(labels, request.min_enhancing_mm3);
-    MFRES_TRY(const TumourVolumes volumes, tumour_volumes(labels, RegionDefinition::brats, files.id));
-    MFRES_CHECK(classes_to_labels(labels, scheme, files.id));
+    MFRES_TRY(std::vector<std::uint8_t> classes, label_box(preparation, loaded.scans, frame, tile, clock));
 
     describe_run(report, files, request, scheme);
     describe_case(report, loaded, preparation, tile);
+    report.planned_peak_bytes = std::max(peak_bytes(frame, tile, executable->peak_bytes()),
+                                         process_overhead + weight_bytes(model.weights) + frame.reading +
+                                             (kept_bytes > 0 ? engine_overhead + kept_bytes : 0));
+    if (!frame.keep_network)
+        executable.reset();
+
+    MFRES_CHECK(clock.start("restore"));
+    LabelMap labels = undo_crop(preparation, classes);
+    std::vector<std::uint8_t>().swap(classes);
+    const std::int64_t dropped = drop_small_enhancing(labels, request.min_enhancing_mm3);
+    MFRES_TRY(const TumourVolumes volumes, tumour_volumes(labels, RegionDefinition::brats, files.id));
+    MFRES_CHECK(classes_to_labels(labels, scheme, files.id));
     if (dropped > 0)
         report.warnings.push_back(text("enhancing tumour of ", dropped, " voxels is below the least of ",
                                        request.min_enhancing_mm3, " mm^3 and is labelled as necrotic core"));
@@ -345,8 +383,8 @@ Result<Segmentation> Segmenter::State::segment(const CaseFiles& files, const Seg
     if (!request.preview.empty()) {
         MFRES_CHECK(clock.start("preview"));
         MFRES_TRY(const auto png,
-                  encode_preview(loaded.volumes[static_cast<std::size_t>(Modality::flair)],
-                                 loaded.volumes[static_cast<std::size_t>(Modality::t1ce)], labels,
+                  encode_preview(loaded.scans[static_cast<std::size_t>(Modality::flair)].volume(),
+                                 loaded.scans[static_cast<std::size_t>(Modality::t1ce)].volume(), labels,
                                  {.title = text(files.id, "   ", report.network, " (", report.backend, ")")}));
         MFRES_TRY(picture, PendingFile::write(request.preview, png, request.overwrite));
     }
@@ -362,9 +400,6 @@ Result<Segmentation> Segmenter::State::segment(const CaseFiles& files, const Seg
         MFRES_CHECK(picture->commit());
     clock.stop();
 
-    report.planned_peak_bytes =
-        std::max(peak_bytes(frame, tile, executable->peak_bytes()),
-                 process_overhead + weight_bytes(model.weights) + float_bytes(frame.grid, 4) + kept_bytes);
     if (const std::int64_t peak = peak_resident_bytes(); peak > 0)
         report.measured_peak_bytes = std::max<std::int64_t>(0, peak - idle_bytes);
     return result;

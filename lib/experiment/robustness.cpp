@@ -5,7 +5,7 @@
 #include "experiment/disturb.h"
 #include "imaging/case.h"
 #include "imaging/labels.h"
-#include "imaging/prepare.h"
+#include "imaging/scan.h"
 #include "networks/text_table.h"
 
 #include <nlohmann/json.hpp>
@@ -31,23 +31,16 @@ struct Patient {
     LabelMap labels;                   ///< of the untouched case, class indices; empty before they are known
 };
 
-void find_brain(Patient& patient) {
-    const Size& size = patient.volumes[0].grid.size;
-    patient.brain_begin = size;
-    for (const Modality modality : modalities) {
-        const auto m = static_cast<std::size_t>(modality);
-        patient.background[m] = border_value(patient.volumes[m]);
-        std::size_t index = 0;
-        for (std::int64_t k = 0; k < size[2]; ++k)
-            for (std::int64_t j = 0; j < size[1]; ++j)
-                for (std::int64_t i = 0; i < size[0]; ++i, ++index)
-                    if (patient.volumes[m].voxels[index] != patient.background[m]) {
-                        const Size place{i, j, k};
-                        for (std::size_t axis = 0; axis < 3; ++axis) {
-                            patient.brain_begin[axis] = std::min(patient.brain_begin[axis], place[axis]);
-                            patient.brain_end[axis] = std::max(patient.brain_end[axis], place[axis] + 1);
-                        }
-                    }
+void take_scans(Patient& patient, const std::array<Scan, 4>& scans) {
+    patient.brain_begin = scans[0].grid().size;
+    for (std::size_t m = 0; m < scans.size(); ++m) {
+        patient.volumes[m] = scans[m].volume();
+        patient.background[m] = scans[m].background();
+        for (std::size_t axis = 0; axis < 3; ++axis) {
+            const std::int64_t begin = scans[m].kept_begin()[axis];
+            patient.brain_begin[axis] = std::min(patient.brain_begin[axis], begin);
+            patient.brain_end[axis] = std::max(patient.brain_end[axis], begin + scans[m].kept_size()[axis]);
+        }
     }
 }
 
@@ -56,7 +49,7 @@ Result<Patient> load_patient(const CaseFiles& files, const RobustnessOptions& op
     MFRES_TRY(reading.use, affine_source(options.affine));
     reading.resample = options.resample;
     reading.threads = options.threads;
-    MFRES_TRY(Case loaded, load_case(files, reading));
+    MFRES_TRY(const Case loaded, load_case(files, reading));
     Patient patient;
     patient.id = files.id;
     if (files.segmentation) {
@@ -64,8 +57,7 @@ Result<Patient> load_patient(const CaseFiles& files, const RobustnessOptions& op
         MFRES_CHECK(
             labels_to_classes(*patient.reference, scheme_shown_by(*patient.reference), files.segmentation->string()));
     }
-    patient.volumes = std::move(loaded.volumes);
-    find_brain(patient);
+    take_scans(patient, loaded.scans);
     return patient;
 }
 

@@ -140,49 +140,49 @@ std::string size_text(const Grid& grid) {
     return text(grid.size[0], "x", grid.size[1], "x", grid.size[2]);
 }
 
-Status check_not_constant(const Volume& volume, const fs::path& path) {
-    const float first = volume.voxels.front();
-    if (std::all_of(volume.voxels.begin(), volume.voxels.end(), [first](float value) { return value == first; }))
-        return Error{ErrorCode::volume_constant,
-                     text("every one of the ", volume.voxels.size(), " voxels of ", path.string(), " is ", first),
-                     path.string()};
+Status check_not_constant(const Scan& scan, const fs::path& path) {
+    if (scan.constant())
+        return Error{
+            ErrorCode::volume_constant,
+            text("every one of the ", scan.grid().voxels(), " voxels of ", path.string(), " is ", scan.background()),
+            path.string()};
     return {};
 }
 
-Status check_distinct(const std::array<NiftiVolume, 4>& volumes, const CaseFiles& files) {
-    for (std::size_t a = 0; a < volumes.size(); ++a)
-        for (std::size_t b = a + 1; b < volumes.size(); ++b)
-            if (volumes[a].volume.voxels == volumes[b].volume.voxels)
+Status check_distinct(const std::array<NiftiScan, 4>& read, const CaseFiles& files) {
+    for (std::size_t a = 0; a < read.size(); ++a)
+        for (std::size_t b = a + 1; b < read.size(); ++b)
+            if (same_intensities(read[a].scan, read[b].scan))
                 return Error{ErrorCode::modality_duplicate,
                              text(files.modalities[a].string(), " (", name(modalities[a]), ") and ",
                                   files.modalities[b].string(), " (", name(modalities[b]), ") hold the same ",
-                                  volumes[a].volume.voxels.size(), " voxels"),
+                                  read[a].scan.grid().voxels(), " voxels"),
                              files.modalities[b].string()};
     return {};
 }
 
 /// Reads the four files on up to four threads. Each thread keeps its own outcome, so that the error reported is that
 /// of the first modality in order and not of the fastest thread.
-Result<std::array<NiftiVolume, 4>> read_modalities(const CaseFiles& files, const CaseOptions& options) {
-    std::array<std::optional<Result<NiftiVolume>>, 4> outcomes;
+Result<std::array<NiftiScan, 4>> read_modalities(const CaseFiles& files, const CaseOptions& options) {
+    std::array<std::optional<Result<NiftiScan>>, 4> outcomes;
     const NiftiReadOptions read_options{options.use, options.max_bytes};
     parallel_ranges(static_cast<std::int64_t>(outcomes.size()), resolve_threads(options.threads),
                     [&](std::int64_t begin, std::int64_t end) {
                         for (auto slot = static_cast<std::size_t>(begin); slot < static_cast<std::size_t>(end);
                              ++slot) {
-                            outcomes[slot].emplace(read_nifti(files.modalities[slot], read_options));
+                            outcomes[slot].emplace(read_nifti_scan(files.modalities[slot], read_options));
                             if (!outcomes[slot]->ok())
                                 continue;
-                            const auto status = check_not_constant((*outcomes[slot])->volume, files.modalities[slot]);
+                            const auto status = check_not_constant((*outcomes[slot])->scan, files.modalities[slot]);
                             if (!status)
                                 outcomes[slot].emplace(status.error());
                         }
                     });
-    std::array<NiftiVolume, 4> volumes;
-    for (std::size_t slot = 0; slot < volumes.size(); ++slot) {
-        MFRES_TRY(volumes[slot], *std::move(outcomes[slot]));
+    std::array<NiftiScan, 4> read;
+    for (std::size_t slot = 0; slot < read.size(); ++slot) {
+        MFRES_TRY(read[slot], *std::move(outcomes[slot]));
     }
-    return volumes;
+    return read;
 }
 
 bool voxels_in_range(const Point& mm, const CaseOptions& options) {
@@ -246,25 +246,26 @@ Result<Case> load(const CaseFiles& files, const CaseOptions& options) {
     const std::string where = files.modalities[0].string();
     for (std::size_t slot = 1; slot < read.size(); ++slot)
         MFRES_CHECK(
-            check_same_grid(read[0].volume.grid, files.modalities[0], read[slot].volume.grid, files.modalities[slot]));
+            check_same_grid(read[0].scan.grid(), files.modalities[0], read[slot].scan.grid(), files.modalities[slot]));
     MFRES_CHECK(check_distinct(read, files));
 
     Case loaded;
     loaded.id = files.id;
     loaded.geometry = read[0].geometry;
-    loaded.original_grid = read[0].volume.grid;
+    loaded.original_grid = read[0].scan.grid();
     loaded.options = options;
     MFRES_TRY(loaded.orientation, orientation_of(loaded.original_grid.affine, where));
     loaded.canonical_grid = reorient(loaded.original_grid, loaded.orientation);
     MFRES_TRY(const Grid target, network_grid(loaded.canonical_grid, options, where));
     loaded.resampled = target != loaded.canonical_grid;
     for (std::size_t slot = 0; slot < read.size(); ++slot) {
-        Volume volume = reorient(std::move(read[slot].volume), loaded.orientation);
-        volume.grid = loaded.canonical_grid; // the modalities agree within 0.1 mm; T1 speaks for all
+        Scan scan = reorient(std::exchange(read[slot].scan, {}), loaded.orientation);
+        scan.set_grid(loaded.canonical_grid); // the modalities agree within 0.1 mm; T1 speaks for all
         if (loaded.resampled) {
-            MFRES_TRY(volume, resample_linear(volume, target, resolve_threads(options.threads)));
+            MFRES_TRY(const Volume volume, resample_linear(scan.volume(), target, resolve_threads(options.threads)));
+            MFRES_TRY(scan, make_scan(volume));
         }
-        loaded.volumes[slot] = std::move(volume);
+        loaded.scans[slot] = std::move(scan);
     }
     add_warnings(loaded, where);
     return loaded;
@@ -343,7 +344,7 @@ Result<Case> load_case(const CaseFiles& files, const CaseOptions& options) {
 
 LabelMap restore_labels(const Case& loaded, LabelMap canonical) {
     if (loaded.resampled) {
-        // The volumes' grid is made from an invertible one, so this cannot fail.
+        // The scans' grid is made from an invertible one, so this cannot fail.
         auto resampled = resample_nearest(canonical, loaded.canonical_grid, resolve_threads(loaded.options.threads));
         if (resampled)
             canonical = std::move(resampled).value();
@@ -364,7 +365,7 @@ Result<LabelMap> load_segmentation(const CaseFiles& files, const Case& loaded) {
         canonical.grid = loaded.canonical_grid;
         if (!loaded.resampled)
             return canonical;
-        return resample_nearest(canonical, loaded.volumes[0].grid, resolve_threads(loaded.options.threads));
+        return resample_nearest(canonical, loaded.scans[0].grid(), resolve_threads(loaded.options.threads));
     } catch (const std::bad_alloc&) {
         return no_memory(files.id);
     }

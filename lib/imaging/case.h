@@ -4,6 +4,7 @@
 
 #include "imaging/geometry.h"
 #include "imaging/nifti.h"
+#include "imaging/scan.h"
 
 #include <mfres/case.h>
 #include <mfres/status.h>
@@ -28,15 +29,15 @@ struct CaseOptions {
     int threads = 1;                                        ///< 0 = all processors
 };
 
-/// Four volumes ready for preparation, and what it takes to put labels back where the files came from.
+/// Four scans ready for preparation, and what it takes to put labels back where the files came from.
 struct Case {
     std::string id;
-    std::array<Volume, 4> volumes;     ///< canonical L-P-S, all on one grid; 1 mm if resampled
+    std::array<Scan, 4> scans;         ///< canonical L-P-S, all on one grid; 1 mm if resampled
     NiftiGeometry geometry;            ///< header geometry of the T1 file, for writing outputs
     Grid original_grid;                ///< of the T1 file
     Orientation orientation;           ///< from original to canonical
     Grid canonical_grid;               ///< original voxels in canonical order, before any resampling
-    bool resampled = false;            ///< volumes are not on canonical_grid but on a 1 mm grid
+    bool resampled = false;            ///< scans are not on canonical_grid but on a 1 mm grid
     CaseOptions options;               ///< what it was loaded with
     std::vector<std::string> warnings; ///< sentences for the report
 };
@@ -60,12 +61,12 @@ std::optional<std::size_t> brats_slot(const std::filesystem::path& file);
 Status check_same_grid(const Grid& reference, const std::filesystem::path& reference_path, const Grid& grid,
                        const std::filesystem::path& path);
 
-/// Labels on the grid of `loaded.volumes` brought back to the input's grid: nearest-neighbour resampling if the case
+/// Labels on the grid of `loaded.scans` brought back to the input's grid: nearest-neighbour resampling if the case
 /// was resampled, then the input's own axis order. The result's grid equals `loaded.original_grid` exactly.
-/// Precondition: `canonical.grid` is that of the volumes.
+/// Precondition: `canonical.grid` is that of the scans.
 LabelMap restore_labels(const Case& loaded, LabelMap canonical);
 
-/// The segmentation that belongs to a case, on the grid of `loaded.volumes` (nearest neighbour if resampled). Values
+/// The segmentation that belongs to a case, on the grid of `loaded.scans` (nearest neighbour if resampled). Values
 /// are as in the file; whether they fit a label scheme is checked by its user. Errors: file_not_found if there is
 /// none, those of read_nifti_labels, grid_size_mismatch, grid_position_mismatch.
 Result<LabelMap> load_segmentation(const CaseFiles& files, const Case& loaded);

@@ -324,8 +324,13 @@ int bytes_per_voxel(int datatype) {
     return 0;
 }
 
-bool is_scaled(const Header& header) {
-    return header.scl_slope != 0.0 && !std::isnan(header.scl_slope);
+bool is_scaled(double slope) {
+    return slope != 0.0 && !std::isnan(slope);
+}
+
+/// What stored values are multiplied by, and what is added then.
+std::pair<double, double> scaling_of(double slope, double inter) {
+    return is_scaled(slope) ? std::pair{slope, inter} : std::pair{1.0, 0.0};
 }
 
 Status check_fields(const Header& header, const fs::path& path) {
@@ -340,7 +345,7 @@ Status check_fields(const Header& header, const fs::path& path) {
         return fail(
             ErrorCode::nifti_header_invalid, path,
             text("says ", header.bitpix, " bits per voxel, but its datatype ", header.datatype, " has ", 8 * bytes));
-    if (is_scaled(header) && (std::isinf(header.scl_slope) || !std::isfinite(header.scl_inter)))
+    if (is_scaled(header.scl_slope) && (std::isinf(header.scl_slope) || !std::isfinite(header.scl_inter)))
         return fail(ErrorCode::nifti_header_invalid, path,
                     text("has scl_slope ", header.scl_slope, " and scl_inter ", header.scl_inter));
     const int spatial_unit = header.geometry.xyzt_units & 7;
@@ -476,6 +481,33 @@ Converter<Sink> converter_for(NiftiDatatype datatype) {
     return nullptr;
 }
 
+/// Values as they are stored, in the byte order of this machine.
+template <typename T>
+struct StoredSink {
+    PageVector<T> values;
+    Offenders not_finite;
+    Offenders no_label; // stays empty
+
+    void append(std::span<const std::byte> bytes) {
+        const std::size_t before = values.size();
+        values.resize(before + bytes.size() / sizeof(T));
+        std::memcpy(values.data() + before, bytes.data(), bytes.size());
+    }
+
+    /// Integers are finite as floats unless the scaling carries the least or the greatest of them away.
+    void check(double slope, double inter) {
+        using Limits = std::numeric_limits<T>;
+        const auto finite_as_float = [&](T stored) {
+            return std::isfinite(static_cast<float>(static_cast<double>(stored) * slope + inter));
+        };
+        if (finite_as_float(Limits::lowest()) && finite_as_float(Limits::max()))
+            return;
+        for (std::size_t i = 0; i < values.size(); ++i)
+            if (!finite_as_float(values[i]))
+                not_finite.note(i, static_cast<double>(values[i]) * slope + inter);
+    }
+};
+
 /// Reads exactly the promised voxels, and makes sure that nothing follows and that the gzip stream ends well.
 template <typename Sink>
 Status decode(ByteSource& source, const Header& header, const Layout& layout, const fs::path& path, Sink& sink) {
@@ -485,9 +517,13 @@ Status decode(ByteSource& source, const Header& header, const Layout& layout, co
                          extents(header), " voxels"));
     };
     const auto voxel_bytes = static_cast<std::uint64_t>(layout.voxel_bytes);
-    const Converter<Sink> converter = converter_for<Sink>(static_cast<NiftiDatatype>(header.datatype));
-    const double slope = is_scaled(header) ? header.scl_slope : 1.0;
-    const double inter = is_scaled(header) ? header.scl_inter : 0.0;
+    const auto [slope, inter] = scaling_of(header.scl_slope, header.scl_inter);
+    const auto take = [&, slope = slope, inter = inter](std::span<const std::byte> part) {
+        if constexpr (requires { sink.append(part); })
+            sink.append(part);
+        else
+            converter_for<Sink>(static_cast<NiftiDatatype>(header.datatype))(part, slope, inter, sink);
+    };
     const bool swapped = layout.voxel_bytes > 1 && header.big_endian != (std::endian::native == std::endian::big);
 
     std::vector<std::byte> chunk(chunk_bytes);
@@ -504,7 +540,7 @@ Status decode(ByteSource& source, const Header& header, const Layout& layout, co
             return truncated(done + got);
         if (swapped)
             nifti_swap_Nbytes(static_cast<std::int64_t>(wanted / voxel_bytes), layout.voxel_bytes, part.data());
-        converter(part, slope, inter, sink);
+        take(part);
         left -= wanted;
         done += wanted;
     }
@@ -512,6 +548,8 @@ Status decode(ByteSource& source, const Header& header, const Layout& layout, co
     if (surplus != 0)
         return fail(ErrorCode::nifti_trailing_bytes, path,
                     text("goes on after the ", layout.total, " bytes that its header promises"));
+    if constexpr (requires { sink.check(slope, inter); })
+        sink.check(slope, inter);
     return {};
 }
 
@@ -568,43 +606,72 @@ Status open_voxels(ByteSource& source, Files& files, std::uint64_t max_bytes) {
     return {};
 }
 
-/// The whole way from a path to values in `sink`.
-template <typename Sink>
-Result<Described> read_into(const fs::path& path, const NiftiReadOptions& options, Sink& sink) {
+/// A file whose header has been accepted, with everything before its voxels passed over.
+struct OpenFile {
+    ByteSource source;
+    Files files;
+    Header header;
+    Layout layout;
+    Described described;
+};
+
+/// `decoded_bytes`: of a voxel in memory, for the cap.
+Result<OpenFile> open_file(const fs::path& path, const NiftiReadOptions& options, std::size_t decoded_bytes) {
     MFRES_TRY(Files files, header_file(path));
     MFRES_TRY(ByteSource source, ByteSource::open(files.header, options.max_bytes));
     MFRES_TRY(const auto header_bytes, read_header(source));
     MFRES_TRY(const Header header, identify(header_bytes, files));
     MFRES_CHECK(check_dimensions(header, files.header));
     MFRES_CHECK(check_fields(header, files.header));
-    MFRES_TRY(const Layout layout,
-              layout_of(header, options.max_bytes, sizeof(typename decltype(sink.values)::value_type), files.header));
+    MFRES_TRY(const Layout layout, layout_of(header, options.max_bytes, decoded_bytes, files.header));
     MFRES_CHECK(confirm_with_nifti_clib(header_bytes, header, layout, files.header));
 
-    Described result;
-    result.grid.size = {header.dim[1], header.dim[2], header.dim[3]};
-    result.geometry = header.geometry;
-    MFRES_TRY(result.grid.affine, affine_of(header.geometry, result.grid.size, options.use, files.header.string()));
+    Described described;
+    described.grid.size = {header.dim[1], header.dim[2], header.dim[3]};
+    described.geometry = header.geometry;
+    MFRES_TRY(described.grid.affine,
+              affine_of(header.geometry, described.grid.size, options.use, files.header.string()));
 
     auto consumed = static_cast<std::int64_t>(header_bytes.size());
     if (files.pair) {
         MFRES_CHECK(open_voxels(source, files, options.max_bytes));
         consumed = 0;
     }
-    result.storage = {static_cast<NiftiDatatype>(header.datatype),
-                      header.scl_slope,
-                      header.scl_inter,
-                      layout.offset,
-                      header.big_endian,
-                      source.compressed()};
+    described.storage = {static_cast<NiftiDatatype>(header.datatype),
+                         header.scl_slope,
+                         header.scl_inter,
+                         layout.offset,
+                         header.big_endian,
+                         source.compressed()};
     const auto gap = static_cast<std::uint64_t>(layout.offset - consumed);
     MFRES_TRY(const std::uint64_t skipped, source.skip(gap));
     if (skipped < gap)
         return fail(ErrorCode::nifti_truncated, files.voxels,
                     text("ends before byte ", layout.offset, ", where its voxels should begin"));
-    MFRES_CHECK(decode(source, header, layout, files.voxels, sink));
-    MFRES_CHECK(check_values(sink, result.grid.size, files.voxels));
-    return result;
+    return OpenFile{std::move(source), std::move(files), header, layout, described};
+}
+
+template <typename Sink>
+Status read_voxels(OpenFile& file, Sink& sink) {
+    MFRES_CHECK(decode(file.source, file.header, file.layout, file.files.voxels, sink));
+    return check_values(sink, file.described.grid.size, file.files.voxels);
+}
+
+/// The whole way from a path to values in `sink`.
+template <typename Sink>
+Result<Described> read_into(const fs::path& path, const NiftiReadOptions& options, Sink& sink) {
+    MFRES_TRY(OpenFile file, open_file(path, options, sizeof(typename decltype(sink.values)::value_type)));
+    MFRES_CHECK(read_voxels(file, sink));
+    return file.described;
+}
+
+template <typename T>
+Result<NiftiScan> read_stored(OpenFile& file) {
+    StoredSink<T> sink;
+    MFRES_CHECK(read_voxels(file, sink));
+    const auto [slope, inter] = scaling_of(file.header.scl_slope, file.header.scl_inter);
+    const Described& described = file.described;
+    return NiftiScan{Scan(described.grid, std::move(sink.values), slope, inter), described.geometry, described.storage};
 }
 
 Error out_of_memory(const fs::path& path) {
@@ -810,6 +877,31 @@ Result<NiftiVolume> read_nifti(const fs::path& path, const NiftiReadOptions& opt
         FloatSink sink;
         MFRES_TRY(Described described, read_into(path, options, sink));
         return NiftiVolume{{described.grid, std::move(sink.values)}, described.geometry, described.storage};
+    } catch (const std::bad_alloc&) {
+        return out_of_memory(path);
+    }
+}
+
+Result<NiftiScan> read_nifti_scan(const fs::path& path, const NiftiReadOptions& options) {
+    try {
+        MFRES_TRY(OpenFile file, open_file(path, options, sizeof(float)));
+        switch (file.described.storage.datatype) {
+        case NiftiDatatype::uint8: return read_stored<std::uint8_t>(file);
+        case NiftiDatatype::int16: return read_stored<std::int16_t>(file);
+        case NiftiDatatype::uint16: return read_stored<std::uint16_t>(file);
+        case NiftiDatatype::int8:
+        case NiftiDatatype::int32:
+        case NiftiDatatype::uint32:
+        case NiftiDatatype::float32:
+        case NiftiDatatype::float64:
+        case NiftiDatatype::int64:
+        case NiftiDatatype::uint64: break;
+        }
+        FloatSink sink;
+        MFRES_CHECK(read_voxels(file, sink));
+        const Described& described = file.described;
+        MFRES_TRY(Scan scan, make_scan({described.grid, std::move(sink.values)}));
+        return NiftiScan{std::move(scan), described.geometry, described.storage};
     } catch (const std::bad_alloc&) {
         return out_of_memory(path);
     }

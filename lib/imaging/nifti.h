@@ -16,6 +16,8 @@
 //   number of bytes voxel_not_finite      NaN or infinity, before or after scaling
 #pragma once
 
+#include "imaging/scan.h"
+
 #include <mfres/status.h>
 #include <mfres/volume.h>
 
@@ -92,6 +94,12 @@ struct NiftiVolume {
     NiftiStorage storage;
 };
 
+struct NiftiScan {
+    Scan scan; ///< the same intensities, in less memory
+    NiftiGeometry geometry;
+    NiftiStorage storage;
+};
+
 struct NiftiLabels {
     LabelMap map;
     NiftiGeometry geometry;
@@ -102,6 +110,10 @@ struct NiftiLabels {
 /// Holds the file as it is on disk and the float volume, nothing more. Errors: those listed at the top of this file,
 /// file_not_found, file_read, memory_limit, invalid_argument (another file name suffix).
 Result<NiftiVolume> read_nifti(const std::filesystem::path& path, const NiftiReadOptions& options = {});
+
+/// The same, kept as a scan. While it reads it holds the whole volume in the type of the file: integers of 8 (unsigned)
+/// and 16 bits as they are, everything else as floats.
+Result<NiftiScan> read_nifti_scan(const std::filesystem::path& path, const NiftiReadOptions& options = {});
 
 /// Reads labels, stored as integers or as integer-valued floats. Errors: as read_nifti, and label_outside_scheme with
 /// counts for values that are not integers from 0 to 255.

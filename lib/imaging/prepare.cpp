@@ -21,92 +21,53 @@ constexpr std::int64_t speck_fraction = 1000;
 /// A brain takes at least 1/100 of the grid.
 constexpr std::int64_t brain_fraction = 100;
 
-Status check_arguments(const std::array<Volume, 4>& volumes, const PrepareOptions& options) {
+Status check_arguments(const std::array<Scan, 4>& scans, const PrepareOptions& options) {
     if (options.multiple < 1 || options.margin < 0)
         return Error{ErrorCode::invalid_argument,
                      text("preparing a case needs a multiple of at least 1 and a margin of at least 0 voxels, got ",
                           options.multiple, " and ", options.margin),
                      {}};
-    const auto& size = volumes[0].grid.size;
-    for (std::size_t m = 0; m < volumes.size(); ++m) {
-        const auto& grid = volumes[m].grid;
+    const auto& size = scans[0].grid().size;
+    for (std::size_t m = 0; m < scans.size(); ++m) {
+        const auto& grid = scans[m].grid();
         if (grid.size != size)
             return Error{ErrorCode::grid_size_mismatch,
                          text(modality_words[m], " has a grid of ", to_string(Shape(grid.size)), " voxels but ",
                               modality_words[0], " one of ", to_string(Shape(size))),
                          modality_words[m]};
-        const auto voxels = checked_product(grid.size);
-        if (!voxels || *voxels < 1 || volumes[m].voxels.size() != static_cast<std::uint64_t>(*voxels))
-            return Error{ErrorCode::invalid_argument,
-                         text(modality_words[m], " holds ", volumes[m].voxels.size(), " voxels for a grid of ",
-                              to_string(Shape(grid.size))),
-                         modality_words[m]};
     }
-    if (volumes[0].voxels.size() > std::numeric_limits<std::int32_t>::max())
+    const auto voxels = checked_product(size);
+    if (!voxels || *voxels < 1)
+        return Error{
+            ErrorCode::invalid_argument, text("there are no voxels in a grid of ", to_string(Shape(size))), {}};
+    if (*voxels > std::numeric_limits<std::int32_t>::max())
         return Error{ErrorCode::size_overflow,
                      text("a grid of ", to_string(Shape(size)), " voxels has 2^31 voxels or more"),
                      {}};
     return {};
 }
 
-/// Calls visit(first, count, step) for the border voxels of every row along i, each voxel once.
-template <typename Visit>
-void visit_border(const std::array<std::int64_t, 3>& size, const Visit& visit) {
-    for (std::int64_t k = 0; k < size[2]; ++k)
-        for (std::int64_t j = 0; j < size[1]; ++j) {
-            const std::int64_t row = size[0] * (j + size[1] * k);
-            const bool whole_row = j == 0 || j == size[1] - 1 || k == 0 || k == size[2] - 1 || size[0] <= 2;
-            if (whole_row)
-                visit(row, size[0], std::int64_t{1});
-            else
-                visit(row, std::int64_t{2}, size[0] - 1);
-        }
-}
-
-} // namespace
-
-float border_value(const Volume& volume) {
-    std::vector<float> border;
-    visit_border(volume.grid.size, [&](std::int64_t first, std::int64_t count, std::int64_t step) {
-        for (std::int64_t n = 0; n < count; ++n)
-            if (const float value = volume.voxels[static_cast<std::size_t>(first + n * step)]; !std::isnan(value))
-                border.push_back(value);
-    });
-    std::sort(border.begin(), border.end());
-    float winner = 0.0F;
-    std::ptrdiff_t most = 0;
-    for (auto first = border.begin(); first != border.end();) {
-        const auto last = std::upper_bound(first, border.end(), *first);
-        if (last - first > most) {
-            most = last - first;
-            winner = *first;
-        }
-        first = last;
-    }
-    return winner;
-}
-
-namespace {
-
 /// 1 where a voxel differs from the background in at least one modality, i fastest.
-std::vector<std::uint8_t> foreground(const std::array<Volume, 4>& volumes,
-                                     const std::array<ModalityIntensity, 4>& intensity, int threads) {
-    std::vector<std::uint8_t> mask(volumes[0].voxels.size(), 0);
-    constexpr std::int64_t chunk = 4096; // the mask's part stays in the first-level cache over the four modalities
-    const auto voxels = static_cast<std::int64_t>(mask.size());
-    parallel_ranges((voxels + chunk - 1) / chunk, threads, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t c = begin; c < end; ++c) {
-            const std::int64_t first = c * chunk;
-            const std::int64_t count = std::min(chunk, voxels - first);
-            std::uint8_t* const out = mask.data() + first;
-            for (std::size_t m = 0; m < volumes.size(); ++m) {
-                const float background = intensity[m].background;
-                const float tolerance = 4.0F * std::numeric_limits<float>::epsilon() * std::abs(background);
-                const float* const values = volumes[m].voxels.data() + first;
-                for (std::int64_t i = 0; i < count; ++i)
-                    out[i] |= static_cast<std::uint8_t>(!(std::abs(values[i] - background) <= tolerance));
-            }
-        }
+std::vector<std::uint8_t> foreground(const std::array<Scan, 4>& scans, int threads) {
+    const auto& size = scans[0].grid().size;
+    std::vector<std::uint8_t> mask(static_cast<std::size_t>(scans[0].grid().voxels()), 0);
+    parallel_ranges(size[2], threads, [&](std::int64_t begin, std::int64_t end) {
+        std::vector<float> values(static_cast<std::size_t>(size[0]));
+        for (std::int64_t k = begin; k < end; ++k)
+            for (std::int64_t j = 0; j < size[1]; ++j)
+                for (const Scan& scan : scans) {
+                    const auto& from = scan.kept_begin();
+                    const auto& kept = scan.kept_size();
+                    if (j < from[1] || j >= from[1] + kept[1] || k < from[2] || k >= from[2] + kept[2])
+                        continue; // all background
+                    scan.read(from[0], j, k, kept[0], values.data());
+                    const float background = scan.background();
+                    const float tolerance = 4.0F * std::numeric_limits<float>::epsilon() * std::abs(background);
+                    std::uint8_t* const out = mask.data() + from[0] + size[0] * (j + size[1] * k);
+                    for (std::int64_t i = 0; i < kept[0]; ++i)
+                        out[i] |= static_cast<std::uint8_t>(
+                            !(std::abs(values[static_cast<std::size_t>(i)] - background) <= tolerance));
+                }
     });
     return mask;
 }
@@ -247,43 +208,67 @@ void find_box(Preparation& preparation, const PrepareOptions& options) {
     }
 }
 
-/// Sums one number per brain voxel, term(value), plane by plane and then over the planes in their order.
-template <typename Term>
-double sum_over_brain(const Preparation& preparation, const Volume& volume, int threads, const Term& term) {
-    const auto& size = preparation.grid.size;
-    std::vector<double> planes(static_cast<std::size_t>(size[2]), 0.0);
-    parallel_ranges(size[2], threads, [&](std::int64_t first, std::int64_t last) {
-        for (std::int64_t k = first; k < last; ++k) {
-            double sum = 0.0;
-            for (std::int64_t j = 0; j < size[1]; ++j) {
-                const float* const row = volume.voxels.data() + size[0] * (j + size[1] * k);
-                for (const BrainRun& run : preparation.row(j, k))
-                    for (std::int32_t i = run.begin; i < run.end; ++i)
-                        sum += term(row[i]);
-            }
-            planes[static_cast<std::size_t>(k)] = sum;
-        }
-    });
-    return std::accumulate(planes.begin(), planes.end(), 0.0);
+/// Number, mean and sum of squared deviations of some values.
+struct Moments {
+    double count = 0.0;
+    double mean = 0.0;
+    double squares = 0.0;
+
+    /// Those of both sets together: Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing
+    /// sample variances", 1979. Keeps the digits of a small deviation on a large mean.
+    void add(const Moments& other) {
+        if (other.count == 0.0)
+            return;
+        const double both = count + other.count;
+        const double delta = other.mean - mean;
+        mean += delta * (other.count / both);
+        squares += other.squares + delta * delta * (count * other.count / both);
+        count = both;
+    }
+};
+
+Moments moments_of(std::span<const float> values) {
+    Moments moments;
+    moments.count = static_cast<double>(values.size());
+    double sum = 0.0;
+    for (const float value : values)
+        sum += static_cast<double>(value);
+    moments.mean = sum / moments.count;
+    for (const float value : values) {
+        const double deviation = static_cast<double>(value) - moments.mean;
+        moments.squares += deviation * deviation;
+    }
+    return moments;
 }
 
-/// Mean and standard deviation in two passes: one pass with sums of squares would lose the digits of a small deviation
-/// on a large mean.
-Status measure_intensity(const Volume& volume, std::size_t modality, int threads, Preparation& preparation) {
-    const auto count = static_cast<double>(preparation.brain_voxels);
-    const double mean =
-        sum_over_brain(preparation, volume, threads, [](float value) { return static_cast<double>(value); }) / count;
-    const double variance = sum_over_brain(preparation, volume, threads,
-                                           [mean](float value) {
-                                               const double deviation = static_cast<double>(value) - mean;
-                                               return deviation * deviation;
-                                           }) /
-                            count;
-    const double stddev = std::sqrt(variance);
+/// Of the brain voxels: run by run, then plane by plane, each in its order.
+Moments brain_moments(const Preparation& preparation, const Scan& scan, int threads) {
+    const auto& size = preparation.grid.size;
+    std::vector<Moments> planes(static_cast<std::size_t>(size[2]));
+    parallel_ranges(size[2], threads, [&](std::int64_t first, std::int64_t last) {
+        std::vector<float> values(static_cast<std::size_t>(size[0]));
+        for (std::int64_t k = first; k < last; ++k)
+            for (std::int64_t j = 0; j < size[1]; ++j)
+                for (const BrainRun& run : preparation.row(j, k)) {
+                    const auto run_values = std::span(values).first(static_cast<std::size_t>(run.end - run.begin));
+                    scan.read(run.begin, j, k, run.end - run.begin, run_values.data());
+                    planes[static_cast<std::size_t>(k)].add(moments_of(run_values));
+                }
+    });
+    Moments all;
+    for (const Moments& plane : planes)
+        all.add(plane);
+    return all;
+}
+
+Status measure_intensity(const Scan& scan, std::size_t modality, int threads, Preparation& preparation) {
+    const Moments moments = brain_moments(preparation, scan, threads);
+    const double mean = moments.mean;
+    const double stddev = std::sqrt(moments.squares / moments.count);
     if (!std::isfinite(stddev))
         return Error{ErrorCode::voxel_not_finite, text(modality_words[modality], " has NaN or Inf among its voxels"),
                      modality_words[modality]};
-    // Up to 2^29 equal floats sum exactly in double precision, so a constant leaves a deviation of exactly 0.
+    // Equal floats of a run sum exactly in double precision, so a constant leaves a deviation of exactly 0.
     if (stddev <= 0.0)
         return Error{ErrorCode::volume_constant,
                      text(modality_words[modality], " has the value ", mean, " in all ", preparation.brain_voxels,
@@ -296,56 +281,62 @@ Status measure_intensity(const Volume& volume, std::size_t modality, int threads
 
 } // namespace
 
-Result<Preparation> plan_preparation(const std::array<Volume, 4>& volumes, const PrepareOptions& options) {
-    MFRES_CHECK(check_arguments(volumes, options));
+Result<Preparation> plan_preparation(const std::array<Scan, 4>& scans, const PrepareOptions& options) {
+    MFRES_CHECK(check_arguments(scans, options));
     const int threads = resolve_threads(options.threads);
     Preparation preparation;
-    preparation.grid = volumes[0].grid;
-    for (std::size_t m = 0; m < volumes.size(); ++m)
-        preparation.intensity[m].background = border_value(volumes[m]);
-    collect_runs(foreground(volumes, preparation.intensity, threads), preparation);
+    preparation.grid = scans[0].grid();
+    for (std::size_t m = 0; m < scans.size(); ++m)
+        preparation.intensity[m].background = scans[m].background();
+    collect_runs(foreground(scans, threads), preparation);
     drop_specks(preparation);
     MFRES_CHECK(check_brain_size(preparation));
     find_box(preparation, options);
-    for (std::size_t m = 0; m < volumes.size(); ++m)
-        MFRES_CHECK(measure_intensity(volumes[m], m, threads, preparation));
+    for (std::size_t m = 0; m < scans.size(); ++m)
+        MFRES_CHECK(measure_intensity(scans[m], m, threads, preparation));
     return preparation;
 }
 
 namespace {
 
-/// The volumes run along x, the network's input along z (and channel), so the two meet in a block that fits the
+/// The scans run along x, the network's input along z (and channel), so the two meet in a block that fits the
 /// first-level cache: 64 voxels along x, 16 along z (one cache line of a z-contiguous input), four modalities.
 constexpr std::int64_t block_x = 64;
 constexpr std::int64_t block_z = 16;
 using Block = std::array<std::array<std::array<float, block_x>, block_z>, 4>;
 
-/// z-scores voxels [first, first + count) of one grid row into `out`; zeros where there is no brain.
-void normalise_row(const Preparation& preparation, const float* row, std::span<const BrainRun> runs,
+/// z-scores voxels [first, first + count) of row (j, k) into `out`; zeros where there is no brain.
+void normalise_row(const Preparation& preparation, const Scan& scan, std::int64_t j, std::int64_t k,
                    std::size_t modality, std::int64_t first, std::int64_t count, float* out) {
     std::fill_n(out, count, 0.0F);
     const double mean = preparation.intensity[modality].mean;
     const double scale = 1.0 / preparation.intensity[modality].stddev;
-    for (const BrainRun& run : runs) {
+    for (const BrainRun& run : preparation.row(j, k)) {
         const std::int64_t begin = std::max<std::int64_t>(run.begin, first);
         const std::int64_t end = std::min<std::int64_t>(run.end, first + count);
-        for (std::int64_t i = begin; i < end; ++i)
-            out[i - first] = static_cast<float>((static_cast<double>(row[i]) - mean) * scale);
+        if (begin >= end)
+            continue;
+        float* const values = out + (begin - first);
+        scan.read(begin, j, k, end - begin, values);
+        for (std::int64_t i = 0; i < end - begin; ++i)
+            values[i] = static_cast<float>((static_cast<double>(values[i]) - mean) * scale);
     }
 }
 
 /// Normalises grid voxels from `corner`: count_x along x, one row along y, count_z along z.
-void load_block(const Preparation& preparation, const std::array<Volume, 4>& volumes,
+void load_block(const Preparation& preparation, const std::array<Scan, 4>& scans,
                 const std::array<std::int64_t, 3>& corner, std::int64_t count_x, std::int64_t count_z, Block& block) {
     const auto& size = preparation.grid.size;
     const std::int64_t j = corner[1];
     for (std::int64_t z = 0; z < count_z; ++z) {
         const std::int64_t k = corner[2] + z;
         const bool inside = j >= 0 && j < size[1] && k >= 0 && k < size[2];
-        const auto runs = inside ? preparation.row(j, k) : std::span<const BrainRun>();
         for (std::size_t m = 0; m < 4; ++m) {
-            const float* const row = inside ? volumes[m].voxels.data() + size[0] * (j + size[1] * k) : nullptr;
-            normalise_row(preparation, row, runs, m, corner[0], count_x, block[m][static_cast<std::size_t>(z)].data());
+            float* const out = block[m][static_cast<std::size_t>(z)].data();
+            if (inside)
+                normalise_row(preparation, scans[m], j, k, m, corner[0], count_x, out);
+            else
+                std::fill_n(out, count_x, 0.0F);
         }
     }
 }
@@ -373,7 +364,7 @@ void store_block(const Block& block, std::int64_t count_x, std::int64_t count_z,
 
 } // namespace
 
-void fill_input(const Preparation& preparation, const std::array<Volume, 4>& volumes,
+void fill_input(const Preparation& preparation, const std::array<Scan, 4>& scans,
                 const std::array<std::int64_t, 3>& offset, const StridedView<float>& input, int threads) {
     const std::array<std::int64_t, 3> size = {input.shape[2], input.shape[3], input.shape[4]};
     const std::int64_t blocks_per_row = (size[2] + block_z - 1) / block_z;
@@ -388,7 +379,7 @@ void fill_input(const Preparation& preparation, const std::array<Volume, 4>& vol
                 const std::array<std::int64_t, 3> corner = {preparation.box_begin[0] + offset[0] + x,
                                                             preparation.box_begin[1] + offset[1] + y,
                                                             preparation.box_begin[2] + offset[2] + z};
-                load_block(preparation, volumes, corner, count_x, count_z, block);
+                load_block(preparation, scans, corner, count_x, count_z, block);
                 store_block(block, count_x, count_z, input, x, y, z);
             }
         }

@@ -18,6 +18,7 @@
 #pragma once
 
 #include "core/tensor.h"
+#include "imaging/scan.h"
 
 #include <mfres/status.h>
 #include <mfres/volume.h>
@@ -71,24 +72,20 @@ struct Preparation {
     }
 };
 
-/// The background value of a volume: the most frequent value on the six faces of its grid; of equally frequent ones the
-/// smallest. NaN never wins. Precondition: the voxels fill the grid.
-float border_value(const Volume& volume);
-
-/// Finds background, brain, box and intensity statistics of four volumes in the order of `modalities`, all on one grid
+/// Finds background, brain, box and intensity statistics of four scans in the order of `modalities`, all on one grid
 /// in canonical L-P-S order, all voxels finite. Sums are taken in double precision over planes of constant k and added
 /// in the order of k, so the result is the same bit for bit whatever the number of threads.
-/// Errors: invalid_argument (an option out of range, a volume without voxels or whose voxels do not fill its grid),
+/// Errors: invalid_argument (an option out of range, a scan without voxels),
 /// grid_size_mismatch, size_overflow (2^31 voxels or more), brain_too_small (less than 1 % of the grid),
 /// volume_constant (a modality has one and the same value all over the brain), voxel_not_finite (the statistics are
 /// not finite, which only NaN or Inf voxels can cause).
-Result<Preparation> plan_preparation(const std::array<Volume, 4>& volumes, const PrepareOptions& options = {});
+Result<Preparation> plan_preparation(const std::array<Scan, 4>& scans, const PrepareOptions& options = {});
 
 /// Writes the network's input: (voxel - mean) / stddev inside the brain, 0 elsewhere (background, padding).
 /// `input` is [1, 4, x, y, z] with any strides and any size; its voxel (0, 0, 0) is voxel `offset` of the padded box.
 /// It may reach beyond the padded box on any side; out there it gets zeros. Every element is written exactly once.
-/// Precondition: `preparation` was planned from `volumes`, shape[0] == 1, shape[1] == 4.
-void fill_input(const Preparation& preparation, const std::array<Volume, 4>& volumes,
+/// Precondition: `preparation` was planned from `scans`, shape[0] == 1, shape[1] == 4.
+void fill_input(const Preparation& preparation, const std::array<Scan, 4>& scans,
                 const std::array<std::int64_t, 3>& offset, const StridedView<float>& input, int threads);
 
 /// Puts labels of the padded box back on the full grid. `labels` is [x][y][z] of padded_size, z fastest: the order in

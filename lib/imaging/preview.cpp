@@ -3,7 +3,7 @@
 #include "core/file.h"
 #include "core/try.h"
 #include "imaging/labels.h"
-#include "imaging/prepare.h"
+#include "imaging/scan.h"
 
 #include <algorithm>
 #include <cmath>

@@ -8,7 +8,6 @@
 #include <bit>
 #include <cmath>
 #include <limits>
-#include <new>
 #include <optional>
 
 namespace mfres {
@@ -152,16 +151,6 @@ Result<Size> choose_tile(const Size& box_size, std::int64_t overlap, std::int64_
                  {}};
 }
 
-std::vector<float> blend_weights(std::int64_t length) {
-    std::vector<float> weights(static_cast<std::size_t>(length));
-    const double centre = 0.5 * static_cast<double>(length - 1);
-    for (std::int64_t i = 0; i < length; ++i) {
-        const double deviations = (static_cast<double>(i) - centre) * 8.0 / static_cast<double>(length);
-        weights[static_cast<std::size_t>(i)] = static_cast<float>(std::exp(-0.5 * deviations * deviations));
-    }
-    return weights;
-}
-
 namespace {
 
 /// Voxels of one row handled at once: a constant, so that loops over them become vector instructions.
@@ -210,14 +199,13 @@ std::int64_t label_voxels(const float* logits, std::int64_t class_stride, std::i
     return bad;
 }
 
-/// Labels of plane x, [y][z]; returns how many of its logits are not finite.
-std::int64_t label_plane(const StridedView<const float>& logits, std::int64_t x, std::uint8_t* labels) {
+/// Labels of `count` voxels of plane x and row y from z on; returns how many of their logits are not finite.
+std::int64_t label_row(const StridedView<const float>& logits, std::int64_t x, std::int64_t y, std::int64_t z,
+                       std::int64_t count, std::uint8_t* labels) {
     std::int64_t bad = 0;
-    const std::int64_t depth = logits.shape[4];
-    for (std::int64_t y = 0; y < logits.shape[3]; ++y)
-        for (std::int64_t z = 0; z < depth; z += lanes)
-            bad += label_voxels(&logits.at(0, 0, x, y, z), logits.strides[1], logits.strides[4], logits.shape[1],
-                                std::min(lanes, depth - z), labels + y * depth + z);
+    for (std::int64_t done = 0; done < count; done += lanes)
+        bad += label_voxels(&logits.at(0, 0, x, y, z + done), logits.strides[1], logits.strides[4], logits.shape[1],
+                            std::min(lanes, count - done), labels + done);
     return bad;
 }
 
@@ -276,151 +264,53 @@ Status argmax(const StridedView<const float>& logits, std::span<std::uint8_t> la
     std::atomic<std::int64_t> bad{0};
     parallel_ranges(logits.shape[2], resolve_threads(threads), [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t x = begin; x < end; ++x)
-            bad += label_plane(logits, x, labels.data() + x * plane);
+            for (std::int64_t y = 0; y < logits.shape[3]; ++y)
+                bad += label_row(logits, x, y, 0, logits.shape[4], labels.data() + x * plane + y * logits.shape[4]);
     });
     if (bad > 0)
         return not_finite_error(logits, bad, {0, 0, 0});
     return {};
 }
 
-std::int64_t blend_bytes(const Size& box_size, const Size& tile_size, int classes) {
-    const std::int64_t window = std::min(tile_size[0], box_size[0]) * box_size[1] * box_size[2] * classes;
-    std::int64_t weights = 0;
-    for (std::size_t axis = 0; axis < 3; ++axis)
-        weights += 3 * std::min(tile_size[axis], box_size[axis]);
-    return static_cast<std::int64_t>(sizeof(float)) * (window + weights);
+std::pair<std::int64_t, std::int64_t> decided_by(const TilePlan& plan, std::size_t axis, std::size_t n) {
+    const auto& starts = plan.starts[axis];
+    const auto middle = [&](std::size_t left) { return (starts[left] + plan.tile_size[axis] + starts[left + 1]) / 2; };
+    return {n == 0 ? 0 : middle(n - 1), n + 1 == starts.size() ? plan.box_size[axis] : middle(n)};
 }
 
-Result<BlendedArgmax> BlendedArgmax::create(TilePlan plan, int classes, std::span<std::uint8_t> labels, int threads) {
-    if (classes < 1 || classes > 256)
-        return invalid(text("labels need 1 to 256 classes, got ", classes));
+Result<TileLabels> TileLabels::create(TilePlan plan, std::span<std::uint8_t> labels, int threads) {
     if (plan.count() == 0)
         return invalid("a plan without tiles covers no box");
     if (labels.size() != static_cast<std::uint64_t>(volume(plan.box_size)))
         return invalid(
             text("a box of ", to_string(Shape(plan.box_size)), " voxels does not fit ", labels.size(), " labels"));
-    BlendedArgmax blended;
-    blended.classes_ = classes;
-    blended.threads_ = resolve_threads(threads);
-    blended.labels_ = labels;
-    try {
-        for (std::size_t axis = 0; axis < 3; ++axis) {
-            const auto length = static_cast<std::size_t>(plan.tile_size[axis]);
-            blended.weights_[axis].own = blend_weights(plan.tile_size[axis]);
-            blended.weights_[axis].before.resize(length);
-            blended.weights_[axis].total.resize(length);
-        }
-        blended.window_.assign(
-            static_cast<std::size_t>(plan.tile_size[0] * plan.box_size[1] * plan.box_size[2] * classes), 0.0F);
-    } catch (const std::bad_alloc&) {
-        return Error{ErrorCode::memory_limit,
-                     text("blending tiles of ", to_string(Shape(plan.tile_size)), " voxels needs ",
-                          blend_bytes(plan.box_size, plan.tile_size, classes), " bytes, which could not be allocated"),
-                     {}};
-    }
-    blended.plan_ = std::move(plan);
-    return blended;
+    return TileLabels(std::move(plan), labels, resolve_threads(threads));
 }
 
-/// Fills weights_ for the current tile. Positions are summed in their order, so that the sum before the last position
-/// plus its own weight is the total, bit for bit.
-void BlendedArgmax::weigh_tile() {
-    const Size offset = plan_.offset(next_tile_);
-    for (std::size_t axis = 0; axis < 3; ++axis) {
-        AxisWeights& weights = weights_[axis];
-        const std::int64_t length = plan_.tile_size[axis];
-        std::fill(weights.before.begin(), weights.before.end(), 0.0F);
-        std::fill(weights.total.begin(), weights.total.end(), 0.0F);
-        for (const std::int64_t start : plan_.starts[axis]) {
-            const std::int64_t shift = offset[axis] - start;
-            for (std::int64_t i = std::max<std::int64_t>(0, -shift); i < std::min(length, length - shift); ++i) {
-                const float weight = weights.own[static_cast<std::size_t>(i + shift)];
-                weights.total[static_cast<std::size_t>(i)] += weight;
-                if (start < offset[axis])
-                    weights.before[static_cast<std::size_t>(i)] += weight;
-            }
-        }
-    }
-}
-
-float* BlendedArgmax::row_of(std::int64_t x, std::int64_t y) {
-    const std::int64_t plane = x % plan_.tile_size[0];
-    return window_.data() + (plane * plan_.box_size[1] + y) * classes_ * plan_.box_size[2];
-}
-
-/// Moves the means of tile row (x, y) towards its logits. The weight of all earlier tiles at (x, y, z) is
-/// before_x total_y total_z + own_x (before_y total_z + own_y before_z): whole layers, whole rows, then single tiles.
-void BlendedArgmax::blend_row(const float* logits, const StridedView<const float>& view, std::int64_t x, std::int64_t y,
-                              const Size& offset) {
-    const auto xi = static_cast<std::size_t>(x);
-    const auto yi = static_cast<std::size_t>(y);
-    const float earlier_rows =
-        weights_[0].before[xi] * weights_[1].total[yi] + weights_[0].own[xi] * weights_[1].before[yi];
-    const float this_row = weights_[0].own[xi] * weights_[1].own[yi];
-    const std::int64_t depth = view.shape[4];
-    float* const means = row_of(offset[0] + x, offset[1] + y) + offset[2];
-    for (std::int64_t z = 0; z < depth; z += lanes) {
-        const std::int64_t count = std::min(lanes, depth - z);
-        Lanes share;
-        for (std::int64_t i = 0; i < count; ++i) {
-            const auto zi = static_cast<std::size_t>(z + i);
-            const float earlier = earlier_rows * weights_[2].total[zi];
-            share[static_cast<std::size_t>(i)] =
-                this_row * weights_[2].own[zi] / (earlier + this_row * (weights_[2].before[zi] + weights_[2].own[zi]));
-        }
-        for (std::int64_t c = 0; c < classes_; ++c) {
-            Lanes values;
-            load(logits + c * view.strides[1] + z * view.strides[4], view.strides[4], count, values);
-            float* const mean = means + c * plan_.box_size[2] + z;
-            for (std::int64_t i = 0; i < count; ++i)
-                mean[i] += share[static_cast<std::size_t>(i)] * (values[static_cast<std::size_t>(i)] - mean[i]);
-        }
-    }
-}
-
-/// Labels planes [finished_planes_, end) and empties them for the planes that come round the ring next.
-Status BlendedArgmax::finish_planes(std::int64_t end) {
-    const Size& box = plan_.box_size;
-    const std::int64_t row = classes_ * box[2];
-    const StridedView<const float> means{
-        window_.data(), Shape{1, classes_, plan_.tile_size[0], box[1], box[2]}, {0, box[2], box[1] * row, row, 1}};
-    std::atomic<std::int64_t> bad{0};
-    parallel_ranges(end - finished_planes_, threads_, [&](std::int64_t first, std::int64_t last) {
-        for (std::int64_t x = finished_planes_ + first; x < finished_planes_ + last; ++x) {
-            bad += label_plane(means, x % plan_.tile_size[0], labels_.data() + x * box[1] * box[2]);
-            std::fill_n(row_of(x, 0), box[1] * row, 0.0F);
-        }
-    });
-    if (bad > 0)
-        return Error{ErrorCode::logits_not_finite,
-                     text(bad.load(), " blended logits of planes x = ", finished_planes_, " to ", end - 1,
-                          " of the padded box are not finite, because their tiles' logits are too far apart"),
-                     {}};
-    finished_planes_ = end;
-    return {};
-}
-
-Status BlendedArgmax::add(const StridedView<const float>& logits) {
+Status TileLabels::add(const StridedView<const float>& logits) {
     const Size& tile = plan_.tile_size;
     if (complete())
         return invalid(text("all ", plan_.count(), " tiles of the plan were already added"));
-    if (!(logits.shape == Shape{1, classes_, tile[0], tile[1], tile[2]}))
-        return invalid(text("tiles of ", to_string(Shape(tile)), " voxels and ", classes_,
-                            " classes cannot take logits of ", to_string(logits.shape)));
+    MFRES_CHECK(check_logits(logits));
+    if (!(logits.shape == Shape{1, logits.shape[1], tile[0], tile[1], tile[2]}))
+        return invalid(
+            text("tiles of ", to_string(Shape(tile)), " voxels cannot take logits of ", to_string(logits.shape)));
     const Size offset = plan_.offset(next_tile_);
     if (const std::int64_t bad = count_not_finite(logits, threads_); bad > 0)
         return not_finite_error(logits, bad, offset);
 
-    weigh_tile();
-    parallel_ranges(tile[0], threads_, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t x = begin; x < end; ++x)
-            for (std::int64_t y = 0; y < tile[1]; ++y)
-                blend_row(&logits.at(0, 0, x, y, 0), logits, x, y, offset);
-    });
+    const auto [x_begin, x_end] = decided_by(plan_, 0, next_tile_ / plan_.starts[2].size() / plan_.starts[1].size());
+    const auto [y_begin, y_end] = decided_by(plan_, 1, next_tile_ / plan_.starts[2].size() % plan_.starts[1].size());
+    const auto [z_begin, z_end] = decided_by(plan_, 2, next_tile_ % plan_.starts[2].size());
+    parallel_ranges(x_end - x_begin, threads_,
+                    [&, x_from = x_begin, y_from = y_begin, y_to = y_end, z_from = z_begin,
+                     z_to = z_end](std::int64_t first, std::int64_t last) {
+                        for (std::int64_t x = x_from + first; x < x_from + last; ++x)
+                            for (std::int64_t y = y_from; y < y_to; ++y)
+                                label_row(logits, x - offset[0], y - offset[1], z_from - offset[2], z_to - z_from,
+                                          labels_.data() + (x * plan_.box_size[1] + y) * plan_.box_size[2] + z_from);
+                    });
     ++next_tile_;
-    const std::int64_t open_from = complete() ? plan_.box_size[0] : plan_.offset(next_tile_)[0];
-    if (open_from > finished_planes_)
-        return finish_planes(open_from);
     return {};
 }
 

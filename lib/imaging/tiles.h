@@ -1,14 +1,10 @@
-// When memory is short: cover the padded box with equal tiles, and turn the tiles' logits into labels while holding
-// only the part of the box that tiles still overlap. With memory enough: labels from one pass over the logits.
+// When memory is short: cover the padded box with equal tiles, and take each voxel's label from the tile in which it
+// lies deepest. With memory enough: labels from one pass over the logits.
 //
-// Tiles form a product of positions along x, y and z and are visited with x outermost, so that everything before the
-// next tile's x is finished and can be turned into labels and forgotten.
-//
-// Blending. Where tiles overlap, the logits of a voxel are averaged with weights that fall off from the centre of a
-// tile, because a network sees less of the surroundings of a voxel near a tile's face (the idea of Isensee et al.,
-// "nnU-Net", Nature Methods 2021). What is held per voxel is the weighted mean so far, m <- m + w / (W + w) * (l - m),
-// W being the weights of the tiles before: that needs no map of weights, because W follows from one table per axis,
-// and it makes tiles that agree give back exactly the logits they agree on, so no tie appears that was none.
+// Where tiles overlap, a network sees most of the surroundings of a voxel in the tile whose faces are farthest from it.
+// Along each axis neighbours therefore share their overlap in halves. Averaging the logits of all tiles instead, with
+// weights that fall off from a tile's centre (Isensee et al., "nnU-Net", Nature Methods 2021), holds float maps of a
+// slab of the whole box, which memory spent on larger tiles with wider overlaps outweighs.
 #pragma once
 
 #include "core/tensor.h"
@@ -20,6 +16,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace mfres {
@@ -52,10 +49,6 @@ Result<std::array<std::int64_t, 3>>
 choose_tile(const std::array<std::int64_t, 3>& box_size, std::int64_t overlap, std::int64_t multiple,
             std::int64_t limit_bytes, const std::function<std::int64_t(const std::array<std::int64_t, 3>&)>& bytes_of);
 
-/// Blending weights along one axis of a tile: a Gaussian around its centre with a standard deviation of 1/8 of its
-/// length, 1 at the maximum. Symmetric, at least exp(-8). A voxel's weight is the product over the three axes.
-std::vector<float> blend_weights(std::int64_t length);
-
 /// Labels of one pass: the class with the greatest logit per voxel, the lowest of equally great ones.
 /// logits [1, classes, x, y, z], any strides (contiguous along z or along the classes is fastest); labels [x][y][z],
 /// z fastest. Works plane by plane and needs no memory of its own.
@@ -63,55 +56,37 @@ std::vector<float> blend_weights(std::int64_t length);
 /// logits); logits_not_finite with counts and the first place, and the labels are then to be thrown away.
 Status argmax(const StridedView<const float>& logits, std::span<std::uint8_t> labels, int threads);
 
-/// Bytes that a BlendedArgmax for such tiles allocates.
-std::int64_t blend_bytes(const std::array<std::int64_t, 3>& box_size, const std::array<std::int64_t, 3>& tile_size,
-                         int classes);
-
-/// Turns logits that arrive tile by tile into labels of the whole box. Holds float maps only for as many planes of
-/// constant x as a tile is long; a plane's labels are written as soon as no further tile reaches it.
-/// With one tile, and wherever overlapping tiles agree, the labels equal those of argmax() on the whole. They do not
-/// depend on the number of threads.
-class BlendedArgmax {
+/// Turns logits that arrive tile by tile into labels of the whole box, without any float map of its own. With one tile,
+/// and wherever overlapping tiles agree, the labels equal those of argmax() on the whole. They do not depend on the
+/// number of threads.
+class TileLabels {
   public:
     /// `labels` is [x][y][z] of plan.box_size, z fastest, and must outlive the object.
-    /// Errors: invalid_argument (classes outside 1..256, labels of another size than the box, an empty plan),
-    /// memory_limit (the allocation of blend_bytes() failed).
-    static Result<BlendedArgmax> create(TilePlan plan, int classes, std::span<std::uint8_t> labels, int threads);
+    /// Errors: invalid_argument (labels of another size than the box, an empty plan).
+    static Result<TileLabels> create(TilePlan plan, std::span<std::uint8_t> labels, int threads);
 
-    /// Adds the logits [1, classes, x, y, z] of tile next_tile(); any strides.
-    /// Errors: invalid_argument (another shape, or all tiles were added before) and logits_not_finite with counts and
-    /// the first place, after which nothing was added; logits_not_finite also where finite logits of opposite signs
-    /// are so great that their mean overflows, and then the labels are to be thrown away.
+    /// Labels the voxels that tile next_tile() decides, from its logits [1, classes, x, y, z]; any strides.
+    /// Errors: invalid_argument (another shape, no class or more than 256, or all tiles were added before) and
+    /// logits_not_finite with counts and the first place, anywhere in the tile; then the tile is still the next one.
     Status add(const StridedView<const float>& logits);
 
     /// Number of the tile that add() expects, in the plan's order; plan().count() when all were added.
     std::size_t next_tile() const { return next_tile_; }
     bool complete() const { return next_tile_ == plan_.count(); }
-    /// Labels of planes x < finished_planes() are final; all others are not written yet.
-    std::int64_t finished_planes() const { return finished_planes_; }
     const TilePlan& plan() const { return plan_; }
 
   private:
-    /// Along one axis, for every voxel of the current tile: its weight, the weights of earlier positions, of all.
-    struct AxisWeights {
-        std::vector<float> own, before, total;
-    };
-
-    BlendedArgmax() = default;
-    void weigh_tile();
-    float* row_of(std::int64_t x, std::int64_t y);
-    void blend_row(const float* logits, const StridedView<const float>& view, std::int64_t x, std::int64_t y,
-                   const std::array<std::int64_t, 3>& offset);
-    Status finish_planes(std::int64_t end);
+    TileLabels(TilePlan plan, std::span<std::uint8_t> labels, int threads)
+        : plan_(std::move(plan)), labels_(labels), threads_(threads) {}
 
     TilePlan plan_;
-    int classes_ = 0;
-    int threads_ = 1;
     std::span<std::uint8_t> labels_;
-    std::array<AxisWeights, 3> weights_;
-    std::vector<float> window_; ///< weighted means [x mod tile length][y][class][z]
+    int threads_;
     std::size_t next_tile_ = 0;
-    std::int64_t finished_planes_ = 0;
 };
+
+/// The voxels along `axis`, [first, second) in the box, that position `n` of the plan decides: up to the middle of what
+/// it shares with each neighbour.
+std::pair<std::int64_t, std::int64_t> decided_by(const TilePlan& plan, std::size_t axis, std::size_t n);
 
 } // namespace mfres

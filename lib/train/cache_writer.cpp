@@ -97,7 +97,7 @@ Result<CachedCase> make_case(const CaseFiles& files, int levels, int threads) {
     case_options.threads = threads;
     MFRES_TRY(const Case loaded, load_case(files, case_options));
     MFRES_TRY(const LabelMap labels, load_classes(files, loaded));
-    MFRES_TRY(const Preparation preparation, plan_preparation(loaded.volumes, {.threads = threads}));
+    MFRES_TRY(const Preparation preparation, plan_preparation(loaded.scans, {.threads = threads}));
     Box box;
     box.begin = preparation.box_begin;
     for (std::size_t axis = 0; axis < 3; ++axis)
@@ -112,8 +112,9 @@ Result<CachedCase> make_case(const CaseFiles& files, int levels, int threads) {
     parallel_ranges(4, threads, [&](std::int64_t begin, std::int64_t end) {
         for (auto m = static_cast<std::size_t>(begin); m < static_cast<std::size_t>(end); ++m) {
             try {
-                made.modalities[m] = quantise_modality(cut_out(loaded.volumes[m].voxels, preparation.grid.size, box),
-                                                       made.brain, preparation.intensity[m], levels);
+                made.modalities[m] =
+                    quantise_modality(cut_out(loaded.scans[m].volume().voxels, preparation.grid.size, box), made.brain,
+                                      preparation.intensity[m], levels);
             } catch (const std::bad_alloc&) {
                 failures[m] = Error{ErrorCode::memory_limit, text("there is no memory for case ", files.id), files.id};
             }

@@ -64,10 +64,10 @@ TEST_CASE("on the original cases the fastest backend and the reference agree on 
 
         const auto loaded = load_case(files, {});
         REQUIRE_OK(loaded);
-        const auto preparation = plan_preparation(loaded->volumes);
+        const auto preparation = plan_preparation(loaded->scans);
         REQUIRE_OK(preparation);
         Tensor crop(Shape{1, 4, 64, 64, 64});
-        fill_input(*preparation, loaded->volumes, {48, 48, 48}, view(crop), 2);
+        fill_input(*preparation, loaded->scans, {48, 48, 48}, view(crop), 2);
         const auto fast_logits = test::run(*test::usable_backends().front(), *graph, model->weights, crop);
         const auto true_logits = test::run(**find_backend("reference"), *graph, model->weights, crop);
         REQUIRE_OK(fast_logits);

@@ -1,5 +1,6 @@
 // Whole cases through the library: files in, label map out, and nothing out where something is wrong.
 #include "core/file.h"
+#include "core/memory_usage.h"
 #include "imaging/case.h"
 #include "imaging/prepare.h"
 #include "support/cases.h"
@@ -110,6 +111,45 @@ TEST_CASE("under a memory limit the network runs in tiles, keeps to the limit an
         Segmenter hopeless = open(model, {.max_memory = 1 << 20});
         REQUIRE_CODE(hopeless.segment(files, {.output = folder / "labels.nii"}), memory_limit);
         CHECK_FALSE(std::filesystem::exists(folder / "labels.nii"));
+    }
+}
+
+TEST_CASE("a whole head fits into 128 MiB, with the labels of one pass and the peak that was planned") {
+    const test::TemporaryFolder folder;
+    CaseFiles files;
+    {
+        const auto phantom = make_phantom({.seed = 3, .size = {240, 240, 155}, .threads = 2});
+        REQUIRE_OK(phantom);
+        files.id = "head";
+        for (const Modality modality : modalities) { // stored as published cases are
+            auto& file = files.modalities[static_cast<std::size_t>(modality)];
+            file = folder / (std::string(name(modality)) + ".nii");
+            const Volume& volume = phantom->volumes[static_cast<std::size_t>(modality)];
+            REQUIRE_OK(write_nifti(file, volume, geometry_of(volume.grid), NiftiDatatype::int16, "synthetic", true));
+        }
+    }
+    const auto model = std::filesystem::path(MFRES_SOURCE_DIR) / "models" / "mf-res2net.safetensors";
+    constexpr std::int64_t limit = std::int64_t{128} << 20;
+    LabelMap one_pass;
+    for (const bool limited : {true, false}) {
+        release_unused_memory();
+        Segmenter segmenter = open(model, {.max_memory = limited ? limit : 0});
+        Segmentation result = segment(segmenter, files, {.output = folder / "labels.nii.gz"});
+        const auto planned = static_cast<double>(result.report.planned_peak_bytes);
+        const auto measured = static_cast<double>(result.report.measured_peak_bytes);
+        INFO("planned " << planned << ", measured " << measured << ", tiles " << result.report.tiles);
+        if (limited) {
+            CHECK(result.report.tiles > 1);
+            CHECK(result.report.planned_peak_bytes <= limit);
+            one_pass = std::move(result.labels);
+        } else {
+            CHECK(result.report.tiles == 1);
+            CHECK(agreement(result.labels, one_pass) >= 0.999);
+        }
+        if (test::resident_memory_is_ours && measured > 0) {
+            CHECK(measured <= (limited ? limit : 1.1 * planned));
+            CHECK(measured >= 0.85 * planned);
+        }
     }
 }
 

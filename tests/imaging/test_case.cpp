@@ -177,11 +177,11 @@ TEST_CASE("a good case loads on any number of threads with the same result") {
     CHECK_FALSE(one.resampled);
     CHECK(one.warnings.empty());
     for (std::size_t slot = 0; slot < 4; ++slot)
-        CHECK(one.volumes[slot].voxels[10] == 10.0F * static_cast<float>(slot + 1));
+        CHECK(one.scans[slot].volume().voxels[10] == 10.0F * static_cast<float>(slot + 1));
     for (const int threads : {0, 2, 3, 4, 16}) {
         const Case many = loaded(disk.load({.threads = threads}));
         for (std::size_t slot = 0; slot < 4; ++slot)
-            CHECK(many.volumes[slot].voxels == one.volumes[slot].voxels);
+            CHECK(same_intensities(many.scans[slot], one.scans[slot]));
     }
 }
 
@@ -379,14 +379,14 @@ TEST_CASE("the same anatomy in 48 orientations loads identically, and labels lan
             if (!reference) {
                 reference = turned_case;
                 reference_labels = *labels;
-                CHECK(turned_case.volumes[0].grid == Grid{{4, 5, 6}, {{{-1, 0, 0, 0}, {0, -1, 0, 4}, {0, 0, 1, 0}}}});
+                CHECK(turned_case.scans[0].grid() == Grid{{4, 5, 6}, {{{-1, 0, 0, 0}, {0, -1, 0, 4}, {0, 0, 1, 0}}}});
             }
             for (std::size_t slot = 0; slot < 4; ++slot) {
-                CHECK(turned_case.volumes[slot].voxels == reference->volumes[slot].voxels);
-                CHECK(turned_case.volumes[slot].grid == reference->volumes[slot].grid);
+                CHECK(same_intensities(turned_case.scans[slot], reference->scans[slot]));
+                CHECK(turned_case.scans[slot].grid() == reference->scans[slot].grid());
             }
             CHECK(labels->labels == reference_labels->labels);
-            CHECK(labels->grid == turned_case.volumes[0].grid);
+            CHECK(labels->grid == turned_case.scans[0].grid());
 
             const LabelMap restored = restore_labels(turned_case, std::move(labels).value());
             CHECK(restored.grid == Grid{{turned.dim[1], turned.dim[2], turned.dim[3]}, affine});
@@ -415,15 +415,15 @@ TEST_CASE("resampling to 1 mm is said aloud and labels come back onto the input'
     REQUIRE(resampled.warnings.size() == 1);
     CHECK(resampled.warnings[0].find("1 mm") != std::string::npos);
     CHECK(resampled.canonical_grid.size == std::array<std::int64_t, 3>{6, 4, 5});
-    for (const auto& volume : resampled.volumes) {
-        CHECK(volume.grid.size == std::array<std::int64_t, 3>{12, 8, 15});
-        const Point mm = voxel_size(volume.grid.affine);
+    for (const auto& scan : resampled.scans) {
+        CHECK(scan.grid().size == std::array<std::int64_t, 3>{12, 8, 15});
+        const Point mm = voxel_size(scan.grid().affine);
         for (int axis = 0; axis < 3; ++axis)
             CHECK(mm[axis] == Approx(1.0));
     }
     // T1 grows by 1 per i, 4 per j, 20 per k of the input, that is linearly; trilinear interpolation keeps that. The
     // canonical voxel (6, 4, 7) lies at input index k = 2.25, i = 1.25 (both axes run backwards), j = 2.
-    const auto& t1 = resampled.volumes[0];
+    const Volume t1 = resampled.scans[0].volume();
     CHECK(t1.voxels[6 + 12 * (4 + 8 * 7)] == Approx(1.25 + 4 * 2 + 20 * 2.25));
 
     const auto labels = load_segmentation(files, resampled);
@@ -520,7 +520,7 @@ TEST_CASE("real patients as published: scaled int16, and int16 with header exten
         CHECK(read.orientation.is_canonical());
         CHECK(read.warnings.empty());
         for (std::size_t slot = 0; slot < 4; ++slot) {
-            const auto& voxels = read.volumes[slot].voxels;
+            const auto voxels = read.scans[slot].volume().voxels;
             CHECK(voxels[90 + 240 * (140 + 240 * 70)] == patient.voxel[slot]);
             CHECK(std::accumulate(voxels.begin(), voxels.end(), 0.0) == Approx(patient.sum[slot]).epsilon(1e-7));
         }

@@ -60,14 +60,17 @@ std::vector<std::uint8_t> slow_argmax(const Tensor& logits) {
     return labels;
 }
 
-std::vector<std::uint8_t> blended(const TilePlan& plan, const Tensor& whole, int threads = 1) {
+std::vector<std::uint8_t> tiled(const TilePlan& plan, const Tensor& whole, int threads = 1) {
     std::vector<std::uint8_t> labels(static_cast<std::size_t>(plan.box_size[0] * plan.box_size[1] * plan.box_size[2]),
                                      99);
-    auto blender = BlendedArgmax::create(plan, static_cast<int>(whole.shape()[1]), labels, threads);
-    REQUIRE_OK(blender);
-    for (std::size_t n = 0; n < plan.count(); ++n)
-        REQUIRE_OK(blender->add(part(whole, plan.offset(n), plan.tile_size)));
-    REQUIRE(blender->complete());
+    auto tiles = TileLabels::create(plan, labels, threads);
+    REQUIRE_OK(tiles);
+    for (std::size_t n = 0; n < plan.count(); ++n) {
+        CHECK(tiles->next_tile() == n);
+        CHECK_FALSE(tiles->complete());
+        REQUIRE_OK(tiles->add(part(whole, plan.offset(n), plan.tile_size)));
+    }
+    REQUIRE(tiles->complete());
     return labels;
 }
 
@@ -130,24 +133,6 @@ TEST_CASE("impossible tilings are refused") {
     REQUIRE_CODE(plan_tiles({32, 48, 16}, {16, 16, 16}, 0, 0), invalid_argument);
     REQUIRE_CODE(plan_tiles({64, 48, 16}, {32, 48, 16}, 17, 16), invalid_argument);
     REQUIRE_OK(plan_tiles({64, 48, 16}, {32, 48, 16}, 16, 16));
-}
-
-TEST_CASE("blending weights are positive, symmetric and greatest in the middle") {
-    for (const std::int64_t length : {1, 2, 5, 16, 64, 127, 176}) {
-        const auto weights = blend_weights(length);
-        REQUIRE(static_cast<std::int64_t>(weights.size()) == length);
-        for (std::size_t i = 0; i < weights.size(); ++i) {
-            CHECK(weights[i] >= std::exp(-8.0F));
-            CHECK(weights[i] <= 1.0F);
-            CHECK(weights[i] == weights[weights.size() - 1 - i]);
-            if (i > 0 && 2 * i < weights.size())
-                CHECK(weights[i] >= weights[i - 1]);
-        }
-    }
-    // An eighth of the length from the centre is one standard deviation.
-    const auto weights = blend_weights(17);
-    CHECK(weights[8] == 1.0F);
-    CHECK(weights[12] == Approx(std::exp(-0.5 * (4.0 * 8.0 / 17.0) * (4.0 * 8.0 / 17.0))));
 }
 
 TEST_CASE("the chosen tile fits and no tile that fits covers the box with less computation") {
@@ -216,7 +201,7 @@ TEST_CASE("ties go to the lowest class") {
     CHECK(one_pass(view(std::as_const(logits))) == expected);
     const auto plan = plan_tiles({2, 2, 3}, {2, 2, 2}, 1, 1);
     REQUIRE_OK(plan);
-    CHECK(blended(*plan, logits) == expected);
+    CHECK(tiled(*plan, logits) == expected);
 }
 
 TEST_CASE("logits that are not finite are refused with counts and place") {
@@ -259,106 +244,75 @@ TEST_CASE("argmax refuses shapes it has no labels for") {
 TEST_CASE("tiles cut from one map give exactly the labels of one pass") {
     const Size box = {48, 40, 56};
     Tensor whole = random_logits({1, 4, box[0], box[1], box[2]}, 21);
-    // Differences of one rounding between the two leading classes would be lost by a plain weighted sum.
+    // Also differences of one rounding between the two leading classes.
     for (std::int64_t n = 0; n < voxels(box); n += 3)
         whole[n + voxels(box)] = std::nextafter(whole[n], 10.0F);
     const auto expected = slow_argmax(whole);
     for (const Size& tile : {Size{24, 24, 24}, Size{16, 40, 32}, Size{48, 16, 16}, box}) {
         const auto plan = plan_tiles(box, tile, 8, 8);
         REQUIRE_OK(plan);
-        CHECK(blended(*plan, whole) == expected);
+        CHECK(tiled(*plan, whole) == expected);
     }
 }
 
-TEST_CASE("where tiles disagree their weighted mean decides") {
-    // Two tiles of 8 that share 4 voxels along x; class 1 has logit +1 in the first and -1 in the second, class 0 has
-    // 0.
+TEST_CASE("every voxel is decided by exactly one tile, the one in which it lies deepest") {
+    const Size box = {48, 80, 16};
+    const auto plan = plan_tiles(box, {32, 32, 16}, 8, 8);
+    REQUIRE_OK(plan);
+    REQUIRE(plan->count() > 4);
+    for (std::size_t axis = 0; axis < 3; ++axis) {
+        const auto& starts = plan->starts[axis];
+        // How far voxel i lies from the nearest face of position n that is not a face of the box.
+        const auto depth = [&](std::int64_t i, std::size_t n) {
+            const std::int64_t before = n == 0 ? box[axis] : i - starts[n] + 1;
+            const std::int64_t behind = n + 1 == starts.size() ? box[axis] : starts[n] + plan->tile_size[axis] - i;
+            return std::min(before, behind);
+        };
+        std::int64_t next = 0;
+        for (std::size_t n = 0; n < starts.size(); ++n) {
+            const auto [begin, end] = decided_by(*plan, axis, n);
+            CHECK(begin == next);
+            next = end;
+            for (std::int64_t i = begin; i < end; ++i)
+                for (std::size_t other = 0; other < starts.size(); ++other)
+                    if (i >= starts[other] && i < starts[other] + plan->tile_size[axis])
+                        REQUIRE(depth(i, n) >= depth(i, other));
+        }
+        CHECK(next == box[axis]);
+    }
+}
+
+TEST_CASE("where tiles disagree each decides its half of the overlap") {
+    // Two tiles of 8 that share 4 voxels along x; class 1 leads in the first and class 0 in the second.
     const auto plan = plan_tiles({12, 1, 1}, {8, 1, 1}, 4, 1);
     REQUIRE_OK(plan);
     REQUIRE(plan->starts[0] == std::vector<std::int64_t>{0, 4});
     std::vector<std::uint8_t> labels(12, 99);
-    auto blender = BlendedArgmax::create(*plan, 2, labels, 1);
-    REQUIRE_OK(blender);
+    auto tiles = TileLabels::create(*plan, labels, 1);
+    REQUIRE_OK(tiles);
     Tensor logits(Shape{1, 2, 8, 1, 1}, 0.0F);
     std::fill_n(logits.data() + 8, 8, 1.0F);
-    REQUIRE_OK(blender->add(view(std::as_const(logits))));
+    REQUIRE_OK(tiles->add(view(std::as_const(logits))));
+    CHECK(labels == std::vector<std::uint8_t>{1, 1, 1, 1, 1, 1, 99, 99, 99, 99, 99, 99});
     std::fill_n(logits.data() + 8, 8, -1.0F);
-    REQUIRE_OK(blender->add(view(std::as_const(logits))));
-    // Of the shared voxels 4..7 the first two lie nearer to the first tile's centre.
+    REQUIRE_OK(tiles->add(view(std::as_const(logits))));
     CHECK(labels == std::vector<std::uint8_t>{1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0});
+    REQUIRE_CODE(tiles->add(view(std::as_const(logits))), invalid_argument);
 }
 
-TEST_CASE("the running mean equals the sum of weighted logits over all tiles divided by their weights") {
-    const Size box = {10, 9, 11};
-    const auto plan = plan_tiles(box, {5, 4, 6}, 3, 1);
-    REQUIRE_OK(plan);
-    REQUIRE(plan->count() > 50);
-    std::vector<std::uint8_t> labels(static_cast<std::size_t>(voxels(box)));
-    auto blender = BlendedArgmax::create(*plan, 3, labels, 2);
-    REQUIRE_OK(blender);
-    std::vector<double> sums(static_cast<std::size_t>(3 * voxels(box)), 0.0);
-    const std::array<std::vector<float>, 3> weights = {blend_weights(5), blend_weights(4), blend_weights(6)};
-    for (std::size_t n = 0; n < plan->count(); ++n) {
-        const Tensor logits = random_logits({1, 3, 5, 4, 6}, 100 + n);
-        const Size offset = plan->offset(n);
-        for (std::int64_t x = 0; x < 5; ++x)
-            for (std::int64_t y = 0; y < 4; ++y)
-                for (std::int64_t z = 0; z < 6; ++z)
-                    for (std::int64_t c = 0; c < 3; ++c) {
-                        const std::int64_t voxel = ((offset[0] + x) * box[1] + offset[1] + y) * box[2] + offset[2] + z;
-                        sums[static_cast<std::size_t>(3 * voxel + c)] +=
-                            static_cast<double>(weights[0][static_cast<std::size_t>(x)]) *
-                            weights[1][static_cast<std::size_t>(y)] * weights[2][static_cast<std::size_t>(z)] *
-                            view(logits).at(0, c, x, y, z);
-                    }
-        REQUIRE_OK(blender->add(view(logits)));
-    }
-    std::int64_t different = 0;
-    for (std::size_t voxel = 0; voxel < labels.size(); ++voxel) {
-        const auto first = sums.begin() + static_cast<std::ptrdiff_t>(3 * voxel);
-        different += labels[voxel] != std::max_element(first, first + 3) - first ? 1 : 0;
-    }
-    CHECK(different == 0);
-}
-
-TEST_CASE("slabs are finished as soon as no tile reaches them any more") {
-    const Size box = {48, 32, 16};
-    const auto plan = plan_tiles(box, {32, 16, 16}, 0, 16);
-    REQUIRE_OK(plan);
-    REQUIRE(plan->starts[0] == std::vector<std::int64_t>{0, 16});
-    const Tensor whole = random_logits({1, 4, 48, 32, 16}, 2);
-    const auto expected = slow_argmax(whole);
-    std::vector<std::uint8_t> labels(expected.size(), 99);
-    auto blender = BlendedArgmax::create(*plan, 4, labels, 1);
-    REQUIRE_OK(blender);
-    const std::vector<std::int64_t> finished = {0, 16, 16, 48};
-    for (std::size_t n = 0; n < plan->count(); ++n) {
-        CHECK(blender->next_tile() == n);
-        CHECK_FALSE(blender->complete());
-        REQUIRE_OK(blender->add(part(whole, plan->offset(n), plan->tile_size)));
-        CHECK(blender->finished_planes() == finished[n]);
-        const auto done = static_cast<std::size_t>(finished[n] * box[1] * box[2]);
-        CHECK(std::equal(labels.begin(), labels.begin() + static_cast<std::ptrdiff_t>(done), expected.begin()));
-        CHECK(std::count(labels.begin() + static_cast<std::ptrdiff_t>(done), labels.end(), 99) ==
-              static_cast<std::ptrdiff_t>(labels.size() - done));
-    }
-    CHECK(blender->complete());
-    REQUIRE_CODE(blender->add(part(whole, {0, 0, 0}, plan->tile_size)), invalid_argument);
-}
-
-TEST_CASE("blended labels do not depend on threads or on the logits' layout") {
+TEST_CASE("labels of tiles do not depend on threads or on the logits' layout") {
     const auto plan = plan_tiles({24, 16, 40}, {16, 16, 24}, 4, 4);
     REQUIRE_OK(plan);
     std::vector<std::vector<std::uint8_t>> results;
     for (const int threads : {1, 2, 5, 0}) {
         for (const bool last : {false, true}) {
             std::vector<std::uint8_t> labels(24 * 16 * 40);
-            auto blender = BlendedArgmax::create(*plan, 4, labels, threads);
-            REQUIRE_OK(blender);
+            auto tiles = TileLabels::create(*plan, labels, threads);
+            REQUIRE_OK(tiles);
             for (std::size_t n = 0; n < plan->count(); ++n) {
                 const Tensor logits = random_logits({1, 4, 16, 16, 24}, 40 + n);
                 const ChannelsLast other(logits);
-                REQUIRE_OK(blender->add(last ? as_const(other.strided) : view(logits)));
+                REQUIRE_OK(tiles->add(last ? as_const(other.strided) : view(logits)));
             }
             results.push_back(labels);
         }
@@ -367,50 +321,34 @@ TEST_CASE("blended labels do not depend on threads or on the logits' layout") {
         CHECK(labels == results.front());
 }
 
-TEST_CASE("the blender refuses bad logits, adds nothing then, and goes on with good ones") {
+TEST_CASE("bad logits of a tile are refused, and it goes on with good ones") {
     const Size box = {32, 16, 16};
     const auto plan = plan_tiles(box, {16, 16, 16}, 0, 16);
     REQUIRE_OK(plan);
     const Tensor whole = random_logits({1, 4, 32, 16, 16}, 9);
     std::vector<std::uint8_t> labels(static_cast<std::size_t>(voxels(box)));
-    auto blender = BlendedArgmax::create(*plan, 4, labels, 1);
-    REQUIRE_OK(blender);
-    REQUIRE_OK(blender->add(part(whole, {0, 0, 0}, plan->tile_size)));
-    REQUIRE_CODE(blender->add(view(whole)), invalid_argument);
+    auto tiles = TileLabels::create(*plan, labels, 1);
+    REQUIRE_OK(tiles);
+    REQUIRE_OK(tiles->add(part(whole, {0, 0, 0}, plan->tile_size)));
+    REQUIRE_CODE(tiles->add(view(whole)), invalid_argument);
     Tensor bad(Shape{1, 4, 16, 16, 16}, 0.0F);
     view(bad).at(0, 1, 2, 3, 4) = std::numeric_limits<float>::quiet_NaN();
-    const auto refused = blender->add(view(std::as_const(bad)));
+    const auto refused = tiles->add(view(std::as_const(bad)));
     REQUIRE_CODE(refused, logits_not_finite);
     CHECK(refused.error().message.find("1 of 16384") != std::string::npos);
     CHECK(refused.error().message.find("class 1 at voxel (18, 3, 4)") != std::string::npos);
-    REQUIRE_OK(blender->add(part(whole, {16, 0, 0}, plan->tile_size)));
+    REQUIRE_OK(tiles->add(part(whole, {16, 0, 0}, plan->tile_size)));
     CHECK(labels == slow_argmax(whole));
 }
 
-TEST_CASE("finite logits whose mean overflows are refused too") {
-    const auto plan = plan_tiles({12, 1, 1}, {8, 1, 1}, 4, 1);
-    REQUIRE_OK(plan);
-    std::vector<std::uint8_t> labels(12);
-    auto blender = BlendedArgmax::create(*plan, 1, labels, 1);
-    REQUIRE_OK(blender);
-    const Tensor high(Shape{1, 1, 8, 1, 1}, std::numeric_limits<float>::max());
-    const Tensor low(Shape{1, 1, 8, 1, 1}, std::numeric_limits<float>::lowest());
-    REQUIRE_OK(blender->add(view(high)));
-    REQUIRE_CODE(blender->add(view(low)), logits_not_finite);
-}
-
-TEST_CASE("a blender that cannot work is not created") {
+TEST_CASE("tiles that cannot be labelled are refused") {
     const auto plan = plan_tiles({16, 16, 16}, {16, 16, 16}, 0, 16);
     REQUIRE_OK(plan);
     std::vector<std::uint8_t> labels(4096);
-    REQUIRE_CODE(BlendedArgmax::create(*plan, 0, labels, 1), invalid_argument);
-    REQUIRE_CODE(BlendedArgmax::create(*plan, 257, labels, 1), invalid_argument);
-    REQUIRE_CODE(BlendedArgmax::create(*plan, 4, std::span(labels).first(4095), 1), invalid_argument);
-    REQUIRE_CODE(BlendedArgmax::create(TilePlan{}, 4, {}, 1), invalid_argument);
-}
-
-TEST_CASE("the blender's memory is the open planes, not the box") {
-    // window: 32 planes of 176 x 144 voxels and 4 classes; tables: 3 per voxel of each tile edge
-    CHECK(blend_bytes({144, 176, 144}, {32, 96, 80}, 4) == 4LL * (32LL * 176 * 144 * 4 + 3 * (32 + 96 + 80)));
-    CHECK(blend_bytes({16, 16, 16}, {128, 128, 128}, 4) == 4LL * (16LL * 16 * 16 * 4 + 3 * 48));
+    REQUIRE_CODE(TileLabels::create(*plan, std::span(labels).first(4095), 1), invalid_argument);
+    REQUIRE_CODE(TileLabels::create(TilePlan{}, {}, 1), invalid_argument);
+    auto tiles = TileLabels::create(*plan, labels, 1);
+    REQUIRE_OK(tiles);
+    const Tensor many(Shape{1, 257, 16, 16, 16}, 0.0F);
+    REQUIRE_CODE(tiles->add(view(many)), invalid_argument);
 }

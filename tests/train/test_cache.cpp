@@ -62,7 +62,7 @@ struct Prepared {
 Prepared prepare(const CaseFiles& files) {
     auto loaded = load_case(files);
     REQUIRE_OK(loaded);
-    auto preparation = plan_preparation(loaded->volumes);
+    auto preparation = plan_preparation(loaded->scans);
     REQUIRE_OK(preparation);
     auto labels = load_segmentation(files, *loaded);
     REQUIRE_OK(labels);
@@ -80,7 +80,7 @@ void check_against_preparation(const CachedCase& cached, const Prepared& truth, 
     }
     const Shape shape{1, 4, extents[0], extents[1], extents[2]};
     Tensor expected(shape);
-    fill_input(preparation, truth.loaded.volumes, {-2, -2, -2}, view(expected), 1);
+    fill_input(preparation, truth.loaded.scans, {-2, -2, -2}, view(expected), 1);
     Tensor images(shape, 1e9F);
     std::vector<std::uint8_t> classes(static_cast<std::size_t>(extents[0] * extents[1] * extents[2]), 99);
     copy_block(cached, {-2, -2, -2}, extents, view(images), classes.data());

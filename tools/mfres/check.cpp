@@ -31,7 +31,7 @@ struct Finding {
 
 Result<Finding> check_case(const CaseFiles& files, const CaseOptions& case_options, LabelScheme scheme) {
     MFRES_TRY(const Case loaded, load_case(files, case_options));
-    MFRES_TRY(const Preparation preparation, plan_preparation(loaded.volumes, {.threads = case_options.threads}));
+    MFRES_TRY(const Preparation preparation, plan_preparation(loaded.scans, {.threads = case_options.threads}));
     Finding finding{files.id, loaded.warnings, loaded.original_grid.size, {}, {}};
     for (std::size_t axis = 0; axis < 3; ++axis)
         finding.box[axis] = preparation.box_end[axis] - preparation.box_begin[axis];

@@ -28,6 +28,8 @@ struct BenchmarkOptions {
     bool probe = true;             ///< measure what the machine can do, for the floors
     std::filesystem::path input;   ///< where to write the input as .npy, f32 [1, channels, x, y, z]; empty = nowhere
     std::filesystem::path output;  ///< and the logits of the last run, f32 [1, classes, x, y, z]
+    std::string waiting = "auto";  ///< as in ThreadOptions
+    std::vector<int> processors{}; ///< as in ThreadOptions
 };
 
 /// What the processors reach in loops made for nothing else, with the threads asked for.
@@ -63,12 +65,14 @@ struct BenchmarkReport {
     double median_ms = 0.0;
     double min_ms = 0.0;
     double max_ms = 0.0;
-    double compile_ms = 0.0;          ///< until the network was ready to run
-    double first_ms = 0.0;            ///< the first run, warm-up or not
-    double planned_peak_mib = 0.0;    ///< that the backend says it holds
-    double peak_rss_mib = 0.0;        ///< of the whole process until the last run; 0 where the system does not tell
-    std::int64_t macs = 0;            ///< of the network as the backend runs it
-    MachineProbe machine;             ///< zeros without a probe
+    double compile_ms = 0.0;       ///< until the network was ready to run
+    double first_ms = 0.0;         ///< the first run, warm-up or not
+    double planned_peak_mib = 0.0; ///< that the backend says it holds
+    double peak_rss_mib = 0.0;     ///< of the whole process until the last run; 0 where the system does not tell
+    std::int64_t macs = 0;         ///< of the network as the backend runs it
+    MachineProbe machine;          ///< zeros without a probe
+    /// How often all threads waited for each other in one pass; 0 where an engine's own threads do.
+    std::int64_t meetings = 0;
     double arithmetic_floor_ms = 0.0; ///< all multiply-adds at the probed rate; 0 without a probe
     std::vector<BenchmarkStep> steps; ///< empty without `profile`, and for an engine that runs all in one call
 };

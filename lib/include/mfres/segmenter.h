@@ -9,6 +9,7 @@
 
 #include <mfres/case.h>
 #include <mfres/status.h>
+#include <mfres/threads.h>
 #include <mfres/volume.h>
 
 #include <cstdint>
@@ -27,6 +28,9 @@ struct SegmenterOptions {
     /// Bytes this library may use on top of what the process had before, 0 = no limit. With a limit that the whole
     /// brain box does not fit into, the network runs tile by tile.
     std::int64_t max_memory = 0;
+    std::string waiting = "auto";  ///< as in ThreadOptions, like the two below
+    std::vector<int> processors{}; ///< for the network's threads
+    ParallelFor parallel_for{};    ///< instead of threads of ours
 };
 
 struct SegmentOptions {

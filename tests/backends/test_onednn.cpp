@@ -1,5 +1,6 @@
 // What is particular to the oneDNN backend; that it computes every operation is checked by the op-case table.
 #include "core/memory_usage.h"
+#include "core/team.h"
 #include "graph/plan.h"
 #include "networks/registry.h"
 #include "support/catch.h"

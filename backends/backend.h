@@ -15,6 +15,8 @@
 
 namespace mfres {
 
+class Team; // core/team.h
+
 /// What activations and the operands of convolutions are stored as. Sums are taken in f32 or better; parameters in
 /// training are always f32.
 enum class Precision : std::uint8_t { f32, bf16, fp16 };
@@ -27,9 +29,10 @@ Result<Precision> parse_precision(std::string_view name);
 struct CompileOptions {
     int threads = 0; ///< 0 = all processors this process may use
     Precision precision = Precision::f32;
-    bool allow_tf32 = false;   ///< an engine may round the operands of f32 products to 10 bits
-    bool deterministic = true; ///< false: an engine may be faster and not give equal bits in every run
-    int device = 0;            ///< which of Backend::devices()
+    bool allow_tf32 = false;    ///< an engine may round the operands of f32 products to 10 bits
+    bool deterministic = true;  ///< false: an engine may be faster and not give equal bits in every run
+    int device = 0;             ///< which of Backend::devices()
+    std::shared_ptr<Team> team; ///< the threads to use, where the backend takes ours; `threads` is then not read
 };
 
 /// From what users type. Errors: those of parse_precision.
@@ -77,6 +80,9 @@ class Executable {
 
     /// Bytes held for this executable at the peak of run(): weights, activations and scratch memory.
     virtual std::int64_t peak_bytes() const = 0;
+
+    /// How often all threads waited for each other in the runs so far; 0 where an engine's own threads do.
+    virtual std::int64_t meetings() const { return 0; }
 
     /// The implementation chosen for each step, in execution order: that in which run() tells its observer of them.
     virtual std::vector<Chosen> chosen() const = 0;

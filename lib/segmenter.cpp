@@ -5,6 +5,7 @@
 #include "core/file.h"
 #include "core/memory_usage.h"
 #include "core/parallel.h"
+#include "core/team.h"
 #include "core/try.h"
 #include "graph/complexity.h"
 #include "imaging/case.h"
@@ -171,6 +172,7 @@ struct Segmenter::State {
     SegmenterOptions options;
     CompileOptions arithmetic;
     int threads = 1;
+    std::shared_ptr<Team> team;
     std::int64_t idle_bytes = 0; ///< resident memory before the model was opened
 
     /// The network compiled for one input size, kept for the next case of that size.
@@ -328,6 +330,7 @@ Result<Segmentation> Segmenter::State::segment(const CaseFiles& files, const Seg
 
     Segmentation result;
     SegmentReport& report = result.report;
+    const TeamScope work(team.get());
     reset_peak_resident();
     StageClock clock(report, progress);
     // The network of the case before stays for a case of the same size, unless memory was limited.
@@ -411,18 +414,18 @@ Segmenter& Segmenter::operator=(Segmenter&&) noexcept = default;
 Segmenter::~Segmenter() = default;
 
 Result<Segmenter> Segmenter::open(const std::filesystem::path& model, const SegmenterOptions& options) {
-    if (options.threads < 0 || options.threads > 4096)
-        return Error{ErrorCode::invalid_argument, text("threads must be 0..4096, is ", options.threads), "threads"};
     if (options.max_memory < 0)
         return Error{ErrorCode::invalid_argument, text("max_memory must not be negative, is ", options.max_memory),
                      "max_memory"};
     auto state = std::make_unique<State>();
     state->idle_bytes = resident_bytes();
+    MFRES_TRY(state->team, Team::create({options.threads, options.waiting, options.processors, options.parallel_for}));
     state->options = options;
     state->threads = resolve_threads(options.threads);
     state->model_file = model.string();
     MFRES_TRY(state->arithmetic,
               compile_options(options.threads, options.precision, options.allow_tf32, options.deterministic));
+    state->arithmetic.team = state->team;
     MFRES_TRY(state->backend, find_backend(options.backend));
     MFRES_TRY(state->model, load_model(model));
     if (state->model.variant.classes() != tumour_classes || state->model.variant.input_channels() != 4)

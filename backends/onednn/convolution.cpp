@@ -2,7 +2,9 @@
 
 #include "backends/onednn/formulation.h"
 #include "backends/onednn/loops.h"
+#include "backends/onednn/threads.h"
 
+#include <algorithm>
 #include <optional>
 #include <unordered_map>
 
@@ -39,6 +41,7 @@ class Convolution final : public Operation {
   public:
     Convolution(const ConvolutionStep& step, const dnnl::engine& engine) : step_(step), engine_(engine) {
         choose();
+        cut();
         reorder_weights();
         step_.weights = step_.bias = nullptr; // theirs may go now
     }
@@ -46,40 +49,71 @@ class Convolution final : public Operation {
     std::string implementation() const override { return descriptor_.impl_info_str() + describe(form_); }
 
     std::int64_t scratch_bytes() const override {
-        return engine_scratch_bytes() + (form_.padded_copy ? padded_source_bytes() : 0);
+        return part_scratch_bytes_ * parts() + (form_.padded_copy ? padded_source_bytes() : 0);
     }
 
     std::int64_t constant_bytes() const override {
-        return static_cast<std::int64_t>(weights_.get_desc().get_size() + bias_.size() * sizeof(float));
+        return weight_bytes_ + static_cast<std::int64_t>(bias_.size() * sizeof(float));
     }
 
     void bind(const Place& place) override {
         place_ = place;
-        padded_ = form_.padded_copy ? reinterpret_cast<float*>(place.scratch + engine_scratch_bytes()) : nullptr;
+        padded_ = form_.padded_copy ? reinterpret_cast<float*>(place.scratch + part_scratch_bytes_ * parts()) : nullptr;
         const auto at = [&](const memory::desc& desc, const void* data) {
             return memory(desc, engine_, const_cast<void*>(data)); // oneDNN has no memory of const
         };
         const float* source = padded_ ? padded_ : place.inputs[0];
-        arguments_ = {{DNNL_ARG_SRC, at(descriptor_.src_desc(), source)},
-                      {DNNL_ARG_WEIGHTS, weights_},
-                      {DNNL_ARG_BIAS, at(descriptor_.bias_desc(), bias_.data())},
-                      {DNNL_ARG_DST, at(descriptor_.dst_desc(), place.output)},
-                      {DNNL_ARG_SCRATCHPAD, at(descriptor_.scratchpad_desc(), place.scratch)}};
-        if (adds_from_elsewhere(form_))
-            arguments_.emplace(DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1,
-                               at(descriptor_.dst_desc(), place.residual));
-        primitive_ = dnnl::convolution_forward(descriptor_);
+        const std::int64_t margins = padded_ ? 2 * step_.conv.padding[2] : 0;
+        const std::int64_t in_plane = step_.in[3] * (step_.in[4] + margins) * step_.in[1];
+        const std::int64_t out_plane = step_.out[3] * step_.out[4] * step_.out[1];
+        for (std::int64_t sample = 0; sample < samples_; ++sample)
+            for (const Slab& slab : slabs_) {
+                const auto& descriptor = slab.descriptor;
+                const std::int64_t in = (sample * step_.in[2] + slab.in_begin) * in_plane;
+                const std::int64_t out = (sample * step_.out[2] + slab.out_begin) * out_plane;
+                std::byte* const scratch =
+                    place.scratch + part_scratch_bytes_ * static_cast<std::int64_t>(runs_.size());
+                PartRun& run = runs_.emplace_back();
+                run.primitive = slab.primitive;
+                run.stream = dnnl::stream(engine_);
+                run.arguments = {{DNNL_ARG_SRC, at(descriptor.src_desc(), source + in)},
+                                 {DNNL_ARG_WEIGHTS, slab.weights},
+                                 {DNNL_ARG_BIAS, at(descriptor.bias_desc(), bias_.data())},
+                                 {DNNL_ARG_DST, at(descriptor.dst_desc(), place.output + out)},
+                                 {DNNL_ARG_SCRATCHPAD, at(descriptor.scratchpad_desc(), scratch)}};
+                if (adds_from_elsewhere(form_))
+                    run.arguments.emplace(DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1,
+                                          at(descriptor.dst_desc(), place.residual + out));
+            }
     }
 
-    void run(dnnl::stream& stream) override {
+    void run(dnnl::stream&) override {
         if (padded_)
             pad_z({step_.in, step_.threads}, place_.inputs[0], step_.conv.padding[2], padded_);
         if (form_.residual_copy)
             copy_values({step_.out, step_.threads}, place_.residual, place_.output);
-        primitive_.execute(stream, arguments_);
+        run_parts(static_cast<int>(runs_.size()), [this](int part) {
+            PartRun& run = runs_[static_cast<std::size_t>(part)];
+            run.primitive.execute(run.stream, run.arguments);
+            run.stream.wait();
+        });
     }
 
   private:
+    /// Planes [out_begin, ...) of the output, from planes [in_begin, ...) of the input.
+    struct Slab {
+        std::int64_t in_begin = 0, out_begin = 0;
+        dnnl::convolution_forward::primitive_desc descriptor;
+        dnnl::convolution_forward primitive;
+        memory weights; ///< may be another slab's, too
+    };
+
+    struct PartRun {
+        dnnl::convolution_forward primitive;
+        dnnl::stream stream;
+        std::unordered_map<int, memory> arguments;
+    };
+
     bool adds_from_elsewhere(const Formulation& form) const {
         return step_.residual && !step_.residual_in_output && !form.residual_copy;
     }
@@ -125,6 +159,56 @@ class Convolution final : public Operation {
             throw refusal.value_or(dnnl::error(dnnl_unimplemented, "there is no usable kernel for this convolution"));
     }
 
+    /// Cuts the output into slabs of planes of constant x, each a convolution of its own that one thread computes: what
+    /// it reads of its neighbours is read where it lies, and only the outermost are padded. A sample is never shared.
+    void cut() {
+        samples_ = step_.threads > 1 && !form_.planes ? step_.out[0] : 1;
+        const std::int64_t extent = form_.planes ? step_.out[0] * step_.out[2] : step_.out[2];
+        // Long convolutions are cut finer: a thread that the system puts aside then delays less.
+        constexpr std::int64_t part_macs = 64'000'000;
+        const std::int64_t macs = step_.weights->elements() * (step_.out.elements() / step_.out[1] / samples_);
+        const std::int64_t rounds =
+            step_.threads == 1 ? 1 : std::clamp<std::int64_t>(macs / part_macs / step_.threads, 1, 4);
+        const std::int64_t count =
+            std::clamp<std::int64_t>((step_.threads * rounds + samples_ - 1) / samples_, 1, extent);
+        for (std::int64_t n = 0; n < count; ++n)
+            slabs_.push_back(slab(extent * n / count, extent * (n + 1) / count));
+        for (const Slab& each : slabs_)
+            part_scratch_bytes_ = std::max(
+                part_scratch_bytes_, aligned(static_cast<std::int64_t>(each.descriptor.scratchpad_desc().get_size())));
+    }
+
+    Slab slab(std::int64_t begin, std::int64_t end) const {
+        Slab made;
+        made.out_begin = begin;
+        ConvolutionShape shape = shape_of(step_);
+        if (samples_ == 1 && !form_.planes && step_.threads == 1) { // all samples at once
+            made.descriptor = descriptor_;
+        } else if (form_.planes) {
+            made.in_begin = begin; // a batch of planes
+            shape.in[0] = shape.out[0] = 1;
+            shape.in[2] = shape.out[2] = end - begin;
+            const ConvolutionGeometry g = geometry(shape, form_);
+            made.descriptor = describe(g, attributes(form_, g.destination), engine_);
+        } else {
+            const Conv& conv = step_.conv;
+            const std::int64_t reach = conv.dilation[0] * (conv.kernel[0] - 1);
+            const std::int64_t first = begin * conv.stride[0] - conv.padding[0];
+            const std::int64_t last = (end - 1) * conv.stride[0] - conv.padding[0] + reach;
+            made.in_begin = std::max<std::int64_t>(first, 0);
+            const std::int64_t in_end = std::min(last + 1, step_.in[2]);
+            shape.in[0] = shape.out[0] = 1;
+            shape.in[2] = in_end - made.in_begin;
+            shape.out[2] = end - begin;
+            ConvolutionGeometry g = geometry(shape, form_);
+            g.padding_low[0] = made.in_begin - first;
+            g.padding_high[0] = last + 1 - in_end;
+            made.descriptor = describe(g, attributes(form_, g.destination), engine_);
+        }
+        made.primitive = dnnl::convolution_forward(made.descriptor);
+        return made;
+    }
+
     void reorder_weights() {
         AlignedVector<float> merged;
         if (form_.merged_groups > 1) {
@@ -133,19 +217,30 @@ class Convolution final : public Operation {
         }
         const float* plain = merged.empty() ? step_.weights->data() : merged.data();
         memory from(plain_weights(weight_dims(shape_of(step_), form_)), engine_, const_cast<float*>(plain));
-        weights_ = memory(descriptor_.weights_desc(), engine_);
         dnnl::stream stream(engine_);
-        dnnl::reorder(from, weights_).execute(stream, from, weights_);
-        stream.wait();
+        for (Slab& slab : slabs_) {
+            // All slabs share the weights of the first that wants them in its format: as a rule that is one.
+            const memory::desc wanted = slab.descriptor.weights_desc();
+            const auto same = std::find_if(slabs_.begin(), slabs_.end(), [&](const Slab& other) {
+                return other.weights && other.weights.get_desc() == wanted;
+            });
+            if (same != slabs_.end()) {
+                slab.weights = same->weights;
+                continue;
+            }
+            slab.weights = memory(wanted, engine_);
+            dnnl::reorder(from, slab.weights).execute(stream, from, slab.weights);
+            stream.wait();
+            weight_bytes_ += static_cast<std::int64_t>(wanted.get_size());
+        }
         bias_.assign(static_cast<std::size_t>(step_.conv.out_channels), 0.0F);
         if (step_.bias)
             std::copy_n(step_.bias->data(), step_.conv.out_channels, bias_.begin());
     }
 
-    std::int64_t engine_scratch_bytes() const {
-        const auto bytes = static_cast<std::int64_t>(descriptor_.scratchpad_desc().get_size());
-        return (bytes + 63) / 64 * 64;
-    }
+    static std::int64_t aligned(std::int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+    std::int64_t parts() const { return samples_ * std::ssize(slabs_); }
 
     std::int64_t padded_source_bytes() const { return static_cast<std::int64_t>(descriptor_.src_desc().get_size()); }
 
@@ -153,12 +248,14 @@ class Convolution final : public Operation {
     dnnl::engine engine_;
     Formulation form_;
     dnnl::convolution_forward::primitive_desc descriptor_;
-    dnnl::convolution_forward primitive_;
-    memory weights_;
+    std::int64_t samples_ = 1; ///< that are convolved one by one
+    std::vector<Slab> slabs_;  ///< of a sample
+    std::int64_t part_scratch_bytes_ = 0;
+    std::int64_t weight_bytes_ = 0;
     AlignedVector<float> bias_;
     Place place_;
     float* padded_ = nullptr;
-    std::unordered_map<int, memory> arguments_;
+    std::vector<PartRun> runs_; ///< slabs of one sample after the other
 };
 
 } // namespace

@@ -6,15 +6,28 @@
 #include "backends/onednn/threads.h"
 
 #include <algorithm>
+#include <atomic>
 #include <utility>
+
+#if __has_include(<unistd.h>)
+#include <unistd.h>
+#endif
 
 namespace mfres::onednn {
 
 namespace {
 
-/// Bytes of rings and rows that one thread's tile should not exceed: what is left of an L2 cache of 2 MiB beside
-/// weights and the arrays outside.
-constexpr std::int64_t tile_bytes = 3 << 19;
+/// Bytes of rings and rows that one thread's tile should not exceed: what is left of its L2 cache beside weights and
+/// the arrays outside.
+std::int64_t tile_bytes() {
+#ifdef _SC_LEVEL2_CACHE_SIZE
+    static const std::int64_t l2 = ::sysconf(_SC_LEVEL2_CACHE_SIZE); // 0 or -1 where the system does not tell
+#else
+    constexpr std::int64_t l2 = 0;
+#endif
+    constexpr std::int64_t usual = 1 << 20;
+    return std::clamp<std::int64_t>(l2 > 0 ? l2 : usual, usual / 2, 4 * usual) / 4 * 3;
+}
 /// Narrower tiles compute more of their halo than of themselves.
 constexpr std::int64_t least_tile = 8;
 
@@ -335,7 +348,7 @@ class RegionMaker {
              tiles += compilation_.threads) {
             region_.tile = (extent + tiles - 1) / tiles;
             const auto bytes = floats_of_tile(region_.tile) * static_cast<std::int64_t>(sizeof(float));
-            if (bytes <= tile_bytes || region_.tile <= least_tile)
+            if (bytes <= tile_bytes() || region_.tile <= least_tile)
                 break;
         }
         region_.tiles = (extent + region_.tile - 1) / region_.tile;
@@ -557,11 +570,11 @@ class TileRun {
 
 class FusedRegion final : public Operation {
   public:
-    FusedRegion(Region region, int threads) : region_(std::move(region)), threads_(threads) {}
+    FusedRegion(Region region, int threads) : region_(std::move(region)), slots_(static_cast<std::size_t>(threads)) {}
 
     std::string implementation() const override { return std::string("mfres:fused:") + row_kernels().name; }
     std::int64_t scratch_bytes() const override {
-        return threads_ * region_.thread_floats * static_cast<std::int64_t>(sizeof(float));
+        return std::ssize(slots_) * region_.thread_floats * static_cast<std::int64_t>(sizeof(float));
     }
     std::int64_t constant_bytes() const override {
         return region_.constant_floats * static_cast<std::int64_t>(sizeof(float));
@@ -569,20 +582,39 @@ class FusedRegion final : public Operation {
     void bind(const Place& place) override { place_ = place; }
 
     void run(dnnl::stream&) override {
-        parallel_for(region_.grid[0] * region_.tiles, threads_, [&](std::int64_t begin, std::int64_t end, int thread) {
-            float* memory = reinterpret_cast<float*>(place_.scratch) + thread * region_.thread_floats;
-            std::fill_n(memory, region_.thread_floats, 0.0F); // the rows' margins
+        for (Slot& slot : slots_)
+            slot.clean = false;
+        // A part per tile: a thread that the system puts aside delays one tile, not its share of the volume.
+        run_parts(static_cast<int>(region_.grid[0] * region_.tiles), [&](int part) {
+            const std::size_t taken = take_slot();
+            Slot& slot = slots_[taken];
+            float* memory =
+                reinterpret_cast<float*>(place_.scratch) + static_cast<std::int64_t>(taken) * region_.thread_floats;
+            if (!std::exchange(slot.clean, true))
+                std::fill_n(memory, region_.thread_floats, 0.0F); // the rows' margins
             TileRun tile(region_, row_kernels(), place_, memory);
-            for (std::int64_t index = begin; index < end; ++index) {
-                const std::int64_t x = index % region_.tiles * region_.tile;
-                tile.run(index / region_.tiles, x, std::min(x + region_.tile, region_.grid[2]));
-            }
+            const std::int64_t x = part % region_.tiles * region_.tile;
+            tile.run(part / region_.tiles, x, std::min(x + region_.tile, region_.grid[2]));
+            slot.busy.clear(std::memory_order_release);
         });
     }
 
   private:
+    /// Memory for one tile at a time.
+    struct Slot {
+        std::atomic_flag busy;
+        bool clean = false; ///< margins are zero in this run
+    };
+
+    /// There are as many as threads; should a host's loop have more, they wait.
+    std::size_t take_slot() {
+        for (std::size_t slot = 0;; slot = (slot + 1) % slots_.size())
+            if (!slots_[slot].busy.test_and_set(std::memory_order_acquire))
+                return slot;
+    }
+
     Region region_;
-    int threads_;
+    std::vector<Slot> slots_;
     Place place_;
 };
 

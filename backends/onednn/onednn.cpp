@@ -8,6 +8,7 @@
 #include "backends/onednn/operations.h"
 #include "backends/onednn/threads.h"
 #include "backends/onednn/training.h"
+#include "core/team.h"
 #include "core/try.h"
 #include "graph/plan.h"
 
@@ -31,8 +32,9 @@ std::vector<Task> tasks_of(const Graph& graph, const FusionModel* model) {
 
 class OneDnnExecutable final : public Executable {
   public:
-    static Result<std::unique_ptr<Executable>> make(const Network& network, int threads, const FusionModel* model) {
-        auto executable = std::unique_ptr<OneDnnExecutable>(new OneDnnExecutable(threads));
+    static Result<std::unique_ptr<Executable>> make(const Network& network, std::shared_ptr<Team> team,
+                                                    const FusionModel* model) {
+        auto executable = std::unique_ptr<OneDnnExecutable>(new OneDnnExecutable(std::move(team)));
         MFRES_CHECK(executable->compile(network, model));
         return std::unique_ptr<Executable>(std::move(executable));
     }
@@ -41,7 +43,8 @@ class OneDnnExecutable final : public Executable {
 
     using Executable::run;
     Status run(const StepObserver& observer) override {
-        const ThreadScope scope(threads_);
+        const ThreadScope scope(1);
+        const TeamScope work(team_.get());
         int done = 0;
         for (const RunStep& step : steps_) {
             MFRES_CHECK(guarded(step.chosen.node, [&] {
@@ -56,6 +59,7 @@ class OneDnnExecutable final : public Executable {
 
     StridedView<const float> output(std::size_t index) const override { return outputs_[index]; }
     std::int64_t peak_bytes() const override { return peak_bytes_; }
+    std::int64_t meetings() const override { return team_->meetings(); }
 
     std::vector<Chosen> chosen() const override {
         std::vector<Chosen> all;
@@ -65,10 +69,11 @@ class OneDnnExecutable final : public Executable {
     }
 
   private:
-    explicit OneDnnExecutable(int threads) : threads_(threads), engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {}
+    explicit OneDnnExecutable(std::shared_ptr<Team> team)
+        : team_(std::move(team)), threads_(team_->threads()), engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {}
 
     Status compile(const Network& network, const FusionModel* model) {
-        const ThreadScope scope(threads_); // kernels and their scratch memory are made for a number of threads
+        const ThreadScope scope(1); // kernels and their scratch memory are made for a number of threads
         const Graph& graph = network.graph;
         const auto tasks = tasks_of(graph, model);
         const auto costs = task_costs(graph, tasks);
@@ -136,6 +141,7 @@ class OneDnnExecutable final : public Executable {
         }
     }
 
+    std::shared_ptr<Team> team_;
     int threads_;
     dnnl::engine engine_;
     dnnl::stream stream_;
@@ -166,7 +172,11 @@ class OneDnnBackend final : public Backend {
         try {
             MFRES_TRY(const Network network, inference_form(graph, weights));
             const FusionModel model;
-            return make_executable(network, resolve_threads(options.threads), &model);
+            auto team = options.team;
+            if (!team) {
+                MFRES_TRY(team, Team::create({.threads = options.threads}));
+            }
+            return OneDnnExecutable::make(network, std::move(team), &model);
         } catch (const dnnl::error& error) {
             return Error{ErrorCode::backend_failed, text("oneDNN failed to start: ", error.what()), {}};
         } catch (const std::bad_alloc&) {
@@ -191,7 +201,8 @@ class OneDnnBackend final : public Backend {
 } // namespace
 
 Result<std::unique_ptr<Executable>> make_executable(const Network& network, int threads, const FusionModel* model) {
-    return OneDnnExecutable::make(network, threads, model);
+    MFRES_TRY(auto team, Team::create({.threads = threads}));
+    return OneDnnExecutable::make(network, std::move(team), model);
 }
 
 const Backend& backend() {

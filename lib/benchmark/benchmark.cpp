@@ -6,6 +6,7 @@
 #include "core/memory_usage.h"
 #include "core/parallel.h"
 #include "core/random.h"
+#include "core/team.h"
 #include "core/try.h"
 #include "graph/complexity.h"
 #include "imaging/tiles.h"
@@ -162,13 +163,15 @@ Result<BenchmarkReport> run_benchmark(const std::filesystem::path& path, const B
 
     const Tensor input = random_input(shape, options.seed);
     const auto start = Clock::now();
-    MFRES_TRY(const CompileOptions arithmetic,
+    MFRES_TRY(CompileOptions arithmetic,
               compile_options(report.threads, options.precision, options.allow_tf32, options.deterministic));
+    MFRES_TRY(arithmetic.team, Team::create({report.threads, options.waiting, options.processors, {}}));
     MFRES_TRY(const auto executable, backend->compile(graph, model.weights, arithmetic));
     report.compile_ms = milliseconds_since(start);
     report.planned_peak_mib = mib(executable->peak_bytes());
     StepTimes steps(executable->chosen().size());
     MFRES_CHECK(run_all(*executable, input, options, progress, steps, report));
+    report.meetings = executable->meetings() / (options.warm_up_runs + options.runs);
     report.peak_rss_mib = mib(peak_resident_bytes());
     report.median_ms = median(report.times_ms);
     const auto [least, most] = std::minmax_element(report.times_ms.begin(), report.times_ms.end());

@@ -1,4 +1,5 @@
-// The library's own threads: short-lived workers over index ranges, used outside the backends' engines.
+// Loops over index ranges, used outside the backends' engines: by the calling thread's Team, or by short-lived threads
+// where it has none.
 #pragma once
 
 #include <cstdint>

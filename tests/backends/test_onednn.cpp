@@ -1,5 +1,6 @@
 // What is particular to the oneDNN backend; that it computes every operation is checked by the op-case table.
 #include "core/memory_usage.h"
+#include "core/team.h"
 #include "graph/plan.h"
 #include "networks/registry.h"
 #include "support/catch.h"
@@ -209,6 +210,39 @@ TEST_CASE("an executable of oneDNN uses the threads it was given") {
     const Threads three = run_with(3);
     CHECK(three.started <= 2);
     CHECK(three.all >= 1 + 3); // with the thread of the test itself
+}
+
+TEST_CASE("a host's own parallel loop runs a network to the same bits, and meetings are counted") {
+    const Backend* backend = onednn();
+    if (!backend)
+        return;
+    const Graph graph = network("mf-res2net", {32, 16, 48});
+    const Weights weights = test::random_weights(graph, 5);
+    const Tensor input = test::random_tensor(graph.node(0).shape, 6);
+    const auto compiled = [&](const ThreadOptions& options) {
+        auto team = Team::create(options);
+        REQUIRE_OK(team);
+        auto executable = backend->compile(graph, weights, {.team = *team});
+        REQUIRE_OK(executable);
+        return std::move(executable).value();
+    };
+    const auto own = compiled({.threads = 3});
+    const auto expected = test::run(*own, input);
+    REQUIRE_OK(expected);
+    // Every meeting may cost a slice of the system's scheduler on a busy machine: no more than one for each step.
+    CHECK(own->meetings() > 0);
+    CHECK(own->meetings() <= static_cast<std::int64_t>(own->chosen().size()));
+
+    int loops = 0;
+    const auto hosted = compiled({.threads = 3, .parallel_for = [&](int parts, const std::function<void(int)>& part) {
+                                      ++loops;
+                                      for (int i = parts; i-- > 0;) // any order will do
+                                          part(i);
+                                  }});
+    const auto result = test::run(*hosted, input);
+    REQUIRE_OK(result);
+    CHECK(std::equal(expected->values().begin(), expected->values().end(), result->values().begin()));
+    CHECK(loops == hosted->meetings());
 }
 
 TEST_CASE("executables with different threads do not disturb each other") {

@@ -30,6 +30,8 @@ int bench(const std::vector<std::string>& arguments) {
         "runs", po::value<int>()->default_value(10), "that are timed")("warm-up", po::value<int>()->default_value(1),
                                                                        "runs before them that are not")(
         "seed", po::value<std::uint64_t>()->default_value(1), "of the input")("profile", "time every step")(
+        "waiting", po::value<std::string>()->default_value("auto"),
+        "of threads: auto, passive or active")("processors", po::value<std::string>(), "to pin threads to, e.g. 0,2")(
         "no-probe", "do not measure what the machine can do")("save-input", po::value<std::string>(),
                                                               "write the input to this .npy file")(
         "save-output", po::value<std::string>(), "write the logits to this .npy file")(
@@ -54,6 +56,11 @@ int bench(const std::vector<std::string>& arguments) {
     chosen.seed = options.get<std::uint64_t>("seed");
     chosen.profile = options.has("profile");
     chosen.probe = !options.has("no-probe");
+    chosen.waiting = options.get<std::string>("waiting");
+    const auto processors = processors_of(options);
+    if (!processors)
+        return fail(processors.error(), as_json);
+    chosen.processors = *processors;
     chosen.input = options.get_or_default<std::string>("save-input");
     chosen.output = options.get_or_default<std::string>("save-output");
     const auto model = model_path(options);

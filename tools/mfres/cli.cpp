@@ -179,6 +179,23 @@ Result<std::array<std::int64_t, 3>> parse_size(const std::string& text_value) {
                  text_value};
 }
 
+Result<std::vector<int>> processors_of(const Options& options) {
+    std::vector<int> processors;
+    const std::string list = options.get_or_default<std::string>("processors");
+    const char* at = list.data();
+    const char* const end = at + list.size();
+    while (at != end) {
+        int value = 0;
+        const auto [rest, problem] = std::from_chars(at, end, value);
+        if (problem != std::errc() || value < 0 || (rest != end && (*rest != ',' || rest + 1 == end)))
+            return Error{ErrorCode::invalid_argument, text("'", list, "' is no list of processors; write 0 or 0,2"),
+                         list};
+        processors.push_back(value);
+        at = rest == end ? rest : rest + 1;
+    }
+    return processors;
+}
+
 Result<std::filesystem::path> model_path(const Options& options) {
     if (options.has("model"))
         return std::filesystem::path(options.get<std::string>("model"));

@@ -90,6 +90,9 @@ Result<std::int64_t> parse_bytes(const std::string& text);
 /// "128" or "240,240,160" -> three extents. invalid_argument for anything else.
 Result<std::array<std::int64_t, 3>> parse_size(const std::string& text);
 
+/// What --processors says: "0,2" -> {0, 2}; none without it. invalid_argument for anything else.
+Result<std::vector<int>> processors_of(const Options& options);
+
 /// The model a command uses: what --model says, or else the weights that come with mfres, looked for in $MFRES_MODELS,
 /// in <prefix>/share/mfres/models of an installed program and in the source tree of a built one.
 /// Errors: file_not_found where none of these has them.

@@ -1,6 +1,15 @@
 #include "cli.h"
 
+#include "backends/backend.h"
+#include "core/try.h"
+#include "graph/rewrite.h"
 #include "model/describe.h"
+#include "model/model.h"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <cstdio>
 
 #include <iostream>
 
@@ -12,17 +21,105 @@ constexpr const char* about = "Shows what is in a model file, or in any safetens
                               "and whether the weights are\n"
                               "those whose SHA-256 was recorded.";
 
-constexpr const char* examples = "Examples:\n  mfres info m.safetensors\n  mfres info m.safetensors --json\n";
+constexpr const char* examples = "Examples:\n  mfres info m.safetensors\n  mfres info m.safetensors --json\n"
+                                 "  mfres info m.safetensors --plan --size 144,176,144 --threads 2\n";
+
+/// How a model runs: what rewriting leaves of its operations, the steps a backend makes of them, and the memory.
+struct Plan {
+    std::string backend;
+    std::vector<std::pair<std::string, std::array<std::int64_t, 2>>> operations; ///< how many before and after
+    std::vector<Chosen> steps;
+    std::int64_t weights = 0, activations = 0, peak = 0; ///< bytes
+};
+
+void count(const Graph& graph, std::size_t when, Plan& plan) {
+    for (NodeId id = 0; id < graph.size(); ++id) {
+        const std::string kind(name(graph.node(id).kind()));
+        auto row = std::find_if(plan.operations.begin(), plan.operations.end(),
+                                [&](const auto& operation) { return operation.first == kind; });
+        if (row == plan.operations.end())
+            row = plan.operations.insert(row, {kind, {}});
+        ++row->second[when];
+    }
+}
+
+Result<Plan> plan_of(const Options& options) {
+    MFRES_TRY(const Model model, load_model(options.get<std::string>("file")));
+    MFRES_TRY(const auto size, parse_size(options.get<std::string>("size")));
+    MFRES_TRY(const Backend* const backend, find_backend(options.get<std::string>("backend")));
+    MFRES_TRY(const Graph graph, build_network(model.variant, size));
+    MFRES_TRY(const auto executable, backend->compile(graph, model.weights, {.threads = options.get<int>("threads")}));
+    Plan plan;
+    plan.backend = backend->description();
+    count(graph, 0, plan);
+    count(inference_form(graph), 1, plan);
+    plan.steps = executable->chosen();
+    for (const auto& [key, tensor] : model.weights)
+        plan.weights += tensor.elements() * static_cast<std::int64_t>(sizeof(float));
+    plan.activations = backend->planned_activations(graph);
+    plan.peak = executable->peak_bytes();
+    return plan;
+}
+
+std::string plan_json(const Plan& plan) {
+    nlohmann::ordered_json json = {{"engine", plan.backend},
+                                   {"weight_bytes", plan.weights},
+                                   {"activation_bytes", plan.activations},
+                                   {"peak_bytes", plan.peak}};
+    for (const auto& [kind, counts] : plan.operations)
+        json["operations"][kind] = {{"built", counts[0]}, {"run", counts[1]}};
+    json["steps"] = nlohmann::ordered_json::array();
+    for (const Chosen& step : plan.steps)
+        json["steps"].push_back({{"node", step.node},
+                                 {"operation", step.operation},
+                                 {"implementation", step.implementation},
+                                 {"bytes", step.cost.bytes},
+                                 {"macs", step.cost.macs}});
+    return json.dump(2) + "\n";
+}
+
+std::string plan_text(const Plan& plan) {
+    constexpr double mib = 1024.0 * 1024.0;
+    std::array<char, 512> line{};
+    std::string lines = "\noperations     built    run\n";
+    const auto append = [&](const char* pattern, auto... values) {
+        std::snprintf(line.data(), line.size(), pattern, values...);
+        lines += line.data();
+    };
+    for (const auto& [kind, counts] : plan.operations)
+        append("  %-18s %5lld  %5lld\n", kind.c_str(), static_cast<long long>(counts[0]),
+               static_cast<long long>(counts[1]));
+    append("\n%zu steps by %s\n        MB      MMAC  step\n", plan.steps.size(), plan.backend.c_str());
+    for (const Chosen& step : plan.steps)
+        append("  %8.2f  %8.1f  %s (%s, %s)\n", static_cast<double>(step.cost.bytes) / 1e6,
+               static_cast<double>(step.cost.macs) / 1e6, step.node.c_str(), step.operation.c_str(),
+               step.implementation.c_str());
+    append("\nmemory: %.1f MiB of weights in the file; %.1f MiB of activations, shared by all that are never needed at "
+           "once;\n%.1f MiB with the backend's own weights and scratch memory\n",
+           static_cast<double>(plan.weights) / mib, static_cast<double>(plan.activations) / mib,
+           static_cast<double>(plan.peak) / mib);
+    return lines;
+}
 
 } // namespace
 
 int info(const std::vector<std::string>& arguments) {
     Options options("info FILE", about, examples);
-    options.add()("file", po::value<std::string>()->required(), "the file (also without --file)")("json",
-                                                                                                  "print as JSON");
+    options.add()("file", po::value<std::string>()->required(), "the file (also without --file)")(
+        "plan", "show how a model runs: rewritten operations, steps, memory")(
+        "size", po::value<std::string>()->default_value("128"), "of --plan: input voxels, 128 or 240,240,160")(
+        "backend", po::value<std::string>()->default_value("auto"), "of --plan")(
+        "threads", po::value<int>()->default_value(0), "of --plan; 0 = all processors")("json", "print as JSON");
     options.positional("file");
     if (const auto done = options.parse(arguments))
         return *done;
+    if (options.has("plan")) {
+        const auto plan = plan_of(options);
+        if (!plan)
+            return fail(plan.error(), options.has("json"));
+        std::cout << (options.has("json") ? plan_json(*plan) : plan_text(*plan).substr(1));
+        return exit_ok;
+    }
     const auto description = describe(options.get<std::string>("file"));
     if (!description)
         return fail(description.error(), options.has("json"));

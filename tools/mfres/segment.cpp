@@ -39,6 +39,8 @@ Options make_options() {
         "report", po::value<std::string>(), "JSON report to write; with --data: one per case into this folder")(
         "backend", po::value<std::string>()->default_value("auto"),
         "auto, onednn, opencv or reference")("threads", po::value<int>()->default_value(0), "0 = all processors")(
+        "waiting", po::value<std::string>()->default_value("auto"), "of threads: auto, passive or active")(
+        "processors", po::value<std::string>(), "to pin the network's threads to, e.g. 0,2")(
         "max-memory", po::value<std::string>(), "e.g. 1G: run tile by tile if the whole brain does not fit into it")(
         "labels", po::value<std::string>(), "label scheme: brats (0 1 2 4) or brats2023 (0 1 2 3)")(
         "min-enhancing", po::value<double>()->default_value(0.0),
@@ -165,6 +167,11 @@ int segment(const std::vector<std::string>& arguments) {
             return fail(bytes.error(), json);
         setup.max_memory = *bytes;
     }
+    setup.waiting = options.get<std::string>("waiting");
+    const auto processors = processors_of(options);
+    if (!processors)
+        return fail(processors.error(), json);
+    setup.processors = *processors;
     watch_signals();
     const auto model = model_path(options);
     if (!model)

@@ -23,13 +23,15 @@ struct BenchmarkOptions {
     std::string precision = "f32"; ///< as in SegmenterOptions, as the next two
     bool allow_tf32 = false;
     bool deterministic = true;
-    int runs = 10;                ///< that are timed, 1 to 100000
-    int warm_up_runs = 1;         ///< that are not, 0 to 1000
-    std::uint64_t seed = 1;       ///< of the input: standard normal numbers
-    bool profile = false;         ///< time every step
-    bool probe = true;            ///< measure what the machine can do, for the floors
-    std::filesystem::path input;  ///< where to write the input as .npy, f32 [1, channels, x, y, z]; empty = nowhere
-    std::filesystem::path output; ///< and the logits of the last run, f32 [1, classes, x, y, z]
+    int runs = 10;                 ///< that are timed, 1 to 100000
+    int warm_up_runs = 1;          ///< that are not, 0 to 1000
+    std::uint64_t seed = 1;        ///< of the input: standard normal numbers
+    bool profile = false;          ///< time every step
+    bool probe = true;             ///< measure what the machine can do, for the floors
+    std::filesystem::path input;   ///< where to write the input as .npy, f32 [1, channels, x, y, z]; empty = nowhere
+    std::filesystem::path output;  ///< and the logits of the last run, f32 [1, classes, x, y, z]
+    std::string waiting = "auto";  ///< as in ThreadOptions
+    std::vector<int> processors{}; ///< as in ThreadOptions
 };
 
 /// What the processors reach in loops made for nothing else, with the threads asked for.
@@ -67,12 +69,14 @@ struct BenchmarkReport {
     double median_ms = 0.0;
     double min_ms = 0.0;
     double max_ms = 0.0;
-    double compile_ms = 0.0;          ///< until the network was ready to run
-    double first_ms = 0.0;            ///< the first run, warm-up or not
-    double planned_peak_mib = 0.0;    ///< that the backend says it holds
-    double peak_rss_mib = 0.0;        ///< of the whole process until the last run; 0 where the system does not tell
-    std::int64_t macs = 0;            ///< of the network as the backend runs it
-    MachineProbe machine;             ///< zeros without a probe
+    double compile_ms = 0.0;       ///< until the network was ready to run
+    double first_ms = 0.0;         ///< the first run, warm-up or not
+    double planned_peak_mib = 0.0; ///< that the backend says it holds
+    double peak_rss_mib = 0.0;     ///< of the whole process until the last run; 0 where the system does not tell
+    std::int64_t macs = 0;         ///< of the network as the backend runs it
+    MachineProbe machine;          ///< zeros without a probe
+    /// How often all threads waited for each other in one pass; 0 where an engine's own threads do.
+    std::int64_t meetings = 0;
     double arithmetic_floor_ms = 0.0; ///< all multiply-adds at the probed rate; 0 without a probe
     std::vector<BenchmarkStep> steps; ///< empty without `profile`, and for an engine that runs all in one call
 };

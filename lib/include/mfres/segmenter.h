@@ -9,6 +9,7 @@
 
 #include <mfres/case.h>
 #include <mfres/status.h>
+#include <mfres/threads.h>
 #include <mfres/volume.h>
 
 #include <cstdint>
@@ -34,6 +35,9 @@ struct SegmenterOptions {
     bool allow_tf32 = false;
     /// False lets an engine be faster and not give equal bits in every run. operation_unsupported where it cannot.
     bool deterministic = true;
+    std::string waiting = "auto";  ///< as in ThreadOptions, like the two below
+    std::vector<int> processors{}; ///< for the network's threads
+    ParallelFor parallel_for{};    ///< instead of threads of ours
 };
 
 struct SegmentOptions {

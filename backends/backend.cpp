@@ -17,6 +17,14 @@ Result<std::unique_ptr<TrainingExecutable>> Backend::compile_training(const Grap
     return Error{ErrorCode::operation_unsupported, text("backend ", name(), " does not train"), std::string(name())};
 }
 
+Status TrainingExecutable::start_crops(std::span<const CropRequest>) {
+    return Error{ErrorCode::operation_unsupported, "this backend does not cut crops out of cases", "crops"};
+}
+
+Status TrainingExecutable::take_crops() {
+    return start_crops({});
+}
+
 Status check_training_memory(std::string_view backend, std::int64_t bytes, const TrainingOptions& options) {
     if (options.max_bytes > 0 && bytes > options.max_bytes)
         return Error{ErrorCode::memory_limit,

@@ -29,6 +29,14 @@ Status check_loss_scaling(const LossScaling& scaling) {
     return {};
 }
 
+Status TrainingExecutable::start_crops(std::span<const CropRequest>) {
+    return Error{ErrorCode::operation_unsupported, "this backend does not cut crops out of cases", "crops"};
+}
+
+Status TrainingExecutable::take_crops() {
+    return start_crops({});
+}
+
 Status check_training_memory(std::string_view backend, std::int64_t bytes, const TrainingOptions& options) {
     if (options.max_bytes > 0 && bytes > options.max_bytes)
         return Error{ErrorCode::memory_limit,

@@ -6,6 +6,7 @@
 
 #include "backends/backend.h"
 #include "backends/communicator.h"
+#include "backends/crops.h"
 
 #include <cstdint>
 #include <functional>
@@ -122,6 +123,16 @@ class TrainingExecutable {
     /// Where to put the input [batch, channel, x, y, z] before forward().
     virtual StridedView<float> input() = 0;
 
+    /// Whether start_crops() can make inputs and classes from cases on the device.
+    virtual bool cuts_crops() const { return false; }
+    /// Begins to make the batch from as many crops as it has samples, beside what the device does meanwhile. What they
+    /// point to may go when this returns. Errors: operation_unsupported (it does not cut crops), invalid_argument
+    /// (another number of them), memory_limit, backend_failed.
+    virtual Status start_crops(std::span<const CropRequest> crops);
+    /// The batch that was begun last becomes the input of forward() and the classes of loss(). Precondition:
+    /// start_crops() was called since.
+    virtual Status take_crops();
+
     /// Computes the output; with batch statistics moves the running ones. backward() follows the last forward().
     /// Errors of this, loss() and backward() with several ranks: also those of Communicator.
     virtual Status forward(NormStatistics statistics = NormStatistics::batch) = 0;
@@ -133,7 +144,8 @@ class TrainingExecutable {
     virtual StridedView<float> output_gradient() = 0;
 
     /// Softmax over the channels of the output, the class sums against `classes` [batch][x][y][z] (0 <= class <
-    /// channels), the loss, and its gradient into output_gradient(). Precondition: forward() was run.
+    /// channels), the loss, and its gradient into output_gradient(). No classes at all stand for those of the crops
+    /// that were taken last. Precondition: forward() was run.
     virtual Result<double> loss(std::span<const std::uint8_t> classes, const Loss& loss) = 0;
 
     /// Gradients of all learnable parameters from output_gradient(), in place of those before.

@@ -34,6 +34,45 @@ class GraphRecording final : public Recording {
     cudaStream_t stream_;
 };
 
+/// A second stream, ordered with the engine's by events.
+class SideStream final : public SideQueue {
+  public:
+    explicit SideStream(cudaStream_t engine) : engine_(engine) {
+        check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "a stream could not be made");
+        const cudaError_t made = cudaEventCreateWithFlags(&event_, cudaEventDisableTiming);
+        if (made != cudaSuccess)
+            cudaStreamDestroy(stream_);
+        check(made, "an event could not be made");
+    }
+    ~SideStream() override {
+        cudaStreamSynchronize(stream_);
+        cudaEventDestroy(event_);
+        cudaStreamDestroy(stream_);
+    }
+
+    Stream stream() const override { return stream_; }
+    void upload(void* device, const void* host, std::int64_t bytes) override {
+        check(cudaMemcpyAsync(device, host, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice, stream_),
+              "memory could not be copied");
+    }
+    void follow() override { order(engine_, stream_); }
+    void join() override {
+        check(cudaGetLastError(), "a kernel could not be launched");
+        order(stream_, engine_);
+    }
+    void wait() override { check(cudaStreamSynchronize(stream_), "the work failed"); }
+
+  private:
+    void order(cudaStream_t first, cudaStream_t second) {
+        check(cudaEventRecord(event_, first), "an event could not be recorded");
+        check(cudaStreamWaitEvent(second, event_, 0), "a stream could not wait");
+    }
+
+    cudaStream_t engine_;
+    cudaStream_t stream_ = nullptr;
+    cudaEvent_t event_ = nullptr;
+};
+
 class CudaEngine final : public Engine {
   public:
     explicit CudaEngine(int device) : device_(device) {
@@ -71,14 +110,19 @@ class CudaEngine final : public Engine {
     void release_host(void* memory) noexcept override { cudaFreeHost(memory); }
 
     void upload(void* device, const void* host, std::int64_t bytes) override {
-        copy(device, host, bytes, cudaMemcpyHostToDevice);
+        move(device, host, bytes, cudaMemcpyHostToDevice);
     }
     void download(void* host, const void* device, std::int64_t bytes) override {
-        copy(host, device, bytes, cudaMemcpyDeviceToHost);
+        move(host, device, bytes, cudaMemcpyDeviceToHost);
     }
     void clear(void* device, std::int64_t bytes) override {
         check(cudaMemsetAsync(device, 0, static_cast<std::size_t>(bytes), stream_), "memory could not be cleared");
     }
+    void copy(void* to, const void* from, std::int64_t bytes) override {
+        check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToDevice, stream_),
+              "memory could not be copied");
+    }
+    std::unique_ptr<SideQueue> make_side_queue() override { return std::make_unique<SideStream>(stream_); }
     void wait() override {
         check(cudaGetLastError(), "a kernel could not be launched");
         synchronise();
@@ -129,7 +173,7 @@ class CudaEngine final : public Engine {
     }
 
   private:
-    void copy(void* to, const void* from, std::int64_t bytes, cudaMemcpyKind kind) {
+    void move(void* to, const void* from, std::int64_t bytes, cudaMemcpyKind kind) {
         check(cudaGetLastError(), "a kernel could not be launched");
         check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), kind, stream_), "memory could not be copied");
         synchronise();

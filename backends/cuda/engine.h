@@ -89,6 +89,25 @@ class Recording {
     virtual void run() = 0;
 };
 
+/// A second queue of work on an engine's device, which runs beside the engine's own. All calls may throw EngineError.
+class SideQueue {
+  public:
+    SideQueue() = default;
+    SideQueue(const SideQueue&) = delete;
+    SideQueue& operator=(const SideQueue&) = delete;
+    virtual ~SideQueue() = default;
+
+    virtual Stream stream() const = 0;
+    /// `host` is of Engine::allocate_host, and stays as it is until wait() has returned.
+    virtual void upload(void* device, const void* host, std::int64_t bytes) = 0;
+    /// Later work here waits for what the engine was given so far.
+    virtual void follow() = 0;
+    /// Later work of the engine waits for what was given here so far.
+    virtual void join() = 0;
+    /// Returns when all work so far is done.
+    virtual void wait() = 0;
+};
+
 /// One queue of work on one device, with memory. All calls may throw EngineError.
 class Engine {
   public:
@@ -115,6 +134,10 @@ class Engine {
     /// Returns when all work so far is done and copied.
     virtual void download(void* host, const void* device, std::int64_t bytes) = 0;
     virtual void clear(void* device, std::int64_t bytes) = 0;
+    /// From one array of the device to another.
+    virtual void copy(void* to, const void* from, std::int64_t bytes) = 0;
+    /// It has to be destroyed before the engine.
+    virtual std::unique_ptr<SideQueue> make_side_queue() = 0;
     /// Returns when all work so far is done; throws what went wrong in it.
     virtual void wait() = 0;
 

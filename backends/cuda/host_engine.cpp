@@ -37,6 +37,18 @@ class SumsInPlace final : public DeviceRanks {
     Communicator& ranks_;
 };
 
+/// Does everything at once.
+class HostQueue final : public SideQueue {
+  public:
+    Stream stream() const override { return nullptr; }
+    void upload(void* device, const void* host, std::int64_t bytes) override {
+        std::memcpy(device, host, static_cast<std::size_t>(bytes));
+    }
+    void follow() override {}
+    void join() override {}
+    void wait() override {}
+};
+
 class HostEngine final : public Engine {
   public:
     explicit HostEngine(bool staged) : staged_(staged) {}
@@ -55,6 +67,10 @@ class HostEngine final : public Engine {
 
     void upload(void* device, const void* host, std::int64_t bytes) override { copy(device, host, bytes); }
     void download(void* host, const void* device, std::int64_t bytes) override { copy(host, device, bytes); }
+    void copy(void* to, const void* from, std::int64_t bytes) override {
+        std::memcpy(to, from, static_cast<std::size_t>(bytes));
+    }
+    std::unique_ptr<SideQueue> make_side_queue() override { return std::make_unique<HostQueue>(); }
     void clear(void* device, std::int64_t bytes) override { std::memset(device, 0, static_cast<std::size_t>(bytes)); }
     void wait() override {}
 
@@ -76,10 +92,6 @@ class HostEngine final : public Engine {
     }
 
   private:
-    static void copy(void* to, const void* from, std::int64_t bytes) {
-        std::memcpy(to, from, static_cast<std::size_t>(bytes));
-    }
-
     bool staged_;
 };
 

@@ -221,6 +221,32 @@ struct UpdateArguments {
     double correction1 = 1.0, correction2 = 1.0;
 };
 
+/// One crop cut out of a case; see CropRequest.
+struct CropArguments {
+    std::int64_t size[3]{}, extents[3]{};
+    std::int64_t column[3][3]{}, start[3]{}; ///< see CropWalk
+    const void* quanta[4]{};
+    bool wide[4]{};
+    float scale[4]{}, offset[4]{};
+    const std::uint8_t* case_classes = nullptr;
+    const std::uint8_t* case_brain = nullptr;
+    float* images = nullptr;         ///< [4][x][y][z]
+    std::uint8_t* classes = nullptr; ///< [x][y][z], as `brain`
+    std::uint8_t* brain = nullptr;
+};
+
+/// The z-scores of one modality changed inside the brain; see IntensityChange. With a gamma other than 1 `extremes`
+/// holds the least and the greatest of `chunks` parts, [chunk][2], and then those of all.
+struct IntensityArguments {
+    std::int64_t voxels = 0;
+    float* image = nullptr;
+    const std::uint8_t* brain = nullptr;
+    float gamma = 1.0F, scale = 1.0F, shift = 0.0F, noise = 0.0F;
+    std::uint64_t seed = 0;
+    static constexpr std::int64_t chunks = 1024;
+    float* extremes = nullptr;
+};
+
 /// Weights [out][in][tap], or merged rows, to [out][tap][in] and back.
 struct WeightOrder {
     std::int64_t out = 0, in = 0, taps = 0;
@@ -283,6 +309,8 @@ struct Kernels {
                       const void* x, float factor, float* y);
     void (*pack_weights)(Stream, ElementType, const WeightOrder&, const float* x, void* y);
     void (*unpack_weights)(Stream, ElementType, const WeightOrder&, const void* x, float* y);
+    void (*cut_crop)(Stream, const CropArguments&);
+    void (*change_intensity)(Stream, const IntensityArguments&);
 };
 
 /// Compiled for the host: what the tests check.

@@ -890,6 +890,152 @@ void with_pack(ElementType type, std::int64_t channels, const Call& call) {
     });
 }
 
+// ---- crops ----------------------------------------------------------------------------------------------------------
+
+/// Interpolation along one axis: low * [index] + high * [index + step], both within the box.
+struct AxisWeights {
+    std::int64_t index;
+    float low, high;
+};
+
+/// Weights at a place whose nearest voxel lies in a box of `size`. Neighbours outside the box count as 0.
+MFRES_ANYWHERE inline AxisWeights axis_weights(std::int64_t place, std::int64_t size) {
+    const std::int64_t index = place >> 32;
+    const float fraction = static_cast<float>((static_cast<std::uint64_t>(place) & 0xFFFFFFFFU) >> 8U) * 0x1p-24F;
+    if (index < 0)
+        return {0, fraction, 0.0F};
+    if (index + 1 < size)
+        return {index, 1.0F - fraction, fraction};
+    if (size == 1)
+        return {0, 1.0F - fraction, 0.0F};
+    return {index - 1, 0.0F, 1.0F - fraction};
+}
+
+/// One voxel of a crop in all modalities.
+struct CutCrop {
+    CropArguments a;
+
+    MFRES_ANYWHERE void operator()(std::int64_t index) const {
+        const std::int64_t plane = a.extents[1] * a.extents[2];
+        const std::int64_t o[3] = {index / plane, index % plane / a.extents[2], index % a.extents[2]};
+        std::int64_t place[3], nearest[3];
+        bool within = true;
+        for (int axis = 0; axis < 3; ++axis) {
+            place[axis] = a.start[axis];
+            for (int n = 0; n < 3; ++n)
+                place[axis] += o[n] * a.column[n][axis];
+            nearest[axis] = (place[axis] + (std::int64_t{1} << 31)) >> 32;
+            within = within && nearest[axis] >= 0 && nearest[axis] < a.size[axis];
+        }
+        const std::int64_t source = within ? (nearest[0] * a.size[1] + nearest[1]) * a.size[2] + nearest[2] : 0;
+        const bool inside = within && a.case_brain[source] != 0;
+        a.classes[index] = within ? a.case_classes[source] : std::uint8_t{0};
+        a.brain[index] = inside ? std::uint8_t{1} : std::uint8_t{0};
+        const std::int64_t voxels = a.extents[0] * plane;
+        if (!inside) {
+            for (int m = 0; m < 4; ++m)
+                a.images[m * voxels + index] = 0.0F;
+            return;
+        }
+        const AxisWeights x = axis_weights(place[0], a.size[0]);
+        const AxisWeights y = axis_weights(place[1], a.size[1]);
+        const AxisWeights z = axis_weights(place[2], a.size[2]);
+        const std::int64_t base = (x.index * a.size[1] + y.index) * a.size[2] + z.index;
+        // z-scores interpolate like quanta times scale, plus the offset of as much of the neighbourhood as is brain.
+        const float share = interpolate(a.case_brain + base, x, y, z);
+        for (int m = 0; m < 4; ++m) {
+            const float quantum = a.wide[m]
+                                      ? interpolate(static_cast<const std::int16_t*>(a.quanta[m]) + base, x, y, z)
+                                      : interpolate(static_cast<const std::uint8_t*>(a.quanta[m]) + base, x, y, z);
+            a.images[m * voxels + index] = quantum * a.scale[m] + a.offset[m] * share;
+        }
+    }
+
+    template <typename T>
+    MFRES_ANYWHERE float interpolate(const T* at, const AxisWeights& x, const AxisWeights& y,
+                                     const AxisWeights& z) const {
+        const std::int64_t step_z = a.size[2] > 1 ? 1 : 0;
+        const std::int64_t step_y = a.size[1] > 1 ? a.size[2] : 0;
+        const std::int64_t step_x = a.size[0] > 1 ? a.size[1] * a.size[2] : 0;
+        float rows[2], planes[2];
+        for (int i = 0; i < 2; ++i) {
+            for (int k = 0; k < 2; ++k) {
+                const T* pair = at + i * step_x + k * step_y;
+                rows[k] = z.low * static_cast<float>(pair[0]) + z.high * static_cast<float>(pair[step_z]);
+            }
+            planes[i] = y.low * rows[0] + y.high * rows[1];
+        }
+        return x.low * planes[0] + x.high * planes[1];
+    }
+};
+
+/// Least and greatest of the brain's values; of none infinity and its negative.
+struct Extremes {
+    float least = HUGE_VALF, greatest = -HUGE_VALF;
+
+    MFRES_ANYWHERE void take(float low, float high) {
+        least = low < least ? low : least;
+        greatest = high > greatest ? high : greatest;
+    }
+};
+
+struct ExtremesOfChunk {
+    IntensityArguments a;
+
+    MFRES_ANYWHERE void operator()(std::int64_t chunk) const {
+        Extremes found;
+        for (std::int64_t i = chunk; i < a.voxels; i += IntensityArguments::chunks)
+            if (a.brain[i] != 0)
+                found.take(a.image[i], a.image[i]);
+        a.extremes[2 * chunk] = found.least;
+        a.extremes[2 * chunk + 1] = found.greatest;
+    }
+};
+
+struct ExtremesOfAll {
+    IntensityArguments a;
+
+    MFRES_ANYWHERE void operator()(std::int64_t) const {
+        Extremes found;
+        for (std::int64_t chunk = 0; chunk < IntensityArguments::chunks; ++chunk)
+            found.take(a.extremes[2 * chunk], a.extremes[2 * chunk + 1]);
+        a.extremes[2 * IntensityArguments::chunks] = found.least;
+        a.extremes[2 * IntensityArguments::chunks + 1] = found.greatest;
+    }
+};
+
+struct ChangeIntensity {
+    IntensityArguments a;
+
+    MFRES_ANYWHERE void operator()(std::int64_t index) const {
+        if (a.brain[index] == 0)
+            return;
+        float value = a.image[index];
+        if (a.gamma != 1.0F) {
+            const float least = a.extremes[2 * IntensityArguments::chunks];
+            const float range = a.extremes[2 * IntensityArguments::chunks + 1] - least;
+            if (range > 0.0F)
+                value = least + range * powf((value - least) / range, a.gamma);
+        }
+        value = value * a.scale + a.shift;
+        if (a.noise > 0.0F)
+            value += a.noise * normal(static_cast<std::uint64_t>(index));
+        a.image[index] = value;
+    }
+
+    /// The number that lib/train/augment.cpp has for the index: Box and Muller's transform of a draw of SplitMix64.
+    MFRES_ANYWHERE float normal(std::uint64_t index) const {
+        std::uint64_t bits = a.seed + (index / 2 + 1) * 0x9E3779B97F4A7C15U;
+        bits = (bits ^ (bits >> 30U)) * 0xBF58476D1CE4E5B9U;
+        bits = (bits ^ (bits >> 27U)) * 0x94D049BB133111EBU;
+        bits ^= bits >> 31U;
+        const float u = static_cast<float>((bits >> 40U) + 1) * 0x1p-24F;
+        const float v = static_cast<float>((bits >> 16U) & 0xFFFFFFU) * 0x1p-24F;
+        const float angle = 6.28318530717958647692F * v;
+        return sqrtf(-2.0F * logf(u)) * (index % 2 == 0 ? cosf(angle) : sinf(angle));
+    }
+};
+
 std::int64_t alignment(const Part& part) {
     return part.data == nullptr ? 0 : part.stride | part.from | part.to | part.count;
 }
@@ -1058,6 +1204,18 @@ void unpack_weights(Stream stream, ElementType type, const WeightOrder& order, c
     });
 }
 
+void cut_crop(Stream stream, const CropArguments& a) {
+    for_each(stream, a.extents[0] * a.extents[1] * a.extents[2], CutCrop{a});
+}
+
+void change_intensity(Stream stream, const IntensityArguments& a) {
+    if (a.gamma != 1.0F) {
+        for_each(stream, IntensityArguments::chunks, ExtremesOfChunk{a});
+        for_each(stream, 1, ExtremesOfAll{a});
+    }
+    for_each(stream, a.voxels, ChangeIntensity{a});
+}
+
 const Kernels& table() {
     static const Kernels kernels = {
         convolution,
@@ -1089,6 +1247,8 @@ const Kernels& table() {
         to_planes,
         pack_weights,
         unpack_weights,
+        cut_crop,
+        change_intensity,
     };
     return kernels;
 }

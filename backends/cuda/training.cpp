@@ -1,5 +1,6 @@
 #include "backends/cuda/training.h"
 
+#include "backends/cuda/crop_cutter.h"
 #include "backends/cuda/inference.h"
 #include "backends/cuda/training_step.h"
 #include "core/try.h"
@@ -9,6 +10,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <optional>
 
 namespace mfres::cuda {
 
@@ -61,8 +63,8 @@ class CudaTraining final : public TrainingExecutable {
     CudaTraining(std::unique_ptr<Engine> engine, const Graph& graph, const Weights& weights,
                  const TrainingOptions& options)
         : engine_(std::move(engine)), graph_(graph), host_ranks_(ranks_of(options)),
-          type_(element_type(options.precision)), momentum_(options.batch_norm_momentum), scale_(type_),
-          constants_(*engine_), parameters_(*engine_, graph_, weights, options.amsgrad),
+          type_(element_type(options.precision)), options_(options), momentum_(options.batch_norm_momentum),
+          scale_(type_), constants_(*engine_), parameters_(*engine_, graph_, weights, options.amsgrad),
           loss_chunks_(chunking(output_shape())), loss_space_(loss_chunks_, 1, 4) {
         rules_.allow_tf32 = options.allow_tf32;
         rules_.deterministic = options.deterministic;
@@ -94,7 +96,33 @@ class CudaTraining final : public TrainingExecutable {
         });
     }
 
+    bool cuts_crops() const override { return input_shape()[1] == 4 && output_shape()[1] == 4 && same_grid(); }
+
+    Status start_crops(std::span<const CropRequest> crops) override {
+        if (!cuts_crops())
+            return TrainingExecutable::start_crops(crops);
+        const Shape& shape = input_shape();
+        if (static_cast<std::int64_t>(crops.size()) != shape[0])
+            return Error{ErrorCode::invalid_argument,
+                         text("there are ", crops.size(), " crops for a batch of ", shape[0]), "crops"};
+        MFRES_CHECK(attempt("crops", [&] {
+            if (!cutter_)
+                cutter_.emplace(*engine_, shape[0], std::array{shape[2], shape[3], shape[4]});
+        }));
+        crop_bytes_ = cutter_->bytes(crops);
+        MFRES_CHECK(check_training_memory("cuda", peak_bytes(), options_));
+        return attempt("crops", [&] { cutter_->start(crops); });
+    }
+
+    Status take_crops() override {
+        return attempt("crops", [&] {
+            cutter_->take(input_planes_.as<float>(), classes_.as<std::uint8_t>());
+            input_on_device_ = classes_on_device_ = true;
+        });
+    }
+
     StridedView<float> input() override {
+        input_on_device_ = false;
         return {host_input_.as<float>(), input_shape(), dense_strides(input_shape())};
     }
 
@@ -102,7 +130,8 @@ class CudaTraining final : public TrainingExecutable {
         statistics_ = statistics;
         output_on_host_ = false;
         return attempt("forward", [&] {
-            engine_->upload(input_planes_.data(), host_input_.data(), host_input_.bytes());
+            if (!input_on_device_)
+                engine_->upload(input_planes_.data(), host_input_.data(), host_input_.bytes());
             forward_[index(statistics)].run(*engine_, ranks_->recordable(), [this] { compute(); });
         });
     }
@@ -122,10 +151,14 @@ class CudaTraining final : public TrainingExecutable {
     }
 
     Result<double> loss(std::span<const std::uint8_t> classes, const Loss& loss) override {
-        MFRES_CHECK(check_classes(classes));
+        const bool of_crops = classes.empty() && classes_on_device_;
+        if (!of_crops)
+            MFRES_CHECK(check_classes(classes));
+        classes_on_device_ = of_crops;
         double value = 0.0;
         MFRES_CHECK(attempt("loss", [&] {
-            engine_->upload(classes_.data(), classes.data(), class_count());
+            if (!of_crops)
+                engine_->upload(classes_.data(), classes.data(), class_count());
             LossArguments arguments;
             arguments.chunks = loss_chunks_;
             arguments.logits = output_data_;
@@ -200,7 +233,7 @@ class CudaTraining final : public TrainingExecutable {
             scale_.set(state.loss_scaling);
         return set;
     }
-    std::int64_t peak_bytes() const override { return peak_bytes_; }
+    std::int64_t peak_bytes() const override { return peak_bytes_ + crop_bytes_; }
 
     std::vector<Chosen> chosen() const override {
         std::vector<Chosen> all;
@@ -218,6 +251,11 @@ class CudaTraining final : public TrainingExecutable {
   private:
     const Shape& input_shape() const { return graph_.node(graph_.input()).shape; }
     const Shape& output_shape() const { return graph_.node(graph_.outputs()[0]).shape; }
+    bool same_grid() const {
+        const Shape& in = input_shape();
+        const Shape& out = output_shape();
+        return in[2] == out[2] && in[3] == out[3] && in[4] == out[4];
+    }
     std::int64_t class_count() const { return output_shape()[0] * voxels_of(output_shape()); }
     std::int64_t slope_bytes() const { return 3 * output_shape()[1] * 4; }
     static std::size_t index(NormStatistics statistics) { return statistics == NormStatistics::batch ? 0 : 1; }
@@ -359,6 +397,7 @@ class CudaTraining final : public TrainingExecutable {
     std::unique_ptr<DeviceRanks> ranks_; ///< sums over them on the device
     ElementType type_;
     ConvolutionRules rules_;
+    TrainingOptions options_;
     double momentum_;
     NormStatistics statistics_ = NormStatistics::batch; ///< of the last forward
     LossScale scale_;
@@ -376,6 +415,9 @@ class CudaTraining final : public TrainingExecutable {
     SumSpace loss_space_;
     Block arena_, input_planes_, output_planes_, gradient_planes_, classes_, slopes_;
     Block host_input_, host_output_, host_gradient_;
+    std::optional<CropCutter> cutter_; ///< once there are crops
+    bool input_on_device_ = false, classes_on_device_ = false;
+    std::int64_t crop_bytes_ = 0;
     mutable bool output_on_host_ = true;
     bool gradient_on_host_ = true; ///< the caller may have filled it
     std::int64_t peak_bytes_ = 0;

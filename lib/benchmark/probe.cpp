@@ -26,6 +26,10 @@ double seconds_since(Clock::time_point start) {
 /// Enough chains of dependent multiply-adds to hide their latency (4 cycles, 2 units, and a margin).
 constexpr int chains = 12;
 
+/// STEP(0) to STEP(11), written out: a loop that the compiler leaves rolled would keep the sums in memory.
+#define MFRES_EVERY_CHAIN(STEP)                                                                                        \
+    STEP(0) STEP(1) STEP(2) STEP(3) STEP(4) STEP(5) STEP(6) STEP(7) STEP(8) STEP(9) STEP(10) STEP(11)
+
 /// Runs `rounds` rounds of `chains` multiply-adds; returns floats per chain. The result is kept in `sink`.
 using Burn = int (*)(std::int64_t rounds, volatile float& sink);
 
@@ -42,6 +46,9 @@ int burn_plain(std::int64_t rounds, volatile float& sink) {
 }
 
 #ifdef MFRES_X86_PROBES
+#define STEP_256(i) sums[i] = _mm256_fmadd_ps(sums[i], factor, addend);
+#define STEP_512(i) sums[i] = _mm512_fmadd_ps(sums[i], factor, addend);
+
 __attribute__((target("avx2,fma"))) int burn_avx2(std::int64_t rounds, volatile float& sink) {
     __m256 sums[chains];
     for (__m256& sum : sums)
@@ -49,8 +56,7 @@ __attribute__((target("avx2,fma"))) int burn_avx2(std::int64_t rounds, volatile 
     const __m256 factor = _mm256_set1_ps(0.999F);
     const __m256 addend = _mm256_set1_ps(0.001F);
     for (std::int64_t i = 0; i < rounds; ++i)
-        for (__m256& sum : sums)
-            sum = _mm256_fmadd_ps(sum, factor, addend);
+        MFRES_EVERY_CHAIN(STEP_256)
     for (const __m256& sum : sums)
         sink = sink + _mm256_cvtss_f32(sum);
     return 8;
@@ -63,8 +69,7 @@ __attribute__((target("avx512f"))) int burn_avx512(std::int64_t rounds, volatile
     const __m512 factor = _mm512_set1_ps(0.999F);
     const __m512 addend = _mm512_set1_ps(0.001F);
     for (std::int64_t i = 0; i < rounds; ++i)
-        for (__m512& sum : sums)
-            sum = _mm512_fmadd_ps(sum, factor, addend);
+        MFRES_EVERY_CHAIN(STEP_512)
     for (const __m512& sum : sums)
         sink = sink + _mm512_cvtss_f32(sum);
     return 16;

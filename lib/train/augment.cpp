@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numbers>
 #include <variant>
 
 namespace mfres {
@@ -103,40 +104,12 @@ void copy_crop(const CachedCase& source, const Pose& pose, const Crop& crop,
 
 // Resampling -----------------------------------------------------------------------------------------------------
 
-/// Box coordinates in steps of 2^-32 voxel: additions along a row are exact, so a voxel's place does not depend on
-/// where the row began.
-constexpr int fraction_bits = 32;
+constexpr int fraction_bits = CropWalk::fraction_bits;
 constexpr std::int64_t half = std::int64_t{1} << (fraction_bits - 1);
 
 std::int64_t to_fixed(double voxels) {
     return std::llround(std::ldexp(voxels, fraction_bits));
 }
-
-/// Columns of the matrix that leads from crop to box, and the place of crop voxel (0, 0, 0).
-struct Walk {
-    std::array<Triple, 3> column{};
-    Triple start{};
-
-    Walk(const Pose& pose, const Triple& extents) {
-        const auto a = static_cast<std::size_t>(pose.axis);
-        const std::size_t b = (a + 1) % 3;
-        const std::size_t c = (a + 2) % 3;
-        std::array<std::array<double, 3>, 3> inverse{}; // [box axis][crop axis]
-        inverse[a][a] = 1.0 / pose.zoom;
-        inverse[b][b] = inverse[c][c] = std::cos(pose.radians) / pose.zoom;
-        inverse[b][c] = std::sin(pose.radians) / pose.zoom;
-        inverse[c][b] = -inverse[b][c];
-        for (std::size_t axis = 0; axis < 3; ++axis) {
-            double place = static_cast<double>(pose.begin[axis]) + 0.5 * static_cast<double>(extents[axis] - 1);
-            for (std::size_t n = 0; n < 3; ++n) {
-                const double entry = pose.flip[n] ? -inverse[axis][n] : inverse[axis][n];
-                column[n][axis] = to_fixed(entry);
-                place -= entry * 0.5 * static_cast<double>(extents[n] - 1);
-            }
-            start[axis] = to_fixed(place);
-        }
-    }
-};
 
 /// Interpolation along one axis: low * [i] + high * [i + 1], both within the box.
 struct AxisWeights {
@@ -242,8 +215,43 @@ void interpolate_row(const CachedModality& modality, const RowTaps& row, const S
 
 } // namespace
 
+CropWalk walk_of(const Pose& pose, const Triple& extents) {
+    const auto a = static_cast<std::size_t>(pose.axis);
+    const std::size_t b = (a + 1) % 3;
+    const std::size_t c = (a + 2) % 3;
+    std::array<std::array<double, 3>, 3> inverse{}; // [box axis][crop axis]
+    inverse[a][a] = 1.0 / pose.zoom;
+    inverse[b][b] = inverse[c][c] = std::cos(pose.radians) / pose.zoom;
+    inverse[b][c] = std::sin(pose.radians) / pose.zoom;
+    inverse[c][b] = -inverse[b][c];
+    CropWalk walk;
+    for (std::size_t axis = 0; axis < 3; ++axis) {
+        double place = static_cast<double>(pose.begin[axis]) + 0.5 * static_cast<double>(extents[axis] - 1);
+        for (std::size_t n = 0; n < 3; ++n) {
+            const double entry = pose.flip[n] ? -inverse[axis][n] : inverse[axis][n];
+            walk.column[n][axis] = to_fixed(entry);
+            place -= entry * 0.5 * static_cast<double>(extents[n] - 1);
+        }
+        walk.start[axis] = to_fixed(place);
+    }
+    return walk;
+}
+
+CropSource source_of(const CachedCase& source) {
+    CropSource made;
+    made.size = source.size;
+    for (std::size_t m = 0; m < made.modalities.size(); ++m) {
+        const CachedModality& from = source.modalities[m];
+        made.modalities[m] = {std::visit([](const auto& quanta) -> const void* { return quanta.data(); }, from.quanta),
+                              from.quanta.index() == 1, from.scale, from.offset};
+    }
+    made.classes = source.classes.data();
+    made.brain = source.brain.data();
+    return made;
+}
+
 void resample_crop(const CachedCase& source, const Pose& pose, const Crop& crop) {
-    const Walk walk(pose, crop.extents);
+    const CropWalk walk = walk_of(pose, crop.extents);
     const Steps steps(source.size);
     const std::int64_t length = crop.extents[2];
     const std::int64_t channel = crop.extents[0] * crop.extents[1] * length;
@@ -287,35 +295,36 @@ void copy_block(const CachedCase& source, const std::array<std::int64_t, 3>& beg
 
 namespace {
 
-/// Standard normal numbers by Marsaglia's polar method (Marsaglia and Bray, SIAM Review 6:260, 1964), which makes two
-/// at a time and needs no trigonometry.
-class NormalStream {
+/// A standard normal number for every index, two from one draw: that of an even index and its neighbour's are the parts
+/// of Box and Muller's transform (Annals of Mathematical Statistics 29:610, 1958) of draw index / 2 of Random(seed).
+class NormalNumbers {
   public:
-    explicit NormalStream(std::uint64_t seed) : random_(seed) {}
+    explicit NormalNumbers(std::uint64_t seed) : seed_(seed) {}
 
-    float next() {
-        if (has_spare_) {
-            has_spare_ = false;
-            return spare_;
-        }
-        double u = 0.0;
-        double v = 0.0;
-        double square = 0.0;
-        do {
-            u = random_.uniform(-1.0, 1.0);
-            v = random_.uniform(-1.0, 1.0);
-            square = u * u + v * v;
-        } while (square >= 1.0 || square == 0.0);
-        const double factor = std::sqrt(-2.0 * std::log(square) / square);
-        spare_ = static_cast<float>(v * factor);
-        has_spare_ = true;
-        return static_cast<float>(u * factor);
+    float at(std::uint64_t index) {
+        if (index / 2 != pair_ || !drawn_)
+            draw(index / 2);
+        return index % 2 == 0 ? even_ : odd_;
     }
 
   private:
-    Random random_;
-    float spare_ = 0.0F;
-    bool has_spare_ = false;
+    void draw(std::uint64_t pair) {
+        constexpr std::uint64_t increment = 0x9E3779B97F4A7C15U; // of Random: what a draw moves its state by
+        const std::uint64_t bits = Random(seed_ + pair * increment).next();
+        const float u = static_cast<float>((bits >> 40U) + 1) * 0x1p-24F; // in (0, 1]
+        const float v = static_cast<float>((bits >> 16U) & 0xFFFFFFU) * 0x1p-24F;
+        const float radius = std::sqrt(-2.0F * std::log(u));
+        const float angle = 2.0F * std::numbers::pi_v<float> * v;
+        even_ = radius * std::cos(angle);
+        odd_ = radius * std::sin(angle);
+        pair_ = pair;
+        drawn_ = true;
+    }
+
+    std::uint64_t seed_;
+    std::uint64_t pair_ = 0;
+    bool drawn_ = false;
+    float even_ = 0.0F, odd_ = 0.0F;
 };
 
 void apply_gamma(std::span<float> image, std::span<const std::uint8_t> brain, float gamma) {
@@ -345,11 +354,11 @@ void change_intensity(std::span<float> image, std::span<const std::uint8_t> brai
         for (std::size_t i = 0; i < image.size(); ++i)
             image[i] = brain[i] != 0 ? image[i] * scale + shift : image[i];
     if (change.noise > 0.0) {
-        NormalStream normal(change.noise_seed);
+        NormalNumbers normal(change.noise_seed);
         const auto deviation = static_cast<float>(change.noise);
         for (std::size_t i = 0; i < image.size(); ++i)
             if (brain[i] != 0)
-                image[i] += deviation * normal.next();
+                image[i] += deviation * normal.at(i);
     }
 }
 

@@ -2,6 +2,7 @@
 // from the cached integers, so that nothing is interpolated twice; then intensities change, inside the brain only.
 #pragma once
 
+#include "backends/crops.h"
 #include "train/cache.h"
 
 #include <array>
@@ -24,6 +25,12 @@ struct Pose {
     bool resamples() const { return radians != 0.0 || zoom != 1.0; }
 };
 
+/// The same as an engine wants it, for a crop of these extents.
+CropWalk walk_of(const Pose& pose, const std::array<std::int64_t, 3>& extents);
+
+/// The case as an engine wants it. The result points into it.
+CropSource source_of(const CachedCase& source);
+
 /// A crop in dense arrays, z fastest.
 struct Crop {
     std::array<std::int64_t, 3> extents{};
@@ -40,19 +47,8 @@ void take_crop(const CachedCase& source, const Pose& pose, const Crop& crop);
 /// The same by interpolation even where copying would do; what take_crop is tested against.
 void resample_crop(const CachedCase& source, const Pose& pose, const Crop& crop);
 
-/// How the z-scores of one modality change, in this order: with t = (z - least) / (greatest - least) over the brain
-/// voxels of the crop, z becomes least + t^gamma (greatest - least); then z * scale + shift; then noise.
-struct IntensityChange {
-    double gamma = 1.0;
-    double scale = 1.0;
-    double shift = 0.0;
-    double noise = 0.0; ///< standard deviation
-    std::uint64_t noise_seed = 0;
-
-    bool changes() const { return gamma != 1.0 || scale != 1.0 || shift != 0.0 || noise != 0.0; }
-};
-
-/// Changes the z-scores of one modality where `brain` is not 0. Precondition: equal sizes.
+/// Changes the z-scores of one modality where `brain` is not 0. The noise of a voxel depends on the seed and its index
+/// alone, so that engines make the same. Precondition: equal sizes.
 void change_intensity(std::span<float> image, std::span<const std::uint8_t> brain, const IntensityChange& change);
 
 } // namespace mfres

@@ -148,22 +148,21 @@ bool changes_intensities(const Sampling& sampling) {
            sampling.noise > 0.0;
 }
 
-void vary_intensities(const Sampling& sampling, const Random& random, const Crop& crop) {
-    const auto voxels = static_cast<std::size_t>(crop.extents[0] * crop.extents[1] * crop.extents[2]);
-    for (std::size_t m = 0; m < modalities.size(); ++m) {
+std::array<IntensityChange, 4> draw_intensities(const Sampling& sampling, const Random& random) {
+    std::array<IntensityChange, 4> changes;
+    for (std::size_t m = 0; m < changes.size(); ++m) {
         Random draws = random.fork(intensity_stream + m);
-        IntensityChange change;
-        change.scale = draws.uniform(1.0 - sampling.intensity_scale, 1.0 + sampling.intensity_scale);
-        change.shift = draws.uniform(-sampling.intensity_shift, sampling.intensity_shift);
-        change.gamma = draws.uniform(1.0 - sampling.gamma, 1.0 + sampling.gamma);
-        change.noise = sampling.noise;
-        change.noise_seed = draws.next();
-        change_intensity(std::span(crop.images + m * voxels, voxels), std::span(crop.brain, voxels), change);
+        changes[m].scale = draws.uniform(1.0 - sampling.intensity_scale, 1.0 + sampling.intensity_scale);
+        changes[m].shift = draws.uniform(-sampling.intensity_shift, sampling.intensity_shift);
+        changes[m].gamma = draws.uniform(1.0 - sampling.gamma, 1.0 + sampling.gamma);
+        changes[m].noise = sampling.noise;
+        changes[m].noise_seed = draws.next();
     }
+    return changes;
 }
 
 Result<Batch> assemble(const Cache& cache, const Sampling& sampling, std::uint64_t seed, std::int64_t step,
-                       const BatchPart& part) {
+                       const BatchPart& part, BatchForm form) {
     const auto [x, y, z] = sampling.crop;
     const std::int64_t voxels = x * y * z; // at most 2^30, times a batch of at most 2^12
     const std::int64_t samples = sampling.batch / part.count;
@@ -171,22 +170,33 @@ Result<Batch> assemble(const Cache& cache, const Sampling& sampling, std::uint64
     Batch batch;
     batch.step = step;
     batch.cases = cases_of_step(cache.entries().size(), sampling.batch, begin, begin + samples, seed, step);
-    batch.images = Tensor({samples, static_cast<std::int64_t>(modalities.size()), x, y, z});
-    batch.classes.resize(static_cast<std::size_t>(samples * voxels));
+    if (form == BatchForm::arrays) {
+        batch.images = Tensor({samples, static_cast<std::int64_t>(modalities.size()), x, y, z});
+        batch.classes.resize(static_cast<std::size_t>(samples * voxels));
+    }
     const Random random = Random(seed).fork(static_cast<std::uint64_t>(step));
     std::vector<std::uint8_t> brain;
     if (changes_intensities(sampling))
         brain.resize(static_cast<std::size_t>(voxels));
     for (std::int64_t i = 0; i < samples; ++i) {
         const std::size_t chosen = batch.cases[static_cast<std::size_t>(i)];
-        MFRES_TRY(const auto source, cache.load(chosen));
+        MFRES_TRY(auto source, cache.load(chosen));
         const Random sample_random = random.fork(static_cast<std::uint64_t>(begin + i));
         const Pose pose = draw_pose(*source, cache.entries()[chosen], sampling, sample_random);
+        std::array<IntensityChange, 4> changes;
+        if (changes_intensities(sampling))
+            changes = draw_intensities(sampling, sample_random);
+        if (form == BatchForm::crops) {
+            const CropSource view = source_of(*source);
+            batch.crops.push_back({std::move(source), view, walk_of(pose, sampling.crop), changes});
+            continue;
+        }
         const Crop crop{sampling.crop, batch.images.data() + i * static_cast<std::int64_t>(modalities.size()) * voxels,
                         batch.classes.data() + i * voxels, brain.empty() ? nullptr : brain.data()};
         take_crop(*source, pose, crop);
-        if (!brain.empty())
-            vary_intensities(sampling, sample_random, crop);
+        for (std::size_t m = 0; !brain.empty() && m < changes.size(); ++m)
+            change_intensity(std::span(crop.images + static_cast<std::int64_t>(m) * voxels, brain.size()), brain,
+                             changes[m]);
     }
     return batch;
 }
@@ -194,7 +204,7 @@ Result<Batch> assemble(const Cache& cache, const Sampling& sampling, std::uint64
 } // namespace
 
 Result<Batch> make_batch(const Cache& cache, const Sampling& sampling, std::uint64_t seed, std::int64_t step,
-                         const BatchPart& part) {
+                         const BatchPart& part, BatchForm form) {
     MFRES_CHECK(check_sampling(sampling));
     MFRES_CHECK(check_part(sampling, part));
     if (step < 0 || step > (std::int64_t{1} << 48U))
@@ -202,7 +212,7 @@ Result<Batch> make_batch(const Cache& cache, const Sampling& sampling, std::uint
     if (cache.entries().empty())
         return Error{ErrorCode::dataset_empty, "there is no case to make a batch of", {}};
     try {
-        return assemble(cache, sampling, seed, step, part);
+        return assemble(cache, sampling, seed, step, part, form);
     } catch (const std::bad_alloc&) {
         return Error{ErrorCode::memory_limit,
                      text("there is no memory for a batch of ", sampling.batch, " crops of ", sampling.crop[0], "x",
@@ -216,8 +226,8 @@ namespace {
 class ThreadedLoader final : public Loader {
   public:
     ThreadedLoader(std::shared_ptr<const Cache> cache, const Sampling& sampling, std::uint64_t seed,
-                   std::int64_t first_step, int ahead, const BatchPart& part)
-        : cache_(std::move(cache)), sampling_(sampling), part_(part), seed_(seed), next_out_(first_step),
+                   std::int64_t first_step, int ahead, const BatchPart& part, BatchForm form)
+        : cache_(std::move(cache)), sampling_(sampling), part_(part), form_(form), seed_(seed), next_out_(first_step),
           next_made_(first_step), ahead_(ahead) {}
 
     ThreadedLoader(const ThreadedLoader&) = delete;
@@ -249,7 +259,7 @@ class ThreadedLoader final : public Loader {
     Result<Batch> next() override {
         const auto begin = Clock::now();
         Result<Batch> batch =
-            workers_.empty() ? make_batch(*cache_, sampling_, seed_, next_out_++, part_) : take_finished();
+            workers_.empty() ? make_batch(*cache_, sampling_, seed_, next_out_++, part_, form_) : take_finished();
         waited_ += std::chrono::duration<double>(Clock::now() - begin).count();
         return batch;
     }
@@ -277,7 +287,7 @@ class ThreadedLoader final : public Loader {
                 return;
             const std::int64_t step = next_made_++;
             lock.unlock();
-            Result<Batch> batch = make_batch(*cache_, sampling_, seed_, step, part_);
+            Result<Batch> batch = make_batch(*cache_, sampling_, seed_, step, part_, form_);
             lock.lock();
             done_.emplace(step, std::move(batch));
             finished_.notify_all();
@@ -287,6 +297,7 @@ class ThreadedLoader final : public Loader {
     const std::shared_ptr<const Cache> cache_;
     const Sampling sampling_;
     const BatchPart part_;
+    const BatchForm form_;
     const std::uint64_t seed_;
     std::int64_t next_out_;  ///< the step that next() returns
     std::int64_t next_made_; ///< the first step that no worker has taken up
@@ -304,7 +315,7 @@ class ThreadedLoader final : public Loader {
 
 Result<std::unique_ptr<Loader>> Loader::start(std::shared_ptr<const Cache> cache, const Sampling& sampling,
                                               std::uint64_t seed, std::int64_t first_step, int threads, int ahead,
-                                              const BatchPart& part) {
+                                              const BatchPart& part, BatchForm form) {
     MFRES_CHECK(check_sampling(sampling));
     MFRES_CHECK(check_part(sampling, part));
     if (!cache)
@@ -313,7 +324,7 @@ Result<std::unique_ptr<Loader>> Loader::start(std::shared_ptr<const Cache> cache
         return Error{ErrorCode::invalid_argument, text("the first step is ", first_step), {}};
     MFRES_CHECK(check_range("threads", threads, 0, most_threads));
     MFRES_CHECK(check_range("ahead", ahead, 1, most_threads));
-    auto loader = std::make_unique<ThreadedLoader>(std::move(cache), sampling, seed, first_step, ahead, part);
+    auto loader = std::make_unique<ThreadedLoader>(std::move(cache), sampling, seed, first_step, ahead, part, form);
     MFRES_CHECK(loader->start_workers(threads));
     return std::unique_ptr<Loader>(std::move(loader));
 }

@@ -3,6 +3,7 @@
 // before it, and training resumes at any step.
 #pragma once
 
+#include "backends/crops.h"
 #include "train/cache.h"
 
 #include <array>
@@ -37,10 +38,14 @@ struct BatchPart {
     int count = 1;
 };
 
+/// How a batch is handed out: cut and varied, or as what was drawn, for an engine that does the rest.
+enum class BatchForm : std::uint8_t { arrays, crops };
+
 struct Batch {
     std::int64_t step = 0;
     Tensor images;                     ///< [batch, 4, x, y, z], of a part's samples only
     std::vector<std::uint8_t> classes; ///< [batch][x][y][z]
+    std::vector<CropRequest> crops;    ///< in place of those two with BatchForm::crops
     std::vector<std::size_t> cases;    ///< which case each sample is from
 };
 
@@ -49,7 +54,7 @@ struct Batch {
 /// Errors: those of Cache::load; invalid_argument (an option out of range, a batch that has no such parts),
 /// dataset_empty, memory_limit.
 Result<Batch> make_batch(const Cache& cache, const Sampling& sampling, std::uint64_t seed, std::int64_t step,
-                         const BatchPart& part = {});
+                         const BatchPart& part = {}, BatchForm form = BatchForm::arrays);
 
 class Loader {
   public:
@@ -57,7 +62,8 @@ class Loader {
     /// threads = 0 makes each batch inside next(). Errors: invalid_argument, memory_limit (a thread does not start).
     static Result<std::unique_ptr<Loader>> start(std::shared_ptr<const Cache> cache, const Sampling& sampling,
                                                  std::uint64_t seed, std::int64_t first_step, int threads,
-                                                 int ahead = 2, const BatchPart& part = {});
+                                                 int ahead = 2, const BatchPart& part = {},
+                                                 BatchForm form = BatchForm::arrays);
     /// Waits for the batches that are being made.
     virtual ~Loader() = default;
     /// The next batch, in the order of steps. Errors: those of make_batch, of the step where they happened; the call

@@ -12,8 +12,8 @@
 #include "train/average.h"
 #include "train/checkpoint.h"
 #include "train/curve.h"
+#include "train/feed.h"
 #include "train/history.h"
-#include "train/loader.h"
 #include "train/loss.h"
 #include "train/recipe.h"
 #include "train/run_folder.h"
@@ -520,14 +520,14 @@ struct Trainer::State {
     bool skipping_told = false; ///< in this session
 
     /// Forward, loss, backward and update on one batch.
-    Status train_step(Loader& loader, const TrainObserver& observer) {
+    Status train_step(BatchFeed& feed, const TrainObserver& observer) {
         const auto start = Clock::now();
-        const double waited_before = loader.waited_seconds();
-        MFRES_TRY(const Batch batch, loader.next());
-        const double waited = loader.waited_seconds() - waited_before;
-        copy(view(batch.images), executable->input());
+        const double waited_before = feed.waited_seconds();
+        MFRES_CHECK(feed.next());
         MFRES_CHECK(executable->forward(norm_statistics(recipe(), now.step, steps)));
-        MFRES_TRY(const double value, executable->loss(batch.classes, loss));
+        feed.prepare();
+        const double waited = feed.waited_seconds() - waited_before;
+        MFRES_TRY(const double value, feed.loss(loss));
         if (!std::isfinite(value))
             return diverged(text("the loss is ", value));
         MFRES_CHECK(executable->backward());
@@ -679,12 +679,17 @@ struct Trainer::State {
     }
 
     Status train(const TrainObserver& observer) {
-        MFRES_TRY(const auto loader, Loader::start(data, recipe().sampling, recipe().seed, now.step,
-                                                   options.loader_threads, 2, {ranks().rank(), ranks().size()}));
+        MFRES_TRY(BatchFeed feed, BatchFeed::start(*executable, {data,
+                                                                 recipe().sampling,
+                                                                 recipe().seed,
+                                                                 now.step,
+                                                                 steps,
+                                                                 options.loader_threads,
+                                                                 {ranks().rank(), ranks().size()}}));
         MFRES_CHECK(finish_step(observer)); // a validation that the session before had no time for
         MFRES_CHECK(agree_to_stop());
         while (now.step < steps && !stop) {
-            MFRES_CHECK(train_step(*loader, observer));
+            MFRES_CHECK(train_step(feed, observer));
             TrainEvent done = event(TrainEvent::Kind::step);
             done.loss = last_loss;
             tell(observer, done);

@@ -80,6 +80,8 @@ const Words tiny = {"--network",
                     "dice",
                     "--noise",
                     "2",
+                    "--seed",
+                    "3",
                     "--tumour-probability",
                     "1"};
 

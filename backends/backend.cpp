@@ -29,13 +29,17 @@ Status check_loss_scaling(const LossScaling& scaling) {
     return {};
 }
 
-Status check_training_memory(std::string_view backend, std::int64_t bytes, const TrainingOptions& options) {
-    if (options.max_bytes > 0 && bytes > options.max_bytes)
-        return Error{ErrorCode::memory_limit,
-                     text("training with the ", backend, " backend needs ", bytes >> 20, " MiB, and ",
-                          options.max_bytes >> 20, " MiB may be used"),
-                     std::string(backend)};
-    return {};
+Status check_training_memory(std::string_view backend, std::int64_t bytes, std::int64_t plain_bytes,
+                             const TrainingOptions& options) {
+    if (options.memory_cap == 0 || bytes <= options.memory_cap)
+        return {};
+    const auto mib = [](std::int64_t value) { return (value + (1 << 20) - 1) >> 20; };
+    return Error{
+        ErrorCode::memory_limit,
+        text("training with the ", backend, " backend needs ", mib(bytes), " MiB",
+             bytes < plain_bytes ? text(" with activations computed again (", mib(plain_bytes), " MiB without)") : "",
+             ", and ", options.memory_cap >> 20, " MiB may be used"),
+        std::string(backend)};
 }
 
 Result<const Backend*> find_backend(std::string_view name) {

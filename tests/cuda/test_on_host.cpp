@@ -4,6 +4,7 @@
 #include "backends/cuda/engine.h"
 #include "core/random.h"
 #include "core/try.h"
+#include "gpu/network.h"
 #include "support/check_backend.h"
 #include "support/op_cases.h"
 #include "support/ranks.h"
@@ -215,12 +216,35 @@ TEST_CASE("a step that overflows in fp16 is left out and told by an infinite nor
     }
 }
 
+TEST_CASE("activations computed again change no bit: every gradient case, and a network in every precision") {
+    std::int64_t again = 0;
+    for (const auto& gradient_case : test::gradient_cases()) {
+        INFO(gradient_case.name);
+        again += test::check_recomputation(on_host(), gradient_case.graph,
+                                           test::training_setup(gradient_case.graph, gradient_case.name));
+    }
+    CHECK(again > 10);
+    const Graph graph = small_network();
+    test::TrainingSetup made = test::training_setup(graph, "small network");
+    for (double& value : made.cotangent)
+        value *= 0x1p-14; // which the loss scale of fp16 does not carry beyond what it can hold
+    for (const Precision precision : {Precision::f32, Precision::bf16, Precision::fp16}) {
+        INFO(name(precision));
+        CHECK(test::check_recomputation(on_host(), graph, made, {.precision = precision}) > 0);
+    }
+    const auto whole = test::GpuNetwork::make({16, 16, 16}, 2);
+    REQUIRE_OK(whole);
+    CHECK(test::check_recomputation(on_host(), *whole, test::training_setup(*whole, "mf-res2net")) > 50);
+}
+
 TEST_CASE("training that would hold more than allowed is refused, and a batch that does not fit is explained") {
     const Graph graph = small_network();
     const Weights weights = test::random_weights(graph, 1);
     const std::int64_t needed = test::compile_training(on_host(), graph, weights)->peak_bytes();
-    CHECK(test::compile_training(on_host(), graph, weights, {.max_bytes = needed})->peak_bytes() == needed);
-    REQUIRE_CODE(on_host().compile_training(graph, weights, {.max_bytes = needed - 1}), memory_limit);
+    CHECK(test::compile_training(on_host(), graph, weights, {.memory_cap = needed})->peak_bytes() == needed);
+    const std::int64_t least = test::least_memory_cap(on_host(), graph, weights, {}, needed);
+    CHECK(least < needed);
+    REQUIRE_CODE(on_host().compile_training(graph, weights, {.memory_cap = least - 64}), memory_limit);
     CHECK(test::compile_training(on_host(), graph, weights, {.precision = Precision::bf16})->peak_bytes() < needed);
     REQUIRE_CODE(on_host().compile_training(graph, weights, {.batch_norm_momentum = -0.5}), invalid_argument);
 
@@ -312,8 +336,8 @@ TEST_CASE("two ranks with one sample each train as one with both, and keep equal
     const auto image = [&](std::int64_t number) {
         return test::random_tensor(whole.node(0).shape, static_cast<std::uint64_t>(number));
     };
-    const auto train = [&](const Graph& graph, Communicator* ranks) -> Result<TrainingState> {
-        MFRES_TRY(const auto training, on_host().compile_training(graph, weights, {.ranks = ranks}));
+    const auto train = [&](const Graph& graph, Communicator* ranks, std::int64_t cap = 0) -> Result<TrainingState> {
+        MFRES_TRY(const auto training, on_host().compile_training(graph, weights, {.memory_cap = cap, .ranks = ranks}));
         const std::int64_t first = ranks ? ranks->rank() : 0;
         const std::size_t voxels = classes.size() / 2 * static_cast<std::size_t>(graph.node(0).shape[0]);
         for (std::int64_t number = 1; number <= 4; ++number) {
@@ -342,6 +366,17 @@ TEST_CASE("two ranks with one sample each train as one with both, and keep equal
         return {};
     });
     CHECK(test::same_bits(states[0], states[1]));
+    // Statistics of all ranks are not taken a second time where activations are computed again.
+    const std::int64_t most = test::compile_training(on_host(), half, weights)->peak_bytes();
+    const std::int64_t least = test::least_memory_cap(on_host(), half, weights, {}, most);
+    REQUIRE(least < most);
+    std::vector<TrainingState> again(2);
+    test::require_on_ranks(2, [&](Communicator& ranks) -> Status {
+        MFRES_TRY(again[static_cast<std::size_t>(ranks.rank())], train(half, &ranks, least));
+        return {};
+    });
+    CHECK(test::same_bits(again[0], states[0]));
+    CHECK(test::same_bits(again[1], states[0]));
     CHECK(largest_difference(states[0].weights, alone->weights) <= 5e-4);
     CHECK(largest_difference(states[0].first_moment, alone->first_moment) <= 1e-4);
 }

@@ -1,6 +1,7 @@
 #include "backends/backend.h"
 
 #include "backends/training.h"
+#include "core/argmax.h"
 #include "core/try.h"
 #include "graph/complexity.h"
 
@@ -8,6 +9,10 @@
 #include <cmath>
 
 namespace mfres {
+
+Status Executable::labels(std::size_t index, std::span<std::uint8_t> classes, int threads) const {
+    return argmax(output(index), classes, threads);
+}
 
 std::int64_t Backend::planned_activations(const Graph& graph) const {
     return plan_activations(graph).planned;

@@ -11,6 +11,7 @@
 // and it makes tiles that agree give back exactly the logits they agree on, so no tie appears that was none.
 #pragma once
 
+#include "core/argmax.h"
 #include "core/tensor.h"
 
 #include <mfres/status.h>
@@ -55,13 +56,6 @@ choose_tile(const std::array<std::int64_t, 3>& box_size, std::int64_t overlap, s
 /// Blending weights along one axis of a tile: a Gaussian around its centre with a standard deviation of 1/8 of its
 /// length, 1 at the maximum. Symmetric, at least exp(-8). A voxel's weight is the product over the three axes.
 std::vector<float> blend_weights(std::int64_t length);
-
-/// Labels of one pass: the class with the greatest logit per voxel, the lowest of equally great ones.
-/// logits [1, classes, x, y, z], any strides (contiguous along z or along the classes is fastest); labels [x][y][z],
-/// z fastest. Works plane by plane and needs no memory of its own.
-/// Errors: invalid_argument (more than one batch item, no class or more than 256, labels of another size than the
-/// logits); logits_not_finite with counts and the first place, and the labels are then to be thrown away.
-Status argmax(const StridedView<const float>& logits, std::span<std::uint8_t> labels, int threads);
 
 /// Bytes that a BlendedArgmax for such tiles allocates.
 std::int64_t blend_bytes(const std::array<std::int64_t, 3>& box_size, const std::array<std::int64_t, 3>& tile_size,

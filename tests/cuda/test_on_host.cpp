@@ -328,6 +328,35 @@ TEST_CASE("an observer sees every step and may stop a run") {
     REQUIRE_CODE((*executable)->run([](int done, int) { return done < 2; }), interrupted);
 }
 
+TEST_CASE("labels taken on the device: the lowest of equal logits, and logits that are not finite are refused") {
+    GraphBuilder builder;
+    builder.output(builder.conv("c", builder.input(Shape{1, 1, 2, 3, 4}), Conv{.out_channels = 3, .bias = true}));
+    auto graph = builder.finish();
+    REQUIRE_OK(graph);
+    for (const Precision precision : {Precision::f32, Precision::bf16, Precision::fp16}) {
+        INFO(name(precision));
+        const auto labels_with = [&](float weight, float bias, std::vector<std::uint8_t>& labels) -> Status {
+            Weights weights;
+            weights.emplace("c.weight", Tensor(Shape{3, 1, 1, 1, 1}, weight));
+            Tensor biases(Shape{3}, 0.0F);
+            biases[1] = biases[2] = bias;
+            weights.emplace("c.bias", std::move(biases));
+            MFRES_TRY(const auto executable, on_host().compile(*graph, weights, {.precision = precision}));
+            copy(view(test::random_tensor(graph->node(0).shape, 1)), executable->input());
+            MFRES_CHECK(executable->run());
+            return executable->labels(0, labels, 1);
+        };
+        std::vector<std::uint8_t> labels(24);
+        REQUIRE_OK(labels_with(0.5F, 1.0F, labels));
+        CHECK(labels == std::vector<std::uint8_t>(24, 1));
+        REQUIRE_OK(labels_with(0.5F, 0.0F, labels));
+        CHECK(labels == std::vector<std::uint8_t>(24, 0));
+        const Status refused = labels_with(0.0F, std::numeric_limits<float>::infinity(), labels);
+        REQUIRE_CODE(refused, logits_not_finite);
+        CHECK(refused.error().message.find("48 of 72 logits are not finite (0 NaN, 48 infinite)") != std::string::npos);
+    }
+}
+
 TEST_CASE("two ranks with one sample each train as one with both, and keep equal bits") {
     const Graph half = small_network(1);
     const Graph whole = small_network(2);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "backends/training_formation.h"
+#include "core/argmax.h"
 #include "support/op_cases.h"
 #include "support/training.h"
 
@@ -186,6 +187,16 @@ inline void check_op_case(const Backend& backend, const OpCase& op_case) {
     const auto first = run(**executable, input);
     REQUIRE_OK(first);
     CHECK(normalised_squared_error(*first, truth) <= 1e-10);
+    // Labels are those of the logits, whichever of the two is asked for first.
+    const Shape& shape = first->shape();
+    if (shape.rank() == 5 && shape[0] == 1) {
+        std::vector<std::uint8_t> expected(static_cast<std::size_t>(shape.elements() / shape[1])), got(expected.size());
+        REQUIRE_OK(argmax(view(*first), expected, 1));
+        REQUIRE_OK((*executable)->labels(0, got, 1));
+        CHECK(got == expected);
+        got.pop_back();
+        REQUIRE_CODE((*executable)->labels(0, got, 1), invalid_argument);
+    }
     // The input memory may be reused by run(); a second run from a fresh input must give the same bits.
     const auto second = run(**executable, input);
     REQUIRE_OK(second);

@@ -1,6 +1,7 @@
 #include "backends/backend.h"
 
 #include "backends/training.h"
+#include "core/argmax.h"
 #include "core/try.h"
 #include "graph/complexity.h"
 
@@ -8,6 +9,10 @@
 #include <cmath>
 
 namespace mfres {
+
+Status Executable::labels(std::size_t index, std::span<std::uint8_t> classes, int threads) const {
+    return argmax(output(index), classes, threads);
+}
 
 std::int64_t Backend::planned_activations(const Graph& graph) const {
     return plan_activations(graph).planned;
@@ -37,13 +42,17 @@ Status TrainingExecutable::take_crops() {
     return start_crops({});
 }
 
-Status check_training_memory(std::string_view backend, std::int64_t bytes, const TrainingOptions& options) {
-    if (options.max_bytes > 0 && bytes > options.max_bytes)
-        return Error{ErrorCode::memory_limit,
-                     text("training with the ", backend, " backend needs ", bytes >> 20, " MiB, and ",
-                          options.max_bytes >> 20, " MiB may be used"),
-                     std::string(backend)};
-    return {};
+Status check_training_memory(std::string_view backend, std::int64_t bytes, std::int64_t plain_bytes,
+                             const TrainingOptions& options) {
+    if (options.memory_cap == 0 || bytes <= options.memory_cap)
+        return {};
+    const auto mib = [](std::int64_t value) { return (value + (1 << 20) - 1) >> 20; };
+    return Error{
+        ErrorCode::memory_limit,
+        text("training with the ", backend, " backend needs ", mib(bytes), " MiB",
+             bytes < plain_bytes ? text(" with activations computed again (", mib(plain_bytes), " MiB without)") : "",
+             ", and ", options.memory_cap >> 20, " MiB may be used"),
+        std::string(backend)};
 }
 
 Result<const Backend*> find_backend(std::string_view name) {

@@ -78,6 +78,11 @@ class Executable {
     /// Output `index` of the graph, valid until the next run() or the next write to input().
     virtual StridedView<const float> output(std::size_t index) const = 0;
 
+    /// The class of each voxel [x][y][z] by output `index`, as argmax(output(index), classes, threads) gives them,
+    /// which this is unless an engine has a shorter way: where the output lies on a device, labels are a fraction of
+    /// its bytes. Errors: those of argmax, backend_failed.
+    virtual Status labels(std::size_t index, std::span<std::uint8_t> classes, int threads) const;
+
     /// Bytes held for this executable at the peak of run(): weights, activations and scratch memory.
     virtual std::int64_t peak_bytes() const = 0;
 

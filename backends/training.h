@@ -94,7 +94,9 @@ struct TrainingOptions {
     double batch_norm_momentum = 0.1; ///< share of the batch in the running statistics (variance: the unbiased one)
     bool allow_tf32 = false;          ///< see CompileOptions
     bool deterministic = true;        ///< see CompileOptions; a resume is exact to the bit only with it
-    std::int64_t max_bytes = 0;       ///< refuse to hold more (TrainingExecutable::peak_bytes), 0 = no limit
+    /// Bytes that may be held (TrainingExecutable::peak_bytes), 0 = no limit. An engine that plans its memory computes
+    /// activations a second time in the backward pass where they do not fit: gradients are the same bits.
+    std::int64_t memory_cap = 0;
     /// Ranks that train together, each with a graph of its own part of the batch, all parts equal. They give every
     /// call of the executable together, with the same options, weights and loss; batch statistics, the loss and the
     /// gradients are then those of the whole batch, and parameters stay equal on all ranks bit for bit. An error on one
@@ -109,8 +111,16 @@ struct TrainingOptions {
 CompileOptions arithmetic_of(const TrainingOptions& options);
 
 /// What a backend asks once it knows how much it will hold, before it allocates any of the large parts: memory that was
-/// promised and is not there kills the process. Errors: memory_limit (more than TrainingOptions::max_bytes).
-Status check_training_memory(std::string_view backend, std::int64_t bytes, const TrainingOptions& options);
+/// promised and is not there kills the process. `plain_bytes`: without anything computed a second time, if that
+/// differs. Errors: memory_limit (more than TrainingOptions::memory_cap; names the least that would do).
+Status check_training_memory(std::string_view backend, std::int64_t bytes, std::int64_t plain_bytes,
+                             const TrainingOptions& options);
+
+/// What the backward pass of a step computes a second time to hold less.
+struct Recomputation {
+    std::int64_t steps = 0; ///< operations, as the engine runs them
+    std::int64_t macs = 0;  ///< multiply-accumulates of their convolutions
+};
 
 /// A network made ready to train. One thread at a time may use it. Same state, same inputs, same threads: same bits.
 class TrainingExecutable {
@@ -170,6 +180,8 @@ class TrainingExecutable {
 
     /// Bytes held: parameters, moments, activations, gradients and scratch memory.
     virtual std::int64_t peak_bytes() const = 0;
+
+    virtual Recomputation recomputation() const { return {}; }
 
     /// The implementation chosen for each step of forward and backward, in execution order.
     virtual std::vector<Chosen> chosen() const = 0;

@@ -19,14 +19,19 @@ TrainingPlan::TrainingPlan(const Graph& graph, std::int64_t value_bytes) : graph
     values_.resize(count);
     redirected_.resize(count, 0);
     gradients_.resize(count);
-    for (NodeId id = 0; id < graph.size(); ++id) {
-        const Node& node = graph.node(id);
+    needs_gradient_ = values_with_gradient(graph);
+}
+
+std::vector<char> values_with_gradient(const Graph& graph) {
+    std::vector<char> all;
+    for (const Node& node : graph.nodes()) {
         bool needed = std::any_of(node.parameters.begin(), node.parameters.end(),
                                   [](const Parameter& parameter) { return parameter.learnable(); });
         for (const NodeId input : node.inputs)
-            needed = needed || needs_gradient(input);
-        needs_gradient_.push_back(needed ? 1 : 0);
+            needed = needed || entry(all, input);
+        all.push_back(needed ? 1 : 0);
     }
+    return all;
 }
 
 ArrayId TrainingPlan::scratch(std::int64_t bytes) {
@@ -85,12 +90,21 @@ void TrainingPlan::pin(ArrayId id) {
 }
 
 std::int64_t TrainingPlan::place() {
-    for (std::size_t i = 0; i < requests_.size(); ++i)
-        if (pinned_[i])
-            requests_[i].last = now_;
-    MemoryPlan plan = plan_memory(requests_);
+    MemoryPlan plan = plan_memory(final_requests());
     offsets_ = std::move(plan.offsets);
     return plan.bytes;
+}
+
+FullestMoment TrainingPlan::fullest() const {
+    return fullest_moment(final_requests());
+}
+
+std::vector<BufferRequest> TrainingPlan::final_requests() const {
+    std::vector<BufferRequest> requests = requests_;
+    for (std::size_t i = 0; i < requests.size(); ++i)
+        if (pinned_[i])
+            requests[i].last = now_;
+    return requests;
 }
 
 std::vector<GradientTerm> restricted(const std::vector<GradientTerm>& terms, std::int64_t begin, std::int64_t count) {

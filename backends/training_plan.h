@@ -59,6 +59,9 @@ class TrainingPlan {
     /// Where the value lies, read now.
     Channels value(NodeId id);
 
+    /// The last time so far that needs the array.
+    int last_use(ArrayId id) const { return requests_[static_cast<std::size_t>(id)].last; }
+
     /// True if a learnable parameter's gradient depends on that of this value.
     bool needs_gradient(NodeId id) const { return needs_gradient_[static_cast<std::size_t>(id)]; }
     /// Gradients of `slice` are those of channels of what it is cut from.
@@ -68,11 +71,15 @@ class TrainingPlan {
     void add_gradient(NodeId id, const Channels& whole) { add_gradient(id, {{whole, 0}}); }
     /// The terms of the value's gradient, read now; none if the loss does not depend on the value.
     std::vector<GradientTerm> take_gradient(NodeId id);
+    /// Whether take_gradient would give any.
+    bool has_gradient(NodeId id) const { return !gradients_[static_cast<std::size_t>(id)].empty(); }
     /// True if nobody reads the array after now, so that the current step may write over it.
     bool free_after_now(ArrayId id) const;
     /// The array is never free.
     void pin(ArrayId id);
 
+    /// When the most bytes exist, if planning ends now.
+    FullestMoment fullest() const;
     /// Decides where everything lies; bytes of the whole block. Pinned arrays live to the end.
     std::int64_t place();
     /// After place(): the array, given where the block starts.
@@ -83,6 +90,8 @@ class TrainingPlan {
     std::int64_t offset(ArrayId id) const { return offsets_[static_cast<std::size_t>(id)]; }
 
   private:
+    std::vector<BufferRequest> final_requests() const;
+
     const Graph& graph_;
     std::int64_t value_bytes_;
     int now_ = 0;
@@ -95,6 +104,9 @@ class TrainingPlan {
     std::vector<char> redirected_;
     std::vector<std::vector<GradientTerm>> gradients_;
 };
+
+/// True for values whose gradient a learnable parameter's gradient depends on, by node.
+std::vector<char> values_with_gradient(const Graph& graph);
 
 /// The terms of channels [begin, begin + count), moved so that the first of these is channel 0.
 std::vector<GradientTerm> restricted(const std::vector<GradientTerm>& terms, std::int64_t begin, std::int64_t count);

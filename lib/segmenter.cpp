@@ -267,7 +267,7 @@ struct Segmenter::State {
             MFRES_CHECK(clock.start("network"));
             MFRES_CHECK(run_pass(clock, 0, 1));
             MFRES_CHECK(clock.start("labels"));
-            MFRES_CHECK(argmax(executable->output(0), classes, threads));
+            MFRES_CHECK(executable->labels(0, classes, threads));
             return classes;
         }
         MFRES_CHECK(clock.start("network"));

@@ -4,6 +4,8 @@
 #include "core/try.h"
 #include "graph/plan.h"
 
+#include <algorithm>
+
 namespace mfres::cuda {
 
 namespace {
@@ -70,15 +72,36 @@ class CudaExecutable final : public Executable {
             MFRES_CHECK(run_watched(observer));
         else
             MFRES_CHECK(guarded("(all)", [&] { run_all(); }));
-        return guarded("output", [&] {
-            for (const Output& output : outputs_)
-                engine_->download(output.host.data(), output.planes.data(), output.host.bytes());
-        });
+        for (Output& output : outputs_)
+            output.on_host = false;
+        return guarded("output", [&] { engine_->wait(); });
     }
 
     StridedView<const float> output(std::size_t index) const override {
-        const Shape& shape = network_.graph.node(network_.graph.outputs()[index]).shape;
-        return {outputs_[index].host.as<float>(), shape, dense_strides(shape)};
+        const Output& output = outputs_[index];
+        if (!output.on_host)
+            to_host(index);
+        output.on_host = true;
+        return {output.host.as<float>(), output_shape(index), dense_strides(output_shape(index))};
+    }
+
+    Status labels(std::size_t index, std::span<std::uint8_t> classes, int threads) const override {
+        const Shape& shape = output_shape(index);
+        constexpr std::int64_t most_channels = 255;
+        if (shape.rank() != 5 || shape[0] != 1 || shape[1] > most_channels ||
+            static_cast<std::int64_t>(classes.size()) != voxels_of(shape))
+            return Executable::labels(index, classes, threads); // which says what is wrong
+        MFRES_CHECK(guarded("labels", [&] {
+            SoftmaxArguments arguments;
+            arguments.voxels = voxels_of(shape);
+            arguments.channels = shape[1];
+            arguments.x = outputs_[index].device;
+            arguments.y = outputs_[index].planes.data(); // smaller than the logits, which it is made for
+            engine_->kernels().argmax(engine_->stream(), type_, arguments);
+            engine_->download(classes.data(), arguments.y, arguments.voxels);
+        }));
+        const bool finite = std::find(classes.begin(), classes.end(), std::uint8_t{most_channels}) == classes.end();
+        return finite ? Status() : Executable::labels(index, classes, threads); // which counts them
     }
 
     std::int64_t peak_bytes() const override { return peak_bytes_; }
@@ -99,6 +122,7 @@ class CudaExecutable final : public Executable {
     struct Output {
         std::byte* device = nullptr;
         Block planes, host;
+        mutable bool on_host = true;
     };
 
     void allocate(std::int64_t bytes) {
@@ -122,19 +146,25 @@ class CudaExecutable final : public Executable {
                                        planes_.as<float>(), 1.0F, device_input_);
     }
 
-    void write_outputs() const {
-        for (std::size_t k = 0; k < outputs_.size(); ++k) {
-            const Shape& shape = network_.graph.node(network_.graph.outputs()[k]).shape;
-            engine_->kernels().to_planes(engine_->stream(), type_, shape[0], voxels_of(shape), shape[1],
-                                         outputs_[k].device, 1.0F, outputs_[k].planes.as<float>());
-        }
+    const Shape& output_shape(std::size_t index) const {
+        return network_.graph.node(network_.graph.outputs()[index]).shape;
+    }
+
+    /// An error here shows itself at the next call that can report one.
+    void to_host(std::size_t index) const {
+        const Shape& shape = output_shape(index);
+        const Output& output = outputs_[index];
+        (void)guarded("output", [&] {
+            engine_->kernels().to_planes(engine_->stream(), type_, shape[0], voxels_of(shape), shape[1], output.device,
+                                         1.0F, output.planes.as<float>());
+            engine_->download(output.host.data(), output.planes.data(), output.host.bytes());
+        });
     }
 
     void compute() const {
         read_input();
         for (const RunStep& step : steps_)
             step.operation.run(step.place);
-        write_outputs();
     }
 
     /// The first time as it is, as engines load what they need then; from the second on recorded.
@@ -158,7 +188,7 @@ class CudaExecutable final : public Executable {
             if (!observer(++done, static_cast<int>(steps_.size())))
                 return Error{ErrorCode::interrupted, text("stopped after node ", step.chosen.node), step.chosen.node};
         }
-        return guarded("output", [&] { write_outputs(); });
+        return {};
     }
 
     std::unique_ptr<Engine> engine_; // first: everything else gives its memory back to it

@@ -297,6 +297,9 @@ struct Kernels {
     void (*upsample_gradient)(Stream, ElementType, const UpsampleArguments&);
     void (*softmax)(Stream, ElementType, const SoftmaxArguments&);
     void (*softmax_gradient)(Stream, ElementType, const SoftmaxArguments&);
+    /// y: one byte per voxel, the class with the greatest x, the lowest of equally great ones; 255 where one of a
+    /// voxel's x is not finite. For up to 255 channels.
+    void (*argmax)(Stream, ElementType, const SoftmaxArguments&);
     void (*class_sums)(Stream, ElementType, const LossArguments&);
     void (*loss_gradient)(Stream, ElementType, const LossArguments&);
     /// total[0] = sum of squares of learned gradients; partials: one double per line and one per 1024 lines.

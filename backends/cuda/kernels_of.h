@@ -697,6 +697,28 @@ struct Softmaximum {
     }
 };
 
+/// The class with the greatest logit, the lowest of equally great ones; 255 where a logit is not finite.
+template <typename T>
+struct Argmax {
+    SoftmaxArguments a;
+
+    MFRES_ANYWHERE void operator()(std::int64_t voxel) const {
+        const std::int64_t first = voxel * a.channels;
+        float most = value_at<T>(a.x, first);
+        std::int64_t winner = 0;
+        bool finite = most - most == 0.0F;
+        for (std::int64_t c = 1; c < a.channels; ++c) {
+            const float value = value_at<T>(a.x, first + c);
+            finite = finite && value - value == 0.0F;
+            if (value > most) {
+                most = value;
+                winner = c;
+            }
+        }
+        static_cast<std::uint8_t*>(a.y)[voxel] = static_cast<std::uint8_t>(finite ? winner : 255);
+    }
+};
+
 /// dx_k = y_k (dy_k - sum_j y_j dy_j)
 template <typename T>
 struct SoftmaxGradient {
@@ -1154,6 +1176,10 @@ void softmax(Stream stream, ElementType type, const SoftmaxArguments& a) {
     with_type(type, [&]<typename T>() { for_each(stream, a.voxels, Softmaximum<T>{a}); });
 }
 
+void argmax(Stream stream, ElementType type, const SoftmaxArguments& a) {
+    with_type(type, [&]<typename T>() { for_each(stream, a.voxels, Argmax<T>{a}); });
+}
+
 void softmax_gradient(Stream stream, ElementType type, const SoftmaxArguments& a) {
     with_type(type, [&]<typename T>() { for_each(stream, a.voxels, SoftmaxGradient<T>{a}); });
 }
@@ -1239,6 +1265,7 @@ const Kernels& table() {
         upsample_gradient,
         softmax,
         softmax_gradient,
+        argmax,
         class_sums,
         loss_gradient,
         squares,

@@ -64,8 +64,9 @@ class CudaTraining final : public TrainingExecutable {
                  const TrainingOptions& options)
         : engine_(std::move(engine)), graph_(graph), host_ranks_(ranks_of(options)),
           type_(element_type(options.precision)), options_(options), momentum_(options.batch_norm_momentum),
-          scale_(type_), constants_(*engine_), parameters_(*engine_, graph_, weights, options.amsgrad),
-          loss_chunks_(chunking(output_shape())), loss_space_(loss_chunks_, 1, 4) {
+          with_gradient_(values_with_gradient(graph_)), scale_(type_), constants_(*engine_),
+          parameters_(*engine_, graph_, weights, options.amsgrad), loss_chunks_(chunking(output_shape())),
+          loss_space_(loss_chunks_, 1, 4) {
         rules_.allow_tf32 = options.allow_tf32;
         rules_.deterministic = options.deterministic;
     }
@@ -73,26 +74,34 @@ class CudaTraining final : public TrainingExecutable {
     Status compile(const TrainingOptions& options) {
         // Before the engine is asked for convolutions that may be beyond it: no plan is smaller than its largest value.
         for (const Node& node : graph_.nodes())
-            MFRES_CHECK(check_training_memory("cuda", node.shape.elements() * bytes_of(type_), options));
+            MFRES_CHECK(check_training_memory("cuda", node.shape.elements() * bytes_of(type_), 0, options));
+        const std::vector<FormedStep> formed = form_training_steps(graph_);
         MFRES_CHECK(attempt("(all)", [&] {
             ranks_ = make_device_ranks(*engine_, host_ranks_);
-            steps_ = make_training_steps(
-                {graph_, parameters_, *engine_, constants_, type_, rules_, statistics_, momentum_, *ranks_});
+            steps_ = make_training_steps({graph_, with_gradient_, parameters_, *engine_, constants_, type_, rules_,
+                                          statistics_, momentum_, *ranks_},
+                                         formed);
             plan_sums(options.bucket_bytes);
         }));
-        TrainingPlan plan(graph_, bytes_of(type_));
-        MFRES_CHECK(plan_steps(plan));
-        const std::int64_t bytes = plan.place();
-        const std::int64_t ends =
-            4 * (input_shape().elements() + 2 * output_shape().elements()) + class_count() + slope_bytes();
-        peak_bytes_ = bytes + ends + parameters_.bytes() + constants_.bytes();
-        if (Status fits = check_training_memory("cuda", peak_bytes_, options); !fits) {
+        const std::int64_t fixed = 4 * (input_shape().elements() + 2 * output_shape().elements()) + class_count() +
+                                   slope_bytes() + parameters_.bytes() + constants_.bytes();
+        ScheduleRules rules{bytes_of(type_), loss_space_.bytes(), 0};
+        if (options.memory_cap > 0)
+            rules.limit = std::max<std::int64_t>(1, options.memory_cap - fixed);
+        std::vector<StepNeeds> needs;
+        for (const auto& step : steps_)
+            needs.push_back(step->needs());
+        const TrainingSchedule schedule = schedule_training(graph_, formed, needs, rules);
+        peak_bytes_ = fixed + schedule.bytes;
+        if (Status fits = check_training_memory("cuda", peak_bytes_, fixed + schedule.plain_bytes, options); !fits) {
             ranks_->abandon();
             return fits;
         }
+        recomputation_ = {schedule.steps_again, schedule.macs_again};
+        turns_ = schedule.backward;
         return attempt("(all)", [&] {
-            allocate(bytes);
-            bind(plan);
+            allocate(schedule.bytes);
+            bind(schedule);
         });
     }
 
@@ -110,7 +119,7 @@ class CudaTraining final : public TrainingExecutable {
                 cutter_.emplace(*engine_, shape[0], std::array{shape[2], shape[3], shape[4]});
         }));
         crop_bytes_ = cutter_->bytes(crops);
-        MFRES_CHECK(check_training_memory("cuda", peak_bytes(), options_));
+        MFRES_CHECK(check_training_memory("cuda", peak_bytes(), 0, options_));
         return attempt("crops", [&] { cutter_->start(crops); });
     }
 
@@ -190,9 +199,14 @@ class CudaTraining final : public TrainingExecutable {
             }
             backward_[index(statistics_)].run(*engine_, ranks_->recordable(), [this] {
                 gradient_sum_.begin();
-                for (auto step = steps_.rbegin(); step != steps_.rend(); ++step) {
-                    (*step)->backward();
-                    check(gradient_sum_.finished(ids_.find((*step)->node())->second));
+                for (const Turn& turn : turns_) {
+                    TrainingStep& step = *steps_[turn.step];
+                    if (turn.again) {
+                        step.forward(true);
+                        continue;
+                    }
+                    step.backward();
+                    check(gradient_sum_.finished(ids_.find(step.node())->second));
                 }
                 check(gradient_sum_.finish());
             });
@@ -234,15 +248,20 @@ class CudaTraining final : public TrainingExecutable {
         return set;
     }
     std::int64_t peak_bytes() const override { return peak_bytes_ + crop_bytes_; }
+    Recomputation recomputation() const override { return recomputation_; }
 
     std::vector<Chosen> chosen() const override {
         std::vector<Chosen> all;
         for (const auto& step : steps_)
             if (const std::string name = step->forward_implementation(); !name.empty())
                 all.push_back({step->node(), step->operation(), name});
-        for (auto step = steps_.rbegin(); step != steps_.rend(); ++step)
-            if (const std::string name = (*step)->backward_implementation(); !name.empty())
-                all.push_back({(*step)->node(), (*step)->operation() + " backward", name});
+        for (const Turn& turn : turns_) {
+            const TrainingStep& step = *steps_[turn.step];
+            all.push_back({step.node(),
+                           step.operation() + (turn.again ? " again" : " backward"),
+                           turn.again ? step.forward_implementation() : step.backward_implementation(),
+                           {}});
+        }
         if (ranks_->size() > 1)
             all.push_back({"(all)", "sums over ranks", ranks_->description()});
         return all;
@@ -289,29 +308,6 @@ class CudaTraining final : public TrainingExecutable {
             GradientSum(gradient_buckets(graph_, offset, parameters_.floats(), bucket_bytes), start, finish);
     }
 
-    Status plan_steps(TrainingPlan& plan) {
-        input_array_ = plan.define(graph_.input()).array;
-        plan.pin(input_array_);
-        for (const auto& step : steps_) {
-            plan.advance();
-            MFRES_CHECK(attempt(step->node(), [&] { step->plan_forward(plan); }));
-        }
-        plan.advance();
-        const NodeId last = graph_.outputs()[0];
-        const Channels output = plan.value(last);
-        output_array_ = output.array;
-        plan.pin(output_array_);
-        output_gradient_array_ = plan.array(output_shape().elements());
-        plan.pin(output_gradient_array_); // stays as the caller filled it
-        plan.add_gradient(last, Channels{output_gradient_array_, output.channels, 0, output.channels});
-        loss_sums_array_ = plan.scratch(loss_space_.bytes());
-        for (auto step = steps_.rbegin(); step != steps_.rend(); ++step) {
-            plan.advance();
-            MFRES_CHECK(attempt((*step)->node(), [&] { (*step)->plan_backward(plan); }));
-        }
-        return {};
-    }
-
     void allocate(std::int64_t bytes) {
         arena_ = Block(*engine_, bytes);
         const std::int64_t in = 4 * input_shape().elements();
@@ -326,14 +322,14 @@ class CudaTraining final : public TrainingExecutable {
         slopes_ = Block(*engine_, slope_bytes());
     }
 
-    void bind(const TrainingPlan& plan) {
-        const Binding binding{plan, arena_.as<std::byte>()};
-        for (const auto& step : steps_)
-            step->bind(binding);
-        input_data_ = binding.at(input_array_);
-        output_data_ = binding.at(output_array_);
-        output_gradient_data_ = binding.at(output_gradient_array_);
-        loss_sums_data_ = binding.at(loss_sums_array_);
+    void bind(const TrainingSchedule& schedule) {
+        const Binding binding{schedule.plan, arena_.as<std::byte>()};
+        for (std::size_t i = 0; i < steps_.size(); ++i)
+            steps_[i]->bind(binding, schedule.steps[i]);
+        input_data_ = binding.at(schedule.input);
+        output_data_ = binding.at(schedule.output);
+        output_gradient_data_ = binding.at(schedule.output_gradient);
+        loss_sums_data_ = binding.at(schedule.loss_scratch);
     }
 
     void compute() const {
@@ -341,7 +337,7 @@ class CudaTraining final : public TrainingExecutable {
         engine_->kernels().from_planes(engine_->stream(), type_, shape[0], voxels_of(shape), shape[1],
                                        input_planes_.as<float>(), 1.0F, input_data_);
         for (const auto& step : steps_)
-            step->forward();
+            step->forward(false);
     }
 
     /// An error here shows itself at the next call that can report one.
@@ -399,6 +395,7 @@ class CudaTraining final : public TrainingExecutable {
     ConvolutionRules rules_;
     TrainingOptions options_;
     double momentum_;
+    std::vector<char> with_gradient_;
     NormStatistics statistics_ = NormStatistics::batch; ///< of the last forward
     LossScale scale_;
     Constants constants_;
@@ -408,7 +405,8 @@ class CudaTraining final : public TrainingExecutable {
     std::map<std::string, NodeId> ids_; ///< of all nodes by name: every node behind a step's is of it or a later one
     std::array<Repeated, 2> forward_, backward_; ///< by statistics
 
-    ArrayId input_array_ = -1, output_array_ = -1, output_gradient_array_ = -1, loss_sums_array_ = -1;
+    std::vector<Turn> turns_; ///< of the backward pass
+    Recomputation recomputation_;
     void *input_data_ = nullptr, *output_data_ = nullptr, *output_gradient_data_ = nullptr;
     std::byte* loss_sums_data_ = nullptr;
     Chunking loss_chunks_;

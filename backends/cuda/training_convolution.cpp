@@ -11,12 +11,15 @@ namespace {
 class ConvolutionStep final : public TrainingStep {
   public:
     ConvolutionStep(const TrainingContext& context, NodeId id)
-        : c_(context), id_(id), node_(context.graph.node(id)), source_(node_.inputs[0]),
-          in_(context.graph.node(source_).shape), order_(weight_order(node_.parameters[0].shape)) {
+        : c_(context), node_(context.graph.node(id)), in_(context.graph.node(node_.inputs[0]).shape),
+          order_(weight_order(node_.parameters[0].shape)) {
         forward_ = make(ConvolutionPass::forward, node_.as<Conv>().bias);
         fused_bias_ = forward_ != nullptr && node_.as<Conv>().bias;
         if (!forward_)
             forward_ = needed(ConvolutionPass::forward);
+        weight_gradient_ = needed(ConvolutionPass::weight_gradient);
+        if (context.with_gradient[static_cast<std::size_t>(node_.inputs[0])] != 0)
+            source_gradient_ = needed(ConvolutionPass::source_gradient);
         packed_ = context.constants.space(weight_count() * bytes_of(context.type));
     }
 
@@ -24,70 +27,52 @@ class ConvolutionStep final : public TrainingStep {
     std::string operation() const override { return "conv"; }
     std::string forward_implementation() const override { return forward_->implementation(); }
     std::string backward_implementation() const override {
-        if (!weight_gradient_)
+        if (!has_backward_)
             return {};
         return weight_gradient_->implementation() +
                (source_gradient_ ? ", " + source_gradient_->implementation() : std::string());
     }
 
-    void plan_forward(TrainingPlan& plan) override {
-        x_ = plan.value(source_);
-        y_ = plan.define(id_);
-        forward_workspace_ = plan.scratch(forward_->workspace_bytes());
+    StepNeeds needs() const override {
+        StepNeeds needs;
+        needs.forward = needs.again = forward_->workspace_bytes();
+        needs.backward = workspace_bytes() + weight_bytes() + (node_.as<Conv>().bias ? sum_space().bytes() : 0);
+        return needs;
     }
 
-    void plan_backward(TrainingPlan& plan) override {
-        terms_ = plan.take_gradient(id_);
-        if (terms_.empty())
+    void bind(const Binding& binding, const StepPlan& plan) override {
+        for (const StepPlan::Forward& forward : plan.forwards)
+            forward_arrays_.push_back({.x = binding.at(forward.inputs[0].array),
+                                       .weights = packed_,
+                                       .bias = fused_bias_ ? c_.values(node_, 1) : nullptr,
+                                       .result = binding.at(forward.outputs[0].channels.array),
+                                       .workspace = binding.at(forward.scratch)});
+        has_backward_ = plan.has_backward;
+        if (!has_backward_)
             return;
-        plan.value(source_);
-        dy_ = dense(terms_, node_.shape[1]) ? terms_[0].from.array : plan.array(node_.shape.elements());
-        weight_gradient_ = needed(ConvolutionPass::weight_gradient);
-        std::int64_t workspace = weight_gradient_->workspace_bytes();
-        if (plan.needs_gradient(source_)) {
-            source_gradient_ = needed(ConvolutionPass::source_gradient);
-            workspace = std::max(workspace, source_gradient_->workspace_bytes());
-        }
-        backward_workspace_ = plan.scratch(workspace);
-        dw_ = plan.scratch(weight_count() * bytes_of(weight_gradient_->result_type()));
-        if (node_.as<Conv>().bias)
-            sums_ = plan.scratch(sum_space().bytes());
-        if (source_gradient_) {
-            dx_ = plan.array(in_.elements());
-            plan.add_gradient(source_, Channels{dx_, in_[1], 0, in_[1]});
-        }
-    }
-
-    void bind(const Binding& binding) override {
-        forward_arrays_ = {.x = binding.at(x_.array),
-                           .weights = packed_,
-                           .bias = fused_bias_ ? c_.values(node_, 1) : nullptr,
-                           .result = binding.at(y_.array),
-                           .workspace = binding.at(forward_workspace_)};
-        if (!weight_gradient_)
-            return;
-        dw_data_ = binding.at(dw_);
-        dy_data_ = binding.at(dy_);
-        if (!dense(terms_, node_.shape[1]))
-            gathered_ = binding.parts(terms_);
+        std::byte* scratch = binding.at(plan.scratch);
+        dw_data_ = scratch + workspace_bytes();
+        sums_data_ = dw_data_ + weight_bytes();
+        dy_data_ = binding.at(plan.gradient);
+        if (plan.summed >= 0)
+            gathered_ = binding.parts(plan.terms);
         weight_arrays_ = {
-            .x = forward_arrays_.x, .dy = dy_data_, .result = dw_data_, .workspace = binding.at(backward_workspace_)};
-        source_arrays_ = {.dy = dy_data_,
-                          .weights = packed_,
-                          .result = binding.at(dx_),
-                          .workspace = binding.at(backward_workspace_)};
-        sums_data_ = binding.at(sums_);
+            .x = binding.at(plan.inputs[0].array), .dy = dy_data_, .result = dw_data_, .workspace = scratch};
+        source_arrays_ = {
+            .dy = dy_data_, .weights = packed_, .result = binding.at(plan.input_gradients[0]), .workspace = scratch};
     }
 
-    void forward() override {
-        c_.kernels().pack_weights(c_.stream(), c_.type, order_, c_.values(node_, 0), packed_);
-        forward_->run(forward_arrays_);
+    void forward(bool again) override {
+        if (!again) // the weights do not change in between
+            c_.kernels().pack_weights(c_.stream(), c_.type, order_, c_.values(node_, 0), packed_);
+        const ConvolutionArrays& arrays = forward_arrays_[again ? 1 : 0];
+        forward_->run(arrays);
         if (node_.as<Conv>().bias && !fused_bias_)
-            add_bias();
+            add_bias(arrays.result);
     }
 
     void backward() override {
-        if (!weight_gradient_)
+        if (!has_backward_)
             return;
         if (!gathered_.empty())
             gather(c_.engine, c_.type, chunking(node_.shape), gathered_, dy_data_);
@@ -102,6 +87,11 @@ class ConvolutionStep final : public TrainingStep {
 
   private:
     std::int64_t weight_count() const { return order_.out * order_.in * order_.taps; }
+    std::int64_t weight_bytes() const { return padded(weight_count() * bytes_of(weight_gradient_->result_type())); }
+    std::int64_t workspace_bytes() const {
+        return padded(
+            std::max(weight_gradient_->workspace_bytes(), source_gradient_ ? source_gradient_->workspace_bytes() : 0));
+    }
     SumSpace sum_space() const { return {chunking(node_.shape), 1, 2}; }
 
     std::unique_ptr<Convolution> make(ConvolutionPass pass, bool bias) const {
@@ -124,11 +114,11 @@ class ConvolutionStep final : public TrainingStep {
 
     Part whole(const void* data) const { return {data, node_.shape[1], 0, 0, node_.shape[1]}; }
 
-    void add_bias() const {
+    void add_bias(void* y) const {
         SumArguments arguments;
         arguments.voxels = node_.shape[0] * voxels_of(node_.shape);
         arguments.channels = node_.shape[1];
-        arguments.y = forward_arrays_.result;
+        arguments.y = y;
         Operand operand;
         operand.x = whole(arguments.y);
         operand.offset = c_.values(node_, 1);
@@ -147,21 +137,18 @@ class ConvolutionStep final : public TrainingStep {
     }
 
     TrainingContext c_;
-    NodeId id_;
     const Node& node_;
-    NodeId source_;
     Shape in_;
     WeightOrder order_;
     std::unique_ptr<Convolution> forward_, weight_gradient_, source_gradient_;
     bool fused_bias_ = false;
     void* packed_ = nullptr;
 
-    Channels x_, y_;
-    std::vector<GradientTerm> terms_;
-    ArrayId forward_workspace_ = -1, backward_workspace_ = -1, dy_ = -1, dx_ = -1, dw_ = -1, sums_ = -1;
+    bool has_backward_ = false;
     std::vector<Part> gathered_; ///< empty if dy is one array already
     std::byte *dy_data_ = nullptr, *dw_data_ = nullptr, *sums_data_ = nullptr;
-    ConvolutionArrays forward_arrays_, weight_arrays_, source_arrays_;
+    std::vector<ConvolutionArrays> forward_arrays_; ///< the first and, where it is done again, the second
+    ConvolutionArrays weight_arrays_, source_arrays_;
 };
 
 } // namespace

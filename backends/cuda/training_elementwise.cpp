@@ -13,15 +13,12 @@ struct SumInput {
     enum class Kind : std::uint8_t { plain, batch_norm, instance_norm, weight };
 
     Kind kind = Kind::plain;
-    NodeId value = -1;
-    Channels channels;
     std::int64_t groups = 1; ///< with statistics of their own
     NormTables norm;
     NormGradientTables gradient;
     Operand operand;
     float* pivot = nullptr;
     float* weight_gradient = nullptr;
-    ArrayId dx_array = -1;
     void* dx = nullptr;
 
     bool plain() const { return kind == Kind::plain; }
@@ -57,69 +54,57 @@ class Sum final : public TrainingStep {
     std::string forward_implementation() const override { return "mfres:sum"; }
     std::string backward_implementation() const override { return has_backward_ ? "mfres:sum" : ""; }
 
-    void plan_forward(TrainingPlan& plan) override {
-        for (SumInput& input : inputs_)
-            input.channels = plan.value(input.value);
-        if (step_.slices.empty())
-            outputs_.push_back({plan.define(step_.output), 0});
-        for (const NodeId slice : step_.slices) {
-            outputs_.push_back({plan.define(slice), plan.graph().node(slice).as<Slice>().begin});
-            plan.redirect(slice);
-        }
-        forward_sums_ = plan.scratch(sum_space().bytes());
+    StepNeeds needs() const override {
+        StepNeeds needs;
+        needs.forward = needs.backward = sum_space().bytes();
+        return needs;
     }
 
-    void plan_backward(TrainingPlan& plan) override {
-        terms_ = plan.take_gradient(step_.output);
-        if (terms_.empty())
-            return;
-        const bool affine = std::any_of(inputs_.begin(), inputs_.end(), [](const auto& i) { return !i.plain(); });
-        if (!affine && step_.activation.kind == Activation::Kind::none) {
-            for (const SumInput& input : inputs_)
-                plan.add_gradient(input.value, terms_);
-            return;
+    void bind(const Binding& binding, const StepPlan& plan) override {
+        for (const StepPlan::Forward& forward : plan.forwards) {
+            Pass& pass = passes_.emplace_back();
+            for (const Channels& channels : forward.inputs)
+                pass.inputs.push_back(binding.part(channels));
+            for (const StepPlan::Output& output : forward.outputs)
+                pass.writers.push_back({binding.at(output.channels.array), output.first, output.channels.count});
         }
-        choose_mask(plan);
-        has_backward_ = true;
-        if (dense(terms_, chunks_.channels) && mask_ != Mask::by_array)
-            gradient_array_ = terms_[0].from.array;
-        else
-            gradient_array_ = masked_array_ = writable_gradient(plan);
-        plan_inputs(plan);
-        backward_sums_ = plan.scratch(sum_space().bytes());
-    }
-
-    void bind(const Binding& binding) override {
-        for (SumInput& input : inputs_) {
-            input.operand.x = binding.part(input.channels);
-            input.dx = binding.at(input.dx_array);
-        }
-        for (const auto& [channels, first] : outputs_)
-            writers_.push_back({binding.at(channels.array), first, channels.count});
-        forward_sums_data_ = binding.at(forward_sums_);
+        forward_sums_data_ = binding.at(plan.forwards[0].scratch);
+        has_backward_ = plan.has_backward;
         if (!has_backward_)
             return;
+        for (std::size_t k = 0; k < inputs_.size(); ++k) {
+            if (!inputs_[k].plain())
+                inputs_[k].operand.x = binding.part(plan.inputs[k]);
+            inputs_[k].dx = binding.at(plan.input_gradients[k]);
+        }
         // What is written over has to be read by the first of the launches that gather.
-        std::stable_partition(terms_.begin(), terms_.end(),
-                              [&](const GradientTerm& term) { return term.from.array == masked_array_; });
-        gradient_parts_ = binding.parts(terms_);
-        if (mask_ == Mask::by_array)
-            sign_ = binding.part(mask_channels_);
-        masked_ = binding.at(masked_array_);
-        gradient_ = binding.at(gradient_array_);
-        backward_sums_data_ = binding.at(backward_sums_);
+        std::vector<GradientTerm> terms = plan.terms;
+        std::stable_partition(terms.begin(), terms.end(),
+                              [&](const GradientTerm& term) { return term.from.array == plan.summed; });
+        gradient_parts_ = binding.parts(terms);
+        switch (plan.mask) {
+        case MaskBy::nothing: mask_ = Mask::none; break;
+        case MaskBy::operand: mask_ = Mask::by_operand; break;
+        case MaskBy::array:
+            mask_ = Mask::by_array;
+            sign_ = binding.part(plan.mask_array);
+            break;
+        }
+        masked_ = binding.at(plan.summed);
+        gradient_ = binding.at(plan.gradient);
+        backward_sums_data_ = binding.at(plan.scratch);
     }
 
-    void forward() override {
-        for (SumInput& input : inputs_)
-            if (fixed(input))
-                c_.kernels().fixed_norm_tables(c_.stream(), input.norm);
-            else if (input.normalises())
-                measure(input);
+    void forward(bool again) override {
+        const Pass& pass = passes_[again ? 1 : 0];
+        if (!again) // else the tables are those of the first time, and the running statistics have moved already
+            prepare_inputs(pass);
         std::vector<Operand> operands;
-        for (const SumInput& input : inputs_)
-            operands.push_back(input.operand);
-        for (const Writer& writer : writers_) {
+        for (std::size_t k = 0; k < inputs_.size(); ++k) {
+            operands.push_back(inputs_[k].operand);
+            operands.back().x = pass.inputs[k];
+        }
+        for (const Writer& writer : pass.writers) {
             SumArguments arguments;
             arguments.activation = step_.activation;
             arguments.voxels = chunks_.samples * chunks_.voxels;
@@ -160,13 +145,16 @@ class Sum final : public TrainingStep {
         void* to;
         std::int64_t first, count;
     };
+    struct Pass {
+        std::vector<Part> inputs;
+        std::vector<Writer> writers;
+    };
 
     std::int64_t most_groups() const { return chunks_.samples; }
     SumSpace sum_space() const { return {chunks_, most_groups(), 2}; }
 
     SumInput make_input(const SumOperand& from, std::size_t index) const {
         SumInput input;
-        input.value = from.value;
         if (from.norm >= 0) {
             make_norm(c_.graph.node(from.norm), input);
         } else if (node_.kind() == OpKind::scaled_add) {
@@ -227,11 +215,20 @@ class Sum final : public TrainingStep {
         return input.kind == SumInput::Kind::batch_norm && c_.statistics == NormStatistics::running;
     }
 
-    void measure(SumInput& input) const {
+    void prepare_inputs(const Pass& pass) {
+        for (std::size_t k = 0; k < inputs_.size(); ++k) {
+            if (fixed(inputs_[k]))
+                c_.kernels().fixed_norm_tables(c_.stream(), inputs_[k].norm);
+            else if (inputs_[k].normalises())
+                measure(inputs_[k], pass.inputs[k]);
+        }
+    }
+
+    void measure(SumInput& input, const Part& x) const {
         StatisticsArguments statistics;
         statistics.chunks = chunks_;
         statistics.groups = input.groups;
-        statistics.x = input.operand.x;
+        statistics.x = x;
         statistics.pivot = input.pivot;
         statistics.partials = reinterpret_cast<double*>(forward_sums_data_);
         statistics.totals = reinterpret_cast<double*>(forward_sums_data_ + sum_space().partials);
@@ -250,52 +247,6 @@ class Sum final : public TrainingStep {
     bool shared(const SumInput& input) const { return input.kind == SumInput::Kind::batch_norm && c_.ranks.size() > 1; }
 
     // Backward.
-
-    void choose_mask(TrainingPlan& plan) {
-        if (step_.activation.kind == Activation::Kind::none)
-            return;
-        if (inputs_.size() == 1 && !inputs_[0].plain()) {
-            mask_ = Mask::by_operand;
-            return;
-        }
-        mask_ = Mask::by_array;
-        // The output's sign is that of the sum, but for a leaky ReLU that turns it round.
-        const bool turns = step_.activation.slope < 0.0F;
-        mask_channels_ = plan.value(turns ? inputs_[0].value : step_.output);
-    }
-
-    std::int64_t elements() const { return chunks_.samples * chunks_.voxels * chunks_.channels; }
-
-    /// An array for the whole gradient: one of the terms' where nobody else needs it.
-    ArrayId writable_gradient(TrainingPlan& plan) const {
-        for (const GradientTerm& term : terms_)
-            if (term.from.whole() && term.from.count == chunks_.channels && plan.free_after_now(term.from.array))
-                return term.from.array;
-        return plan.array(elements());
-    }
-
-    void plan_inputs(TrainingPlan& plan) {
-        bool overwritable = masked_array_ >= 0 || plan.free_after_now(gradient_array_);
-        const auto whole = [&](ArrayId array) { return Channels{array, chunks_.channels, 0, chunks_.channels}; };
-        for (const SumInput& input : inputs_)
-            if (input.plain() && plan.needs_gradient(input.value)) {
-                plan.add_gradient(input.value, whole(gradient_array_));
-                overwritable = false;
-            }
-        // Backwards: the operand that is computed last writes over the gradient that all of them read.
-        for (auto input = inputs_.rbegin(); input != inputs_.rend(); ++input) {
-            if (input->plain())
-                continue;
-            plan.value(input->value);
-            if (!plan.needs_gradient(input->value))
-                continue;
-            input->dx_array = overwritable ? gradient_array_ : plan.array(elements());
-            overwritable = false;
-        }
-        for (const SumInput& input : inputs_)
-            if (input.dx_array >= 0)
-                plan.add_gradient(input.value, whole(input.dx_array));
-    }
 
     GradientArguments from_array() const {
         GradientArguments arguments;
@@ -357,74 +308,60 @@ class Sum final : public TrainingStep {
     Chunking chunks_;
     std::vector<SumInput> inputs_;
 
-    std::vector<std::pair<Channels, std::int64_t>> outputs_; ///< arrays and the first channel that each takes
-    std::vector<Writer> writers_;
-    ArrayId forward_sums_ = -1, backward_sums_ = -1;
+    std::vector<Pass> passes_; ///< the first and, where it is done again, the second
     std::byte *forward_sums_data_ = nullptr, *backward_sums_data_ = nullptr;
 
     bool has_backward_ = false;
-    std::vector<GradientTerm> terms_;
     std::vector<Part> gradient_parts_;
     Mask mask_ = Mask::none;
-    Channels mask_channels_;
     Part sign_;
-    ArrayId masked_array_ = -1;   ///< where the first pass leaves the masked gradient; -1 if it does not
-    ArrayId gradient_array_ = -1; ///< what the later passes read: that, or the only term
-    void *masked_ = nullptr, *gradient_ = nullptr;
+    void* masked_ = nullptr;   ///< where the first pass leaves the masked gradient; null if it does not
+    void* gradient_ = nullptr; ///< what the later passes read: that, or the only term
 };
 
 /// Concat and slices.
 class Copy final : public TrainingStep {
   public:
-    Copy(const TrainingContext& context, NodeId id) : c_(context), id_(id), node_(context.graph.node(id)) {}
+    Copy(const TrainingContext& context, NodeId id) : c_(context), node_(context.graph.node(id)) {}
 
     std::string node() const override { return node_.name; }
     std::string operation() const override { return std::string(name(node_.kind())); }
     std::string forward_implementation() const override { return "mfres:copy"; }
     std::string backward_implementation() const override { return {}; }
 
-    void plan_forward(TrainingPlan& plan) override {
-        std::int64_t to = 0;
-        for (const NodeId input : node_.inputs) {
-            Channels channels = plan.value(input);
-            if (node_.kind() == OpKind::slice) {
-                channels.begin += node_.as<Slice>().begin;
-                channels.count = node_.shape[1];
+    StepNeeds needs() const override { return {}; }
+
+    void bind(const Binding& binding, const StepPlan& plan) override {
+        for (const StepPlan::Forward& forward : plan.forwards) {
+            Pass& pass = passes_.emplace_back();
+            std::int64_t to = 0;
+            for (Channels channels : forward.inputs) {
+                if (node_.kind() == OpKind::slice) {
+                    channels.begin += node_.as<Slice>().begin;
+                    channels.count = node_.shape[1];
+                }
+                pass.parts.push_back(binding.part(channels, to));
+                to += channels.count;
             }
-            reads_.push_back({channels, to});
-            to += channels.count;
-        }
-        y_ = plan.define(id_);
-    }
-
-    void plan_backward(TrainingPlan& plan) override {
-        const auto terms = plan.take_gradient(id_);
-        if (node_.kind() == OpKind::slice)
-            return plan.add_gradient(node_.inputs[0], moved(terms, node_.as<Slice>().begin));
-        std::int64_t begin = 0;
-        for (const NodeId input : node_.inputs) {
-            const std::int64_t count = plan.graph().node(input).shape[1];
-            plan.add_gradient(input, restricted(terms, begin, count));
-            begin += count;
+            pass.to = binding.at(forward.outputs[0].channels.array);
         }
     }
 
-    void bind(const Binding& binding) override {
-        parts_ = binding.parts(reads_);
-        output_ = binding.at(y_.array);
+    void forward(bool again) override {
+        const Pass& pass = passes_[again ? 1 : 0];
+        gather(c_.engine, c_.type, chunking(node_.shape), pass.parts, pass.to);
     }
-
-    void forward() override { gather(c_.engine, c_.type, chunking(node_.shape), parts_, output_); }
     void backward() override {}
 
   private:
+    struct Pass {
+        std::vector<Part> parts;
+        void* to = nullptr;
+    };
+
     TrainingContext c_;
-    NodeId id_;
     const Node& node_;
-    std::vector<GradientTerm> reads_; ///< here: what goes where
-    std::vector<Part> parts_;
-    Channels y_;
-    void* output_ = nullptr;
+    std::vector<Pass> passes_; ///< the first and, where it is done again, the second
 };
 
 } // namespace

@@ -10,8 +10,7 @@ namespace {
 class Resampling final : public TrainingStep {
   public:
     Resampling(const TrainingContext& context, NodeId id)
-        : c_(context), id_(id), node_(context.graph.node(id)), source_(node_.inputs[0]),
-          in_(context.graph.node(source_).shape) {
+        : c_(context), node_(context.graph.node(id)), in_(context.graph.node(node_.inputs[0]).shape) {
         if (kind() != OpKind::upsample)
             return;
         const auto tables = upsample_tables(c_.constants, node_.as<Upsample>().mode, in_, node_.shape);
@@ -21,28 +20,16 @@ class Resampling final : public TrainingStep {
     std::string node() const override { return node_.name; }
     std::string operation() const override { return std::string(name(kind())); }
     std::string forward_implementation() const override { return "mfres:" + operation(); }
-    std::string backward_implementation() const override { return dx_ >= 0 ? "mfres:" + operation() : ""; }
+    std::string backward_implementation() const override { return dx_data_ ? "mfres:" + operation() : ""; }
 
-    void plan_forward(TrainingPlan& plan) override {
-        x_ = plan.value(source_);
-        y_ = plan.define(id_);
+    StepNeeds needs() const override {
+        StepNeeds needs;
+        if (kind() == OpKind::upsample)
+            needs.terms_in_place = Parts::most;
+        return needs;
     }
 
-    void plan_backward(TrainingPlan& plan) override {
-        terms_ = plan.take_gradient(id_);
-        if (terms_.empty() || !plan.needs_gradient(source_))
-            return;
-        if (kind() == OpKind::max_pool)
-            plan.value(source_);
-        if (kind() == OpKind::softmax)
-            plan.value(id_);
-        if (!dense(terms_, node_.shape[1]) && (kind() != OpKind::upsample || terms_.size() > Parts::most))
-            gathered_ = plan.array(node_.shape.elements());
-        dx_ = plan.array(in_.elements());
-        plan.add_gradient(source_, Channels{dx_, in_[1], 0, in_[1]});
-    }
-
-    void bind(const Binding& binding) override {
+    void bind(const Binding& binding, const StepPlan& plan) override {
         pool_.in = upsample_.in = extents_of(in_);
         pool_.out = upsample_.out = extents_of(node_.shape);
         softmax_.channels = node_.shape[1];
@@ -51,35 +38,40 @@ class Resampling final : public TrainingStep {
             pool_.kernel[axis] = node_.as<MaxPool>().kernel[axis];
             pool_.stride[axis] = node_.as<MaxPool>().stride[axis];
         }
-        x_data_ = binding.at(x_.array);
-        y_data_ = binding.at(y_.array);
-        parts_ = binding.parts(terms_);
-        gathered_data_ = binding.at(gathered_);
-        dx_data_ = binding.at(dx_);
+        for (const StepPlan::Forward& forward : plan.forwards)
+            passes_.push_back({binding.at(forward.inputs[0].array), binding.at(forward.outputs[0].channels.array)});
+        if (!plan.has_backward)
+            return;
+        x_data_ = binding.at(plan.inputs[0].array);
+        y_data_ = binding.at(plan.output.array);
+        parts_ = binding.parts(plan.terms);
+        gathered_data_ = binding.at(plan.summed);
+        dx_data_ = binding.at(plan.input_gradients[0]);
     }
 
-    void forward() override {
+    void forward(bool again) override {
+        const Pass& pass = passes_[again ? 1 : 0];
         if (kind() == OpKind::upsample) {
             UpsampleArguments arguments = upsample_;
-            arguments.x = x_data_;
-            arguments.y = y_data_;
+            arguments.x = pass.x;
+            arguments.y = pass.y;
             return c_.kernels().upsample(c_.stream(), c_.type, arguments);
         }
         if (kind() == OpKind::softmax) {
             SoftmaxArguments arguments = softmax_;
-            arguments.x = x_data_;
-            arguments.y = y_data_;
+            arguments.x = pass.x;
+            arguments.y = pass.y;
             return c_.kernels().softmax(c_.stream(), c_.type, arguments);
         }
         PoolArguments arguments = pool_;
-        arguments.x = x_data_;
-        arguments.y = y_data_;
+        arguments.x = pass.x;
+        arguments.y = pass.y;
         const auto pool = kind() == OpKind::max_pool ? c_.kernels().max_pool : c_.kernels().average_pool;
         pool(c_.stream(), c_.type, arguments);
     }
 
     void backward() override {
-        if (dx_ < 0)
+        if (!dx_data_)
             return;
         const void* dy = parts_[0].data;
         if (gathered_data_) {
@@ -121,18 +113,17 @@ class Resampling final : public TrainingStep {
     }
 
     TrainingContext c_;
-    NodeId id_;
     const Node& node_;
-    NodeId source_;
     Shape in_;
     UpsampleArguments upsample_;
     PoolArguments pool_;
     SoftmaxArguments softmax_;
 
-    Channels x_, y_;
-    std::vector<GradientTerm> terms_;
+    struct Pass {
+        void *x, *y;
+    };
+    std::vector<Pass> passes_; ///< the first and, where it is done again, the second
     std::vector<Part> parts_;
-    ArrayId gathered_ = -1, dx_ = -1;
     void *x_data_ = nullptr, *y_data_ = nullptr, *gathered_data_ = nullptr, *dx_data_ = nullptr;
 };
 

@@ -1,11 +1,10 @@
-// One operation of a network in training: how it is planned, bound to memory and run, forward and backward.
+// One operation of a network in training: what it needs, bound to memory and run, forward and backward.
 #pragma once
 
 #include "backends/cuda/device_arrays.h"
 #include "backends/cuda/parameters.h"
 #include "backends/data_parallel.h"
-#include "backends/training_formation.h"
-#include "backends/training_plan.h"
+#include "backends/training_schedule.h"
 
 #include <memory>
 #include <string>
@@ -29,8 +28,8 @@ struct Binding {
     }
 };
 
-/// Life of a step: plan_forward in the order of execution, plan_backward in reverse, bind, then forward and backward as
-/// often as wanted. All but the names may throw EngineError.
+/// Life of a step: needs, bind to what was planned for it, then forward and backward as often as wanted. All but the
+/// names may throw EngineError.
 class TrainingStep {
   public:
     TrainingStep() = default;
@@ -45,16 +44,18 @@ class TrainingStep {
     virtual std::string forward_implementation() const = 0;
     virtual std::string backward_implementation() const = 0;
 
-    virtual void plan_forward(TrainingPlan& plan) = 0;
-    virtual void plan_backward(TrainingPlan& plan) = 0;
-    virtual void bind(const Binding& binding) = 0;
-    virtual void forward() = 0;
+    virtual StepNeeds needs() const = 0;
+    virtual void bind(const Binding& binding, const StepPlan& plan) = 0;
+    /// `again`: a second time in the same step of the optimiser, into other arrays and with the statistics of the
+    /// first.
+    virtual void forward(bool again) = 0;
     virtual void backward() = 0;
 };
 
 /// What every step of one compilation shares.
 struct TrainingContext {
     const Graph& graph;
+    const std::vector<char>& with_gradient; ///< see values_with_gradient
     const DeviceParameters& parameters;
     Engine& engine;
     Constants& constants;
@@ -72,9 +73,10 @@ struct TrainingContext {
     }
 };
 
-/// Terms that are one whole array already.
-inline bool dense(const std::vector<GradientTerm>& terms, std::int64_t channels) {
-    return terms.size() == 1 && terms[0].from.whole() && terms[0].from.count == channels;
+/// Bytes rounded up to where the next part of a scratch area may start.
+inline std::int64_t padded(std::int64_t bytes) {
+    constexpr std::int64_t alignment = 256;
+    return (bytes + alignment - 1) / alignment * alignment;
 }
 
 std::unique_ptr<TrainingStep> make_convolution_step(const TrainingContext& context, NodeId id);
@@ -82,7 +84,8 @@ std::unique_ptr<TrainingStep> make_sum_step(const TrainingContext& context, cons
 std::unique_ptr<TrainingStep> make_copy_step(const TrainingContext& context, NodeId id);
 std::unique_ptr<TrainingStep> make_resampling_step(const TrainingContext& context, NodeId id);
 
-/// The steps of form_training_steps.
-std::vector<std::unique_ptr<TrainingStep>> make_training_steps(const TrainingContext& context);
+/// One for each step of form_training_steps.
+std::vector<std::unique_ptr<TrainingStep>> make_training_steps(const TrainingContext& context,
+                                                               const std::vector<FormedStep>& formed);
 
 } // namespace mfres::cuda

@@ -7,27 +7,19 @@ namespace {
 /// A slice whose readers find it in what it is cut from.
 class SliceInPlace final : public TrainingStep {
   public:
-    SliceInPlace(const TrainingContext& context, NodeId id) : id_(id), node_(context.graph.node(id)) {}
+    SliceInPlace(const TrainingContext& context, NodeId id) : node_(context.graph.node(id)) {}
 
     std::string node() const override { return node_.name; }
     std::string operation() const override { return "slice"; }
     std::string forward_implementation() const override { return {}; }
     std::string backward_implementation() const override { return {}; }
 
-    void plan_forward(TrainingPlan& plan) override {
-        Channels channels = plan.value(node_.inputs[0]);
-        channels.begin += node_.as<Slice>().begin;
-        channels.count = node_.shape[1];
-        plan.define(id_, channels);
-        plan.redirect(id_);
-    }
-    void plan_backward(TrainingPlan&) override {}
-    void bind(const Binding&) override {}
-    void forward() override {}
+    StepNeeds needs() const override { return {}; }
+    void bind(const Binding&, const StepPlan&) override {}
+    void forward(bool) override {}
     void backward() override {}
 
   private:
-    NodeId id_;
     const Node& node_;
 };
 
@@ -44,10 +36,11 @@ std::unique_ptr<TrainingStep> make_step(const TrainingContext& context, const Fo
 
 } // namespace
 
-std::vector<std::unique_ptr<TrainingStep>> make_training_steps(const TrainingContext& context) {
+std::vector<std::unique_ptr<TrainingStep>> make_training_steps(const TrainingContext& context,
+                                                               const std::vector<FormedStep>& formed) {
     std::vector<std::unique_ptr<TrainingStep>> steps;
-    for (const FormedStep& formed : form_training_steps(context.graph))
-        steps.push_back(make_step(context, formed));
+    for (const FormedStep& step : formed)
+        steps.push_back(make_step(context, step));
     return steps;
 }
 

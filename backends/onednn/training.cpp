@@ -34,8 +34,8 @@ void prefer_large_pages([[maybe_unused]] float* data, [[maybe_unused]] std::int6
 class OneDnnTraining final : public TrainingExecutable {
   public:
     OneDnnTraining(const Graph& graph, const Weights& weights, const TrainingOptions& options)
-        : graph_(graph), threads_(resolve_threads(options.threads)), engine_(dnnl::engine::kind::cpu, 0),
-          stream_(engine_), parameters_(graph_, weights, options.amsgrad),
+        : graph_(graph), with_gradient_(values_with_gradient(graph_)), threads_(resolve_threads(options.threads)),
+          engine_(dnnl::engine::kind::cpu, 0), stream_(engine_), parameters_(graph_, weights, options.amsgrad),
           loss_(graph_.node(graph_.outputs()[0]).shape, threads_), ranks_(ranks_of(options)),
           gradient_sum_(graph_, parameters_, ranks_, options.bucket_bytes) {
         for (NodeId id = 0; id < graph_.size(); ++id)
@@ -45,21 +45,30 @@ class OneDnnTraining final : public TrainingExecutable {
 
     Status compile(const TrainingOptions& options) {
         const ThreadScope scope(threads_); // kernels and their scratch memory are made for a number of threads
+        const std::vector<FormedStep> formed = form_training_steps(graph_);
         MFRES_CHECK(guarded("(all)", [&] {
-            steps_ = make_training_steps({graph_, parameters_, engine_, statistics_, momentum_, threads_, ranks_});
+            steps_ = make_training_steps(
+                {graph_, with_gradient_, parameters_, engine_, statistics_, momentum_, threads_, ranks_}, formed);
         }));
-        TrainingPlan plan(graph_);
-        MFRES_CHECK(plan_steps(plan));
-        const std::int64_t bytes = plan.place();
-        peak_bytes_ = bytes + parameters_.bytes();
-        for (const auto& step : steps_)
-            peak_bytes_ += step->constant_bytes();
-        MFRES_CHECK(check_training_memory("onednn", peak_bytes_, options));
-        MFRES_CHECK(allocate(bytes));
-        float* block = arena_.data();
-        for (const auto& step : steps_)
-            MFRES_CHECK(guarded(step->node(), [&] { step->bind(plan, block); }));
-        bind_ends(plan, block);
+        std::int64_t fixed = parameters_.bytes();
+        std::vector<StepNeeds> needs;
+        for (const auto& step : steps_) {
+            fixed += step->constant_bytes();
+            needs.push_back(step->needs());
+        }
+        ScheduleRules rules{sizeof(float), loss_.scratch_bytes(), 0};
+        if (options.memory_cap > 0)
+            rules.limit = std::max<std::int64_t>(1, options.memory_cap - fixed);
+        const TrainingSchedule schedule = schedule_training(graph_, formed, needs, rules);
+        peak_bytes_ = fixed + schedule.bytes;
+        MFRES_CHECK(check_training_memory("onednn", peak_bytes_, fixed + schedule.plain_bytes, options));
+        recomputation_ = {schedule.steps_again, schedule.macs_again};
+        turns_ = schedule.backward;
+        MFRES_CHECK(allocate(schedule.bytes));
+        for (std::size_t i = 0; i < steps_.size(); ++i)
+            MFRES_CHECK(
+                guarded(steps_[i]->node(), [&] { steps_[i]->bind(schedule.plan, schedule.steps[i], arena_.data()); }));
+        bind_ends(schedule);
         return {};
     }
 
@@ -71,7 +80,7 @@ class OneDnnTraining final : public TrainingExecutable {
         statistics_ = statistics;
         const ThreadScope scope(threads_);
         for (const auto& step : steps_)
-            MFRES_CHECK(guarded(step->node(), [&] { step->forward(stream_); }));
+            MFRES_CHECK(guarded(step->node(), [&] { step->forward(stream_, false); }));
         return {};
     }
 
@@ -93,9 +102,12 @@ class OneDnnTraining final : public TrainingExecutable {
     Status backward() override {
         const ThreadScope scope(threads_);
         gradient_sum_.begin();
-        for (auto step = steps_.rbegin(); step != steps_.rend(); ++step) {
-            MFRES_CHECK(guarded((*step)->node(), [&] { (*step)->backward(stream_); }));
-            MFRES_CHECK(gradient_sum_.finished(main_node(**step)));
+        for (const Turn& turn : turns_) {
+            TrainingStep& step = *steps_[turn.step];
+            MFRES_CHECK(
+                guarded(step.node(), [&] { turn.again ? step.forward(stream_, true) : step.backward(stream_); }));
+            if (!turn.again)
+                MFRES_CHECK(gradient_sum_.finished(main_node(step)));
         }
         return gradient_sum_.finish();
     }
@@ -106,15 +118,20 @@ class OneDnnTraining final : public TrainingExecutable {
     TrainingState state() const override { return parameters_.state(); }
     Status set_state(const TrainingState& state) override { return parameters_.set_state(state); }
     std::int64_t peak_bytes() const override { return peak_bytes_; }
+    Recomputation recomputation() const override { return recomputation_; }
 
     std::vector<Chosen> chosen() const override {
         std::vector<Chosen> all;
         for (const auto& step : steps_)
             if (const std::string name = step->forward_implementation(); !name.empty())
                 all.push_back({step->node(), step->operation(), name});
-        for (auto step = steps_.rbegin(); step != steps_.rend(); ++step)
-            if (const std::string name = (*step)->backward_implementation(); !name.empty())
-                all.push_back({(*step)->node(), (*step)->operation() + " backward", name});
+        for (const Turn& turn : turns_) {
+            const TrainingStep& step = *steps_[turn.step];
+            all.push_back({step.node(),
+                           step.operation() + (turn.again ? " again" : " backward"),
+                           turn.again ? step.forward_implementation() : step.backward_implementation(),
+                           {}});
+        }
         return all;
     }
 
@@ -122,34 +139,14 @@ class OneDnnTraining final : public TrainingExecutable {
     /// Every node behind it belongs to this step or to a later one.
     NodeId main_node(const TrainingStep& step) const { return ids_.find(step.node())->second; }
 
-    Status plan_steps(TrainingPlan& plan) {
-        plan.pin(plan.define(graph_.input()).array);
-        for (const auto& step : steps_) {
-            plan.advance();
-            MFRES_CHECK(guarded(step->node(), [&] { step->plan_forward(plan); }));
-        }
-        plan.advance();
-        const NodeId last = graph_.outputs()[0];
-        const Channels output = plan.value(last);
-        plan.pin(output.array);
-        output_gradient_array_ = plan.array(graph_.node(last).shape.elements());
-        plan.pin(output_gradient_array_); // stays as the caller filled it
-        plan.add_gradient(last, Channels{output_gradient_array_, output.channels, 0, output.channels});
-        loss_array_ = plan.scratch(loss_.scratch_bytes());
-        for (auto step = steps_.rbegin(); step != steps_.rend(); ++step) {
-            plan.advance();
-            MFRES_CHECK(guarded((*step)->node(), [&] { (*step)->plan_backward(plan); }));
-        }
-        return {};
-    }
-
-    void bind_ends(TrainingPlan& plan, float* block) {
+    void bind_ends(const TrainingSchedule& schedule) {
         const Shape& in = graph_.node(graph_.input()).shape;
         const Shape& out = graph_.node(graph_.outputs()[0]).shape;
-        input_ = {plan.at(block, plan.value(graph_.input()).array), in, channels_last_strides(in)};
-        output_ = {plan.at(block, plan.value(graph_.outputs()[0]).array), out, channels_last_strides(out)};
-        output_gradient_ = {plan.at(block, output_gradient_array_), out, channels_last_strides(out)};
-        loss_memory_ = plan.at(block, loss_array_);
+        const auto at = [&](ArrayId array) { return schedule.plan.at(arena_.data(), array); };
+        input_ = {at(schedule.input), in, channels_last_strides(in)};
+        output_ = {at(schedule.output), out, channels_last_strides(out)};
+        output_gradient_ = {at(schedule.output_gradient), out, channels_last_strides(out)};
+        loss_memory_ = at(schedule.loss_scratch);
     }
 
     Status allocate(std::int64_t bytes) {
@@ -170,6 +167,7 @@ class OneDnnTraining final : public TrainingExecutable {
     }
 
     Graph graph_;
+    std::vector<char> with_gradient_;
     int threads_;
     double momentum_ = 0.1;
     NormStatistics statistics_ = NormStatistics::batch; ///< of the last forward
@@ -180,7 +178,8 @@ class OneDnnTraining final : public TrainingExecutable {
     std::vector<std::unique_ptr<TrainingStep>> steps_;
     AlignedVector<float> arena_;
     StridedView<float> input_, output_, output_gradient_;
-    ArrayId output_gradient_array_ = -1, loss_array_ = -1;
+    std::vector<Turn> turns_; ///< of the backward pass
+    Recomputation recomputation_;
     float* loss_memory_ = nullptr;
     std::int64_t peak_bytes_ = 0;
     Communicator& ranks_;

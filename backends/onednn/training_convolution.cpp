@@ -117,77 +117,68 @@ class WeightFormat {
 class ConvolutionTraining final : public TrainingStep {
   public:
     ConvolutionTraining(const TrainingContext& context, NodeId id)
-        : context_(context), id_(id), node_(context.graph.node(id)),
-          source_(node_.inputs[0]), shape_{node_.as<Conv>(), context.graph.node(source_).shape, node_.shape},
+        : context_(context),
+          node_(context.graph.node(id)), shape_{node_.as<Conv>(), context.graph.node(node_.inputs[0]).shape,
+                                                node_.shape},
           rows_(node_.shape, context.threads) {
         attributes_.set_scratchpad_mode(dnnl::scratchpad_mode::user);
         forward_ = pick(shape_, [&](const Formulation& form) { return describe_forward(form); });
-    }
-
-    std::string node() const override { return node_.name; }
-    std::string operation() const override { return "conv"; }
-    std::string forward_implementation() const override { return forward_.implementation + describe(forward_.form); }
-    std::string backward_implementation() const override {
-        if (!weights_)
-            return {};
-        std::string name = "weights " + weights_->implementation + describe(weights_->form);
-        return data_ ? "data " + data_->implementation + describe(data_->form) + ", " + name : name;
-    }
-
-    void plan_forward(TrainingPlan& plan) override {
-        x_ = plan.value(source_);
-        y_ = plan.define(id_);
-        forward_weights_ = {shape_, forward_.form, forward_.descriptor.weights_desc(), context_.engine};
-        forward_scratch_ = plan.scratch(scratch_bytes(forward_.descriptor, forward_weights_));
-    }
-
-    void plan_backward(TrainingPlan& plan) override {
-        terms_ = plan.take_gradient(id_);
-        if (terms_.empty())
-            return;
-        const bool in_place = terms_.size() == 1 && terms_[0].from.whole() && terms_[0].from.count == node_.shape[1];
-        gathered_ = in_place ? -1 : plan.array(node_.shape.elements());
-        plan.value(source_); // the gradient of the weights needs it
         weights_ = pick(shape_, [&](const Formulation& form) {
             return describe_backward_weights(training_geometry(form), attributes_, context_.engine,
                                              describe_forward(form));
         });
         weights_gradient_ = {shape_, weights_->form, weights_->descriptor.diff_weights_desc(), context_.engine};
-        weights_scratch_ = plan.scratch(scratch_bytes(weights_->descriptor, weights_gradient_));
-        if (!plan.needs_gradient(source_))
+        if (context.with_gradient[static_cast<std::size_t>(node_.inputs[0])] == 0)
             return;
         data_ = pick(shape_, [&](const Formulation& form) {
             return describe_backward_data(training_geometry(form), attributes_, context_.engine,
                                           describe_forward(form));
         });
         data_weights_ = {shape_, data_->form, data_->descriptor.weights_desc(), context_.engine};
-        data_scratch_ = plan.scratch(scratch_bytes(data_->descriptor, data_weights_));
-        dx_ = plan.array(shape_.in.elements());
-        plan.add_gradient(source_, Channels{dx_, shape_.in[1], 0, shape_.in[1]});
     }
 
-    void bind(const TrainingPlan& plan, float* block) override {
+    std::string node() const override { return node_.name; }
+    std::string operation() const override { return "conv"; }
+    std::string forward_implementation() const override { return forward_.implementation + describe(forward_.form); }
+    std::string backward_implementation() const override {
+        if (!has_backward_)
+            return {};
+        std::string name = "weights " + weights_->implementation + describe(weights_->form);
+        return data_ ? "data " + data_->implementation + describe(data_->form) + ", " + name : name;
+    }
+
+    StepNeeds needs() const override {
+        StepNeeds needs;
+        needs.forward = needs.again = scratch_bytes(forward_.descriptor, forward_weights());
+        needs.backward = weights_bytes() + (data_ ? scratch_bytes(data_->descriptor, data_weights_) : 0);
+        return needs;
+    }
+
+    void bind(const TrainingPlan& plan, const StepPlan& step, float* block) override {
         const auto scratch = [&](ArrayId id) { return reinterpret_cast<std::byte*>(plan.at(block, id)); };
-        const float* x = plan.at(block, x_.array);
-        bind_forward(x, plan.at(block, y_.array), scratch(forward_scratch_));
-        if (terms_.empty())
+        for (const StepPlan::Forward& forward : step.forwards)
+            bind_forward(plan.at(block, forward.inputs[0].array), plan.at(block, forward.outputs[0].channels.array),
+                         scratch(forward.scratch));
+        has_backward_ = step.has_backward;
+        if (!has_backward_)
             return;
-        gradient_rows_ = RowReader(plan, block, node_.shape[1], terms_);
-        gathered_rows_ = plan.at(block, gathered_);
-        const float* dy = gathered_rows_ ? gathered_rows_ : plan.at(block, terms_[0].from.array);
-        bind_weights(x, dy, scratch(weights_scratch_));
+        gradient_rows_ = RowReader(plan, block, node_.shape[1], step.terms);
+        gathered_rows_ = plan.at(block, step.summed);
+        const float* dy = plan.at(block, step.gradient);
+        bind_weights(plan.at(block, step.inputs[0].array), dy, scratch(step.scratch));
         if (data_)
-            bind_data(dy, plan.at(block, dx_), scratch(data_scratch_));
+            bind_data(dy, plan.at(block, step.input_gradients[0]), scratch(step.scratch) + weights_bytes());
     }
 
-    void forward(dnnl::stream& stream) override {
-        forward_weights_.to_kernel(stream);
-        forward_primitive_.execute(stream, forward_arguments_);
+    void forward(dnnl::stream& stream, bool again) override {
+        Pass& pass = passes_[again ? 1 : 0];
+        pass.weights.to_kernel(stream);
+        forward_primitive_.execute(stream, pass.arguments);
         stream.wait();
     }
 
     void backward(dnnl::stream& stream) override {
-        if (!weights_)
+        if (!has_backward_)
             return;
         if (gathered_rows_)
             gather();
@@ -224,16 +215,23 @@ class ConvolutionTraining final : public TrainingStep {
         return scratch + padded(descriptor.scratchpad_desc().get_size());
     }
 
+    WeightFormat forward_weights() const {
+        return {shape_, forward_.form, forward_.descriptor.weights_desc(), context_.engine};
+    }
+    std::int64_t weights_bytes() const { return scratch_bytes(weights_->descriptor, weights_gradient_); }
+
     void bind_forward(const float* x, float* y, std::byte* scratch) {
         const auto& descriptor = forward_.descriptor;
         const dnnl::engine& engine = context_.engine;
-        forward_arguments_ = {
+        Pass& pass = passes_.emplace_back();
+        pass.weights = forward_weights();
+        pass.arguments = {
             {DNNL_ARG_SRC, at(descriptor.src_desc(), engine, x)},
-            {DNNL_ARG_WEIGHTS, forward_weights_.bind(context_.values(node_, 0), behind(descriptor, scratch), true)},
+            {DNNL_ARG_WEIGHTS, pass.weights.bind(context_.values(node_, 0), behind(descriptor, scratch), true)},
             {DNNL_ARG_DST, at(descriptor.dst_desc(), engine, y)},
             {DNNL_ARG_SCRATCHPAD, at(descriptor.scratchpad_desc(), engine, scratch)}};
         if (shape_.conv.bias)
-            forward_arguments_.emplace(DNNL_ARG_BIAS, at(descriptor.bias_desc(), engine, context_.values(node_, 1)));
+            pass.arguments.emplace(DNNL_ARG_BIAS, at(descriptor.bias_desc(), engine, context_.values(node_, 1)));
         forward_primitive_ = dnnl::convolution_forward(descriptor);
     }
 
@@ -270,9 +268,7 @@ class ConvolutionTraining final : public TrainingStep {
     }
 
     TrainingContext context_;
-    NodeId id_;
     const Node& node_;
-    NodeId source_;
     ConvolutionShape shape_;
     Blocks rows_;
     dnnl::primitive_attr attributes_;
@@ -280,18 +276,21 @@ class ConvolutionTraining final : public TrainingStep {
     Pick<dnnl::convolution_forward::primitive_desc> forward_;
     std::optional<Pick<dnnl::convolution_backward_weights::primitive_desc>> weights_;
     std::optional<Pick<dnnl::convolution_backward_data::primitive_desc>> data_;
-    WeightFormat forward_weights_, weights_gradient_, data_weights_;
+    WeightFormat weights_gradient_, data_weights_;
     dnnl::convolution_forward forward_primitive_;
     dnnl::convolution_backward_weights weights_primitive_;
     dnnl::convolution_backward_data data_primitive_;
-    std::unordered_map<int, memory> forward_arguments_, weights_arguments_, data_arguments_;
+    std::unordered_map<int, memory> weights_arguments_, data_arguments_;
 
-    Channels x_, y_;
-    ArrayId forward_scratch_ = -1, weights_scratch_ = -1, data_scratch_ = -1, dx_ = -1;
-    std::vector<GradientTerm> terms_;
-    ArrayId gathered_ = -1; ///< where the terms are added up, unless they are one dense array
+    struct Pass {
+        WeightFormat weights;
+        std::unordered_map<int, memory> arguments;
+    };
+    std::vector<Pass> passes_; ///< the first and, where it is done again, the second
+
+    bool has_backward_ = false;
     RowReader gradient_rows_;
-    float* gathered_rows_ = nullptr;
+    float* gathered_rows_ = nullptr; ///< where the terms are added up, unless they are one dense array
 };
 
 } // namespace

@@ -82,7 +82,6 @@ struct Operand {
     enum class Kind : std::uint8_t { plain, batch_norm, instance_norm, weight };
 
     Kind kind = Kind::plain;
-    NodeId value = -1;
     double epsilon = 0.0;
     // Parameters: scale and shift of a norm, or the weight alone.
     float *scale = nullptr, *scale_gradient = nullptr;
@@ -95,9 +94,7 @@ struct Operand {
     std::vector<Moments> moments;    ///< [group][channel]
     std::vector<double> deviation;   ///< 1 / sqrt(variance + epsilon), [group][channel]
 
-    Channels channels;
-    RowReader reader;
-    ArrayId dx_array = -1;
+    RowReader reader; ///< of the backward
     float* dx = nullptr;
 
     bool normalises() const { return kind == Kind::batch_norm || kind == Kind::instance_norm; }
@@ -148,74 +145,51 @@ class Sum final : public TrainingStep {
         return bytes;
     }
 
-    void plan_forward(TrainingPlan& plan) override {
-        for (Operand& operand : operands_)
-            operand.channels = plan.value(operand.value);
-        if (step_.slices.empty())
-            outputs_.push_back({plan.define(step_.output), 0});
-        for (const NodeId slice : step_.slices) {
-            outputs_.push_back({plan.define(slice), plan.graph().node(slice).as<Slice>().begin});
-            plan.redirect(slice);
-        }
-        forward_scratch_ = plan.scratch(scratch_bytes(2));
-        forward_sums_ = plan.scratch(ChunkSums::bytes(rows_, operands_.size()));
+    StepNeeds needs() const override {
+        const std::int64_t sums = ChunkSums::bytes(rows_, operands_.size());
+        StepNeeds needs;
+        needs.again = padded_scratch(2);
+        needs.forward = padded_scratch(2) + sums;
+        needs.backward = padded_scratch(4) + sums;
+        return needs;
     }
 
-    void plan_backward(TrainingPlan& plan) override {
-        terms_ = plan.take_gradient(step_.output);
-        if (terms_.empty())
-            return;
-        const bool affine = std::any_of(operands_.begin(), operands_.end(), [](const auto& o) { return !o.plain(); });
-        if (!affine && step_.activation.kind == Activation::Kind::none) {
-            for (const Operand& operand : operands_)
-                plan.add_gradient(operand.value, terms_);
-            return;
+    void bind(const TrainingPlan& plan, const StepPlan& step, float* block) override {
+        for (const StepPlan::Forward& forward : step.forwards) {
+            Pass& pass = passes_.emplace_back();
+            for (const Channels& channels : forward.inputs)
+                pass.readers.emplace_back(plan, block, channels);
+            for (const StepPlan::Output& output : forward.outputs)
+                pass.writers.push_back({output.first, output.channels.count, plan.at(block, output.channels.array)});
+            pass.memory = plan.at(block, forward.scratch);
         }
-        const std::int64_t channels = rows_.channels();
-        const bool dense = terms_.size() == 1 && terms_[0].from.whole() && terms_[0].from.count == channels;
-        choose_mask(plan);
-        sums_ = true;
-        if (dense && mask_ != Mask::by_array)
-            gradient_array_ = terms_[0].from.array;
-        else
-            gradient_array_ = masked_array_ = writable_gradient(plan);
-        plan_inputs(plan);
-        backward_scratch_ = plan.scratch(scratch_bytes(4));
-        backward_sums_ = plan.scratch(ChunkSums::bytes(rows_, operands_.size()));
-    }
-
-    void bind(const TrainingPlan& plan, float* block) override {
-        for (Operand& operand : operands_) {
-            operand.reader = RowReader(plan, block, operand.channels);
-            operand.dx = plan.at(block, operand.dx_array);
-        }
-        for (const auto& [channels, from] : outputs_)
-            writers_.push_back({from, channels.count, plan.at(block, channels.array)});
-        sums_memory_ = ChunkSums(rows_, operands_.size(), plan.at(block, forward_sums_));
-        forward_memory_ = plan.at(block, forward_scratch_);
+        sums_memory_ = ChunkSums(rows_, operands_.size(), behind(passes_[0].memory, 2));
+        sums_ = step.has_backward;
         if (!sums_)
             return;
-        gradient_reader_ = RowReader(plan, block, rows_.channels(), terms_);
-        if (mask_ == Mask::by_array)
-            mask_reader_ = RowReader(plan, block, mask_channels_);
-        masked_ = plan.at(block, masked_array_);
-        gradient_ = plan.at(block, gradient_array_);
-        backward_memory_ = plan.at(block, backward_scratch_);
-        backward_sums_memory_ = ChunkSums(rows_, operands_.size(), plan.at(block, backward_sums_));
+        for (std::size_t k = 0; k < operands_.size(); ++k) {
+            if (!operands_[k].plain())
+                operands_[k].reader = RowReader(plan, block, step.inputs[k]);
+            operands_[k].dx = plan.at(block, step.input_gradients[k]);
+            writes_inputs_ = writes_inputs_ || operands_[k].dx != nullptr;
+        }
+        mask_ = step.mask;
+        gradient_reader_ = RowReader(plan, block, rows_.channels(), step.terms);
+        if (mask_ == MaskBy::array)
+            mask_reader_ = RowReader(plan, block, step.mask_array);
+        masked_ = plan.at(block, step.summed);
+        gradient_ = plan.at(block, step.gradient);
+        backward_memory_ = plan.at(block, step.scratch);
+        backward_sums_memory_ = ChunkSums(rows_, operands_.size(), behind(backward_memory_, 4));
     }
 
-    void forward(dnnl::stream&) override {
-        for (Operand& operand : operands_)
-            if (fixed(operand))
-                use_running_statistics(operand);
-        if (std::any_of(operands_.begin(), operands_.end(), [&](const auto& o) { return measures(o); }))
-            take_statistics();
-        for (Operand& operand : operands_)
-            if (operand.kind == Operand::Kind::weight)
-                operand.factor.set(0, std::vector<double>(channel_count(), double{operand.scale[0]}));
+    void forward(dnnl::stream&, bool again) override {
+        const Pass& pass = passes_[again ? 1 : 0];
+        if (!again) // else all of it is that of the first time, and the running statistics have moved already
+            prepare_operands(pass);
         rows_.for_chunks([&](const Blocks::Chunk& chunk, int thread) {
             rows_.for_blocks(chunk, [&](std::int64_t first, std::int64_t voxels) {
-                compute_block(chunk.sample, first, voxels, scratch(forward_memory_, thread, 2));
+                compute_block(pass, chunk.sample, first, voxels, scratch(pass.memory, thread, 2));
             });
         });
     }
@@ -247,14 +221,16 @@ class Sum final : public TrainingStep {
     }
 
   private:
-    /// How the gradient gets through the activation: by the sign of n(x), computed again, or of an array.
-    enum class Mask : std::uint8_t { none, by_operand, by_array };
+    struct Pass {
+        std::vector<RowReader> readers; ///< by operand
+        std::vector<RowWriter> writers;
+        float* memory = nullptr;
+    };
 
     std::size_t channel_count() const { return static_cast<std::size_t>(rows_.channels()); }
 
     Operand make_operand(const SumOperand& from, std::size_t index) const {
         Operand operand;
-        operand.value = from.value;
         if (from.norm >= 0) {
             const Node& norm = context_.graph.node(from.norm);
             const bool batch = norm.kind() == OpKind::batch_norm;
@@ -288,8 +264,12 @@ class Sum final : public TrainingStep {
     std::int64_t scratch_floats(std::int64_t blocks) const {
         return (blocks * rows_.block() + 2 * rows_.pattern() + 15) / 16 * 16;
     }
-    std::int64_t scratch_bytes(std::int64_t blocks) const {
+    std::int64_t padded_scratch(std::int64_t blocks) const {
         return rows_.threads() * scratch_floats(blocks) * static_cast<std::int64_t>(sizeof(float));
+    }
+    /// The sums of chunks lie behind what the threads use, in whole lines.
+    float* behind(float* memory, std::int64_t blocks) const {
+        return memory + rows_.threads() * scratch_floats(blocks);
     }
     float* scratch(float* memory, int thread, std::int64_t blocks) const {
         return memory + thread * scratch_floats(blocks);
@@ -321,31 +301,42 @@ class Sum final : public TrainingStep {
     }
 
     /// A value near each channel's mean, from a few voxels, to take off before anything is squared.
-    void find_pivot(Operand& operand, std::int64_t group) const {
+    void find_pivot(Operand& operand, const RowReader& reader, std::int64_t group) const {
         constexpr std::int64_t probes = 32;
         const std::int64_t samples = rows_.samples() / operand.groups;
         const std::int64_t voxels = samples * rows_.voxels_per_sample();
         std::vector<double> pivot(channel_count(), 0.0);
         std::vector<float> row(channel_count());
         for (std::int64_t i = 0; i < probes; ++i) {
-            const float* at = operand.reader.rows(group * voxels + voxels * i / probes, 1, row.data());
+            const float* at = reader.rows(group * voxels + voxels * i / probes, 1, row.data());
             for (std::size_t c = 0; c < pivot.size(); ++c)
                 pivot[c] += double{at[c]} / static_cast<double>(probes);
         }
         operand.mean.set(group, pivot);
     }
 
-    void take_statistics() {
+    void prepare_operands(const Pass& pass) {
         for (Operand& operand : operands_)
-            for (std::int64_t group = 0; measures(operand) && group < operand.groups; ++group)
-                find_pivot(operand, group);
+            if (fixed(operand))
+                use_running_statistics(operand);
+        if (std::any_of(operands_.begin(), operands_.end(), [&](const auto& o) { return measures(o); }))
+            take_statistics(pass);
+        for (Operand& operand : operands_)
+            if (operand.kind == Operand::Kind::weight)
+                operand.factor.set(0, std::vector<double>(channel_count(), double{operand.scale[0]}));
+    }
+
+    void take_statistics(const Pass& pass) {
+        for (std::size_t k = 0; k < operands_.size(); ++k)
+            for (std::int64_t group = 0; measures(operands_[k]) && group < operands_[k].groups; ++group)
+                find_pivot(operands_[k], pass.readers[k], group);
         rows_.for_chunks([&](const Blocks::Chunk& chunk, int thread) {
-            float* memory = scratch(forward_memory_, thread, 2);
+            float* memory = scratch(pass.memory, thread, 2);
             sums_memory_.clear(chunk.index);
             for (std::size_t k = 0; k < operands_.size(); ++k)
                 if (measures(operands_[k]))
                     rows_.for_blocks(chunk, [&](std::int64_t first, std::int64_t voxels) {
-                        const float* x = operands_[k].reader.rows(first, voxels, scratch_block(memory, 0));
+                        const float* x = pass.readers[k].rows(first, voxels, scratch_block(memory, 0));
                         std::fill_n(memory, 2 * rows_.pattern(), 0.0F);
                         loops_.add_statistics(row(voxels), x, operands_[k].mean.of(chunk.sample), memory,
                                               memory + rows_.pattern());
@@ -435,70 +426,23 @@ class Sum final : public TrainingStep {
 
     Row row(std::int64_t voxels) const { return {voxels * rows_.channels(), rows_.pattern()}; }
 
-    void compute_block(std::int64_t sample, std::int64_t first, std::int64_t voxels, float* memory) {
+    void compute_block(const Pass& pass, std::int64_t sample, std::int64_t first, std::int64_t voxels, float* memory) {
         const bool direct = step_.slices.empty();
-        float* y = direct ? writers_[0].to + first * rows_.channels() : scratch_block(memory, 0);
+        float* y = direct ? pass.writers[0].to + first * rows_.channels() : scratch_block(memory, 0);
         for (std::size_t k = 0; k < operands_.size(); ++k) {
             const Operand& operand = operands_[k];
-            const float* x = operand.reader.rows(first, voxels, scratch_block(memory, 1));
+            const float* x = pass.readers[k].rows(first, voxels, scratch_block(memory, 1));
             const Activation& activation = k + 1 == operands_.size() ? step_.activation : no_activation;
             if (operand.plain())
                 loops_.take(row(voxels), activation, x, k > 0, y);
             else
                 loops_.normalise(row(voxels), activation, operand.affine(sample), x, k > 0, y);
         }
-        for (std::size_t i = 0; !direct && i < writers_.size(); ++i)
-            writers_[i].write(y, rows_.channels(), first, voxels);
+        for (std::size_t i = 0; !direct && i < pass.writers.size(); ++i)
+            pass.writers[i].write(y, rows_.channels(), first, voxels);
     }
 
     // Backward.
-
-    void choose_mask(TrainingPlan& plan) {
-        if (step_.activation.kind == Activation::Kind::none)
-            return;
-        if (operands_.size() == 1 && !operands_[0].plain()) {
-            mask_ = Mask::by_operand;
-            return;
-        }
-        mask_ = Mask::by_array;
-        // The output's sign is that of the sum, but for a leaky ReLU that turns it round.
-        const bool turns = step_.activation.slope < 0.0F;
-        mask_channels_ = plan.value(turns ? operands_[0].value : step_.output);
-    }
-
-    /// An array for the whole gradient, masked if it has to be: one of the terms' where nobody else needs it.
-    ArrayId writable_gradient(TrainingPlan& plan) const {
-        for (const GradientTerm& term : terms_)
-            if (term.from.whole() && term.from.count == rows_.channels() && plan.free_after_now(term.from.array))
-                return term.from.array;
-        return plan.array(rows_.samples() * rows_.voxels_per_sample() * rows_.channels());
-    }
-
-    void plan_inputs(TrainingPlan& plan) {
-        bool overwritable = masked_array_ >= 0 || plan.free_after_now(gradient_array_);
-        const Channels whole{gradient_array_, rows_.channels(), 0, rows_.channels()};
-        for (const Operand& operand : operands_)
-            if (operand.plain() && plan.needs_gradient(operand.value)) {
-                plan.add_gradient(operand.value, whole);
-                overwritable = false;
-            }
-        // Backwards: the operand that is computed last writes over the gradient that all of them read.
-        for (auto operand = operands_.rbegin(); operand != operands_.rend(); ++operand) {
-            if (operand->plain())
-                continue;
-            plan.value(operand->value);
-            if (!plan.needs_gradient(operand->value))
-                continue;
-            operand->dx_array = overwritable
-                                    ? gradient_array_
-                                    : plan.array(rows_.samples() * rows_.voxels_per_sample() * rows_.channels());
-            overwritable = false;
-            writes_inputs_ = true;
-        }
-        for (const Operand& operand : operands_)
-            if (operand.dx_array >= 0)
-                plan.add_gradient(operand.value, Channels{operand.dx_array, rows_.channels(), 0, rows_.channels()});
-    }
 
     /// The masked gradient where it is written, and the sums.
     void sum_block(const Blocks::Chunk& chunk, std::int64_t first, std::int64_t voxels, float* memory) {
@@ -506,9 +450,9 @@ class Sum final : public TrainingStep {
         const float* g = gradient_reader_.rows(first, voxels, scratch_block(memory, 0));
         if (masked_) {
             float* to = masked_ + first * rows_.channels();
-            if (mask_ == Mask::by_array)
+            if (mask_ == MaskBy::array)
                 loops_.mask(r, step_.activation, g, mask_reader_.rows(first, voxels, scratch_block(memory, 1)), to);
-            else if (mask_ == Mask::by_operand)
+            else if (mask_ == MaskBy::operand)
                 loops_.mask_normalised(r, step_.activation, operands_[0].affine(chunk.sample), g,
                                        operands_[0].reader.rows(first, voxels, scratch_block(memory, 1)), to);
             else
@@ -521,7 +465,7 @@ class Sum final : public TrainingStep {
             const float* x = operands_[k].reader.rows(first, voxels, scratch_block(memory, 1));
             const Affine affine = operands_[k].affine(chunk.sample);
             std::fill_n(memory, 2 * r.pattern, 0.0F);
-            if (!masked_ && mask_ == Mask::by_operand)
+            if (!masked_ && mask_ == MaskBy::operand)
                 loops_.add_masked_products(r, step_.activation, affine, g, x, memory, memory + r.pattern);
             else
                 loops_.add_products(r, g, x, affine.mean, memory, memory + r.pattern);
@@ -616,7 +560,7 @@ class Sum final : public TrainingStep {
                 continue;
             }
             const float* x = operand.reader.rows(first, voxels, scratch_block(memory, 0));
-            if (!masked_ && mask_ == Mask::by_operand)
+            if (!masked_ && mask_ == MaskBy::operand)
                 loops_.masked_input_gradient(r, step_.activation, operand.affine(sample), operand.gradient(sample), g,
                                              x, operand.dx + place);
             else
@@ -631,24 +575,16 @@ class Sum final : public TrainingStep {
     const VectorLoops& loops_ = vector_loops();
     std::vector<Operand> operands_;
 
-    std::vector<std::pair<Channels, std::int64_t>> outputs_; ///< arrays and the first channel that each takes
-    std::vector<RowWriter> writers_;
-    ArrayId forward_scratch_ = -1, forward_sums_ = -1;
-    float* forward_memory_ = nullptr;
+    std::vector<Pass> passes_; ///< the first and, where it is done again, the second
     ChunkSums sums_memory_;
 
     bool sums_ = false;          ///< there is a backward pass
     bool writes_inputs_ = false; ///< and a second one
-    std::vector<GradientTerm> terms_;
     RowReader gradient_reader_;
-    Mask mask_ = Mask::none;
-    Channels mask_channels_;
+    MaskBy mask_ = MaskBy::nothing;
     RowReader mask_reader_;
-    ArrayId masked_array_ = -1;   ///< where the first pass leaves the masked gradient; -1 if it does not
-    ArrayId gradient_array_ = -1; ///< what the second pass reads: that, or the only term
-    float* masked_ = nullptr;
-    float* gradient_ = nullptr;
-    ArrayId backward_scratch_ = -1, backward_sums_ = -1;
+    float* masked_ = nullptr;   ///< where the first pass leaves the masked gradient; null if it does not
+    float* gradient_ = nullptr; ///< what the second pass reads: that, or the only term
     float* backward_memory_ = nullptr;
     ChunkSums backward_sums_memory_;
 };
@@ -657,48 +593,37 @@ class Sum final : public TrainingStep {
 class Copy final : public TrainingStep {
   public:
     Copy(const TrainingContext& context, NodeId id)
-        : id_(id), node_(context.graph.node(id)), rows_(node_.shape, context.threads) {}
+        : node_(context.graph.node(id)), rows_(node_.shape, context.threads) {}
 
     std::string node() const override { return node_.name; }
     std::string operation() const override { return std::string(name(node_.kind())); }
     std::string forward_implementation() const override { return "mfres:copy"; }
     std::string backward_implementation() const override { return {}; }
 
-    void plan_forward(TrainingPlan& plan) override {
-        std::int64_t to = 0;
-        for (const NodeId input : node_.inputs) {
-            Channels channels = plan.value(input);
-            if (node_.kind() == OpKind::slice) {
-                channels.begin += node_.as<Slice>().begin;
-                channels.count = node_.shape[1];
+    StepNeeds needs() const override { return {}; }
+
+    void bind(const TrainingPlan& plan, const StepPlan& step, float* block) override {
+        for (const StepPlan::Forward& forward : step.forwards) {
+            std::vector<GradientTerm> reads; // here: what goes where
+            std::int64_t to = 0;
+            for (Channels channels : forward.inputs) {
+                if (node_.kind() == OpKind::slice) {
+                    channels.begin += node_.as<Slice>().begin;
+                    channels.count = node_.shape[1];
+                }
+                reads.push_back({channels, to});
+                to += channels.count;
             }
-            reads_.push_back({channels, to});
-            to += channels.count;
-        }
-        y_ = plan.define(id_);
-    }
-
-    void plan_backward(TrainingPlan& plan) override {
-        const auto terms = plan.take_gradient(id_);
-        if (node_.kind() == OpKind::slice)
-            return plan.add_gradient(node_.inputs[0], moved(terms, node_.as<Slice>().begin));
-        std::int64_t begin = 0;
-        for (const NodeId input : node_.inputs) {
-            const std::int64_t count = plan.graph().node(input).shape[1];
-            plan.add_gradient(input, restricted(terms, begin, count));
-            begin += count;
+            passes_.push_back(
+                {RowReader(plan, block, rows_.channels(), reads), plan.at(block, forward.outputs[0].channels.array)});
         }
     }
 
-    void bind(const TrainingPlan& plan, float* block) override {
-        reader_ = RowReader(plan, block, rows_.channels(), reads_);
-        output_ = plan.at(block, y_.array);
-    }
-
-    void forward(dnnl::stream&) override {
+    void forward(dnnl::stream&, bool again) override {
+        const Pass& pass = passes_[again ? 1 : 0];
         rows_.for_chunks([&](const Blocks::Chunk& chunk, int) {
             rows_.for_blocks(chunk, [&](std::int64_t first, std::int64_t voxels) {
-                reader_.copy_rows(first, voxels, output_ + first * rows_.channels());
+                pass.reader.copy_rows(first, voxels, pass.to + first * rows_.channels());
             });
         });
     }
@@ -706,13 +631,14 @@ class Copy final : public TrainingStep {
     void backward(dnnl::stream&) override {}
 
   private:
-    NodeId id_;
+    struct Pass {
+        RowReader reader;
+        float* to;
+    };
+
     const Node& node_;
     Blocks rows_;
-    std::vector<GradientTerm> reads_; ///< here: what goes where
-    RowReader reader_;
-    Channels y_;
-    float* output_ = nullptr;
+    std::vector<Pass> passes_; ///< the first and, where it is done again, the second
 };
 
 } // namespace

@@ -4,6 +4,8 @@
 #include "backends/onednn/gradient_loops.h"
 #include "backends/onednn/loops.h"
 
+#include <limits>
+
 namespace mfres::onednn {
 
 namespace {
@@ -12,8 +14,8 @@ namespace {
 class Resampling final : public TrainingStep {
   public:
     Resampling(const TrainingContext& context, NodeId id)
-        : id_(id), node_(context.graph.node(id)), source_(node_.inputs[0]),
-          in_(context.graph.node(source_).shape), domain_{node_.shape, context.threads},
+        : node_(context.graph.node(id)),
+          in_(context.graph.node(node_.inputs[0]).shape), domain_{node_.shape, context.threads},
           rows_(node_.shape, context.threads) {
         if (kind() != OpKind::upsample)
             return;
@@ -26,61 +28,50 @@ class Resampling final : public TrainingStep {
     std::string node() const override { return node_.name; }
     std::string operation() const override { return std::string(name(kind())); }
     std::string forward_implementation() const override { return "mfres:" + operation(); }
-    std::string backward_implementation() const override { return dx_ >= 0 ? "mfres:" + operation() : ""; }
+    std::string backward_implementation() const override { return dx_data_ ? "mfres:" + operation() : ""; }
     std::int64_t constant_bytes() const override {
         return static_cast<std::int64_t>(along_z_.weights.size() * sizeof(float));
     }
 
-    void plan_forward(TrainingPlan& plan) override {
-        x_ = plan.value(source_);
-        y_ = plan.define(id_);
-        if (kind() == OpKind::upsample)
-            forward_scratch_ = plan.array(upsample_values_scratch(domain_, in_));
+    StepNeeds needs() const override {
+        StepNeeds needs;
+        if (kind() != OpKind::upsample)
+            return needs;
+        constexpr auto bytes = static_cast<std::int64_t>(sizeof(float));
+        needs.forward = needs.again = upsample_values_scratch(domain_, in_) * bytes;
+        needs.backward = upsample_gradient_scratch(domain_, in_) * bytes;
+        needs.terms_in_place = std::numeric_limits<std::size_t>::max();
+        return needs;
     }
 
-    void plan_backward(TrainingPlan& plan) override {
-        terms_ = plan.take_gradient(id_);
-        if (terms_.empty() || !plan.needs_gradient(source_))
+    void bind(const TrainingPlan& plan, const StepPlan& step, float* block) override {
+        for (const StepPlan::Forward& forward : step.forwards)
+            passes_.push_back({plan.at(block, forward.inputs[0].array),
+                               plan.at(block, forward.outputs[0].channels.array), plan.at(block, forward.scratch)});
+        if (!step.has_backward)
             return;
-        if (kind() == OpKind::max_pool)
-            plan.value(source_);
-        if (kind() == OpKind::softmax)
-            plan.value(id_);
-        if (kind() == OpKind::upsample) {
-            backward_scratch_ = plan.array(upsample_gradient_scratch(domain_, in_));
-        } else {
-            const bool dense = terms_.size() == 1 && terms_[0].from.whole() && terms_[0].from.count == node_.shape[1];
-            gathered_ = dense ? -1 : plan.array(node_.shape.elements());
-        }
-        dx_ = plan.array(in_.elements());
-        plan.add_gradient(source_, Channels{dx_, in_[1], 0, in_[1]});
+        x_data_ = plan.at(block, step.inputs[0].array);
+        y_data_ = plan.at(block, step.output.array);
+        gradient_rows_ = RowReader(plan, block, node_.shape[1], step.terms);
+        gathered_data_ = plan.at(block, step.summed);
+        dx_data_ = plan.at(block, step.input_gradients[0]);
+        backward_memory_ = plan.at(block, step.scratch);
     }
 
-    void bind(const TrainingPlan& plan, float* block) override {
-        x_data_ = plan.at(block, x_.array);
-        y_data_ = plan.at(block, y_.array);
-        forward_memory_ = plan.at(block, forward_scratch_);
-        if (dx_ < 0)
-            return;
-        gradient_rows_ = RowReader(plan, block, node_.shape[1], terms_);
-        gathered_data_ = plan.at(block, gathered_);
-        dx_data_ = plan.at(block, dx_);
-        backward_memory_ = plan.at(block, backward_scratch_);
-    }
-
-    void forward(dnnl::stream&) override {
+    void forward(dnnl::stream&, bool again) override {
+        const Pass& pass = passes_[again ? 1 : 0];
         if (kind() == OpKind::max_pool)
-            max_pool(domain_, node_.as<MaxPool>(), in_, x_data_, y_data_);
+            max_pool(domain_, node_.as<MaxPool>(), in_, pass.x, pass.y);
         else if (kind() == OpKind::adaptive_avg_pool)
-            adaptive_avg_pool(domain_, in_, x_data_, y_data_);
+            adaptive_avg_pool(domain_, in_, pass.x, pass.y);
         else if (kind() == OpKind::upsample)
-            upsample_values(domain_, blends_, in_, x_data_, forward_memory_, y_data_);
+            upsample_values(domain_, blends_, in_, pass.x, pass.scratch, pass.y);
         else
-            softmax(domain_, x_data_, y_data_);
+            softmax(domain_, pass.x, pass.y);
     }
 
     void backward(dnnl::stream&) override {
-        if (dx_ < 0)
+        if (!dx_data_)
             return;
         if (kind() == OpKind::upsample)
             return upsample_gradient(domain_, blends_, along_z_, in_, gradient_rows_, backward_memory_, dx_data_);
@@ -107,21 +98,20 @@ class Resampling final : public TrainingStep {
         return gathered_data_;
     }
 
-    NodeId id_;
     const Node& node_;
-    NodeId source_;
     Shape in_;
     Domain domain_;
     Blocks rows_;
     std::array<std::vector<Blend>, 3> blends_; ///< of an upsampling
     Transposed along_z_;
 
-    Channels x_, y_;
-    ArrayId forward_scratch_ = -1, backward_scratch_ = -1, gathered_ = -1, dx_ = -1;
-    std::vector<GradientTerm> terms_;
+    struct Pass {
+        float *x, *y, *scratch;
+    };
+    std::vector<Pass> passes_; ///< the first and, where it is done again, the second
     RowReader gradient_rows_;
     float *x_data_ = nullptr, *y_data_ = nullptr, *dx_data_ = nullptr, *gathered_data_ = nullptr;
-    float *forward_memory_ = nullptr, *backward_memory_ = nullptr;
+    float* backward_memory_ = nullptr;
 };
 
 } // namespace

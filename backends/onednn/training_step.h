@@ -1,9 +1,9 @@
-// One operation of a network in training: how it is planned, bound to memory and run, forward and backward.
+// One operation of a network in training: what it needs, bound to memory and run, forward and backward.
 #pragma once
 
 #include "backends/communicator.h"
 #include "backends/host_parameters.h"
-#include "backends/training_plan.h"
+#include "backends/training_schedule.h"
 
 #include <dnnl.hpp>
 
@@ -12,8 +12,7 @@
 
 namespace mfres::onednn {
 
-/// Life of a step: plan_forward in the order of execution, plan_backward in reverse, bind, then forward and backward as
-/// often as wanted.
+/// Life of a step: needs, bind to what was planned for it, then forward and backward as often as wanted.
 class TrainingStep {
   public:
     TrainingStep() = default;
@@ -30,19 +29,21 @@ class TrainingStep {
     /// Memory outside the plan.
     virtual std::int64_t constant_bytes() const { return 0; }
 
-    virtual void plan_forward(TrainingPlan& plan) = 0;
-    virtual void plan_backward(TrainingPlan& plan) = 0;
-    /// `block` is the memory planned. All three may throw dnnl::error, StepFailure
-    /// and std::bad_alloc, as may what follows.
-    virtual void bind(const TrainingPlan& plan, float* block) = 0;
+    virtual StepNeeds needs() const = 0;
+    /// `block` is the memory planned, `step` what of it is this step's. May throw dnnl::error, StepFailure and
+    /// std::bad_alloc, as may what follows.
+    virtual void bind(const TrainingPlan& plan, const StepPlan& step, float* block) = 0;
 
-    virtual void forward(dnnl::stream& stream) = 0;
+    /// `again`: a second time in the same step of the optimiser, into other arrays and with the statistics of the
+    /// first.
+    virtual void forward(dnnl::stream& stream, bool again) = 0;
     virtual void backward(dnnl::stream& stream) = 0;
 };
 
 /// What every step of one compilation shares.
 struct TrainingContext {
     const Graph& graph;
+    const std::vector<char>& with_gradient; ///< see values_with_gradient
     HostParameters& parameters;
     dnnl::engine engine;
     const NormStatistics& statistics; ///< of the step that runs

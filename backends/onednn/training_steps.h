@@ -7,7 +7,8 @@
 
 namespace mfres::onednn {
 
-/// See form_training_steps. Throws dnnl::error and std::bad_alloc.
-std::vector<std::unique_ptr<TrainingStep>> make_training_steps(const TrainingContext& context);
+/// One for each step of form_training_steps. Throws dnnl::error and std::bad_alloc.
+std::vector<std::unique_ptr<TrainingStep>> make_training_steps(const TrainingContext& context,
+                                                               const std::vector<FormedStep>& formed);
 
 } // namespace mfres::onednn

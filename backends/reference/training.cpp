@@ -224,7 +224,7 @@ Result<std::unique_ptr<TrainingExecutable>> make_training(const Graph& graph, co
         BackwardPlan backward = plan_backward(graph);
         const std::int64_t output_gradient = bytes_of(graph.node(graph.outputs()[0]).shape);
         MFRES_CHECK(check_training_memory(
-            "reference", parameters.bytes() + values.bytes + backward.memory.bytes + output_gradient, options));
+            "reference", parameters.bytes() + values.bytes + backward.memory.bytes + output_gradient, 0, options));
         return std::unique_ptr<TrainingExecutable>(std::make_unique<ReferenceTraining>(
             graph, std::move(parameters), std::move(values), std::move(backward), options));
     } catch (const std::bad_alloc&) {

@@ -195,7 +195,7 @@ class Experiment {
         training.threads = options_.threads;
         training.loader_threads = options_.loader_threads;
         training.resume = has_checkpoint(files.folder);
-        training.max_memory = memory_limit();
+        training.memory_cap = memory_limit();
         const auto observe = [&](const TrainEvent& trained) {
             ExperimentEvent happened = event(ExperimentEvent::Kind::training, run);
             happened.training = &trained;

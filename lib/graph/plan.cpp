@@ -15,24 +15,6 @@ bool alive_together(const BufferRequest& a, const BufferRequest& b) {
     return a.first <= b.last && b.first <= a.last;
 }
 
-std::int64_t most_alive(const std::vector<BufferRequest>& requests) {
-    int last = 0;
-    for (const auto& request : requests)
-        last = std::max(last, request.last);
-    std::vector<std::int64_t> change(static_cast<std::size_t>(last) + 2, 0);
-    for (const auto& request : requests) {
-        change[static_cast<std::size_t>(request.first)] += aligned(request.bytes);
-        change[static_cast<std::size_t>(request.last) + 1] -= aligned(request.bytes);
-    }
-    std::int64_t now = 0;
-    std::int64_t most = 0;
-    for (const std::int64_t delta : change) {
-        now += delta;
-        most = std::max(most, now);
-    }
-    return most;
-}
-
 MemoryPlan place(const std::vector<BufferRequest>& requests, const std::vector<std::size_t>& order) {
     MemoryPlan plan;
     plan.offsets.assign(requests.size(), 0);
@@ -58,6 +40,25 @@ MemoryPlan place(const std::vector<BufferRequest>& requests, const std::vector<s
 
 } // namespace
 
+FullestMoment fullest_moment(const std::vector<BufferRequest>& requests) {
+    int last = 0;
+    for (const auto& request : requests)
+        last = std::max(last, request.last);
+    std::vector<std::int64_t> change(static_cast<std::size_t>(last) + 2, 0);
+    for (const auto& request : requests) {
+        change[static_cast<std::size_t>(request.first)] += aligned(request.bytes);
+        change[static_cast<std::size_t>(request.last) + 1] -= aligned(request.bytes);
+    }
+    std::int64_t now = 0;
+    FullestMoment fullest;
+    for (int time = 0; time <= last; ++time) {
+        now += change[static_cast<std::size_t>(time)];
+        if (now > fullest.bytes)
+            fullest = {now, time};
+    }
+    return fullest;
+}
+
 MemoryPlan plan_memory(const std::vector<BufferRequest>& requests) {
     std::vector<std::size_t> order(requests.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
@@ -81,7 +82,7 @@ MemoryPlan plan_memory(const std::vector<BufferRequest>& requests) {
     attempt(by_start);
     attempt(by_area);
     attempt(by_length);
-    best.lower_bound = most_alive(requests);
+    best.lower_bound = fullest_moment(requests).bytes;
     return best;
 }
 

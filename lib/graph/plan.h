@@ -23,6 +23,13 @@ struct MemoryPlan {
     static constexpr std::int64_t alignment = 64;
 };
 
+/// The step at which the most bytes are alive (the first of several), and how many.
+struct FullestMoment {
+    std::int64_t bytes = 0;
+    int time = 0;
+};
+FullestMoment fullest_moment(const std::vector<BufferRequest>& requests);
+
 /// Assigns offsets so that requests whose lifetimes meet do not overlap. Greedy placement (each request at the lowest
 /// gap that fits) in several orders, the best of which is kept; in practice within a few per cent of `lower_bound`.
 MemoryPlan plan_memory(const std::vector<BufferRequest>& requests);

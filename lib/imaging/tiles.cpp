@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <bit>
 #include <cmath>
 #include <limits>
 #include <optional>
@@ -14,6 +13,7 @@ namespace mfres {
 
 namespace {
 
+using namespace logits;
 using Size = std::array<std::int64_t, 3>;
 
 std::int64_t volume(const Size& size) {
@@ -151,127 +151,6 @@ Result<Size> choose_tile(const Size& box_size, std::int64_t overlap, std::int64_
                  {}};
 }
 
-namespace {
-
-/// Voxels of one row handled at once: a constant, so that loops over them become vector instructions.
-constexpr std::int64_t lanes = 32;
-using Lanes = std::array<float, lanes>;
-
-/// Gathers `count` <= lanes values; the lanes behind them become 0.
-inline void load(const float* from, std::int64_t stride, std::int64_t count, Lanes& to) {
-    if (count < lanes)
-        to.fill(0.0F);
-    if (stride == 1)
-        std::copy_n(from, count, to.begin());
-    else
-        for (std::int64_t i = 0; i < count; ++i)
-            to[static_cast<std::size_t>(i)] = from[i * stride];
-}
-
-/// How many lanes are NaN or infinite: those whose exponent bits are all set.
-inline std::int32_t not_finite(const Lanes& values) {
-    constexpr std::uint32_t exponent = 0x7F800000U;
-    std::int32_t count = 0;
-    for (const float value : values)
-        count += (std::bit_cast<std::uint32_t>(value) & exponent) == exponent ? 1 : 0;
-    return count;
-}
-
-/// Labels of up to `lanes` voxels along z; returns how many of their logits are not finite.
-std::int64_t label_voxels(const float* logits, std::int64_t class_stride, std::int64_t z_stride, std::int64_t classes,
-                          std::int64_t count, std::uint8_t* labels) {
-    Lanes best;
-    Lanes candidate;
-    std::array<std::int32_t, lanes> winner{};
-    load(logits, z_stride, count, best);
-    std::int64_t bad = not_finite(best);
-    for (std::int32_t c = 1; c < classes; ++c) {
-        load(logits + c * class_stride, z_stride, count, candidate);
-        bad += not_finite(candidate);
-        for (std::size_t i = 0; i < lanes; ++i) {
-            const bool greater = candidate[i] > best[i];
-            best[i] = greater ? candidate[i] : best[i];
-            winner[i] = greater ? c : winner[i];
-        }
-    }
-    for (std::int64_t i = 0; i < count; ++i)
-        labels[i] = static_cast<std::uint8_t>(winner[static_cast<std::size_t>(i)]);
-    return bad;
-}
-
-/// Labels of `count` voxels of plane x and row y from z on; returns how many of their logits are not finite.
-std::int64_t label_row(const StridedView<const float>& logits, std::int64_t x, std::int64_t y, std::int64_t z,
-                       std::int64_t count, std::uint8_t* labels) {
-    std::int64_t bad = 0;
-    for (std::int64_t done = 0; done < count; done += lanes)
-        bad += label_voxels(&logits.at(0, 0, x, y, z + done), logits.strides[1], logits.strides[4], logits.shape[1],
-                            std::min(lanes, count - done), labels + done);
-    return bad;
-}
-
-std::int64_t count_not_finite(const StridedView<const float>& logits, int threads) {
-    std::atomic<std::int64_t> total{0};
-    parallel_ranges(logits.shape[2], threads, [&](std::int64_t begin, std::int64_t end) {
-        std::int64_t bad = 0;
-        Lanes values;
-        for (std::int64_t x = begin; x < end; ++x)
-            for (std::int64_t y = 0; y < logits.shape[3]; ++y)
-                for (std::int64_t z = 0; z < logits.shape[4]; z += lanes)
-                    for (std::int64_t c = 0; c < logits.shape[1]; ++c) {
-                        load(&logits.at(0, c, x, y, z), logits.strides[4], std::min(lanes, logits.shape[4] - z),
-                             values);
-                        bad += not_finite(values);
-                    }
-        total += bad;
-    });
-    return total;
-}
-
-/// The sentence for logits of which `bad` are not finite; `offset` is where the logits' first voxel lies in the box.
-Error not_finite_error(const StridedView<const float>& logits, std::int64_t bad, const Size& offset) {
-    std::int64_t nans = 0;
-    std::string first;
-    for (std::int64_t x = 0; x < logits.shape[2]; ++x)
-        for (std::int64_t y = 0; y < logits.shape[3]; ++y)
-            for (std::int64_t z = 0; z < logits.shape[4]; ++z)
-                for (std::int64_t c = 0; c < logits.shape[1]; ++c) {
-                    const float value = logits.at(0, c, x, y, z);
-                    nans += std::isnan(value) ? 1 : 0;
-                    if (first.empty() && !std::isfinite(value))
-                        first = text("class ", c, " at voxel (", x + offset[0], ", ", y + offset[1], ", ",
-                                     z + offset[2], ") of the padded box");
-                }
-    return {ErrorCode::logits_not_finite,
-            text(bad, " of ", logits.shape.elements(), " logits are not finite (", nans, " NaN, ", bad - nans,
-                 " infinite), the first for ", first),
-            {}};
-}
-
-Status check_logits(const StridedView<const float>& logits) {
-    if (logits.shape.rank() != 5 || logits.shape[0] != 1 || logits.shape[1] < 1 || logits.shape[1] > 256)
-        return invalid(text("labels need logits of one batch item and 1 to 256 classes, [1, classes, x, y, z], got ",
-                            to_string(logits.shape)));
-    return {};
-}
-
-} // namespace
-
-Status argmax(const StridedView<const float>& logits, std::span<std::uint8_t> labels, int threads) {
-    MFRES_CHECK(check_logits(logits));
-    const std::int64_t plane = logits.shape[3] * logits.shape[4];
-    if (labels.size() != static_cast<std::uint64_t>(logits.shape[2] * plane))
-        return invalid(text("logits of ", to_string(logits.shape), " do not fit ", labels.size(), " labels"));
-    std::atomic<std::int64_t> bad{0};
-    parallel_ranges(logits.shape[2], resolve_threads(threads), [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t x = begin; x < end; ++x)
-            for (std::int64_t y = 0; y < logits.shape[3]; ++y)
-                bad += label_row(logits, x, y, 0, logits.shape[4], labels.data() + x * plane + y * logits.shape[4]);
-    });
-    if (bad > 0)
-        return not_finite_error(logits, bad, {0, 0, 0});
-    return {};
-}
-
 std::pair<std::int64_t, std::int64_t> decided_by(const TilePlan& plan, std::size_t axis, std::size_t n) {
     const auto& starts = plan.starts[axis];
     const auto middle = [&](std::size_t left) { return (starts[left] + plan.tile_size[axis] + starts[left + 1]) / 2; };
@@ -287,17 +166,17 @@ Result<TileLabels> TileLabels::create(TilePlan plan, std::span<std::uint8_t> lab
     return TileLabels(std::move(plan), labels, resolve_threads(threads));
 }
 
-Status TileLabels::add(const StridedView<const float>& logits) {
+Status TileLabels::add(const StridedView<const float>& values) {
     const Size& tile = plan_.tile_size;
     if (complete())
         return invalid(text("all ", plan_.count(), " tiles of the plan were already added"));
-    MFRES_CHECK(check_logits(logits));
-    if (!(logits.shape == Shape{1, logits.shape[1], tile[0], tile[1], tile[2]}))
+    MFRES_CHECK(logits::check_logits(values));
+    if (!(values.shape == Shape{1, values.shape[1], tile[0], tile[1], tile[2]}))
         return invalid(
-            text("tiles of ", to_string(Shape(tile)), " voxels cannot take logits of ", to_string(logits.shape)));
+            text("tiles of ", to_string(Shape(tile)), " voxels cannot take logits of ", to_string(values.shape)));
     const Size offset = plan_.offset(next_tile_);
-    if (const std::int64_t bad = count_not_finite(logits, threads_); bad > 0)
-        return not_finite_error(logits, bad, offset);
+    if (const std::int64_t bad = logits::count_not_finite(values, threads_); bad > 0)
+        return logits::not_finite_error(values, bad, offset);
 
     const auto [x_begin, x_end] = decided_by(plan_, 0, next_tile_ / plan_.starts[2].size() / plan_.starts[1].size());
     const auto [y_begin, y_end] = decided_by(plan_, 1, next_tile_ / plan_.starts[2].size() % plan_.starts[1].size());
@@ -307,8 +186,9 @@ Status TileLabels::add(const StridedView<const float>& logits) {
                      z_to = z_end](std::int64_t first, std::int64_t last) {
                         for (std::int64_t x = x_from + first; x < x_from + last; ++x)
                             for (std::int64_t y = y_from; y < y_to; ++y)
-                                label_row(logits, x - offset[0], y - offset[1], z_from - offset[2], z_to - z_from,
-                                          labels_.data() + (x * plan_.box_size[1] + y) * plan_.box_size[2] + z_from);
+                                logits::label_row(
+                                    values, x - offset[0], y - offset[1], z_from - offset[2], z_to - z_from,
+                                    labels_.data() + (x * plan_.box_size[1] + y) * plan_.box_size[2] + z_from);
                     });
     ++next_tile_;
     return {};

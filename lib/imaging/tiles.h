@@ -7,6 +7,7 @@
 // slab of the whole box, which memory spent on larger tiles with wider overlaps outweighs.
 #pragma once
 
+#include "core/argmax.h"
 #include "core/tensor.h"
 
 #include <mfres/status.h>
@@ -49,13 +50,6 @@ Result<std::array<std::int64_t, 3>>
 choose_tile(const std::array<std::int64_t, 3>& box_size, std::int64_t overlap, std::int64_t multiple,
             std::int64_t limit_bytes, const std::function<std::int64_t(const std::array<std::int64_t, 3>&)>& bytes_of);
 
-/// Labels of one pass: the class with the greatest logit per voxel, the lowest of equally great ones.
-/// logits [1, classes, x, y, z], any strides (contiguous along z or along the classes is fastest); labels [x][y][z],
-/// z fastest. Works plane by plane and needs no memory of its own.
-/// Errors: invalid_argument (more than one batch item, no class or more than 256, labels of another size than the
-/// logits); logits_not_finite with counts and the first place, and the labels are then to be thrown away.
-Status argmax(const StridedView<const float>& logits, std::span<std::uint8_t> labels, int threads);
-
 /// Turns logits that arrive tile by tile into labels of the whole box, without any float map of its own. With one tile,
 /// and wherever overlapping tiles agree, the labels equal those of argmax() on the whole. They do not depend on the
 /// number of threads.
@@ -65,10 +59,10 @@ class TileLabels {
     /// Errors: invalid_argument (labels of another size than the box, an empty plan).
     static Result<TileLabels> create(TilePlan plan, std::span<std::uint8_t> labels, int threads);
 
-    /// Labels the voxels that tile next_tile() decides, from its logits [1, classes, x, y, z]; any strides.
+    /// Labels the voxels that tile next_tile() decides, from its logits, `values` [1, classes, x, y, z]; any strides.
     /// Errors: invalid_argument (another shape, no class or more than 256, or all tiles were added before) and
     /// logits_not_finite with counts and the first place, anywhere in the tile; then the tile is still the next one.
-    Status add(const StridedView<const float>& logits);
+    Status add(const StridedView<const float>& values);
 
     /// Number of the tile that add() expects, in the plan's order; plan().count() when all were added.
     std::size_t next_tile() const { return next_tile_; }

@@ -52,8 +52,8 @@ Status check_options(const TrainerOptions& options) {
         return invalid("checkpoint_minutes", options.checkpoint_minutes, "0 or more");
     if (options.row_steps < 1)
         return invalid("row_steps", static_cast<double>(options.row_steps), "1 or more");
-    if (options.max_memory < 0)
-        return invalid("max_memory", static_cast<double>(options.max_memory), "0 or more");
+    if (options.memory_cap < 0)
+        return invalid("memory_cap", static_cast<double>(options.memory_cap), "0 or more");
     if (options.run.empty())
         return Error{ErrorCode::invalid_argument, "a training run needs a folder of its own", "run"};
     if (!options.init.empty() && options.resume)
@@ -406,7 +406,7 @@ struct Trainer::State {
         training.deterministic = recipe().deterministic;
         training.amsgrad = recipe().amsgrad;
         training.batch_norm_momentum = recipe().batch_norm_momentum;
-        training.max_bytes = options.max_memory;
+        training.memory_cap = options.memory_cap;
         training.ranks = &ranks();
         MFRES_CHECK(compile_for_training(graph, initial, training, observer));
         MFRES_TRY(loss, loss_of(recipe()));
@@ -735,6 +735,8 @@ struct Trainer::State {
         result.skipped = now.skipped;
         result.seconds = now.seconds;
         result.peak_bytes = executable->peak_bytes();
+        result.recomputed_steps = executable->recomputation().steps;
+        result.recomputed_macs = executable->recomputation().macs;
         result.rows = now.rows;
         if (now.best)
             result.best = now.validations[*now.best];
@@ -870,6 +872,8 @@ std::string to_json(const TrainReport& report) {
                          {"stopped", report.stopped},
                          {"seconds", report.seconds},
                          {"peak_bytes", report.peak_bytes},
+                         {"recomputed_steps", report.recomputed_steps},
+                         {"recomputed_macs", report.recomputed_macs},
                          {"final_loss", report.rows.empty() ? json() : json(report.rows.back().loss)},
                          {"best", validation_json(report.best)},
                          {"latest", validation_json(report.latest)},

@@ -46,7 +46,7 @@ Result<ValidationCase> evaluate(const CachedCase& source, const Size& size, Exec
     std::copy(input.strides.begin() + 1, input.strides.end(), image.strides.begin());
     copy_block(source, {0, 0, 0}, size, image, classes.data());
     MFRES_CHECK(executable.run());
-    MFRES_CHECK(argmax(executable.output(0), classes, threads));
+    MFRES_CHECK(executable.labels(0, classes, threads));
     const auto predicted = cut_to_brain(source, classes, size);
     const RegionCounts counts = count_regions(predicted, source.classes, RegionDefinition::brats);
     ValidationCase result{source.id, {}};

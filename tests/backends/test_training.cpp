@@ -1,6 +1,8 @@
 // What every backend that trains promises besides gradients: parameters, optimiser, state, and what it refuses.
 #include "backends/host_parameters.h"
-#include "support/training.h"
+#include "gpu/network.h"
+#include "support/check_backend.h"
+#include "support/op_cases.h"
 #include "train/loss.h"
 
 #include <limits>
@@ -105,12 +107,32 @@ TEST_CASE("what would hold more than allowed is refused before it is allocated, 
         INFO(backend->name());
         const std::int64_t needed = test::compile_training(*backend, graph, weights)->peak_bytes();
         REQUIRE(needed > 0);
-        CHECK(test::compile_training(*backend, graph, weights, {.max_bytes = needed})->peak_bytes() == needed);
-        REQUIRE_CODE(backend->compile_training(graph, weights, {.max_bytes = needed - 1}), memory_limit);
+        CHECK(test::compile_training(*backend, graph, weights, {.memory_cap = needed})->peak_bytes() == needed);
+        const std::int64_t least = test::least_memory_cap(*backend, graph, weights, {}, needed);
+        REQUIRE_CODE(backend->compile_training(graph, weights, {.memory_cap = least - 64}), memory_limit);
         const auto refused =
-            backend->compile_training(*vast, test::random_weights(*vast, 1), {.max_bytes = std::int64_t{1} << 30U});
+            backend->compile_training(*vast, test::random_weights(*vast, 1), {.memory_cap = std::int64_t{1} << 30U});
         REQUIRE_CODE(refused, memory_limit);
         CHECK(refused.error().message.find("1024 MiB may be used") != std::string::npos);
+    }
+}
+
+TEST_CASE("computing activations again changes no bit: every gradient case and a network, on every backend that can") {
+    for (const Backend* backend : test::training_backends()) {
+        if (backend->name() == "reference") // keeps every value
+            continue;
+        INFO(backend->name());
+        const TrainingOptions options{.threads = 1};
+        std::int64_t again = 0;
+        for (const auto& gradient_case : test::gradient_cases()) {
+            INFO(gradient_case.name);
+            again += test::check_recomputation(*backend, gradient_case.graph,
+                                               test::training_setup(gradient_case.graph, gradient_case.name), options);
+        }
+        CHECK(again > 10);
+        const auto graph = test::GpuNetwork::make({16, 16, 32}, 2);
+        REQUIRE_OK(graph);
+        CHECK(test::check_recomputation(*backend, *graph, test::training_setup(*graph, "mf-res2net"), options) > 50);
     }
 }
 

@@ -4,6 +4,7 @@
 #include "backends/cuda/engine.h"
 #include "core/random.h"
 #include "core/try.h"
+#include "gpu/network.h"
 #include "support/check_backend.h"
 #include "support/op_cases.h"
 #include "support/rank_cases.h"
@@ -218,12 +219,35 @@ TEST_CASE("a step that overflows in fp16 is left out and told by an infinite nor
     }
 }
 
+TEST_CASE("activations computed again change no bit: every gradient case, and a network in every precision") {
+    std::int64_t again = 0;
+    for (const auto& gradient_case : test::gradient_cases()) {
+        INFO(gradient_case.name);
+        again += test::check_recomputation(on_host(), gradient_case.graph,
+                                           test::training_setup(gradient_case.graph, gradient_case.name));
+    }
+    CHECK(again > 10);
+    const Graph graph = small_network();
+    test::TrainingSetup made = test::training_setup(graph, "small network");
+    for (double& value : made.cotangent)
+        value *= 0x1p-14; // which the loss scale of fp16 does not carry beyond what it can hold
+    for (const Precision precision : {Precision::f32, Precision::bf16, Precision::fp16}) {
+        INFO(name(precision));
+        CHECK(test::check_recomputation(on_host(), graph, made, {.precision = precision}) > 0);
+    }
+    const auto whole = test::GpuNetwork::make({16, 16, 16}, 2);
+    REQUIRE_OK(whole);
+    CHECK(test::check_recomputation(on_host(), *whole, test::training_setup(*whole, "mf-res2net")) > 50);
+}
+
 TEST_CASE("training that would hold more than allowed is refused, and a batch that does not fit is explained") {
     const Graph graph = small_network();
     const Weights weights = test::random_weights(graph, 1);
     const std::int64_t needed = test::compile_training(on_host(), graph, weights)->peak_bytes();
-    CHECK(test::compile_training(on_host(), graph, weights, {.max_bytes = needed})->peak_bytes() == needed);
-    REQUIRE_CODE(on_host().compile_training(graph, weights, {.max_bytes = needed - 1}), memory_limit);
+    CHECK(test::compile_training(on_host(), graph, weights, {.memory_cap = needed})->peak_bytes() == needed);
+    const std::int64_t least = test::least_memory_cap(on_host(), graph, weights, {}, needed);
+    CHECK(least < needed);
+    REQUIRE_CODE(on_host().compile_training(graph, weights, {.memory_cap = least - 64}), memory_limit);
     CHECK(test::compile_training(on_host(), graph, weights, {.precision = Precision::bf16})->peak_bytes() < needed);
     REQUIRE_CODE(on_host().compile_training(graph, weights, {.batch_norm_momentum = -0.5}), invalid_argument);
 
@@ -305,6 +329,35 @@ TEST_CASE("an observer sees every step and may stop a run") {
     }));
     CHECK(seen == static_cast<int>((*executable)->chosen().size()));
     REQUIRE_CODE((*executable)->run([](int done, int) { return done < 2; }), interrupted);
+}
+
+TEST_CASE("labels taken on the device: the lowest of equal logits, and logits that are not finite are refused") {
+    GraphBuilder builder;
+    builder.output(builder.conv("c", builder.input(Shape{1, 1, 2, 3, 4}), Conv{.out_channels = 3, .bias = true}));
+    auto graph = builder.finish();
+    REQUIRE_OK(graph);
+    for (const Precision precision : {Precision::f32, Precision::bf16, Precision::fp16}) {
+        INFO(name(precision));
+        const auto labels_with = [&](float weight, float bias, std::vector<std::uint8_t>& labels) -> Status {
+            Weights weights;
+            weights.emplace("c.weight", Tensor(Shape{3, 1, 1, 1, 1}, weight));
+            Tensor biases(Shape{3}, 0.0F);
+            biases[1] = biases[2] = bias;
+            weights.emplace("c.bias", std::move(biases));
+            MFRES_TRY(const auto executable, on_host().compile(*graph, weights, {.precision = precision}));
+            copy(view(test::random_tensor(graph->node(0).shape, 1)), executable->input());
+            MFRES_CHECK(executable->run());
+            return executable->labels(0, labels, 1);
+        };
+        std::vector<std::uint8_t> labels(24);
+        REQUIRE_OK(labels_with(0.5F, 1.0F, labels));
+        CHECK(labels == std::vector<std::uint8_t>(24, 1));
+        REQUIRE_OK(labels_with(0.5F, 0.0F, labels));
+        CHECK(labels == std::vector<std::uint8_t>(24, 0));
+        const Status refused = labels_with(0.0F, std::numeric_limits<float>::infinity(), labels);
+        REQUIRE_CODE(refused, logits_not_finite);
+        CHECK(refused.error().message.find("48 of 72 logits are not finite (0 NaN, 48 infinite)") != std::string::npos);
+    }
 }
 
 namespace {
@@ -412,4 +465,26 @@ TEST_CASE("ranks agree on NCCL only where all have one version of it and a devic
                 return Error{ErrorCode::internal, "an identity is wrong", {}};
         return {};
     });
+}
+
+TEST_CASE("statistics of all ranks are not taken a second time where activations are computed again") {
+    const Graph half = small_network(1);
+    const Weights weights = test::random_weights(half, 1);
+    const std::int64_t most = test::compile_training(on_host(), half, weights)->peak_bytes();
+    const std::int64_t least = test::least_memory_cap(on_host(), half, weights, {}, most);
+    REQUIRE(least < most);
+    std::array<std::vector<TrainingState>, 2> states;
+    for (std::size_t again : {0U, 1U}) {
+        states[again].resize(2);
+        test::require_on_ranks(2, [&](Communicator& ranks) -> Status {
+            TrainingOptions options;
+            options.memory_cap = again ? least : 0;
+            options.ranks = &ranks;
+            MFRES_TRY(states[again][static_cast<std::size_t>(ranks.rank())],
+                      train_four_steps(on_host(), half, options));
+            return {};
+        });
+    }
+    CHECK(test::same_bits(states[1][0], states[0][0]));
+    CHECK(test::same_bits(states[1][1], states[0][0]));
 }

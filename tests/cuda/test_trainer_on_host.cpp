@@ -121,6 +121,25 @@ TEST_CASE("a skipped step changes no weight and is told once; Adam counts the ot
     CHECK(run.error().message.find("21 steps in a row overflowed in fp16") != std::string::npos);
 }
 
+TEST_CASE("a run under a memory cap computes activations again and comes out the same to the bit") {
+    const test::TemporaryFolder folder;
+    const std::string recipe = test::tiny_recipe({{"steps", 3}});
+    const TrainReport plain = test::train(test::tiny_run(folder / "plain", on_host(), recipe));
+    CHECK(plain.recomputed_steps == 0);
+    TrainerOptions options = test::tiny_run(folder / "capped", on_host(), recipe);
+    options.memory_cap = plain.peak_bytes - plain.peak_bytes / 20;
+    const TrainReport capped = test::train(options);
+    CHECK(capped.peak_bytes <= options.memory_cap);
+    CHECK(capped.recomputed_steps > 0);
+    test::check_same_training(test::checkpoint_of(folder / "plain" / "last.ckpt"),
+                              test::checkpoint_of(folder / "capped" / "last.ckpt"));
+    options.memory_cap = 1 << 20;
+    options.run = folder / "hopeless";
+    const auto refused = Trainer::open(options);
+    REQUIRE_CODE(refused, memory_limit);
+    CHECK(refused.error().message.find("MiB with activations computed again") != std::string::npos);
+}
+
 TEST_CASE("a case is segmented in every precision with nearly the same labels, and the report says in which") {
     const test::TemporaryFolder folder;
     auto phantom = make_phantom({.seed = 3, .size = {48, 56, 48}, .threads = 1});

@@ -74,6 +74,7 @@ TEST_CASE("mfres train refuses what it cannot do, with the right exit code") {
     refused({"--data", "x", "--out", run, "--checkpoint-every", "5h"}, 2, "checkpoint-every");
     refused({"--data", "x", "--out", run, "--network", "u-not"}, 2, "u-not");
     refused({"--data", "x", "--out", run, "--precision", "f16"}, 2, "recipe key precision: \"f16\"");
+    refused({"--data", "x", "--out", run, "--memory-cap", "lots"}, 2, "lots");
     refused({"--data", folder / "absent", "--out", run}, 6, "absent");
     refused({"--data", "x", "--out", folder / "new", "--resume"}, 6, "nothing to resume");
     refused({"--export", folder / "absent.ckpt", "--out", run + ".safetensors"}, 6, "absent.ckpt");

@@ -1,6 +1,8 @@
 // What every backend has to do with the rows of the op-case and gradient tables.
 #pragma once
 
+#include "backends/training_formation.h"
+#include "core/argmax.h"
 #include "support/op_cases.h"
 #include "support/training.h"
 
@@ -97,6 +99,82 @@ inline void check_gradient_case(const Backend& backend, const OpCase& gradient_c
         check_step(*training, graph, made, statistics);
 }
 
+/// The smallest cap under which the backend trains the graph, to within `tolerance` above, given one that will do.
+inline std::int64_t least_memory_cap(const Backend& backend, const Graph& graph, const Weights& weights,
+                                     TrainingOptions options, std::int64_t enough, std::int64_t tolerance = 64,
+                                     std::int64_t too_little = 0) {
+    while (enough - too_little > tolerance) {
+        options.memory_cap = too_little + (enough - too_little) / 2;
+        const auto compiled = backend.compile_training(graph, weights, options);
+        if (compiled)
+            enough = (*compiled)->peak_bytes();
+        else
+            too_little = options.memory_cap;
+    }
+    return enough;
+}
+
+/// Two steps under the smallest cap that the backend keeps to, and under one half way: not a bit is other than without
+/// a cap. Returns how many operations were computed a second time under the smallest.
+inline std::int64_t check_recomputation(const Backend& backend, const Graph& graph, const TrainingSetup& made,
+                                        const TrainingOptions& options = {}) {
+    if (form_training_steps(graph).size() < 3) // nothing waits for anything
+        return 0;
+    struct Outcome {
+        std::vector<Tensor> outputs;
+        std::vector<Weights> gradients;
+        TrainingState state;
+    };
+    const auto two_steps = [&](TrainingExecutable& training) {
+        Outcome outcome;
+        for (const std::int64_t number : {1, 2}) {
+            copy(view(made.input), training.input());
+            REQUIRE_OK(training.forward());
+            outcome.outputs.push_back(dense(training.output()));
+            fill(training.output_gradient(), made.cotangent);
+            REQUIRE_OK(training.backward());
+            outcome.gradients.push_back(training.gradients());
+            REQUIRE_OK(training.update({.step = number}));
+        }
+        outcome.state = training.state();
+        return outcome;
+    };
+    const auto plain = compile_training(backend, graph, made.weights, options);
+    const std::int64_t most = plain->peak_bytes();
+    const Outcome expected = two_steps(*plain);
+    CHECK(plain->recomputation().steps == 0);
+
+    std::int64_t held = 0; // values of all nodes; parameters and their moments may be far more bytes than these
+    for (const Node& node : graph.nodes())
+        held += node.shape.elements();
+    TrainingOptions capped = options;
+    capped.memory_cap =
+        least_memory_cap(backend, graph, made.weights, options, most, std::max<std::int64_t>(64, held / 10),
+                         std::max<std::int64_t>(0, most - 12 * held));
+    const std::int64_t half_way = capped.memory_cap + (most - capped.memory_cap) / 2;
+    const auto tight = compile_training(backend, graph, made.weights, capped);
+    const std::int64_t again = tight->recomputation().steps;
+    for (const std::int64_t cap : {capped.memory_cap, half_way}) {
+        INFO(cap << " bytes of " << most);
+        capped.memory_cap = cap;
+        const auto training = compile_training(backend, graph, made.weights, capped);
+        CHECK(training->peak_bytes() <= cap);
+        CHECK((training->recomputation().steps > 0) == (training->peak_bytes() < most));
+        std::int64_t shown = 0;
+        for (const Chosen& chosen : training->chosen())
+            shown += chosen.operation.ends_with(" again") ? 1 : 0;
+        CHECK(shown == training->recomputation().steps);
+        const Outcome got = two_steps(*training);
+        CHECK(same_bits(got.state, expected.state)); // with running statistics
+        for (std::size_t i = 0; i < 2; ++i) {
+            CHECK(same_bits(got.gradients[i], expected.gradients[i]));
+            const auto values = got.outputs[i].values();
+            CHECK(std::equal(values.begin(), values.end(), expected.outputs[i].values().begin()));
+        }
+    }
+    return again;
+}
+
 /// Two runs of a case: the first against double precision, the second against the first.
 inline void check_op_case(const Backend& backend, const OpCase& op_case) {
     const std::uint64_t seed = hash(op_case.name);
@@ -109,6 +187,16 @@ inline void check_op_case(const Backend& backend, const OpCase& op_case) {
     const auto first = run(**executable, input);
     REQUIRE_OK(first);
     CHECK(normalised_squared_error(*first, truth) <= 1e-10);
+    // Labels are those of the logits, whichever of the two is asked for first.
+    const Shape& shape = first->shape();
+    if (shape.rank() == 5 && shape[0] == 1) {
+        std::vector<std::uint8_t> expected(static_cast<std::size_t>(shape.elements() / shape[1])), got(expected.size());
+        REQUIRE_OK(argmax(view(*first), expected, 1));
+        REQUIRE_OK((*executable)->labels(0, got, 1));
+        CHECK(got == expected);
+        got.pop_back();
+        REQUIRE_CODE((*executable)->labels(0, got, 1), invalid_argument);
+    }
     // The input memory may be reused by run(); a second run from a fresh input must give the same bits.
     const auto second = run(**executable, input);
     REQUIRE_OK(second);

@@ -57,7 +57,8 @@ inline bool same_bits(const Weights& a, const Weights& b) {
 
 inline bool same_bits(const TrainingState& a, const TrainingState& b) {
     return same_bits(a.weights, b.weights) && same_bits(a.first_moment, b.first_moment) &&
-           same_bits(a.second_moment, b.second_moment) && same_bits(a.largest_second_moment, b.largest_second_moment);
+           same_bits(a.second_moment, b.second_moment) && same_bits(a.largest_second_moment, b.largest_second_moment) &&
+           a.loss_scaling == b.loss_scaling;
 }
 
 using Doubles = std::vector<double>;

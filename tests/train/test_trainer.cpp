@@ -369,6 +369,7 @@ TEST_CASE("training options that make no sense are refused before a folder is ma
     refused([](TrainerOptions& o) { o.threads = -1; }, ErrorCode::invalid_argument);
     refused([](TrainerOptions& o) { o.loader_threads = -1; }, ErrorCode::invalid_argument);
     refused([](TrainerOptions& o) { o.row_steps = 0; }, ErrorCode::invalid_argument);
+    refused([](TrainerOptions& o) { o.memory_cap = -1; }, ErrorCode::invalid_argument);
     refused([](TrainerOptions& o) { o.checkpoint_minutes = std::nan(""); }, ErrorCode::invalid_argument);
     refused([](TrainerOptions& o) { o.run.clear(); }, ErrorCode::invalid_argument);
     refused([](TrainerOptions& o) { o.data.clear(); }, ErrorCode::invalid_argument);

@@ -76,7 +76,9 @@ Options make_options() {
         "gpus", po::value<std::string>(), "train on several GPUs: all, a number of them (2), or a list (0,2)")(
         "threads", po::value<int>()->default_value(0), "0 = all processors")(
         "loader-threads", po::value<int>()->default_value(1), "that make batches; 0 = between the steps")(
-        "checkpoint-every", po::value<std::string>()->default_value("10m"), "steps (200) or minutes (10m)")(
+        "memory-cap", po::value<std::string>(),
+        "e.g. 11G: that training may hold (of the GPU where one trains); activations that do not fit are computed "
+        "twice")("checkpoint-every", po::value<std::string>()->default_value("10m"), "steps (200) or minutes (10m)")(
         "row-every", po::value<std::int64_t>()->default_value(10), "steps that a line of metrics.csv sums up")(
         "export", po::value<std::string>(), "only write the model of this checkpoint")(
         "store", po::value<std::string>()->default_value("f32"), "with --export: f32, or f16 or bf16 in half the size")(
@@ -157,6 +159,9 @@ Result<TrainerOptions> trainer_options(const Options& options) {
     chosen.loader_threads = options.get<int>("loader-threads");
     chosen.resume = options.has("resume");
     chosen.row_steps = options.get<std::int64_t>("row-every");
+    if (options.has("memory-cap")) {
+        MFRES_TRY(chosen.memory_cap, parse_bytes(options.get<std::string>("memory-cap")));
+    }
     MFRES_CHECK(read_checkpoint_interval(options.get<std::string>("checkpoint-every"), chosen));
     MFRES_TRY(chosen.recipe, recipe_of(options));
     return chosen;

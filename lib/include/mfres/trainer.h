@@ -61,8 +61,10 @@ struct TrainerOptions {
     std::int64_t checkpoint_steps = 0; ///< steps between checkpoints, 0 = by time only
     double checkpoint_minutes = 10.0;  ///< minutes between checkpoints, 0 = by steps only
     std::int64_t row_steps = 10;       ///< steps that one row of metrics.csv sums up
-    /// Bytes that the compiled training (TrainReport::peak_bytes) may hold, 0 = no limit: memory_limit beyond it.
-    std::int64_t max_memory = 0;
+    /// Bytes that the compiled training (TrainReport::peak_bytes: of the GPU where one trains) may hold, 0 = no limit.
+    /// What does not fit is computed a second time in the backward pass, which changes no bit of the result;
+    /// memory_limit (names the least that would do) where that is not enough.
+    std::int64_t memory_cap = 0;
     /// Processes (ranks) that train one network together, each on its equal part of every batch: the result is that of
     /// one process up to rounding. All of them open and run a Trainer with the same options. The first one alone writes
     /// to the run's folder and validates; observers of the others see `step` and `warning` only, and any of them stops
@@ -143,13 +145,15 @@ struct TrainReport {
     std::string recipe;         ///< canonical JSON
     std::size_t cases = 0;
     std::size_t validation_cases = 0;
-    std::int64_t first_step = 0; ///< steps trained before this session
-    std::int64_t step = 0;       ///< steps trained now
-    std::int64_t steps = 0;      ///< in all
-    std::int64_t skipped = 0;    ///< of the steps trained, those that overflowed in fp16 and changed nothing
-    bool stopped = false;        ///< the observer asked to stop
-    double seconds = 0.0;        ///< since the run began, over all its sessions
-    std::int64_t peak_bytes = 0; ///< of the training executable
+    std::int64_t first_step = 0;       ///< steps trained before this session
+    std::int64_t step = 0;             ///< steps trained now
+    std::int64_t steps = 0;            ///< in all
+    std::int64_t skipped = 0;          ///< of the steps trained, those that overflowed in fp16 and changed nothing
+    bool stopped = false;              ///< the observer asked to stop
+    double seconds = 0.0;              ///< since the run began, over all its sessions
+    std::int64_t peak_bytes = 0;       ///< of the training executable
+    std::int64_t recomputed_steps = 0; ///< operations that the backward pass does a second time to hold no more
+    std::int64_t recomputed_macs = 0;  ///< multiply-accumulates of these
     std::vector<TrainRow> rows;
     std::optional<Validation> best;
     std::optional<Validation> latest;

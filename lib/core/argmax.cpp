@@ -1,0 +1,126 @@
+#include "core/argmax.h"
+
+#include "core/parallel.h"
+#include "core/try.h"
+
+#include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cmath>
+
+namespace mfres {
+
+namespace logits {
+
+namespace {
+
+/// How many lanes are NaN or infinite: those whose exponent bits are all set.
+inline std::int32_t not_finite(const Lanes& values) {
+    constexpr std::uint32_t exponent = 0x7F800000U;
+    std::int32_t count = 0;
+    for (const float value : values)
+        count += (std::bit_cast<std::uint32_t>(value) & exponent) == exponent ? 1 : 0;
+    return count;
+}
+
+/// Labels of up to `lanes` voxels along z; returns how many of their logits are not finite.
+std::int64_t label_voxels(const float* logits, std::int64_t class_stride, std::int64_t z_stride, std::int64_t classes,
+                          std::int64_t count, std::uint8_t* labels) {
+    Lanes best;
+    Lanes candidate;
+    std::array<std::int32_t, lanes> winner{};
+    load(logits, z_stride, count, best);
+    std::int64_t bad = not_finite(best);
+    for (std::int32_t c = 1; c < classes; ++c) {
+        load(logits + c * class_stride, z_stride, count, candidate);
+        bad += not_finite(candidate);
+        for (std::size_t i = 0; i < lanes; ++i) {
+            const bool greater = candidate[i] > best[i];
+            best[i] = greater ? candidate[i] : best[i];
+            winner[i] = greater ? c : winner[i];
+        }
+    }
+    for (std::int64_t i = 0; i < count; ++i)
+        labels[i] = static_cast<std::uint8_t>(winner[static_cast<std::size_t>(i)]);
+    return bad;
+}
+
+} // namespace
+
+std::int64_t label_plane(const StridedView<const float>& logits, std::int64_t x, std::uint8_t* labels) {
+    std::int64_t bad = 0;
+    const std::int64_t depth = logits.shape[4];
+    for (std::int64_t y = 0; y < logits.shape[3]; ++y)
+        for (std::int64_t z = 0; z < depth; z += lanes)
+            bad += label_voxels(&logits.at(0, 0, x, y, z), logits.strides[1], logits.strides[4], logits.shape[1],
+                                std::min(lanes, depth - z), labels + y * depth + z);
+    return bad;
+}
+
+std::int64_t count_not_finite(const StridedView<const float>& logits, int threads) {
+    std::atomic<std::int64_t> total{0};
+    parallel_ranges(logits.shape[2], threads, [&](std::int64_t begin, std::int64_t end) {
+        std::int64_t bad = 0;
+        Lanes values;
+        for (std::int64_t x = begin; x < end; ++x)
+            for (std::int64_t y = 0; y < logits.shape[3]; ++y)
+                for (std::int64_t z = 0; z < logits.shape[4]; z += lanes)
+                    for (std::int64_t c = 0; c < logits.shape[1]; ++c) {
+                        load(&logits.at(0, c, x, y, z), logits.strides[4], std::min(lanes, logits.shape[4] - z),
+                             values);
+                        bad += not_finite(values);
+                    }
+        total += bad;
+    });
+    return total;
+}
+
+Error not_finite_error(const StridedView<const float>& logits, std::int64_t bad,
+                       const std::array<std::int64_t, 3>& offset) {
+    std::int64_t nans = 0;
+    std::string first;
+    for (std::int64_t x = 0; x < logits.shape[2]; ++x)
+        for (std::int64_t y = 0; y < logits.shape[3]; ++y)
+            for (std::int64_t z = 0; z < logits.shape[4]; ++z)
+                for (std::int64_t c = 0; c < logits.shape[1]; ++c) {
+                    const float value = logits.at(0, c, x, y, z);
+                    nans += std::isnan(value) ? 1 : 0;
+                    if (first.empty() && !std::isfinite(value))
+                        first = text("class ", c, " at voxel (", x + offset[0], ", ", y + offset[1], ", ",
+                                     z + offset[2], ") of the padded box");
+                }
+    return {ErrorCode::logits_not_finite,
+            text(bad, " of ", logits.shape.elements(), " logits are not finite (", nans, " NaN, ", bad - nans,
+                 " infinite), the first for ", first),
+            {}};
+}
+
+Status check_logits(const StridedView<const float>& logits) {
+    if (logits.shape.rank() != 5 || logits.shape[0] != 1 || logits.shape[1] < 1 || logits.shape[1] > 256)
+        return Error{ErrorCode::invalid_argument,
+                     text("labels need logits of one batch item and 1 to 256 classes, [1, classes, x, y, z], got ",
+                          to_string(logits.shape)),
+                     {}};
+    return {};
+}
+
+} // namespace logits
+
+Status argmax(const StridedView<const float>& values, std::span<std::uint8_t> labels, int threads) {
+    MFRES_CHECK(logits::check_logits(values));
+    const std::int64_t plane = values.shape[3] * values.shape[4];
+    if (labels.size() != static_cast<std::uint64_t>(values.shape[2] * plane))
+        return Error{ErrorCode::invalid_argument,
+                     text("logits of ", to_string(values.shape), " do not fit ", labels.size(), " labels"),
+                     {}};
+    std::atomic<std::int64_t> bad{0};
+    parallel_ranges(values.shape[2], resolve_threads(threads), [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t x = begin; x < end; ++x)
+            bad += logits::label_plane(values, x, labels.data() + x * plane);
+    });
+    if (bad > 0)
+        return logits::not_finite_error(values, bad, {0, 0, 0});
+    return {};
+}
+
+} // namespace mfres

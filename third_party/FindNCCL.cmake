@@ -1,6 +1,6 @@
 # Finds NCCL's header, and its library if it is there: mfres opens the library at run time. Hints: NCCL_ROOT (a folder with
 # include and lib, such as nvidia/nccl in Python's site-packages) and the CUDA toolkit. Defines NCCL_FOUND, NCCL_VERSION,
-# NCCL_INCLUDE_DIR and NCCL_LIBRARY, which is empty where only the header was found.
+# NCCL::headers and NCCL_LIBRARY, which is empty where only the header was found.
 include(FindPackageHandleStandardArgs)
 
 find_package(CUDAToolkit QUIET)
@@ -27,4 +27,8 @@ if(NCCL_INCLUDE_DIR)
 endif()
 
 find_package_handle_standard_args(NCCL REQUIRED_VARS NCCL_INCLUDE_DIR VERSION_VAR NCCL_VERSION)
+if(NCCL_FOUND AND NOT TARGET NCCL::headers)
+    add_library(NCCL::headers INTERFACE IMPORTED)
+    set_target_properties(NCCL::headers PROPERTIES INTERFACE_INCLUDE_DIRECTORIES "${NCCL_INCLUDE_DIR}")
+endif()
 mark_as_advanced(NCCL_INCLUDE_DIR NCCL_LIBRARY)

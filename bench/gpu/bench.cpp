@@ -1,6 +1,7 @@
 // Times mf-res2net on the cuda backend: one line of JSON per measurement.
 //
-// usage: bench inference|training f32|tf32|bf16|fp16 <edge> <batch> <repeats>
+// usage: bench inference|training|ranks f32|tf32|bf16|fp16 <edge> <batch> <repeats>
+// `ranks` trains on every GPU, each with a batch of its own.
 #include "backends/training.h"
 #include "gpu/network.h"
 #include "support/run_graph.h"
@@ -11,6 +12,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <string>
+#include <thread>
 #include <vector>
 
 using namespace mfres;
@@ -18,7 +20,7 @@ using namespace mfres;
 namespace {
 
 struct Request {
-    bool training = false;
+    std::string what;
     std::string precision;
     std::int64_t edge = 128;
     std::int64_t batch = 1;
@@ -47,8 +49,8 @@ Result<Times> time(int repeats, const Body& body) {
 void print(const Request& request, const Times& times, std::int64_t bytes, const std::vector<Chosen>& chosen) {
     std::printf("{\"engine\": \"mfres\", \"what\": \"%s\", \"precision\": \"%s\", \"edge\": %lld, \"batch\": %lld, "
                 "\"median_ms\": %.3f, \"least_ms\": %.3f, \"peak_mib\": %.1f, \"implementations\": {",
-                request.training ? "training" : "inference", request.precision.c_str(),
-                static_cast<long long>(request.edge), static_cast<long long>(request.batch), times.median, times.least,
+                request.what.c_str(), request.precision.c_str(), static_cast<long long>(request.edge),
+                static_cast<long long>(request.batch), times.median, times.least,
                 static_cast<double>(bytes) / 1048576.0);
     for (std::size_t i = 0; i < chosen.size(); ++i)
         std::printf("%s\"%s %s\": \"%s\"", i > 0 ? ", " : "", chosen[i].node.c_str(), chosen[i].operation.c_str(),
@@ -73,8 +75,11 @@ Status bench_inference(const Request& request, const Backend& backend, const Gra
     return {};
 }
 
-Status bench_training(const Request& request, const Backend& backend, const Graph& graph, const Weights& weights) {
+Status bench_training(const Request& request, const Backend& backend, const Graph& graph, const Weights& weights,
+                      Communicator& ranks, int device) {
     TrainingOptions options;
+    options.ranks = &ranks;
+    options.device = device;
     options.precision = precision_of(request.precision);
     options.allow_tf32 = request.precision == "tf32";
     options.deterministic = false; // as PyTorch is by default
@@ -94,7 +99,29 @@ Status bench_training(const Request& request, const Backend& backend, const Grap
                   MFRES_CHECK(training->update({.step = ++step}));
                   return {};
               }));
-    print(request, times, training->peak_bytes(), training->chosen());
+    if (ranks.is_root())
+        print(request, times, training->peak_bytes(), training->chosen());
+    return {};
+}
+
+Status bench_ranks(const Request& request, const Backend& backend, const Graph& graph, const Weights& weights) {
+    const int count = backend.devices();
+    if (count < 2)
+        return Error{ErrorCode::backend_unavailable, "ranks need two GPUs or more", {}};
+    auto ranks = thread_ranks(count);
+    std::vector<Status> results(ranks.size());
+    std::vector<std::thread> threads;
+    for (std::size_t i = 0; i < ranks.size(); ++i)
+        threads.emplace_back([&, i] {
+            results[i] = bench_training(request, backend, graph, weights, *ranks[i], static_cast<int>(i));
+            if (!results[i])
+                ranks[i]->fail(results[i].error());
+            ranks[i].reset();
+        });
+    for (std::thread& thread : threads)
+        thread.join();
+    for (Status& result : results)
+        MFRES_CHECK(std::move(result));
     return {};
 }
 
@@ -102,19 +129,20 @@ Status bench(const Request& request) {
     MFRES_TRY(const Backend* backend, find_backend("cuda"));
     MFRES_TRY(const Graph graph, test::GpuNetwork::make({request.edge, request.edge, request.edge}, request.batch));
     const Weights weights = test::random_weights(graph, 1);
-    return request.training ? bench_training(request, *backend, graph, weights)
-                            : bench_inference(request, *backend, graph, weights);
+    if (request.what == "ranks")
+        return bench_ranks(request, *backend, graph, weights);
+    return request.what == "training" ? bench_training(request, *backend, graph, weights, lone_rank(), 0)
+                                      : bench_inference(request, *backend, graph, weights);
 }
 
 } // namespace
 
 int main(int argc, char** argv) {
     if (argc != 6) {
-        std::fprintf(stderr, "usage: bench inference|training f32|tf32|bf16|fp16 <edge> <batch> <repeats>\n");
+        std::fprintf(stderr, "usage: bench inference|training|ranks f32|tf32|bf16|fp16 <edge> <batch> <repeats>\n");
         return 2;
     }
-    const Request request{std::string(argv[1]) == "training", argv[2], std::atoll(argv[3]), std::atoll(argv[4]),
-                          std::atoi(argv[5])};
+    const Request request{argv[1], argv[2], std::atoll(argv[3]), std::atoll(argv[4]), std::atoi(argv[5])};
     const Status done = bench(request);
     if (!done)
         std::fprintf(stderr, "bench: %s\n", done.error().message.c_str());

@@ -29,11 +29,13 @@ std::span<std::byte> bytes_of(double& value) {
 } // namespace
 
 TEST_CASE("ranks add in the same order on every rank, and send what one of them has") {
-    for (const auto& [maker_of, size] : {std::pair{&test::threads_of, 1},
-                                         {&test::threads_of, 2},
-                                         {&test::threads_of, 5},
-                                         {&test::sockets_of, 2},
-                                         {&test::sockets_of, 4}}) {
+    for (const auto& kind : {std::pair{&test::threads_of, 1},
+                             {&test::threads_of, 2},
+                             {&test::threads_of, 5},
+                             {&test::sockets_of, 2},
+                             {&test::sockets_of, 4}}) {
+        const auto maker_of = kind.first;
+        const int size = kind.second;
         INFO(size << " ranks, " << (maker_of == &test::sockets_of ? "sockets" : "threads"));
         std::vector<std::vector<double>> sums(static_cast<std::size_t>(size));
         std::vector<std::vector<float>> floats(static_cast<std::size_t>(size));

@@ -26,6 +26,13 @@ double seconds_since(Clock::time_point start) {
 /// Enough chains of dependent multiply-adds to hide their latency (4 cycles, 2 units, and a margin).
 constexpr int chains = 12;
 
+// The chains have to stay in registers: a loop over them would go through memory, whose latency is another limit.
+#if defined(__clang__)
+#define MFRES_UNROLL _Pragma("unroll")
+#else
+#define MFRES_UNROLL _Pragma("GCC unroll 16")
+#endif
+
 /// Runs `rounds` rounds of `chains` multiply-adds; returns floats per chain. The result is kept in `sink`.
 using Burn = int (*)(std::int64_t rounds, volatile float& sink);
 
@@ -48,9 +55,11 @@ __attribute__((target("avx2,fma"))) int burn_avx2(std::int64_t rounds, volatile 
         sum = _mm256_set1_ps(1.0F);
     const __m256 factor = _mm256_set1_ps(0.999F);
     const __m256 addend = _mm256_set1_ps(0.001F);
-    for (std::int64_t i = 0; i < rounds; ++i)
-        for (__m256& sum : sums)
-            sum = _mm256_fmadd_ps(sum, factor, addend);
+    for (std::int64_t i = 0; i < rounds; ++i) {
+        MFRES_UNROLL
+        for (int c = 0; c < chains; ++c)
+            sums[c] = _mm256_fmadd_ps(sums[c], factor, addend);
+    }
     for (const __m256& sum : sums)
         sink = sink + _mm256_cvtss_f32(sum);
     return 8;
@@ -62,9 +71,11 @@ __attribute__((target("avx512f"))) int burn_avx512(std::int64_t rounds, volatile
         sum = _mm512_set1_ps(1.0F);
     const __m512 factor = _mm512_set1_ps(0.999F);
     const __m512 addend = _mm512_set1_ps(0.001F);
-    for (std::int64_t i = 0; i < rounds; ++i)
-        for (__m512& sum : sums)
-            sum = _mm512_fmadd_ps(sum, factor, addend);
+    for (std::int64_t i = 0; i < rounds; ++i) {
+        MFRES_UNROLL
+        for (int c = 0; c < chains; ++c)
+            sums[c] = _mm512_fmadd_ps(sums[c], factor, addend);
+    }
     for (const __m512& sum : sums)
         sink = sink + _mm512_cvtss_f32(sum);
     return 16;

@@ -53,8 +53,25 @@ std::string_view name(Precision precision) noexcept {
     case Precision::f32: return "f32";
     case Precision::bf16: return "bf16";
     case Precision::fp16: return "fp16";
+    case Precision::int8: return "int8";
     }
     return "";
+}
+
+Result<Precision> parse_precision(std::string_view text) {
+    for (const Precision precision : {Precision::f32, Precision::bf16, Precision::fp16, Precision::int8})
+        if (text == name(precision))
+            return precision;
+    return Error{ErrorCode::invalid_argument,
+                 mfres::text("precision is '", text, "'; there is f32, bf16, fp16 and int8"), "precision"};
+}
+
+std::vector<Unsupported> unsupported_without_ranges(const Graph& graph, const CompileOptions& options) {
+    if (options.precision != Precision::int8 || !options.ranges.empty())
+        return {};
+    return {
+        {graph.node(graph.input()).name,
+         "int8 needs ranges of activations, which 'mfres convert --calibrate' measures and puts into a model file"}};
 }
 
 std::vector<Unsupported> unsupported_precision(const Graph& graph, Precision precision) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "graph/graph.h"
+#include "graph/quantisation.h"
 #include "graph/step_cost.h"
 
 #include <cstdint>
@@ -16,17 +17,23 @@
 namespace mfres {
 
 /// What activations and the operands of convolutions are stored as. Sums are taken in f32 or better; parameters in
-/// training are always f32.
-enum class Precision : std::uint8_t { f32, bf16, fp16 };
+/// training are always f32. int8 is for inference, see graph/quantisation.h.
+enum class Precision : std::uint8_t { f32, bf16, fp16, int8 };
 
-/// "f32", "bf16", "fp16"
+/// "f32", "bf16", "fp16", "int8"
 std::string_view name(Precision precision) noexcept;
+
+/// The inverse. Error: invalid_argument, which lists the names.
+Result<Precision> parse_precision(std::string_view text);
 
 struct CompileOptions {
     int threads = 0; ///< 0 = all processors this process may use
     Precision precision = Precision::f32;
     bool allow_tf32 = false;   ///< an engine may round the operands of f32 products to 10 bits
     bool deterministic = true; ///< false: an engine may be faster and not give equal bits in every run
+    /// For int8: the convolutions that may be quantised. A backend may compute some of them in f32 where that is
+    /// faster, which is more exact; the reference backend quantises all.
+    ActivationRanges ranges;
 };
 
 /// A node that a backend cannot run.
@@ -116,6 +123,9 @@ std::span<const Backend* const> backends();
 /// The backend of that name; "auto" = the first of backends() that is available. backend_unavailable for one that
 /// exists but is not in this build or cannot work here, backend_unknown for any other name; both list what there is.
 Result<const Backend*> find_backend(std::string_view name);
+
+/// For a backend that has int8: why it cannot be without ranges, or an empty list.
+std::vector<Unsupported> unsupported_without_ranges(const Graph& graph, const CompileOptions& options);
 
 /// For a backend that stores floats only: an entry for the graph's input if another precision is asked for.
 std::vector<Unsupported> unsupported_precision(const Graph& graph, Precision precision);

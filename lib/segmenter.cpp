@@ -13,6 +13,7 @@
 #include "imaging/preview.h"
 #include "imaging/tiles.h"
 #include "model/model.h"
+#include "precision.h"
 
 #include <chrono>
 #include <cmath>
@@ -154,7 +155,8 @@ struct Segmenter::State {
     const Backend* backend = nullptr;
     SegmenterOptions options;
     int threads = 1;
-    std::int64_t idle_bytes = 0; ///< resident memory before the model was opened
+    CompileOptions compile_options; ///< precision and threads
+    std::int64_t idle_bytes = 0;    ///< resident memory before the model was opened
 
     /// The network compiled for one input size, kept for the next case of that size.
     Size compiled_size{};
@@ -165,7 +167,7 @@ struct Segmenter::State {
             return {};
         executable.reset(); // two at a time would double the memory
         MFRES_TRY(const Graph graph, build_network(model.variant, {size[0], size[1], size[2]}));
-        MFRES_TRY(executable, backend->compile(graph, model.weights, {.threads = options.threads}));
+        MFRES_TRY(executable, backend->compile(graph, model.weights, compile_options));
         compiled_size = size;
         release_unused_memory();
         return {};
@@ -266,7 +268,7 @@ struct Segmenter::State {
         report.weights_sha256 = model.metadata.weights_sha256;
         report.backend = backend->name();
         report.backend_engine = backend->description();
-        report.precision = "f32";
+        report.precision = name(compile_options.precision);
         report.threads = threads;
         report.label_scheme = name(scheme);
         for (std::size_t i = 0; i < 4; ++i)
@@ -394,6 +396,8 @@ Result<Segmenter> Segmenter::open(const std::filesystem::path& model, const Segm
                           state->model.variant.classes(), " classes apart; segmentation needs 4 and ", tumour_classes),
                      model.string()};
     MFRES_CHECK(check_preparation(state->model.metadata, model));
+    MFRES_TRY(state->compile_options,
+              compile_options(state->model, *state->backend, options.precision, options.threads));
     return Segmenter(std::move(state));
 }
 

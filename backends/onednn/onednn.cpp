@@ -6,6 +6,7 @@
 #include "backends/onednn/fused_region.h"
 #include "backends/onednn/guard.h"
 #include "backends/onednn/operations.h"
+#include "backends/onednn/reduction.h"
 #include "backends/onednn/threads.h"
 #include "backends/onednn/training.h"
 #include "core/try.h"
@@ -31,9 +32,10 @@ std::vector<Task> tasks_of(const Graph& graph, const FusionModel* model) {
 
 class OneDnnExecutable final : public Executable {
   public:
-    static Result<std::unique_ptr<Executable>> make(const Network& network, int threads, const FusionModel* model) {
+    static Result<std::unique_ptr<Executable>> make(const Network& network, int threads, const FusionModel* model,
+                                                    const CompileOptions& options) {
         auto executable = std::unique_ptr<OneDnnExecutable>(new OneDnnExecutable(threads));
-        MFRES_CHECK(executable->compile(network, model));
+        MFRES_CHECK(executable->compile(network, model, options));
         return std::unique_ptr<Executable>(std::move(executable));
     }
 
@@ -67,7 +69,7 @@ class OneDnnExecutable final : public Executable {
   private:
     explicit OneDnnExecutable(int threads) : threads_(threads), engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {}
 
-    Status compile(const Network& network, const FusionModel* model) {
+    Status compile(const Network& network, const FusionModel* model, const CompileOptions& options) {
         const ThreadScope scope(threads_); // kernels and their scratch memory are made for a number of threads
         const Graph& graph = network.graph;
         const auto tasks = tasks_of(graph, model);
@@ -75,8 +77,13 @@ class OneDnnExecutable final : public Executable {
         StepBuffers buffers = plan_step_buffers(graph, tasks);
         const auto buffer_of = [&](NodeId id) { return buffers.buffer_of[static_cast<std::size_t>(id)]; };
 
-        const Compilation compilation{graph, network.weights, channel_ranges(graph, steps_of(tasks)), engine_,
-                                      threads_};
+        const Compilation compilation{graph,   network.weights, channel_ranges(graph, steps_of(tasks)),
+                                      engine_, threads_,        plan_reductions(network, tasks, options, {}, engine_)};
+        // Such a value has its buffer to itself: no step writes it over an operand.
+        for (NodeId id = 0; id < graph.size(); ++id)
+            if (const Storage& stored = compilation.reductions.stored[static_cast<std::size_t>(id)]; stored.reduced())
+                buffers.requests[static_cast<std::size_t>(buffer_of(id))].bytes =
+                    graph.node(id).shape.elements() * stored.element_bytes();
         std::vector<std::size_t> scratch; // index of each task's request
         for (std::size_t i = 0; i < tasks.size(); ++i) {
             const Step& step = tasks[i].steps.back();
@@ -156,7 +163,11 @@ class OneDnnBackend final : public Backend {
     }
 
     std::vector<Unsupported> unsupported(const Graph& graph, const CompileOptions& options) const override {
-        return unsupported_precision(graph, options.precision);
+        if (options.precision == Precision::fp16)
+            return unsupported_precision(graph, options.precision);
+        if (const auto missing = missing_instructions(options.precision))
+            return {{graph.node(graph.input()).name, *missing}};
+        return unsupported_without_ranges(graph, options);
     }
 
     Result<std::unique_ptr<Executable>> compile(const Graph& graph, const Weights& weights,
@@ -166,7 +177,7 @@ class OneDnnBackend final : public Backend {
         try {
             MFRES_TRY(const Network network, inference_form(graph, weights));
             const FusionModel model;
-            return make_executable(network, resolve_threads(options.threads), &model);
+            return make_executable(network, resolve_threads(options.threads), &model, options);
         } catch (const dnnl::error& error) {
             return Error{ErrorCode::backend_failed, text("oneDNN failed to start: ", error.what()), {}};
         } catch (const std::bad_alloc&) {
@@ -190,8 +201,9 @@ class OneDnnBackend final : public Backend {
 
 } // namespace
 
-Result<std::unique_ptr<Executable>> make_executable(const Network& network, int threads, const FusionModel* model) {
-    return OneDnnExecutable::make(network, threads, model);
+Result<std::unique_ptr<Executable>> make_executable(const Network& network, int threads, const FusionModel* model,
+                                                    const CompileOptions& options) {
+    return OneDnnExecutable::make(network, threads, model, options);
 }
 
 const Backend& backend() {

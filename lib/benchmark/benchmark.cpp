@@ -10,6 +10,7 @@
 #include "graph/complexity.h"
 #include "imaging/tiles.h"
 #include "model/model.h"
+#include "precision.h"
 
 #include <algorithm>
 #include <chrono>
@@ -45,10 +46,6 @@ Status check_options(const BenchmarkOptions& options) {
     MFRES_CHECK(check("threads", options.threads, 0, 4096));
     MFRES_CHECK(check("runs", options.runs, 1, 100000));
     MFRES_CHECK(check("warm_up_runs", options.warm_up_runs, 0, 1000));
-    if (options.precision != "f32")
-        return Error{ErrorCode::invalid_argument,
-                     text("precision is '", options.precision, "', the backends of this build compute in f32"),
-                     "precision"};
     return {};
 }
 
@@ -145,6 +142,8 @@ Result<BenchmarkReport> run_benchmark(const std::filesystem::path& path, const B
     MFRES_TRY(const Backend* const backend, find_backend(options.backend));
     MFRES_TRY(const Model model, load_model(path));
     MFRES_TRY(const Graph graph, build_network(model.variant, options.size));
+    const int threads = resolve_threads(options.threads);
+    MFRES_TRY(const CompileOptions compile, compile_options(model, *backend, options.precision, threads));
 
     BenchmarkReport report;
     report.model_file = path.string();
@@ -152,8 +151,8 @@ Result<BenchmarkReport> run_benchmark(const std::filesystem::path& path, const B
     report.weights_sha256 = model.metadata.weights_sha256;
     report.backend = backend->name();
     report.backend_engine = backend->description();
-    report.precision = options.precision;
-    report.threads = resolve_threads(options.threads);
+    report.precision = name(compile.precision);
+    report.threads = threads;
     const Shape& shape = graph.node(graph.input()).shape;
     for (int axis = 0; axis < 5; ++axis)
         report.shape[static_cast<std::size_t>(axis)] = shape[axis];
@@ -164,7 +163,7 @@ Result<BenchmarkReport> run_benchmark(const std::filesystem::path& path, const B
 
     const Tensor input = random_input(shape, options.seed);
     const auto start = Clock::now();
-    MFRES_TRY(const auto executable, backend->compile(graph, model.weights, {.threads = report.threads}));
+    MFRES_TRY(const auto executable, backend->compile(graph, model.weights, compile));
     report.compile_ms = milliseconds_since(start);
     report.planned_peak_mib = mib(executable->peak_bytes());
     StepTimes steps(executable->chosen().size());

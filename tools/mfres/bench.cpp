@@ -16,6 +16,7 @@ constexpr const char* about =
 constexpr const char* examples = "Examples:\n"
                                  "  mfres bench\n"
                                  "  mfres bench --model m.safetensors --shape 128,128,128 --threads 2 --runs 10\n"
+                                 "  mfres bench --precision bf16\n"
                                  "  mfres bench --backend reference --shape 32 --runs 3\n"
                                  "  mfres bench --profile --format json\n";
 
@@ -27,7 +28,8 @@ int bench(const std::vector<std::string>& arguments) {
         "shape", po::value<std::string>()->default_value("128"), "input voxels: 128 or 240,240,160")(
         "backend", po::value<std::string>()->default_value("auto"),
         "auto, or one that 'mfres help' lists")("threads", po::value<int>()->default_value(0), "0 = all processors")(
-        "precision", po::value<std::string>()->default_value("f32"), "of the arithmetic: f32")(
+        "precision", po::value<std::string>()->default_value("auto"),
+        "f32, bf16, fp16 or int8; auto: int8 for a model file that holds integers, else f32")(
         "runs", po::value<int>()->default_value(10), "that are timed")("warm-up", po::value<int>()->default_value(1),
                                                                        "runs before them that are not")(
         "seed", po::value<std::uint64_t>()->default_value(1), "of the input")("profile", "time every step")(

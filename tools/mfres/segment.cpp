@@ -39,6 +39,8 @@ Options make_options() {
         "report", po::value<std::string>(), "JSON report to write; with --data: one per case into this folder")(
         "backend", po::value<std::string>()->default_value("auto"),
         "auto, onednn, opencv or reference")("threads", po::value<int>()->default_value(0), "0 = all processors")(
+        "precision", po::value<std::string>()->default_value("auto"),
+        "f32, bf16, fp16 or int8; auto: int8 for a model file that holds integers, else f32")(
         "max-memory", po::value<std::string>(), "e.g. 1G: run tile by tile if the whole brain does not fit into it")(
         "labels", po::value<std::string>(), "label scheme: brats (0 1 2 4) or brats2023 (0 1 2 3)")(
         "use", po::value<std::string>()->default_value("auto"), "sform or qform: which to believe when they disagree")(
@@ -158,6 +160,7 @@ int segment(const std::vector<std::string>& arguments) {
     SegmenterOptions setup;
     setup.backend = options.get<std::string>("backend");
     setup.threads = options.get<int>("threads");
+    setup.precision = options.get<std::string>("precision");
     if (options.has("max-memory")) {
         const auto bytes = parse_bytes(options.get<std::string>("max-memory"));
         if (!bytes)

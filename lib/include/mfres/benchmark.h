@@ -19,15 +19,15 @@ namespace mfres {
 struct BenchmarkOptions {
     std::array<std::int64_t, 3> size{128, 128, 128}; ///< voxels of the input
     std::string backend = "auto";
-    int threads = 0;               ///< 0 = all processors this process may use
-    std::string precision = "f32"; ///< one that the backend has
-    int runs = 10;                 ///< that are timed, 1 to 100000
-    int warm_up_runs = 1;          ///< that are not, 0 to 1000
-    std::uint64_t seed = 1;        ///< of the input: standard normal numbers
-    bool profile = false;          ///< time every step
-    bool probe = true;             ///< measure what the machine can do, for the floors
-    std::filesystem::path input;   ///< where to write the input as .npy, f32 [1, channels, x, y, z]; empty = nowhere
-    std::filesystem::path output;  ///< and the logits of the last run, f32 [1, classes, x, y, z]
+    int threads = 0;                ///< 0 = all processors this process may use
+    std::string precision = "auto"; ///< as in SegmenterOptions
+    int runs = 10;                  ///< that are timed, 1 to 100000
+    int warm_up_runs = 1;           ///< that are not, 0 to 1000
+    std::uint64_t seed = 1;         ///< of the input: standard normal numbers
+    bool profile = false;           ///< time every step
+    bool probe = true;              ///< measure what the machine can do, for the floors
+    std::filesystem::path input;    ///< where to write the input as .npy, f32 [1, channels, x, y, z]; empty = nowhere
+    std::filesystem::path output;   ///< and the logits of the last run, f32 [1, classes, x, y, z]
 };
 
 /// What the processors reach in loops made for nothing else, with the threads asked for.

@@ -24,6 +24,9 @@ namespace mfres {
 struct SegmenterOptions {
     std::string backend = "auto"; ///< "auto" = the fastest in this build; see available_backends()
     int threads = 0;              ///< 0 = all processors this process may use
+    /// "f32", "bf16", "fp16" or "int8", where backend and processor have it; int8 needs a model that was calibrated.
+    /// "auto" = int8 for a model file that holds integers, where that can run, else f32
+    std::string precision = "auto";
     /// Bytes this library may use on top of what the process had before, 0 = no limit. With a limit that the whole
     /// brain box does not fit into, the network runs tile by tile.
     std::int64_t max_memory = 0;
@@ -103,7 +106,8 @@ struct Segmentation {
 /// Holds one model. One thread at a time may use a Segmenter.
 class Segmenter {
   public:
-    /// Errors: those of the model file (model_*), backend_unknown, backend_unavailable, invalid_argument.
+    /// Errors: those of the model file (model_*), backend_unknown, backend_unavailable, invalid_argument,
+    /// operation_unsupported (the precision).
     static Result<Segmenter> open(const std::filesystem::path& model, const SegmenterOptions& options);
 
     Segmenter(Segmenter&&) noexcept;

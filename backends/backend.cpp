@@ -82,12 +82,13 @@ std::string_view name(Precision precision) noexcept {
     case Precision::f32: return "f32";
     case Precision::bf16: return "bf16";
     case Precision::fp16: return "fp16";
+    case Precision::int8: return "int8";
     }
     return "";
 }
 
 Result<Precision> parse_precision(std::string_view wanted) {
-    static constexpr std::array<Precision, 3> all = {Precision::f32, Precision::bf16, Precision::fp16};
+    static constexpr std::array<Precision, 4> all = {Precision::f32, Precision::bf16, Precision::fp16, Precision::int8};
     std::string known;
     for (const Precision precision : all) {
         if (name(precision) == wanted)
@@ -96,15 +97,6 @@ Result<Precision> parse_precision(std::string_view wanted) {
     }
     return Error{ErrorCode::invalid_argument, text("there is no precision '", wanted, "'; there are ", known),
                  "precision"};
-}
-
-Result<CompileOptions> compile_options(int threads, std::string_view precision, bool allow_tf32, bool deterministic) {
-    CompileOptions options;
-    options.threads = threads;
-    MFRES_TRY(options.precision, parse_precision(precision));
-    options.allow_tf32 = allow_tf32;
-    options.deterministic = deterministic;
-    return options;
 }
 
 std::vector<Unsupported> unsupported_relaxations(const Graph& graph, bool allow_tf32, bool deterministic) {
@@ -117,6 +109,14 @@ std::vector<Unsupported> unsupported_relaxations(const Graph& graph, bool allow_
     return refused;
 }
 
+std::vector<Unsupported> unsupported_without_ranges(const Graph& graph, const CompileOptions& options) {
+    if (options.precision != Precision::int8 || !options.ranges.empty())
+        return {};
+    return {
+        {graph.node(graph.input()).name,
+         "int8 needs ranges of activations, which 'mfres convert --calibrate' measures and puts into a model file"}};
+}
+
 std::vector<Unsupported> unsupported_precision(const Graph& graph, Precision precision) {
     if (precision == Precision::f32)
         return {};
@@ -125,8 +125,7 @@ std::vector<Unsupported> unsupported_precision(const Graph& graph, Precision pre
 
 std::vector<Unsupported> unsupported_arithmetic(const Graph& graph, const CompileOptions& options) {
     std::vector<Unsupported> refused = unsupported_precision(graph, options.precision);
-    for (Unsupported& entry : unsupported_relaxations(graph, options.allow_tf32, options.deterministic))
-        refused.push_back(std::move(entry));
+    append(refused, unsupported_relaxations(graph, options.allow_tf32, options.deterministic));
     return refused;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "graph/graph.h"
+#include "graph/quantisation.h"
 #include "graph/step_cost.h"
 
 #include <cstdint>
@@ -18,13 +19,14 @@ namespace mfres {
 class Team; // core/team.h
 
 /// What activations and the operands of convolutions are stored as. Sums are taken in f32 or better; parameters in
-/// training are always f32.
-enum class Precision : std::uint8_t { f32, bf16, fp16 };
+/// training are always f32. int8 is for inference, see graph/quantisation.h.
+enum class Precision : std::uint8_t { f32, bf16, fp16, int8 };
 
-/// "f32", "bf16", "fp16"
+/// "f32", "bf16", "fp16", "int8"
 std::string_view name(Precision precision) noexcept;
-/// The precision of that name. Errors: invalid_argument (lists the names).
-Result<Precision> parse_precision(std::string_view name);
+
+/// The inverse. Error: invalid_argument, which lists the names.
+Result<Precision> parse_precision(std::string_view text);
 
 struct CompileOptions {
     int threads = 0; ///< 0 = all processors this process may use
@@ -33,10 +35,10 @@ struct CompileOptions {
     bool deterministic = true;  ///< false: an engine may be faster and not give equal bits in every run
     int device = 0;             ///< which of Backend::devices()
     std::shared_ptr<Team> team; ///< the threads to use, where the backend takes ours; `threads` is then not read
+    /// For int8: the convolutions that may be quantised. A backend may compute some of them in f32 where that is
+    /// faster, which is more exact; the reference backend quantises all.
+    ActivationRanges ranges;
 };
-
-/// From what users type. Errors: those of parse_precision.
-Result<CompileOptions> compile_options(int threads, std::string_view precision, bool allow_tf32, bool deterministic);
 
 /// A node that a backend cannot run.
 struct Unsupported {
@@ -140,12 +142,21 @@ void add_backend(const Backend& backend);
 /// exists but is not in this build or cannot work here, backend_unknown for any other name; both list what there is.
 Result<const Backend*> find_backend(std::string_view name);
 
+/// For a backend that has int8: why it cannot be without ranges, or an empty list.
+std::vector<Unsupported> unsupported_without_ranges(const Graph& graph, const CompileOptions& options);
+
 /// For a backend that stores floats only: an entry for the graph's input if another precision is asked for.
 std::vector<Unsupported> unsupported_precision(const Graph& graph, Precision precision);
 
 /// For a backend without reduced products and with nothing to gain from unequal bits: an entry for the graph's input if
 /// TF32 is allowed or determinism waived. Who asks for either expects something of it.
 std::vector<Unsupported> unsupported_relaxations(const Graph& graph, bool allow_tf32, bool deterministic);
+
+/// Puts one list of refusals behind another.
+inline void append(std::vector<Unsupported>& refused, std::vector<Unsupported> more) {
+    for (Unsupported& entry : more)
+        refused.push_back(std::move(entry));
+}
 
 /// Both: for a backend that computes in f32 and in one way only.
 std::vector<Unsupported> unsupported_arithmetic(const Graph& graph, const CompileOptions& options);

@@ -5,6 +5,7 @@
 #include "core/try.h"
 #include "imaging/case.h"
 #include "imaging/prepare.h"
+#include "precision.h"
 
 #include <algorithm>
 #include <cmath>
@@ -17,7 +18,8 @@ Result<Tensor> logits(const Model& model, const Preparation& preparation, const 
                       const Backend& backend, int threads) {
     const auto& size = preparation.padded_size;
     MFRES_TRY(const Graph graph, build_network(model.variant, {size[0], size[1], size[2]}));
-    MFRES_TRY(const auto executable, backend.compile(graph, model.weights, {.threads = threads}));
+    MFRES_TRY(const CompileOptions options, compile_options(model, backend, "auto", {.threads = threads}));
+    MFRES_TRY(const auto executable, backend.compile(graph, model.weights, options));
     fill_input(preparation, scans, {0, 0, 0}, executable->input(), threads);
     MFRES_CHECK(executable->run());
     const auto output = executable->output(0);

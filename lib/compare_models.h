@@ -23,9 +23,10 @@ struct ModelComparison {
     }
 };
 
-/// Runs both on the whole brain box of a case, one after the other. `threads` 0 = all processors.
-/// Errors: those of load_case, plan_preparation, find_backend and the backend; invalid_argument for models of different
-/// channels, classes or grid multiples, or other than segmentation's four channels; logits_not_finite.
+/// Runs both, each in its own precision (compile_options, "auto"), on the whole brain box of a case, one after the
+/// other. `threads` 0 = all processors. Errors: those of load_case, plan_preparation, find_backend and the backend;
+/// invalid_argument for models of different channels, classes or grid multiples, or other than segmentation's four
+/// channels; logits_not_finite.
 Result<ModelComparison> compare_models(const Model& first, const Model& second, const CaseFiles& files,
                                        const std::string& backend, int threads);
 

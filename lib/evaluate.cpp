@@ -264,12 +264,18 @@ double share_of_case(std::string_view stage, double done, bool& network_ran) {
     return network_ran ? network_ends : 0.0;
 }
 
+/// The labels of a segmentation as class indices.
+Result<LabelMap> predicted_classes(Segmentation predicted, const CaseFiles& files) {
+    MFRES_TRY(const LabelScheme scheme, label_scheme(predicted.report.label_scheme));
+    MFRES_CHECK(labels_to_classes(predicted.labels, scheme, "the prediction of " + files.id));
+    return std::move(predicted.labels);
+}
+
 Result<CaseMetrics> evaluate_segmentation(Segmentation predicted, const CaseFiles& files, LabelMap reference,
                                           const EvaluationOptions& options) {
     MFRES_CHECK(check_same_grid(predicted.labels.grid, files.modalities[0], reference.grid, *files.segmentation));
-    MFRES_TRY(const LabelScheme scheme, label_scheme(predicted.report.label_scheme));
-    MFRES_CHECK(labels_to_classes(predicted.labels, scheme, "the prediction of " + files.id));
-    return evaluate_case(files.id, predicted.labels, reference, options.regions, options.scheme, options.threads);
+    MFRES_TRY(const LabelMap labels, predicted_classes(std::move(predicted), files));
+    return evaluate_case(files.id, labels, reference, options.regions, options.scheme, options.threads);
 }
 
 } // namespace
@@ -325,13 +331,76 @@ Result<MetricsTable> evaluate_model(Segmenter& segmenter, const std::vector<Case
         if (i == 0)
             table.notes.push_back(model_sentence(predicted.report));
         if (i == 0 && options.min_enhancing_mm3 > 0.0)
-            table.notes.push_back(text("Enhancing tumour below ", options.min_enhancing_mm3,
-                                       " mm^3 was labelled as necrotic core."));
+            table.notes.push_back(
+                text("Enhancing tumour below ", options.min_enhancing_mm3, " mm^3 was labelled as necrotic core."));
         MFRES_TRY(CaseMetrics measured,
                   evaluate_segmentation(std::move(predicted), cases[i], std::move(reference), options));
         table.cases.push_back(std::move(measured));
     }
     return table;
+}
+
+namespace {
+
+double network_ms(const SegmentReport& report) {
+    double total = 0.0;
+    for (const SegmentReport::Stage& stage : report.stages)
+        if (stage.name == "network")
+            total += stage.milliseconds;
+    return total;
+}
+
+} // namespace
+
+Result<std::vector<PrecisionEvaluation>>
+evaluate_precisions(const fs::path& model, const SegmenterOptions& setup, const std::vector<std::string>& precisions,
+                    const std::vector<CaseFiles>& cases, const EvaluationOptions& options, const Progress& progress) {
+    MFRES_CHECK(check_threads(options.threads));
+    MFRES_CHECK(check_have_references(cases));
+    std::vector<std::string> names = {"f32"};
+    for (const std::string& name : precisions)
+        if (std::find(names.begin(), names.end(), name) == names.end())
+            names.push_back(name);
+    std::vector<Segmenter> segmenters;
+    std::vector<PrecisionEvaluation> all;
+    for (const std::string& name : names) {
+        SegmenterOptions own = setup;
+        own.precision = name;
+        MFRES_TRY(Segmenter segmenter, Segmenter::open(model, own));
+        segmenters.push_back(std::move(segmenter));
+        all.push_back({name, empty_table(options), empty_table(options), 0.0});
+    }
+    SegmentOptions request;
+    request.affine = options.affine;
+    request.resample = options.resample;
+    const CaseProgress display(cases.size() * names.size(), progress);
+    for (std::size_t i = 0; i < cases.size(); ++i) {
+        MFRES_TRY(const LabelMap reference, read_classes(*cases[i].segmentation, options));
+        LabelMap f32;
+        for (std::size_t k = 0; k < names.size(); ++k) {
+            MFRES_CHECK(display.start(i * names.size() + k, cases[i].id));
+            bool network_ran = false;
+            MFRES_TRY(Segmentation predicted,
+                      segmenters[k].segment(cases[i], request, [&](std::string_view stage, double done) {
+                          return display.show(i * names.size() + k, share_of_case(stage, done, network_ran));
+                      }));
+            all[k].network_ms += network_ms(predicted.report) / static_cast<double>(cases.size());
+            if (i == 0)
+                all[k].against_reference.notes.push_back(model_note(predicted.report));
+            MFRES_CHECK(
+                check_same_grid(predicted.labels.grid, cases[i].modalities[0], reference.grid, *cases[i].segmentation));
+            MFRES_TRY(LabelMap labels, predicted_classes(std::move(predicted), cases[i]));
+            MFRES_TRY(CaseMetrics truth,
+                      evaluate_case(cases[i].id, labels, reference, options.regions, options.scheme, options.threads));
+            all[k].against_reference.cases.push_back(std::move(truth));
+            if (k == 0)
+                f32 = std::move(labels);
+            MFRES_TRY(CaseMetrics agreement, evaluate_case(cases[i].id, k == 0 ? f32 : labels, f32, options.regions,
+                                                           options.scheme, options.threads));
+            all[k].against_f32.cases.push_back(std::move(agreement));
+        }
+    }
+    return all;
 }
 
 } // namespace mfres

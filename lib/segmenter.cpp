@@ -14,6 +14,7 @@
 #include "imaging/preview.h"
 #include "imaging/tiles.h"
 #include "model/model.h"
+#include "precision.h"
 
 #include <chrono>
 #include <cmath>
@@ -290,7 +291,7 @@ struct Segmenter::State {
         report.weights_sha256 = model.metadata.weights_sha256;
         report.backend = backend->name();
         report.backend_engine = backend->description();
-        report.precision = options.precision;
+        report.precision = name(arithmetic.precision);
         report.allow_tf32 = options.allow_tf32;
         report.deterministic = options.deterministic;
         report.threads = threads;
@@ -423,9 +424,6 @@ Result<Segmenter> Segmenter::open(const std::filesystem::path& model, const Segm
     state->options = options;
     state->threads = resolve_threads(options.threads);
     state->model_file = model.string();
-    MFRES_TRY(state->arithmetic,
-              compile_options(options.threads, options.precision, options.allow_tf32, options.deterministic));
-    state->arithmetic.team = state->team;
     MFRES_TRY(state->backend, find_backend(options.backend));
     MFRES_TRY(state->model, load_model(model));
     if (state->model.variant.classes() != tumour_classes || state->model.variant.input_channels() != 4)
@@ -434,11 +432,11 @@ Result<Segmenter> Segmenter::open(const std::filesystem::path& model, const Segm
                           state->model.variant.classes(), " classes apart; segmentation needs 4 and ", tumour_classes),
                      model.string()};
     MFRES_CHECK(check_preparation(state->model.metadata, model));
-    // What the backend cannot do at any size is told before the first case.
-    const std::int64_t edge = state->model.variant.multiple();
-    MFRES_TRY(const Graph smallest, build_network(state->model.variant, {edge, edge, edge}));
-    if (const auto refused = state->backend->unsupported(smallest, state->arithmetic); !refused.empty())
-        return unsupported_error(state->backend->name(), refused);
+    MFRES_TRY(state->arithmetic, compile_options(state->model, *state->backend, options.precision,
+                                                 {.threads = options.threads,
+                                                  .allow_tf32 = options.allow_tf32,
+                                                  .deterministic = options.deterministic}));
+    state->arithmetic.team = state->team;
     return Segmenter(std::move(state));
 }
 

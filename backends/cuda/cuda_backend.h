@@ -23,7 +23,10 @@ class CudaBackend final : public Backend {
     std::string description() const override { return description_; }
     Status available() const override { return available_(); }
     int devices() const override { return devices_(); }
-    std::vector<Unsupported> unsupported(const Graph&, const CompileOptions&) const override { return {}; }
+    std::vector<Unsupported> unsupported(const Graph& graph, const CompileOptions& options) const override {
+        return options.precision == Precision::int8 ? unsupported_precision(graph, options.precision)
+                                                    : std::vector<Unsupported>();
+    }
     Result<std::unique_ptr<Executable>> compile(const Graph& graph, const Weights& weights,
                                                 const CompileOptions& options) const override;
     Result<std::unique_ptr<TrainingExecutable>> compile_training(const Graph& graph, const Weights& weights,

@@ -213,6 +213,7 @@ ElementType element_type(Precision precision) {
     case Precision::f32: return ElementType::f32;
     case Precision::bf16: return ElementType::bf16;
     case Precision::fp16: return ElementType::fp16;
+    case Precision::int8: break; // refused before
     }
     return ElementType::f32;
 }

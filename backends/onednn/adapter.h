@@ -1,11 +1,15 @@
 // The calls in which oneDNN's API v2 (2.x) and v3 (3.x) differ for us: v3 has no operation descriptors, a primitive
-// descriptor is made at once; and its element-wise post-operation has no scale. Everything else we use is common.
-// The test suite of this backend has been run against 2.6.3 (Debian 12) and, for v3, against 3.2.
+// descriptor is made at once; its element-wise post-operation has no scale; and integer results are scaled by an
+// argument instead of an attribute, before the bias instead of after it. Everything else we use is common. The test
+// suite of this backend has been run against 2.6.3 (Debian 12) and, for v3, against 3.2 (without int8).
 #pragma once
 
 #include "graph/rewrite.h"
 
 #include <dnnl.hpp>
+
+#include <unordered_map>
+#include <vector>
 
 namespace mfres::onednn {
 
@@ -80,6 +84,41 @@ describe_backward_weights(const ConvolutionGeometry& g, const dnnl::primitive_at
         attributes,
         engine,
         hint};
+#endif
+}
+
+/// Makes a convolution of integers multiply its sums by one scale per output channel. `grouped`: its weights have an
+/// axis of groups.
+inline void set_channel_scales(dnnl::primitive_attr& attributes, const std::vector<float>& scales, bool grouped) {
+#if DNNL_VERSION_MAJOR >= 3
+    (void)scales; // an argument of execute, see add_channel_scales
+    attributes.set_scales_mask(DNNL_ARG_WEIGHTS, grouped ? 3 : 1);
+#else
+    (void)grouped;
+    attributes.set_output_scales(1 << 1, scales);
+#endif
+}
+
+/// The arguments that go with set_channel_scales; `scales` has to outlive them.
+inline void add_channel_scales(std::unordered_map<int, dnnl::memory>& arguments, std::vector<float>& scales,
+                               const dnnl::engine& engine) {
+#if DNNL_VERSION_MAJOR >= 3
+    const auto count = static_cast<dnnl::memory::dim>(scales.size());
+    arguments.emplace(
+        DNNL_ARG_ATTR_SCALES | DNNL_ARG_WEIGHTS,
+        dnnl::memory({{count}, dnnl::memory::data_type::f32, dnnl::memory::format_tag::a}, engine, scales.data()));
+#else
+    (void)arguments, (void)scales, (void)engine;
+#endif
+}
+
+/// What to give as bias so that `bias` is added to the scaled sum.
+inline float bias_before_scale(float bias, float scale) {
+#if DNNL_VERSION_MAJOR >= 3
+    (void)scale;
+    return bias;
+#else
+    return bias / scale;
 #endif
 }
 

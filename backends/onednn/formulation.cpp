@@ -87,17 +87,17 @@ memory::dims weight_dims(const ConvolutionShape& shape, const Formulation& form)
     return dims;
 }
 
-ConvolutionGeometry geometry(const ConvolutionShape& shape, const Formulation& form) {
+ConvolutionGeometry geometry(const ConvolutionShape& shape, const Formulation& form, const OperandTypes& types) {
     constexpr auto f32 = memory::data_type::f32;
     const Conv& conv = shape.conv;
     const auto channels_last = form.planes ? memory::format_tag::nhwc : memory::format_tag::ndhwc;
     const std::int64_t margins = form.padded_copy ? 2 * conv.padding[2] : 0;
 
     ConvolutionGeometry g;
-    g.source = {activation_dims(shape.in, form.planes, margins), f32, channels_last};
-    g.weights = {weight_dims(shape, form), f32, memory::format_tag::any};
+    g.source = {activation_dims(shape.in, form.planes, margins), types.source, channels_last};
+    g.weights = {weight_dims(shape, form), types.weights, memory::format_tag::any};
     g.bias = {{conv.out_channels}, f32, memory::format_tag::a};
-    g.destination = {activation_dims(shape.out, form.planes, 0), f32, channels_last};
+    g.destination = {activation_dims(shape.out, form.planes, 0), types.destination, channels_last};
     g.strides = axes_dims(conv.stride, form.planes);
     g.dilations = axes_dims(conv.dilation, form.planes, 1);
     g.padding_low = axes_dims(conv.padding, form.planes);

@@ -44,8 +44,15 @@ std::vector<Formulation> grouping_formulations(const ConvolutionShape& shape);
 /// [groups,] out per group, in per group, kernel extents; the groups only if there are several.
 dnnl::memory::dims weight_dims(const ConvolutionShape& shape, const Formulation& form);
 
+/// What the arrays of a convolution hold; the bias is always f32.
+struct OperandTypes {
+    dnnl::memory::data_type source = dnnl::memory::data_type::f32;
+    dnnl::memory::data_type weights = dnnl::memory::data_type::f32;
+    dnnl::memory::data_type destination = dnnl::memory::data_type::f32;
+};
+
 /// The geometry of a formulation: channels-last activations, weights in whatever format the kernel wants, and a bias.
-ConvolutionGeometry geometry(const ConvolutionShape& shape, const Formulation& form);
+ConvolutionGeometry geometry(const ConvolutionShape& shape, const Formulation& form, const OperandTypes& types = {});
 
 /// Memory descriptor of the weights [out, in/groups, kernel...] in plain order, for the reorder into the kernel's.
 dnnl::memory::desc plain_weights(const dnnl::memory::dims& dims);

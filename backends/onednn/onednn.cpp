@@ -6,6 +6,7 @@
 #include "backends/onednn/fused_region.h"
 #include "backends/onednn/guard.h"
 #include "backends/onednn/operations.h"
+#include "backends/onednn/reduction.h"
 #include "backends/onednn/threads.h"
 #include "backends/onednn/training.h"
 #include "core/team.h"
@@ -33,9 +34,9 @@ std::vector<Task> tasks_of(const Graph& graph, const FusionModel* model) {
 class OneDnnExecutable final : public Executable {
   public:
     static Result<std::unique_ptr<Executable>> make(const Network& network, std::shared_ptr<Team> team,
-                                                    const FusionModel* model) {
+                                                    const FusionModel* model, const CompileOptions& options) {
         auto executable = std::unique_ptr<OneDnnExecutable>(new OneDnnExecutable(std::move(team)));
-        MFRES_CHECK(executable->compile(network, model));
+        MFRES_CHECK(executable->compile(network, model, options));
         return std::unique_ptr<Executable>(std::move(executable));
     }
 
@@ -72,7 +73,7 @@ class OneDnnExecutable final : public Executable {
     explicit OneDnnExecutable(std::shared_ptr<Team> team)
         : team_(std::move(team)), threads_(team_->threads()), engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {}
 
-    Status compile(const Network& network, const FusionModel* model) {
+    Status compile(const Network& network, const FusionModel* model, const CompileOptions& options) {
         const ThreadScope scope(1); // kernels and their scratch memory are made for a number of threads
         const Graph& graph = network.graph;
         const auto tasks = tasks_of(graph, model);
@@ -80,8 +81,13 @@ class OneDnnExecutable final : public Executable {
         StepBuffers buffers = plan_step_buffers(graph, tasks);
         const auto buffer_of = [&](NodeId id) { return buffers.buffer_of[static_cast<std::size_t>(id)]; };
 
-        const Compilation compilation{graph, network.weights, channel_ranges(graph, steps_of(tasks)), engine_,
-                                      threads_};
+        const Compilation compilation{graph,   network.weights, channel_ranges(graph, steps_of(tasks)),
+                                      engine_, threads_,        plan_reductions(network, tasks, options, {}, engine_)};
+        // Such a value has its buffer to itself: no step writes it over an operand.
+        for (NodeId id = 0; id < graph.size(); ++id)
+            if (const Storage& stored = compilation.reductions.stored[static_cast<std::size_t>(id)]; stored.reduced())
+                buffers.requests[static_cast<std::size_t>(buffer_of(id))].bytes =
+                    graph.node(id).shape.elements() * stored.element_bytes();
         std::vector<std::size_t> scratch; // index of each task's request
         for (std::size_t i = 0; i < tasks.size(); ++i) {
             const Step& step = tasks[i].steps.back();
@@ -162,7 +168,14 @@ class OneDnnBackend final : public Backend {
     }
 
     std::vector<Unsupported> unsupported(const Graph& graph, const CompileOptions& options) const override {
-        return unsupported_arithmetic(graph, options);
+        std::vector<Unsupported> refused = unsupported_relaxations(graph, options.allow_tf32, options.deterministic);
+        if (options.precision == Precision::fp16)
+            append(refused, unsupported_precision(graph, options.precision));
+        else if (const auto missing = missing_instructions(options.precision))
+            refused.push_back({graph.node(graph.input()).name, *missing});
+        else
+            append(refused, unsupported_without_ranges(graph, options));
+        return refused;
     }
 
     Result<std::unique_ptr<Executable>> compile(const Graph& graph, const Weights& weights,
@@ -176,7 +189,7 @@ class OneDnnBackend final : public Backend {
             if (!team) {
                 MFRES_TRY(team, Team::create({.threads = options.threads}));
             }
-            return OneDnnExecutable::make(network, std::move(team), &model);
+            return OneDnnExecutable::make(network, std::move(team), &model, options);
         } catch (const dnnl::error& error) {
             return Error{ErrorCode::backend_failed, text("oneDNN failed to start: ", error.what()), {}};
         } catch (const std::bad_alloc&) {
@@ -200,9 +213,10 @@ class OneDnnBackend final : public Backend {
 
 } // namespace
 
-Result<std::unique_ptr<Executable>> make_executable(const Network& network, int threads, const FusionModel* model) {
+Result<std::unique_ptr<Executable>> make_executable(const Network& network, int threads, const FusionModel* model,
+                                                    const CompileOptions& options) {
     MFRES_TRY(auto team, Team::create({.threads = threads}));
-    return OneDnnExecutable::make(network, std::move(team), model);
+    return OneDnnExecutable::make(network, std::move(team), model, options);
 }
 
 const Backend& backend() {

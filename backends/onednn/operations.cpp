@@ -52,6 +52,8 @@ class Maker {
         convolution.residual_in_output = residual_in_output;
         convolution.activation = step_.activation;
         convolution.threads = compilation_.threads;
+        if (!compilation_.reductions.of_node.empty())
+            convolution.reduction = compilation_.reductions.of_node[static_cast<std::size_t>(step_.main)];
         return make_convolution(convolution, compilation_.engine);
     }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "backends/onednn/operation.h"
+#include "backends/onednn/reduction.h"
 #include "graph/fusion.h"
 
 #include <memory>
@@ -16,6 +17,7 @@ struct Compilation {
     std::vector<ChannelRange> ranges; ///< where to read each node's value
     dnnl::engine engine;
     int threads = 1;
+    Reductions reductions; ///< empty: all in f32
 };
 
 /// `residual_in_output`: the step's output takes over the residual's memory. Weights are copied.

@@ -1,9 +1,10 @@
-// Inner loops of training, compiled once for each vector width that processors have and chosen at run time: plain
-// loops over contiguous floats, without allocation and without threads. Every pattern repeats per-channel values over
-// `Row::pattern` floats (see Blocks), and a row starts where its pattern does. Outputs may lie on inputs.
+// Inner loops of training and of reduced precision, compiled once for each vector width that processors have and chosen
+// at run time: plain loops over contiguous floats, without allocation and without threads. Every pattern repeats
+// per-channel values over `Row::pattern` floats (see Blocks), and a row starts where its pattern does. Outputs may lie
+// on inputs.
 #pragma once
 
-#include "graph/rewrite.h"
+#include "graph/quantisation.h"
 
 #include <cstdint>
 
@@ -86,6 +87,12 @@ struct VectorLoops {
     /// y = factor * x, and y += factor * x.
     void (*scale)(std::int64_t count, float factor, const float* x, float* y);
     void (*add_scaled)(std::int64_t count, float factor, const float* x, float* y);
+
+    /// Integers of quantise(), in two's complement where they are signed.
+    void (*to_bytes)(std::int64_t count, const Quantiser& quantiser, const float* x, std::uint8_t* y);
+
+    /// bfloat16, ties to even; NaN stays NaN.
+    void (*to_bf16)(std::int64_t count, const float* x, std::uint16_t* y);
 
     /// Softmax of up to `stride` voxels, class by class: p[c * stride + voxel]. `spare` holds 2 * stride floats.
     void (*probabilities)(const float* logits, std::int64_t voxels, std::int64_t channels, std::int64_t stride,

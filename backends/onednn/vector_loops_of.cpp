@@ -90,6 +90,23 @@ void take(const Row& row, const Activation& activation, const float* x, bool add
     });
 }
 
+void to_bytes(std::int64_t count, const Quantiser& quantiser, const float* x, std::uint8_t* y) {
+    const Quantiser q = quantiser;
+    MFRES_SIMD
+    for (std::int64_t i = 0; i < count; ++i)
+        y[i] = static_cast<std::uint8_t>(static_cast<std::int32_t>(quantise(q, x[i])));
+}
+
+void to_bf16(std::int64_t count, const float* x, std::uint16_t* y) {
+    MFRES_SIMD
+    for (std::int64_t i = 0; i < count; ++i) {
+        const auto bits = std::bit_cast<std::uint32_t>(x[i]);
+        const std::uint32_t nearest = (bits + 0x7FFFU + ((bits >> 16U) & 1U)) >> 16U;
+        const std::uint32_t quiet = (bits >> 16U) | 0x40U;
+        y[i] = static_cast<std::uint16_t>((bits & 0x7FFFFFFFU) > 0x7F800000U ? quiet : nearest);
+    }
+}
+
 void mask(const Row& row, const Activation& activation, const float* g, const float* z, float* y) {
     with_activation(activation, [&](const auto&, const auto& masked) {
         MFRES_SIMD
@@ -324,6 +341,8 @@ const VectorLoops MFRES_VECTORS{add_statistics,
                                 masked_input_gradient,
                                 scale,
                                 add_scaled,
+                                to_bytes,
+                                to_bf16,
                                 probabilities,
                                 class_sums,
                                 logit_gradient,

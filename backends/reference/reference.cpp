@@ -1,6 +1,8 @@
-// The reference backend: every node of the graph as written, one after the other, nothing folded or fused.
+// The reference backend: every node of the graph as written, one after the other, nothing folded or fused. In bf16 and
+// int8 it runs the inference form instead, which is what those are defined on.
 #include "backends/backend.h"
 #include "backends/reference/ops.h"
+#include "backends/reference/reduced_convolution.h"
 #include "backends/reference/training.h"
 #include "core/try.h"
 #include "graph/plan.h"
@@ -25,9 +27,14 @@ std::vector<BufferRequest> node_buffers(const Graph& graph) {
 
 class ReferenceExecutable final : public Executable {
   public:
-    ReferenceExecutable(const Graph& graph, const Weights& weights, int threads, const MemoryPlan& plan)
-        : graph_(graph), weights_(weights), threads_(threads), plan_(plan),
-          arena_(static_cast<std::size_t>(plan.bytes) / sizeof(float)) {}
+    ReferenceExecutable(Network network, const CompileOptions& options, const MemoryPlan& plan)
+        : threads_(resolve_threads(options.threads)), plan_(plan),
+          arena_(static_cast<std::size_t>(plan.bytes) / sizeof(float)) {
+        for (const Node& node : network.graph.nodes())
+            reduced_.push_back(ReducedConvolution::make(network, node, options));
+        graph_ = std::move(network.graph);
+        weights_ = std::move(network.weights);
+    }
 
     StridedView<float> input() override {
         const Shape& shape = graph_.node(graph_.input()).shape;
@@ -45,7 +52,10 @@ class ReferenceExecutable final : public Executable {
             }
             for (const Parameter& parameter : node.parameters)
                 operands.parameters.push_back(weights_.find(parameter.name)->second.data());
-            forward(node, operands, buffer(id), threads_);
+            if (const auto& reduced = reduced_[static_cast<std::size_t>(id)])
+                reduced->run(operands.inputs[0], buffer(id), threads_);
+            else
+                forward(node, operands, buffer(id), threads_);
             if (observer && !observer(id, graph_.size() - 1))
                 return Error{ErrorCode::interrupted, text("stopped after node ", node.name), node.name};
         }
@@ -72,7 +82,8 @@ class ReferenceExecutable final : public Executable {
             steps.push_back({.main = id, .output = id});
         const auto costs = step_costs(graph_, steps);
         for (NodeId id = 1; id < graph_.size(); ++id)
-            all.push_back({graph_.node(id).name, std::string(name(graph_.node(id).kind())), "reference",
+            all.push_back({graph_.node(id).name, std::string(name(graph_.node(id).kind())),
+                           reduced_[static_cast<std::size_t>(id)] ? "reference, reduced" : "reference",
                            costs[static_cast<std::size_t>(id) - 1]});
         return all;
     }
@@ -84,6 +95,7 @@ class ReferenceExecutable final : public Executable {
 
     Graph graph_;
     Weights weights_;
+    std::vector<std::optional<ReducedConvolution>> reduced_; ///< by node
     int threads_;
     MemoryPlan plan_;
     AlignedVector<float> arena_;
@@ -94,7 +106,12 @@ class ReferenceBackend final : public Backend {
     std::string_view name() const override { return "reference"; }
     std::string description() const override { return "reference (plain loops, double accumulation)"; }
     std::vector<Unsupported> unsupported(const Graph& graph, const CompileOptions& options) const override {
-        return unsupported_arithmetic(graph, options);
+        std::vector<Unsupported> refused = unsupported_relaxations(graph, options.allow_tf32, options.deterministic);
+        if (options.precision == Precision::bf16 || options.precision == Precision::int8)
+            append(refused, unsupported_without_ranges(graph, options));
+        else
+            append(refused, unsupported_precision(graph, options.precision));
+        return refused;
     }
 
     Result<std::unique_ptr<Executable>> compile(const Graph& graph, const Weights& weights,
@@ -102,10 +119,14 @@ class ReferenceBackend final : public Backend {
         if (const auto refused = unsupported(graph, options); !refused.empty())
             return unsupported_error(name(), refused);
         MFRES_CHECK(check_weights(graph, weights));
-        const MemoryPlan plan = plan_memory(node_buffers(graph));
+        Network network{graph, weights};
+        if (options.precision != Precision::f32) {
+            MFRES_TRY(network, inference_form(graph, weights));
+        }
+        const MemoryPlan plan = plan_memory(node_buffers(network.graph));
         try {
             return std::unique_ptr<Executable>(
-                std::make_unique<ReferenceExecutable>(graph, weights, resolve_threads(options.threads), plan));
+                std::make_unique<ReferenceExecutable>(std::move(network), options, plan));
         } catch (const std::bad_alloc&) {
             return Error{ErrorCode::memory_limit,
                          text("the reference backend needs ", plan.bytes, " bytes for activations and got none"),

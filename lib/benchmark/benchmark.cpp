@@ -11,6 +11,7 @@
 #include "graph/complexity.h"
 #include "imaging/tiles.h"
 #include "model/model.h"
+#include "precision.h"
 
 #include <algorithm>
 #include <chrono>
@@ -142,6 +143,11 @@ Result<BenchmarkReport> run_benchmark(const std::filesystem::path& path, const B
     MFRES_TRY(const Backend* const backend, find_backend(options.backend));
     MFRES_TRY(const Model model, load_model(path));
     MFRES_TRY(const Graph graph, build_network(model.variant, options.size));
+    const int threads = resolve_threads(options.threads);
+    MFRES_TRY(CompileOptions arithmetic,
+              compile_options(
+                  model, *backend, options.precision,
+                  {.threads = threads, .allow_tf32 = options.allow_tf32, .deterministic = options.deterministic}));
 
     BenchmarkReport report;
     report.model_file = path.string();
@@ -149,10 +155,10 @@ Result<BenchmarkReport> run_benchmark(const std::filesystem::path& path, const B
     report.weights_sha256 = model.metadata.weights_sha256;
     report.backend = backend->name();
     report.backend_engine = backend->description();
-    report.precision = options.precision;
+    report.precision = name(arithmetic.precision);
     report.allow_tf32 = options.allow_tf32;
     report.deterministic = options.deterministic;
-    report.threads = resolve_threads(options.threads);
+    report.threads = threads;
     const Shape& shape = graph.node(graph.input()).shape;
     for (int axis = 0; axis < 5; ++axis)
         report.shape[static_cast<std::size_t>(axis)] = shape[axis];
@@ -163,8 +169,6 @@ Result<BenchmarkReport> run_benchmark(const std::filesystem::path& path, const B
 
     const Tensor input = random_input(shape, options.seed);
     const auto start = Clock::now();
-    MFRES_TRY(CompileOptions arithmetic,
-              compile_options(report.threads, options.precision, options.allow_tf32, options.deterministic));
     MFRES_TRY(arithmetic.team, Team::create({report.threads, options.waiting, options.processors, {}}));
     MFRES_TRY(const auto executable, backend->compile(graph, model.weights, arithmetic));
     report.compile_ms = milliseconds_since(start);

@@ -7,7 +7,7 @@
 
 #ifdef MFRES_WITH_ONNX
 
-#include "model/half.h"
+#include "core/half.h"
 
 #include <algorithm>
 #include <bit>

@@ -7,8 +7,8 @@
 
 #ifdef MFRES_WITH_LIBZIP
 
+#include "core/half.h"
 #include "exchange/pickle.h"
-#include "model/half.h"
 
 #include <zip.h>
 

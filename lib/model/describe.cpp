@@ -53,6 +53,12 @@ std::string model_lines(const ModelSummary& model) {
            line("voxel edge", text(metadata.voxel_min_mm, " to ", metadata.voxel_max_mm, " mm")) +
            line("recipe", printable(metadata.recipe_json, std::string::npos)) +
            line("created by", printable(metadata.created_by, 200)) +
+           (metadata.quantisation.ranges.empty()
+                ? std::string()
+                : line("quantisation",
+                       text(metadata.quantisation.ranges.size(), " convolutions, ", metadata.quantisation.calibration,
+                            " of ", metadata.quantisation.cases, " cases, weights stored as ",
+                            metadata.quantisation.int8_weights ? "int8" : "floats"))) +
            line("SHA-256", metadata.weights_sha256 + " (verified)") +
            line("parameters", text(model.learnable, " learnable, ", model.state, " running statistics"));
 }

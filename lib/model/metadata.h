@@ -13,7 +13,7 @@ using MetadataStrings = std::map<std::string, std::string, std::less<>>;
 /// Whether any key belongs to this project, i.e. the file was meant to be a model.
 bool has_model_metadata(const MetadataStrings& strings);
 
-/// Reads the ten keys described in model.h. Error: model_metadata_invalid, with `where` = the key, if one is missing or
+/// Reads the keys described in model.h. Error: model_metadata_invalid, with `where` = the key, if one is missing or
 /// unknown or its value is impossible in itself.
 Result<ModelMetadata> metadata_from_strings(const MetadataStrings& strings);
 

@@ -78,9 +78,85 @@ Status check_size(const Graph& graph, const std::string& network) {
     return {};
 }
 
+constexpr std::string_view scale_suffix = "_scale"; // behind the name of a weight
+
+/// Integers and scales in place of the weights of quantised convolutions; everything else as it is.
+Weights integer_weights(const Graph& graph, const Model& model) {
+    Weights weights = model.weights;
+    for (const std::string& conv : wholly_quantised(inference_form(graph), model.metadata.quantisation.ranges)) {
+        Tensor& weight = weights.find(conv + ".weight")->second;
+        const QuantisedWeights quantised = quantise_weights(weight, largest_per_channel(weight));
+        Tensor scales(Shape{weight.shape()[0]});
+        std::copy(quantised.scales.begin(), quantised.scales.end(), scales.data());
+        std::copy(quantised.values.begin(), quantised.values.end(), weight.data());
+        weights.emplace(text(conv, ".weight", scale_suffix), std::move(scales));
+    }
+    return weights;
+}
+
+/// Multiplies integers by their scales. Precondition: the names of `weights` are those of the file.
+Status apply_scales(const SafetensorsFile& file, Weights& weights) {
+    for (const auto& [tensor_name, stored] : file.tensors) {
+        if (stored.dtype != Dtype::i8)
+            continue;
+        const auto found = weights.find(text(tensor_name, scale_suffix));
+        Tensor& weight = weights.find(tensor_name)->second;
+        const std::string who = text("tensor '", printable(tensor_name), "'");
+        if (found == weights.end())
+            return Error{ErrorCode::model_tensor_missing,
+                         text(who, " holds integers, and ", who, scale_suffix, " is missing"),
+                         {}};
+        const Tensor& scales = found->second;
+        if (weight.shape().rank() == 0 || !(scales.shape() == Shape{weight.shape()[0]}))
+            return Error{ErrorCode::model_tensor_shape,
+                         text(who, " is ", to_string(weight.shape()), ", its scales are ", to_string(scales.shape()),
+                              "; there must be one per output channel"),
+                         {}};
+        const std::int64_t taps = weight.elements() / std::max<std::int64_t>(1, weight.shape()[0]);
+        for (std::int64_t i = 0; i < weight.elements(); ++i) {
+            const float scale = scales[i / taps];
+            if (scale <= 0.0F || weight[i] < -127.0F)
+                return Error{ErrorCode::model_metadata_invalid,
+                             text(who, " has ", weight[i], " x ", scale, " at index ", i,
+                                  "; integers are -127 to 127, scales above 0"),
+                             {}};
+            weight[i] *= scale;
+        }
+        weights.erase(found);
+    }
+    return {};
+}
+
+/// The tensors of a model file as the floats they stand for.
+Result<Weights> decode_weights(const SafetensorsFile& file, const QuantisationRecord& quantisation) {
+    MFRES_TRY(Weights weights, decode_tensors(file));
+    if (quantisation.int8_weights)
+        MFRES_CHECK(apply_scales(file, weights));
+    return weights;
+}
+
+/// Every range is that of a convolution which the network has.
+Status check_ranges(const Graph& graph, const ActivationRanges& ranges) {
+    if (ranges.empty())
+        return {};
+    const Graph form = inference_form(graph);
+    for (const auto& [name, range] : ranges)
+        if (std::none_of(form.nodes().begin(), form.nodes().end(),
+                         [&](const Node& node) { return node.kind() == OpKind::conv && node.name == name; }))
+            return Error{ErrorCode::model_metadata_invalid,
+                         text("metadata mfres.quantisation: the network has no convolution '", printable(name), "'"),
+                         "mfres.quantisation"};
+    return {};
+}
+
 std::map<std::string, TensorToWrite, std::less<>> storage_plan(const Weights& weights, Dtype dtype) {
     std::map<std::string, TensorToWrite, std::less<>> tensors;
     for (const auto& [tensor_name, tensor] : weights) {
+        if (dtype == Dtype::i8) {
+            const bool integers = weights.count(text(tensor_name, scale_suffix)) > 0;
+            tensors.emplace(tensor_name, TensorToWrite{&tensor, integers ? Dtype::i8 : Dtype::f32});
+            continue;
+        }
         const bool convolution = tensor.shape().rank() == Shape::max_rank;
         tensors.emplace(tensor_name, TensorToWrite{&tensor, convolution ? dtype : Dtype::f32});
     }
@@ -90,13 +166,20 @@ std::map<std::string, TensorToWrite, std::less<>> storage_plan(const Weights& we
 Result<std::vector<std::byte>> encode_model(const Model& model, Dtype dtype) {
     MFRES_TRY(const Graph graph, parameter_graph(model.variant));
     MFRES_CHECK(check_weights(graph, model.weights));
-    const auto tensors = storage_plan(model.weights, dtype);
+    ModelMetadata metadata = model.metadata;
+    metadata.quantisation.int8_weights = dtype == Dtype::i8;
+    if (dtype == Dtype::i8 && metadata.quantisation.ranges.empty())
+        return Error{ErrorCode::invalid_argument,
+                     "a model without ranges of activations cannot be stored in int8; calibrate it first",
+                     {}};
+    MFRES_CHECK(check_ranges(graph, metadata.quantisation.ranges));
+    const Weights integers = dtype == Dtype::i8 ? integer_weights(graph, model) : Weights();
+    const auto tensors = storage_plan(dtype == Dtype::i8 ? integers : model.weights, dtype);
     // The hash is that of the values a reader gets, after rounding to the stored dtype.
     MFRES_TRY(std::vector<std::byte> without_metadata, encode_safetensors(tensors, {}));
     MFRES_TRY(const SafetensorsFile stored, parse_safetensors(std::move(without_metadata), model.variant.name()));
-    MFRES_TRY(const Weights weights, decode_tensors(stored));
+    MFRES_TRY(const Weights weights, decode_weights(stored, metadata.quantisation));
 
-    ModelMetadata metadata = model.metadata;
     metadata.variant_json = model.variant.json();
     metadata.weights_sha256 = weights_sha256(weights);
     const MetadataStrings strings = metadata_to_strings(metadata);
@@ -110,8 +193,9 @@ Result<Model> decode(const SafetensorsFile& file) {
     MFRES_TRY(Variant variant, recorded_variant(metadata));
     MFRES_CHECK(check_channels(metadata, variant));
     MFRES_TRY(const Graph graph, parameter_graph(variant));
-    MFRES_TRY(Weights weights, decode_tensors(file));
+    MFRES_TRY(Weights weights, decode_weights(file, metadata.quantisation));
     MFRES_CHECK(check_weights(graph, weights));
+    MFRES_CHECK(check_ranges(graph, metadata.quantisation.ranges));
     const std::string actual = weights_sha256(weights);
     if (actual != metadata.weights_sha256)
         return Error{ErrorCode::model_hash_mismatch,

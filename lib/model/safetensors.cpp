@@ -2,8 +2,8 @@
 
 #include "core/checked.h"
 #include "core/file.h"
+#include "core/half.h"
 #include "core/try.h"
-#include "model/half.h"
 
 #include <nlohmann/json.hpp>
 
@@ -360,6 +360,16 @@ Status append_values(std::vector<std::byte>& bytes, const std::string& tensor_na
             append_little_endian(bytes, std::bit_cast<std::uint32_t>(value));
         return {};
     }
+    if (tensor.dtype == Dtype::i8) {
+        for (std::int64_t i = 0; i < tensor.values->elements(); ++i) {
+            const float value = (*tensor.values)[i];
+            if (value != std::nearbyint(value) || value < -128.0F || value > 127.0F)
+                return Error{ErrorCode::model_not_finite,
+                             text(who, " has ", value, " at index ", i, ", which is no 8-bit integer"), tensor_name};
+            bytes.push_back(std::bit_cast<std::byte>(static_cast<std::int8_t>(value)));
+        }
+        return {};
+    }
     for (std::int64_t i = 0; i < tensor.values->elements(); ++i) {
         const float value = (*tensor.values)[i];
         const std::uint16_t bits = tensor.dtype == Dtype::f16 ? f32_to_f16(value) : f32_to_bf16(value);
@@ -488,10 +498,10 @@ Result<Weights> decode_tensors(const SafetensorsFile& file) {
 Result<std::vector<std::byte>> encode_safetensors(const std::map<std::string, TensorToWrite, std::less<>>& tensors,
                                                   const std::map<std::string, std::string, std::less<>>& metadata) {
     for (const auto& [tensor_name, tensor] : tensors) {
-        if (tensor.dtype != Dtype::f32 && tensor.dtype != Dtype::f16 && tensor.dtype != Dtype::bf16)
+        if (!is_weight_dtype(tensor.dtype))
             return Error{ErrorCode::model_dtype_unsupported,
                          text("tensor '", printable(tensor_name), "' cannot be written as ", name(tensor.dtype),
-                              "; F32, F16 and BF16 can"),
+                              "; F32, F16, BF16 and I8 can"),
                          tensor_name};
         if (tensor_name == metadata_key)
             return Error{ErrorCode::model_header_invalid,

@@ -109,14 +109,14 @@ Result<Tensor> decode_tensor(const SafetensorsFile& file, std::string_view tenso
 /// All tensors of the file as floats. Errors: those of decode_tensor.
 Result<Weights> decode_tensors(const SafetensorsFile& file);
 
-/// A tensor to be written, in f32, f16 or bf16 (rounded to nearest, ties to even).
+/// A tensor to be written, in f32, f16 or bf16 (rounded to nearest, ties to even), or i8 (whole numbers -128..127).
 struct TensorToWrite {
     const Tensor* values = nullptr;
     Dtype dtype = Dtype::f32;
 };
 
 /// The bytes of a file; the same input gives the same bytes. Errors: model_dtype_unsupported (a dtype other than those
-/// three), model_not_finite (a value is NaN or infinite, or too large for its dtype), model_header_too_large,
+/// four), model_not_finite (a value is NaN or infinite, or not one of its dtype), model_header_too_large,
 /// model_header_invalid (a tensor called "__metadata__", text that is not UTF-8).
 Result<std::vector<std::byte>> encode_safetensors(const std::map<std::string, TensorToWrite, std::less<>>& tensors,
                                                   const std::map<std::string, std::string, std::less<>>& metadata);

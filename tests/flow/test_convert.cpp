@@ -43,7 +43,7 @@ TEST_CASE("convert brings a model to ONNX and back, verified on a case") {
     CHECK(test::file_text(back) == test::file_text(model)); // bit for bit, metadata and all
 
     const auto half = test::run_program(
-        {"convert", model, "--out", folder / "half.safetensors", "--dtype", "f16", "--verify", case_folder, "--json"});
+        {"convert", model, "--out", folder / "half.safetensors", "--store", "f16", "--verify", case_folder, "--json"});
     INFO(half.err);
     REQUIRE(half.exit_code == 0);
     const auto rounded = nlohmann::json::parse(half.out);
@@ -66,7 +66,7 @@ TEST_CASE("convert refuses with the documented exit codes and overwrites nothing
     CHECK(code({model}) == 2);
     CHECK(code({model, "--out", folder / "x.txt"}) == 2);
     CHECK(code({model, "--out", folder / "x.onnx", "--dialect", "opencv", "--verify", "."}) == 2);
-    CHECK(code({model, "--out", folder / "x.safetensors", "--dtype", "int3"}) == 2);
+    CHECK(code({model, "--out", folder / "x.safetensors", "--store", "int3"}) == 2);
     CHECK(code({folder / "absent.safetensors", "--out", folder / "x.safetensors"}) == 6);
     CHECK(code({model, "--out", model}) == 6);
     CHECK(test::file_text(model) == before);
@@ -86,4 +86,53 @@ TEST_CASE("convert refuses with the documented exit codes and overwrites nothing
     REQUIRE_OK(write_file_atomically(folder / "bad.pth", std::string_view("no archive")));
     CHECK(code({folder / "bad.pth", "--network", "dmfnet", "--out", folder / "z.safetensors"}) == 4);
     CHECK_FALSE(std::filesystem::exists(folder / "z.safetensors"));
+}
+
+TEST_CASE("convert calibrates a model, and int8 runs, is compared and is refused as documented") {
+    const test::TemporaryFolder folder;
+    const std::string model = test::write_model(folder, test::small_network);
+    const auto files = test::write_case(folder);
+    const std::string case_folder = files.modalities[0].parent_path();
+    const std::string int8 = folder / "int8.safetensors";
+    const auto out = test::run_program({"convert", model, "--out", int8, "--calibrate", case_folder, "--calibration",
+                                        "mse", "--verify", case_folder, "--json", "--quiet"});
+    INFO(out.err);
+    REQUIRE(out.exit_code == 0);
+    const auto report = nlohmann::json::parse(out.out);
+    CHECK(report["verify"]["label_agreement"].get<double>() > 0.9);
+    CHECK(report["verify"]["largest_difference"].get<double>() > 0.0);
+    const auto loaded = load_model(int8);
+    REQUIRE_OK(loaded);
+    CHECK(loaded->metadata.quantisation.int8_weights);
+    CHECK(loaded->metadata.quantisation.calibration == "mse");
+    CHECK(loaded->metadata.quantisation.cases == 1);
+    CHECK(loaded->metadata.quantisation.ranges.count("enc1.down.conv") == 0); // the first
+    CHECK(loaded->metadata.quantisation.ranges.count("head.conv") == 0);      // the last
+    CHECK(loaded->metadata.quantisation.ranges.count("enc2.down.conv") == 1);
+    CHECK(std::filesystem::file_size(int8) < std::filesystem::file_size(model));
+
+    // The reference runs its int8 by default; asked for f32, it runs the rounded weights.
+    const auto bench = [&](const std::string& file, const std::string& precision) {
+        const auto done = test::run_program({"bench", "--model", file, "--shape", "16", "--runs", "1", "--no-probe",
+                                             "--backend", "reference", "--precision", precision, "--format", "json"});
+        return done.exit_code == 0 ? nlohmann::json::parse(done.out)["precision"].get<std::string>() : done.err;
+    };
+    CHECK(bench(int8, "auto") == "int8");
+    CHECK(bench(int8, "f32") == "f32");
+    CHECK(bench(model, "auto") == "f32");
+    CHECK(bench(model, "bf16") == "bf16");
+    CHECK(bench(model, "int8").find("--calibrate") != std::string::npos);
+    CHECK(bench(model, "int3").find("int3") != std::string::npos);
+
+    const auto code = [&](std::vector<std::string> arguments) {
+        arguments.insert(arguments.begin(), {"convert", model, "--out", folder / "x.safetensors"});
+        return test::run_program(arguments).exit_code;
+    };
+    CHECK(code({"--store", "int8"}) == 2); // not calibrated
+    CHECK(code({"--calibrate", case_folder, "--calibration", "best"}) == 2);
+    CHECK(code({"--calibrate", case_folder, "--keep", "first,enc7.conv"}) == 2);
+    CHECK(code({"--calibrate", folder / "absent"}) == 6);
+    CHECK_FALSE(std::filesystem::exists(folder / "x.safetensors"));
+    CHECK(test::run_program({"convert", model, "--out", int8, "--calibrate", case_folder}).exit_code == 6); // exists
+    CHECK(test::run_program({"convert", model, "--out", folder / "x.onnx", "--calibrate", case_folder}).exit_code == 2);
 }

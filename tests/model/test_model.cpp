@@ -262,7 +262,7 @@ TEST_CASE("saving is refused, and leaves nothing, when the result could not be l
     REQUIRE_CODE(refused(model), model_not_finite);
     model.weights.at("head.conv.weight")[0] = 1e5F;
     REQUIRE_CODE(refused(model, Dtype::f16), model_not_finite);
-    REQUIRE_CODE(refused(model, Dtype::i8), model_dtype_unsupported);
+    REQUIRE_CODE(refused(model, Dtype::i16), model_dtype_unsupported);
     model = tiny_model();
     model.metadata.modalities.pop_back();
     REQUIRE_CODE(refused(model), model_metadata_invalid);

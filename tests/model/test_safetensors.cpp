@@ -386,7 +386,12 @@ TEST_CASE("the writer refuses what a reader would refuse") {
     REQUIRE_CODE(encode_safetensors({{"a", {&large, Dtype::f16}}}, {}), model_not_finite);
     REQUIRE_OK(encode_safetensors({{"a", {&large, Dtype::bf16}}}, {}));
     REQUIRE_CODE(encode_safetensors({{"a", {&huge, Dtype::bf16}}}, {}), model_not_finite);
-    REQUIRE_CODE(encode_safetensors({{"a", {&one, Dtype::i8}}}, {}), model_dtype_unsupported);
+    REQUIRE_CODE(encode_safetensors({{"a", {&one, Dtype::i16}}}, {}), model_dtype_unsupported);
+    REQUIRE_OK(encode_safetensors({{"a", {&one, Dtype::i8}}}, {}));
+    const Tensor fraction(Shape{1}, 1.5F);
+    const Tensor beyond(Shape{1}, 128.0F);
+    for (const Tensor* tensor : {&fraction, &beyond, &nan})
+        REQUIRE_CODE(encode_safetensors({{"a", {tensor, Dtype::i8}}}, {}), model_not_finite);
     REQUIRE_CODE(encode_safetensors({{"__metadata__", {&one, Dtype::f32}}}, {}), model_header_invalid);
     REQUIRE_CODE(encode_safetensors({{"\xFF", {&one, Dtype::f32}}}, {}), model_header_invalid);
     REQUIRE_CODE(encode_safetensors({{"a", {&one, Dtype::f32}}}, {{"k", "\xC3"}}), model_header_invalid);

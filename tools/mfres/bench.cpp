@@ -16,6 +16,7 @@ constexpr const char* about =
 constexpr const char* examples = "Examples:\n"
                                  "  mfres bench\n"
                                  "  mfres bench --model m.safetensors --shape 128,128,128 --threads 2 --runs 10\n"
+                                 "  mfres bench --precision bf16\n"
                                  "  mfres bench --backend reference --shape 32 --runs 3\n"
                                  "  mfres bench --profile --format json\n";
 

@@ -131,8 +131,9 @@ void add_relaxation_options(Options& options) {
 }
 
 void add_arithmetic_options(Options& options) {
-    options.add()("precision", po::value<std::string>()->default_value("f32"),
-                  "of activations and convolutions: f32, or bf16 or fp16 where the backend has it");
+    options.add()("precision", po::value<std::string>()->default_value("auto"),
+                  "of activations and convolutions: f32, bf16, fp16 or int8 where the backend has it; auto: int8 for a "
+                  "model file that holds integers, else f32");
     add_relaxation_options(options);
 }
 

@@ -1,5 +1,6 @@
 #include "cli.h"
 
+#include "calibrate.h"
 #include "compare_models.h"
 #include "core/file.h"
 #include "core/try.h"
@@ -10,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include <iostream>
+#include <sstream>
 
 namespace mfres::cli {
 
@@ -28,7 +30,8 @@ constexpr const char* examples =
     "  mfres convert m.safetensors --out m-opencv.onnx --dialect opencv --size 144,176,144\n"
     "  mfres convert m.onnx --out back.safetensors --verify BraTS19_CBICA_AAB_1\n"
     "  mfres convert dmfnet.pth --network dmfnet --mapping names.json --out dmfnet.safetensors\n"
-    "  mfres convert m.safetensors --out half.safetensors --dtype f16\n\n"
+    "  mfres convert m.safetensors --out half.safetensors --store bf16\n"
+    "  mfres convert m.safetensors --out m-int8.safetensors --calibrate FOLDER_OF_CASES --verify CASE\n\n"
     "A mapping is {\"rules\": [{\"match\": \"module\\\\.(.*)\", \"name\": \"$1\"}], \"ignore\": [\"aux\\\\..*\"]}.\n";
 
 Options make_options() {
@@ -39,16 +42,24 @@ Options make_options() {
         "network,n", po::value<std::string>(),
         "whose weights these are, where the file does not say: a registered network, or a variant as JSON")(
         "mapping", po::value<std::string>(), "JSON file of regular expressions that rename tensors")(
-        "dtype", po::value<std::string>()->default_value("f32"),
-        "of convolution weights in a .safetensors: f32, f16 or bf16")(
+        "store", po::value<std::string>(),
+        "convolution weights in a .safetensors as f32, f16, bf16 or int8; default: int8 with --calibrate or if they "
+        "are it already, else f32")("calibrate", po::value<std::string>(),
+                                    "folder of cases to measure ranges of activations on, for int8")(
+        "calibration", po::value<std::string>()->default_value("percentile"),
+        "how ranges are chosen: minmax, percentile (all but 10^-4) or mse (least squared error)")(
+        "calibration-cases", po::value<int>()->default_value(4), "that are used of the folder, evenly spread; 0 = all")(
+        "keep", po::value<std::string>()->default_value("first,last"),
+        "convolutions that stay in f32, separated by commas; none: quantise all")(
         "dialect", po::value<std::string>()->default_value("standard"),
         "of ONNX: standard, or opencv (at most four axes, for a stock OpenCV)")(
         "size", po::value<std::string>()->default_value("128"), "grid an ONNX file is written for, e.g. 144,176,144")(
         "dynamic", "free spatial axes in ONNX")("fold", "fold BatchNorms into convolutions in ONNX")(
         "verify", po::value<std::string>(), "folder of a case: run the model and what was written, print what changed")(
-        "backend", po::value<std::string>()->default_value("auto"), "for --verify: auto, onednn, opencv or reference")(
-        "threads", po::value<int>()->default_value(0),
-        "for --verify: 0 = all processors")("force", "overwrite an existing file")("json", "print the result as JSON");
+        "backend", po::value<std::string>()->default_value("auto"),
+        "for --verify and --calibrate: auto, onednn, opencv or reference")(
+        "threads", po::value<int>()->default_value(0), "for --verify and --calibrate: 0 = all processors")(
+        "quiet,q", "no progress")("force", "overwrite an existing file")("json", "print the result as JSON");
     options.positional("input");
     return options;
 }
@@ -60,14 +71,19 @@ std::string extension(const std::filesystem::path& path) {
     return ending;
 }
 
-Result<Dtype> weight_dtype(const std::string& name) {
+Result<Dtype> weight_dtype(const Options& options, const Model& model) {
+    if (!options.has("store"))
+        return options.has("calibrate") || model.metadata.quantisation.int8_weights ? Dtype::i8 : Dtype::f32;
+    const std::string name = options.get<std::string>("store");
+    if (name == "int8")
+        return Dtype::i8;
     if (name == "f32")
         return Dtype::f32;
     if (name == "f16")
         return Dtype::f16;
     if (name == "bf16")
         return Dtype::bf16;
-    return Error{ErrorCode::invalid_argument, text("--dtype must be f32, f16 or bf16, is '", name, "'"), "dtype"};
+    return Error{ErrorCode::invalid_argument, text("--store must be f32, f16, bf16 or int8, is '", name, "'"), "store"};
 }
 
 Result<NameMapping> mapping(const Options& options) {
@@ -119,10 +135,43 @@ Result<Model> read_model(const Options& options) {
     return model;
 }
 
+std::vector<std::string> split(const std::string& list) {
+    std::vector<std::string> parts;
+    std::istringstream stream(list);
+    for (std::string part; std::getline(stream, part, ',');)
+        parts.push_back(part);
+    return parts;
+}
+
+/// Ranges from the folder's cases; those that a model brought along are replaced.
+Status calibrate(const Options& options, Model& model, ProgressDisplay& display) {
+    MFRES_TRY(const std::vector<CaseFiles> all, find_cases(options.get<std::string>("calibrate")));
+    const int wanted = options.get<int>("calibration-cases");
+    if (wanted < 0)
+        return Error{ErrorCode::invalid_argument, text("--calibration-cases is ", wanted, ", must be 0 or more"),
+                     "calibration-cases"};
+    const std::size_t count = wanted == 0 ? all.size() : std::min(all.size(), static_cast<std::size_t>(wanted));
+    std::vector<CaseFiles> chosen;
+    for (std::size_t i = 0; i < count; ++i)
+        chosen.push_back(all[i * all.size() / count]);
+    CalibrationOptions calibration;
+    calibration.method = options.get<std::string>("calibration");
+    if (options.get<std::string>("keep") == "none")
+        calibration.keep.clear();
+    else
+        calibration.keep = split(options.get<std::string>("keep"));
+    calibration.threads = options.get<int>("threads");
+    MFRES_TRY(const Backend* backend, find_backend(options.get<std::string>("backend")));
+    MFRES_TRY(model.metadata.quantisation,
+              mfres::calibrate(model, chosen, *backend, calibration,
+                               [&](std::string_view stage, double done) { return display.update(stage, done); }));
+    return {};
+}
+
 Status write_model(const Options& options, const Model& model, const std::filesystem::path& out) {
     const bool force = options.has("force");
     if (extension(out) == ".safetensors") {
-        MFRES_TRY(const Dtype dtype, weight_dtype(options.get<std::string>("dtype")));
+        MFRES_TRY(const Dtype dtype, weight_dtype(options, model));
         return save_model(out, model, dtype, force);
     }
     OnnxExport onnx;
@@ -173,13 +222,23 @@ int convert(const std::vector<std::string>& arguments) {
         return usage_error("--out must end in .safetensors or .onnx");
     if (options.has("verify") && ending == ".onnx" && options.get<std::string>("dialect") != "standard")
         return usage_error("--verify reads the written file back, which works for the standard dialect only");
+    if (options.has("calibrate") && ending == ".onnx")
+        return usage_error("--calibrate is for model files of mfres (.safetensors): ONNX is written in f32");
     std::error_code ignored;
     if (!options.has("force") && std::filesystem::exists(out, ignored))
         return fail({ErrorCode::file_exists, text(out.string(), " exists already (--force overwrites)"), out.string()},
                     json);
-    const auto model = read_model(options);
+    auto model = read_model(options);
     if (!model)
         return fail(model.error(), json);
+    if (options.has("calibrate")) {
+        watch_signals();
+        ProgressDisplay display(options.has("quiet"));
+        const auto calibrated = calibrate(options, *model, display);
+        display.clear();
+        if (!calibrated)
+            return fail(calibrated.error(), json);
+    }
     if (const auto written = write_model(options, *model, out); !written)
         return fail(written.error(), json);
     std::optional<ModelComparison> comparison;

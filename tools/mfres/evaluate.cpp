@@ -6,6 +6,7 @@
 #include <mfres/evaluate.h>
 
 #include <iostream>
+#include <sstream>
 
 namespace mfres::cli {
 
@@ -22,6 +23,7 @@ constexpr const char* examples =
     "Examples:\n"
     "  mfres evaluate --pred results/ --ref MICCAI_BraTS_2019_Data_Training\n"
     "  mfres evaluate --model m.safetensors --data FOLDER_OF_CASES --out evaluation/\n"
+    "  mfres evaluate --model m.safetensors --data FOLDER_OF_CASES --precision f32,bf16,int8\n"
     "  mfres evaluate --pred results/ --ref references/ --regions paper --scheme brats2020 --json\n"
     "  mfres evaluate --table Stats_Validation_final.csv\n";
 
@@ -47,7 +49,7 @@ Options make_options() {
         "min-enhancing", po::value<double>()->default_value(0.0), "for --model, as in segment: mm^3")(
         "resample", "for --model: accept other voxel sizes")("force", "overwrite existing output files")(
         "json", "print summary and cases as JSON")("quiet,q", "no progress");
-    add_arithmetic_options(options); // for --model
+    add_arithmetic_options(options); // for --model; several precisions with commas between are compared with f32
     return options;
 }
 
@@ -120,8 +122,7 @@ Result<MetricsTable> table_from_file(const Options& options, const EvaluationOpt
     return table;
 }
 
-Result<MetricsTable> table_from_model(const Options& options, const EvaluationOptions& request,
-                                      const Progress& progress) {
+Result<SegmenterOptions> segmenter_options(const Options& options, const EvaluationOptions& request) {
     SegmenterOptions setup;
     setup.backend = options.get<std::string>("backend");
     setup.threads = request.threads;
@@ -129,6 +130,12 @@ Result<MetricsTable> table_from_model(const Options& options, const EvaluationOp
     if (options.has("max-memory")) {
         MFRES_TRY(setup.max_memory, parse_bytes(options.get<std::string>("max-memory")));
     }
+    return setup;
+}
+
+Result<MetricsTable> table_from_model(const Options& options, const EvaluationOptions& request,
+                                      const Progress& progress) {
+    MFRES_TRY(const SegmenterOptions setup, segmenter_options(options, request));
     MFRES_TRY(const auto cases, find_cases(options.get<std::string>("data")));
     MFRES_TRY(const auto model, model_path(options));
     MFRES_TRY(Segmenter segmenter, Segmenter::open(model, setup));
@@ -144,6 +151,33 @@ Result<MetricsTable> make_table(const Options& options, ProgressDisplay& display
     if (options.has("data"))
         return table_from_model(options, request, progress);
     return evaluate_folders(options.get<std::string>("pred"), options.get<std::string>("ref"), request, progress);
+}
+
+bool compares_precisions(const Options& options) {
+    return options.get<std::string>("precision").find(',') != std::string::npos;
+}
+
+/// Several precisions: a row for each, no files.
+Result<std::vector<PrecisionEvaluation>> precisions_of_model(const Options& options, ProgressDisplay& display) {
+    MFRES_TRY(const EvaluationOptions request, evaluation_options(options));
+    MFRES_TRY(const SegmenterOptions setup, segmenter_options(options, request));
+    MFRES_TRY(const auto cases, find_cases(options.get<std::string>("data")));
+    MFRES_TRY(const auto model, model_path(options));
+    std::vector<std::string> names;
+    std::istringstream list(options.get<std::string>("precision"));
+    for (std::string name; std::getline(list, name, ',');)
+        names.push_back(name);
+    return evaluate_precisions(model, setup, names, cases, request,
+                               [&](std::string_view stage, double done) { return display.update(stage, done); });
+}
+
+int print_precisions(const Options& options, ProgressDisplay& display) {
+    const auto compared = precisions_of_model(options, display);
+    display.clear();
+    if (!compared)
+        return fail(compared.error(), options.has("json"));
+    std::cout << (options.has("json") ? to_json(*compared) + "\n" : to_markdown(*compared));
+    return exit_ok;
 }
 
 /// Exactly one source, named completely.
@@ -164,8 +198,12 @@ int evaluate(const std::vector<std::string>& arguments) {
     if (!sources_make_sense(options))
         return usage_error(
             "name what to evaluate in one way: --pred and --ref, --data with or without --model, or --table");
+    if (compares_precisions(options) && (!options.has("data") || options.has("out")))
+        return usage_error("several precisions are compared on --data, and printed (--json), not written with --out");
     watch_signals();
     ProgressDisplay display(options.has("quiet"));
+    if (compares_precisions(options))
+        return print_precisions(options, display);
     const auto table = make_table(options, display);
     display.clear();
     if (!table)

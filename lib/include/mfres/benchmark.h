@@ -19,8 +19,8 @@ namespace mfres {
 struct BenchmarkOptions {
     std::array<std::int64_t, 3> size{128, 128, 128}; ///< voxels of the input
     std::string backend = "auto";
-    int threads = 0;               ///< 0 = all processors this process may use
-    std::string precision = "f32"; ///< as in SegmenterOptions, as the next two
+    int threads = 0;                ///< 0 = all processors this process may use
+    std::string precision = "auto"; ///< as in SegmenterOptions, as the next two
     bool allow_tf32 = false;
     bool deterministic = true;
     int runs = 10;                 ///< that are timed, 1 to 100000

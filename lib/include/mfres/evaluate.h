@@ -51,4 +51,27 @@ Result<MetricsTable> evaluate_folders(const std::filesystem::path& predictions, 
 Result<MetricsTable> evaluate_model(Segmenter& segmenter, const std::vector<CaseFiles>& cases,
                                     const EvaluationOptions& options, const Progress& progress = {});
 
+/// What a precision costs.
+struct PrecisionEvaluation {
+    std::string precision;
+    MetricsTable against_reference; ///< as evaluate_model
+    MetricsTable against_f32;       ///< the same labels measured against those of the model in f32
+    double network_ms = 0.0;        ///< of a case's network stage, mean
+};
+
+/// evaluate_model in several precisions, case by case; f32 comes first whether it was asked for or not. Precisions are
+/// those of SegmenterOptions, without "auto". A file that holds integers has no other weights to run in f32: to learn
+/// what int8 costs altogether, evaluate a calibrated file that holds floats.
+/// Errors: those of evaluate_model and of Segmenter::open for each precision.
+Result<std::vector<PrecisionEvaluation>>
+evaluate_precisions(const std::filesystem::path& model, const SegmenterOptions& setup,
+                    const std::vector<std::string>& precisions, const std::vector<CaseFiles>& cases,
+                    const EvaluationOptions& options, const Progress& progress = {});
+
+/// One row per precision: mean Dice of the regions against the reference, mean and least Dice against the f32 labels.
+std::string to_markdown(const std::vector<PrecisionEvaluation>& evaluations);
+
+/// An array of objects: precision, network_ms, and both tables.
+std::string to_json(const std::vector<PrecisionEvaluation>& evaluations);
+
 } // namespace mfres

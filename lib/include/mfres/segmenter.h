@@ -25,12 +25,14 @@ namespace mfres {
 struct SegmenterOptions {
     std::string backend = "auto"; ///< "auto" = the fastest in this build; see available_backends()
     int threads = 0;              ///< 0 = all processors this process may use
+    /// What activations and weights of convolutions are stored as; sums are taken in f32 or better, or in whole
+    /// numbers. "f32", "bf16", "fp16" or "int8", where backend and processor have it (else operation_unsupported); int8
+    /// needs a model that was calibrated. "auto" = int8 for a model file that holds integers, where that can run, else
+    /// f32
+    std::string precision = "auto";
     /// Bytes this library may use on top of what the process had before, 0 = no limit. With a limit that the whole
     /// brain box does not fit into, the network runs tile by tile.
     std::int64_t max_memory = 0;
-    /// What activations and weights of convolutions are stored as; sums are taken in f32 or better. "f32", or another
-    /// that the backend has ("bf16", "fp16"): operation_unsupported where it has not.
-    std::string precision = "f32";
     /// Lets a GPU round the operands of f32 products to 10 bits (TF32). operation_unsupported where there is none.
     bool allow_tf32 = false;
     /// False lets an engine be faster and not give equal bits in every run. operation_unsupported where it cannot.

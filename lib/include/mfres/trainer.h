@@ -196,10 +196,10 @@ class Trainer {
 /// so many GPUs).
 Result<std::vector<int>> find_devices(std::string_view backend, std::string_view words);
 
-/// Trains on several GPUs of this computer: a Trainer for each, as ranks in threads of their own that divide every batch,
-/// the first one in this thread. `observer` is told what the first one does. Options are those of one rank, but that
-/// threads = 0 shares the processors out. With one GPU it is a Trainer opened and run.
-/// Errors: those of Trainer::open and Trainer::run, invalid_argument (no GPU, or ranks in the options).
+/// Trains on several GPUs of this computer: a Trainer for each, as ranks in threads of their own that divide every
+/// batch, the first one in this thread. `observer` is told what the first one does. Options are those of one rank, but
+/// that threads = 0 shares the processors out. With one GPU it is a Trainer opened and run. Errors: those of
+/// Trainer::open and Trainer::run, invalid_argument (no GPU, or ranks in the options).
 Result<TrainReport> train_on_devices(const TrainerOptions& options, const std::vector<int>& devices,
                                      const TrainObserver& observer = {});
 

@@ -1,4 +1,4 @@
-#include "model/half.h"
+#include "core/half.h"
 
 #include <bit>
 

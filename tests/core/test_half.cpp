@@ -1,5 +1,5 @@
 // All 65536 patterns of both 16-bit formats, against definitions in double precision.
-#include "model/half.h"
+#include "core/half.h"
 #include "support/catch.h"
 
 #include <bit>

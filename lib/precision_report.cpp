@@ -1,0 +1,76 @@
+// What each precision costs, for programs (JSON) and for people (Markdown).
+#include <mfres/evaluate.h>
+
+#include "core/try.h"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <cstdio>
+
+namespace mfres {
+
+namespace {
+
+std::string fixed(const std::optional<double>& value) {
+    if (!value)
+        return "-";
+    std::array<char, 64> buffer{};
+    std::snprintf(buffer.data(), buffer.size(), "%.4f", *value);
+    return buffer.data();
+}
+
+/// The least Dice of a region over all cases.
+std::optional<double> least_dice(const MetricsTable& table, TumourRegion region) {
+    std::optional<double> least;
+    for (const CaseMetrics& measured : table.cases)
+        if (const auto value = measured[region][Metric::dice])
+            least = least ? std::min(*least, *value) : *value;
+    return least;
+}
+
+std::string means(const MetricsTable& table) {
+    const MetricsSummary summary = summarise(table);
+    std::string cells;
+    for (const TumourRegion region : tumour_regions)
+        cells += text(cells.empty() ? "" : " / ", fixed(summary.at(region, Metric::dice).mean));
+    return cells;
+}
+
+std::string leasts(const MetricsTable& table) {
+    std::string cells;
+    for (const TumourRegion region : tumour_regions)
+        cells += text(cells.empty() ? "" : " / ", fixed(least_dice(table, region)));
+    return cells;
+}
+
+} // namespace
+
+std::string to_markdown(const std::vector<PrecisionEvaluation>& evaluations) {
+    std::string regions;
+    for (const TumourRegion region : tumour_regions)
+        regions += text(regions.empty() ? "" : " / ", name(region));
+    std::string all = text("Dice of ", regions, ".\n\n",
+                           "| precision | mean against the reference | mean against f32 labels | least against f32 "
+                           "labels | network, ms per case |\n|---|---|---|---|---:|\n");
+    for (const PrecisionEvaluation& of : evaluations)
+        all += text("| ", of.precision, " | ", means(of.against_reference), " | ", means(of.against_f32), " | ",
+                    leasts(of.against_f32), " | ", static_cast<long long>(of.network_ms + 0.5), " |\n");
+    for (const PrecisionEvaluation& of : evaluations)
+        if (of.precision == "f32")
+            for (const std::string& note : of.against_reference.notes)
+                all += "\n" + note + "\n";
+    return all;
+}
+
+std::string to_json(const std::vector<PrecisionEvaluation>& evaluations) {
+    nlohmann::ordered_json all = nlohmann::ordered_json::array();
+    for (const PrecisionEvaluation& of : evaluations)
+        all.push_back({{"precision", of.precision},
+                       {"network_ms", of.network_ms},
+                       {"against_reference", nlohmann::ordered_json::parse(to_json(of.against_reference))},
+                       {"against_f32", nlohmann::ordered_json::parse(to_json(of.against_f32))}});
+    return all.dump(2);
+}
+
+} // namespace mfres

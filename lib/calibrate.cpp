@@ -104,7 +104,7 @@ class Calibrator {
         case_options.max_voxel_mm = model_.metadata.voxel_max_mm;
         MFRES_TRY(const Case loaded, load_case(files, case_options));
         MFRES_TRY(const Preparation preparation,
-                  plan_preparation(loaded.volumes,
+                  plan_preparation(loaded.scans,
                                    {.multiple = static_cast<int>(model_.variant.multiple()), .threads = threads_}));
         const auto& size = preparation.padded_size;
         MFRES_TRY(const Graph graph, build_network(model_.variant, {size[0], size[1], size[2]}));
@@ -112,7 +112,7 @@ class Calibrator {
         for (const std::vector<NodeId>& pass : passes(network.graph)) {
             const Graph probe = with_outputs(network.graph, pass);
             MFRES_TRY(const auto executable, backend_.compile(probe, network.weights, {.threads = threads_}));
-            fill_input(preparation, loaded.volumes, {0, 0, 0}, executable->input(), threads_);
+            fill_input(preparation, loaded.scans, {0, 0, 0}, executable->input(), threads_);
             MFRES_CHECK(executable->run());
             for (std::size_t i = 0; i < pass.size(); ++i)
                 MFRES_CHECK(note(files, network.graph.node(pass[i]).name, executable->output(i), magnitudes_[pass[i]],

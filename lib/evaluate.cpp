@@ -386,7 +386,7 @@ evaluate_precisions(const fs::path& model, const SegmenterOptions& setup, const 
                       }));
             all[k].network_ms += network_ms(predicted.report) / static_cast<double>(cases.size());
             if (i == 0)
-                all[k].against_reference.notes.push_back(model_note(predicted.report));
+                all[k].against_reference.notes.push_back(model_sentence(predicted.report));
             MFRES_CHECK(
                 check_same_grid(predicted.labels.grid, cases[i].modalities[0], reference.grid, *cases[i].segmentation));
             MFRES_TRY(LabelMap labels, predicted_classes(std::move(predicted), cases[i]));

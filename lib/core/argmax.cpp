@@ -14,6 +14,21 @@ namespace logits {
 
 namespace {
 
+/// Voxels of one row handled at once: a constant, so that loops over them become vector instructions.
+constexpr std::int64_t lanes = 32;
+using Lanes = std::array<float, lanes>;
+
+/// Gathers `count` <= lanes values; the lanes behind them become 0.
+inline void load(const float* from, std::int64_t stride, std::int64_t count, Lanes& to) {
+    if (count < lanes)
+        to.fill(0.0F);
+    if (stride == 1)
+        std::copy_n(from, count, to.begin());
+    else
+        for (std::int64_t i = 0; i < count; ++i)
+            to[static_cast<std::size_t>(i)] = from[i * stride];
+}
+
 /// How many lanes are NaN or infinite: those whose exponent bits are all set.
 inline std::int32_t not_finite(const Lanes& values) {
     constexpr std::uint32_t exponent = 0x7F800000U;
@@ -47,13 +62,12 @@ std::int64_t label_voxels(const float* logits, std::int64_t class_stride, std::i
 
 } // namespace
 
-std::int64_t label_plane(const StridedView<const float>& logits, std::int64_t x, std::uint8_t* labels) {
+std::int64_t label_row(const StridedView<const float>& logits, std::int64_t x, std::int64_t y, std::int64_t z,
+                       std::int64_t count, std::uint8_t* labels) {
     std::int64_t bad = 0;
-    const std::int64_t depth = logits.shape[4];
-    for (std::int64_t y = 0; y < logits.shape[3]; ++y)
-        for (std::int64_t z = 0; z < depth; z += lanes)
-            bad += label_voxels(&logits.at(0, 0, x, y, z), logits.strides[1], logits.strides[4], logits.shape[1],
-                                std::min(lanes, depth - z), labels + y * depth + z);
+    for (std::int64_t done = 0; done < count; done += lanes)
+        bad += label_voxels(&logits.at(0, 0, x, y, z + done), logits.strides[1], logits.strides[4], logits.shape[1],
+                            std::min(lanes, count - done), labels + done);
     return bad;
 }
 
@@ -116,7 +130,9 @@ Status argmax(const StridedView<const float>& values, std::span<std::uint8_t> la
     std::atomic<std::int64_t> bad{0};
     parallel_ranges(values.shape[2], resolve_threads(threads), [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t x = begin; x < end; ++x)
-            bad += logits::label_plane(values, x, labels.data() + x * plane);
+            for (std::int64_t y = 0; y < values.shape[3]; ++y)
+                bad += logits::label_row(values, x, y, 0, values.shape[4],
+                                         labels.data() + x * plane + y * values.shape[4]);
     });
     if (bad > 0)
         return logits::not_finite_error(values, bad, {0, 0, 0});

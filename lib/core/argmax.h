@@ -1,11 +1,11 @@
-// Labels from logits: the class with the greatest value of each voxel, and the pieces that blending tiles needs of it.
+// Labels from logits: the class with the greatest value of each voxel, and the pieces that labelling tile by tile needs
+// of it.
 #pragma once
 
 #include "core/tensor.h"
 
 #include <mfres/status.h>
 
-#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <span>
@@ -21,23 +21,9 @@ Status argmax(const StridedView<const float>& logits, std::span<std::uint8_t> la
 
 namespace logits {
 
-/// Voxels of one row handled at once: a constant, so that loops over them become vector instructions.
-constexpr std::int64_t lanes = 32;
-using Lanes = std::array<float, lanes>;
-
-/// Gathers `count` <= lanes values; the lanes behind them become 0.
-inline void load(const float* from, std::int64_t stride, std::int64_t count, Lanes& to) {
-    if (count < lanes)
-        to.fill(0.0F);
-    if (stride == 1)
-        std::copy_n(from, count, to.begin());
-    else
-        for (std::int64_t i = 0; i < count; ++i)
-            to[static_cast<std::size_t>(i)] = from[i * stride];
-}
-
-/// Labels of plane x, [y][z]; returns how many of its logits are not finite.
-std::int64_t label_plane(const StridedView<const float>& logits, std::int64_t x, std::uint8_t* labels);
+/// Labels of `count` voxels of plane x and row y from z on; returns how many of their logits are not finite.
+std::int64_t label_row(const StridedView<const float>& logits, std::int64_t x, std::int64_t y, std::int64_t z,
+                       std::int64_t count, std::uint8_t* labels);
 
 std::int64_t count_not_finite(const StridedView<const float>& logits, int threads);
 

@@ -517,12 +517,12 @@ Status decode(ByteSource& source, const Header& header, const Layout& layout, co
                          extents(header), " voxels"));
     };
     const auto voxel_bytes = static_cast<std::uint64_t>(layout.voxel_bytes);
-    const auto [slope, inter] = scaling_of(header.scl_slope, header.scl_inter);
-    const auto take = [&, slope = slope, inter = inter](std::span<const std::byte> part) {
+    const auto scaling = scaling_of(header.scl_slope, header.scl_inter);
+    const auto take = [&](std::span<const std::byte> part) {
         if constexpr (requires { sink.append(part); })
             sink.append(part);
         else
-            converter_for<Sink>(static_cast<NiftiDatatype>(header.datatype))(part, slope, inter, sink);
+            converter_for<Sink>(static_cast<NiftiDatatype>(header.datatype))(part, scaling.first, scaling.second, sink);
     };
     const bool swapped = layout.voxel_bytes > 1 && header.big_endian != (std::endian::native == std::endian::big);
 
@@ -548,8 +548,8 @@ Status decode(ByteSource& source, const Header& header, const Layout& layout, co
     if (surplus != 0)
         return fail(ErrorCode::nifti_trailing_bytes, path,
                     text("goes on after the ", layout.total, " bytes that its header promises"));
-    if constexpr (requires { sink.check(slope, inter); })
-        sink.check(slope, inter);
+    if constexpr (requires { sink.check(1.0, 0.0); })
+        sink.check(scaling.first, scaling.second);
     return {};
 }
 

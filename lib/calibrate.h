@@ -16,7 +16,7 @@ namespace mfres {
 struct CalibrationOptions {
     /// "minmax": the largest magnitude there is. "percentile": that which a share of 10^-4 of the values other than 0
     /// exceeds. "mse": the one with the least squared error of rounding and clamping, from histograms of 2048 bins.
-    std::string method = "percentile";
+    std::string method = "minmax";
     /// Convolutions of the inference form that stay in f32: their names, "first" (those that read the input) or "last"
     /// (those that leave an output).
     std::vector<std::string> keep = {"first", "last"};

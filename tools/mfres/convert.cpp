@@ -46,7 +46,7 @@ Options make_options() {
         "convolution weights in a .safetensors as f32, f16, bf16 or int8; default: int8 with --calibrate or if they "
         "are it already, else f32")("calibrate", po::value<std::string>(),
                                     "folder of cases to measure ranges of activations on, for int8")(
-        "calibration", po::value<std::string>()->default_value("percentile"),
+        "calibration", po::value<std::string>()->default_value("minmax"),
         "how ranges are chosen: minmax, percentile (all but 10^-4) or mse (least squared error)")(
         "calibration-cases", po::value<int>()->default_value(4), "that are used of the folder, evenly spread; 0 = all")(
         "keep", po::value<std::string>()->default_value("first,last"),

@@ -210,7 +210,7 @@ TEST_CASE("crops that do not fit an executable are refused, and classes of crops
     REQUIRE_OK(training->loss(classes, *loss));
     REQUIRE_CODE(training->loss({}, *loss), invalid_argument);
 
-    const auto small = test::compile_training(on_host(), graph, weights, {.max_bytes = before});
+    const auto small = test::compile_training(on_host(), graph, weights, {.memory_cap = before});
     REQUIRE_CODE(small->start_crops(crops), memory_limit);
     const auto reference = test::compile_training(**find_backend("reference"), graph, weights);
     CHECK_FALSE(reference->cuts_crops());

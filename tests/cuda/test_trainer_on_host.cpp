@@ -14,7 +14,8 @@ namespace {
 std::string_view on_host() {
     static const cuda::CudaBackend backend(
         "cuda-on-host", "kernels of the cuda backend on the host",
-        [] { return Result<std::unique_ptr<cuda::Engine>>(cuda::make_host_engine()); }, [] { return Status(); });
+        [](int) { return Result<std::unique_ptr<cuda::Engine>>(cuda::make_host_engine()); }, [] { return Status(); },
+        [] { return 1; });
     static const bool added = [] {
         add_backend(backend);
         return true;

@@ -97,6 +97,9 @@ struct TrainingOptions {
     /// Bytes that may be held (TrainingExecutable::peak_bytes), 0 = no limit. An engine that plans its memory computes
     /// activations a second time in the backward pass where they do not fit: gradients are the same bits.
     std::int64_t memory_cap = 0;
+    /// Voxels of the largest case that start_crops() will cut from, so that what an engine holds for that is planned
+    /// from the beginning; 0 = none will be.
+    std::int64_t largest_case = 0;
     /// Ranks that train together, each with a graph of its own part of the batch, all parts equal. They give every
     /// call of the executable together, with the same options, weights and loss; batch statistics, the loss and the
     /// gradients are then those of the whole batch, and parameters stay equal on all ranks bit for bit. An error on one

@@ -62,6 +62,14 @@ std::int64_t CropCutter::bytes(std::span<const CropRequest> crops) const {
     return fixed_bytes() + std::max(cases_.bytes(), case_bytes(crops));
 }
 
+std::int64_t CropCutter::most_bytes(std::int64_t samples, const std::array<std::int64_t, 3>& extents,
+                                    std::int64_t case_voxels) {
+    const std::int64_t voxels = extents[0] * extents[1] * extents[2];
+    const std::int64_t batch = aligned(samples * 4 * voxels * 4) + aligned(samples * voxels) + aligned(voxels) +
+                               aligned((IntensityArguments::chunks + 1) * 2 * 4);
+    return batch + samples * (4 * aligned(2 * case_voxels) + 2 * aligned(case_voxels));
+}
+
 void CropCutter::start(std::span<const CropRequest> crops) {
     queue_->wait(); // what is in the staging memory has been read
     if (const std::int64_t needed = case_bytes(crops); needed > cases_.bytes()) {

@@ -21,6 +21,9 @@ class CropCutter {
 
     /// What start() would hold for such crops, device and host memory alike counted once.
     std::int64_t bytes(std::span<const CropRequest> crops) const;
+    /// The most that bytes() can be for cases of so many voxels.
+    static std::int64_t most_bytes(std::int64_t samples, const std::array<std::int64_t, 3>& extents,
+                                   std::int64_t case_voxels);
 
   private:
     std::int64_t voxels() const { return extents_[0] * extents_[1] * extents_[2]; }

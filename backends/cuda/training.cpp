@@ -84,7 +84,7 @@ class CudaTraining final : public TrainingExecutable {
             plan_sums(options.bucket_bytes);
         }));
         const std::int64_t fixed = 4 * (input_shape().elements() + 2 * output_shape().elements()) + class_count() +
-                                   slope_bytes() + parameters_.bytes() + constants_.bytes();
+                                   slope_bytes() + parameters_.bytes() + constants_.bytes() + planned_crops(options);
         ScheduleRules rules{bytes_of(type_), loss_space_.bytes(), 0};
         if (options.memory_cap > 0)
             rules.limit = std::max<std::int64_t>(1, options.memory_cap - fixed);
@@ -118,7 +118,7 @@ class CudaTraining final : public TrainingExecutable {
             if (!cutter_)
                 cutter_.emplace(*engine_, shape[0], std::array{shape[2], shape[3], shape[4]});
         }));
-        crop_bytes_ = cutter_->bytes(crops);
+        crop_bytes_ = std::max(crop_bytes_, cutter_->bytes(crops));
         MFRES_CHECK(check_training_memory("cuda", peak_bytes(), 0, options_));
         return attempt("crops", [&] { cutter_->start(crops); });
     }
@@ -247,7 +247,9 @@ class CudaTraining final : public TrainingExecutable {
             scale_.set(state.loss_scaling);
         return set;
     }
-    std::int64_t peak_bytes() const override { return peak_bytes_ + crop_bytes_; }
+    std::int64_t peak_bytes() const override {
+        return peak_bytes_ + std::max<std::int64_t>(0, crop_bytes_ - planned_crops_);
+    }
     Recomputation recomputation() const override { return recomputation_; }
 
     std::vector<Chosen> chosen() const override {
@@ -288,6 +290,13 @@ class CudaTraining final : public TrainingExecutable {
         if (!done && ranks_)
             ranks_->abandon();
         return done;
+    }
+
+    std::int64_t planned_crops(const TrainingOptions& options) {
+        const Shape& in = input_shape();
+        if (options.largest_case > 0 && cuts_crops())
+            planned_crops_ = CropCutter::most_bytes(in[0], {in[2], in[3], in[4]}, options.largest_case);
+        return planned_crops_;
     }
 
     void plan_sums(std::int64_t bucket_bytes) {
@@ -415,7 +424,8 @@ class CudaTraining final : public TrainingExecutable {
     Block host_input_, host_output_, host_gradient_;
     std::optional<CropCutter> cutter_; ///< once there are crops
     bool input_on_device_ = false, classes_on_device_ = false;
-    std::int64_t crop_bytes_ = 0;
+    std::int64_t planned_crops_ = 0; ///< part of peak_bytes_
+    std::int64_t crop_bytes_ = 0;    ///< that crops have needed so far
     mutable bool output_on_host_ = true;
     bool gradient_on_host_ = true; ///< the caller may have filled it
     std::int64_t peak_bytes_ = 0;

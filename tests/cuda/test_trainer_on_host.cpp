@@ -86,7 +86,7 @@ TEST_CASE("a run stops and goes on in bf16 and fp16 to the bit, skipped steps an
     }
 }
 
-TEST_CASE("a skipped step changes no weight and is told once; Adam counts the others") {
+TEST_CASE("a skipped step changes no weight and is told once, and Adam counts the others") {
     const test::TemporaryFolder folder;
     TrainerOptions options =
         test::tiny_run(folder / "run", on_host(), test::tiny_recipe({{"steps", 4}, {"precision", "fp16"}}));

@@ -85,7 +85,7 @@ TEST_CASE("a perfect prediction scores 1 and 0 mm, one moved by a voxel a little
     CHECK(wt[Metric::hd95] == 1.0);
 }
 
-TEST_CASE("BraTS folders on both sides; label schemes are recognised file by file") {
+TEST_CASE("BraTS folders on both sides, and label schemes are recognised file by file") {
     const TemporaryFolder folder;
     write_full_case(folder, "case_1");
     std::filesystem::create_directories(folder / "ref" / "HGG");

@@ -283,7 +283,7 @@ TEST_CASE("a change of one voxel changes the fingerprint") {
     CHECK(open(folder / "before")->fingerprint() != open(folder / "after")->fingerprint());
 }
 
-TEST_CASE("labels of BraTS 2023 become the same classes; mixed ones are refused") {
+TEST_CASE("labels of BraTS 2023 become the same classes, and mixed ones are refused") {
     const Phantom& phantom = test::small_phantom();
     const test::TemporaryFolder folder;
     LabelMap recent = phantom.labels;

@@ -227,7 +227,9 @@ TEST_CASE("precisions are found by name, and int8 without ranges is refused") {
         REQUIRE_OK(parsed);
         CHECK(*parsed == precision);
     }
-    REQUIRE_CODE(parse_precision("int4"), invalid_argument);
+    const auto other = parse_precision("int4");
+    REQUIRE_CODE(other, invalid_argument);
+    CHECK(other.error().message.find("f32, bf16, fp16, int8") != std::string::npos);
     const Graph graph = single_graph(singles[0]);
     const auto refused = the_reference().compile(graph, test::random_weights(graph, 1), {.precision = Precision::int8});
     REQUIRE_CODE(refused, operation_unsupported);

@@ -223,17 +223,6 @@ TEST_CASE("TF32 and unequal bits are refused by backends that have neither") {
     }
 }
 
-TEST_CASE("precisions are named as they are typed") {
-    for (const Precision precision : {Precision::f32, Precision::bf16, Precision::fp16}) {
-        const auto parsed = parse_precision(name(precision));
-        REQUIRE_OK(parsed);
-        CHECK(*parsed == precision);
-    }
-    const auto other = parse_precision("f16");
-    REQUIRE_CODE(other, invalid_argument);
-    CHECK(other.error().message.find("f32, bf16, fp16") != std::string::npos);
-}
-
 TEST_CASE("compile refuses weights that do not belong to the graph") {
     GraphBuilder builder;
     builder.output(builder.conv("c", builder.input(Shape{1, 2, 3, 3, 3}), Conv{.out_channels = 2}));

@@ -1,6 +1,7 @@
 // Crops cut by the kernels against those that lib/train cuts, and batches fed to an executable either way.
 #include "backends/cuda/crop_cutter.h"
 #include "backends/cuda/cuda_backend.h"
+#include "cuda/on_host.h"
 #include "support/check_backend.h"
 #include "support/training.h"
 #include "train/augment.h"
@@ -13,14 +14,6 @@
 using namespace mfres;
 
 namespace {
-
-const Backend& on_host() {
-    static const cuda::CudaBackend backend(
-        "cuda", "kernels of the cuda backend on the host",
-        [](int) { return Result<std::unique_ptr<cuda::Engine>>(cuda::make_host_engine()); }, [] { return Status(); },
-        [] { return 1; });
-    return backend;
-}
 
 using Extents = std::array<std::int64_t, 3>;
 
@@ -170,19 +163,19 @@ Fed train(const Backend& backend, const FeedSource& source, bool ahead, const Tr
 
 TEST_CASE("batches cut on the device train as those of the loader's threads, made ahead or not, and go on exactly") {
     const FeedSource source = feed_source();
-    const Fed device = train(on_host(), source, true);
+    const Fed device = train(test::on_host(), source, true);
     const Fed host = train(**find_backend("reference"), source, true);
     REQUIRE(device.losses.size() == 4);
     for (std::size_t i = 0; i < 4; ++i)
         CHECK(device.losses[i] == Approx(host.losses[i]).epsilon(1e-5));
-    const Fed unhurried = train(on_host(), source, false);
+    const Fed unhurried = train(test::on_host(), source, false);
     CHECK(unhurried.losses == device.losses);
     CHECK(test::same_bits(unhurried.state, device.state));
 
     FeedSource first = source, second = source;
     first.end_step = second.first_step = 2;
-    const Fed before = train(on_host(), first, true);
-    const Fed after = train(on_host(), second, true, &before.state);
+    const Fed before = train(test::on_host(), first, true);
+    const Fed after = train(test::on_host(), second, true, &before.state);
     CHECK(after.losses == std::vector<double>(device.losses.begin() + 2, device.losses.end()));
     CHECK(test::same_bits(after.state, device.state));
 }
@@ -190,7 +183,7 @@ TEST_CASE("batches cut on the device train as those of the loader's threads, mad
 TEST_CASE("crops that do not fit an executable are refused, and classes of crops count only where there are some") {
     const Graph graph = small_network(2);
     const Weights weights = test::random_weights(graph, 1);
-    const auto training = test::compile_training(on_host(), graph, weights);
+    const auto training = test::compile_training(test::on_host(), graph, weights);
     REQUIRE(training->cuts_crops());
     REQUIRE_CODE(training->start_crops({}), invalid_argument);
     const auto loss = make_loss({});
@@ -210,7 +203,7 @@ TEST_CASE("crops that do not fit an executable are refused, and classes of crops
     REQUIRE_OK(training->loss(classes, *loss));
     REQUIRE_CODE(training->loss({}, *loss), invalid_argument);
 
-    const auto small = test::compile_training(on_host(), graph, weights, {.memory_cap = before});
+    const auto small = test::compile_training(test::on_host(), graph, weights, {.memory_cap = before});
     REQUIRE_CODE(small->start_crops(crops), memory_limit);
     const auto reference = test::compile_training(**find_backend("reference"), graph, weights);
     CHECK_FALSE(reference->cuts_crops());

@@ -4,6 +4,7 @@
 #include "backends/cuda/engine.h"
 #include "core/random.h"
 #include "core/try.h"
+#include "cuda/on_host.h"
 #include "gpu/network.h"
 #include "support/check_backend.h"
 #include "support/op_cases.h"
@@ -17,29 +18,19 @@
 
 using namespace mfres;
 
-namespace {
-
-const Backend& on_host() {
-    static const cuda::CudaBackend backend(
-        "cuda", "kernels of the cuda backend on the host",
-        [](int) { return Result<std::unique_ptr<cuda::Engine>>(cuda::make_host_engine()); }, [] { return Status(); },
-        [] { return 2; });
-    return backend;
-}
-
-} // namespace
+namespace {} // namespace
 
 TEST_CASE("the kernels compute every op case") {
     for (const auto& op_case : test::op_cases()) {
         INFO(op_case.name);
-        test::check_op_case(on_host(), op_case);
+        test::check_op_case(test::on_host(), op_case);
     }
 }
 
 TEST_CASE("the kernels compute the forward, the running statistics and the gradients of every case") {
     for (const auto& gradient_case : test::gradient_cases()) {
         INFO(gradient_case.name);
-        test::check_gradient_case(on_host(), gradient_case);
+        test::check_gradient_case(test::on_host(), gradient_case);
     }
 }
 
@@ -114,7 +105,7 @@ TEST_CASE("loss, its gradient, clipping, Adam and AMSGrad are the reference's ov
     for (const bool amsgrad : {false, true}) {
         INFO("amsgrad " << amsgrad);
         const TrainingOptions options{.amsgrad = amsgrad};
-        const auto ours = test::compile_training(on_host(), graph, weights, options);
+        const auto ours = test::compile_training(test::on_host(), graph, weights, options);
         const auto theirs = test::compile_training(**find_backend("reference"), graph, weights, options);
         for (std::int64_t number = 1; number <= 5; ++number)
             CHECK(train_step(*ours, graph, number, amsgrad) ==
@@ -131,7 +122,7 @@ TEST_CASE("a checkpoint goes from one backend to the other and back without a ch
     for (const std::int64_t number : {1, 2})
         train_step(*reference, graph, number);
     const TrainingState before = reference->state();
-    const auto ours = test::compile_training(on_host(), graph, test::random_weights(graph, 2));
+    const auto ours = test::compile_training(test::on_host(), graph, test::random_weights(graph, 2));
     REQUIRE_OK(ours->set_state(before));
     CHECK(test::same_bits(ours->state(), before));
     CHECK(test::same_bits(ours->weights(), before.weights));
@@ -150,9 +141,9 @@ TEST_CASE("two steps, state, another executable, two steps: the bits of four ste
     for (const Precision precision : {Precision::f32, Precision::bf16, Precision::fp16}) {
         INFO(name(precision));
         const TrainingOptions options{.precision = precision};
-        const auto whole = test::compile_training(on_host(), graph, test::random_weights(graph, 1), options);
-        const auto before = test::compile_training(on_host(), graph, test::random_weights(graph, 1), options);
-        const auto after = test::compile_training(on_host(), graph, test::random_weights(graph, 2), options);
+        const auto whole = test::compile_training(test::on_host(), graph, test::random_weights(graph, 1), options);
+        const auto before = test::compile_training(test::on_host(), graph, test::random_weights(graph, 1), options);
+        const auto after = test::compile_training(test::on_host(), graph, test::random_weights(graph, 2), options);
         for (const std::int64_t number : {1, 2})
             CHECK(train_step(*before, graph, number) == train_step(*whole, graph, number));
         REQUIRE_OK(after->set_state(before->state()));
@@ -169,14 +160,14 @@ TEST_CASE("short precisions stay near f32: op cases to 2 %, gradients of a netwo
             INFO(op_case.name);
             const Weights weights = test::random_weights(op_case.graph, 3);
             const Tensor input = test::random_tensor(op_case.graph.node(0).shape, 4);
-            const auto got = test::run(on_host(), op_case.graph, weights, input, {.precision = precision});
+            const auto got = test::run(test::on_host(), op_case.graph, weights, input, {.precision = precision});
             REQUIRE_OK(got);
             CHECK(test::normalised_squared_error(*got, test::run_double(op_case.graph, weights, input)) <= 4e-4);
         }
         const Graph graph = small_network();
         const auto gradients = [&](Precision of) {
             const auto training =
-                test::compile_training(on_host(), graph, test::random_weights(graph, 1), {.precision = of});
+                test::compile_training(test::on_host(), graph, test::random_weights(graph, 1), {.precision = of});
             train_step(*training, graph, 1);
             return training->gradients();
         };
@@ -192,7 +183,7 @@ TEST_CASE("a step that overflows in fp16 is left out and told by an infinite nor
     const Graph graph = small_network();
     for (const Precision precision : {Precision::fp16, Precision::f32}) {
         const auto training =
-            test::compile_training(on_host(), graph, test::random_weights(graph, 1), {.precision = precision});
+            test::compile_training(test::on_host(), graph, test::random_weights(graph, 1), {.precision = precision});
         train_step(*training, graph, 1);
         const Tensor gradient(training->output().shape,
                               precision == Precision::fp16 ? 4.0F : std::numeric_limits<float>::infinity());
@@ -229,7 +220,7 @@ TEST_CASE("activations computed again change no bit: every gradient case, and a 
     std::int64_t again = 0;
     for (const auto& gradient_case : test::gradient_cases()) {
         INFO(gradient_case.name);
-        again += test::check_recomputation(on_host(), gradient_case.graph,
+        again += test::check_recomputation(test::on_host(), gradient_case.graph,
                                            test::training_setup(gradient_case.graph, gradient_case.name));
     }
     CHECK(again > 10);
@@ -239,25 +230,26 @@ TEST_CASE("activations computed again change no bit: every gradient case, and a 
         value *= 0x1p-14; // which the loss scale of fp16 does not carry beyond what it can hold
     for (const Precision precision : {Precision::f32, Precision::bf16, Precision::fp16}) {
         INFO(name(precision));
-        CHECK(test::check_recomputation(on_host(), graph, made, {.precision = precision}) > 0);
+        CHECK(test::check_recomputation(test::on_host(), graph, made, {.precision = precision}) > 0);
     }
     const auto whole = test::GpuNetwork::make({16, 16, 16}, 2);
     REQUIRE_OK(whole);
-    CHECK(test::check_recomputation(on_host(), *whole, test::training_setup(*whole, "mf-res2net")) > 50);
+    CHECK(test::check_recomputation(test::on_host(), *whole, test::training_setup(*whole, "mf-res2net")) > 50);
 }
 
 TEST_CASE("training that would hold more than allowed is refused, and a batch that does not fit is explained") {
     const Graph graph = small_network();
     const Weights weights = test::random_weights(graph, 1);
-    const std::int64_t needed = test::compile_training(on_host(), graph, weights)->peak_bytes();
-    CHECK(test::compile_training(on_host(), graph, weights, {.memory_cap = needed})->peak_bytes() == needed);
-    const std::int64_t least = test::least_memory_cap(on_host(), graph, weights, {}, needed);
+    const std::int64_t needed = test::compile_training(test::on_host(), graph, weights)->peak_bytes();
+    CHECK(test::compile_training(test::on_host(), graph, weights, {.memory_cap = needed})->peak_bytes() == needed);
+    const std::int64_t least = test::least_memory_cap(test::on_host(), graph, weights, {}, needed);
     CHECK(least < needed);
-    REQUIRE_CODE(on_host().compile_training(graph, weights, {.memory_cap = least - 64}), memory_limit);
-    CHECK(test::compile_training(on_host(), graph, weights, {.precision = Precision::bf16})->peak_bytes() < needed);
-    REQUIRE_CODE(on_host().compile_training(graph, weights, {.batch_norm_momentum = -0.5}), invalid_argument);
+    REQUIRE_CODE(test::on_host().compile_training(graph, weights, {.memory_cap = least - 64}), memory_limit);
+    CHECK(test::compile_training(test::on_host(), graph, weights, {.precision = Precision::bf16})->peak_bytes() <
+          needed);
+    REQUIRE_CODE(test::on_host().compile_training(graph, weights, {.batch_norm_momentum = -0.5}), invalid_argument);
 
-    const auto training = test::compile_training(on_host(), graph, weights);
+    const auto training = test::compile_training(test::on_host(), graph, weights);
     REQUIRE_OK(training->forward());
     auto classes = classes_of(graph);
     classes.pop_back();
@@ -278,8 +270,8 @@ TEST_CASE("a sum and a concat of more operands than one launch takes, forward an
     builder.output(builder.concat("out", {sum, all, builder.scaled_add("w", branches)}));
     auto graph = builder.finish();
     REQUIRE_OK(graph);
-    test::check_op_case(on_host(), {"many operands", *graph});
-    test::check_gradient_case(on_host(), {"many operands", *graph});
+    test::check_op_case(test::on_host(), {"many operands", *graph});
+    test::check_gradient_case(test::on_host(), {"many operands", *graph});
 }
 
 TEST_CASE("a gradient of more terms than one launch takes is gathered") {
@@ -297,7 +289,7 @@ TEST_CASE("a gradient of more terms than one launch takes is gathered") {
     builder.output(builder.sum("s", readers));
     auto graph = builder.finish();
     REQUIRE_OK(graph);
-    test::check_gradient_case(on_host(), {"many readers", *graph});
+    test::check_gradient_case(test::on_host(), {"many readers", *graph});
 }
 
 TEST_CASE("every fp16 and bf16 number survives the way to float and back, and rounding is to nearest even") {
@@ -325,7 +317,7 @@ TEST_CASE("every fp16 and bf16 number survives the way to float and back, and ro
 
 TEST_CASE("an observer sees every step and may stop a run") {
     const Graph graph = small_network();
-    auto executable = on_host().compile(graph, test::random_weights(graph, 1), {});
+    auto executable = test::on_host().compile(graph, test::random_weights(graph, 1), {});
     REQUIRE_OK(executable);
     int seen = 0;
     REQUIRE_OK((*executable)->run([&](int done, int total) {
@@ -350,7 +342,7 @@ TEST_CASE("labels taken on the device: the lowest of equal logits, and logits th
             Tensor biases(Shape{3}, 0.0F);
             biases[1] = biases[2] = bias;
             weights.emplace("c.bias", std::move(biases));
-            MFRES_TRY(const auto executable, on_host().compile(*graph, weights, {.precision = precision}));
+            MFRES_TRY(const auto executable, test::on_host().compile(*graph, weights, {.precision = precision}));
             copy(view(test::random_tensor(graph->node(0).shape, 1)), executable->input());
             MFRES_CHECK(executable->run());
             return executable->labels(0, labels, 1);
@@ -408,11 +400,11 @@ Result<TrainingState> train_four_steps(const Backend& backend, const Graph& grap
 
 TEST_CASE(
     "two ranks with one sample each train as one with both, and equal bits whatever carries the sums in which parts") {
-    const auto alone = train_four_steps(on_host(), small_network(2), {});
+    const auto alone = train_four_steps(test::on_host(), small_network(2), {});
     REQUIRE_OK(alone);
     const Graph half = small_network(1);
     std::optional<TrainingState> first;
-    for (const Backend* backend : {&on_host(), &staged_on_host()})
+    for (const Backend* backend : {&test::on_host(), &staged_on_host()})
         for (const std::int64_t bucket_bytes : {std::int64_t{1}, std::int64_t{2000}, std::int64_t{1} << 40U}) {
             INFO(backend->description() << ", parts of " << bucket_bytes << " bytes");
             std::vector<TrainingState> states(2);
@@ -434,14 +426,14 @@ TEST_CASE("every gradient case on two and three ranks of the cuda backend is tha
     for (const auto& gradient_case : test::gradient_cases())
         for (const int size : {2, 3}) {
             INFO(gradient_case.name << " on " << size << " ranks");
-            test::check_on_ranks(on_host(), gradient_case.graph, test::hash(gradient_case.name), size,
+            test::check_on_ranks(test::on_host(), gradient_case.graph, test::hash(gradient_case.name), size,
                                  NormStatistics::batch);
         }
 }
 
 TEST_CASE("an error of one rank ends the calls of the others on the cuda backend too") {
     const Graph graph = small_network(1);
-    for (const Backend* backend : {&on_host(), &staged_on_host()}) {
+    for (const Backend* backend : {&test::on_host(), &staged_on_host()}) {
         const auto results = test::on_ranks(2, [&](Communicator& ranks) -> Status {
             MFRES_TRY(const auto training,
                       backend->compile_training(graph, test::random_weights(graph, 5), {.ranks = &ranks}));
@@ -476,8 +468,8 @@ TEST_CASE("ranks agree on NCCL only where all have one version of it and a devic
 TEST_CASE("statistics of all ranks are not taken a second time where activations are computed again") {
     const Graph half = small_network(1);
     const Weights weights = test::random_weights(half, 1);
-    const std::int64_t most = test::compile_training(on_host(), half, weights)->peak_bytes();
-    const std::int64_t least = test::least_memory_cap(on_host(), half, weights, {}, most);
+    const std::int64_t most = test::compile_training(test::on_host(), half, weights)->peak_bytes();
+    const std::int64_t least = test::least_memory_cap(test::on_host(), half, weights, {}, most);
     REQUIRE(least < most);
     std::array<std::vector<TrainingState>, 2> states;
     for (std::size_t again : {0U, 1U}) {
@@ -487,7 +479,7 @@ TEST_CASE("statistics of all ranks are not taken a second time where activations
             options.memory_cap = again ? least : 0;
             options.ranks = &ranks;
             MFRES_TRY(states[again][static_cast<std::size_t>(ranks.rank())],
-                      train_four_steps(on_host(), half, options));
+                      train_four_steps(test::on_host(), half, options));
             return {};
         });
     }

@@ -40,7 +40,8 @@ double mib(std::int64_t bytes) {
 
 std::string model_sentence(const SegmentReport& report) {
     return text("Predictions by ", report.network, " (", report.model_file, ", weights SHA-256 ", report.weights_sha256,
-                ") on ", report.backend_engine, " in ", report.precision, report.allow_tf32 ? " with TF32." : ".");
+                ") on ", report.backend_engine, " in ", report.precision, report.allow_tf32 ? " with TF32" : "",
+                report.mirror_images > 1 ? text(", mean of ", report.mirror_images, " mirror images.") : ".");
 }
 
 std::string to_json(const SegmentReport& report, bool choices) {
@@ -59,7 +60,8 @@ std::string to_json(const SegmentReport& report, bool choices) {
     json["grid_size"] = report.grid_size;
     json["brain_box_size"] = report.brain_box_size;
     json["network_input_size"] = report.network_size;
-    json["passes"] = report.tiles;
+    json["mirror_images"] = report.mirror_images;
+    json["passes"] = report.tiles * report.mirror_images;
     json["classes"] = parts_json(report.classes);
     json["regions"] = parts_json(report.regions);
     json["stages_ms"] = Json::object();
@@ -86,7 +88,8 @@ std::string to_text(const SegmentReport& report) {
     out += text("network     ", report.network, "  (", report.model_file, ")\n");
     out += text("backend     ", report.backend_engine, ", ", report.precision, report.allow_tf32 ? " with TF32" : "",
                 report.deterministic ? ", " : ", not deterministic, ", report.threads, " threads, ", report.tiles,
-                report.tiles == 1 ? " pass of " : " tiles of ", size_text(report.network_size), "\n\n");
+                report.tiles == 1 ? " pass of " : " tiles of ", size_text(report.network_size),
+                report.mirror_images > 1 ? text(", ", report.mirror_images, " mirror images") : "", "\n\n");
     if (report.regions.empty() || report.regions[0].voxels == 0)
         out += "tumour      none found\n";
     for (const auto& part : report.classes)

@@ -10,6 +10,7 @@
 #include "graph/complexity.h"
 #include "imaging/case.h"
 #include "imaging/labels.h"
+#include "imaging/mirror.h"
 #include "imaging/prepare.h"
 #include "imaging/preview.h"
 #include "imaging/tiles.h"
@@ -140,6 +141,7 @@ struct Frame {
     Size box{};               ///< of the padded brain box
     bool keep_images = false; ///< FLAIR and T1ce are needed after the network has run
     bool keep_network = true; ///< the compiled network stays for the next case
+    bool mirrors = false;     ///< probabilities are averaged over mirror images
     std::int64_t scans = 0;   ///< bytes of the four, cut to what is not background
     std::int64_t images = 0;  ///< of FLAIR and T1ce among them
     std::int64_t reading = 0; ///< most bytes of voxels while the files were read
@@ -172,6 +174,7 @@ struct Segmenter::State {
     const Backend* backend = nullptr;
     SegmenterOptions options;
     CompileOptions arithmetic;
+    MirrorAxes mirror{};
     int threads = 1;
     std::shared_ptr<Team> team;
     std::int64_t idle_bytes = 0; ///< resident memory before the model was opened
@@ -202,11 +205,12 @@ struct Segmenter::State {
     /// Most bytes held while a case runs through an executable of `executable_bytes`: the weights, and at the worst
     /// moment the files being read, the network with the scans that are still needed, or what is written at the end.
     std::int64_t peak_bytes(const Frame& frame, const Size& tile, std::int64_t executable_bytes) const {
-        const bool whole = tile == frame.box;
+        const bool one_pass = tile == frame.box && !frame.mirrors;
         const std::int64_t labels = voxels(frame.grid);
         const std::int64_t images = frame.keep_images ? frame.images : 0;
-        const std::int64_t running =
-            engine_overhead + executable_bytes + voxels(frame.box) + (whole ? images : frame.scans);
+        const std::int64_t running = engine_overhead + executable_bytes + voxels(frame.box) +
+                                     (one_pass ? images : frame.scans) +
+                                     (frame.mirrors ? float_bytes(tile, model.variant.classes()) : 0);
         // Two volumes of floats and a copy of their brains for a picture; labels, their file, and that compressed.
         const std::int64_t picture = frame.keep_images ? images + 3 * float_bytes(frame.grid, 1) + labels : 0;
         const std::int64_t ending =
@@ -258,7 +262,7 @@ struct Segmenter::State {
                                                 const Frame& frame, const Size& tile, StageClock& clock) {
         const Size& box = frame.box;
         std::vector<std::uint8_t> classes(static_cast<std::size_t>(voxels(box)));
-        if (tile == box) {
+        if (tile == box && !frame.mirrors) {
             MFRES_CHECK(clock.start("fill input"));
             fill_input(preparation, scans, {0, 0, 0}, executable->input(), threads);
             for (const Modality modality : modalities)
@@ -273,14 +277,33 @@ struct Segmenter::State {
         }
         MFRES_CHECK(clock.start("network"));
         MFRES_TRY(TilePlan plan, plan_tiles(box, tile, tile_overlap, model.variant.multiple()));
-        const std::size_t passes = plan.count();
+        const std::size_t tiles = plan.count();
         MFRES_TRY(TileLabels labels, TileLabels::create(std::move(plan), classes, threads));
-        for (std::size_t pass = 0; pass < passes; ++pass) {
-            fill_input(preparation, scans, labels.plan().offset(pass), executable->input(), threads);
-            MFRES_CHECK(run_pass(clock, pass, passes));
-            MFRES_CHECK(labels.add(executable->output(0)));
+        std::optional<ProbabilityMean> mean;
+        if (frame.mirrors)
+            mean.emplace(executable->output(0).shape);
+        for (std::size_t n = 0; n < tiles; ++n) {
+            MFRES_CHECK(run_images(preparation, scans, labels.plan().offset(n), n, tiles, mean, clock));
+            MFRES_CHECK(labels.add(mean ? mean->sums() : executable->output(0)));
         }
         return classes;
+    }
+
+    /// One tile and its mirror images, whose probabilities go into `mean` if there is one.
+    Status run_images(const Preparation& preparation, const std::array<Scan, 4>& scans, const Size& offset,
+                      std::size_t tile, std::size_t tiles, std::optional<ProbabilityMean>& mean,
+                      StageClock& clock) const {
+        if (mean)
+            mean->clear();
+        const std::size_t images = mirror_images(mirror);
+        for (std::size_t n = 0; n < images; ++n) {
+            const MirrorAxes image = mirror_image(mirror, n);
+            fill_input(preparation, scans, offset, mirrored(executable->input(), image), threads);
+            MFRES_CHECK(run_pass(clock, tile * images + n, tiles * images));
+            if (mean)
+                MFRES_CHECK(mean->add(mirrored(executable->output(0), image), threads));
+        }
+        return {};
     }
 
     void describe_run(SegmentReport& report, const CaseFiles& files, const SegmentOptions& request,
@@ -308,6 +331,7 @@ struct Segmenter::State {
                        const Size& tile) const {
         report.grid_size = loaded.original_grid.size;
         report.network_size = tile;
+        report.mirror_images = static_cast<std::int64_t>(mirror_images(mirror));
         report.warnings = loaded.warnings;
         for (std::size_t axis = 0; axis < 3; ++axis)
             report.brain_box_size[axis] = preparation.box_end[axis] - preparation.box_begin[axis];
@@ -355,6 +379,7 @@ Result<Segmentation> Segmenter::State::segment(const CaseFiles& files, const Seg
     Frame frame = frame_of(loaded.scans, preparation.padded_size, threads);
     frame.keep_images = !request.preview.empty();
     frame.keep_network = options.max_memory == 0;
+    frame.mirrors = mirror_images(mirror) > 1;
     release_unused_memory();
 
     MFRES_CHECK(clock.start("compile"));
@@ -419,6 +444,7 @@ Result<Segmenter> Segmenter::open(const std::filesystem::path& model, const Segm
         return Error{ErrorCode::invalid_argument, text("max_memory must not be negative, is ", options.max_memory),
                      "max_memory"};
     auto state = std::make_unique<State>();
+    MFRES_TRY(state->mirror, parse_mirror_axes(options.mirror));
     state->idle_bytes = resident_bytes();
     MFRES_TRY(state->team, Team::create({options.threads, options.waiting, options.processors, options.parallel_for}));
     state->options = options;

@@ -2,6 +2,7 @@
 #include "core/file.h"
 #include "core/memory_usage.h"
 #include "imaging/case.h"
+#include "imaging/labels.h"
 #include "imaging/prepare.h"
 #include "support/cases.h"
 #include "support/run_graph.h"
@@ -151,6 +152,105 @@ TEST_CASE("a whole head fits into 128 MiB, with the labels of one pass and the p
             CHECK(measured >= 0.85 * planned);
         }
     }
+}
+
+TEST_CASE("mirrored labels are those of the mean probability over all mirror images") {
+    const test::TemporaryFolder folder;
+    const CaseFiles files = test::write_case(folder);
+    const auto file = test::write_model(folder, test::small_network);
+
+    // The same by hand: eight inputs mirrored element by element, softmax and mean in double precision.
+    const auto model = load_model(file);
+    REQUIRE_OK(model);
+    const auto loaded = load_case(files, {});
+    REQUIRE_OK(loaded);
+    const auto preparation = plan_preparation(loaded->scans);
+    REQUIRE_OK(preparation);
+    const std::int64_t nx = preparation->padded_size[0];
+    const std::int64_t ny = preparation->padded_size[1];
+    const std::int64_t nz = preparation->padded_size[2];
+    const auto graph = build_network(model->variant, preparation->padded_size);
+    REQUIRE_OK(graph);
+    const auto reference = find_backend("reference");
+    REQUIRE_OK(reference);
+    const auto executable = (*reference)->compile(*graph, model->weights, {});
+    REQUIRE_OK(executable);
+    Tensor input({1, 4, nx, ny, nz});
+    fill_input(*preparation, loaded->scans, {0, 0, 0}, view(input), 1);
+    std::vector<double> mean(static_cast<std::size_t>(4 * nx * ny * nz), 0.0);
+    const auto mirrored_element = [&](const Tensor& tensor, unsigned image, std::int64_t c, std::int64_t x,
+                                      std::int64_t y, std::int64_t z) {
+        return view(tensor).at(0, c, (image & 1U) != 0 ? nx - 1 - x : x, (image & 2U) != 0 ? ny - 1 - y : y,
+                               (image & 4U) != 0 ? nz - 1 - z : z);
+    };
+    const auto each_voxel = [&](const auto& body) {
+        std::size_t voxel = 0;
+        for (std::int64_t x = 0; x < nx; ++x)
+            for (std::int64_t y = 0; y < ny; ++y)
+                for (std::int64_t z = 0; z < nz; ++z)
+                    body(x, y, z, voxel++);
+    };
+    for (unsigned image = 0; image < 8; ++image) {
+        Tensor turned(input.shape());
+        each_voxel([&](std::int64_t x, std::int64_t y, std::int64_t z, std::size_t) {
+            for (std::int64_t c = 0; c < 4; ++c)
+                view(turned).at(0, c, x, y, z) = mirrored_element(input, image, c, x, y, z);
+        });
+        const auto logits = test::run(**executable, turned);
+        REQUIRE_OK(logits);
+        each_voxel([&](std::int64_t x, std::int64_t y, std::int64_t z, std::size_t voxel) {
+            double total = 0.0;
+            for (std::int64_t c = 0; c < 4; ++c)
+                total += std::exp(static_cast<double>(mirrored_element(*logits, image, c, x, y, z)));
+            for (std::int64_t c = 0; c < 4; ++c)
+                mean[4 * voxel + static_cast<std::size_t>(c)] +=
+                    std::exp(static_cast<double>(mirrored_element(*logits, image, c, x, y, z))) / total;
+        });
+    }
+    std::vector<std::uint8_t> classes;
+    for (std::size_t voxel = 0; voxel < mean.size() / 4; ++voxel) {
+        const auto first = mean.begin() + static_cast<std::ptrdiff_t>(4 * voxel);
+        classes.push_back(static_cast<std::uint8_t>(std::max_element(first, first + 4) - first));
+    }
+    LabelMap expected = undo_crop(*preparation, classes);
+    REQUIRE_OK(classes_to_labels(expected, LabelScheme::brats, "expected"));
+
+    Segmenter plain = open(file);
+    Segmenter mirrors = open(file, {.mirror = "zyx"});
+    const Segmentation mean_labels = segment(mirrors, files);
+    CHECK(agreement(mean_labels.labels, expected) >= 0.9999);
+    CHECK(agreement(mean_labels.labels, segment(plain, files).labels) < 0.999); // random weights see the difference
+    CHECK(mean_labels.report.mirror_images == 8);
+    CHECK(nlohmann::json::parse(to_json(mean_labels.report))["passes"] == 8);
+    CHECK(model_sentence(mean_labels.report).find("mean of 8 mirror images") != std::string::npos);
+
+    double last = 0.0;
+    REQUIRE_OK(mirrors.segment(files, {}, [&](std::string_view stage, double done) {
+        if (stage == "network") {
+            CHECK(done >= last);
+            last = done;
+        }
+        return true;
+    }));
+    CHECK(last > 0.95);
+}
+
+TEST_CASE("mirror images keep to a memory limit, in tiles") {
+    const test::TemporaryFolder folder;
+    const auto phantom = make_phantom({.seed = 8, .size = {96, 112, 80}, .threads = 2});
+    REQUIRE_OK(phantom);
+    const CaseFiles files = test::write_case(folder, phantom->volumes, geometry_of(phantom->labels.grid));
+    const auto model = test::write_model(folder, R"({"network": "dmfnet", "n": 32})");
+    Segmenter whole = open(model, {.mirror = "x"});
+    const Segmentation one_tile = segment(whole, files);
+    REQUIRE(one_tile.report.tiles == 1);
+    const std::int64_t limit = one_tile.report.planned_peak_bytes * 97 / 100;
+    Segmenter tight = open(model, {.max_memory = limit, .mirror = "x"});
+    const Segmentation tiled = segment(tight, files);
+    CHECK(tiled.report.tiles > 1);
+    CHECK(tiled.report.mirror_images == 2);
+    CHECK(tiled.report.planned_peak_bytes <= limit);
+    CHECK(agreement(tiled.labels, one_tile.labels) >= 0.95);
 }
 
 TEST_CASE("the label scheme asked for is what the file holds") {
@@ -351,6 +451,8 @@ TEST_CASE("the report is JSON with everything in it") {
         INFO(key);
         CHECK(json.contains(key));
     }
+    CHECK(json["mirror_images"] == 1);
+    CHECK(json["passes"] == 1);
     CHECK(json["model"]["weights_sha256"].get<std::string>().size() == 64);
     CHECK(json["grid_size"] == nlohmann::json({64, 72, 56}));
     std::int64_t labelled = 0;
@@ -370,6 +472,7 @@ TEST_CASE("opening refuses what cannot work") {
     REQUIRE_CODE(Segmenter::open(model, {.backend = "gpu9000"}), backend_unknown);
     REQUIRE_CODE(Segmenter::open(model, {.threads = -1}), invalid_argument);
     REQUIRE_CODE(Segmenter::open(model, {.precision = "f8"}), invalid_argument);
+    REQUIRE_CODE(Segmenter::open(model, {.mirror = "xq"}), invalid_argument);
     for (const SegmenterOptions& relaxed : {SegmenterOptions{.backend = "reference", .precision = "fp16"},
                                             SegmenterOptions{.backend = "reference", .allow_tf32 = true},
                                             SegmenterOptions{.backend = "reference", .deterministic = false}})

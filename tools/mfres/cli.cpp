@@ -137,6 +137,12 @@ void add_arithmetic_options(Options& options) {
     add_relaxation_options(options);
 }
 
+void add_mirror_option(Options& options) {
+    options.add()("mirror", po::value<std::string>(),
+                  "axes along which mirror images are labelled too and probabilities averaged: x (left and right; "
+                  "twice the time), xyz (eight times), or any of these letters");
+}
+
 Result<std::int64_t> parse_bytes(const std::string& text_value) {
     std::int64_t value = 0;
     const char* end = text_value.data() + text_value.size();

@@ -81,6 +81,9 @@ void read_arithmetic(const Options& options, Setup& setup) {
     setup.deterministic = !options.has("non-deterministic");
 }
 
+/// --mirror, of commands that label cases: SegmenterOptions::mirror.
+void add_mirror_option(Options& options);
+
 /// Prints a usage error to stderr and returns exit_usage.
 int usage_error(const std::string& message);
 

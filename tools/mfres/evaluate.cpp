@@ -50,6 +50,7 @@ Options make_options() {
         "resample", "for --model: accept other voxel sizes")("force", "overwrite existing output files")(
         "json", "print summary and cases as JSON")("quiet,q", "no progress");
     add_arithmetic_options(options); // for --model; several precisions with commas between are compared with f32
+    add_mirror_option(options);
     return options;
 }
 
@@ -127,6 +128,7 @@ Result<SegmenterOptions> segmenter_options(const Options& options, const Evaluat
     setup.backend = options.get<std::string>("backend");
     setup.threads = request.threads;
     read_arithmetic(options, setup);
+    setup.mirror = options.get_or_default<std::string>("mirror");
     if (options.has("max-memory")) {
         MFRES_TRY(setup.max_memory, parse_bytes(options.get<std::string>("max-memory")));
     }

@@ -33,6 +33,7 @@ Options make_options() {
         "use", po::value<std::string>()->default_value("auto"),
         "sform or qform: which to believe when they disagree")("resample", "accept other voxel sizes")(
         "force", "overwrite --out")("json", "print every case as JSON")("quiet,q", "no progress");
+    add_mirror_option(options);
     return options;
 }
 
@@ -40,7 +41,8 @@ Result<RobustnessReport> measure(const Options& options, ProgressDisplay& displa
     MFRES_TRY(const auto cases, find_cases(options.get<std::string>("data")));
     MFRES_TRY(const auto model, model_path(options));
     MFRES_TRY(Segmenter segmenter, Segmenter::open(model, {.backend = options.get<std::string>("backend"),
-                                                           .threads = options.get<int>("threads")}));
+                                                           .threads = options.get<int>("threads"),
+                                                           .mirror = options.get_or_default<std::string>("mirror")}));
     RobustnessOptions request;
     request.seed = options.get<std::uint64_t>("seed");
     request.affine = options.get<std::string>("use");

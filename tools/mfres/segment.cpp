@@ -50,6 +50,7 @@ Options make_options() {
         "force", "overwrite existing output files")("json", "print the report as JSON to stdout")("quiet,q",
                                                                                                   "no progress");
     add_arithmetic_options(options);
+    add_mirror_option(options);
     return options;
 }
 
@@ -161,6 +162,7 @@ int segment(const std::vector<std::string>& arguments) {
     setup.backend = options.get<std::string>("backend");
     setup.threads = options.get<int>("threads");
     read_arithmetic(options, setup);
+    setup.mirror = options.get_or_default<std::string>("mirror");
     if (options.has("max-memory")) {
         const auto bytes = parse_bytes(options.get<std::string>("max-memory"));
         if (!bytes)

@@ -1,0 +1,60 @@
+// Test-time mirroring: the network labels a volume and its mirror images, and the mean of the probabilities, turned
+// back, decides. A network trained on mirrored crops is only roughly indifferent to mirroring; the mean is exactly so
+// along the axes that were mirrored. (Isensee et al., "nnU-Net", Nature Methods 2021, does so along all axes.)
+#pragma once
+
+#include "core/tensor.h"
+
+#include <mfres/status.h>
+
+#include <array>
+#include <cstddef>
+#include <string_view>
+
+namespace mfres {
+
+/// Which of x, y, z are mirrored. x is left and right.
+using MirrorAxes = std::array<bool, 3>;
+
+/// "x", "xz", "zyx": letters in any order, each at most once; "" = none.
+/// Errors: invalid_argument (names the text).
+Result<MirrorAxes> parse_mirror_axes(std::string_view letters);
+
+/// Every combination of the axes, 1 to 8.
+std::size_t mirror_images(const MirrorAxes& axes) noexcept;
+
+/// Combination n in [0, mirror_images(axes)); the first one mirrors nothing.
+MirrorAxes mirror_image(const MirrorAxes& axes, std::size_t n) noexcept;
+
+/// The same memory seen mirrored: element x is what was element X - 1 - x. Precondition: rank 5.
+template <typename T>
+StridedView<T> mirrored(StridedView<T> seen, const MirrorAxes& axes) {
+    for (std::size_t axis = 0; axis < 3; ++axis)
+        if (axes[axis]) {
+            seen.data += (seen.shape[static_cast<int>(axis) + 2] - 1) * seen.strides[axis + 2];
+            seen.strides[axis + 2] = -seen.strides[axis + 2];
+        }
+    return seen;
+}
+
+/// The mean of softmax probabilities over passes.
+class ProbabilityMean {
+  public:
+    /// For logits of `shape` [1, classes, x, y, z], of which it holds as many floats.
+    explicit ProbabilityMean(const Shape& shape) : sums_(shape, 0.0F) {}
+
+    /// Adds the softmax over the classes of every voxel. Results do not depend on the number of threads.
+    /// Errors: invalid_argument (another shape), logits_not_finite.
+    Status add(const StridedView<const float>& values, int threads);
+
+    /// Sums of what was added: in each voxel proportional to the mean, so the greatest is the same.
+    StridedView<const float> sums() const { return view(sums_); }
+
+    /// Forgets what was added.
+    void clear();
+
+  private:
+    Tensor sums_;
+};
+
+} // namespace mfres

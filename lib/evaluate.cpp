@@ -254,6 +254,24 @@ Status check_have_references(const std::vector<CaseFiles>& cases) {
     return {};
 }
 
+SegmentOptions segment_options(const EvaluationOptions& options) {
+    SegmentOptions request;
+    request.affine = options.affine;
+    request.resample = options.resample;
+    request.min_enhancing_mm3 = options.min_enhancing_mm3;
+    request.min_island_mm3 = options.min_island_mm3;
+    return request;
+}
+
+void note_what_is_dropped(const EvaluationOptions& options, MetricsTable& table) {
+    if (options.min_enhancing_mm3 > 0.0)
+        table.notes.push_back(
+            text("Enhancing tumour below ", options.min_enhancing_mm3, " mm^3 was labelled as necrotic core."));
+    if (options.min_island_mm3 > 0.0)
+        table.notes.push_back(text("Parts of the tumour below ", options.min_island_mm3,
+                                   " mm^3, but for the largest, were labelled as background."));
+}
+
 /// The network is nearly all of a case's time.
 double share_of_case(std::string_view stage, double done, bool& network_ran) {
     constexpr double network_begins = 0.05;
@@ -313,10 +331,7 @@ Result<MetricsTable> evaluate_model(Segmenter& segmenter, const std::vector<Case
                                     const EvaluationOptions& options, const Progress& progress) {
     MFRES_CHECK(check_threads(options.threads));
     MFRES_CHECK(check_have_references(cases));
-    SegmentOptions request;
-    request.affine = options.affine;
-    request.resample = options.resample;
-    request.min_enhancing_mm3 = options.min_enhancing_mm3;
+    const SegmentOptions request = segment_options(options);
     MetricsTable table = empty_table(options);
     const CaseProgress display(cases.size(), progress);
     for (std::size_t i = 0; i < cases.size(); ++i) {
@@ -330,9 +345,8 @@ Result<MetricsTable> evaluate_model(Segmenter& segmenter, const std::vector<Case
                   }));
         if (i == 0)
             table.notes.push_back(model_sentence(predicted.report));
-        if (i == 0 && options.min_enhancing_mm3 > 0.0)
-            table.notes.push_back(
-                text("Enhancing tumour below ", options.min_enhancing_mm3, " mm^3 was labelled as necrotic core."));
+        if (i == 0)
+            note_what_is_dropped(options, table);
         MFRES_TRY(CaseMetrics measured,
                   evaluate_segmentation(std::move(predicted), cases[i], std::move(reference), options));
         table.cases.push_back(std::move(measured));
@@ -370,9 +384,7 @@ evaluate_precisions(const fs::path& model, const SegmenterOptions& setup, const 
         segmenters.push_back(std::move(segmenter));
         all.push_back({name, empty_table(options), empty_table(options), 0.0});
     }
-    SegmentOptions request;
-    request.affine = options.affine;
-    request.resample = options.resample;
+    const SegmentOptions request = segment_options(options);
     const CaseProgress display(cases.size() * names.size(), progress);
     for (std::size_t i = 0; i < cases.size(); ++i) {
         MFRES_TRY(const LabelMap reference, read_classes(*cases[i].segmentation, options));
@@ -385,8 +397,10 @@ evaluate_precisions(const fs::path& model, const SegmenterOptions& setup, const 
                           return display.show(i * names.size() + k, share_of_case(stage, done, network_ran));
                       }));
             all[k].network_ms += network_ms(predicted.report) / static_cast<double>(cases.size());
-            if (i == 0)
+            if (i == 0) {
                 all[k].against_reference.notes.push_back(model_sentence(predicted.report));
+                note_what_is_dropped(options, all[k].against_reference);
+            }
             MFRES_CHECK(
                 check_same_grid(predicted.labels.grid, cases[i].modalities[0], reference.grid, *cases[i].segmentation));
             MFRES_TRY(LabelMap labels, predicted_classes(std::move(predicted), cases[i]));

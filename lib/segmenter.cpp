@@ -90,11 +90,20 @@ Status check_label_output(const std::filesystem::path& path, bool overwrite) {
     return check_output(path, overwrite);
 }
 
-Status check_least_enhancing(double mm3) {
+Status check_least(std::string_view option, double mm3) {
     if (mm3 >= 0.0 && std::isfinite(mm3))
         return {};
-    return Error{ErrorCode::invalid_argument, text("min_enhancing_mm3 must be 0 or more, is ", mm3),
-                 "min_enhancing_mm3"};
+    return Error{ErrorCode::invalid_argument, text(option, " must be 0 or more, is ", mm3), std::string(option)};
+}
+
+/// What the request leaves out as too small, with a warning for each kind.
+void drop_what_is_small(LabelMap& labels, const SegmentOptions& request, std::vector<std::string>& warnings) {
+    if (const std::int64_t dropped = drop_small_islands(labels, request.min_island_mm3); dropped > 0)
+        warnings.push_back(text("parts of the tumour below the least of ", request.min_island_mm3, " mm^3, ", dropped,
+                                " voxels in all, are labelled as background"));
+    if (const std::int64_t dropped = drop_small_enhancing(labels, request.min_enhancing_mm3); dropped > 0)
+        warnings.push_back(text("enhancing tumour of ", dropped, " voxels is below the least of ",
+                                request.min_enhancing_mm3, " mm^3 and is labelled as necrotic core"));
 }
 
 std::int64_t weight_bytes(const Weights& weights) {
@@ -347,7 +356,8 @@ Result<Segmentation> Segmenter::State::segment(const CaseFiles& files, const Seg
     MFRES_TRY(const AffineSource use, affine_source(request.affine));
     MFRES_TRY(const LabelScheme scheme,
               label_scheme(request.label_scheme.empty() ? model.metadata.label_scheme : request.label_scheme));
-    MFRES_CHECK(check_least_enhancing(request.min_enhancing_mm3));
+    MFRES_CHECK(check_least("min_enhancing_mm3", request.min_enhancing_mm3));
+    MFRES_CHECK(check_least("min_island_mm3", request.min_island_mm3));
     MFRES_CHECK(check_label_output(request.output, request.overwrite));
     if (!request.preview.empty())
         MFRES_CHECK(can_draw_previews());
@@ -398,12 +408,9 @@ Result<Segmentation> Segmenter::State::segment(const CaseFiles& files, const Seg
     MFRES_CHECK(clock.start("restore"));
     LabelMap labels = undo_crop(preparation, classes);
     std::vector<std::uint8_t>().swap(classes);
-    const std::int64_t dropped = drop_small_enhancing(labels, request.min_enhancing_mm3);
+    drop_what_is_small(labels, request, report.warnings);
     MFRES_TRY(const TumourVolumes volumes, tumour_volumes(labels, RegionDefinition::brats, files.id));
     MFRES_CHECK(classes_to_labels(labels, scheme, files.id));
-    if (dropped > 0)
-        report.warnings.push_back(text("enhancing tumour of ", dropped, " voxels is below the least of ",
-                                       request.min_enhancing_mm3, " mm^3 and is labelled as necrotic core"));
     report.classes = parts(volumes, false);
     report.regions = parts(volumes, true);
 

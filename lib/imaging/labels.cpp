@@ -161,6 +161,54 @@ std::int64_t drop_small_enhancing(LabelMap& classes, double least_mm3) noexcept 
     return voxels;
 }
 
+namespace {
+
+/// Collects the connected part of the tumour that holds voxel `seed`, as indices into the map, and marks it.
+std::vector<std::int64_t> take_island(const LabelMap& classes, std::int64_t seed, std::vector<bool>& taken) {
+    const auto& size = classes.grid.size;
+    std::vector<std::int64_t> island{seed};
+    taken[static_cast<std::size_t>(seed)] = true;
+    for (std::size_t next = 0; next < island.size(); ++next) {
+        const std::int64_t i = island[next] % size[0];
+        const std::int64_t j = island[next] / size[0] % size[1];
+        const std::int64_t k = island[next] / size[0] / size[1];
+        for (std::int64_t nk = std::max<std::int64_t>(k - 1, 0); nk < std::min(k + 2, size[2]); ++nk)
+            for (std::int64_t nj = std::max<std::int64_t>(j - 1, 0); nj < std::min(j + 2, size[1]); ++nj)
+                for (std::int64_t ni = std::max<std::int64_t>(i - 1, 0); ni < std::min(i + 2, size[0]); ++ni) {
+                    const std::int64_t neighbour = ni + size[0] * (nj + size[1] * nk);
+                    const auto index = static_cast<std::size_t>(neighbour);
+                    if (classes.labels[index] != 0 && !taken[index]) {
+                        taken[index] = true;
+                        island.push_back(neighbour);
+                    }
+                }
+    }
+    return island;
+}
+
+} // namespace
+
+std::int64_t drop_small_islands(LabelMap& classes, double least_mm3) {
+    if (least_mm3 <= 0.0)
+        return 0;
+    const double voxel_mm3 = voxel_millilitres(classes.grid) * 1000.0;
+    std::vector<bool> taken(classes.labels.size(), false);
+    std::vector<std::int64_t> small;   // voxels to turn
+    std::vector<std::int64_t> largest; // of all so far
+    for (std::size_t seed = 0; seed < classes.labels.size(); ++seed) {
+        if (classes.labels[seed] == 0 || taken[seed])
+            continue;
+        std::vector<std::int64_t> island = take_island(classes, static_cast<std::int64_t>(seed), taken);
+        if (island.size() > largest.size())
+            island.swap(largest);
+        if (static_cast<double>(island.size()) * voxel_mm3 < least_mm3)
+            small.insert(small.end(), island.begin(), island.end());
+    }
+    for (const std::int64_t voxel : small)
+        classes.labels[static_cast<std::size_t>(voxel)] = 0;
+    return static_cast<std::int64_t>(small.size());
+}
+
 double voxel_millilitres(const Grid& grid) noexcept {
     const auto& a = grid.affine;
     const double determinant = a[0][0] * (a[1][1] * a[2][2] - a[1][2] * a[2][1]) -

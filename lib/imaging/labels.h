@@ -61,6 +61,11 @@ ClassSet region_classes(TumourRegion region, RegionDefinition definition) noexce
 /// map, which is then more likely a false alarm than a finding. Returns how many voxels it turned. Class indices.
 std::int64_t drop_small_enhancing(LabelMap& classes, double least_mm3) noexcept;
 
+/// Turns connected parts of the tumour (voxels that share a face, edge or corner, whatever their class) of less than
+/// `least_mm3` into background, but never the largest one: small ones far from it are more likely false alarms than
+/// second tumours. Returns how many voxels it turned. Class indices. Holds a bit and a few bytes per tumour voxel.
+std::int64_t drop_small_islands(LabelMap& classes, double least_mm3);
+
 /// Size of one part of the segmentation.
 struct PartVolume {
     std::int64_t voxels = 0;

@@ -150,6 +150,34 @@ TEST_CASE("a map with a value that is no class has no volumes") {
           std::string::npos);
 }
 
+TEST_CASE("small islands become background, the largest one never") {
+    const Grid grid{{8, 1, 1}, {{{2, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0}}}}; // 2 mm^3 per voxel
+    LabelMap classes{grid, {1, 0, 2, 3, 0, 1, 1, 2}};
+    CHECK(drop_small_islands(classes, 0.0) == 0);
+    CHECK(drop_small_islands(classes, 2.0) == 0);
+    CHECK(drop_small_islands(classes, 4.0) == 1);
+    CHECK(classes.labels == std::vector<std::uint8_t>{0, 0, 2, 3, 0, 1, 1, 2});
+    CHECK(drop_small_islands(classes, 1000.0) == 2);
+    CHECK(classes.labels == std::vector<std::uint8_t>{0, 0, 0, 0, 0, 1, 1, 2});
+    LabelMap nothing{grid, std::vector<std::uint8_t>(8, 0)};
+    CHECK(drop_small_islands(nothing, 10.0) == 0);
+}
+
+TEST_CASE("an island is connected through corners, along every axis, and not around the edge of the volume") {
+    const Grid grid{{3, 3, 3}, {{{1, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0}}}};
+    LabelMap diagonal{grid, std::vector<std::uint8_t>(27, 0)};
+    for (const std::size_t voxel : {0, 13, 26}) // from corner to corner
+        diagonal.labels[voxel] = 1;
+    CHECK(drop_small_islands(diagonal, 3.0) == 0);
+    LabelMap rows{grid, std::vector<std::uint8_t>(27, 0)};
+    for (const std::size_t voxel : {2, 3, 9}) // 2 and 3 are neighbours in memory only; 3 and 9 touch along y and z
+        rows.labels[voxel] = 1;
+    CHECK(drop_small_islands(rows, 2.0) == 1);
+    CHECK(rows.labels[2] == 0);
+    CHECK(rows.labels[3] == 1);
+    CHECK(rows.labels[9] == 1);
+}
+
 TEST_CASE("little enhancing tumour becomes core, enough of it stays") {
     const Grid grid{{4, 1, 1}, {{{2, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0}}}}; // 2 mm^3 per voxel
     LabelMap classes{grid, {0, 3, 2, 3}};

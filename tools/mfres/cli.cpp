@@ -143,6 +143,13 @@ void add_mirror_option(Options& options) {
                   "twice the time), xyz (eight times), or any of these letters");
 }
 
+void add_least_options(Options& options) {
+    options.add()("min-enhancing", po::value<double>()->default_value(0.0),
+                  "mm^3: less enhancing tumour than that in all is labelled as necrotic core; 0 = never")(
+        "min-island", po::value<double>()->default_value(0.0),
+        "mm^3: connected parts of the tumour below that are dropped, but for the largest; 0 = never");
+}
+
 Result<std::int64_t> parse_bytes(const std::string& text_value) {
     std::int64_t value = 0;
     const char* end = text_value.data() + text_value.size();
@@ -204,10 +211,13 @@ Result<std::vector<int>> processors_of(const Options& options) {
 }
 
 Result<std::filesystem::path> model_path(const Options& options) {
-    if (options.has("model"))
-        return std::filesystem::path(options.get<std::string>("model"));
     namespace fs = std::filesystem;
     std::error_code ignored;
+    const fs::path named_model = options.has("model") ? options.get<std::string>("model") : "mf-res2net";
+    const bool is_name = !named_model.has_parent_path() && !named_model.has_extension();
+    if (options.has("model") && (!is_name || fs::exists(named_model, ignored)))
+        return named_model;
+    const std::string file = named_model.string() + ".safetensors";
     std::vector<fs::path> folders;
     if (const char* named = std::getenv("MFRES_MODELS"))
         folders.emplace_back(named);
@@ -217,15 +227,15 @@ Result<std::filesystem::path> model_path(const Options& options) {
             folders.push_back((program / relative).lexically_normal());
     std::string tried;
     for (const fs::path& folder : folders) {
-        fs::path path = folder / "mf-res2net.safetensors";
+        fs::path path = folder / file;
         if (fs::is_regular_file(path, ignored))
             return path;
         tried += (tried.empty() ? "" : ", ") + path.string();
     }
-    return Error{
-        ErrorCode::file_not_found,
-        text("the weights that come with mfres were not found (looked for ", tried, "); name some with --model"),
-        "mf-res2net.safetensors"};
+    return Error{ErrorCode::file_not_found,
+                 text("no weights called ", named_model.string(), " come with mfres (looked for ", tried,
+                      "); name a model file with --model"),
+                 named_model.string()};
 }
 
 Result<std::string> network_text(const std::string& argument) {

@@ -83,6 +83,15 @@ void read_arithmetic(const Options& options, Setup& setup) {
 
 /// --mirror, of commands that label cases: SegmenterOptions::mirror.
 void add_mirror_option(Options& options);
+/// --min-enhancing and --min-island.
+void add_least_options(Options& options);
+
+/// What these two say, into SegmentOptions or EvaluationOptions.
+template <typename Request>
+void read_least_options(const Options& options, Request& request) {
+    request.min_enhancing_mm3 = options.get<double>("min-enhancing");
+    request.min_island_mm3 = options.get<double>("min-island");
+}
 
 /// Prints a usage error to stderr and returns exit_usage.
 int usage_error(const std::string& message);
@@ -96,8 +105,9 @@ Result<std::array<std::int64_t, 3>> parse_size(const std::string& text);
 /// What --processors says: "0,2" -> {0, 2}; none without it. invalid_argument for anything else.
 Result<std::vector<int>> processors_of(const Options& options);
 
-/// The model a command uses: what --model says, or else the weights that come with mfres, looked for in $MFRES_MODELS,
-/// in <prefix>/share/mfres/models of an installed program and in the source tree of a built one.
+/// The model a command uses: the file that --model names; or the weights that come with mfres under that name
+/// (mf-res2net-half) where it is one without folder or ending, and mf-res2net without --model. Those are looked for in
+/// $MFRES_MODELS, in <prefix>/share/mfres/models of an installed program and in the source tree of a built one.
 /// Errors: file_not_found where none of these has them.
 Result<std::filesystem::path> model_path(const Options& options);
 

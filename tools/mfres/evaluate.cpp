@@ -46,11 +46,11 @@ Options make_options() {
         "threads", po::value<int>()->default_value(0), "0 = all processors")("max-memory", po::value<std::string>(),
                                                                              "for --model, as in segment, e.g. 1G")(
         "use", po::value<std::string>()->default_value("auto"), "sform or qform: which to believe when they disagree")(
-        "min-enhancing", po::value<double>()->default_value(0.0), "for --model, as in segment: mm^3")(
         "resample", "for --model: accept other voxel sizes")("force", "overwrite existing output files")(
         "json", "print summary and cases as JSON")("quiet,q", "no progress");
     add_arithmetic_options(options); // for --model; several precisions with commas between are compared with f32
     add_mirror_option(options);
+    add_least_options(options);
     return options;
 }
 
@@ -108,7 +108,7 @@ Result<EvaluationOptions> evaluation_options(const Options& options) {
     request.label_scheme = options.get_or_default<std::string>("labels");
     request.affine = options.get<std::string>("use");
     request.resample = options.has("resample");
-    request.min_enhancing_mm3 = options.get<double>("min-enhancing");
+    read_least_options(options, request);
     request.threads = options.get<int>("threads");
     return request;
 }

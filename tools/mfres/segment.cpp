@@ -43,14 +43,13 @@ Options make_options() {
         "processors", po::value<std::string>(), "to pin the network's threads to, e.g. 0,2")(
         "max-memory", po::value<std::string>(), "e.g. 1G: run tile by tile if the whole brain does not fit into it")(
         "labels", po::value<std::string>(), "label scheme: brats (0 1 2 4) or brats2023 (0 1 2 3)")(
-        "min-enhancing", po::value<double>()->default_value(0.0),
-        "mm^3: less enhancing tumour than that in all is labelled as necrotic core; 0 = never")(
         "use", po::value<std::string>()->default_value("auto"), "sform or qform: which to believe when they disagree")(
         "resample", "accept other voxel sizes: resample to 1 mm and the labels back")(
         "force", "overwrite existing output files")("json", "print the report as JSON to stdout")("quiet,q",
                                                                                                   "no progress");
     add_arithmetic_options(options);
     add_mirror_option(options);
+    add_least_options(options);
     return options;
 }
 
@@ -82,7 +81,7 @@ Result<SegmentReport> segment_one(Segmenter& segmenter, const CaseFiles& files, 
     request.affine = options.get<std::string>("use");
     request.resample = options.has("resample");
     request.label_scheme = options.get_or_default<std::string>("labels");
-    request.min_enhancing_mm3 = options.get<double>("min-enhancing");
+    read_least_options(options, request);
     request.output = outputs.labels;
     request.preview = outputs.preview;
     request.overwrite = force;

@@ -24,6 +24,7 @@ struct EvaluationOptions {
     std::string affine = "auto";    ///< "auto", "sform" or "qform": which to believe where a header has both
     bool resample = false;          ///< evaluate_model: accept other voxel sizes, as in SegmentOptions
     double min_enhancing_mm3 = 0.0; ///< evaluate_model: as in SegmentOptions
+    double min_island_mm3 = 0.0;    ///< evaluate_model: as in SegmentOptions
     int threads = 0;                ///< for the surface distances; 0 = all processors this process may use
 };
 

@@ -50,6 +50,8 @@ Status check_options(const TrainerOptions& options) {
         return invalid("checkpoint_steps", static_cast<double>(options.checkpoint_steps), "0 or more");
     if (!(options.checkpoint_minutes >= 0))
         return invalid("checkpoint_minutes", options.checkpoint_minutes, "0 or more");
+    if (options.stop_at < 0)
+        return invalid("stop_at", static_cast<double>(options.stop_at), "0 or more");
     if (options.row_steps < 1)
         return invalid("row_steps", static_cast<double>(options.row_steps), "1 or more");
     if (options.memory_cap < 0)
@@ -690,7 +692,8 @@ struct Trainer::State {
                                                                  {ranks().rank(), ranks().size()}}));
         MFRES_CHECK(finish_step(observer)); // a validation that the session before had no time for
         MFRES_CHECK(agree_to_stop());
-        while (now.step < steps && !stop) {
+        const std::int64_t last = options.stop_at > 0 ? std::min(options.stop_at, steps) : steps;
+        while (now.step < last && !stop) {
             MFRES_CHECK(train_step(feed, observer));
             TrainEvent done = event(TrainEvent::Kind::step);
             done.loss = last_loss;

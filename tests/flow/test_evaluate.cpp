@@ -255,6 +255,34 @@ TEST_CASE("mfres evaluate of a model") {
               .exit_code == 5);
 }
 
+TEST_CASE("mfres evaluate compares precisions with f32 and with the reference") {
+    const TemporaryFolder folder;
+    write_full_case(folder, "data");
+    const auto model = test::write_model(folder, test::small_network).string();
+    const std::vector<std::string> arguments = {
+        "evaluate",    "--model",   model,          "--data", (folder / "data").string(), "--backend", "reference",
+        "--precision", "bf16,bf16", "--min-island", "9"};
+    std::vector<std::string> as_json = arguments;
+    as_json.insert(as_json.end(), {"--json", "--quiet"});
+    const auto run = run_program(as_json);
+    INFO(run.err);
+    REQUIRE(run.exit_code == 0);
+    const json compared = json::parse(run.out);
+    REQUIRE(compared.size() == 2); // f32 comes unasked, what is asked for twice is run once
+    CHECK(compared[0]["precision"] == "f32");
+    CHECK(compared[0]["against_f32"]["summary"]["WT"]["dice"]["mean"] == 1.0);
+    CHECK(compared[1]["precision"] == "bf16");
+    const double agreement = compared[1]["against_f32"]["summary"]["WT"]["dice"]["mean"];
+    CHECK(agreement > 0.9);
+    CHECK(agreement < 1.0); // random weights label by texture: some voxel changes
+    const auto table = run_program(arguments);
+    REQUIRE(table.exit_code == 0);
+    CHECK(table.out.find("| bf16 |") != std::string::npos);
+    CHECK(table.out.find("Parts of the tumour below 9 mm^3") != std::string::npos);
+    CHECK(run_program({"evaluate", "--model", model, "--data", (folder / "data").string(), "--precision", "f32,f8"})
+              .exit_code == 2);
+}
+
 TEST_CASE("mfres evaluate of the server's table prints the server's means") {
     const auto path = test::shared_data("data/metrics/dmfnet-brats2018-validation.csv");
     if (!path)

@@ -155,7 +155,12 @@ TEST_CASE("SIGINT and SIGTERM save a training, which --resume completes") {
         CHECK(saved->step >= trained + 2);
         trained = saved->step;
     }
-    const std::string last = std::to_string(trained + 1);
+    const Finished stopped = run_program({"train", "--data", cases, "--out", run, "--resume", "--threads", "1",
+                                          "--stop-at", std::to_string(trained + 1)});
+    INFO(stopped.err);
+    CHECK(stopped.exit_code == 0); // as asked for
+    CHECK(stopped.out.find("--resume goes on") != std::string::npos);
+    const std::string last = std::to_string(trained + 2);
     const Finished done =
         run_program({"train", "--data", cases, "--out", run, "--resume", "--threads", "1", "--steps", last});
     INFO(done.err);

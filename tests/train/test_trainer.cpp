@@ -174,6 +174,28 @@ TEST_CASE("a validation that was interrupted is done when the run goes on") {
     check_same_training(checkpoint_of(folder / "whole" / "last.ckpt"), checkpoint_of(folder / "parts" / "last.ckpt"));
 }
 
+TEST_CASE("a run stops at the step it was told, validated, with the schedule of the whole") {
+    const TemporaryFolder folder;
+    TrainerOptions whole =
+        tiny_run(folder / "whole", training_backends()[0], tiny_recipe({{"steps", 8}, {"validate_every", 4}}));
+    whole.validation = validation_cases().path();
+    train(whole);
+    TrainerOptions parts = whole;
+    parts.run = folder / "parts";
+    parts.stop_at = 4;
+    const TrainReport stopped = train(parts);
+    CHECK(stopped.stopped);
+    CHECK(stopped.step == 4);
+    REQUIRE(stopped.latest);
+    CHECK(stopped.latest->step == 4);
+    CHECK_FALSE(std::filesystem::exists(folder / "parts" / "model.safetensors"));
+    parts.resume = true;
+    CHECK(train(parts).first_step == 4); // where it stands is where it is told to stop
+    parts.stop_at = 100;
+    CHECK_FALSE(train(parts).stopped);
+    check_same_training(checkpoint_of(folder / "whole" / "last.ckpt"), checkpoint_of(folder / "parts" / "last.ckpt"));
+}
+
 TEST_CASE("a run goes on from an older checkpoint and forgets what came after it") {
     const TemporaryFolder folder;
     TrainerOptions options = tiny_run(folder / "run", training_backends()[0], tiny_recipe({{"steps", 12}}));
@@ -369,6 +391,7 @@ TEST_CASE("training options that make no sense are refused before a folder is ma
     refused([](TrainerOptions& o) { o.threads = -1; }, ErrorCode::invalid_argument);
     refused([](TrainerOptions& o) { o.loader_threads = -1; }, ErrorCode::invalid_argument);
     refused([](TrainerOptions& o) { o.row_steps = 0; }, ErrorCode::invalid_argument);
+    refused([](TrainerOptions& o) { o.stop_at = -1; }, ErrorCode::invalid_argument);
     refused([](TrainerOptions& o) { o.memory_cap = -1; }, ErrorCode::invalid_argument);
     refused([](TrainerOptions& o) { o.checkpoint_minutes = std::nan(""); }, ErrorCode::invalid_argument);
     refused([](TrainerOptions& o) { o.run.clear(); }, ErrorCode::invalid_argument);

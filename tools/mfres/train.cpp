@@ -79,6 +79,8 @@ Options make_options() {
         "memory-cap", po::value<std::string>(),
         "e.g. 11G: that training may hold (of the GPU where one trains); activations that do not fit are computed "
         "twice")("checkpoint-every", po::value<std::string>()->default_value("10m"), "steps (200) or minutes (10m)")(
+        "stop-at", po::value<std::int64_t>()->default_value(0),
+        "step at which to save and stop, with the schedule of the whole recipe; --resume goes on; 0 = at the end")(
         "row-every", po::value<std::int64_t>()->default_value(10), "steps that a line of metrics.csv sums up")(
         "export", po::value<std::string>(), "only write the model of this checkpoint")(
         "store", po::value<std::string>()->default_value("f32"), "with --export: f32, or f16 or bf16 in half the size")(
@@ -158,6 +160,7 @@ Result<TrainerOptions> trainer_options(const Options& options) {
     chosen.threads = options.get<int>("threads");
     chosen.loader_threads = options.get<int>("loader-threads");
     chosen.resume = options.has("resume");
+    chosen.stop_at = options.get<std::int64_t>("stop-at");
     chosen.row_steps = options.get<std::int64_t>("row-every");
     if (options.has("memory-cap")) {
         MFRES_TRY(chosen.memory_cap, parse_bytes(options.get<std::string>("memory-cap")));
@@ -253,7 +256,8 @@ int train(const std::vector<std::string>& arguments) {
         std::cout << to_json(*report) << '\n';
     else
         print_summary(*report);
-    return report->stopped ? exit_interrupted : exit_ok;
+    const bool as_asked = chosen->stop_at > 0 && report->step >= chosen->stop_at;
+    return report->stopped && !as_asked ? exit_interrupted : exit_ok;
 }
 
 } // namespace mfres::cli

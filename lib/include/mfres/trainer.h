@@ -54,10 +54,13 @@ struct TrainerOptions {
     /// JSON object of the recipe's keys that differ from the default, or on resume from what is recorded. On resume
     /// only steps, epochs and validate_every may differ.
     std::string recipe = "{}";
-    std::string backend = "auto";      ///< "auto" = the first of available_backends()
-    int threads = 0;                   ///< 0 = all processors this process may use
-    int loader_threads = 1;            ///< that make batches; 0 = made between the steps
-    bool resume = false;               ///< go on where the run's last checkpoint stands
+    std::string backend = "auto"; ///< "auto" = the first of available_backends()
+    int threads = 0;              ///< 0 = all processors this process may use
+    int loader_threads = 1;       ///< that make batches; 0 = made between the steps
+    bool resume = false;          ///< go on where the run's last checkpoint stands
+    /// Stop, as if the observer had asked for it, once so many steps are trained (and validated, where that is due):
+    /// the schedule stays that of the recipe. 0 = at its end.
+    std::int64_t stop_at = 0;
     std::int64_t checkpoint_steps = 0; ///< steps between checkpoints, 0 = by time only
     double checkpoint_minutes = 10.0;  ///< minutes between checkpoints, 0 = by steps only
     std::int64_t row_steps = 10;       ///< steps that one row of metrics.csv sums up

@@ -12,6 +12,7 @@
 
 struct mfres_segmenter {
     mfres::Segmenter segmenter;
+    mfres::SegmentOptions request; ///< of every case
 };
 
 namespace {
@@ -50,12 +51,20 @@ int guarded(mfres_error* error, const Body& body) {
     return -1;
 }
 
+/// NULL keeps the default.
+void set(std::string& option, const char* given) {
+    if (given)
+        option = given;
+}
+
 mfres::Error missing_argument(const char* name) {
     return {mfres::ErrorCode::invalid_argument, std::string(name) + " must not be NULL", name};
 }
 
 mfres::Status segment(mfres_segmenter& segmenter, const mfres::CaseFiles& files, const char* output, char** report) {
-    const auto result = segmenter.segmenter.segment(files, {.output = output});
+    mfres::SegmentOptions request = segmenter.request;
+    request.output = output;
+    const auto result = segmenter.segmenter.segment(files, request);
     if (!result)
         return result.error();
     if (report) {
@@ -79,16 +88,21 @@ mfres_segmenter* mfres_open(const char* model, const mfres_options* options, mfr
         if (!model)
             return missing_argument("model");
         mfres::SegmenterOptions setup;
-        if (options && options->backend)
-            setup.backend = options->backend;
+        mfres::SegmentOptions request;
         if (options) {
+            set(setup.backend, options->backend);
+            set(setup.precision, options->precision);
+            set(setup.waiting, options->waiting);
+            set(setup.mirror, options->mirror);
             setup.threads = options->threads;
             setup.max_memory = options->max_memory;
+            request.min_enhancing_mm3 = options->min_enhancing_mm3;
+            request.min_island_mm3 = options->min_island_mm3;
         }
         auto segmenter = mfres::Segmenter::open(model, setup);
         if (!segmenter)
             return segmenter.error();
-        opened = new mfres_segmenter{std::move(segmenter).value()};
+        opened = new mfres_segmenter{std::move(segmenter).value(), request};
         return {};
     });
     return opened;

@@ -43,6 +43,45 @@ TEST_CASE("plain C: open, segment a folder and named files, read the report, clo
     mfres_close(segmenter);
 }
 
+TEST_CASE("plain C: options reach the segmenter") {
+    const test::TemporaryFolder folder;
+    const CaseFiles files = test::write_case(folder);
+    const auto model = test::write_model(folder, test::small_network);
+    mfres_options options{};
+    options.backend = "reference";
+    options.precision = "bf16";
+    options.waiting = "passive";
+    options.mirror = "x";
+    options.min_island_mm3 = 9.0;
+    options.min_enhancing_mm3 = 1e9;
+    mfres_error error;
+    mfres_segmenter* segmenter = mfres_open(model.c_str(), &options, &error);
+    INFO(error.message);
+    REQUIRE(segmenter != nullptr);
+    char* text = nullptr;
+    REQUIRE(mfres_segment_folder(segmenter, files.modalities[0].parent_path().c_str(), (folder / "a.nii").c_str(),
+                                 &text, &error) == 0);
+    const auto report = nlohmann::json::parse(text);
+    mfres_free(text);
+    mfres_close(segmenter);
+    CHECK(report["backend"]["precision"] == "bf16");
+    CHECK(report["mirror_images"] == 2);
+    CHECK(report["classes"]["enhancing tumour"]["voxels"] == 0);
+
+    options.mirror = "w";
+    CHECK(mfres_open(model.c_str(), &options, &error) == nullptr);
+    CHECK(std::string(error.name) == "invalid_argument");
+    options.mirror = nullptr;
+    options.min_island_mm3 = -1.0;
+    segmenter = mfres_open(model.c_str(), &options, &error);
+    REQUIRE(segmenter != nullptr);
+    CHECK(mfres_segment_folder(segmenter, files.modalities[0].parent_path().c_str(), (folder / "b.nii").c_str(),
+                               nullptr, &error) == -1);
+    CHECK(std::string(error.message).find("min_island_mm3") != std::string::npos);
+    CHECK_FALSE(std::filesystem::exists(folder / "b.nii"));
+    mfres_close(segmenter);
+}
+
 TEST_CASE("plain C: wrong arguments are errors, not crashes") {
     mfres_error error;
     CHECK(mfres_open(nullptr, nullptr, &error) == nullptr);

@@ -27,11 +27,17 @@ typedef struct mfres_error {
     char message[1024];
 } mfres_error;
 
-/* As mfres::SegmenterOptions. */
+/* As mfres::SegmenterOptions and mfres::SegmentOptions. All zero is the default of every member, so that
+ * `mfres_options options = {0};` stays right when members are added. */
 typedef struct mfres_options {
-    const char* backend; /* NULL or "auto" = the fastest in this build */
-    int threads;         /* 0 = all processors this process may use */
-    int64_t max_memory;  /* bytes, 0 = no limit */
+    const char* backend;      /* NULL or "auto" = the fastest in this build */
+    int threads;              /* 0 = all processors this process may use */
+    int64_t max_memory;       /* bytes, 0 = no limit */
+    const char* precision;    /* NULL or "auto" = as the model file is stored; "f32", "bf16", "fp16", "int8" */
+    const char* waiting;      /* of threads: NULL or "auto", "passive", "active" */
+    const char* mirror;       /* NULL or "" = none; axes to average mirror images along: "x", "xyz" */
+    double min_enhancing_mm3; /* less enhancing tumour than that in all becomes necrotic core; 0 = never */
+    double min_island_mm3;    /* parts of the tumour below that are dropped, but for the largest; 0 = never */
 } mfres_options;
 
 /* One model; one thread at a time may use it. */

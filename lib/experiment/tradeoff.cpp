@@ -5,6 +5,7 @@
 #include "train/curve.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <vector>
 
@@ -94,17 +95,21 @@ void draw_frame(Drawing& drawing, const Decades& decades) {
 
 void draw_rows(Drawing& drawing, const std::vector<Shown>& rows, const Decades& decades) {
     constexpr double line_height = 17;
-    double occupied = -1e9; // right end of the last name on the lower line
-    bool raised = false;
+    constexpr double half_character = 4.1; ///< of the wider of the two fonts, that of the PNG
+    std::array<double, 4> occupied{};      ///< right ends of the names on each line, the lowest line first
     for (const Shown& row : rows) {
         const double x = decades.x(row.cost.milliseconds);
         drawing.line({{x, top}, {x, bottom}}, grey, 0.8, 4.0);
         const std::string words = row.name + ", " + grouped(row.cost.peak_mib, 0) + " MiB";
-        const double half = 3.6 * static_cast<double>(words.size());
-        raised = x - half < occupied && !raised; // neighbours stand on two lines
-        occupied = x + half;
+        const double half = half_character * static_cast<double>(words.size());
         const double centre = std::clamp(x, left + half, right + 50 - half);
-        drawing.words({centre, top - 10 - (raised ? line_height : 0)}, words, 13, black, Anchor::middle);
+        // The lowest line with room; where there is none, that which ends first.
+        auto line = std::find_if(occupied.begin(), occupied.end(), [&](double end) { return end <= centre - half; });
+        if (line == occupied.end())
+            line = std::min_element(occupied.begin(), occupied.end());
+        *line = centre + half;
+        const double height = top - 10 - line_height * static_cast<double>(line - occupied.begin());
+        drawing.words({centre, height}, words, 13, black, Anchor::middle);
         for (std::size_t region = 0; region < 3; ++region)
             drawing.marker({x, y(row.dice[region])}, region_looks[region].marker, 6.0, region_looks[region].colour);
     }

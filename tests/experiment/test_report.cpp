@@ -4,6 +4,7 @@
 #include "support/catch.h"
 
 #include <algorithm>
+#include <set>
 #include <sstream>
 
 namespace mfres {
@@ -138,7 +139,7 @@ TEST_CASE("a row without figures says why") {
     REQUIRE(skipped.size() == 18);
     CHECK(skipped[6] == "-");
     CHECK(skipped[12] == "27.47"); // counted, not trained
-    CHECK(skipped[14] == "-"); // and no pass was timed
+    CHECK(skipped[14] == "-");     // and no pass was timed
     CHECK(skipped[16] == "0 of 1");
     CHECK(skipped[17] == "skipped: it needs 9 / 10 MiB");
     const auto mine = row_of(page, "mine (variant of mf-res2net)");
@@ -182,6 +183,27 @@ TEST_CASE("the cost of a pass is the least of the repeats, in table, JSON and pi
     CHECK(markers(draw_tradeoff(report)) == 9);
     CHECK(draw_tradeoff(report).svg().find("mf-res2net, 61 MiB") != std::string::npos);
     CHECK(markers(draw_tradeoff(sample(ExperimentTable::table2, {"dmfnet"}))) == 3);
+}
+
+TEST_CASE("names of networks that cost nearly the same stand on lines of their own") {
+    ExperimentReport report = sample(ExperimentTable::table2, {"mf-res2net", "dmfnet", "3d-espnet"});
+    for (std::size_t run = 0; run < report.runs.size(); ++run) {
+        report.runs[run].measured = measured(0.5, 4.5);
+        report.runs[run].state = RunState::finished;
+        report.runs[run].cost = PassCost{200.0 + 10.0 * static_cast<double>(run), 60.0, "engine 1.2", 1};
+    }
+    const auto heights = [&] {
+        std::set<double> found;
+        for (const Drawing::Shape& shape : draw_tradeoff(report).shapes())
+            if (shape.words.find(" MiB") != std::string::npos)
+                found.insert(shape.points[0].y);
+        return found.size();
+    };
+    CHECK(heights() == 3);
+    report.runs[0].cost->milliseconds = 10.0; // far apart: the lowest line is enough
+    report.runs[1].cost->milliseconds = 100.0;
+    report.runs[2].cost->milliseconds = 1000.0;
+    CHECK(heights() == 1);
 }
 
 } // namespace mfres

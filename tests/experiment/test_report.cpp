@@ -194,7 +194,8 @@ TEST_CASE("names of networks that cost nearly the same stand on lines of their o
     }
     const auto heights = [&] {
         std::set<double> found;
-        for (const Drawing::Shape& shape : draw_tradeoff(report).shapes())
+        const Drawing drawing = draw_tradeoff(report);
+        for (const Drawing::Shape& shape : drawing.shapes())
             if (shape.words.find(" MiB") != std::string::npos)
                 found.insert(shape.points[0].y);
         return found.size();

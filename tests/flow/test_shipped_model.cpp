@@ -4,6 +4,10 @@
 
 #include <mfres/evaluate.h>
 
+#include <nlohmann/json.hpp>
+
+#include <limits>
+
 using namespace mfres;
 
 TEST_CASE("without --model the weights that come with mfres segment a phantom near its truth") {
@@ -28,6 +32,38 @@ TEST_CASE("without --model the weights that come with mfres segment a phantom ne
         REQUIRE(dice.has_value());
         CHECK(*dice > 0.7);
     }
+}
+
+TEST_CASE("smaller networks that come with mfres are found by their names and segment a phantom, each the faster") {
+    const test::TemporaryFolder folder;
+    const std::string phantom = folder / "phantom";
+    REQUIRE(test::run_program({"phantom", "--seed", "3", "--out", phantom}).exit_code == 0);
+    std::int64_t macs = std::numeric_limits<std::int64_t>::max();
+    for (const std::string name : {"mf-res2net", "mf-res2net-half", "mf-res2net-quarter"}) {
+        INFO(name);
+        const auto evaluated =
+            test::run_program({"evaluate", "--model", name, "--data", phantom, "--json", "--quiet", "--threads", "2"});
+        INFO(evaluated.err);
+        REQUIRE(evaluated.exit_code == 0);
+        const auto measured = nlohmann::json::parse(evaluated.out)["per_case"][0];
+        for (const char* region : {"WT", "TC", "ET"})
+            CHECK(measured[region]["dice"].get<double>() > 0.5);
+        const auto timed =
+            test::run_program({"bench", "--model", name, "--shape", "32", "--runs", "1", "--no-probe", "-f", "json"});
+        REQUIRE(timed.exit_code == 0);
+        const auto report = nlohmann::json::parse(timed.out);
+        CHECK(report["network"] == name);
+        CHECK(report["macs"] < macs / 2);
+        macs = report["macs"];
+    }
+}
+
+TEST_CASE("a name that no weights come under is named") {
+    const test::TemporaryFolder folder;
+    const auto missing =
+        test::run_program({"segment", "--model", "mf-res2net-tenth", "--case", ".", "--out", folder / "labels.nii.gz"});
+    CHECK(missing.exit_code == 6);
+    CHECK(missing.err.find("no weights called mf-res2net-tenth") != std::string::npos);
 }
 
 TEST_CASE("a model file that does not exist is named") {

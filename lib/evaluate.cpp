@@ -263,7 +263,9 @@ SegmentOptions segment_options(const EvaluationOptions& options) {
     return request;
 }
 
-void note_what_is_dropped(const EvaluationOptions& options, MetricsTable& table) {
+/// How the labels of a table came about.
+void note_making(const SegmentReport& report, const EvaluationOptions& options, MetricsTable& table) {
+    table.notes.push_back(model_sentence(report));
     if (options.min_enhancing_mm3 > 0.0)
         table.notes.push_back(
             text("Enhancing tumour below ", options.min_enhancing_mm3, " mm^3 was labelled as necrotic core."));
@@ -344,9 +346,7 @@ Result<MetricsTable> evaluate_model(Segmenter& segmenter, const std::vector<Case
                       return display.show(i, share_of_case(stage, done, network_ran));
                   }));
         if (i == 0)
-            table.notes.push_back(model_sentence(predicted.report));
-        if (i == 0)
-            note_what_is_dropped(options, table);
+            note_making(predicted.report, options, table);
         MFRES_TRY(CaseMetrics measured,
                   evaluate_segmentation(std::move(predicted), cases[i], std::move(reference), options));
         table.cases.push_back(std::move(measured));
@@ -397,10 +397,8 @@ evaluate_precisions(const fs::path& model, const SegmenterOptions& setup, const 
                           return display.show(i * names.size() + k, share_of_case(stage, done, network_ran));
                       }));
             all[k].network_ms += network_ms(predicted.report) / static_cast<double>(cases.size());
-            if (i == 0) {
-                all[k].against_reference.notes.push_back(model_sentence(predicted.report));
-                note_what_is_dropped(options, all[k].against_reference);
-            }
+            if (i == 0)
+                note_making(predicted.report, options, all[k].against_reference);
             MFRES_CHECK(
                 check_same_grid(predicted.labels.grid, cases[i].modalities[0], reference.grid, *cases[i].segmentation));
             MFRES_TRY(LabelMap labels, predicted_classes(std::move(predicted), cases[i]));

@@ -150,7 +150,6 @@ struct Frame {
     Size box{};               ///< of the padded brain box
     bool keep_images = false; ///< FLAIR and T1ce are needed after the network has run
     bool keep_network = true; ///< the compiled network stays for the next case
-    bool mirrors = false;     ///< probabilities are averaged over mirror images
     std::int64_t scans = 0;   ///< bytes of the four, cut to what is not background
     std::int64_t images = 0;  ///< of FLAIR and T1ce among them
     std::int64_t reading = 0; ///< most bytes of voxels while the files were read
@@ -188,6 +187,9 @@ struct Segmenter::State {
     std::shared_ptr<Team> team;
     std::int64_t idle_bytes = 0; ///< resident memory before the model was opened
 
+    /// Whether probabilities are averaged over mirror images.
+    bool mirrors() const { return mirror_images(mirror) > 1; }
+
     /// The network compiled for one input size, kept for the next case of that size.
     Size compiled_size{};
     std::unique_ptr<Executable> executable;
@@ -214,12 +216,12 @@ struct Segmenter::State {
     /// Most bytes held while a case runs through an executable of `executable_bytes`: the weights, and at the worst
     /// moment the files being read, the network with the scans that are still needed, or what is written at the end.
     std::int64_t peak_bytes(const Frame& frame, const Size& tile, std::int64_t executable_bytes) const {
-        const bool one_pass = tile == frame.box && !frame.mirrors;
+        const bool one_pass = tile == frame.box && !mirrors();
         const std::int64_t labels = voxels(frame.grid);
         const std::int64_t images = frame.keep_images ? frame.images : 0;
         const std::int64_t running = engine_overhead + executable_bytes + voxels(frame.box) +
                                      (one_pass ? images : frame.scans) +
-                                     (frame.mirrors ? float_bytes(tile, model.variant.classes()) : 0);
+                                     (mirrors() ? float_bytes(tile, model.variant.classes()) : 0);
         // Two volumes of floats and a copy of their brains for a picture; labels, their file, and that compressed.
         const std::int64_t picture = frame.keep_images ? images + 3 * float_bytes(frame.grid, 1) + labels : 0;
         const std::int64_t ending =
@@ -271,7 +273,7 @@ struct Segmenter::State {
                                                 const Frame& frame, const Size& tile, StageClock& clock) {
         const Size& box = frame.box;
         std::vector<std::uint8_t> classes(static_cast<std::size_t>(voxels(box)));
-        if (tile == box && !frame.mirrors) {
+        if (tile == box && !mirrors()) {
             MFRES_CHECK(clock.start("fill input"));
             fill_input(preparation, scans, {0, 0, 0}, executable->input(), threads);
             for (const Modality modality : modalities)
@@ -289,7 +291,7 @@ struct Segmenter::State {
         const std::size_t tiles = plan.count();
         MFRES_TRY(TileLabels labels, TileLabels::create(std::move(plan), classes, threads));
         std::optional<ProbabilityMean> mean;
-        if (frame.mirrors)
+        if (mirrors())
             mean.emplace(executable->output(0).shape);
         for (std::size_t n = 0; n < tiles; ++n) {
             MFRES_CHECK(run_images(preparation, scans, labels.plan().offset(n), n, tiles, mean, clock));
@@ -310,7 +312,7 @@ struct Segmenter::State {
             fill_input(preparation, scans, offset, mirrored(executable->input(), image), threads);
             MFRES_CHECK(run_pass(clock, tile * images + n, tiles * images));
             if (mean)
-                MFRES_CHECK(mean->add(mirrored(executable->output(0), image), threads));
+                MFRES_CHECK(mean->add(mirrored(executable->output(0), image), threads, offset));
         }
         return {};
     }
@@ -389,7 +391,6 @@ Result<Segmentation> Segmenter::State::segment(const CaseFiles& files, const Seg
     Frame frame = frame_of(loaded.scans, preparation.padded_size, threads);
     frame.keep_images = !request.preview.empty();
     frame.keep_network = options.max_memory == 0;
-    frame.mirrors = mirror_images(mirror) > 1;
     release_unused_memory();
 
     MFRES_CHECK(clock.start("compile"));

@@ -71,7 +71,8 @@ MirrorAxes mirror_image(const MirrorAxes& axes, std::size_t n) noexcept {
     return image;
 }
 
-Status ProbabilityMean::add(const StridedView<const float>& values, int threads) {
+Status ProbabilityMean::add(const StridedView<const float>& values, int threads,
+                            const std::array<std::int64_t, 3>& offset) {
     MFRES_CHECK(logits::check_logits(values));
     if (!(values.shape == sums_.shape()))
         return Error{
@@ -80,7 +81,7 @@ Status ProbabilityMean::add(const StridedView<const float>& values, int threads)
             {}};
     const int workers = resolve_threads(threads);
     if (const std::int64_t bad = logits::count_not_finite(values, workers); bad > 0)
-        return logits::not_finite_error(values, bad, {0, 0, 0});
+        return logits::not_finite_error(values, bad, offset);
     const StridedView<float> sums = view(sums_);
     parallel_ranges(values.shape[2], workers, [&](std::int64_t begin, std::int64_t end) {
         const auto count = static_cast<std::size_t>(values.shape[4]);

@@ -1,6 +1,7 @@
 // Test-time mirroring: the network labels a volume and its mirror images, and the mean of the probabilities, turned
 // back, decides. A network trained on mirrored crops is only roughly indifferent to mirroring; the mean is exactly so
-// along the axes that were mirrored. (Isensee et al., "nnU-Net", Nature Methods 2021, does so along all axes.)
+// along the axes that were mirrored, as far as the volume has no padding that lies on one side. (Isensee et al.,
+// "nnU-Net", Nature Methods 2021, does so along all axes.)
 #pragma once
 
 #include "core/tensor.h"
@@ -44,8 +45,9 @@ class ProbabilityMean {
     explicit ProbabilityMean(const Shape& shape) : sums_(shape, 0.0F) {}
 
     /// Adds the softmax over the classes of every voxel. Results do not depend on the number of threads.
-    /// Errors: invalid_argument (another shape), logits_not_finite.
-    Status add(const StridedView<const float>& values, int threads);
+    /// Errors: invalid_argument (another shape); logits_not_finite, which names the first place in a box where voxel
+    /// (0, 0, 0) of the logits is `offset`.
+    Status add(const StridedView<const float>& values, int threads, const std::array<std::int64_t, 3>& offset = {});
 
     /// Sums of what was added: in each voxel proportional to the mean, so the greatest is the same.
     StridedView<const float> sums() const { return view(sums_); }

@@ -37,6 +37,15 @@ double agreement(const LabelMap& a, const LabelMap& b) {
     return static_cast<double>(equal) / static_cast<double>(a.labels.size());
 }
 
+/// One whose activations outweigh the volumes; mf-res2net's are too few for tiles to save anything in a small case.
+constexpr std::string_view heavy_network = R"({"network": "dmfnet", "n": 32})";
+
+CaseFiles write_larger_case(const test::TemporaryFolder& folder) {
+    const auto phantom = make_phantom({.seed = 8, .size = {96, 112, 80}, .threads = 2});
+    REQUIRE_OK(phantom);
+    return test::write_case(folder, phantom->volumes, geometry_of(phantom->labels.grid));
+}
+
 } // namespace
 
 TEST_CASE("every backend labels a phantom alike, and the label file lies where the input lies") {
@@ -84,11 +93,8 @@ TEST_CASE("the same case ten times gives the same labels, also with a model open
 
 TEST_CASE("under a memory limit the network runs in tiles, keeps to the limit and labels nearly the same") {
     const test::TemporaryFolder folder;
-    const auto phantom = make_phantom({.seed = 8, .size = {96, 112, 80}, .threads = 2});
-    REQUIRE_OK(phantom);
-    const CaseFiles files = test::write_case(folder, phantom->volumes, geometry_of(phantom->labels.grid));
-    // One whose activations outweigh the volumes; mf-res2net's are too few for tiles to save anything here.
-    const auto model = test::write_model(folder, R"({"network": "dmfnet", "n": 32})");
+    const CaseFiles files = write_larger_case(folder);
+    const auto model = test::write_model(folder, heavy_network);
     Segmenter whole = open(model);
     const Segmentation one_pass = segment(whole, files);
     REQUIRE(one_pass.report.tiles == 1);
@@ -237,10 +243,8 @@ TEST_CASE("mirrored labels are those of the mean probability over all mirror ima
 
 TEST_CASE("mirror images keep to a memory limit, in tiles") {
     const test::TemporaryFolder folder;
-    const auto phantom = make_phantom({.seed = 8, .size = {96, 112, 80}, .threads = 2});
-    REQUIRE_OK(phantom);
-    const CaseFiles files = test::write_case(folder, phantom->volumes, geometry_of(phantom->labels.grid));
-    const auto model = test::write_model(folder, R"({"network": "dmfnet", "n": 32})");
+    const CaseFiles files = write_larger_case(folder);
+    const auto model = test::write_model(folder, heavy_network);
     Segmenter whole = open(model, {.mirror = "x"});
     const Segmentation one_tile = segment(whole, files);
     REQUIRE(one_tile.report.tiles == 1);

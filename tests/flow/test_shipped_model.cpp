@@ -34,7 +34,7 @@ TEST_CASE("without --model the weights that come with mfres segment a phantom ne
     }
 }
 
-TEST_CASE("smaller networks that come with mfres are found by their names and segment a phantom, each the faster") {
+TEST_CASE("smaller networks that come with mfres are found by their names and segment a phantom with ever less work") {
     const test::TemporaryFolder folder;
     const std::string phantom = folder / "phantom";
     REQUIRE(test::run_program({"phantom", "--seed", "3", "--out", phantom}).exit_code == 0);

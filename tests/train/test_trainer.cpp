@@ -156,14 +156,23 @@ TEST_CASE("a run leaves recipe, measurements, curve, checkpoints and a model of 
     REQUIRE_CODE(export_checkpoint(run / "none.ckpt", folder / "x.safetensors", false), file_not_found);
 }
 
+namespace {
+
+/// Trains 8 steps in <folder>/whole, validated at 4 and 8, and gives the options of the same run in <folder>/parts.
+TrainerOptions train_validated_whole(const TemporaryFolder& folder) {
+    TrainerOptions options =
+        tiny_run(folder / "whole", training_backends()[0], tiny_recipe({{"steps", 8}, {"validate_every", 4}}));
+    options.validation = validation_cases().path();
+    train(options);
+    options.run = folder / "parts";
+    return options;
+}
+
+} // namespace
+
 TEST_CASE("a validation that was interrupted is done when the run goes on") {
     const TemporaryFolder folder;
-    TrainerOptions whole =
-        tiny_run(folder / "whole", training_backends()[0], tiny_recipe({{"steps", 8}, {"validate_every", 4}}));
-    whole.validation = validation_cases().path();
-    train(whole);
-    TrainerOptions parts = whole;
-    parts.run = folder / "parts";
+    TrainerOptions parts = train_validated_whole(folder);
     const TrainReport stopped =
         train(parts, [](const TrainEvent& event) { return event.kind != TrainEvent::Kind::validating; });
     CHECK(stopped.stopped);
@@ -176,12 +185,7 @@ TEST_CASE("a validation that was interrupted is done when the run goes on") {
 
 TEST_CASE("a run stops at the step it was told, validated, with the schedule of the whole") {
     const TemporaryFolder folder;
-    TrainerOptions whole =
-        tiny_run(folder / "whole", training_backends()[0], tiny_recipe({{"steps", 8}, {"validate_every", 4}}));
-    whole.validation = validation_cases().path();
-    train(whole);
-    TrainerOptions parts = whole;
-    parts.run = folder / "parts";
+    TrainerOptions parts = train_validated_whole(folder);
     parts.stop_at = 4;
     const TrainReport stopped = train(parts);
     CHECK(stopped.stopped);

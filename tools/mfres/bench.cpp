@@ -24,7 +24,8 @@ constexpr const char* examples = "Examples:\n"
 
 int bench(const std::vector<std::string>& arguments) {
     Options options("bench [--model FILE] [--shape X,Y,Z]", about, examples);
-    options.add()("model,m", po::value<std::string>(), "model file; without it the weights that come with mfres")(
+    options.add()("model,m", po::value<std::string>(),
+                  "model file, or a name of weights that come with mfres (mf-res2net-half); default: mf-res2net")(
         "shape", po::value<std::string>()->default_value("128"), "input voxels: 128 or 240,240,160")(
         "backend", po::value<std::string>()->default_value("auto"),
         "auto, or one that 'mfres help' lists")("threads", po::value<int>()->default_value(0), "0 = all processors")(

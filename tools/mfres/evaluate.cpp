@@ -33,8 +33,8 @@ Options make_options() {
                   "folder of label maps: <case>.nii.gz, <case>_*seg*.nii.gz, or BraTS folders")(
         "ref", po::value<std::string>(), "folder of references: BraTS folders, or files named <case>.nii.gz")(
         "model,m", po::value<std::string>(),
-        "model file (.safetensors) to run on every case of --data; default: the weights that come with mfres")(
-        "data", po::value<std::string>(), "folder of cases that have a segmentation")(
+        "to run on every case of --data: a model file, or a name of weights that come with mfres (mf-res2net-half); "
+        "default: mf-res2net")("data", po::value<std::string>(), "folder of cases that have a segmentation")(
         "table", po::value<std::string>(), "table of the challenge server, or a cases.csv (.csv)")(
         "regions", po::value<std::string>(), "brats (default: WT 1 2 4, TC 1 4, ET 4) or paper (WT 1 2, TC 1, ET 4)")(
         "scheme", po::value<std::string>(),

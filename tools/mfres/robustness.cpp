@@ -25,7 +25,8 @@ constexpr const char* examples = "Examples:\n"
 Options make_options() {
     Options options("robustness [--model FILE] --data FOLDER", about, examples);
     options.add()("data", po::value<std::string>()->required(), "folder of cases")(
-        "model,m", po::value<std::string>(), "model file (.safetensors); default: the weights that come with mfres")(
+        "model,m", po::value<std::string>(),
+        "model file, or a name of weights that come with mfres (mf-res2net-half); default: mf-res2net")(
         "out,o", po::value<std::string>(), "also write the table to this file (.md)")(
         "seed", po::value<std::uint64_t>()->default_value(1), "of noise, bias fields and factors")(
         "backend", po::value<std::string>()->default_value("auto"),

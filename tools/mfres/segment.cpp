@@ -28,7 +28,7 @@ Options make_options() {
     Options options("segment [--model FILE] (--case DIR | --t1 F --t1ce F --t2 F --flair F | --data DIR) --out FILE",
                     about, examples);
     options.add()("model,m", po::value<std::string>(),
-                  "model file (.safetensors); default: the weights that come with mfres")(
+                  "model file, or a name of weights that come with mfres (mf-res2net-half); default: mf-res2net")(
         "case", po::value<std::string>(), "folder of one case, files named as BraTS names them")(
         "t1", po::value<std::string>(), "T1-weighted volume (.nii, .nii.gz, .hdr/.img)")(
         "t1ce", po::value<std::string>(), "T1-weighted with contrast agent")(

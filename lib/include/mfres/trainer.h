@@ -152,7 +152,7 @@ struct TrainReport {
     std::int64_t step = 0;             ///< steps trained now
     std::int64_t steps = 0;            ///< in all
     std::int64_t skipped = 0;          ///< of the steps trained, those that overflowed in fp16 and changed nothing
-    bool stopped = false;              ///< the observer asked to stop
+    bool stopped = false;              ///< before its end, as the observer or `stop_at` asked
     double seconds = 0.0;              ///< since the run began, over all its sessions
     std::int64_t peak_bytes = 0;       ///< of the training executable
     std::int64_t recomputed_steps = 0; ///< operations that the backward pass does a second time to hold no more

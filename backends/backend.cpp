@@ -101,12 +101,12 @@ Result<Precision> parse_precision(std::string_view wanted) {
 
 std::vector<Unsupported> unsupported_relaxations(const Graph& graph, bool allow_tf32, bool deterministic) {
     const std::string& input = graph.node(graph.input()).name;
-    std::vector<Unsupported> refused;
+    std::vector<Unsupported> rejected;
     if (allow_tf32)
-        refused.push_back({input, "products are taken in full precision, there is no TF32 to allow"});
+        rejected.push_back({input, "products are taken in full precision, there is no TF32 to allow"});
     if (!deterministic)
-        refused.push_back({input, "equal input gives equal bits, there is no faster way without"});
-    return refused;
+        rejected.push_back({input, "equal input gives equal bits, there is no faster way without"});
+    return rejected;
 }
 
 std::vector<Unsupported> unsupported_without_ranges(const Graph& graph, const CompileOptions& options) {
@@ -124,9 +124,9 @@ std::vector<Unsupported> unsupported_precision(const Graph& graph, Precision pre
 }
 
 std::vector<Unsupported> unsupported_arithmetic(const Graph& graph, const CompileOptions& options) {
-    std::vector<Unsupported> refused = unsupported_precision(graph, options.precision);
-    append(refused, unsupported_relaxations(graph, options.allow_tf32, options.deterministic));
-    return refused;
+    std::vector<Unsupported> rejected = unsupported_precision(graph, options.precision);
+    append(rejected, unsupported_relaxations(graph, options.allow_tf32, options.deterministic));
+    return rejected;
 }
 
 CompileOptions arithmetic_of(const TrainingOptions& options) {

@@ -1,10 +1,10 @@
-// The seam between networks and the engines that run them. A backend takes a whole graph or refuses it, saying which
+// The interface between networks and the engines that run them. A backend takes a whole graph or rejects it, saying which
 // nodes it cannot run and why; there are no mixed partitions. Exceptions of an engine stop inside its backend.
 #pragma once
 
+#include "graph/cost.h"
 #include "graph/graph.h"
-#include "graph/quantisation.h"
-#include "graph/step_cost.h"
+#include "graph/quantization.h"
 
 #include <cstdint>
 #include <functional>
@@ -16,10 +16,10 @@
 
 namespace mfres {
 
-class Team; // core/team.h
+class ThreadPool; // core/pool.h
 
 /// What activations and the operands of convolutions are stored as. Sums are taken in f32 or better; parameters in
-/// training are always f32. int8 is for inference, see graph/quantisation.h.
+/// training are always f32. int8 is for inference, see graph/quantization.h.
 enum class Precision : std::uint8_t { f32, bf16, fp16, int8 };
 
 /// "f32", "bf16", "fp16", "int8"
@@ -31,12 +31,12 @@ Result<Precision> parse_precision(std::string_view text);
 struct CompileOptions {
     int threads = 0; ///< 0 = all processors this process may use
     Precision precision = Precision::f32;
-    bool allow_tf32 = false;    ///< an engine may round the operands of f32 products to 10 bits
-    bool deterministic = true;  ///< false: an engine may be faster and not give equal bits in every run
-    int device = 0;             ///< which of Backend::devices()
-    std::shared_ptr<Team> team; ///< the threads to use, where the backend takes ours; `threads` is then not read
-    /// For int8: the convolutions that may be quantised. A backend may compute some of them in f32 where that is
-    /// faster, which is more exact; the reference backend quantises all.
+    bool allow_tf32 = false;          ///< an engine may round the operands of f32 products to 10 bits
+    bool deterministic = true;        ///< false: an engine may be faster and not give equal bits in every run
+    int device = 0;                   ///< which of Backend::devices()
+    std::shared_ptr<ThreadPool> pool; ///< the threads to use, where the backend takes ours; `threads` is then not read
+    /// For int8: the convolutions that may be quantized. A backend may compute some of them in f32 where that is
+    /// faster, which is more exact; the reference backend quantizes all.
     ActivationRanges ranges;
 };
 
@@ -89,7 +89,7 @@ class Executable {
     virtual std::int64_t peak_bytes() const = 0;
 
     /// How often all threads waited for each other in the runs so far; 0 where an engine's own threads do.
-    virtual std::int64_t meetings() const { return 0; }
+    virtual std::int64_t barriers() const { return 0; }
 
     /// The implementation chosen for each step, in execution order: that in which run() tells its observer of them.
     virtual std::vector<Chosen> chosen() const = 0;
@@ -113,7 +113,7 @@ class Backend {
     virtual Status available() const { return {}; }
     /// How many devices it can work on; processors count as one.
     virtual int devices() const { return 1; }
-    /// Every node this backend cannot run with these options; empty = compile will not refuse.
+    /// Every node this backend cannot run with these options; empty = compile will not reject.
     virtual std::vector<Unsupported> unsupported(const Graph& graph, const CompileOptions& options) const = 0;
     /// Errors: operation_unsupported (first entry of unsupported()), those of check_weights, memory_limit,
     /// backend_failed. The weights are copied; the caller may free them.
@@ -125,8 +125,8 @@ class Backend {
     virtual std::int64_t planned_activations(const Graph& graph) const;
 
     /// The same for training, starting at `weights` with zero moments. The graph's only output is what a loss is
-    /// computed from. A backend that does not train refuses with operation_unsupported, and what would hold more than
-    /// the options allow is refused with memory_limit.
+    /// computed from. A backend that does not train rejects with operation_unsupported, and what would hold more than
+    /// the options allow is rejected with memory_limit.
     virtual Result<std::unique_ptr<TrainingExecutable>> compile_training(const Graph& graph, const Weights& weights,
                                                                          const TrainingOptions& options) const;
 };
@@ -152,10 +152,10 @@ std::vector<Unsupported> unsupported_precision(const Graph& graph, Precision pre
 /// TF32 is allowed or determinism waived. Who asks for either expects something of it.
 std::vector<Unsupported> unsupported_relaxations(const Graph& graph, bool allow_tf32, bool deterministic);
 
-/// Puts one list of refusals behind another.
-inline void append(std::vector<Unsupported>& refused, std::vector<Unsupported> more) {
+/// Puts one list of rejections behind another.
+inline void append(std::vector<Unsupported>& rejected, std::vector<Unsupported> more) {
     for (Unsupported& entry : more)
-        refused.push_back(std::move(entry));
+        rejected.push_back(std::move(entry));
 }
 
 /// Both: for a backend that computes in f32 and in one way only.

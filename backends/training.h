@@ -1,12 +1,12 @@
-// Training through the seam: what an engine offers besides inference. The trainer, the losses and the checkpoints see
+// Training through the interface: what an engine offers besides inference. The trainer, the losses and the checkpoints see
 // only this; where the parameters and their moments live (host memory, a GPU) is the engine's business.
 //
 // One step:  copy(image, t.input());  t.forward();  t.loss(classes, loss);  t.backward();  t.update(step);
 #pragma once
 
 #include "backends/backend.h"
-#include "backends/communicator.h"
 #include "backends/crops.h"
+#include "backends/distributed/communicator.h"
 
 #include <cstdint>
 #include <functional>

@@ -26,8 +26,8 @@ Result<std::unique_ptr<Made>> made(const Body& body) {
 
 Result<std::unique_ptr<Executable>> CudaBackend::compile(const Graph& graph, const Weights& weights,
                                                          const CompileOptions& options) const {
-    if (const auto refused = unsupported(graph, options); !refused.empty())
-        return unsupported_error(name(), refused);
+    if (const auto rejected = unsupported(graph, options); !rejected.empty())
+        return unsupported_error(name(), rejected);
     return made<Executable>([&]() -> Result<std::unique_ptr<Executable>> {
         MFRES_TRY(auto engine, factory_(options.device));
         return compile_inference(std::move(engine), graph, weights, options);

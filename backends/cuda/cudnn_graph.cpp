@@ -22,7 +22,7 @@ Descriptor::~Descriptor() {
 
 void Descriptor::set(cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, std::int64_t count,
                      const void* values) {
-    check(cudnnBackendSetAttribute(handle_, name, type, count, values), "an attribute was refused");
+    check(cudnnBackendSetAttribute(handle_, name, type, count, values), "an attribute was rejected");
 }
 
 void Descriptor::finalize(const char* what) {
@@ -66,7 +66,7 @@ Descriptor tensor(std::int64_t id, const std::vector<std::int64_t>& dims, cudnnD
     made.set(CUDNN_ATTR_TENSOR_UNIQUE_ID, id);
     made.set(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, alignment);
     made.set(CUDNN_ATTR_TENSOR_IS_VIRTUAL, is_virtual);
-    made.finalize("a tensor was refused");
+    made.finalize("a tensor was rejected");
     return made;
 }
 
@@ -86,7 +86,7 @@ class OperationGraph {
         graph_.set(CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle);
         graph_.set(CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR,
                    static_cast<std::int64_t>(operations.size()), operations.data());
-        graph_.finalize("the operation graph was refused");
+        graph_.finalize("the operation graph was rejected");
     }
 
     const Descriptor& descriptor() const { return graph_; }
@@ -119,7 +119,7 @@ class OperationGraph {
         made.set(CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, dims_of(conv.stride));
         made.set(CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, dims_of(conv.padding));
         made.set(CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, dims_of(conv.padding));
-        made.finalize("the convolution was refused");
+        made.finalize("the convolution was rejected");
         tensors_.push_back(std::make_unique<Descriptor>(std::move(made)));
         return *tensors_.back();
     }
@@ -137,7 +137,7 @@ class OperationGraph {
         made.set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, sum);
         made.set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, 1.0F);
         made.set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, 0.0F);
-        made.finalize("the convolution's operation was refused");
+        made.finalize("the convolution's operation was rejected");
         operations_.push_back(std::move(made));
         const Descriptor* last = &sum;
         if (spec_.bias) {
@@ -158,14 +158,14 @@ class OperationGraph {
         pointwise.set(CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_DATA_FLOAT);
         if (mode == CUDNN_POINTWISE_RELU_FWD && spec_.activation.kind == Activation::Kind::leaky_relu)
             pointwise.set(CUDNN_ATTR_POINTWISE_RELU_LOWER_CLIP_SLOPE, static_cast<double>(spec_.activation.slope));
-        pointwise.finalize("a fused operation was refused");
+        pointwise.finalize("a fused operation was rejected");
         Descriptor made(CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
         made.set(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, pointwise);
         made.set(CUDNN_ATTR_OPERATION_POINTWISE_XDESC, x);
         if (b)
             made.set(CUDNN_ATTR_OPERATION_POINTWISE_BDESC, *b);
         made.set(CUDNN_ATTR_OPERATION_POINTWISE_YDESC, y);
-        made.finalize("a fused operation was refused");
+        made.finalize("a fused operation was rejected");
         tensors_.push_back(std::make_unique<Descriptor>(std::move(pointwise)));
         operations_.push_back(std::move(made));
         return y;
@@ -180,7 +180,7 @@ class OperationGraph {
                  add_tensor(Role::result, dims_of(spec_.in), result_type));
         made.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA, 1.0F);
         made.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA, 0.0F);
-        made.finalize("the convolution's source gradient was refused");
+        made.finalize("the convolution's source gradient was rejected");
         operations_.push_back(std::move(made));
     }
 
@@ -192,7 +192,7 @@ class OperationGraph {
         made.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW, add_tensor(Role::result, weight_dims(), result_type));
         made.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA, 1.0F);
         made.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA, 0.0F);
-        made.finalize("the convolution's weight gradient was refused");
+        made.finalize("the convolution's weight gradient was rejected");
         operations_.push_back(std::move(made));
     }
 
@@ -315,7 +315,7 @@ class CudnnConvolution final : public Convolution {
         pack.set(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, static_cast<std::int64_t>(pointers.size()),
                  pointers.data());
         pack.set(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &arrays.workspace);
-        pack.finalize("the pointers were refused");
+        pack.finalize("the pointers were rejected");
         check(cudnnBackendExecute(handle_, plan_.handle(), pack.handle()), name_.c_str());
     }
 
@@ -359,7 +359,7 @@ std::unique_ptr<Convolution> with_result(cudnnHandle_t handle, const Convolution
     std::shared_ptr<OperationGraph> graph;
     try {
         graph = std::make_shared<OperationGraph>(handle, spec, data_type(result));
-    } catch (const EngineError&) { // refused by cuDNN: not supported
+    } catch (const EngineError&) { // rejected by cuDNN: not supported
         return nullptr;
     }
     for (const cudnnBackendHeurMode_t mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK})

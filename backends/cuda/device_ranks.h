@@ -2,7 +2,7 @@
 // ranks have it, by way of the host otherwise.
 #pragma once
 
-#include "backends/communicator.h"
+#include "backends/distributed/communicator.h"
 
 #include <cstdint>
 #include <memory>

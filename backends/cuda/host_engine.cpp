@@ -74,7 +74,7 @@ class HostEngine final : public Engine {
     void clear(void* device, std::int64_t bytes) override { std::memset(device, 0, static_cast<std::size_t>(bytes)); }
     void wait() override {}
 
-    /// A leaky ReLU is refused, so that the way around what an engine cannot fuse is tested too.
+    /// A leaky ReLU is rejected, so that the way around what an engine cannot fuse is tested too.
     std::unique_ptr<Convolution> make_convolution(const ConvolutionSpec& spec, const ConvolutionRules&) override {
         if (spec.activation.kind == Activation::Kind::leaky_relu)
             return nullptr;

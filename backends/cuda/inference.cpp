@@ -2,7 +2,7 @@
 
 #include "backends/cuda/operations.h"
 #include "core/try.h"
-#include "graph/plan.h"
+#include "graph/memory_plan.h"
 
 #include <algorithm>
 
@@ -213,7 +213,7 @@ ElementType element_type(Precision precision) {
     case Precision::f32: return ElementType::f32;
     case Precision::bf16: return ElementType::bf16;
     case Precision::fp16: return ElementType::fp16;
-    case Precision::int8: break; // refused before
+    case Precision::int8: break; // rejected before
     }
     return ElementType::f32;
 }

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "backends/cuda/engine.h"
-#include "backends/host_parameters.h"
+#include "backends/planned/host_parameters.h"
 
 namespace mfres::cuda {
 

@@ -30,8 +30,8 @@ class LossScale {
         now_.good_steps = 0;
     }
     void succeeded() {
-        constexpr std::int64_t patience = 2000;
-        if (scales_ && ++now_.good_steps % patience == 0)
+        constexpr std::int64_t spin_timeout = 2000;
+        if (scales_ && ++now_.good_steps % spin_timeout == 0)
             now_.scale = std::min(now_.scale * 2.0, LossScaling::largest);
     }
 

@@ -3,8 +3,8 @@
 
 #include "backends/cuda/device_arrays.h"
 #include "backends/cuda/parameters.h"
-#include "backends/data_parallel.h"
-#include "backends/training_schedule.h"
+#include "backends/distributed/data_parallel.h"
+#include "backends/planned/training_schedule.h"
 
 #include <memory>
 #include <string>

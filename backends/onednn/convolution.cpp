@@ -40,13 +40,13 @@ std::vector<Formulation> formulations(const ConvolutionStep& step) {
 OperandTypes types_of(const ConvolutionStep& step) {
     if (!step.reduction)
         return {};
-    const Reduction& reduction = *step.reduction;
+    const LowPrecision& reduction = *step.reduction;
     const auto weights = reduction.source.integer() ? memory::data_type::s8 : reduction.source.type;
     return {reduction.source.type, weights, reduction.output.type};
 }
 
 /// ", int8" where operands are reduced.
-std::string reduction_note(const std::optional<Reduction>& reduction) {
+std::string reduction_note(const std::optional<LowPrecision>& reduction) {
     if (!reduction)
         return "";
     std::string name = reduction->source.integer() ? ", int8" : ", bf16";
@@ -84,11 +84,11 @@ dnnl::primitive_attr attributes(const ConvolutionStep& step, const Formulation& 
     return attributes;
 }
 
-/// Takes the first formulation with a compiled kernel, or the best there is. What oneDNN refuses is passed over;
-/// if it refuses everything, its reason for the plain formulation is thrown.
+/// Takes the first formulation with a compiled kernel, or the best there is. What oneDNN rejects is passed over;
+/// if it rejects everything, its reason for the plain formulation is thrown.
 Choice choose(const ConvolutionStep& step, const std::vector<float>& scales, const dnnl::engine& engine) {
     std::optional<Choice> best;
-    std::optional<dnnl::error> refusal;
+    std::optional<dnnl::error> rejection;
     for (const Formulation& form : formulations(step)) {
         try {
             const ConvolutionGeometry g = geometry(shape_of(step), form, types_of(step));
@@ -102,12 +102,12 @@ Choice choose(const ConvolutionStep& step, const std::vector<float>& scales, con
             if (speed == Speed::compiled)
                 break;
         } catch (const dnnl::error& error) {
-            if (!refusal)
-                refusal = error;
+            if (!rejection)
+                rejection = error;
         }
     }
     if (!best)
-        throw refusal.value_or(dnnl::error(dnnl_unimplemented, "there is no usable kernel for this convolution"));
+        throw rejection.value_or(dnnl::error(dnnl_unimplemented, "there is no usable kernel for this convolution"));
     return std::move(*best);
 }
 
@@ -118,7 +118,7 @@ void reduce_source(const ConvolutionStep& step, const float* x, std::byte* y) {
     parallel_for(step.in.elements(), Domain{step.in, step.threads}.useful_threads(),
                  [&](std::int64_t begin, std::int64_t end, int) {
                      if (storage.integer())
-                         loops.to_bytes(end - begin, storage.quantiser, x + begin,
+                         loops.to_bytes(end - begin, storage.quantizer, x + begin,
                                         reinterpret_cast<std::uint8_t*>(y) + begin);
                      else
                          loops.to_bf16(end - begin, x + begin, reinterpret_cast<std::uint16_t*>(y) + begin);
@@ -234,12 +234,12 @@ class Convolution final : public Operation {
         plain_.assign(step_.weights->values().begin(), step_.weights->values().end());
         if (!step_.reduction || !step_.reduction->source.integer())
             return;
-        const Reduction& reduction = *step_.reduction;
-        const QuantisedWeights quantised = quantise_weights(*step_.weights, reduction.largest);
-        plain_.assign(quantised.values.begin(), quantised.values.end());
-        const float steps_per_unit = reduction.output.integer() ? reduction.output.quantiser.inverse : 1.0F;
+        const LowPrecision& reduction = *step_.reduction;
+        const QuantizedWeights quantized = quantize_weights(*step_.weights, reduction.largest);
+        plain_.assign(quantized.values.begin(), quantized.values.end());
+        const float steps_per_unit = reduction.output.integer() ? reduction.output.quantizer.inverse : 1.0F;
         for (std::size_t c = 0; c < channels; ++c) {
-            scales_.push_back(quantised.scales[c] * reduction.source.quantiser.scale * steps_per_unit);
+            scales_.push_back(quantized.scales[c] * reduction.source.quantizer.scale * steps_per_unit);
             bias_[c] = bias_before_scale(bias_[c] * steps_per_unit, scales_[c]);
         }
     }

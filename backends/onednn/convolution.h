@@ -4,29 +4,29 @@
 
 #include "backends/onednn/formulation.h"
 #include "backends/onednn/operation.h"
-#include "graph/quantisation.h"
+#include "graph/quantization.h"
 
 #include <memory>
 #include <optional>
 
 namespace mfres::onednn {
 
-/// Values with fewer bits than f32: u8 or s8 by a quantiser, or bf16.
+/// Values with fewer bits than f32: u8 or s8 by a quantizer, or bf16.
 struct Storage {
     dnnl::memory::data_type type = dnnl::memory::data_type::f32;
-    Quantiser quantiser; ///< of u8 and s8
+    Quantizer quantizer; ///< of u8 and s8
 
     bool reduced() const { return type != dnnl::memory::data_type::f32; }
     bool integer() const { return type == dnnl::memory::data_type::u8 || type == dnnl::memory::data_type::s8; }
     std::int64_t element_bytes() const { return integer() ? 1 : reduced() ? 2 : 4; }
 
     friend bool operator==(const Storage& a, const Storage& b) {
-        return a.type == b.type && (!a.integer() || a.quantiser.scale == b.quantiser.scale);
+        return a.type == b.type && (!a.integer() || a.quantizer.scale == b.quantizer.scale);
     }
 };
 
 /// How a convolution is computed with fewer bits: source and weights rounded, sums in 32 bits, the rest in f32.
-struct Reduction {
+struct LowPrecision {
     Storage source;
     std::vector<float> largest;   ///< of integers: the magnitude per output channel that becomes 127
     bool source_is_there = false; ///< the source's array holds such values; otherwise f32, rounded to scratch memory
@@ -43,7 +43,7 @@ struct ConvolutionStep {
     bool residual_in_output = false; ///< and it already lies where the output goes
     Activation activation;
     int threads = 1;
-    std::optional<Reduction> reduction; ///< without one all is f32
+    std::optional<LowPrecision> reduction; ///< without one all is f32
 };
 
 /// Throws dnnl::error and std::bad_alloc.

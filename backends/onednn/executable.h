@@ -2,7 +2,7 @@
 #pragma once
 
 #include "backends/backend.h"
-#include "graph/fusion.h"
+#include "graph/fuse.h"
 
 namespace mfres::onednn {
 

@@ -2,7 +2,7 @@
 // and adds what reaches them in a fixed order, so no result depends on the number of threads.
 #pragma once
 
-#include "backends/onednn/blocks.h"
+#include "backends/onednn/blocked_loops.h"
 #include "backends/onednn/loops.h"
 #include "backends/onednn/vector_loops.h"
 

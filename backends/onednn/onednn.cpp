@@ -3,15 +3,15 @@
 // planned beforehand.
 #include "backends/backend.h"
 #include "backends/onednn/executable.h"
-#include "backends/onednn/fused_region.h"
+#include "backends/onednn/fusion_group.h"
 #include "backends/onednn/guard.h"
+#include "backends/onednn/low_precision.h"
 #include "backends/onednn/operations.h"
-#include "backends/onednn/reduction.h"
 #include "backends/onednn/threads.h"
 #include "backends/onednn/training.h"
-#include "core/team.h"
+#include "core/thread_pool.h"
 #include "core/try.h"
-#include "graph/plan.h"
+#include "graph/memory_plan.h"
 
 #include <new>
 #include <stdexcept>
@@ -28,14 +28,14 @@ struct RunStep {
 /// What is run for a graph in its inference form.
 std::vector<Task> tasks_of(const Graph& graph, const FusionModel* model) {
     const auto separate = leave_out_slices(graph, fuse_steps(graph));
-    return model && can_fuse() ? fuse_regions(graph, separate, *model) : separate_tasks(separate);
+    return model && can_fuse() ? form_fusion_groups(graph, separate, *model) : separate_tasks(separate);
 }
 
 class OneDnnExecutable final : public Executable {
   public:
-    static Result<std::unique_ptr<Executable>> make(const Network& network, std::shared_ptr<Team> team,
+    static Result<std::unique_ptr<Executable>> make(const Network& network, std::shared_ptr<ThreadPool> pool,
                                                     const FusionModel* model, const CompileOptions& options) {
-        auto executable = std::unique_ptr<OneDnnExecutable>(new OneDnnExecutable(std::move(team)));
+        auto executable = std::unique_ptr<OneDnnExecutable>(new OneDnnExecutable(std::move(pool)));
         MFRES_CHECK(executable->compile(network, model, options));
         return std::unique_ptr<Executable>(std::move(executable));
     }
@@ -45,7 +45,7 @@ class OneDnnExecutable final : public Executable {
     using Executable::run;
     Status run(const StepObserver& observer) override {
         const ThreadScope scope(1);
-        const TeamScope work(team_.get());
+        const ThreadPoolScope work(pool_.get());
         int done = 0;
         for (const RunStep& step : steps_) {
             MFRES_CHECK(guarded(step.chosen.node, [&] {
@@ -60,7 +60,7 @@ class OneDnnExecutable final : public Executable {
 
     StridedView<const float> output(std::size_t index) const override { return outputs_[index]; }
     std::int64_t peak_bytes() const override { return peak_bytes_; }
-    std::int64_t meetings() const override { return team_->meetings(); }
+    std::int64_t barriers() const override { return pool_->barriers(); }
 
     std::vector<Chosen> chosen() const override {
         std::vector<Chosen> all;
@@ -70,8 +70,8 @@ class OneDnnExecutable final : public Executable {
     }
 
   private:
-    explicit OneDnnExecutable(std::shared_ptr<Team> team)
-        : team_(std::move(team)), threads_(team_->threads()), engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {}
+    explicit OneDnnExecutable(std::shared_ptr<ThreadPool> pool)
+        : pool_(std::move(pool)), threads_(pool_->threads()), engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {}
 
     Status compile(const Network& network, const FusionModel* model, const CompileOptions& options) {
         const ThreadScope scope(1); // kernels and their scratch memory are made for a number of threads
@@ -147,7 +147,7 @@ class OneDnnExecutable final : public Executable {
         }
     }
 
-    std::shared_ptr<Team> team_;
+    std::shared_ptr<ThreadPool> pool_;
     int threads_;
     dnnl::engine engine_;
     dnnl::stream stream_;
@@ -168,28 +168,28 @@ class OneDnnBackend final : public Backend {
     }
 
     std::vector<Unsupported> unsupported(const Graph& graph, const CompileOptions& options) const override {
-        std::vector<Unsupported> refused = unsupported_relaxations(graph, options.allow_tf32, options.deterministic);
+        std::vector<Unsupported> rejected = unsupported_relaxations(graph, options.allow_tf32, options.deterministic);
         if (options.precision == Precision::fp16)
-            append(refused, unsupported_precision(graph, options.precision));
+            append(rejected, unsupported_precision(graph, options.precision));
         else if (const auto missing = missing_instructions(options.precision))
-            refused.push_back({graph.node(graph.input()).name, *missing});
+            rejected.push_back({graph.node(graph.input()).name, *missing});
         else
-            append(refused, unsupported_without_ranges(graph, options));
-        return refused;
+            append(rejected, unsupported_without_ranges(graph, options));
+        return rejected;
     }
 
     Result<std::unique_ptr<Executable>> compile(const Graph& graph, const Weights& weights,
                                                 const CompileOptions& options) const override {
-        if (const auto refused = unsupported(graph, options); !refused.empty())
-            return unsupported_error(name(), refused);
+        if (const auto rejected = unsupported(graph, options); !rejected.empty())
+            return unsupported_error(name(), rejected);
         try {
             MFRES_TRY(const Network network, inference_form(graph, weights));
             const FusionModel model;
-            auto team = options.team;
-            if (!team) {
-                MFRES_TRY(team, Team::create({.threads = options.threads}));
+            auto pool = options.pool;
+            if (!pool) {
+                MFRES_TRY(pool, ThreadPool::create({.threads = options.threads}));
             }
-            return OneDnnExecutable::make(network, std::move(team), &model, options);
+            return OneDnnExecutable::make(network, std::move(pool), &model, options);
         } catch (const dnnl::error& error) {
             return Error{ErrorCode::backend_failed, text("oneDNN failed to start: ", error.what()), {}};
         } catch (const std::bad_alloc&) {
@@ -205,8 +205,8 @@ class OneDnnBackend final : public Backend {
 
     Result<std::unique_ptr<TrainingExecutable>> compile_training(const Graph& graph, const Weights& weights,
                                                                  const TrainingOptions& options) const override {
-        if (const auto refused = unsupported_arithmetic(graph, arithmetic_of(options)); !refused.empty())
-            return unsupported_error(name(), refused);
+        if (const auto rejected = unsupported_arithmetic(graph, arithmetic_of(options)); !rejected.empty())
+            return unsupported_error(name(), rejected);
         return onednn::compile_training(graph, weights, options);
     }
 };
@@ -215,8 +215,8 @@ class OneDnnBackend final : public Backend {
 
 Result<std::unique_ptr<Executable>> make_executable(const Network& network, int threads, const FusionModel* model,
                                                     const CompileOptions& options) {
-    MFRES_TRY(auto team, Team::create({.threads = threads}));
-    return OneDnnExecutable::make(network, std::move(team), model, options);
+    MFRES_TRY(auto pool, ThreadPool::create({.threads = threads}));
+    return OneDnnExecutable::make(network, std::move(pool), model, options);
 }
 
 const Backend& backend() {

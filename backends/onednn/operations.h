@@ -1,9 +1,9 @@
 // The steps of a network as operations of this backend.
 #pragma once
 
+#include "backends/onednn/low_precision.h"
 #include "backends/onednn/operation.h"
-#include "backends/onednn/reduction.h"
-#include "graph/fusion.h"
+#include "graph/fuse.h"
 
 #include <memory>
 #include <string>
@@ -17,7 +17,7 @@ struct Compilation {
     std::vector<ChannelRange> ranges; ///< where to read each node's value
     dnnl::engine engine;
     int threads = 1;
-    Reductions reductions; ///< empty: all in f32
+    LowPrecisionOps reductions; ///< empty: all in f32
 };
 
 /// `residual_in_output`: the step's output takes over the residual's memory. Weights are copied.

@@ -2,7 +2,7 @@
 // probabilities again rather than keeping them.
 #pragma once
 
-#include "backends/onednn/blocks.h"
+#include "backends/onednn/blocked_loops.h"
 #include "backends/training.h"
 
 #include <span>

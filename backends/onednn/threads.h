@@ -1,10 +1,10 @@
-// Threads of this backend. A pass of inference is run by a Team: every oneDNN primitive in it computes one part on one
+// Threads of this backend. A pass of inference is run by a ThreadPool: every oneDNN primitive in it computes one part on one
 // thread, so that the engine starts no threads and waits for none. In training, oneDNN's threads and our loops' are the
 // same OpenMP team where both use OpenMP.
 #pragma once
 
 #include "core/parallel.h"
-#include "core/team.h"
+#include "core/thread_pool.h"
 
 #include <cstdint>
 
@@ -38,11 +38,11 @@ class ThreadScope {
 #endif
 };
 
-/// Calls body(part) for 0 <= part < parts, by the current Team, or one after the other without one.
+/// Calls body(part) for 0 <= part < parts, by the current ThreadPool, or one after the other without one.
 template <typename Body>
 void run_parts(int parts, const Body& body) {
-    if (Team* const team = Team::current())
-        return team->run(parts, [&](int part) {
+    if (ThreadPool* const pool = ThreadPool::current())
+        return pool->run(parts, [&](int part) {
             const ThreadScope one(1); // each thread of the engine's users has a number of its own
             body(part);
         });
@@ -50,15 +50,15 @@ void run_parts(int parts, const Body& body) {
         body(part);
 }
 
-/// Calls body(begin, end, thread) for contiguous parts of [0, count), one per thread: of the current Team, or of
+/// Calls body(begin, end, thread) for contiguous parts of [0, count), one per thread: of the current ThreadPool, or of
 /// OpenMP's. The parts depend on count and threads alone. The body must not throw.
 template <typename Body>
 void parallel_for(std::int64_t count, int threads, const Body& body) {
     if (count < threads)
         threads = count > 0 ? static_cast<int>(count) : 1;
     const auto part = [&](int thread) { body(count * thread / threads, count * (thread + 1) / threads, thread); };
-    if (Team* const team = Team::current())
-        return team->run(threads, part);
+    if (ThreadPool* const pool = ThreadPool::current())
+        return pool->run(threads, part);
 #ifdef _OPENMP
         // The runtime may grant fewer threads than asked for; the loop gives every part to one of those it granted.
 #pragma omp parallel for num_threads(threads) schedule(static, 1)

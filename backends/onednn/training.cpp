@@ -1,6 +1,6 @@
 #include "backends/onednn/training.h"
 
-#include "backends/data_parallel.h"
+#include "backends/distributed/data_parallel.h"
 #include "backends/onednn/guard.h"
 #include "backends/onednn/softmax_loss.h"
 #include "backends/onednn/threads.h"
@@ -27,7 +27,7 @@ void prefer_large_pages([[maybe_unused]] float* data, [[maybe_unused]] std::int6
     const std::uintptr_t end =
         (reinterpret_cast<std::uintptr_t>(data) + static_cast<std::uintptr_t>(bytes)) / page * page;
     if (begin < end)
-        (void)madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE); // a wish: refusal changes nothing
+        (void)madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE); // a wish: rejection changes nothing
 #endif
 }
 

@@ -1,6 +1,6 @@
 #include "backends/onednn/training_convolution.h"
 
-#include "backends/onednn/blocks.h"
+#include "backends/onednn/blocked_loops.h"
 #include "backends/onednn/formulation.h"
 
 #include <optional>
@@ -20,13 +20,13 @@ struct Pick {
     std::string implementation;
 };
 
-/// The first formulation that gets a compiled kernel from make(form), or the best there is. What oneDNN refuses is
-/// passed over; if it refuses everything, its first reason is thrown.
+/// The first formulation that gets a compiled kernel from make(form), or the best there is. What oneDNN rejects is
+/// passed over; if it rejects everything, its first reason is thrown.
 template <typename Make>
 auto pick(const ConvolutionShape& shape, const Make& make) {
     using Descriptor = decltype(make(Formulation()));
     std::optional<Pick<Descriptor>> best;
-    std::optional<dnnl::error> refusal;
+    std::optional<dnnl::error> rejection;
     for (const Formulation& form : grouping_formulations(shape)) {
         try {
             Descriptor descriptor = make(form);
@@ -36,12 +36,12 @@ auto pick(const ConvolutionShape& shape, const Make& make) {
             if (speed_of(name) == Speed::compiled)
                 break;
         } catch (const dnnl::error& error) {
-            if (!refusal)
-                refusal = error;
+            if (!rejection)
+                rejection = error;
         }
     }
     if (!best)
-        throw refusal.value_or(dnnl::error(dnnl_unimplemented, "there is no kernel for this convolution"));
+        throw rejection.value_or(dnnl::error(dnnl_unimplemented, "there is no kernel for this convolution"));
     return std::move(*best);
 }
 

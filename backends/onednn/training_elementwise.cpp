@@ -1,7 +1,7 @@
 #include "backends/onednn/training_elementwise.h"
 
-#include "backends/data_parallel.h"
-#include "backends/onednn/blocks.h"
+#include "backends/distributed/data_parallel.h"
+#include "backends/onednn/blocked_loops.h"
 #include "backends/onednn/guard.h"
 #include "backends/onednn/vector_loops.h"
 

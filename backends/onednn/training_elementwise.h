@@ -4,7 +4,7 @@
 #pragma once
 
 #include "backends/onednn/training_step.h"
-#include "backends/training_formation.h"
+#include "backends/planned/training_fusion.h"
 
 namespace mfres::onednn {
 

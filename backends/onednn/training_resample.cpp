@@ -1,6 +1,6 @@
 #include "backends/onednn/training_resample.h"
 
-#include "backends/onednn/blocks.h"
+#include "backends/onednn/blocked_loops.h"
 #include "backends/onednn/gradient_loops.h"
 #include "backends/onednn/loops.h"
 

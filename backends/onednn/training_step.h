@@ -1,9 +1,9 @@
 // One operation of a network in training: what it needs, bound to memory and run, forward and backward.
 #pragma once
 
-#include "backends/communicator.h"
-#include "backends/host_parameters.h"
-#include "backends/training_schedule.h"
+#include "backends/distributed/communicator.h"
+#include "backends/planned/host_parameters.h"
+#include "backends/planned/training_schedule.h"
 
 #include <dnnl.hpp>
 

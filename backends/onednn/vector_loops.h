@@ -4,7 +4,7 @@
 // on inputs.
 #pragma once
 
-#include "graph/quantisation.h"
+#include "graph/quantization.h"
 
 #include <cstdint>
 
@@ -88,8 +88,8 @@ struct VectorLoops {
     void (*scale)(std::int64_t count, float factor, const float* x, float* y);
     void (*add_scaled)(std::int64_t count, float factor, const float* x, float* y);
 
-    /// Integers of quantise(), in two's complement where they are signed.
-    void (*to_bytes)(std::int64_t count, const Quantiser& quantiser, const float* x, std::uint8_t* y);
+    /// Integers of quantize(), in two's complement where they are signed.
+    void (*to_bytes)(std::int64_t count, const Quantizer& quantizer, const float* x, std::uint8_t* y);
 
     /// bfloat16, ties to even; NaN stays NaN.
     void (*to_bf16)(std::int64_t count, const float* x, std::uint16_t* y);

@@ -90,11 +90,11 @@ void take(const Row& row, const Activation& activation, const float* x, bool add
     });
 }
 
-void to_bytes(std::int64_t count, const Quantiser& quantiser, const float* x, std::uint8_t* y) {
-    const Quantiser q = quantiser;
+void to_bytes(std::int64_t count, const Quantizer& quantizer, const float* x, std::uint8_t* y) {
+    const Quantizer q = quantizer;
     MFRES_SIMD
     for (std::int64_t i = 0; i < count; ++i)
-        y[i] = static_cast<std::uint8_t>(static_cast<std::int32_t>(quantise(q, x[i])));
+        y[i] = static_cast<std::uint8_t>(static_cast<std::int32_t>(quantize(q, x[i])));
 }
 
 void to_bf16(std::int64_t count, const float* x, std::uint16_t* y) {

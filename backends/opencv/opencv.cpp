@@ -138,18 +138,18 @@ class OpenCvBackend final : public Backend {
 
     std::vector<Unsupported> unsupported(const Graph& graph, const CompileOptions& options) const override {
         constexpr std::int64_t most = std::numeric_limits<int>::max();
-        std::vector<Unsupported> refused = unsupported_arithmetic(graph, options);
+        std::vector<Unsupported> rejected = unsupported_arithmetic(graph, options);
         for (const Node& node : graph.nodes())
             if (node.shape.elements() > most)
-                refused.push_back(
+                rejected.push_back(
                     {node.name, text("it has ", to_string(node.shape), " values, and OpenCV counts them in 32 bits")});
-        return refused;
+        return rejected;
     }
 
     Result<std::unique_ptr<Executable>> compile(const Graph& graph, const Weights& weights,
                                                 const CompileOptions& options) const override {
-        if (const auto refused = unsupported(graph, options); !refused.empty())
-            return unsupported_error(name(), refused);
+        if (const auto rejected = unsupported(graph, options); !rejected.empty())
+            return unsupported_error(name(), rejected);
         try {
             MFRES_TRY(const Network network, inference_form(graph, weights));
             MFRES_TRY(plain::Program program, lower_to_planes(network.graph, network.weights));

@@ -3,7 +3,7 @@
 // Notation: L the loss, dy = dL/dy the gradient of an operation's output.
 #pragma once
 
-#include "backends/data_parallel.h"
+#include "backends/distributed/data_parallel.h"
 #include "backends/reference/ops.h"
 #include "backends/training.h"
 #include "core/try.h"
@@ -124,7 +124,7 @@ Status batch_norm_training(const BatchNorm& op, const Operands<T>& in, const Sha
 /// ranks, everything else as forward(). Errors: those of Communicator.
 template <typename T>
 Status forward_training(const Node& node, const Operands<T>& in, T* y, const RunningStatistics<T>& running, int threads,
-                        Communicator& ranks = lone_rank()) {
+                        Communicator& ranks = single_rank()) {
     if (node.kind() == OpKind::batch_norm)
         return batch_norm_training(node.as<BatchNorm>(), in, node.shape, y, running, ranks, threads);
     forward(node, in, y, threads);
@@ -490,7 +490,7 @@ void scaled_add_backward(const Operands<T>& in, const Shape& out, const Gradient
 /// Communicator.
 template <typename T>
 Status backward(const Node& node, const Operands<T>& in, const Gradients<T>& gradients, NormStatistics statistics,
-                int threads, Communicator& ranks = lone_rank()) {
+                int threads, Communicator& ranks = single_rank()) {
     const Shape& out = node.shape;
     const auto dy = [&](std::int64_t i) { return static_cast<double>(gradients.of_output[i]); };
     switch (node.kind()) {
@@ -499,8 +499,8 @@ Status backward(const Node& node, const Operands<T>& in, const Gradients<T>& gra
     case OpKind::batch_norm:
         return norm_backward(node.as<BatchNorm>().epsilon, out[0], statistics, in, out, gradients, ranks, threads);
     case OpKind::instance_norm:
-        return norm_backward(node.as<InstanceNorm>().epsilon, 1, NormStatistics::batch, in, out, gradients, lone_rank(),
-                             threads);
+        return norm_backward(node.as<InstanceNorm>().epsilon, 1, NormStatistics::batch, in, out, gradients,
+                             single_rank(), threads);
     case OpKind::relu:
         accumulate(out, gradients.of_inputs[0], threads,
                    [&](std::int64_t i) { return !(in.inputs[0][i] <= T{0}) ? dy(i) : 0.0; });
@@ -585,7 +585,7 @@ std::vector<ClassSums> class_sums(const Shape& shape, const T* logits, std::span
 /// not one per voxel or not below the number of channels; those of Communicator. The batch is that of all ranks.
 template <typename T>
 Result<double> loss_and_gradient(const Shape& shape, const T* logits, std::span<const std::uint8_t> classes,
-                                 const Loss& loss, T* gradient, int threads, Communicator& ranks = lone_rank()) {
+                                 const Loss& loss, T* gradient, int threads, Communicator& ranks = single_rank()) {
     if (static_cast<std::int64_t>(classes.size()) != shape[0] * plane_size(shape))
         return Error{ErrorCode::invalid_argument,
                      text("the loss got ", classes.size(), " classes for logits of ", to_string(shape), ", which has ",

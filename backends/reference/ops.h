@@ -303,7 +303,7 @@ void forward(const Node& node, const Operands<T>& in, T* y, int threads) {
     case OpKind::batch_norm: return batch_norm(node.as<BatchNorm>(), in, out, y, threads);
     case OpKind::instance_norm: return instance_norm(node.as<InstanceNorm>(), in, out, y, threads);
     case OpKind::relu:
-        // !(x <= 0) rather than x > 0: a NaN has to reach the output, where it is refused.
+        // !(x <= 0) rather than x > 0: a NaN has to reach the output, where it is rejected.
         return pointwise(out, y, threads, [&](std::int64_t i) { return !(x(0, i) <= 0.0) ? x(0, i) : 0.0; });
     case OpKind::leaky_relu: {
         const double slope = node.as<LeakyRelu>().slope;

@@ -1,11 +1,11 @@
 // The reference backend: every node of the graph as written, one after the other, nothing folded or fused. In bf16 and
 // int8 it runs the inference form instead, which is what those are defined on.
 #include "backends/backend.h"
+#include "backends/reference/low_precision_convolution.h"
 #include "backends/reference/ops.h"
-#include "backends/reference/reduced_convolution.h"
 #include "backends/reference/training.h"
 #include "core/try.h"
-#include "graph/plan.h"
+#include "graph/memory_plan.h"
 
 namespace mfres::reference {
 
@@ -31,7 +31,7 @@ class ReferenceExecutable final : public Executable {
         : threads_(resolve_threads(options.threads)), plan_(plan),
           arena_(static_cast<std::size_t>(plan.bytes) / sizeof(float)) {
         for (const Node& node : network.graph.nodes())
-            reduced_.push_back(ReducedConvolution::make(network, node, options));
+            reduced_.push_back(LowPrecisionConvolution::make(network, node, options));
         graph_ = std::move(network.graph);
         weights_ = std::move(network.weights);
     }
@@ -95,7 +95,7 @@ class ReferenceExecutable final : public Executable {
 
     Graph graph_;
     Weights weights_;
-    std::vector<std::optional<ReducedConvolution>> reduced_; ///< by node
+    std::vector<std::optional<LowPrecisionConvolution>> reduced_; ///< by node
     int threads_;
     MemoryPlan plan_;
     AlignedVector<float> arena_;
@@ -106,18 +106,18 @@ class ReferenceBackend final : public Backend {
     std::string_view name() const override { return "reference"; }
     std::string description() const override { return "reference (plain loops, double accumulation)"; }
     std::vector<Unsupported> unsupported(const Graph& graph, const CompileOptions& options) const override {
-        std::vector<Unsupported> refused = unsupported_relaxations(graph, options.allow_tf32, options.deterministic);
+        std::vector<Unsupported> rejected = unsupported_relaxations(graph, options.allow_tf32, options.deterministic);
         if (options.precision == Precision::bf16 || options.precision == Precision::int8)
-            append(refused, unsupported_without_ranges(graph, options));
+            append(rejected, unsupported_without_ranges(graph, options));
         else
-            append(refused, unsupported_precision(graph, options.precision));
-        return refused;
+            append(rejected, unsupported_precision(graph, options.precision));
+        return rejected;
     }
 
     Result<std::unique_ptr<Executable>> compile(const Graph& graph, const Weights& weights,
                                                 const CompileOptions& options) const override {
-        if (const auto refused = unsupported(graph, options); !refused.empty())
-            return unsupported_error(name(), refused);
+        if (const auto rejected = unsupported(graph, options); !rejected.empty())
+            return unsupported_error(name(), rejected);
         MFRES_CHECK(check_weights(graph, weights));
         Network network{graph, weights};
         if (options.precision != Precision::f32) {
@@ -136,8 +136,8 @@ class ReferenceBackend final : public Backend {
 
     Result<std::unique_ptr<TrainingExecutable>> compile_training(const Graph& graph, const Weights& weights,
                                                                  const TrainingOptions& options) const override {
-        if (const auto refused = unsupported_arithmetic(graph, arithmetic_of(options)); !refused.empty())
-            return unsupported_error(name(), refused);
+        if (const auto rejected = unsupported_arithmetic(graph, arithmetic_of(options)); !rejected.empty())
+            return unsupported_error(name(), rejected);
         return make_training(graph, weights, options);
     }
 };

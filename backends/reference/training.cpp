@@ -1,10 +1,10 @@
 #include "backends/reference/training.h"
 
-#include "backends/data_parallel.h"
-#include "backends/host_parameters.h"
+#include "backends/distributed/data_parallel.h"
+#include "backends/planned/host_parameters.h"
 #include "backends/reference/gradients.h"
 #include "core/try.h"
-#include "graph/plan.h"
+#include "graph/memory_plan.h"
 
 #include <algorithm>
 

@@ -131,7 +131,7 @@ Status bench(const Request& request) {
     const Weights weights = test::random_weights(graph, 1);
     if (request.what == "ranks")
         return bench_ranks(request, *backend, graph, weights);
-    return request.what == "training" ? bench_training(request, *backend, graph, weights, lone_rank(), 0)
+    return request.what == "training" ? bench_training(request, *backend, graph, weights, single_rank(), 0)
                                       : bench_inference(request, *backend, graph, weights);
 }
 

@@ -58,7 +58,7 @@ std::string to_json(const BenchmarkReport& report) {
                  {"first_ms", rounded(report.first_ms)},
                  {"peak_rss_mib", rounded(report.peak_rss_mib)},
                  {"planned_peak_mib", rounded(report.planned_peak_mib)},
-                 {"meetings", report.meetings},
+                 {"barriers", report.barriers},
                  {"macs", report.macs}};
     Json times = Json::array();
     for (const double time : report.times_ms)
@@ -89,9 +89,9 @@ std::string to_text(const BenchmarkReport& report) {
     lines += format("  ready in  %9.2f ms, first run %.2f ms\n", report.compile_ms, report.first_ms);
     lines += format("  memory    %9.1f MiB planned, %.1f MiB resident at the peak\n", report.planned_peak_mib,
                     report.peak_rss_mib);
-    if (report.meetings > 0)
-        lines += format("  meetings  %9lld per pass, at which threads wait for each other\n",
-                        static_cast<long long>(report.meetings));
+    if (report.barriers > 0)
+        lines += format("  barriers  %9lld per pass, at which threads wait for each other\n",
+                        static_cast<long long>(report.barriers));
     if (report.machine.gflops > 0)
         lines += format("  floor     %9.2f ms for %.2f GMAC at %.0f GFLOP/s (%.2f x; memory copies at %.1f GB/s)\n",
                         report.arithmetic_floor_ms, static_cast<double>(report.macs) / 1e9, report.machine.gflops,

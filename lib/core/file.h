@@ -14,7 +14,7 @@
 
 namespace mfres {
 
-/// All bytes of a file. Refuses files larger than `cap` bytes with `too_large_code` before reading them.
+/// All bytes of a file. Rejects files larger than `cap` bytes with `too_large_code` before reading them.
 Result<std::vector<std::byte>> read_file(const std::filesystem::path& path, std::uint64_t cap,
                                          ErrorCode too_large_code = ErrorCode::memory_limit);
 
@@ -109,7 +109,7 @@ class ScratchFolder {
     std::filesystem::path path_; ///< empty once moved from
 };
 
-/// Refuses before any work what could only fail at its end: an output that exists (file_exists, unless `overwrite`) or
+/// Rejects before any work what could only fail at its end: an output that exists (file_exists, unless `overwrite`) or
 /// has no folder (file_write). An empty path is no output.
 Status check_output(const std::filesystem::path& path, bool overwrite);
 

@@ -1,6 +1,6 @@
 #include "core/parallel.h"
 
-#include "core/team.h"
+#include "core/thread_pool.h"
 
 #include <algorithm>
 #include <thread>
@@ -28,8 +28,8 @@ int resolve_threads(int requested) {
 void parallel_ranges(std::int64_t count, int threads, const std::function<void(std::int64_t, std::int64_t)>& body) {
     const std::int64_t workers = std::clamp<std::int64_t>(threads, 1, std::max<std::int64_t>(count, 1));
     const auto begin_of = [&](std::int64_t worker) { return count * worker / workers; };
-    if (Team* const team = Team::current())
-        return team->run(static_cast<int>(workers), [&](int worker) { body(begin_of(worker), begin_of(worker + 1)); });
+    if (ThreadPool* const pool = ThreadPool::current())
+        return pool->run(static_cast<int>(workers), [&](int worker) { body(begin_of(worker), begin_of(worker + 1)); });
     std::vector<std::thread> pool;
     pool.reserve(static_cast<std::size_t>(workers - 1));
     for (std::int64_t worker = 1; worker < workers; ++worker)

@@ -1,4 +1,4 @@
-// Loops over index ranges, used outside the backends' engines: by the calling thread's Team, or by short-lived threads
+// Loops over index ranges, used outside the backends' engines: by the calling thread's ThreadPool, or by short-lived threads
 // where it has none.
 #pragma once
 

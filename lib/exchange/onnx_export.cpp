@@ -22,7 +22,7 @@ std::string description(const Model& model, const OnnxExport& options) {
         "Brain tumour segmentation, network ", model.variant.name(), ". Research use only: not a medical device.\n",
         "Input 'input': float32 [1, ", model.variant.input_channels(), ", x, y, z], channels ", modalities,
         "; skull-stripped and co-registered, voxels of ", model.metadata.voxel_min_mm, " to ",
-        model.metadata.voxel_max_mm, " mm, axes pointing to the patient's left, back and head. Preparation '",
+        model.metadata.voxel_max_mm, " mm, axes pointing to the patient's left, back and head. Preprocessing '",
         model.metadata.normalisation,
         "': the brain is every voxel that is not background in at least one modality; each modality minus its mean "
         "over the brain, divided by its (population) standard deviation there; 0 outside the brain. Crop to the box of "

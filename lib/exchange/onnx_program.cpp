@@ -14,7 +14,7 @@ namespace mfres {
 namespace {
 
 constexpr std::int64_t opset = 13;
-constexpr std::int64_t ir_version = 7; // what came with opset 13; older runtimes refuse newer ones
+constexpr std::int64_t ir_version = 7; // what came with opset 13; older runtimes reject newer ones
 
 static_assert(std::endian::native == std::endian::little, "raw_data of ONNX is little-endian");
 

@@ -72,7 +72,7 @@ Result<StateDict> read_torch_state(const std::filesystem::path& path);
 /// The same for a file that was read already.
 Result<StateDict> read_torch_state(std::span<const std::byte> bytes, const std::string& path);
 
-/// A model of `variant` with these weights; modalities and preparation are this project's own, which is a promise of
+/// A model of `variant` with these weights; modalities and preprocessing are this project's own, which is a promise of
 /// whoever trained them. `origin` becomes part of the recipe. Every tensor must be there with its shape and no other:
 /// the message lists all that are missing, all that are too many and all of another shape.
 /// Errors, `where` is `path`: model_tensor_missing, else model_tensor_extra, else model_tensor_shape;

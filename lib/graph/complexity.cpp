@@ -2,7 +2,7 @@
 
 #include "core/checked.h"
 #include "core/try.h"
-#include "graph/plan.h"
+#include "graph/memory_plan.h"
 #include "graph/rewrite.h"
 
 namespace mfres {

@@ -140,7 +140,7 @@ std::string size_text(const Grid& grid) {
     return text(grid.size[0], "x", grid.size[1], "x", grid.size[2]);
 }
 
-Status check_not_constant(const Scan& scan, const fs::path& path) {
+Status check_not_constant(const CompactVolume& scan, const fs::path& path) {
     if (scan.constant())
         return Error{
             ErrorCode::volume_constant,
@@ -149,7 +149,7 @@ Status check_not_constant(const Scan& scan, const fs::path& path) {
     return {};
 }
 
-Status check_distinct(const std::array<NiftiScan, 4>& read, const CaseFiles& files) {
+Status check_distinct(const std::array<NiftiCompactVolume, 4>& read, const CaseFiles& files) {
     for (std::size_t a = 0; a < read.size(); ++a)
         for (std::size_t b = a + 1; b < read.size(); ++b)
             if (same_intensities(read[a].scan, read[b].scan))
@@ -163,8 +163,8 @@ Status check_distinct(const std::array<NiftiScan, 4>& read, const CaseFiles& fil
 
 /// Reads the four files on up to four threads. Each thread keeps its own outcome, so that the error reported is that
 /// of the first modality in order and not of the fastest thread.
-Result<std::array<NiftiScan, 4>> read_modalities(const CaseFiles& files, const CaseOptions& options) {
-    std::array<std::optional<Result<NiftiScan>>, 4> outcomes;
+Result<std::array<NiftiCompactVolume, 4>> read_modalities(const CaseFiles& files, const CaseOptions& options) {
+    std::array<std::optional<Result<NiftiCompactVolume>>, 4> outcomes;
     const NiftiReadOptions read_options{options.use, options.max_bytes};
     parallel_ranges(static_cast<std::int64_t>(outcomes.size()), resolve_threads(options.threads),
                     [&](std::int64_t begin, std::int64_t end) {
@@ -178,7 +178,7 @@ Result<std::array<NiftiScan, 4>> read_modalities(const CaseFiles& files, const C
                                 outcomes[slot].emplace(status.error());
                         }
                     });
-    std::array<NiftiScan, 4> read;
+    std::array<NiftiCompactVolume, 4> read;
     for (std::size_t slot = 0; slot < read.size(); ++slot) {
         MFRES_TRY(read[slot], *std::move(outcomes[slot]));
     }
@@ -259,7 +259,7 @@ Result<Case> load(const CaseFiles& files, const CaseOptions& options) {
     MFRES_TRY(const Grid target, network_grid(loaded.canonical_grid, options, where));
     loaded.resampled = target != loaded.canonical_grid;
     for (std::size_t slot = 0; slot < read.size(); ++slot) {
-        Scan scan = reorient(std::exchange(read[slot].scan, {}), loaded.orientation);
+        CompactVolume scan = reorient(std::exchange(read[slot].scan, {}), loaded.orientation);
         scan.set_grid(loaded.canonical_grid); // the modalities agree within 0.1 mm; T1 speaks for all
         if (loaded.resampled) {
             MFRES_TRY(const Volume volume, resample_linear(scan.volume(), target, resolve_threads(options.threads)));

@@ -2,9 +2,9 @@
 // doubtful is segmented, and the way back to the input's own grid. Finding the files is <mfres/case.h>.
 #pragma once
 
+#include "imaging/compact_volume.h"
 #include "imaging/geometry.h"
-#include "imaging/nifti.h"
-#include "imaging/scan.h"
+#include "imaging/nifti/nifti.h"
 
 #include <mfres/case.h>
 #include <mfres/status.h>
@@ -29,21 +29,21 @@ struct CaseOptions {
     int threads = 1;                                        ///< 0 = all processors
 };
 
-/// Four scans ready for preparation, and what it takes to put labels back where the files came from.
+/// Four scans ready for preprocessing, and what it takes to put labels back where the files came from.
 struct Case {
     std::string id;
-    std::array<Scan, 4> scans;         ///< canonical L-P-S, all on one grid; 1 mm if resampled
-    NiftiGeometry geometry;            ///< header geometry of the T1 file, for writing outputs
-    Grid original_grid;                ///< of the T1 file
-    Orientation orientation;           ///< from original to canonical
-    Grid canonical_grid;               ///< original voxels in canonical order, before any resampling
-    bool resampled = false;            ///< scans are not on canonical_grid but on a 1 mm grid
-    CaseOptions options;               ///< what it was loaded with
-    std::vector<std::string> warnings; ///< sentences for the report
+    std::array<CompactVolume, 4> scans; ///< canonical L-P-S, all on one grid; 1 mm if resampled
+    NiftiGeometry geometry;             ///< header geometry of the T1 file, for writing outputs
+    Grid original_grid;                 ///< of the T1 file
+    Orientation orientation;            ///< from original to canonical
+    Grid canonical_grid;                ///< original voxels in canonical order, before any resampling
+    bool resampled = false;             ///< scans are not on canonical_grid but on a 1 mm grid
+    CaseOptions options;                ///< what it was loaded with
+    std::vector<std::string> warnings;  ///< sentences for the report
 };
 
 /// Reads and checks the four files. The first complaint in this order is returned, for any number of threads:
-/// per modality everything read_nifti refuses, then volume_constant; against T1 grid_size_mismatch and
+/// per modality everything read_nifti rejects, then volume_constant; against T1 grid_size_mismatch and
 /// grid_position_mismatch (corners more than 0.1 mm apart); modality_duplicate; orientation_oblique;
 /// voxel_size_out_of_range (without `resample`, or if 1 mm voxels would need a grid beyond 2 to 1024 per axis);
 /// nifti_too_large (the resampled volume exceeds max_bytes); memory_limit; invalid_argument (options).

@@ -2,7 +2,7 @@
 
 #include "core/parallel.h"
 #include "core/try.h"
-#include "imaging/turn_over.h"
+#include "imaging/reorient.h"
 
 #include <algorithm>
 #include <cmath>
@@ -232,13 +232,13 @@ Grid reorient(const Grid& grid, const Orientation& orientation) {
 Volume reorient(Volume volume, const Orientation& orientation) {
     if (orientation.is_canonical())
         return volume;
-    return {reorient(volume.grid, orientation), turn_over(volume.voxels, volume.grid.size, orientation)};
+    return {reorient(volume.grid, orientation), reorient(volume.voxels, volume.grid.size, orientation)};
 }
 
 LabelMap reorient(LabelMap labels, const Orientation& orientation) {
     if (orientation.is_canonical())
         return labels;
-    return {reorient(labels.grid, orientation), turn_over(labels.labels, labels.grid.size, orientation)};
+    return {reorient(labels.grid, orientation), reorient(labels.labels, labels.grid.size, orientation)};
 }
 
 Grid with_voxel_size(const Grid& grid, double mm) {

@@ -47,7 +47,7 @@ std::optional<Error> stray_value(const LabelMap& map, const Histogram& counts, c
     return std::nullopt;
 }
 
-/// Replaces from[c] by to[c]; refuses any other value before it changes anything.
+/// Replaces from[c] by to[c]; rejects any other value before it changes anything.
 Status replace_values(LabelMap& map, const ClassLabels& from, const ClassLabels& to, std::string_view kind,
                       std::string_view source) {
     if (auto error = stray_value(map, count_values(map), from, kind, source))
@@ -150,7 +150,7 @@ ClassSet region_classes(TumourRegion region, RegionDefinition definition) noexce
     return {};
 }
 
-std::int64_t drop_small_enhancing(LabelMap& classes, double least_mm3) noexcept {
+std::int64_t relabel_small_enhancing(LabelMap& classes, double least_mm3) noexcept {
     constexpr std::uint8_t core = 1;
     constexpr std::uint8_t enhancing = 3;
     const std::int64_t voxels = std::count(classes.labels.begin(), classes.labels.end(), enhancing);
@@ -166,12 +166,12 @@ namespace {
 /// Collects the connected part of the tumour that holds voxel `seed`, as indices into the map, and marks it.
 std::vector<std::int64_t> take_island(const LabelMap& classes, std::int64_t seed, std::vector<bool>& taken) {
     const auto& size = classes.grid.size;
-    std::vector<std::int64_t> island{seed};
+    std::vector<std::int64_t> component{seed};
     taken[static_cast<std::size_t>(seed)] = true;
-    for (std::size_t next = 0; next < island.size(); ++next) {
-        const std::int64_t i = island[next] % size[0];
-        const std::int64_t j = island[next] / size[0] % size[1];
-        const std::int64_t k = island[next] / size[0] / size[1];
+    for (std::size_t next = 0; next < component.size(); ++next) {
+        const std::int64_t i = component[next] % size[0];
+        const std::int64_t j = component[next] / size[0] % size[1];
+        const std::int64_t k = component[next] / size[0] / size[1];
         for (std::int64_t nk = std::max<std::int64_t>(k - 1, 0); nk < std::min(k + 2, size[2]); ++nk)
             for (std::int64_t nj = std::max<std::int64_t>(j - 1, 0); nj < std::min(j + 2, size[1]); ++nj)
                 for (std::int64_t ni = std::max<std::int64_t>(i - 1, 0); ni < std::min(i + 2, size[0]); ++ni) {
@@ -179,16 +179,16 @@ std::vector<std::int64_t> take_island(const LabelMap& classes, std::int64_t seed
                     const auto index = static_cast<std::size_t>(neighbour);
                     if (classes.labels[index] != 0 && !taken[index]) {
                         taken[index] = true;
-                        island.push_back(neighbour);
+                        component.push_back(neighbour);
                     }
                 }
     }
-    return island;
+    return component;
 }
 
 } // namespace
 
-std::int64_t drop_small_islands(LabelMap& classes, double least_mm3) {
+std::int64_t remove_small_components(LabelMap& classes, double least_mm3) {
     if (least_mm3 <= 0.0)
         return 0;
     const double voxel_mm3 = voxel_millilitres(classes.grid) * 1000.0;
@@ -198,11 +198,11 @@ std::int64_t drop_small_islands(LabelMap& classes, double least_mm3) {
     for (std::size_t seed = 0; seed < classes.labels.size(); ++seed) {
         if (classes.labels[seed] == 0 || taken[seed])
             continue;
-        std::vector<std::int64_t> island = take_island(classes, static_cast<std::int64_t>(seed), taken);
-        if (island.size() > largest.size())
-            island.swap(largest);
-        if (static_cast<double>(island.size()) * voxel_mm3 < least_mm3)
-            small.insert(small.end(), island.begin(), island.end());
+        std::vector<std::int64_t> component = take_island(classes, static_cast<std::int64_t>(seed), taken);
+        if (component.size() > largest.size())
+            component.swap(largest);
+        if (static_cast<double>(component.size()) * voxel_mm3 < least_mm3)
+            small.insert(small.end(), component.begin(), component.end());
     }
     for (const std::int64_t voxel : small)
         classes.labels[static_cast<std::size_t>(voxel)] = 0;

@@ -59,13 +59,13 @@ ClassSet region_classes(TumourRegion region, RegionDefinition definition) noexce
 
 /// Turns enhancing tumour into necrotic and non-enhancing core where there is less of it than `least_mm3` in the whole
 /// map, which is then more likely a false alarm than a finding. Returns how many voxels it turned. Class indices.
-std::int64_t drop_small_enhancing(LabelMap& classes, double least_mm3) noexcept;
+std::int64_t relabel_small_enhancing(LabelMap& classes, double least_mm3) noexcept;
 
 /// Turns connected parts of the tumour (voxels that share a face, edge or corner, whatever their class) of less than
 /// `least_mm3` into background, but never the largest one: small ones far from it are more likely false alarms than
 /// second tumours. Returns how many voxels it turned. Class indices. Holds a bit per voxel and
 /// up to 24 bytes per tumour voxel.
-std::int64_t drop_small_islands(LabelMap& classes, double least_mm3);
+std::int64_t remove_small_components(LabelMap& classes, double least_mm3);
 
 /// Size of one part of the segmentation.
 struct PartVolume {

@@ -2,8 +2,8 @@
 
 #include "core/file.h"
 #include "core/try.h"
+#include "imaging/compact_volume.h"
 #include "imaging/labels.h"
-#include "imaging/scan.h"
 
 #include <algorithm>
 #include <cmath>

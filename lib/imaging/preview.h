@@ -37,7 +37,7 @@ struct PreviewOptions {
 std::string preview_summary(const LabelMap& labels);
 
 /// Ok in a build with OpenCV's imgproc and imgcodecs; otherwise operation_unsupported, naming what is missing. For
-/// refusing a wish for a picture before the work whose result it would show.
+/// rejecting a wish for a picture before the work whose result it would show.
 Status can_draw_previews();
 
 /// Pixels row by row, three bytes (red, green, blue) each.
@@ -57,7 +57,7 @@ struct PreviewImage {
 /// Errors: grid_size_mismatch for different sizes, invalid_argument for voxel counts that do not match their grid or an
 /// empty grid, affine_singular for a column of length 0 or not finite, voxel_not_finite, label_outside_scheme for a
 /// label other than 0 to 4, operation_unsupported in a build without OpenCV's imgproc and imgcodecs, internal if OpenCV
-/// refuses to draw.
+/// rejects to draw.
 Result<PreviewImage> render_preview(const Volume& flair, const Volume& t1ce, const LabelMap& labels,
                                     const PreviewOptions& options = {});
 

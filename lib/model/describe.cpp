@@ -53,12 +53,12 @@ std::string model_lines(const ModelSummary& model) {
            line("voxel edge", text(metadata.voxel_min_mm, " to ", metadata.voxel_max_mm, " mm")) +
            line("recipe", printable(metadata.recipe_json, std::string::npos)) +
            line("created by", printable(metadata.created_by, 200)) +
-           (metadata.quantisation.ranges.empty()
+           (metadata.quantization.ranges.empty()
                 ? std::string()
-                : line("quantisation",
-                       text(metadata.quantisation.ranges.size(), " convolutions, ", metadata.quantisation.calibration,
-                            " of ", metadata.quantisation.cases, " cases, weights stored as ",
-                            metadata.quantisation.int8_weights ? "int8" : "floats"))) +
+                : line("quantization",
+                       text(metadata.quantization.ranges.size(), " convolutions, ", metadata.quantization.calibration,
+                            " of ", metadata.quantization.cases, " cases, weights stored as ",
+                            metadata.quantization.int8_weights ? "int8" : "floats"))) +
            line("SHA-256", metadata.weights_sha256 + " (verified)") +
            line("parameters", text(model.learnable, " learnable, ", model.state, " running statistics"));
 }
@@ -74,7 +74,7 @@ std::string kind_text(const ModelInfo& info) {
     switch (info.kind) {
     case FileKind::model: return "mfres model, format " + info.model->metadata.format_version;
     case FileKind::damaged:
-        return text("not usable: ", printable(info.refusal->message, 1000), " [", name(info.refusal->code), "]");
+        return text("not usable: ", printable(info.rejection->message, 1000), " [", name(info.rejection->code), "]");
     case FileKind::tensors: return "not an mfres model, tensors only";
     }
     return {};
@@ -146,7 +146,7 @@ Result<ModelInfo> describe(const std::filesystem::path& path) {
     auto model = decode_model(file);
     if (!model) {
         info.kind = FileKind::damaged;
-        info.refusal = model.error();
+        info.rejection = model.error();
         return info;
     }
     MFRES_TRY(info.model, summarise(std::move(model).value()));
@@ -167,8 +167,8 @@ std::string info_json(const ModelInfo& info) {
     json["file_bytes"] = info.file_bytes;
     json["kind"] = name(info.kind);
     json["error"] = nullptr;
-    if (info.refusal)
-        json["error"] = {{"code", name(info.refusal->code)}, {"message", info.refusal->message}};
+    if (info.rejection)
+        json["error"] = {{"code", name(info.rejection->code)}, {"message", info.rejection->message}};
     json["model"] = info.model ? model_json(*info.model) : nlohmann::ordered_json(nullptr);
     json["metadata"] = info.metadata;
     json["elements"] = info.elements;

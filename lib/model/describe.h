@@ -25,7 +25,7 @@ struct TensorInfo {
 
 enum class FileKind : std::uint8_t {
     model,   ///< load_model accepts it, its SHA-256 was recomputed and is the recorded one
-    damaged, ///< it has metadata of this project, but load_model refuses it
+    damaged, ///< it has metadata of this project, but load_model rejects it
     tensors, ///< safetensors without metadata of this project
 };
 
@@ -45,7 +45,7 @@ struct ModelInfo {
     std::int64_t file_bytes = 0;
     FileKind kind = FileKind::tensors;
     std::optional<ModelSummary> model;           ///< if kind is model
-    std::optional<Error> refusal;                ///< if kind is damaged: why
+    std::optional<Error> rejection;              ///< if kind is damaged: why
     std::map<std::string, std::string> metadata; ///< as stored
     std::vector<TensorInfo> tensors;             ///< by name
     std::int64_t elements = 0;                   ///< of all tensors

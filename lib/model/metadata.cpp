@@ -18,7 +18,7 @@ constexpr std::string_view format_version = "1";
 constexpr std::array<std::string_view, 4> known_modalities = {"t1", "t1ce", "t2", "flair"};
 constexpr std::array<std::string_view, 1> known_normalisations = {"zscore-brain"};
 constexpr std::array<std::string_view, 2> known_label_schemes = {"brats", "brats2023"};
-constexpr std::string_view quantisation_key = "mfres.quantisation"; // may be absent
+constexpr std::string_view quantization_key = "mfres.quantisation"; // may be absent
 constexpr std::array<std::string_view, 10> keys = {
     "mfres.format_version", "mfres.variant",      "mfres.modalities", "mfres.normalisation",  "mfres.label_scheme",
     "mfres.voxel_min_mm",   "mfres.voxel_max_mm", "mfres.recipe",     "mfres.weights_sha256", "mfres.created_by"};
@@ -50,7 +50,7 @@ class Reader {
             if (strings_.find(key) == strings_.end())
                 return invalid(key, "is missing");
         for (const auto& entry : strings_)
-            if (!is_one_of(entry.first, keys) && entry.first != quantisation_key)
+            if (!is_one_of(entry.first, keys) && entry.first != quantization_key)
                 return invalid(printable(entry.first), "is not a key of this format");
         return {};
     }
@@ -155,8 +155,8 @@ Result<ModelMetadata> metadata_from_strings(const MetadataStrings& strings) {
     MFRES_TRY(metadata.recipe_json, reader.recipe());
     MFRES_TRY(metadata.weights_sha256, reader.hash());
     MFRES_TRY(metadata.created_by, reader.created_by());
-    if (const auto found = strings.find(quantisation_key); found != strings.end()) {
-        MFRES_TRY(metadata.quantisation, quantisation_from_json(found->second));
+    if (const auto found = strings.find(quantization_key); found != strings.end()) {
+        MFRES_TRY(metadata.quantization, quantization_from_json(found->second));
     }
     return metadata;
 }
@@ -175,8 +175,8 @@ MetadataStrings metadata_to_strings(const ModelMetadata& metadata) {
                                {"mfres.recipe", metadata.recipe_json},
                                {"mfres.weights_sha256", metadata.weights_sha256},
                                {"mfres.created_by", metadata.created_by}};
-    if (!metadata.quantisation.ranges.empty())
-        strings.emplace(quantisation_key, to_json(metadata.quantisation));
+    if (!metadata.quantization.ranges.empty())
+        strings.emplace(quantization_key, to_json(metadata.quantization));
     return strings;
 }
 

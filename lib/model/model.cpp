@@ -80,15 +80,15 @@ Status check_size(const Graph& graph, const std::string& network) {
 
 constexpr std::string_view scale_suffix = "_scale"; // behind the name of a weight
 
-/// Integers and scales in place of the weights of quantised convolutions; everything else as it is.
+/// Integers and scales in place of the weights of quantized convolutions; everything else as it is.
 Weights integer_weights(const Graph& graph, const Model& model) {
     Weights weights = model.weights;
-    for (const std::string& conv : wholly_quantised(inference_form(graph), model.metadata.quantisation.ranges)) {
+    for (const std::string& conv : wholly_quantized(inference_form(graph), model.metadata.quantization.ranges)) {
         Tensor& weight = weights.find(conv + ".weight")->second;
-        const QuantisedWeights quantised = quantise_weights(weight, largest_per_channel(weight));
+        const QuantizedWeights quantized = quantize_weights(weight, largest_per_channel(weight));
         Tensor scales(Shape{weight.shape()[0]});
-        std::copy(quantised.scales.begin(), quantised.scales.end(), scales.data());
-        std::copy(quantised.values.begin(), quantised.values.end(), weight.data());
+        std::copy(quantized.scales.begin(), quantized.scales.end(), scales.data());
+        std::copy(quantized.values.begin(), quantized.values.end(), weight.data());
         weights.emplace(text(conv, ".weight", scale_suffix), std::move(scales));
     }
     return weights;
@@ -128,9 +128,9 @@ Status apply_scales(const SafetensorsFile& file, Weights& weights) {
 }
 
 /// The tensors of a model file as the floats they stand for.
-Result<Weights> decode_weights(const SafetensorsFile& file, const QuantisationRecord& quantisation) {
+Result<Weights> decode_weights(const SafetensorsFile& file, const QuantizationRecord& quantization) {
     MFRES_TRY(Weights weights, decode_tensors(file));
-    if (quantisation.int8_weights)
+    if (quantization.int8_weights)
         MFRES_CHECK(apply_scales(file, weights));
     return weights;
 }
@@ -167,18 +167,18 @@ Result<std::vector<std::byte>> encode_model(const Model& model, Dtype dtype) {
     MFRES_TRY(const Graph graph, parameter_graph(model.variant));
     MFRES_CHECK(check_weights(graph, model.weights));
     ModelMetadata metadata = model.metadata;
-    metadata.quantisation.int8_weights = dtype == Dtype::i8;
-    if (dtype == Dtype::i8 && metadata.quantisation.ranges.empty())
+    metadata.quantization.int8_weights = dtype == Dtype::i8;
+    if (dtype == Dtype::i8 && metadata.quantization.ranges.empty())
         return Error{ErrorCode::invalid_argument,
                      "a model without ranges of activations cannot be stored in int8; calibrate it first",
                      {}};
-    MFRES_CHECK(check_ranges(graph, metadata.quantisation.ranges));
+    MFRES_CHECK(check_ranges(graph, metadata.quantization.ranges));
     const Weights integers = dtype == Dtype::i8 ? integer_weights(graph, model) : Weights();
     const auto tensors = storage_plan(dtype == Dtype::i8 ? integers : model.weights, dtype);
     // The hash is that of the values a reader gets, after rounding to the stored dtype.
     MFRES_TRY(std::vector<std::byte> without_metadata, encode_safetensors(tensors, {}));
     MFRES_TRY(const SafetensorsFile stored, parse_safetensors(std::move(without_metadata), model.variant.name()));
-    MFRES_TRY(const Weights weights, decode_weights(stored, metadata.quantisation));
+    MFRES_TRY(const Weights weights, decode_weights(stored, metadata.quantization));
 
     metadata.variant_json = model.variant.json();
     metadata.weights_sha256 = weights_sha256(weights);
@@ -193,9 +193,9 @@ Result<Model> decode(const SafetensorsFile& file) {
     MFRES_TRY(Variant variant, recorded_variant(metadata));
     MFRES_CHECK(check_channels(metadata, variant));
     MFRES_TRY(const Graph graph, parameter_graph(variant));
-    MFRES_TRY(Weights weights, decode_weights(file, metadata.quantisation));
+    MFRES_TRY(Weights weights, decode_weights(file, metadata.quantization));
     MFRES_CHECK(check_weights(graph, weights));
-    MFRES_CHECK(check_ranges(graph, metadata.quantisation.ranges));
+    MFRES_CHECK(check_ranges(graph, metadata.quantization.ranges));
     const std::string actual = weights_sha256(weights);
     if (actual != metadata.weights_sha256)
         return Error{ErrorCode::model_hash_mismatch,

@@ -12,16 +12,16 @@
 //   mfres.weights_sha256   weights_sha256 (sha256.h) of the weights as they stand in the file
 //   mfres.created_by       program and version
 // and, for a model that can run in int8:
-//   mfres.quantisation     ranges of activations, see quantisation_record.h
+//   mfres.quantisation     ranges of activations, see quantization_record.h
 // If that says "weights": "int8", the weight of every convolution whose parts all have a range is stored as
 // "<conv>.weight", I8 in -127..127, with "<conv>.weight_scale", F32 [out channels], above 0: the weight is their
 // product. It is symmetric per output channel, and the largest integer of a channel that is not zero is 127, so that
-// folding a BatchNorm and quantising again gives the same integers. Biases and normalisations stay F32. A reader gets
+// folding a BatchNorm and quantizing again gives the same integers. Biases and normalisations stay F32. A reader gets
 // the products as floats, and mfres.weights_sha256 is theirs: such a file runs in f32 in every backend.
 #pragma once
 
 #include "graph/graph.h"
-#include "model/quantisation_record.h"
+#include "model/quantization_record.h"
 #include "model/safetensors.h"
 #include "networks/registry.h"
 
@@ -47,7 +47,7 @@ struct ModelMetadata {
     std::string recipe_json = "{}";
     std::string weights_sha256; ///< 64 lower-case hexadecimal digits
     std::string created_by = default_created_by();
-    QuantisationRecord quantisation; ///< without ranges: none
+    QuantizationRecord quantization; ///< without ranges: none
 
     /// "mfres <version of this library>"
     static std::string default_created_by();
@@ -73,12 +73,12 @@ Result<Model> load_model(const std::filesystem::path& path);
 Result<Model> decode_model(const SafetensorsFile& file);
 
 /// Writes a model file, complete or not at all. Convolution weights are stored as `dtype` (f32, f16, bf16 or i8), all
-/// else as f32: it is little, and a small running variance would vanish in f16. As i8 those of quantised convolutions
+/// else as f32: it is little, and a small running variance would vanish in f16. As i8 those of quantized convolutions
 /// are stored as integers, see above, and the others as f32; that needs ranges (invalid_argument). The recorded variant
 /// and SHA-256 are made from model.variant and the values as stored; metadata.variant_json and metadata.weights_sha256
 /// are not read. Every error's `where` is the path. Errors: those of check_weights, encode_safetensors and
 /// write_file_atomically (file_exists unless `overwrite`); model_metadata_invalid for metadata that load_model would
-/// refuse.
+/// reject.
 Status save_model(const std::filesystem::path& path, const Model& model, Dtype dtype = Dtype::f32,
                   bool overwrite = false);
 

@@ -12,7 +12,7 @@
 // The key "__metadata__" is not a tensor but an object of free strings. Values are little-endian, last axis contiguous.
 // The tensors' byte ranges cover the data exactly: no overlap, no gap, nothing after the last one.
 //
-// This reader refuses whatever deviates from that, and headers longer than max_header_bytes. The writer pads the header
+// This reader rejects whatever deviates from that, and headers longer than max_header_bytes. The writer pads the header
 // with spaces so that the data starts at a multiple of 8, puts wider dtypes first and sorts equal ones by name, so that
 // every tensor is aligned to its element size and equal tensors give equal bytes.
 #pragma once

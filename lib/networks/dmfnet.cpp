@@ -1,8 +1,8 @@
 // DMFNet and MFNet (Chen, Liu, Peng, Liu, Li, MICCAI 2019): units of grouped convolutions behind a 1x1x1 multiplexer,
 // pre-activation; DMF units weigh three dilations with learnable scalars. Names are those of the published state_dict.
 #include "core/try.h"
-#include "networks/blocks.h"
 #include "networks/family.h"
+#include "networks/layers.h"
 
 #include <algorithm>
 

@@ -1,8 +1,8 @@
 // 3D-ESPNet (Nuechterlein and Mehta, BraTS 2018), as in its authors' repository: efficient spatial pyramids of dilated
 // convolutions, a pyramid pooling head. What that code calls as functions is marked uncounted (see Node).
 #include "core/try.h"
-#include "networks/blocks.h"
 #include "networks/family.h"
+#include "networks/layers.h"
 
 #include <algorithm>
 

@@ -1,8 +1,8 @@
 // MF-RES2Net: a U-shaped network of units that multiplex fibres (MF) and then mix scales inside one layer (RES2).
 // The paper's text fixes the structure (section 2.2, eq. 1-3); the channel widths are a reconstruction.
 #include "core/try.h"
-#include "networks/blocks.h"
 #include "networks/family.h"
+#include "networks/layers.h"
 
 namespace mfres {
 

@@ -1,7 +1,7 @@
 // No New-Net (Isensee et al., BraTS 2018): a plain U-Net with instance normalisation, halved channels before
 // upsampling. Two forms: as described by its authors, and the one that reproduces the row of Table 2.
-#include "networks/blocks.h"
 #include "networks/family.h"
+#include "networks/layers.h"
 
 #include "core/try.h"
 

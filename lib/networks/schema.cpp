@@ -44,7 +44,7 @@ std::string position(std::string_view source, std::size_t offset) {
     return text("line ", line, ", column ", column);
 }
 
-/// Sees the text before any value is built, and stops at the first thing a strict reader refuses.
+/// Sees the text before any value is built, and stops at the first thing a strict reader rejects.
 class StrictReader final : public nlohmann::json_sax<json> {
   public:
     StrictReader(std::string_view source, std::string_view what) : source_(source), what_(what) {}

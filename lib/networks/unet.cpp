@@ -1,8 +1,8 @@
 // 3D U-Net with the widths of Cicek et al. (MICCAI 2016) and parameter-free upsampling, the form in which the DMFNet
 // paper counts it (16.21 M, 1669.53 G). The row of the MF-RES2Net paper's Table 2 is another network and not known.
 #include "core/try.h"
-#include "networks/blocks.h"
 #include "networks/family.h"
+#include "networks/layers.h"
 
 namespace mfres {
 

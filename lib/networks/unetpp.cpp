@@ -1,6 +1,6 @@
 // 3D U-Net++ (Zhou et al. 2018 in three dimensions): nested, densely connected skip paths, no deep supervision.
-#include "networks/blocks.h"
 #include "networks/family.h"
+#include "networks/layers.h"
 
 #include "core/try.h"
 

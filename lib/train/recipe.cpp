@@ -188,7 +188,7 @@ Status store_network(const json& value, Recipe& recipe) {
         return invalid("network", value, "is not the name of a network or a variant");
     const auto variant = parse_variant(value.is_string() ? value.get<std::string>() : value.dump());
     if (!variant)
-        return invalid("network", value, "is refused: " + variant.error().message);
+        return invalid("network", value, "is rejected: " + variant.error().message);
     recipe.network = variant->json();
     return {};
 }

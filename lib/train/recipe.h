@@ -3,7 +3,7 @@
 #pragma once
 
 #include "backends/training.h"
-#include "train/loader.h"
+#include "data/loader.h"
 
 #include <mfres/status.h>
 

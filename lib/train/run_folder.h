@@ -1,7 +1,7 @@
 // The folder of a training run: one process at a time, and never another run's files.
 #pragma once
 
-#include "train/cache.h"
+#include "data/cache.h"
 #include "train/checkpoint.h"
 
 #include <mfres/status.h>

@@ -1,6 +1,6 @@
 // One Trainer per GPU, each in a thread of its own.
 #include "backends/backend.h"
-#include "backends/communicator.h"
+#include "backends/distributed/communicator.h"
 #include "core/parallel.h"
 #include "core/try.h"
 

@@ -1,7 +1,7 @@
 // One training run, top to bottom: claim the folder, open the data, compile, then step by step until the end.
 #include <mfres/trainer.h>
 
-#include "backends/communicator.h"
+#include "backends/distributed/communicator.h"
 #include "backends/training.h"
 #include "core/file.h"
 #include "core/memory_usage.h"
@@ -9,9 +9,9 @@
 #include "core/try.h"
 #include "model/model.h"
 #include "model/sha256.h"
+#include "report/plot.h"
 #include "train/average.h"
 #include "train/checkpoint.h"
-#include "train/curve.h"
 #include "train/feed.h"
 #include "train/history.h"
 #include "train/loss.h"
@@ -81,7 +81,7 @@ Error mismatch(const std::filesystem::path& run, const std::string& difference) 
 }
 
 Communicator& ranks_of(const TrainerOptions& options) {
-    return options.ranks ? *options.ranks : lone_rank();
+    return options.ranks ? *options.ranks : single_rank();
 }
 
 Status check_split(const Recipe& recipe, const Communicator& ranks) {
@@ -135,16 +135,16 @@ struct Start {
 };
 
 Result<Start> start_of(const TrainerOptions& options) {
-    const auto refused = [](std::string sentence, const char* key) {
+    const auto rejected = [](std::string sentence, const char* key) {
         return Error{ErrorCode::recipe_invalid, std::move(sentence), key};
     };
     Start start;
     if (options.init.empty()) {
         MFRES_TRY(start.recipe, parse_recipe(options.recipe));
         if (!start.recipe.init_sha256.empty())
-            return refused(text("the recipe starts from the weights ", start.recipe.init_sha256,
-                                "; the model file that holds them has to be named as well"),
-                           "init_sha256");
+            return rejected(text("the recipe starts from the weights ", start.recipe.init_sha256,
+                                 "; the model file that holds them has to be named as well"),
+                            "init_sha256");
         return start;
     }
     MFRES_TRY(Model model, load_model(options.init));
@@ -158,14 +158,14 @@ Result<Start> start_of(const TrainerOptions& options) {
     base.network = model.variant.json();
     MFRES_TRY(start.recipe, parse_recipe(options.recipe, base));
     if (start.recipe.network != base.network)
-        return refused(text("the recipe's network is ", start.recipe.network, ", but ", options.init.string(),
-                            " holds ", base.network),
-                       "network");
+        return rejected(text("the recipe's network is ", start.recipe.network, ", but ", options.init.string(),
+                             " holds ", base.network),
+                        "network");
     const std::string& hash = model.metadata.weights_sha256;
     if (!start.recipe.init_sha256.empty() && start.recipe.init_sha256 != hash)
-        return refused(text("the recipe starts from the weights ", start.recipe.init_sha256, ", but ",
-                            options.init.string(), " holds ", hash),
-                       "init_sha256");
+        return rejected(text("the recipe starts from the weights ", start.recipe.init_sha256, ", but ",
+                             options.init.string(), " holds ", hash),
+                        "init_sha256");
     start.recipe.init_sha256 = hash;
     start.weights = std::move(model.weights);
     return start;

@@ -2,7 +2,7 @@
 
 #include "core/memory_usage.h"
 #include "core/try.h"
-#include "imaging/tiles.h"
+#include "inference/sliding_window.h"
 
 #include <mfres/metrics.h>
 

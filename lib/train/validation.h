@@ -2,8 +2,8 @@
 #pragma once
 
 #include "backends/backend.h"
+#include "data/cache.h"
 #include "networks/registry.h"
-#include "train/cache.h"
 
 #include <mfres/trainer.h>
 

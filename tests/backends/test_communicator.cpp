@@ -1,6 +1,6 @@
 // The ranks of one process, what launchers say, and the sums that data-parallel training takes over ranks.
-#include "backends/communicator.h"
-#include "backends/data_parallel.h"
+#include "backends/distributed/communicator.h"
+#include "backends/distributed/data_parallel.h"
 #include "core/random.h"
 #include "core/try.h"
 #include "support/ranks.h"
@@ -131,8 +131,8 @@ TEST_CASE("ranks that call different collectives are told so and do not wait for
 }
 
 TEST_CASE("ranks that do not come, or are not those expected, are told from those that do") {
-    const auto patience = std::chrono::seconds(1);
-    const MeetingPlace place{"127.0.0.1", test::free_port()};
+    const auto spin_timeout = std::chrono::seconds(1);
+    const Rendezvous place{"127.0.0.1", test::free_port()};
     const auto lonely = join_sockets({0, 2, "RANK"}, place, std::chrono::seconds(0));
     REQUIRE_CODE(lonely, backend_failed);
     CHECK(lonely.error().message.find("1 of 2 processes have not come to 127.0.0.1 port") == 0);
@@ -144,7 +144,7 @@ TEST_CASE("ranks that do not come, or are not those expected, are told from thos
     const auto results = test::on_ranks(
         2, [](Communicator& ranks) { return ranks.barrier(); },
         [&](int rank) {
-            return join_sockets({rank, 2 + rank, "RANK"}, place, patience);
+            return join_sockets({rank, 2 + rank, "RANK"}, place, spin_timeout);
         });
     REQUIRE_CODE(results[0], backend_failed);
     CHECK(results[0].error().message ==
@@ -248,7 +248,7 @@ TEST_CASE("moments of all ranks are those of all values, also far from the pivot
         }
     Moments alone{1.0, 2.0};
     const double pivot = 0.5;
-    REQUIRE_OK(merge_moments(lone_rank(), 10.0, std::span(&pivot, 1), std::span(&alone, 1)));
+    REQUIRE_OK(merge_moments(single_rank(), 10.0, std::span(&pivot, 1), std::span(&alone, 1)));
     CHECK(alone.mean == 1.0);
     CHECK(alone.variance == 2.0);
 }

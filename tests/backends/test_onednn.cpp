@@ -1,7 +1,7 @@
 // What is particular to the oneDNN backend; that it computes every operation is checked by the op-case table.
 #include "core/memory_usage.h"
-#include "core/team.h"
-#include "graph/plan.h"
+#include "core/thread_pool.h"
+#include "graph/memory_plan.h"
 #include "networks/registry.h"
 #include "support/catch.h"
 #include "support/graphs.h"
@@ -212,7 +212,7 @@ TEST_CASE("an executable of oneDNN uses the threads it was given") {
     CHECK(three.all >= 1 + 3); // with the thread of the test itself
 }
 
-TEST_CASE("a host's own parallel loop runs a network to the same bits, and meetings are counted") {
+TEST_CASE("a host's own parallel loop runs a network to the same bits, and barriers are counted") {
     const Backend* backend = onednn();
     if (!backend)
         return;
@@ -220,9 +220,9 @@ TEST_CASE("a host's own parallel loop runs a network to the same bits, and meeti
     const Weights weights = test::random_weights(graph, 5);
     const Tensor input = test::random_tensor(graph.node(0).shape, 6);
     const auto compiled = [&](const ThreadOptions& options) {
-        auto team = Team::create(options);
-        REQUIRE_OK(team);
-        auto executable = backend->compile(graph, weights, {.team = *team});
+        auto pool = ThreadPool::create(options);
+        REQUIRE_OK(pool);
+        auto executable = backend->compile(graph, weights, {.pool = *pool});
         REQUIRE_OK(executable);
         return std::move(executable).value();
     };
@@ -230,8 +230,8 @@ TEST_CASE("a host's own parallel loop runs a network to the same bits, and meeti
     const auto expected = test::run(*own, input);
     REQUIRE_OK(expected);
     // Every meeting may cost a slice of the system's scheduler on a busy machine: no more than one for each step.
-    CHECK(own->meetings() > 0);
-    CHECK(own->meetings() <= static_cast<std::int64_t>(own->chosen().size()));
+    CHECK(own->barriers() > 0);
+    CHECK(own->barriers() <= static_cast<std::int64_t>(own->chosen().size()));
 
     int loops = 0;
     const auto hosted = compiled({.threads = 3, .parallel_for = [&](int parts, const std::function<void(int)>& part) {
@@ -242,7 +242,7 @@ TEST_CASE("a host's own parallel loop runs a network to the same bits, and meeti
     const auto result = test::run(*hosted, input);
     REQUIRE_OK(result);
     CHECK(std::equal(expected->values().begin(), expected->values().end(), result->values().begin()));
-    CHECK(loops == hosted->meetings());
+    CHECK(loops == hosted->barriers());
 }
 
 TEST_CASE("executables with different threads do not disturb each other") {
@@ -311,8 +311,8 @@ TEST_CASE("an observer follows the steps of oneDNN and can stop them") {
     REQUIRE_CODE((*executable)->run([](int done, int) { return done < 3; }), interrupted);
 }
 
-#if !defined(__SANITIZE_ADDRESS__) // which ends the program instead of refusing the memory
-TEST_CASE("oneDNN refuses what fits into no memory") {
+#if !defined(__SANITIZE_ADDRESS__) // which ends the program instead of rejecting the memory
+TEST_CASE("oneDNN rejects what fits into no memory") {
     const Backend* backend = onednn();
     if (!backend)
         return;

@@ -126,7 +126,7 @@ TEST_CASE("the parts in which gradients are summed change no bit") {
 TEST_CASE("ten steps on two and three ranks are those of one rank, and all ranks keep equal bits") {
     for (const Backend* backend : test::training_backends()) {
         INFO(backend->name());
-        const auto alone = train(*backend, lone_rank(), 10);
+        const auto alone = train(*backend, single_rank(), 10);
         REQUIRE_OK(alone);
         for (const int size : {2, 3}) {
             INFO(size << " ranks");

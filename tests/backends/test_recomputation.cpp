@@ -1,5 +1,5 @@
 // Activations that are computed a second time in the backward pass: what is planned.
-#include "backends/training_schedule.h"
+#include "backends/planned/training_schedule.h"
 #include "networks/registry.h"
 #include "support/catch.h"
 

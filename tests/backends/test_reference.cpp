@@ -179,7 +179,7 @@ TEST_CASE("backends are found by name, and wrong names are told apart") {
     REQUIRE_CODE(find_backend("tensorflow"), backend_unknown);
 }
 
-TEST_CASE("a precision that a backend does not have is refused, not replaced") {
+TEST_CASE("a precision that a backend does not have is rejected, not replaced") {
     GraphBuilder builder;
     builder.output(builder.conv("c", builder.input(Shape{1, 2, 3, 3, 3}), Conv{.out_channels = 2}));
     auto graph = builder.finish();
@@ -198,7 +198,7 @@ TEST_CASE("a precision that a backend does not have is refused, not replaced") {
     }
 }
 
-TEST_CASE("TF32 and unequal bits are refused by backends that have neither") {
+TEST_CASE("TF32 and unequal bits are rejected by backends that have neither") {
     GraphBuilder builder;
     builder.output(builder.conv("c", builder.input(Shape{1, 2, 3, 3, 3}), Conv{.out_channels = 2}));
     auto graph = builder.finish();
@@ -223,7 +223,7 @@ TEST_CASE("TF32 and unequal bits are refused by backends that have neither") {
     }
 }
 
-TEST_CASE("compile refuses weights that do not belong to the graph") {
+TEST_CASE("compile rejects weights that do not belong to the graph") {
     GraphBuilder builder;
     builder.output(builder.conv("c", builder.input(Shape{1, 2, 3, 3, 3}), Conv{.out_channels = 2}));
     auto graph = builder.finish();

@@ -1,5 +1,5 @@
-// What every backend that trains promises besides gradients: parameters, optimiser, state, and what it refuses.
-#include "backends/host_parameters.h"
+// What every backend that trains promises besides gradients: parameters, optimiser, state, and what it rejects.
+#include "backends/planned/host_parameters.h"
 #include "gpu/network.h"
 #include "support/check_backend.h"
 #include "support/op_cases.h"
@@ -96,7 +96,7 @@ TEST_CASE("training on one batch lowers the loss on every backend that trains") 
     }
 }
 
-TEST_CASE("what would hold more than allowed is refused before it is allocated, on every backend that trains") {
+TEST_CASE("what would hold more than allowed is rejected before it is allocated, on every backend that trains") {
     const Graph graph = small_graph();
     const Weights weights = test::random_weights(graph, 1);
     GraphBuilder builder; // a terabyte of activations
@@ -110,10 +110,10 @@ TEST_CASE("what would hold more than allowed is refused before it is allocated, 
         CHECK(test::compile_training(*backend, graph, weights, {.memory_cap = needed})->peak_bytes() == needed);
         const std::int64_t least = test::least_memory_cap(*backend, graph, weights, {}, needed);
         REQUIRE_CODE(backend->compile_training(graph, weights, {.memory_cap = least - 64}), memory_limit);
-        const auto refused =
+        const auto rejected =
             backend->compile_training(*vast, test::random_weights(*vast, 1), {.memory_cap = std::int64_t{1} << 30U});
-        REQUIRE_CODE(refused, memory_limit);
-        CHECK(refused.error().message.find("1024 MiB may be used") != std::string::npos);
+        REQUIRE_CODE(rejected, memory_limit);
+        CHECK(rejected.error().message.find("1024 MiB may be used") != std::string::npos);
     }
 }
 
@@ -187,7 +187,7 @@ TEST_CASE("running statistics move by the momentum to the batch's mean and unbia
     }
 }
 
-TEST_CASE("backends that train refuse states and classes that do not fit, and change nothing") {
+TEST_CASE("backends that train reject states and classes that do not fit, and change nothing") {
     const Graph graph = small_graph();
     for (const Backend* backend : test::training_backends()) {
         INFO(backend->name());

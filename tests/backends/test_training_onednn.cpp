@@ -185,8 +185,8 @@ TEST_CASE("training with oneDNN gives the same bits on one thread and on several
         }
 }
 
-#if !defined(__SANITIZE_ADDRESS__) // which ends the program instead of refusing the memory
-TEST_CASE("training with oneDNN refuses what fits into no memory, and weights that do not belong to the network") {
+#if !defined(__SANITIZE_ADDRESS__) // which ends the program instead of rejecting the memory
+TEST_CASE("training with oneDNN rejects what fits into no memory, and weights that do not belong to the network") {
     const Backend* backend = onednn();
     if (!backend)
         return;

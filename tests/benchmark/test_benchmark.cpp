@@ -1,4 +1,4 @@
-// Benchmarks: the numbers of a report fit together, its files are what it says, and what makes no sense is refused.
+// Benchmarks: the numbers of a report fit together, its files are what it says, and what makes no sense is rejected.
 #include "backends/backend.h"
 #include "benchmark/npy.h"
 #include "graph/complexity.h"
@@ -166,7 +166,7 @@ TEST_CASE("the input and the logits of a benchmark are NumPy files that other ru
     CHECK(std::system(command.c_str()) == 0);
 }
 
-TEST_CASE("a benchmark that makes no sense is refused, and one can be stopped") {
+TEST_CASE("a benchmark that makes no sense is rejected, and one can be stopped") {
     const TemporaryFolder folder;
     const auto path = small_model(folder);
     const auto with = [&](const auto& change) {

@@ -2,10 +2,10 @@
 #include "backends/cuda/crop_cutter.h"
 #include "backends/cuda/cuda_backend.h"
 #include "cuda/on_host.h"
+#include "data/augmentation.h"
+#include "support/cached_cases.h"
 #include "support/check_backend.h"
 #include "support/training.h"
-#include "train/augment.h"
-#include "train/cached_cases.h"
 #include "train/feed.h"
 #include "train/loss.h"
 
@@ -180,7 +180,7 @@ TEST_CASE("batches cut on the device train as those of the loader's threads, mad
     CHECK(test::same_bits(after.state, device.state));
 }
 
-TEST_CASE("crops that do not fit an executable are refused, and classes of crops count only where there are some") {
+TEST_CASE("crops that do not fit an executable are rejected, and classes of crops count only where there are some") {
     const Graph graph = small_network(2);
     const Weights weights = test::random_weights(graph, 1);
     const auto training = test::compile_training(test::on_host(), graph, weights);

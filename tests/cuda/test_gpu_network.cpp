@@ -47,13 +47,13 @@ TEST_CASE("training at 128^3 is planned to fit an 11 GB card: batch 2 in f32, ba
     const auto planned = [&](Precision precision, std::int64_t batch) {
         const auto graph = test::GpuNetwork::make({128, 128, 128}, batch);
         REQUIRE_OK(graph);
-        // More than the largest value alone, less than training needs even with activations computed again: the refusal
+        // More than the largest value alone, less than training needs even with activations computed again: the rejection
         // says how much that is.
-        const auto refused = backend.compile_training(
+        const auto rejected = backend.compile_training(
             *graph, test::random_weights(*graph, 1),
             {.precision = precision, .memory_cap = batch * (precision == Precision::f32 ? 700LL : 350LL) << 20});
-        REQUIRE_CODE(refused, memory_limit);
-        const std::string& message = refused.error().message;
+        REQUIRE_CODE(rejected, memory_limit);
+        const std::string& message = rejected.error().message;
         const long long least = std::stoll(message.substr(message.find("needs ") + 6));
         const long long without = std::stoll(message.substr(message.find("again (") + 7));
         CHECK(least < without / 2);

@@ -237,7 +237,7 @@ TEST_CASE("activations computed again change no bit: every gradient case, and a 
     CHECK(test::check_recomputation(test::on_host(), *whole, test::training_setup(*whole, "mf-res2net")) > 50);
 }
 
-TEST_CASE("training that would hold more than allowed is refused, and a batch that does not fit is explained") {
+TEST_CASE("training that would hold more than allowed is rejected, and a batch that does not fit is explained") {
     const Graph graph = small_network();
     const Weights weights = test::random_weights(graph, 1);
     const std::int64_t needed = test::compile_training(test::on_host(), graph, weights)->peak_bytes();
@@ -329,7 +329,7 @@ TEST_CASE("an observer sees every step and may stop a run") {
     REQUIRE_CODE((*executable)->run([](int done, int) { return done < 2; }), interrupted);
 }
 
-TEST_CASE("labels taken on the device: the lowest of equal logits, and logits that are not finite are refused") {
+TEST_CASE("labels taken on the device: the lowest of equal logits, and logits that are not finite are rejected") {
     GraphBuilder builder;
     builder.output(builder.conv("c", builder.input(Shape{1, 1, 2, 3, 4}), Conv{.out_channels = 3, .bias = true}));
     auto graph = builder.finish();
@@ -352,9 +352,10 @@ TEST_CASE("labels taken on the device: the lowest of equal logits, and logits th
         CHECK(labels == std::vector<std::uint8_t>(24, 1));
         REQUIRE_OK(labels_with(0.5F, 0.0F, labels));
         CHECK(labels == std::vector<std::uint8_t>(24, 0));
-        const Status refused = labels_with(0.0F, std::numeric_limits<float>::infinity(), labels);
-        REQUIRE_CODE(refused, logits_not_finite);
-        CHECK(refused.error().message.find("48 of 72 logits are not finite (0 NaN, 48 infinite)") != std::string::npos);
+        const Status rejected = labels_with(0.0F, std::numeric_limits<float>::infinity(), labels);
+        REQUIRE_CODE(rejected, logits_not_finite);
+        CHECK(rejected.error().message.find("48 of 72 logits are not finite (0 NaN, 48 infinite)") !=
+              std::string::npos);
     }
 }
 

@@ -136,9 +136,9 @@ TEST_CASE("a run under a memory cap computes activations again and comes out the
                               test::checkpoint_of(folder / "capped" / "last.ckpt"));
     options.memory_cap = 1 << 20;
     options.run = folder / "hopeless";
-    const auto refused = Trainer::open(options);
-    REQUIRE_CODE(refused, memory_limit);
-    CHECK(refused.error().message.find("MiB with activations computed again") != std::string::npos);
+    const auto rejected = Trainer::open(options);
+    REQUIRE_CODE(rejected, memory_limit);
+    CHECK(rejected.error().message.find("MiB with activations computed again") != std::string::npos);
 }
 
 TEST_CASE("a case is segmented in every precision with nearly the same labels, and the report says in which") {

@@ -143,7 +143,7 @@ TEST_CASE("an export with dynamic axes runs on other grids") {
     }
 }
 
-TEST_CASE("what cannot be exported is refused and files are not overwritten") {
+TEST_CASE("what cannot be exported is rejected and files are not overwritten") {
     if (no_onnx())
         return;
     const Sample made = sample("mf-res2net");

@@ -16,10 +16,10 @@ namespace {
 const std::string path = "file.onnx";
 
 bool no_onnx() {
-    const auto refused = decode_onnx({}, path);
-    const bool absent = refused.error().code == ErrorCode::operation_unsupported;
+    const auto rejected = decode_onnx({}, path);
+    const bool absent = rejected.error().code == ErrorCode::operation_unsupported;
     if (absent)
-        std::printf("SKIPPED: %s\n", refused.error().message.c_str());
+        std::printf("SKIPPED: %s\n", rejected.error().message.c_str());
     return absent;
 }
 
@@ -183,7 +183,7 @@ TEST_CASE("PyTorch's exports of two networks are recognised and compute what PyT
     }
 }
 
-TEST_CASE("hostile, damaged and foreign ONNX files are refused with an exact code") {
+TEST_CASE("hostile, damaged and foreign ONNX files are rejected with an exact code") {
     if (no_onnx())
         return;
     const auto file = small_file();

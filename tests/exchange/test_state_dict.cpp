@@ -139,63 +139,63 @@ TEST_CASE("a checkpoint's tensors are read with their strides and types") {
     CHECK(brain->at("w")[0] == 1.0F);
 }
 
-TEST_CASE("a pickle that wants to run something is refused by the name of what it wants") {
-    const auto refused = [](const std::string& content, const std::string& named) {
+TEST_CASE("a pickle that wants to run something is rejected by the name of what it wants") {
+    const auto rejected = [](const std::string& content, const std::string& named) {
         const auto parsed = pickle::parse(bytes_of(content));
         REQUIRE_CODE(parsed, operation_unsupported);
         CHECK(parsed.error().message.find(named) != std::string::npos);
     };
-    refused("\x80\x02"
-            "cos\nsystem\n" +
-                unicode("touch /tmp/mfres-was-here") + "\x85R.",
-            "os.system");
-    refused("\x80\x02"
-            "cposix\nsystem\n" +
-                unicode("id") + "\x85R.",
-            "posix.system");
-    refused("\x80\x02"
-            "cbuiltins\neval\n" +
-                unicode("1") + "\x85R.",
-            "builtins.eval");
-    refused("\x80\x02"
-            "c__builtin__\nexec\n" +
-                unicode("1") + "\x85R.",
-            "__builtin__.exec");
-    refused("\x80\x02"
-            "csubprocess\nPopen\n" +
-                unicode("id") + "\x85R.",
-            "subprocess.Popen");
-    refused("\x80\x02"
-            "ctorch.hub\nload\n)R.",
-            "torch.hub.load");
-    refused("\x80\x02"
-            "ctorch\nload\n)R.",
-            "torch.load");
-    refused("\x80\x04"
-            "\x8C\x02os\x8C\x06system\x93.",
-            "os.system");
-    refused("\x80\x02"
-            "(S'id'\nios\nsystem\n.",
-            "opcode 0x53"); // STRING, which comes before INST
-    refused("\x80\x02"
-            "(ios\nsystem\n.",
-            "opcode 0x69"); // INST
-    refused("\x80\x02"
-            "(cos\nsystem\no.",
-            "os.system"); // OBJ
-    refused("\x80\x02"
-            "\x82\x01.",
-            "opcode 0x82"); // EXT1
-    refused("\x80\x02"
-            "(\x81.",
-            "opcode 0x81"); // NEWOBJ
-    refused("\x80\x02"
-            "P0\n.",
-            "opcode 0x50"); // PERSID
+    rejected("\x80\x02"
+             "cos\nsystem\n" +
+                 unicode("touch /tmp/mfres-was-here") + "\x85R.",
+             "os.system");
+    rejected("\x80\x02"
+             "cposix\nsystem\n" +
+                 unicode("id") + "\x85R.",
+             "posix.system");
+    rejected("\x80\x02"
+             "cbuiltins\neval\n" +
+                 unicode("1") + "\x85R.",
+             "builtins.eval");
+    rejected("\x80\x02"
+             "c__builtin__\nexec\n" +
+                 unicode("1") + "\x85R.",
+             "__builtin__.exec");
+    rejected("\x80\x02"
+             "csubprocess\nPopen\n" +
+                 unicode("id") + "\x85R.",
+             "subprocess.Popen");
+    rejected("\x80\x02"
+             "ctorch.hub\nload\n)R.",
+             "torch.hub.load");
+    rejected("\x80\x02"
+             "ctorch\nload\n)R.",
+             "torch.load");
+    rejected("\x80\x04"
+             "\x8C\x02os\x8C\x06system\x93.",
+             "os.system");
+    rejected("\x80\x02"
+             "(S'id'\nios\nsystem\n.",
+             "opcode 0x53"); // STRING, which comes before INST
+    rejected("\x80\x02"
+             "(ios\nsystem\n.",
+             "opcode 0x69"); // INST
+    rejected("\x80\x02"
+             "(cos\nsystem\no.",
+             "os.system"); // OBJ
+    rejected("\x80\x02"
+             "\x82\x01.",
+             "opcode 0x82"); // EXT1
+    rejected("\x80\x02"
+             "(\x81.",
+             "opcode 0x81"); // NEWOBJ
+    rejected("\x80\x02"
+             "P0\n.",
+             "opcode 0x50"); // PERSID
     CHECK_FALSE(std::filesystem::exists("/tmp/mfres-was-here"));
 }
 
-TEST_CASE("damaged pickles are refused with an exact code") {
+TEST_CASE("damaged pickles are rejected with an exact code") {
     const auto code = [](const std::string& content) { return pickle::parse(bytes_of(content)); };
     REQUIRE_CODE(code(""), model_truncated);
     REQUIRE_CODE(code("\x80"), model_truncated);
@@ -263,7 +263,7 @@ TEST_CASE("damaged pickles are refused with an exact code") {
     REQUIRE_CODE(code(growing + "."), memory_limit);
 }
 
-TEST_CASE("checkpoints that lie about their tensors are refused with an exact code") {
+TEST_CASE("checkpoints that lie about their tensors are rejected with an exact code") {
     if (no_libzip())
         return;
     const std::string six = floats({1, 2, 3, 4, 5, 6});
@@ -292,7 +292,7 @@ TEST_CASE("checkpoints that lie about their tensors are refused with an exact co
     REQUIRE_CODE(read(many + "u.", std::string(20'000, '\0')), memory_limit);
 }
 
-TEST_CASE("archives that are none, lie or inflate are refused with an exact code") {
+TEST_CASE("archives that are none, lie or inflate are rejected with an exact code") {
     if (no_libzip())
         return;
     const std::string good = pickle_of(tensor("FloatStorage", 1, 0, {1}, {1}));
@@ -374,11 +374,11 @@ TEST_CASE("every missing, extra and mis-shaped tensor is listed") {
     wrong["two.more"] = Tensor(Shape{2}, 1.0F);
     REQUIRE_CODE(adopt_weights(*variant, wrong, path, "test"), model_tensor_extra);
     wrong.erase("encoder_block1.weight");
-    const auto refused = adopt_weights(*variant, wrong, path, "test");
-    REQUIRE_CODE(refused, model_tensor_missing);
+    const auto rejected = adopt_weights(*variant, wrong, path, "test");
+    REQUIRE_CODE(rejected, model_tensor_missing);
     for (const std::string part : {"encoder_block1.weight", "one.more", "two.more", "seg.weight: 4x8"}) {
         INFO(part);
-        CHECK(refused.error().message.find(part) != std::string::npos);
+        CHECK(rejected.error().message.find(part) != std::string::npos);
     }
 }
 

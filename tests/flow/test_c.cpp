@@ -52,7 +52,7 @@ TEST_CASE("plain C: options reach the segmenter") {
     options.precision = "bf16";
     options.waiting = "passive";
     options.mirror = "x";
-    options.min_island_mm3 = 9.0;
+    options.min_component_mm3 = 9.0;
     options.min_enhancing_mm3 = 1e9;
     mfres_error error;
     mfres_segmenter* segmenter = mfres_open(model.c_str(), &options, &error);
@@ -72,12 +72,12 @@ TEST_CASE("plain C: options reach the segmenter") {
     CHECK(mfres_open(model.c_str(), &options, &error) == nullptr);
     CHECK(std::string(error.name) == "invalid_argument");
     options.mirror = nullptr;
-    options.min_island_mm3 = -1.0;
+    options.min_component_mm3 = -1.0;
     segmenter = mfres_open(model.c_str(), &options, &error);
     REQUIRE(segmenter != nullptr);
     CHECK(mfres_segment_folder(segmenter, files.modalities[0].parent_path().c_str(), (folder / "b.nii").c_str(),
                                nullptr, &error) == -1);
-    CHECK(std::string(error.message).find("min_island_mm3") != std::string::npos);
+    CHECK(std::string(error.message).find("min_component_mm3") != std::string::npos);
     CHECK_FALSE(std::filesystem::exists(folder / "b.nii"));
     mfres_close(segmenter);
 }

@@ -74,7 +74,7 @@ TEST_CASE("cache packs a folder of cases and shows what it packed") {
     CHECK(json::parse(forced.out)["fingerprint"] != described["fingerprint"]);
 }
 
-TEST_CASE("cache refuses what it should, with the documented exit codes") {
+TEST_CASE("cache rejects what it should, with the documented exit codes") {
     const TemporaryFolder folder;
     const auto data = make_data(folder, 1);
     const auto path = (folder / "c.mfcache").string();

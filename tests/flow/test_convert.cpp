@@ -55,7 +55,7 @@ TEST_CASE("convert brings a model to ONNX and back, verified on a case") {
                 .exit_code == 0);
 }
 
-TEST_CASE("convert refuses with the documented exit codes and overwrites nothing") {
+TEST_CASE("convert rejects with the documented exit codes and overwrites nothing") {
     const test::TemporaryFolder folder;
     const std::string model = test::write_model(folder, test::small_network);
     const std::string before = test::file_text(model);
@@ -88,7 +88,7 @@ TEST_CASE("convert refuses with the documented exit codes and overwrites nothing
     CHECK_FALSE(std::filesystem::exists(folder / "z.safetensors"));
 }
 
-TEST_CASE("convert calibrates a model, and int8 runs, is compared and is refused as documented") {
+TEST_CASE("convert calibrates a model, and int8 runs, is compared and is rejected as documented") {
     const test::TemporaryFolder folder;
     const std::string model = test::write_model(folder, test::small_network);
     const auto files = test::write_case(folder);
@@ -103,12 +103,12 @@ TEST_CASE("convert calibrates a model, and int8 runs, is compared and is refused
     CHECK(report["verify"]["largest_difference"].get<double>() > 0.0);
     const auto loaded = load_model(int8);
     REQUIRE_OK(loaded);
-    CHECK(loaded->metadata.quantisation.int8_weights);
-    CHECK(loaded->metadata.quantisation.calibration == "mse");
-    CHECK(loaded->metadata.quantisation.cases == 1);
-    CHECK(loaded->metadata.quantisation.ranges.count("enc1.down.conv") == 0); // the first
-    CHECK(loaded->metadata.quantisation.ranges.count("head.conv") == 0);      // the last
-    CHECK(loaded->metadata.quantisation.ranges.count("enc2.down.conv") == 1);
+    CHECK(loaded->metadata.quantization.int8_weights);
+    CHECK(loaded->metadata.quantization.calibration == "mse");
+    CHECK(loaded->metadata.quantization.cases == 1);
+    CHECK(loaded->metadata.quantization.ranges.count("enc1.down.conv") == 0); // the first
+    CHECK(loaded->metadata.quantization.ranges.count("head.conv") == 0);      // the last
+    CHECK(loaded->metadata.quantization.ranges.count("enc2.down.conv") == 1);
     CHECK(std::filesystem::file_size(int8) < std::filesystem::file_size(model));
 
     // The reference runs its int8 by default; asked for f32, it runs the rounded weights.

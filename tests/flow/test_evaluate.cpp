@@ -100,7 +100,7 @@ TEST_CASE("BraTS folders on both sides, and label schemes are recognised file by
     REQUIRE_CODE(evaluate(folder, {.label_scheme = "brats1999"}), invalid_argument);
 }
 
-TEST_CASE("a missing prediction is named, a surplus one is noted, two for one case are refused") {
+TEST_CASE("a missing prediction is named, a surplus one is noted, two for one case are rejected") {
     const TemporaryFolder folder;
     write_references(folder);
     write_labels(folder / "pred" / "a.nii.gz", phantom_classes());
@@ -121,7 +121,7 @@ TEST_CASE("a missing prediction is named, a surplus one is noted, two for one ca
     CHECK(twice.error().message.find("a_seg.nii.gz") != std::string::npos);
 }
 
-TEST_CASE("predictions on another grid, with stray labels or in damaged files are refused") {
+TEST_CASE("predictions on another grid, with stray labels or in damaged files are rejected") {
     const TemporaryFolder folder;
     write_labels(folder / "ref" / "a.nii.gz", phantom_classes());
     const auto path = folder / "pred" / "a.nii.gz";
@@ -130,9 +130,9 @@ TEST_CASE("predictions on another grid, with stray labels or in damaged files ar
     larger.grid.size[2] += 1;
     larger.labels.resize(static_cast<std::size_t>(larger.grid.voxels()));
     write_labels(path, larger);
-    const auto refused = evaluate(folder);
-    REQUIRE_CODE(refused, grid_size_mismatch);
-    CHECK(refused.error().message.find("a.nii.gz") != std::string::npos);
+    const auto rejected = evaluate(folder);
+    REQUIRE_CODE(rejected, grid_size_mismatch);
+    CHECK(rejected.error().message.find("a.nii.gz") != std::string::npos);
 
     LabelMap elsewhere = phantom_classes();
     elsewhere.grid.affine[0][3] += 1.0;
@@ -193,9 +193,9 @@ TEST_CASE("a model evaluated in one go scores what its written labels score") {
     CaseFiles without = files;
     without.id = "nameless";
     without.segmentation.reset();
-    const auto refused = evaluate_model(*segmenter, {files, without}, {});
-    REQUIRE_CODE(refused, file_not_found);
-    CHECK(refused.error().message.find("nameless") != std::string::npos);
+    const auto rejected = evaluate_model(*segmenter, {files, without}, {});
+    REQUIRE_CODE(rejected, file_not_found);
+    CHECK(rejected.error().message.find("nameless") != std::string::npos);
     REQUIRE_CODE(evaluate_model(*segmenter, {}, {}), dataset_empty);
     REQUIRE_CODE(evaluate_model(*segmenter, {files}, {.threads = -1}), invalid_argument);
 }
@@ -260,8 +260,9 @@ TEST_CASE("mfres evaluate compares precisions with f32 and with the reference") 
     write_full_case(folder, "data");
     const auto model = test::write_model(folder, test::small_network).string();
     const std::vector<std::string> arguments = {
-        "evaluate",    "--model",   model,          "--data", (folder / "data").string(), "--backend", "reference",
-        "--precision", "bf16,bf16", "--min-island", "9"};
+        "evaluate",  "--model",   model,         "--data",    (folder / "data").string(),
+        "--backend", "reference", "--precision", "bf16,bf16", "--min-component",
+        "9"};
     std::vector<std::string> as_json = arguments;
     as_json.insert(as_json.end(), {"--json", "--quiet"});
     const auto run = run_program(as_json);
@@ -310,9 +311,9 @@ TEST_CASE("wrong use of mfres evaluate is told apart from wrong data") {
     CHECK(run_program({"evaluate", "--pred", here, "--ref", here}).exit_code == 6);
     CHECK(run_program({"evaluate", "--table", (folder / "t.csv").string()}).exit_code == 6);
     REQUIRE_OK(write_file_atomically(folder / "t.csv", "Label,Dice_ET\na,many\n"));
-    const auto refused = run_program({"evaluate", "--table", (folder / "t.csv").string(), "--json"});
-    CHECK(refused.exit_code == 3);
-    CHECK(json::parse(refused.out)["error"]["code"] == "table_invalid");
+    const auto rejected = run_program({"evaluate", "--table", (folder / "t.csv").string(), "--json"});
+    CHECK(rejected.exit_code == 3);
+    CHECK(json::parse(rejected.out)["error"]["code"] == "table_invalid");
 
     const auto help = run_program({"evaluate", "--help"});
     CHECK(help.exit_code == 0);

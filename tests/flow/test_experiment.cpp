@@ -1,8 +1,8 @@
-// `mfres experiment` as a user runs it: interrupted, gone on with, refused, and what its table says.
+// `mfres experiment` as a user runs it: interrupted, gone on with, rejected, and what its table says.
+#include "support/cached_cases.h"
 #include "support/cases.h"
 #include "support/catch.h"
 #include "support/program.h"
-#include "train/cached_cases.h"
 
 #include <mfres/evaluate.h>
 #include <mfres/experiment.h>
@@ -184,7 +184,7 @@ TEST_CASE("an experiment's folder takes no other experiment") {
     const auto first = run_experiment(options);
     REQUIRE_OK(first);
     const auto before = file_text(options.out / "experiment.json");
-    const auto refused = [&](const auto& change, const std::string& difference) {
+    const auto rejected = [&](const auto& change, const std::string& difference) {
         ExperimentOptions changed = options;
         change(changed);
         const auto report = run_experiment(changed);
@@ -195,12 +195,13 @@ TEST_CASE("an experiment's folder takes no other experiment") {
         CHECK(file_text(options.out / "experiment.json") == before);
     };
     using Options = ExperimentOptions;
-    refused([](Options& o) { o.recipe = R"({"steps": 5, "crop": [16, 16, 16], "batch": 1, "tumour_probability": 1})"; },
-            "recipe steps 5 instead of 4");
-    refused([](Options& o) { o.seeds = 2; }, "seeds [1,2] instead of [1]");
-    refused([](Options& o) { o.networks.pop_back(); }, "rows first instead of first, second");
-    refused([](Options& o) { o.backend = "reference"; }, "backend reference instead of auto");
-    refused([](Options& o) { o.data /= "HGG"; }, "1 cases to train on instead of 2");
+    rejected(
+        [](Options& o) { o.recipe = R"({"steps": 5, "crop": [16, 16, 16], "batch": 1, "tumour_probability": 1})"; },
+        "recipe steps 5 instead of 4");
+    rejected([](Options& o) { o.seeds = 2; }, "seeds [1,2] instead of [1]");
+    rejected([](Options& o) { o.networks.pop_back(); }, "rows first instead of first, second");
+    rejected([](Options& o) { o.backend = "reference"; }, "backend reference instead of auto");
+    rejected([](Options& o) { o.data /= "HGG"; }, "1 cases to train on instead of 2");
     // Threads, memory and what was skipped are no part of it.
     options.threads = 2;
     options.max_memory = 2;
@@ -239,7 +240,7 @@ TEST_CASE("what does not fit into memory is skipped, and the table says so") {
     CHECK(to_markdown(*status) == page);
 }
 
-TEST_CASE("the experiment command shows its table, its status and what it refuses") {
+TEST_CASE("the experiment command shows its table, its status and what it rejects") {
     const TemporaryFolder folder;
     const std::string out = folder / "out";
     for (const char* name : {"first", "second"})
@@ -308,10 +309,10 @@ TEST_CASE("the experiment command shows its table, its status and what it refuse
     CHECK(report == json::parse(file_text(folder / "out/table.json")));
 }
 
-TEST_CASE("the experiment command refuses with the documented exit codes") {
+TEST_CASE("the experiment command rejects with the documented exit codes") {
     const TemporaryFolder folder;
     const std::string out = folder / "out";
-    const auto refused = [](std::vector<std::string> arguments, int code, const std::string& words) {
+    const auto rejected = [](std::vector<std::string> arguments, int code, const std::string& words) {
         arguments.insert(arguments.begin(), "experiment");
         const Finished run = run_program(arguments);
         INFO(run.err);
@@ -320,18 +321,18 @@ TEST_CASE("the experiment command refuses with the documented exit codes") {
         CHECK(run.out.empty());
     };
     const std::string cases = data();
-    refused({"table1", "--data", cases}, 2, "--out");
-    refused({"table1", "--out", out}, 2, "--data");
-    refused({"--data", cases, "--out", out}, 2, "table1 or table2");
-    refused({"table3", "--data", cases, "--out", out}, 2, "table3");
-    refused({"table2", "--data", cases, "--out", out, "--patch", "40"}, 2, "multiple of 16");
-    refused({"table2", "--data", cases, "--out", out, "--patch", "wide"}, 2, "'wide' is not a size");
-    refused({"table2", "--data", cases, "--out", out, "--networks", "dmfnet,,3d-unet"}, 4, "no network ''");
-    refused({"table2", "--data", cases, "--out", out, "--networks", "alexnet"}, 4, "alexnet");
-    refused({"table1", "--data", cases, "--out", out, "--max-memory", "lots"}, 2, "lots");
-    refused({"table1", "--data", cases, "--out", out, "--recipe", folder / "absent.json"}, 6, "absent.json");
-    refused({"table1", "--data", folder / "absent", "--out", out}, 6, "absent");
-    refused({"--status", "--out", out}, 6, "no experiment");
+    rejected({"table1", "--data", cases}, 2, "--out");
+    rejected({"table1", "--out", out}, 2, "--data");
+    rejected({"--data", cases, "--out", out}, 2, "table1 or table2");
+    rejected({"table3", "--data", cases, "--out", out}, 2, "table3");
+    rejected({"table2", "--data", cases, "--out", out, "--patch", "40"}, 2, "multiple of 16");
+    rejected({"table2", "--data", cases, "--out", out, "--patch", "wide"}, 2, "'wide' is not a size");
+    rejected({"table2", "--data", cases, "--out", out, "--networks", "dmfnet,,3d-unet"}, 4, "no network ''");
+    rejected({"table2", "--data", cases, "--out", out, "--networks", "alexnet"}, 4, "alexnet");
+    rejected({"table1", "--data", cases, "--out", out, "--max-memory", "lots"}, 2, "lots");
+    rejected({"table1", "--data", cases, "--out", out, "--recipe", folder / "absent.json"}, 6, "absent.json");
+    rejected({"table1", "--data", folder / "absent", "--out", out}, 6, "absent");
+    rejected({"--status", "--out", out}, 6, "no experiment");
     CHECK_FALSE(fs::exists(out));
     const Finished help = run_program({"experiment", "--help"});
     CHECK(help.exit_code == 0);

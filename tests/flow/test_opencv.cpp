@@ -51,7 +51,7 @@ TEST_CASE("the OpenCV backend computes every network of the registry") {
     }
 }
 
-TEST_CASE("the OpenCV backend refuses what it cannot run and names it") {
+TEST_CASE("the OpenCV backend rejects what it cannot run and names it") {
     const Backend* backend = opencv();
     if (backend == nullptr)
         return;
@@ -69,9 +69,9 @@ TEST_CASE("the OpenCV backend refuses what it cannot run and names it") {
     large.output(large.relu("r", large.input({1, 4, 1024, 1024, 1024})));
     const auto too_large = large.finish();
     REQUIRE_OK(too_large);
-    const auto refused = backend->compile(*too_large, {}, {});
-    REQUIRE_CODE(refused, operation_unsupported);
-    CHECK(refused.error().message.find("32 bits") != std::string::npos);
+    const auto rejected = backend->compile(*too_large, {}, {});
+    REQUIRE_CODE(rejected, operation_unsupported);
+    CHECK(rejected.error().message.find("32 bits") != std::string::npos);
 }
 
 TEST_CASE("OpenCV labels a real case as the fastest backend does, and its time is printed") {

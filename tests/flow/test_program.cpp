@@ -126,10 +126,10 @@ TEST_CASE("wrong use is told apart from wrong data") {
     CHECK(
         run_program({"segment", "--model", phantom + "/p3_t1.nii.gz", "--case", phantom, "--out", labels}).exit_code ==
         4);
-    const auto refused =
+    const auto rejected =
         run_program({"segment", "--model", model, "--case", folder.path().string(), "--out", labels, "--json"});
-    CHECK(refused.exit_code == 3);
-    CHECK(json::parse(refused.out)["error"]["code"] == "modality_missing");
+    CHECK(rejected.exit_code == 3);
+    CHECK(json::parse(rejected.out)["error"]["code"] == "modality_missing");
     CHECK_FALSE(std::filesystem::exists(labels));
 }
 

@@ -208,7 +208,7 @@ TEST_CASE("two processes that meet through sockets, as torchrun starts them, tra
     CHECK_FALSE(std::filesystem::exists(folder / "many"));
 }
 
-TEST_CASE("under mpirun what is refused is said once, with the exit code of one process") {
+TEST_CASE("under mpirun what is rejected is said once, with the exit code of one process") {
     const auto mpirun = launch();
     if (!mpirun)
         return;

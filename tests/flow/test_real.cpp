@@ -1,6 +1,6 @@
 // Real patients, where the shared data is present: every case through the fast backend, two through the reference too.
 #include "imaging/case.h"
-#include "imaging/prepare.h"
+#include "imaging/preprocess.h"
 #include "support/cases.h"
 #include "support/run_graph.h"
 
@@ -64,10 +64,10 @@ TEST_CASE("on the original cases the fastest backend and the reference agree on 
 
         const auto loaded = load_case(files, {});
         REQUIRE_OK(loaded);
-        const auto preparation = plan_preparation(loaded->scans);
-        REQUIRE_OK(preparation);
+        const auto preprocessing = plan_preprocessing(loaded->scans);
+        REQUIRE_OK(preprocessing);
         Tensor crop(Shape{1, 4, 64, 64, 64});
-        fill_input(*preparation, loaded->scans, {48, 48, 48}, view(crop), 2);
+        fill_input(*preprocessing, loaded->scans, {48, 48, 48}, view(crop), 2);
         const auto fast_logits = test::run(*test::usable_backends().front(), *graph, model->weights, crop);
         const auto true_logits = test::run(**find_backend("reference"), *graph, model->weights, crop);
         REQUIRE_OK(fast_logits);

@@ -62,7 +62,7 @@ TEST_CASE("moved and cropped cases get the very same labels, others nearly") {
     CHECK(table.find("Predictions by mf-res2net") != std::string::npos);
 }
 
-TEST_CASE("robustness of nothing, of a refused case and after a stop is an error") {
+TEST_CASE("robustness of nothing, of a rejected case and after a stop is an error") {
     const TemporaryFolder folder;
     const CaseFiles files = write_labelled_case(folder);
     auto segmenter = Segmenter::open(shipped_model(), {.threads = 1});

@@ -3,7 +3,7 @@
 #include "core/memory_usage.h"
 #include "imaging/case.h"
 #include "imaging/labels.h"
-#include "imaging/prepare.h"
+#include "imaging/preprocess.h"
 #include "support/cases.h"
 #include "support/run_graph.h"
 
@@ -114,7 +114,7 @@ TEST_CASE("under a memory limit the network runs in tiles, keeps to the limit an
         // Untrained weights label by texture, so a seam shows more than it would with a trained model.
         CHECK(agreement(tiled.labels, one_pass.labels) >= 0.95);
     }
-    SECTION("one too tight is refused with the need") {
+    SECTION("one too tight is rejected with the need") {
         Segmenter hopeless = open(model, {.max_memory = 1 << 20});
         REQUIRE_CODE(hopeless.segment(files, {.output = folder / "labels.nii"}), memory_limit);
         CHECK_FALSE(std::filesystem::exists(folder / "labels.nii"));
@@ -170,19 +170,19 @@ TEST_CASE("mirrored labels are those of the mean probability over all mirror ima
     REQUIRE_OK(model);
     const auto loaded = load_case(files, {});
     REQUIRE_OK(loaded);
-    const auto preparation = plan_preparation(loaded->scans);
-    REQUIRE_OK(preparation);
-    const std::int64_t nx = preparation->padded_size[0];
-    const std::int64_t ny = preparation->padded_size[1];
-    const std::int64_t nz = preparation->padded_size[2];
-    const auto graph = build_network(model->variant, preparation->padded_size);
+    const auto preprocessing = plan_preprocessing(loaded->scans);
+    REQUIRE_OK(preprocessing);
+    const std::int64_t nx = preprocessing->padded_size[0];
+    const std::int64_t ny = preprocessing->padded_size[1];
+    const std::int64_t nz = preprocessing->padded_size[2];
+    const auto graph = build_network(model->variant, preprocessing->padded_size);
     REQUIRE_OK(graph);
     const auto reference = find_backend("reference");
     REQUIRE_OK(reference);
     const auto executable = (*reference)->compile(*graph, model->weights, {});
     REQUIRE_OK(executable);
     Tensor input({1, 4, nx, ny, nz});
-    fill_input(*preparation, loaded->scans, {0, 0, 0}, view(input), 1);
+    fill_input(*preprocessing, loaded->scans, {0, 0, 0}, view(input), 1);
     std::vector<double> mean(static_cast<std::size_t>(4 * nx * ny * nz), 0.0);
     const auto mirrored_element = [&](const Tensor& tensor, unsigned image, std::int64_t c, std::int64_t x,
                                       std::int64_t y, std::int64_t z) {
@@ -218,7 +218,7 @@ TEST_CASE("mirrored labels are those of the mean probability over all mirror ima
         const auto first = mean.begin() + static_cast<std::ptrdiff_t>(4 * voxel);
         classes.push_back(static_cast<std::uint8_t>(std::max_element(first, first + 4) - first));
     }
-    LabelMap expected = undo_crop(*preparation, classes);
+    LabelMap expected = uncrop(*preprocessing, classes);
     REQUIRE_OK(classes_to_labels(expected, LabelScheme::brats, "expected"));
 
     Segmenter plain = open(file);
@@ -268,7 +268,7 @@ TEST_CASE("the label scheme asked for is what the file holds") {
     REQUIRE_CODE(segmenter.segment(files, {.label_scheme = "brats1999"}), invalid_argument);
 }
 
-TEST_CASE("a case that is refused leaves no file behind, whatever is wrong") {
+TEST_CASE("a case that is rejected leaves no file behind, whatever is wrong") {
     const test::TemporaryFolder folder;
     const auto model = test::write_model(folder, test::small_network);
     const NiftiGeometry good = geometry_of(test::small_phantom().volumes[0].grid);
@@ -284,7 +284,7 @@ TEST_CASE("a case that is refused leaves no file behind, whatever is wrong") {
                 change(geometry);
         };
     };
-    const std::vector<Refusal> refusals = {
+    const std::vector<Refusal> rejections = {
         {"two modalities are the same volume", ErrorCode::modality_duplicate,
          [](auto& volumes, auto&) { volumes[2].voxels = volumes[1].voxels; }},
         {"one volume is larger", ErrorCode::grid_size_mismatch,
@@ -331,12 +331,12 @@ TEST_CASE("a case that is refused leaves no file behind, whatever is wrong") {
          }},
     };
     Segmenter segmenter = open(model);
-    for (const Refusal& refusal : refusals) {
-        INFO(refusal.what);
+    for (const Refusal& rejection : rejections) {
+        INFO(rejection.what);
         std::array<Volume, 4> volumes = test::small_phantom().volumes;
         std::array<NiftiGeometry, 4> geometries;
         geometries.fill(good);
-        refusal.spoil(volumes, geometries);
+        rejection.spoil(volumes, geometries);
         CaseFiles files;
         files.id = "bad";
         for (std::size_t m = 0; m < 4; ++m) {
@@ -348,13 +348,13 @@ TEST_CASE("a case that is refused leaves no file behind, whatever is wrong") {
             segmenter.segment(files, {.output = folder / "labels.nii.gz", .preview = folder / "preview.png"});
         REQUIRE_FALSE(result.ok());
         INFO(result.error().message);
-        CHECK(name(result.error().code) == name(refusal.code));
+        CHECK(name(result.error().code) == name(rejection.code));
         CHECK_FALSE(std::filesystem::exists(folder / "labels.nii.gz"));
         CHECK_FALSE(std::filesystem::exists(folder / "preview.png"));
     }
 }
 
-TEST_CASE("weights that make the logits overflow are refused at the end, with nothing written") {
+TEST_CASE("weights that make the logits overflow are rejected at the end, with nothing written") {
     const test::TemporaryFolder folder;
     const CaseFiles files = test::write_case(folder);
     auto variant = parse_variant(test::small_network);
@@ -413,7 +413,7 @@ TEST_CASE("progress is told stage by stage and can stop the work without leaving
     CHECK_FALSE(std::filesystem::exists(folder / "labels.nii.gz"));
 }
 
-TEST_CASE("outputs that cannot be written are refused before the work") {
+TEST_CASE("outputs that cannot be written are rejected before the work") {
     const test::TemporaryFolder folder;
     const CaseFiles files = test::write_case(folder);
     Segmenter segmenter = open(test::write_model(folder, test::small_network));
@@ -469,7 +469,7 @@ TEST_CASE("the report is JSON with everything in it") {
     CHECK(to_text(result.report).find("not a medical device") != std::string::npos);
 }
 
-TEST_CASE("opening refuses what cannot work") {
+TEST_CASE("opening rejects what cannot work") {
     const test::TemporaryFolder folder;
     const auto model = test::write_model(folder, test::small_network);
     REQUIRE_CODE(Segmenter::open(folder / "missing.safetensors", {}), file_not_found);

@@ -92,5 +92,5 @@ TEST_CASE("enhancing tumour below the least that is asked for is labelled as cor
     CHECK(dropped->report.classes[0].voxels == plain->report.classes[0].voxels + enhancing);
     CHECK(dropped->report.warnings.size() == plain->report.warnings.size() + 1);
     REQUIRE_CODE(segmenter->segment(files, {.min_enhancing_mm3 = -1.0}), invalid_argument);
-    REQUIRE_CODE(segmenter->segment(files, {.min_island_mm3 = -1.0}), invalid_argument);
+    REQUIRE_CODE(segmenter->segment(files, {.min_component_mm3 = -1.0}), invalid_argument);
 }

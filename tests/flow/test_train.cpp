@@ -55,9 +55,9 @@ TEST_CASE("mfres train --help lists every option of the recipe and a worked exam
     CHECK(help.out.find("mfres train --data BraTS2019/Training --out") != std::string::npos);
 }
 
-TEST_CASE("mfres train refuses what it cannot do, with the right exit code") {
+TEST_CASE("mfres train rejects what it cannot do, with the right exit code") {
     const TemporaryFolder folder;
-    const auto refused = [](const std::vector<std::string>& arguments, int code, const std::string& words) {
+    const auto rejected = [](const std::vector<std::string>& arguments, int code, const std::string& words) {
         const Finished run = run_program({std::vector<std::string>{"train"} + arguments});
         INFO(run.err);
         CHECK(run.exit_code == code);
@@ -65,19 +65,19 @@ TEST_CASE("mfres train refuses what it cannot do, with the right exit code") {
         CHECK(run.out.empty());
     };
     const std::string run = folder / "run";
-    refused({"--out", run}, 2, "--data");
-    refused({"--data", "x"}, 2, "--out");
-    refused({"--data", "x", "--out", run, "--batch", "0"}, 2, "recipe key batch: 0");
-    refused({"--data", "x", "--out", run, "--batch", "many"}, 2, "recipe key batch: \"many\"");
-    refused({"--data", "x", "--out", run, "--crop", "64,64,70"}, 2, "multiple of 16");
-    refused({"--data", "x", "--out", run, "--loss", "hope"}, 2, "recipe key loss: \"hope\"");
-    refused({"--data", "x", "--out", run, "--checkpoint-every", "5h"}, 2, "checkpoint-every");
-    refused({"--data", "x", "--out", run, "--network", "u-not"}, 2, "u-not");
-    refused({"--data", "x", "--out", run, "--precision", "f16"}, 2, "recipe key precision: \"f16\"");
-    refused({"--data", "x", "--out", run, "--memory-cap", "lots"}, 2, "lots");
-    refused({"--data", folder / "absent", "--out", run}, 6, "absent");
-    refused({"--data", "x", "--out", folder / "new", "--resume"}, 6, "nothing to resume");
-    refused({"--export", folder / "absent.ckpt", "--out", run + ".safetensors"}, 6, "absent.ckpt");
+    rejected({"--out", run}, 2, "--data");
+    rejected({"--data", "x"}, 2, "--out");
+    rejected({"--data", "x", "--out", run, "--batch", "0"}, 2, "recipe key batch: 0");
+    rejected({"--data", "x", "--out", run, "--batch", "many"}, 2, "recipe key batch: \"many\"");
+    rejected({"--data", "x", "--out", run, "--crop", "64,64,70"}, 2, "multiple of 16");
+    rejected({"--data", "x", "--out", run, "--loss", "hope"}, 2, "recipe key loss: \"hope\"");
+    rejected({"--data", "x", "--out", run, "--checkpoint-every", "5h"}, 2, "checkpoint-every");
+    rejected({"--data", "x", "--out", run, "--network", "u-not"}, 2, "u-not");
+    rejected({"--data", "x", "--out", run, "--precision", "f16"}, 2, "recipe key precision: \"f16\"");
+    rejected({"--data", "x", "--out", run, "--memory-cap", "lots"}, 2, "lots");
+    rejected({"--data", folder / "absent", "--out", run}, 6, "absent");
+    rejected({"--data", "x", "--out", folder / "new", "--resume"}, 6, "nothing to resume");
+    rejected({"--export", folder / "absent.ckpt", "--out", run + ".safetensors"}, 6, "absent.ckpt");
     CHECK_FALSE(std::filesystem::exists(folder / "new"));
 }
 

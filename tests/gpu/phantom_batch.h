@@ -2,7 +2,7 @@
 #pragma once
 
 #include "core/tensor.h"
-#include "imaging/phantom.h"
+#include "phantom/phantom.h"
 #include "support/catch.h"
 
 #include <cmath>

@@ -1,9 +1,9 @@
 // What needs GPUs: ranks that share one or have one each, and crops cut on the device.
+#include "data/augmentation.h"
 #include "gpu/network.h"
 #include "gpu/phantom_batch.h"
 #include "support/check_backend.h"
 #include "support/rank_cases.h"
-#include "train/augment.h"
 #include "train/loss.h"
 
 #include <cstdio>
@@ -60,7 +60,7 @@ void check_ranks(const Backend& backend, int size, bool own_devices) {
                   train(backend, ranks, own_devices ? ranks.rank() : 0, size));
         return {};
     });
-    const auto alone = train(backend, lone_rank(), 0, size);
+    const auto alone = train(backend, single_rank(), 0, size);
     REQUIRE_OK(alone);
     std::printf("    %d ranks, sums by %s\n", size, all[0].carrier.c_str());
     for (const Trained& one : all) {

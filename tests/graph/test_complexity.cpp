@@ -64,9 +64,9 @@ TEST_CASE("every other operation counts as the table says") {
 TEST_CASE("an adaptive pooling has a count only where the Table 2 counter did not see it") {
     GraphBuilder seen;
     NodeId x = seen.input({1, 2, 8, 8, 8});
-    const auto refused = count_operations(finished(seen, seen.adaptive_avg_pool("pool", x, {3, 3, 3})));
-    REQUIRE_CODE(refused, operation_unsupported);
-    CHECK(refused.error().where == "pool");
+    const auto rejected = count_operations(finished(seen, seen.adaptive_avg_pool("pool", x, {3, 3, 3})));
+    REQUIRE_CODE(rejected, operation_unsupported);
+    CHECK(rejected.error().where == "pool");
 
     GraphBuilder unseen;
     x = unseen.input({1, 2, 8, 8, 8});

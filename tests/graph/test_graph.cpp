@@ -1,4 +1,4 @@
-// Shape inference of every operation, what each refuses, and the rules of building a graph.
+// Shape inference of every operation, what each rejects, and the rules of building a graph.
 #include "graph/graph.h"
 #include "support/catch.h"
 
@@ -103,7 +103,7 @@ TEST_CASE("the other operations infer their shapes") {
     CHECK(shape_of([](GraphBuilder& b, NodeId x) { b.upsample2("n", x); }) == Shape{2, 6, 16, 18, 20});
 }
 
-TEST_CASE("every operation refuses what it cannot do, naming the node and the values") {
+TEST_CASE("every operation rejects what it cannot do, naming the node and the values") {
     using B = GraphBuilder;
     const auto conv = [](const Conv& attributes) {
         return [attributes](B& b, NodeId x) { b.conv("n", x, attributes); };

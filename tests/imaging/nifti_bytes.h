@@ -93,7 +93,7 @@ struct Recipe {
         case 768: return put(bytes, offset, static_cast<std::uint32_t>(value), big_endian);
         case 1024: return put(bytes, offset, static_cast<std::int64_t>(value), big_endian);
         case 1280: return put(bytes, offset, static_cast<std::uint64_t>(value), big_endian);
-        default: // types the reader refuses: zeros
+        default: // types the reader rejects: zeros
             return;
         }
     }

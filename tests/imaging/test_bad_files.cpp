@@ -1,7 +1,7 @@
 // Files that are wrong on purpose. Each has exactly one thing wrong, and its own error code.
 #include "core/memory_usage.h"
-#include "imaging/gzip.h"
-#include "imaging/nifti.h"
+#include "imaging/nifti/gzip.h"
+#include "imaging/nifti/nifti.h"
 #include "nifti_bytes.h"
 #include "support/catch.h"
 #include "support/paths.h"
@@ -288,7 +288,7 @@ std::vector<BadFile> bad_files() {
 
 } // namespace
 
-TEST_CASE("handcrafted bad files are refused with the exact code, in both byte orders where it applies") {
+TEST_CASE("handcrafted bad files are rejected with the exact code, in both byte orders where it applies") {
     const auto table = bad_files();
     CHECK(table.size() >= 60);
     for (const auto& bad : table)
@@ -337,7 +337,7 @@ TEST_CASE("a sform sheared by 0.9 degrees is still accepted") {
     REQUIRE_OK(read_nifti(folder / "x.nii"));
 }
 
-TEST_CASE("a compressed volume cut at every one of its last 64 bytes is refused as truncated") {
+TEST_CASE("a compressed volume cut at every one of its last 64 bytes is rejected as truncated") {
     const test::TemporaryFolder folder;
     const Bytes whole = zipped(Recipe{}.file());
     REQUIRE(whole.size() > 64);
@@ -349,7 +349,7 @@ TEST_CASE("a compressed volume cut at every one of its last 64 bytes is refused 
     }
 }
 
-TEST_CASE("a flipped bit in CRC-32 or length of a compressed volume is refused, all 64") {
+TEST_CASE("a flipped bit in CRC-32 or length of a compressed volume is rejected, all 64") {
     const test::TemporaryFolder folder;
     const Bytes whole = zipped(Recipe{}.file());
     for (std::size_t bit = 0; bit < 64; ++bit) {

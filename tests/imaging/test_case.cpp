@@ -1,6 +1,6 @@
 #include "core/random.h"
 #include "imaging/case.h"
-#include "imaging/gzip.h"
+#include "imaging/nifti/gzip.h"
 #include "nifti_bytes.h"
 #include "support/catch.h"
 #include "support/paths.h"
@@ -185,8 +185,8 @@ TEST_CASE("a good case loads on any number of threads with the same result") {
     }
 }
 
-TEST_CASE("every refusal that concerns the files of a case has its code and names the file") {
-    const auto refused = [](const CaseOnDisk& disk, const CaseOptions& options = {}) { return disk.load(options); };
+TEST_CASE("every rejection that concerns the files of a case has its code and names the file") {
+    const auto rejected = [](const CaseOnDisk& disk, const CaseOptions& options = {}) { return disk.load(options); };
 
     SECTION("a file is missing") {
         const CaseOnDisk disk;
@@ -202,17 +202,17 @@ TEST_CASE("every refusal that concerns the files of a case has its code and name
         files.modalities[3] = files.modalities[1];
         REQUIRE_CODE(load_case(files), modality_duplicate);
         disk.recipes[2].values = disk.recipes[0].values;
-        const auto result = refused(disk);
+        const auto result = rejected(disk);
         REQUIRE_CODE(result, modality_duplicate);
         CHECK(mentions(result.error(), "(t1)"));
         CHECK(mentions(result.error(), "(t2)"));
         disk.recipes[2].values[77] += 1; // one voxel makes the difference
-        REQUIRE_OK(refused(disk));
+        REQUIRE_OK(rejected(disk));
     }
     SECTION("grids of different size") {
         CaseOnDisk disk;
         disk.recipes[1].dim = {3, 5, 4, 6, 1, 1, 1, 1};
-        const auto result = refused(disk);
+        const auto result = rejected(disk);
         REQUIRE_CODE(result, grid_size_mismatch);
         CHECK(mentions(result.error(), "p1_t1ce.nii has 5x4x6"));
         CHECK(mentions(result.error(), "4x5x6"));
@@ -220,21 +220,21 @@ TEST_CASE("every refusal that concerns the files of a case has its code and name
     SECTION("grids more than 0.1 mm apart") {
         CaseOnDisk disk;
         disk.recipes[3].srow[11] = 0.09;
-        REQUIRE_OK(refused(disk));
+        REQUIRE_OK(rejected(disk));
         disk.recipes[3].srow[11] = 0.11;
-        const auto result = refused(disk);
+        const auto result = rejected(disk);
         REQUIRE_CODE(result, grid_position_mismatch);
         CHECK(mentions(result.error(), "p1_flair.nii"));
     }
     SECTION("grids that agree at one corner but not at the others") {
         CaseOnDisk disk;
         disk.recipes[3].srow[10] = 1.03; // 0.15 mm at the far end
-        REQUIRE_CODE(refused(disk), grid_position_mismatch);
+        REQUIRE_CODE(rejected(disk), grid_position_mismatch);
     }
     SECTION("one modality in another orientation") {
         CaseOnDisk disk;
         disk.recipes[3].srow = {1, 0, 0, -3, 0, -1, 0, 4, 0, 0, 1, 0};
-        REQUIRE_CODE(refused(disk), grid_position_mismatch);
+        REQUIRE_CODE(rejected(disk), grid_position_mismatch);
     }
     SECTION("sform and qform disagree, unless one is chosen") {
         CaseOnDisk disk;
@@ -243,30 +243,30 @@ TEST_CASE("every refusal that concerns the files of a case has its code and name
             r.quatern = {0, 0, 1};
             r.qoffset = {0, 4, 0.6};
         });
-        REQUIRE_CODE(refused(disk), qform_sform_disagree);
-        CHECK(loaded(refused(disk, {.use = AffineSource::sform})).original_grid.affine[2][3] == 0.0);
-        CHECK(loaded(refused(disk, {.use = AffineSource::qform})).original_grid.affine[2][3] == Approx(0.6));
+        REQUIRE_CODE(rejected(disk), qform_sform_disagree);
+        CHECK(loaded(rejected(disk, {.use = AffineSource::sform})).original_grid.affine[2][3] == 0.0);
+        CHECK(loaded(rejected(disk, {.use = AffineSource::qform})).original_grid.affine[2][3] == Approx(0.6));
     }
     SECTION("no orientation") {
         CaseOnDisk disk;
         disk.recipes[0].sform_code = 0;
-        REQUIRE_CODE(refused(disk), orientation_missing);
+        REQUIRE_CODE(rejected(disk), orientation_missing);
     }
     SECTION("singular affine") {
         CaseOnDisk disk;
         disk.recipes[1].srow.fill(0);
-        REQUIRE_CODE(refused(disk), affine_singular);
+        REQUIRE_CODE(rejected(disk), affine_singular);
     }
     SECTION("sheared affine") {
         CaseOnDisk disk;
         disk.each([](Recipe& r) { r.srow[1] = std::tan(1.5 / 57.29578); });
-        REQUIRE_CODE(refused(disk), affine_sheared);
+        REQUIRE_CODE(rejected(disk), affine_sheared);
     }
     SECTION("turned by 45 degrees") {
         CaseOnDisk disk;
         const double h = std::sqrt(0.5);
         disk.each([&](Recipe& r) { r.srow = {h, -h, 0, 0, h, h, 0, 0, 0, 0, 1, 0}; });
-        REQUIRE_CODE(refused(disk), orientation_oblique);
+        REQUIRE_CODE(rejected(disk), orientation_oblique);
     }
     SECTION("voxel size outside 1 mm +- 5 %") {
         CaseOnDisk disk;
@@ -274,20 +274,20 @@ TEST_CASE("every refusal that concerns the files of a case has its code and name
             const bool fine = std::abs(mm - 1.0) < 0.05;
             disk.each([&](Recipe& r) { r.srow[10] = mm; });
             INFO(mm);
-            const auto result = refused(disk);
+            const auto result = rejected(disk);
             if (fine) {
                 REQUIRE_OK(result);
             } else {
                 REQUIRE_CODE(result, voxel_size_out_of_range);
-                REQUIRE_OK(refused(disk, {.resample = true}));
+                REQUIRE_OK(rejected(disk, {.resample = true}));
             }
         }
-        REQUIRE_OK(refused(disk, {.max_voxel_mm = 2.0}));
+        REQUIRE_OK(rejected(disk, {.max_voxel_mm = 2.0}));
     }
     SECTION("not finite") {
         CaseOnDisk disk;
         disk.recipes[2].values[5] = std::numeric_limits<double>::quiet_NaN();
-        const auto result = refused(disk);
+        const auto result = rejected(disk);
         REQUIRE_CODE(result, voxel_not_finite);
         CHECK(mentions(result.error(), "p1_t2.nii"));
         CHECK(mentions(result.error(), "NaN in 1"));
@@ -295,7 +295,7 @@ TEST_CASE("every refusal that concerns the files of a case has its code and name
     SECTION("constant") {
         CaseOnDisk disk;
         disk.recipes[3].values.assign(120, 7);
-        const auto result = refused(disk);
+        const auto result = rejected(disk);
         REQUIRE_CODE(result, volume_constant);
         CHECK(mentions(result.error(), "120 voxels"));
         CHECK(mentions(result.error(), "p1_flair.nii is 7"));
@@ -303,17 +303,17 @@ TEST_CASE("every refusal that concerns the files of a case has its code and name
     SECTION("4-D, complex, too large for the cap") {
         CaseOnDisk disk;
         disk.recipes[1].dim = {4, 4, 5, 3, 2, 1, 1, 1};
-        REQUIRE_CODE(refused(disk), nifti_not_3d);
+        REQUIRE_CODE(rejected(disk), nifti_not_3d);
         CaseOnDisk complex;
         complex.recipes[1].datatype = 32;
         complex.recipes[1].bitpix = 64;
-        REQUIRE_CODE(refused(complex), nifti_datatype);
-        REQUIRE_CODE(refused(CaseOnDisk{}, {.max_bytes = 800}), nifti_too_large);
+        REQUIRE_CODE(rejected(complex), nifti_datatype);
+        REQUIRE_CODE(rejected(CaseOnDisk{}, {.max_bytes = 800}), nifti_too_large);
     }
     SECTION("options that make no sense") {
-        REQUIRE_CODE(refused(CaseOnDisk{}, {.min_voxel_mm = 2.0, .max_voxel_mm = 1.0}), invalid_argument);
-        REQUIRE_CODE(refused(CaseOnDisk{}, {.min_voxel_mm = 0.0}), invalid_argument);
-        REQUIRE_CODE(refused(CaseOnDisk{}, {.max_voxel_mm = std::nan("")}), invalid_argument);
+        REQUIRE_CODE(rejected(CaseOnDisk{}, {.min_voxel_mm = 2.0, .max_voxel_mm = 1.0}), invalid_argument);
+        REQUIRE_CODE(rejected(CaseOnDisk{}, {.min_voxel_mm = 0.0}), invalid_argument);
+        REQUIRE_CODE(rejected(CaseOnDisk{}, {.max_voxel_mm = std::nan("")}), invalid_argument);
     }
 }
 

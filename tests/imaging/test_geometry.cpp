@@ -256,7 +256,7 @@ TEST_CASE("labels survive a finer grid and back") {
     CHECK(back->labels == labels.labels);
 }
 
-TEST_CASE("resampling from a grid without inverse is refused") {
+TEST_CASE("resampling from a grid without inverse is rejected") {
     const Volume volume{{{2, 2, 2}, Affine{}}, std::vector<float>(8)};
     REQUIRE_CODE(resample_linear(volume, {{2, 2, 2}, lps}, 1), affine_singular);
     const LabelMap labels{{{2, 2, 2}, Affine{}}, std::vector<std::uint8_t>(8)};

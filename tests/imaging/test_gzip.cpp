@@ -1,6 +1,6 @@
 #include "core/memory_usage.h"
 #include "core/random.h"
-#include "imaging/gzip.h"
+#include "imaging/nifti/gzip.h"
 #include "support/catch.h"
 
 #include <cstring>
@@ -84,7 +84,7 @@ TEST_CASE("several gzip members read as one") {
     REQUIRE_CODE(inflated(file), gzip_truncated);
 }
 
-TEST_CASE("a gzip file cut anywhere is refused") {
+TEST_CASE("a gzip file cut anywhere is rejected") {
     for (const auto& content : {compressible(40000), Bytes(100000), bytes_of("short")}) {
         const Bytes whole = compressed(content);
         for (std::size_t size = 0; size<whole.size(); size += whole.size() - size> 70 ? 61 : 1) {
@@ -94,7 +94,7 @@ TEST_CASE("a gzip file cut anywhere is refused") {
     }
 }
 
-TEST_CASE("every flipped bit of CRC-32 and length is refused") {
+TEST_CASE("every flipped bit of CRC-32 and length is rejected") {
     const Bytes whole = compressed(compressible(3000));
     for (std::size_t bit = 0; bit < 64; ++bit) {
         Bytes damaged = whole;

@@ -23,10 +23,10 @@ TEST_CASE("label schemes are found by name, and an unknown name lists the known 
         CHECK(*found == scheme);
     }
     CHECK(*label_scheme("brats2023") == LabelScheme::brats2023);
-    const auto refused = label_scheme("BRATS");
-    REQUIRE_CODE(refused, invalid_argument);
-    CHECK(refused.error().message.find("\"BRATS\"") != std::string::npos);
-    CHECK(refused.error().message.find("brats, brats2023") != std::string::npos);
+    const auto rejected = label_scheme("BRATS");
+    REQUIRE_CODE(rejected, invalid_argument);
+    CHECK(rejected.error().message.find("\"BRATS\"") != std::string::npos);
+    CHECK(rejected.error().message.find("brats, brats2023") != std::string::npos);
 }
 
 TEST_CASE("classes become the labels of the scheme and come back") {
@@ -43,22 +43,22 @@ TEST_CASE("classes become the labels of the scheme and come back") {
     CHECK(map.labels == classes.labels);
 }
 
-TEST_CASE("a label outside the scheme is refused with file, value, count and first voxel, and changes nothing") {
+TEST_CASE("a label outside the scheme is rejected with file, value, count and first voxel, and changes nothing") {
     LabelMap map = map_of({4, 1});
     map.labels[5 * 3 + 5 * 1 + 2] = 3; // voxel (2, 1, 1)
     map.labels[29] = 3;
     const LabelMap before = map;
-    const auto refused = labels_to_classes(map, LabelScheme::brats, "/data/case_7/case_7_seg.nii.gz");
-    REQUIRE_CODE(refused, label_outside_scheme);
-    const auto& message = refused.error().message;
-    CHECK(refused.error().where == "/data/case_7/case_7_seg.nii.gz");
+    const auto rejected = labels_to_classes(map, LabelScheme::brats, "/data/case_7/case_7_seg.nii.gz");
+    REQUIRE_CODE(rejected, label_outside_scheme);
+    const auto& message = rejected.error().message;
+    CHECK(rejected.error().where == "/data/case_7/case_7_seg.nii.gz");
     CHECK(message.find("/data/case_7/case_7_seg.nii.gz has 2 voxels of the value 3") != std::string::npos);
     CHECK(message.find("(2, 1, 1)") != std::string::npos);
     CHECK(message.find("brats are 0, 1, 2, 4") != std::string::npos);
     CHECK(map.labels == before.labels);
 }
 
-TEST_CASE("each scheme refuses the other's enhancing label, and no class lies above 3") {
+TEST_CASE("each scheme rejects the other's enhancing label, and no class lies above 3") {
     LabelMap with_four = map_of({4});
     LabelMap with_three = map_of({3});
     REQUIRE_CODE(labels_to_classes(with_four, LabelScheme::brats2023, "case"), label_outside_scheme);
@@ -105,9 +105,9 @@ TEST_CASE("region definitions are found by name") {
         REQUIRE_OK(found);
         CHECK(*found == definition);
     }
-    const auto refused = region_definition("both");
-    REQUIRE_CODE(refused, invalid_argument);
-    CHECK(refused.error().message.find("brats, paper") != std::string::npos);
+    const auto rejected = region_definition("both");
+    REQUIRE_CODE(rejected, invalid_argument);
+    CHECK(rejected.error().message.find("brats, paper") != std::string::npos);
 }
 
 TEST_CASE("volumes count voxels and honour the voxel size") {
@@ -144,35 +144,35 @@ TEST_CASE("the volume of a voxel is that of its rotated and flipped box") {
 }
 
 TEST_CASE("a map with a value that is no class has no volumes") {
-    const auto refused = tumour_volumes(map_of({0, 4}), RegionDefinition::brats, "case_3");
-    REQUIRE_CODE(refused, label_outside_scheme);
-    CHECK(refused.error().message.find("case_3 has 1 voxels of the value 4, the first at (1, 0, 0)") !=
+    const auto rejected = tumour_volumes(map_of({0, 4}), RegionDefinition::brats, "case_3");
+    REQUIRE_CODE(rejected, label_outside_scheme);
+    CHECK(rejected.error().message.find("case_3 has 1 voxels of the value 4, the first at (1, 0, 0)") !=
           std::string::npos);
 }
 
-TEST_CASE("small islands become background, the largest one never") {
+TEST_CASE("small components become background, the largest one never") {
     const Grid grid{{8, 1, 1}, {{{2, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0}}}}; // 2 mm^3 per voxel
     LabelMap classes{grid, {1, 0, 2, 3, 0, 1, 1, 2}};
-    CHECK(drop_small_islands(classes, 0.0) == 0);
-    CHECK(drop_small_islands(classes, 2.0) == 0);
-    CHECK(drop_small_islands(classes, 4.0) == 1);
+    CHECK(remove_small_components(classes, 0.0) == 0);
+    CHECK(remove_small_components(classes, 2.0) == 0);
+    CHECK(remove_small_components(classes, 4.0) == 1);
     CHECK(classes.labels == std::vector<std::uint8_t>{0, 0, 2, 3, 0, 1, 1, 2});
-    CHECK(drop_small_islands(classes, 1000.0) == 2);
+    CHECK(remove_small_components(classes, 1000.0) == 2);
     CHECK(classes.labels == std::vector<std::uint8_t>{0, 0, 0, 0, 0, 1, 1, 2});
     LabelMap nothing{grid, std::vector<std::uint8_t>(8, 0)};
-    CHECK(drop_small_islands(nothing, 10.0) == 0);
+    CHECK(remove_small_components(nothing, 10.0) == 0);
 }
 
-TEST_CASE("an island is connected through corners, along every axis, and not around the edge of the volume") {
+TEST_CASE("an component is connected through corners, along every axis, and not around the edge of the volume") {
     const Grid grid{{3, 3, 3}, {{{1, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0}}}};
     LabelMap diagonal{grid, std::vector<std::uint8_t>(27, 0)};
     for (const std::size_t voxel : {0, 13, 26}) // from corner to corner
         diagonal.labels[voxel] = 1;
-    CHECK(drop_small_islands(diagonal, 3.0) == 0);
+    CHECK(remove_small_components(diagonal, 3.0) == 0);
     LabelMap rows{grid, std::vector<std::uint8_t>(27, 0)};
     for (const std::size_t voxel : {2, 3, 9}) // 2 and 3 are neighbours in memory only; 3 and 9 touch along y and z
         rows.labels[voxel] = 1;
-    CHECK(drop_small_islands(rows, 2.0) == 1);
+    CHECK(remove_small_components(rows, 2.0) == 1);
     CHECK(rows.labels[2] == 0);
     CHECK(rows.labels[3] == 1);
     CHECK(rows.labels[9] == 1);
@@ -181,10 +181,10 @@ TEST_CASE("an island is connected through corners, along every axis, and not aro
 TEST_CASE("little enhancing tumour becomes core, enough of it stays") {
     const Grid grid{{4, 1, 1}, {{{2, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0}}}}; // 2 mm^3 per voxel
     LabelMap classes{grid, {0, 3, 2, 3}};
-    CHECK(drop_small_enhancing(classes, 4.0) == 0);
+    CHECK(relabel_small_enhancing(classes, 4.0) == 0);
     CHECK(classes.labels == std::vector<std::uint8_t>{0, 3, 2, 3});
-    CHECK(drop_small_enhancing(classes, 0.0) == 0);
-    CHECK(drop_small_enhancing(classes, 4.5) == 2);
+    CHECK(relabel_small_enhancing(classes, 0.0) == 0);
+    CHECK(relabel_small_enhancing(classes, 4.5) == 2);
     CHECK(classes.labels == std::vector<std::uint8_t>{0, 1, 2, 1});
-    CHECK(drop_small_enhancing(classes, 4.5) == 0);
+    CHECK(relabel_small_enhancing(classes, 4.5) == 0);
 }

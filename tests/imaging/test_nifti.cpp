@@ -1,8 +1,8 @@
 #include "core/file.h"
 #include "core/random.h"
 #include "imaging/geometry.h"
-#include "imaging/gzip.h"
-#include "imaging/nifti.h"
+#include "imaging/nifti/gzip.h"
+#include "imaging/nifti/nifti.h"
 #include "nifti_bytes.h"
 #include "support/catch.h"
 #include "support/paths.h"
@@ -145,8 +145,8 @@ TEST_CASE("conformance: header and voxel pairs, named by either half") {
     CHECK(read(*header2).geometry.version == 2);
 }
 
-TEST_CASE("conformance: what is no single scalar volume is refused with its own code") {
-    const std::vector<std::pair<const char*, ErrorCode>> refused = {
+TEST_CASE("conformance: what is no single scalar volume is rejected with its own code") {
+    const std::vector<std::pair<const char*, ErrorCode>> rejected = {
         {"example4d.nii.gz", ErrorCode::nifti_not_3d}, {"example_nifti2.nii.gz", ErrorCode::nifti_not_3d},
         {"functional.nii", ErrorCode::nifti_not_3d},   {"5D_small.nii", ErrorCode::nifti_not_3d},
         {"5D_zeros.nii.gz", ErrorCode::nifti_not_3d},  {"row_major.dconn.nii", ErrorCode::nifti_not_3d},
@@ -154,7 +154,7 @@ TEST_CASE("conformance: what is no single scalar volume is refused with its own 
         {"nifti1.hdr", ErrorCode::file_not_found}, // headers without their .img
         {"nifti2.hdr", ErrorCode::file_not_found},
     };
-    for (const auto& [file, code] : refused) {
+    for (const auto& [file, code] : rejected) {
         const auto path = conformance(file);
         if (!path)
             return;
@@ -449,7 +449,7 @@ TEST_CASE("geometry of random grids survives writing and reading bit for bit") {
     }
 }
 
-TEST_CASE("volumes: float32 is exact, int16 rounds and refuses what does not fit") {
+TEST_CASE("volumes: float32 is exact, int16 rounds and rejects what does not fit") {
     const test::TemporaryFolder folder;
     const Grid grid{{4, 3, 2}, {{{-1, 0, 0, 3}, {0, -1, 0, 2}, {0, 0, 1, 1}}}};
     Volume volume{grid, std::vector<float>(24)};
@@ -480,7 +480,7 @@ TEST_CASE("volumes: float32 is exact, int16 rounds and refuses what does not fit
     }
 }
 
-TEST_CASE("writing: header bytes, description, compression, overwriting and refusals") {
+TEST_CASE("writing: header bytes, description, compression, overwriting and rejections") {
     const test::TemporaryFolder folder;
     const Grid grid{{4, 3, 2}, {{{-1, 0, 0, 3}, {0, -1, 0, 2}, {0, 0, 1, 1}}}};
     const LabelMap labels{grid, std::vector<std::uint8_t>(24, 4)};
@@ -550,9 +550,9 @@ TEST_CASE("labels may be stored as floats or scaled, as long as they are whole n
     for (const double bad : {-1.0, 256.0, 1.5, 1e30, -0.001}) {
         recipe.values[3] = bad;
         recipe.values[50] = bad;
-        const auto refused = labels();
-        REQUIRE_CODE(refused, label_outside_scheme);
-        CHECK(refused.error().message.find("in 2 of 120 voxels, the first at (3, 0, 0)") != std::string::npos);
+        const auto rejected = labels();
+        REQUIRE_CODE(rejected, label_outside_scheme);
+        CHECK(rejected.error().message.find("in 2 of 120 voxels, the first at (3, 0, 0)") != std::string::npos);
     }
     recipe.values[3] = std::nan("");
     REQUIRE_CODE(labels(), voxel_not_finite);

@@ -1,7 +1,7 @@
 #include "imaging/preview.h"
 
 #include "core/file.h"
-#include "imaging/phantom.h"
+#include "phantom/phantom.h"
 #include "support/catch.h"
 #include "support/paths.h"
 
@@ -338,7 +338,7 @@ TEST_CASE("a preview of a volume without any brain, or of a single voxel, is dra
     REQUIRE_OK(render_preview(dot.flair, dot.t1ce, dot.labels));
 }
 
-TEST_CASE("a preview that cannot be right is refused with its code and writes nothing") {
+TEST_CASE("a preview that cannot be right is rejected with its code and writes nothing") {
     const Case good;
     if (cannot_draw(render_preview(good.flair, good.t1ce, good.labels)))
         return;

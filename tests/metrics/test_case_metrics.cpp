@@ -1,4 +1,4 @@
-// One case: both schemes on every combination of empty regions, both definitions, spacing from the grid, refusals.
+// One case: both schemes on every combination of empty regions, both definitions, spacing from the grid, rejections.
 #include "support/catch.h"
 
 #include <mfres/metrics.h>
@@ -112,25 +112,25 @@ TEST_CASE("threads change nothing") {
     }
 }
 
-TEST_CASE("maps that do not belong together are refused") {
+TEST_CASE("maps that do not belong together are rejected") {
     const LabelMap good = map_with({{1, 1, 1, 1}});
-    const auto refused = [&](const LabelMap& predicted) {
+    const auto rejected = [&](const LabelMap& predicted) {
         return evaluate_case("case", predicted, good, RegionDefinition::brats, EmptyScheme::server2019);
     };
     LabelMap larger = good;
     larger.grid.size[2] += 1;
     larger.labels.resize(560);
-    REQUIRE_CODE(refused(larger), grid_size_mismatch);
+    REQUIRE_CODE(rejected(larger), grid_size_mismatch);
     LabelMap elsewhere = good;
     elsewhere.grid.affine[1][3] += 0.2;
-    REQUIRE_CODE(refused(elsewhere), grid_position_mismatch);
+    REQUIRE_CODE(rejected(elsewhere), grid_position_mismatch);
     LabelMap stray = good;
     stray.labels[7] = 4; // a label value, not a class
-    REQUIRE_CODE(refused(stray), label_outside_scheme);
-    CHECK(refused(stray).error().message.find("the prediction of case") != std::string::npos);
+    REQUIRE_CODE(rejected(stray), label_outside_scheme);
+    CHECK(rejected(stray).error().message.find("the prediction of case") != std::string::npos);
     LabelMap torn = good;
     torn.labels.pop_back();
-    REQUIRE_CODE(refused(torn), invalid_argument);
+    REQUIRE_CODE(rejected(torn), invalid_argument);
 }
 
 TEST_CASE("schemes and metrics are found by their names") {

@@ -236,7 +236,7 @@ TEST_CASE("random masks with random spacing: the same as SciPy by medpy's defini
     }
 }
 
-TEST_CASE("masks that do not fit their grid and spacing that makes no sense are refused") {
+TEST_CASE("masks that do not fit their grid and spacing that makes no sense are rejected") {
     const std::vector<std::uint8_t> mask(24, 1);
     REQUIRE_CODE(hausdorff95(mask, mask, {2, 3, 5}, {1, 1, 1}), invalid_argument);
     REQUIRE_CODE(hausdorff95(mask, std::span(mask).first(23), {2, 3, 4}, {1, 1, 1}), invalid_argument);

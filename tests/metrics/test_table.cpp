@@ -1,4 +1,4 @@
-// Tables: statistics by hand, the challenge server's own table, numbers that survive a file, tables that are refused.
+// Tables: statistics by hand, the challenge server's own table, numbers that survive a file, tables that are rejected.
 #include "core/file.h"
 #include "support/catch.h"
 #include "support/paths.h"
@@ -182,7 +182,7 @@ TEST_CASE("a summary in the file that does not follow from its cases is told") {
     CHECK(table.notes[0].find("Dice_ET") == std::string::npos);
 }
 
-TEST_CASE("tables that cannot be believed are refused with file, line and value") {
+TEST_CASE("tables that cannot be believed are rejected with file, line and value") {
     check_refused("", "line 1: there is no row of column names");
     check_refused("\n\n", "line 1");
     check_refused("Label,Dice_ET\n", "ends without a case");

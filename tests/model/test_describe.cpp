@@ -108,8 +108,8 @@ TEST_CASE("a damaged model is described with the reason") {
     const auto info = describe(folder / "m");
     REQUIRE_OK(info);
     CHECK(info->kind == FileKind::damaged);
-    REQUIRE(info->refusal.has_value());
-    CHECK(info->refusal->code == ErrorCode::model_hash_mismatch);
+    REQUIRE(info->rejection.has_value());
+    CHECK(info->rejection->code == ErrorCode::model_hash_mismatch);
     CHECK_FALSE(info->model.has_value());
     CHECK(contains(info_text(*info), "not usable"));
     CHECK(contains(info_text(*info), "model_hash_mismatch"));

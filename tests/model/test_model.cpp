@@ -177,7 +177,7 @@ TEST_CASE("branch weights start at one") {
     }
 }
 
-TEST_CASE("init refuses weights beyond any file and more channels than modalities") {
+TEST_CASE("init rejects weights beyond any file and more channels than modalities") {
     const auto one = parse_variant(R"({"network":"mf-res2net","input_channels":2})");
     REQUIRE_OK(one);
     const auto model = init_model(*one, 1);
@@ -236,10 +236,10 @@ TEST_CASE("narrow model files round convolutions only, and record the hash of wh
     }
 }
 
-TEST_CASE("saving is refused, and leaves nothing, when the result could not be loaded") {
+TEST_CASE("saving is rejected, and leaves nothing, when the result could not be loaded") {
     const test::TemporaryFolder folder;
     const auto path = folder / "m.safetensors";
-    const auto refused = [&](const Model& model, Dtype dtype = Dtype::f32) {
+    const auto rejected = [&](const Model& model, Dtype dtype = Dtype::f32) {
         const Status status = save_model(path, model, dtype);
         CHECK(entries(folder.path()) == 0);
         if (!status) {
@@ -250,34 +250,34 @@ TEST_CASE("saving is refused, and leaves nothing, when the result could not be l
     };
     Model model = tiny_model();
     model.weights.erase("head.conv.weight");
-    REQUIRE_CODE(refused(model), model_tensor_missing);
+    REQUIRE_CODE(rejected(model), model_tensor_missing);
     model = tiny_model();
     model.weights.emplace("extra", Tensor(Shape{1}, 0.0F));
-    REQUIRE_CODE(refused(model), model_tensor_extra);
+    REQUIRE_CODE(rejected(model), model_tensor_extra);
     model = tiny_model();
     model.weights.at("head.conv.weight") = Tensor(Shape{1}, 0.0F);
-    REQUIRE_CODE(refused(model), model_tensor_shape);
+    REQUIRE_CODE(rejected(model), model_tensor_shape);
     model = tiny_model();
     model.weights.at("head.conv.weight")[0] = std::numeric_limits<float>::infinity();
-    REQUIRE_CODE(refused(model), model_not_finite);
+    REQUIRE_CODE(rejected(model), model_not_finite);
     model.weights.at("head.conv.weight")[0] = 1e5F;
-    REQUIRE_CODE(refused(model, Dtype::f16), model_not_finite);
-    REQUIRE_CODE(refused(model, Dtype::i16), model_dtype_unsupported);
+    REQUIRE_CODE(rejected(model, Dtype::f16), model_not_finite);
+    REQUIRE_CODE(rejected(model, Dtype::i16), model_dtype_unsupported);
     model = tiny_model();
     model.metadata.modalities.pop_back();
-    REQUIRE_CODE(refused(model), model_metadata_invalid);
+    REQUIRE_CODE(rejected(model), model_metadata_invalid);
     model = tiny_model();
     model.metadata.voxel_max_mm = std::numeric_limits<double>::quiet_NaN();
-    REQUIRE_CODE(refused(model), model_metadata_invalid);
+    REQUIRE_CODE(rejected(model), model_metadata_invalid);
     model = tiny_model();
     model.metadata.recipe_json = "not JSON";
-    REQUIRE_CODE(refused(model), model_metadata_invalid);
+    REQUIRE_CODE(rejected(model), model_metadata_invalid);
     model = tiny_model();
     model.metadata.created_by = "\xFF";
-    REQUIRE_CODE(refused(model), model_header_invalid);
+    REQUIRE_CODE(rejected(model), model_header_invalid);
 }
 
-TEST_CASE("an existing model is replaced only when asked, and survives a refused save") {
+TEST_CASE("an existing model is replaced only when asked, and survives a rejected save") {
     const test::TemporaryFolder folder;
     const auto path = folder / "m.safetensors";
     REQUIRE_OK(save_model(path, tiny_model(1)));
@@ -294,7 +294,7 @@ TEST_CASE("an existing model is replaced only when asked, and survives a refused
     REQUIRE_CODE(save_model(folder / "none/m.safetensors", tiny_model(1)), file_write);
 }
 
-TEST_CASE("loading refuses tensors that do not belong to the network") {
+TEST_CASE("loading rejects tensors that do not belong to the network") {
     const Model model = tiny_model();
     REQUIRE_OK(load_parts(model.weights, strings_of(model)));
 
@@ -344,9 +344,9 @@ TEST_CASE("every metadata key is needed and no other is known") {
         INFO(entry.first);
         MetadataStrings strings = complete;
         strings.erase(entry.first);
-        const auto refused = load_parts(model.weights, strings);
-        REQUIRE_CODE(refused, model_metadata_invalid);
-        CHECK(refused.error().message.find(entry.first) != std::string::npos);
+        const auto rejected = load_parts(model.weights, strings);
+        REQUIRE_CODE(rejected, model_metadata_invalid);
+        CHECK(rejected.error().message.find(entry.first) != std::string::npos);
     }
     for (const std::string key : {"mfres.colour", "format", ""}) {
         MetadataStrings strings = complete;
@@ -356,7 +356,7 @@ TEST_CASE("every metadata key is needed and no other is known") {
     REQUIRE_CODE(load_parts(model.weights, {}), model_metadata_invalid);
 }
 
-TEST_CASE("metadata values that make no sense are refused by key") {
+TEST_CASE("metadata values that make no sense are rejected by key") {
     const Model model = tiny_model();
     const std::string hash = model.metadata.weights_sha256;
     const std::vector<std::pair<std::string, std::string>> bad = {
@@ -398,10 +398,10 @@ TEST_CASE("metadata values that make no sense are refused by key") {
         INFO(key << " = " << value);
         MetadataStrings strings = strings_of(model);
         strings[key] = value;
-        const auto refused = load_parts(model.weights, strings);
-        REQUIRE_CODE(refused, model_metadata_invalid);
+        const auto rejected = load_parts(model.weights, strings);
+        REQUIRE_CODE(rejected, model_metadata_invalid);
         const std::string named = value == "2" && key == "mfres.voxel_min_mm" ? "voxel_min_mm" : key;
-        CHECK((refused.error().message.find(named) != std::string::npos || key == "mfres.voxel_max_mm"));
+        CHECK((rejected.error().message.find(named) != std::string::npos || key == "mfres.voxel_max_mm"));
     }
 }
 
@@ -409,10 +409,10 @@ TEST_CASE("a model of another network does not load into this one") {
     const Model model = tiny_model();
     MetadataStrings strings = strings_of(model);
     strings["mfres.variant"] = "mf-res2net";
-    const auto refused = load_parts(model.weights, strings);
-    REQUIRE_FALSE(refused.ok());
-    CHECK((refused.error().code == ErrorCode::model_tensor_missing ||
-           refused.error().code == ErrorCode::model_tensor_shape));
+    const auto rejected = load_parts(model.weights, strings);
+    REQUIRE_FALSE(rejected.ok());
+    CHECK((rejected.error().code == ErrorCode::model_tensor_missing ||
+           rejected.error().code == ErrorCode::model_tensor_shape));
 }
 
 TEST_CASE("mutated model files load only with the very weights they were saved with") {
@@ -423,7 +423,7 @@ TEST_CASE("mutated model files load only with the very weights they were saved w
     const auto header = static_cast<std::size_t>(
         parse_safetensors(original, "m").value().data_begin); // most mutations go into the header, where the logic is
     Random random(77);
-    int refused = 0;
+    int rejected = 0;
     constexpr int rounds = 1500;
     for (int round = 0; round < rounds; ++round) {
         auto bytes = original;
@@ -435,8 +435,8 @@ TEST_CASE("mutated model files load only with the very weights they were saved w
         if (loaded)
             REQUIRE(same_bits(loaded->weights, model.weights));
         else
-            ++refused;
+            ++rejected;
     }
-    CHECK(refused > rounds / 2);
-    CHECK(refused <= rounds);
+    CHECK(rejected > rounds / 2);
+    CHECK(rejected <= rounds);
 }

@@ -224,15 +224,15 @@ void check_all(const std::vector<BadFile>& files) {
 
 } // namespace
 
-TEST_CASE("files with a wrong length or no JSON are refused") {
+TEST_CASE("files with a wrong length or no JSON are rejected") {
     check_all(bad_lengths_and_json());
 }
 
-TEST_CASE("headers of another structure are refused") {
+TEST_CASE("headers of another structure are rejected") {
     check_all(bad_structure());
 }
 
-TEST_CASE("dtypes, shapes and byte ranges that contradict each other are refused") {
+TEST_CASE("dtypes, shapes and byte ranges that contradict each other are rejected") {
     check_all(bad_layout());
 }
 
@@ -293,14 +293,14 @@ TEST_CASE("dtypes that are no weights are listed but not decoded") {
     }
 }
 
-TEST_CASE("decoding refuses unknown names and more than five axes") {
+TEST_CASE("decoding rejects unknown names and more than five axes") {
     const auto file = parse(file_of(tensor("deep", "F32", "1,1,1,1,1,1", "0,4"), 4));
     REQUIRE_OK(file);
     REQUIRE_CODE(decode_tensor(*file, "deep"), model_tensor_shape);
     REQUIRE_CODE(decode_tensor(*file, "other"), model_tensor_missing);
 }
 
-TEST_CASE("values that are not finite are refused with name, count and first index, in every float dtype") {
+TEST_CASE("values that are not finite are rejected with name, count and first index, in every float dtype") {
     struct Row {
         std::string dtype, offsets, data;
     };
@@ -376,7 +376,7 @@ TEST_CASE("the written layout is the format's: padded header, aligned tensors, s
     CHECK(bytes->size() == 8 + header.size() + 36);
 }
 
-TEST_CASE("the writer refuses what a reader would refuse") {
+TEST_CASE("the writer rejects what a reader would reject") {
     const Tensor one(Shape{1}, 1.0F);
     const Tensor large(Shape{1}, 70000.0F);
     const Tensor huge(Shape{1}, std::numeric_limits<float>::max());
@@ -403,7 +403,7 @@ TEST_CASE("a header of exactly one million bytes is read") {
     REQUIRE_OK(parse(safetensors_text("{}" + std::string(999'998, ' '), "")));
 }
 
-TEST_CASE("a file cut at any byte is refused") {
+TEST_CASE("a file cut at any byte is rejected") {
     const std::string whole = small_file();
     REQUIRE_OK(parse(whole));
     for (std::size_t length = 0; length < whole.size(); ++length) {
@@ -412,7 +412,7 @@ TEST_CASE("a file cut at any byte is refused") {
     }
 }
 
-TEST_CASE("a header cut at any byte, with its length adjusted, is refused") {
+TEST_CASE("a header cut at any byte, with its length adjusted, is rejected") {
     const std::string header = header_of(small_file());
     for (std::size_t length = 0; length < header.size(); ++length) {
         INFO("cut at " << length);
@@ -423,7 +423,7 @@ TEST_CASE("a header cut at any byte, with its length adjusted, is refused") {
 TEST_CASE("seeded mutations either read completely or give an error about the file") {
     const std::string original = small_file();
     Random random(20240607);
-    int refused = 0;
+    int rejected = 0;
     for (int round = 0; round < 5000; ++round) {
         std::string mutated = original;
         const auto changes = 1 + random.below(4);
@@ -439,7 +439,7 @@ TEST_CASE("seeded mutations either read completely or give an error about the fi
         const auto file = parse(mutated);
         if (!file) {
             REQUIRE(file.error().where == "test.safetensors");
-            ++refused;
+            ++rejected;
             continue;
         }
         std::size_t covered = 0;
@@ -451,8 +451,8 @@ TEST_CASE("seeded mutations either read completely or give an error about the fi
         }
         REQUIRE(file->data_begin + covered == mutated.size());
     }
-    CHECK(refused > 2500);
-    CHECK(refused < 5000);
+    CHECK(rejected > 2500);
+    CHECK(rejected < 5000);
 }
 
 TEST_CASE("reading names the file that is missing") {

@@ -230,7 +230,7 @@ TEST_CASE("published figures stand only beside the registered network at the pub
     CHECK(report_of("mf-res2net").status.find("reconstruction") != std::string::npos);
 }
 
-TEST_CASE("complexity refuses sizes and networks with their codes") {
+TEST_CASE("complexity rejects sizes and networks with their codes") {
     REQUIRE_CODE(complexity("mf-res2net", {128, 120, 128}), graph_invalid);
     CHECK(complexity("mf-res2net", {128, 120, 128}).error().message.find("120") != std::string::npos);
     CHECK(complexity("mf-res2net", {128, 120, 128}).error().message.find("16") != std::string::npos);

@@ -1,4 +1,4 @@
-// Variants as JSON: what is refused and how it is named, canonical text, and that every option builds and runs.
+// Variants as JSON: what is rejected and how it is named, canonical text, and that every option builds and runs.
 #include "core/random.h"
 #include "core/try.h"
 #include "graph/complexity.h"
@@ -149,7 +149,7 @@ TEST_CASE("violations name JSON path, value and what is allowed") {
     }
 }
 
-TEST_CASE("text that is not strict JSON is refused") {
+TEST_CASE("text that is not strict JSON is rejected") {
     const std::string deep =
         R"({"network": "mf-res2net", "widths": )" + std::string(9, '[') + std::string(9, ']') + "}";
     const std::string large = R"({"network": "mf-res2net", "name": ")" + std::string(70000, 'a') + "\"}";
@@ -191,7 +191,7 @@ TEST_CASE("unknown networks are answered with the names there are") {
     CHECK(parse_variant("\x01\xff").error().message.find("'?") != std::string::npos);
 }
 
-TEST_CASE("mutated variants either parse or are refused, and what parses can be counted") {
+TEST_CASE("mutated variants either parse or are rejected, and what parses can be counted") {
     const std::string source = parse_variant("mf-res2net")->json();
     Random random(20240607);
     int parsed = 0;

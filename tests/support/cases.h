@@ -1,9 +1,9 @@
 // Small synthetic cases on disk, whole or with one thing wrong.
 #pragma once
 
-#include "imaging/nifti.h"
-#include "imaging/phantom.h"
+#include "imaging/nifti/nifti.h"
 #include "model/model.h"
+#include "phantom/phantom.h"
 #include "support/catch.h"
 #include "support/paths.h"
 

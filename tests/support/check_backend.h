@@ -1,7 +1,7 @@
 // What every backend has to do with the rows of the op-case and gradient tables.
 #pragma once
 
-#include "backends/training_formation.h"
+#include "backends/planned/training_fusion.h"
 #include "core/argmax.h"
 #include "support/op_cases.h"
 #include "support/training.h"

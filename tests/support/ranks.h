@@ -1,8 +1,8 @@
 // Several ranks as threads of a test.
 #pragma once
 
-#include "backends/communicator.h"
-#include "backends/socket_ranks.h"
+#include "backends/distributed/communicator.h"
+#include "backends/distributed/sockets.h"
 #include "support/catch.h"
 
 #include <functional>
@@ -41,7 +41,7 @@ inline int free_port() {
 
 /// Ranks that meet through sockets.
 inline RankMaker sockets_of(int size) {
-    return [size, place = MeetingPlace{"127.0.0.1", free_port()}](int rank) {
+    return [size, place = Rendezvous{"127.0.0.1", free_port()}](int rank) {
         return join_sockets({rank, size, "RANK", rank}, place, std::chrono::seconds(20));
     };
 }

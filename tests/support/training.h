@@ -12,7 +12,7 @@
 
 namespace mfres::test {
 
-/// The backends of this build that train; those that refuse every network are left out.
+/// The backends of this build that train; those that reject every network are left out.
 inline std::vector<const Backend*> training_backends() {
     GraphBuilder builder;
     builder.output(builder.conv("c", builder.input(Shape{1, 1, 2, 2, 2}), Conv{.out_channels = 1}));

@@ -2,11 +2,11 @@
 #pragma once
 
 #include "backends/training.h"
+#include "data/cache.h"
 #include "networks/registry.h"
+#include "support/cached_cases.h"
 #include "support/cases.h"
 #include "support/paths.h"
-#include "train/cache.h"
-#include "train/cached_cases.h"
 #include "train/checkpoint.h"
 
 #include <mfres/trainer.h>

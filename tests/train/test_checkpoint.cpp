@@ -188,7 +188,7 @@ TEST_CASE("a checkpoint reads back bit for bit") {
     CHECK(&read->evaluated() == &read->average);
 }
 
-TEST_CASE("a checkpoint from before fp16 loads, and a loss scale that cannot be is refused") {
+TEST_CASE("a checkpoint from before fp16 loads, and a loss scale that cannot be is rejected") {
     Checkpoint old = sample(42);
     for (TrainRow& row : old.rows)
         row.skipped = 0;
@@ -212,7 +212,7 @@ TEST_CASE("a checkpoint from before fp16 loads, and a loss scale that cannot be 
     }
 }
 
-TEST_CASE("a checkpoint cut short anywhere is refused") {
+TEST_CASE("a checkpoint cut short anywhere is rejected") {
     const auto bytes = encoded(sample(1));
     // Every length around the header and the end, every 97th in between.
     std::set<std::size_t> lengths;
@@ -231,7 +231,7 @@ TEST_CASE("a checkpoint cut short anywhere is refused") {
     REQUIRE_CODE(decode_checkpoint(longer, "memory"), checkpoint_damaged);
 }
 
-TEST_CASE("a checkpoint with any bit flipped is refused") {
+TEST_CASE("a checkpoint with any bit flipped is rejected") {
     auto bytes = encoded(sample(1));
     Random random(11);
     // Every byte once, with a random bit of it: header, table and every section.
@@ -246,7 +246,7 @@ TEST_CASE("a checkpoint with any bit flipped is refused") {
     REQUIRE_OK(decode_checkpoint(bytes, "memory"));
 }
 
-TEST_CASE("another format version and other files are refused") {
+TEST_CASE("another format version and other files are rejected") {
     REQUIRE_CODE(decode_checkpoint({}, "memory"), checkpoint_damaged);
     const std::string other = "this is no checkpoint, whatever it is called by whoever named it";
     REQUIRE_CODE(decode_checkpoint(std::as_bytes(std::span(other)), "memory"), checkpoint_damaged);
@@ -334,10 +334,10 @@ TEST_CASE("the last two checkpoints are kept, and a damaged newest one is report
     SECTION("both damaged") {
         damage_last(sound.size() - 1);
         overwrite(checkpoints.previous(), std::span(sound).first(100));
-        const auto refused = checkpoints.load();
-        REQUIRE_CODE(refused, checkpoint_damaged);
-        CHECK(refused.error().message.find("last.ckpt") != std::string::npos);
-        CHECK(refused.error().message.find("previous.ckpt") != std::string::npos);
+        const auto rejected = checkpoints.load();
+        REQUIRE_CODE(rejected, checkpoint_damaged);
+        CHECK(rejected.error().message.find("last.ckpt") != std::string::npos);
+        CHECK(rejected.error().message.find("previous.ckpt") != std::string::npos);
     }
 }
 

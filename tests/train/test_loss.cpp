@@ -97,7 +97,7 @@ TEST_CASE("losses and rules are found by the names they print") {
     REQUIRE_CODE(parse_loss_kind("Dice"), invalid_argument);
 }
 
-TEST_CASE("a loss with senseless numbers is refused") {
+TEST_CASE("a loss with senseless numbers is rejected") {
     REQUIRE_CODE(make_loss({.alpha = -0.1}), invalid_argument);
     REQUIRE_CODE(make_loss({.beta = std::nan("")}), invalid_argument);
     REQUIRE_CODE(make_loss({.alpha = 0.0, .beta = 0.0}), invalid_argument);

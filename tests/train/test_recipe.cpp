@@ -96,7 +96,7 @@ TEST_CASE("every key of a recipe reads back as it was written") {
     CHECK(recipe.sampling.crop == std::array<std::int64_t, 3>{64, 80, 96});
 }
 
-TEST_CASE("a recipe that violates the schema is refused by key and value") {
+TEST_CASE("a recipe that violates the schema is rejected by key and value") {
     struct Case {
         const char* json;
         const char* key;

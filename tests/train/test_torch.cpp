@@ -1,6 +1,6 @@
 // Losses, optimiser and whole training steps against PyTorch, whose side was written from the formulas and the
 // description of the network alone.
-#include "backends/host_parameters.h"
+#include "backends/planned/host_parameters.h"
 #include "networks/registry.h"
 #include "support/python.h"
 #include "support/training.h"

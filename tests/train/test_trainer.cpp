@@ -1,4 +1,4 @@
-// Whole training runs on small phantoms: resuming, stopping, refusing, diverging, learning.
+// Whole training runs on small phantoms: resuming, stopping, rejecting, diverging, learning.
 #include "backends/training.h"
 #include "core/file.h"
 #include "core/try.h"
@@ -237,7 +237,7 @@ TEST_CASE("a run is resumed with its own recipe, data and network only") {
     train(options);
     const auto before = test::file_text(folder / "run" / "last.ckpt");
     options.resume = true;
-    const auto refused = [&](const char* recipe, const char* difference) {
+    const auto rejected = [&](const char* recipe, const char* difference) {
         TrainerOptions changed = options;
         changed.recipe = recipe;
         const auto trainer = Trainer::open(changed);
@@ -245,11 +245,11 @@ TEST_CASE("a run is resumed with its own recipe, data and network only") {
         REQUIRE_CODE(trainer, checkpoint_mismatch);
         CHECK(trainer.error().message.find(difference) != std::string::npos);
     };
-    refused(R"({"seed": 2})", "seed 2 instead of 1");
-    refused(R"({"learning_rate": 0.002})", "learning_rate 0.002 instead of 0.001");
-    refused(R"({"crop": [32, 16, 16]})", "crop [32,16,16] instead of [16,16,16]");
-    refused(R"({"network": "mf-res2net"})", "network");
-    refused(R"({"steps": 3})", "4 steps already");
+    rejected(R"({"seed": 2})", "seed 2 instead of 1");
+    rejected(R"({"learning_rate": 0.002})", "learning_rate 0.002 instead of 0.001");
+    rejected(R"({"crop": [32, 16, 16]})", "crop [32,16,16] instead of [16,16,16]");
+    rejected(R"({"network": "mf-res2net"})", "network");
+    rejected(R"({"steps": 3})", "4 steps already");
     TrainerOptions bad = options;
     bad.recipe = R"({"sed": 2})";
     REQUIRE_CODE(Trainer::open(bad), recipe_invalid);
@@ -292,9 +292,9 @@ TEST_CASE("a folder that is not a run's own is left alone") {
         REQUIRE_OK(holder);
         TrainerOptions second = options;
         second.resume = true;
-        const auto refused = Trainer::open(second);
-        REQUIRE_CODE(refused, file_write);
-        CHECK(refused.error().message.find("another process") != std::string::npos);
+        const auto rejected = Trainer::open(second);
+        REQUIRE_CODE(rejected, file_write);
+        CHECK(rejected.error().message.find("another process") != std::string::npos);
     }
     REQUIRE_CODE(Trainer::open(options), file_exists); // it began
     options.resume = true;
@@ -356,7 +356,7 @@ TEST_CASE("a run starts from the weights of a model, and records which") {
     // The recorded recipe asks for the same start.
     const auto recorded = nlohmann::json::parse(test::file_text(folder / "run" / "recipe.json"));
     REQUIRE_OK(Trainer::open(options_with(recorded, "again")));
-    const auto refused = [&](TrainerOptions wrong, ErrorCode code, const std::string& words) {
+    const auto rejected = [&](TrainerOptions wrong, ErrorCode code, const std::string& words) {
         const auto trainer = Trainer::open(wrong);
         REQUIRE_FALSE(trainer.ok());
         CHECK(trainer.error().code == code);
@@ -366,22 +366,22 @@ TEST_CASE("a run starts from the weights of a model, and records which") {
     };
     TrainerOptions without = options_with(recorded, "new");
     without.init.clear();
-    refused(without, ErrorCode::recipe_invalid, model->metadata.weights_sha256);
+    rejected(without, ErrorCode::recipe_invalid, model->metadata.weights_sha256);
     nlohmann::json other = recorded;
     other["init_sha256"] = std::string(64, '0');
-    refused(options_with(other, "new"), ErrorCode::recipe_invalid, "start.safetensors");
-    refused(options_with(nlohmann::json::parse(R"({"network": "dmfnet"})"), "new"), ErrorCode::recipe_invalid,
-            "start.safetensors");
+    rejected(options_with(other, "new"), ErrorCode::recipe_invalid, "start.safetensors");
+    rejected(options_with(nlohmann::json::parse(R"({"network": "dmfnet"})"), "new"), ErrorCode::recipe_invalid,
+             "start.safetensors");
     TrainerOptions absent = options_with(recipe, "new");
     absent.init = folder / "absent.safetensors";
-    refused(absent, ErrorCode::file_not_found, "absent.safetensors");
+    rejected(absent, ErrorCode::file_not_found, "absent.safetensors");
     resumed.init = options.init;
-    refused(resumed, ErrorCode::invalid_argument, "resumed");
+    rejected(resumed, ErrorCode::invalid_argument, "resumed");
 }
 
-TEST_CASE("training options that make no sense are refused before a folder is made") {
+TEST_CASE("training options that make no sense are rejected before a folder is made") {
     const TemporaryFolder folder;
-    const auto refused = [&](const auto& change, ErrorCode code) {
+    const auto rejected = [&](const auto& change, ErrorCode code) {
         TrainerOptions options = tiny_run(folder / "run", training_backends()[0], tiny_recipe());
         change(options);
         const auto trainer = Trainer::open(options);
@@ -392,17 +392,17 @@ TEST_CASE("training options that make no sense are refused before a folder is ma
             CHECK_FALSE(std::filesystem::exists(folder / "run"));
         std::filesystem::remove_all(folder / "run");
     };
-    refused([](TrainerOptions& o) { o.threads = -1; }, ErrorCode::invalid_argument);
-    refused([](TrainerOptions& o) { o.loader_threads = -1; }, ErrorCode::invalid_argument);
-    refused([](TrainerOptions& o) { o.row_steps = 0; }, ErrorCode::invalid_argument);
-    refused([](TrainerOptions& o) { o.stop_at = -1; }, ErrorCode::invalid_argument);
-    refused([](TrainerOptions& o) { o.memory_cap = -1; }, ErrorCode::invalid_argument);
-    refused([](TrainerOptions& o) { o.checkpoint_minutes = std::nan(""); }, ErrorCode::invalid_argument);
-    refused([](TrainerOptions& o) { o.run.clear(); }, ErrorCode::invalid_argument);
-    refused([](TrainerOptions& o) { o.data.clear(); }, ErrorCode::invalid_argument);
-    refused([](TrainerOptions& o) { o.recipe = "{\"batch\": 0}"; }, ErrorCode::recipe_invalid);
-    refused([](TrainerOptions& o) { o.data = "/nowhere/cases"; }, ErrorCode::file_not_found);
-    refused([](TrainerOptions& o) { o.backend = "abacus"; }, ErrorCode::backend_unknown);
+    rejected([](TrainerOptions& o) { o.threads = -1; }, ErrorCode::invalid_argument);
+    rejected([](TrainerOptions& o) { o.loader_threads = -1; }, ErrorCode::invalid_argument);
+    rejected([](TrainerOptions& o) { o.row_steps = 0; }, ErrorCode::invalid_argument);
+    rejected([](TrainerOptions& o) { o.stop_at = -1; }, ErrorCode::invalid_argument);
+    rejected([](TrainerOptions& o) { o.memory_cap = -1; }, ErrorCode::invalid_argument);
+    rejected([](TrainerOptions& o) { o.checkpoint_minutes = std::nan(""); }, ErrorCode::invalid_argument);
+    rejected([](TrainerOptions& o) { o.run.clear(); }, ErrorCode::invalid_argument);
+    rejected([](TrainerOptions& o) { o.data.clear(); }, ErrorCode::invalid_argument);
+    rejected([](TrainerOptions& o) { o.recipe = "{\"batch\": 0}"; }, ErrorCode::recipe_invalid);
+    rejected([](TrainerOptions& o) { o.data = "/nowhere/cases"; }, ErrorCode::file_not_found);
+    rejected([](TrainerOptions& o) { o.backend = "abacus"; }, ErrorCode::backend_unknown);
 }
 
 namespace {

@@ -1,7 +1,7 @@
 #include "cli.h"
 
 #include "core/try.h"
-#include "train/cache.h"
+#include "data/cache.h"
 
 #include <mfres/case.h>
 

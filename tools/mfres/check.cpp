@@ -3,7 +3,7 @@
 #include "core/try.h"
 #include "imaging/case.h"
 #include "imaging/labels.h"
-#include "imaging/prepare.h"
+#include "imaging/preprocess.h"
 
 #include <nlohmann/json.hpp>
 
@@ -15,7 +15,7 @@ namespace mfres::cli {
 namespace {
 
 constexpr const char* about =
-    "Reads one case or every case of a data set and verifies everything that segment would refuse: files, headers,\n"
+    "Reads one case or every case of a data set and verifies everything that segment would reject: files, headers,\n"
     "checksums, geometry, voxels, brain, and the labels where there are any. Runs no network and writes nothing.";
 
 constexpr const char* examples = "Examples:\n"
@@ -31,10 +31,10 @@ struct Finding {
 
 Result<Finding> check_case(const CaseFiles& files, const CaseOptions& case_options, LabelScheme scheme) {
     MFRES_TRY(const Case loaded, load_case(files, case_options));
-    MFRES_TRY(const Preparation preparation, plan_preparation(loaded.scans, {.threads = case_options.threads}));
+    MFRES_TRY(const Preprocessing preprocessing, plan_preprocessing(loaded.scans, {.threads = case_options.threads}));
     Finding finding{files.id, loaded.warnings, loaded.original_grid.size, {}, {}};
     for (std::size_t axis = 0; axis < 3; ++axis)
-        finding.box[axis] = preparation.box_end[axis] - preparation.box_begin[axis];
+        finding.box[axis] = preprocessing.box_end[axis] - preprocessing.box_begin[axis];
     if (files.segmentation) {
         MFRES_TRY(LabelMap labels, load_segmentation(files, loaded));
         const std::set<int> values(labels.labels.begin(), labels.labels.end());
@@ -80,7 +80,7 @@ int check(const std::vector<std::string>& arguments) {
     watch_signals();
     ProgressDisplay display(options.has("quiet"));
     nlohmann::json all = nlohmann::json::array();
-    std::size_t refused = 0;
+    std::size_t rejected = 0;
     for (std::size_t i = 0; i < cases->size(); ++i) {
         const CaseFiles& files = (*cases)[i];
         if (!display.update("checking", static_cast<double>(i) / static_cast<double>(cases->size()))) {
@@ -90,7 +90,7 @@ int check(const std::vector<std::string>& arguments) {
         const auto finding = check_case(files, case_options, *scheme);
         display.clear();
         if (!finding) {
-            ++refused;
+            ++rejected;
             all.push_back({{"case", files.id},
                            {"accepted", false},
                            {"code", name(finding.error().code)},
@@ -117,8 +117,8 @@ int check(const std::vector<std::string>& arguments) {
     if (json)
         std::cout << all.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
     else
-        std::printf("%zu of %zu cases accepted\n", cases->size() - refused, cases->size());
-    return refused == 0 ? exit_ok : exit_refused;
+        std::printf("%zu of %zu cases accepted\n", cases->size() - rejected, cases->size());
+    return rejected == 0 ? exit_ok : exit_refused;
 }
 
 } // namespace mfres::cli

@@ -126,8 +126,8 @@ std::optional<int> Options::parse(const std::vector<std::string>& arguments) {
 }
 
 void add_relaxation_options(Options& options) {
-    options.add()("allow-tf32", "let a GPU take f32 products in TF32 (10-bit mantissas); refused by other backends")(
-        "non-deterministic", "let a GPU be faster and not give equal bits in every run; refused by other backends");
+    options.add()("allow-tf32", "let a GPU take f32 products in TF32 (10-bit mantissas); rejected by other backends")(
+        "non-deterministic", "let a GPU be faster and not give equal bits in every run; rejected by other backends");
 }
 
 void add_arithmetic_options(Options& options) {
@@ -146,7 +146,7 @@ void add_mirror_option(Options& options) {
 void add_least_options(Options& options) {
     options.add()("min-enhancing", po::value<double>()->default_value(0.0),
                   "mm^3: less enhancing tumour than that in all is labelled as necrotic core; 0 = never")(
-        "min-island", po::value<double>()->default_value(0.0),
+        "min-component", po::value<double>()->default_value(0.0),
         "mm^3: connected parts of the tumour below that are dropped, but for the largest; 0 = never");
 }
 

@@ -24,8 +24,8 @@ enum ExitCode : int {
     exit_ok = 0,
     exit_failure = 1,   ///< a bug in mfres, or a training that diverged
     exit_usage = 2,     ///< unknown or contradicting options
-    exit_refused = 3,   ///< the images (see `mfres check`) or a table of measurements were refused
-    exit_model = 4,     ///< the model file or network variant was refused
+    exit_refused = 3,   ///< the images (see `mfres check`) or a table of measurements were rejected
+    exit_model = 4,     ///< the model file or network variant was rejected
     exit_resources = 5, ///< not enough memory, or the backend failed or is missing
     exit_files = 6,     ///< a file could not be found, read or written
     exit_interrupted = 130,
@@ -83,14 +83,14 @@ void read_arithmetic(const Options& options, Setup& setup) {
 
 /// --mirror, of commands that label cases: SegmenterOptions::mirror.
 void add_mirror_option(Options& options);
-/// --min-enhancing and --min-island.
+/// --min-enhancing and --min-component.
 void add_least_options(Options& options);
 
 /// What these two say, into SegmentOptions or EvaluationOptions.
 template <typename Request>
 void read_least_options(const Options& options, Request& request) {
     request.min_enhancing_mm3 = options.get<double>("min-enhancing");
-    request.min_island_mm3 = options.get<double>("min-island");
+    request.min_component_mm3 = options.get<double>("min-component");
 }
 
 /// Prints a usage error to stderr and returns exit_usage.

@@ -1,11 +1,11 @@
 #include "cli.h"
 
-#include "calibrate.h"
-#include "compare_models.h"
 #include "core/file.h"
 #include "core/try.h"
 #include "exchange/onnx.h"
 #include "exchange/state_dict.h"
+#include "inference/calibrate.h"
+#include "inference/compare.h"
 #include "model/metadata.h"
 
 #include <nlohmann/json.hpp>
@@ -50,7 +50,7 @@ Options make_options() {
         "how ranges are chosen: minmax, percentile (all but 10^-4) or mse (least squared error)")(
         "calibration-cases", po::value<int>()->default_value(4), "that are used of the folder, evenly spread; 0 = all")(
         "keep", po::value<std::string>()->default_value("first,last"),
-        "convolutions that stay in f32, separated by commas; none: quantise all")(
+        "convolutions that stay in f32, separated by commas; none: quantize all")(
         "dialect", po::value<std::string>()->default_value("standard"),
         "of ONNX: standard, or opencv (at most four axes, for a stock OpenCV)")(
         "size", po::value<std::string>()->default_value("128"), "grid an ONNX file is written for, e.g. 144,176,144")(
@@ -73,7 +73,7 @@ std::string extension(const std::filesystem::path& path) {
 
 Result<Dtype> weight_dtype(const Options& options, const Model& model) {
     if (!options.has("store"))
-        return options.has("calibrate") || model.metadata.quantisation.int8_weights ? Dtype::i8 : Dtype::f32;
+        return options.has("calibrate") || model.metadata.quantization.int8_weights ? Dtype::i8 : Dtype::f32;
     const std::string name = options.get<std::string>("store");
     if (name == "int8")
         return Dtype::i8;
@@ -162,7 +162,7 @@ Status calibrate(const Options& options, Model& model, ProgressDisplay& display)
         calibration.keep = split(options.get<std::string>("keep"));
     calibration.threads = options.get<int>("threads");
     MFRES_TRY(const Backend* backend, find_backend(options.get<std::string>("backend")));
-    MFRES_TRY(model.metadata.quantisation,
+    MFRES_TRY(model.metadata.quantization,
               mfres::calibrate(model, chosen, *backend, calibration,
                                [&](std::string_view stage, double done) { return display.update(stage, done); }));
     return {};

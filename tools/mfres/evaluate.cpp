@@ -63,7 +63,7 @@ Outputs outputs_in(const std::filesystem::path& folder) {
     return {folder / "cases.csv", folder / "summary.json", folder / "table.md"};
 }
 
-/// Refuses before the work what could only fail at its end.
+/// Rejects before the work what could only fail at its end.
 Status prepare_outputs(const Options& options) {
     if (!options.has("out"))
         return {};

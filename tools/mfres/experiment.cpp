@@ -24,7 +24,7 @@ constexpr const char* about =
     "own below --out, and evaluated on the held-out cases as `mfres evaluate` does. Without --val every fifth patient\n"
     "is held out, in the order of the SHA-256 of their ids, because BraTS's own validation cases have no labels.\n"
     "Ctrl-C saves and stops. The same command again goes on: finished runs are kept, an unfinished one continues from\n"
-    "its checkpoint; other options are refused. What does not fit into memory is skipped, and the table says so.\n"
+    "its checkpoint; other options are rejected. What does not fit into memory is skipped, and the table says so.\n"
     "Research use only: not a medical device.";
 
 constexpr const char* examples =

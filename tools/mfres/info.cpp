@@ -124,7 +124,7 @@ int info(const std::vector<std::string>& arguments) {
     if (!description)
         return fail(description.error(), options.has("json"));
     std::cout << (options.has("json") ? info_json(*description) : info_text(*description));
-    return description->refusal ? fail(*description->refusal) : exit_ok;
+    return description->rejection ? fail(*description->rejection) : exit_ok;
 }
 
 } // namespace mfres::cli

@@ -21,7 +21,7 @@ constexpr Command commands[] = {
     {"segment", "brain tumour labels from T1, T1ce, T2 and FLAIR volumes", mfres::cli::segment},
     {"train", "train a network on segmented cases, or export a checkpoint", mfres::cli::train},
     {"experiment", "the paper's comparisons of losses and networks, on cases of yours", mfres::cli::experiment},
-    {"check", "verify cases against everything that segment would refuse", mfres::cli::check},
+    {"check", "verify cases against everything that segment would reject", mfres::cli::check},
     {"evaluate", "Dice, sensitivity, specificity and HD95 against reference labels", mfres::cli::evaluate},
     {"robustness", "how much labels change when nothing about the patient does", mfres::cli::robustness},
     {"complexity", "parameters, FLOPs and memory of networks and variants", mfres::cli::complexity},
@@ -43,7 +43,7 @@ void help(std::ostream& out) {
     for (const auto& backend : mfres::available_backends())
         out << "  " << backend.name << std::string(12 - backend.name.size(), ' ') << backend.engine << '\n';
     out << "\nExit codes: 0 done; 1 a bug in mfres, or a training that diverged; 2 wrong options; 3 the images, or a\n"
-           "table of measurements, were refused; 4 the model or variant was refused; 5 not enough memory, or a "
+           "table of measurements, were rejected; 4 the model or variant was rejected; 5 not enough memory, or a "
            "backend\n"
            "failed or is missing; 6 a file could not be found, read or written; 130 interrupted.\n\n"
            "Research use only: not a medical device.\n";

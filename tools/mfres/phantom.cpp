@@ -2,9 +2,9 @@
 
 #include "core/try.h"
 #include "imaging/labels.h"
-#include "imaging/nifti.h"
-#include "imaging/phantom.h"
+#include "imaging/nifti/nifti.h"
 #include "imaging/preview.h"
+#include "phantom/phantom.h"
 
 #include <iostream>
 

@@ -11,7 +11,7 @@
 namespace mfres::cli {
 
 /// JSON of the recipe in `file` (none if the path is empty) with the keys of `changes` in place of its own; a length in
-/// steps replaces one in epochs and the other way round. Text that is no recipe is left for its reader to refuse.
+/// steps replaces one in epochs and the other way round. Text that is no recipe is left for its reader to reject.
 /// Errors: those of read_file, recipe_invalid (changes to what is no JSON object).
 Result<std::string> recipe_text(const std::filesystem::path& file, const nlohmann::json& changes);
 

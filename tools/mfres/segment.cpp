@@ -14,7 +14,7 @@ namespace {
 constexpr const char* about =
     "Segments brain tumours: necrotic core, oedema and enhancing tumour, from the four MRI contrasts of one patient,\n"
     "co-registered and skull-stripped, about 1 mm voxels. The label map has the grid and orientation of the input.\n"
-    "Anything doubtful about the images is refused with a reason and nothing is written.\n"
+    "Anything doubtful about the images is rejected with a reason and nothing is written.\n"
     "Research use only: not a medical device.";
 
 constexpr const char* examples =
@@ -94,7 +94,7 @@ Result<SegmentReport> segment_one(Segmenter& segmenter, const CaseFiles& files, 
     return std::move(result.report);
 }
 
-/// All cases of a folder: every one is tried, refusals are listed at the end, the exit code is that of the first.
+/// All cases of a folder: every one is tried, rejections are listed at the end, the exit code is that of the first.
 int segment_data(Segmenter& segmenter, const Options& options) {
     const std::filesystem::path out = options.get<std::string>("out");
     const auto cases = find_cases(options.get<std::string>("data"));

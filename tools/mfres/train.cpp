@@ -2,7 +2,7 @@
 #include "recipe_text.h"
 #include "train_display.h"
 
-#include "backends/communicator.h"
+#include "backends/distributed/communicator.h"
 #include "core/try.h"
 
 #include <mfres/trainer.h>
@@ -98,7 +98,7 @@ Options make_options() {
 
 // ---- the recipe -----------------------------------------------------------------------------------------------------
 
-/// What an option's text stands for in JSON; text that fits nothing stays text, for the recipe's reader to refuse.
+/// What an option's text stands for in JSON; text that fits nothing stays text, for the recipe's reader to reject.
 Result<json> json_value(const RecipeField& field, const std::string& given) {
     if (field.key == "network") {
         MFRES_TRY(const std::string network, network_text(given));

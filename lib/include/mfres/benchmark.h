@@ -76,7 +76,7 @@ struct BenchmarkReport {
     std::int64_t macs = 0;         ///< of the network as the backend runs it
     MachineProbe machine;          ///< zeros without a probe
     /// How often all threads waited for each other in one pass; 0 where an engine's own threads do.
-    std::int64_t meetings = 0;
+    std::int64_t barriers = 0;
     double arithmetic_floor_ms = 0.0; ///< all multiply-adds at the probed rate; 0 without a probe
     std::vector<BenchmarkStep> steps; ///< empty without `profile`, and for an engine that runs all in one call
 };

@@ -24,7 +24,7 @@ struct EvaluationOptions {
     std::string affine = "auto";    ///< "auto", "sform" or "qform": which to believe where a header has both
     bool resample = false;          ///< evaluate_model: accept other voxel sizes, as in SegmentOptions
     double min_enhancing_mm3 = 0.0; ///< evaluate_model: as in SegmentOptions
-    double min_island_mm3 = 0.0;    ///< evaluate_model: as in SegmentOptions
+    double min_component_mm3 = 0.0; ///< evaluate_model: as in SegmentOptions
     int threads = 0;                ///< for the surface distances; 0 = all processors this process may use
 };
 
@@ -45,7 +45,7 @@ Result<CaseMetrics> evaluate_files(const std::string& id, const std::filesystem:
 Result<MetricsTable> evaluate_folders(const std::filesystem::path& predictions, const std::filesystem::path& references,
                                       const EvaluationOptions& options, const Progress& progress = {});
 
-/// Segments every case and measures the result against the case's own segmentation. The first case that is refused
+/// Segments every case and measures the result against the case's own segmentation. The first case that is rejected
 /// ends the evaluation, because a mean over the others would answer another question.
 /// Errors: dataset_empty (no case), file_not_found (cases without a segmentation, all of them named), and those of
 /// Segmenter::segment and evaluate_files.

@@ -157,7 +157,7 @@ struct ExperimentEvent {
 using ExperimentObserver = std::function<bool(const ExperimentEvent&)>;
 
 /// Runs the experiment, or goes on with the one in `options.out`: finished runs are kept, unfinished ones go on from
-/// their checkpoints. Everything that can be refused is refused before the first step: networks, recipe and patch,
+/// their checkpoints. Everything that can be rejected is rejected before the first step: networks, recipe and patch,
 /// the cases (packing checks every one), and a folder that holds another experiment. The held-out cases decide nothing
 /// while training: each run's weights are those of its last step. table.md and table.json are written after each run.
 /// Errors: invalid_argument (options; a patient on both sides; rows of one name), recipe_invalid (also a patch that a

@@ -54,7 +54,7 @@ struct SegmentOptions {
     /// Enhancing tumour of less than so many mm^3 in all becomes necrotic and non-enhancing core; 0 = never.
     double min_enhancing_mm3 = 0.0;
     /// Connected parts of the tumour of less than so many mm^3 become background, but for the largest; 0 = never.
-    double min_island_mm3 = 0.0;
+    double min_component_mm3 = 0.0;
     bool overwrite = true; ///< false = file_exists where output or preview exists
 };
 

@@ -15,7 +15,7 @@ namespace mfres {
 enum class ErrorCode : std::uint16_t {
     invalid_argument,        ///< an option or parameter has a value that makes no sense
     file_not_found,          ///< a named file or folder does not exist
-    file_read,               ///< the operating system refused to open or read a file
+    file_read,               ///< the operating system rejected to open or read a file
     file_write,              ///< a file could not be written, flushed or put in place
     file_exists,             ///< the output exists and overwriting was not asked for
     memory_limit,            ///< the work does not fit into the memory that was allowed

@@ -49,7 +49,7 @@ struct TrainerOptions {
     std::filesystem::path validation; ///< likewise, evaluated while training; empty = none
     std::filesystem::path run;        ///< the run's folder
     /// A model file whose weights training starts from, with new moments of Adam and its step counted from 1; its
-    /// network is the recipe's unless that names another, which is refused. Empty = new weights. Not with `resume`.
+    /// network is the recipe's unless that names another, which is rejected. Empty = new weights. Not with `resume`.
     std::filesystem::path init;
     /// JSON object of the recipe's keys that differ from the default, or on resume from what is recorded. On resume
     /// only steps, epochs and validate_every may differ.

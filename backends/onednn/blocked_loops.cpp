@@ -1,0 +1,131 @@
+#include "backends/onednn/blocked_loops.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+#include <type_traits>
+
+#define MFRES_SIMD _Pragma("omp simd")
+
+namespace mfres::onednn {
+
+namespace {
+
+/// Calls body(n) with n a constant where it is a usual small one.
+template <typename Body>
+void with_count(std::int64_t count, const Body& body) {
+    switch (count) {
+    case 1: return body(std::integral_constant<std::int64_t, 1>{});
+    case 2: return body(std::integral_constant<std::int64_t, 2>{});
+    case 4: return body(std::integral_constant<std::int64_t, 4>{});
+    case 8: return body(std::integral_constant<std::int64_t, 8>{});
+    case 16: return body(std::integral_constant<std::int64_t, 16>{});
+    case 32: return body(std::integral_constant<std::int64_t, 32>{});
+    }
+    return body(count);
+}
+
+void copy_range(const float* from, std::int64_t from_channels, float* to, std::int64_t to_channels, std::int64_t count,
+                std::int64_t voxels) {
+    with_count(count, [&](const auto n) {
+        for (std::int64_t voxel = 0; voxel < voxels; ++voxel)
+            std::memcpy(to + voxel * to_channels, from + voxel * from_channels,
+                        static_cast<std::size_t>(n) * sizeof(float));
+    });
+}
+
+void add_range(const float* from, std::int64_t from_channels, float* to, std::int64_t to_channels, std::int64_t count,
+               std::int64_t voxels) {
+    if (count == from_channels && count == to_channels) { // contiguous on both sides
+        MFRES_SIMD
+        for (std::int64_t i = 0; i < voxels * count; ++i)
+            to[i] += from[i];
+        return;
+    }
+    with_count(count, [&](const auto n) {
+        for (std::int64_t voxel = 0; voxel < voxels; ++voxel) {
+            const float* a = from + voxel * from_channels;
+            float* b = to + voxel * to_channels;
+            MFRES_SIMD
+            for (std::int64_t c = 0; c < n; ++c)
+                b[c] += a[c];
+        }
+    });
+}
+
+} // namespace
+
+Blocks::Blocks(const Shape& shape, int threads)
+    : channels_(shape[1]), samples_(shape[0]), voxels_(shape[2] * shape[3] * shape[4]) {
+    constexpr std::int64_t vector = 16;        // floats of the widest vectors there are
+    constexpr std::int64_t least_pattern = 64; // several vectors, so that sums are not one chain of additions
+    constexpr std::int64_t target_block = 4096;
+    constexpr std::int64_t target_chunk = 65536;
+    constexpr std::int64_t most_chunks = 64;
+    pattern_ = std::lcm(channels_, vector);
+    if (pattern_ > target_block)
+        pattern_ = channels_;
+    const std::int64_t voxels_in_lcm = pattern_ / channels_;
+    while (pattern_ < least_pattern)
+        pattern_ += voxels_in_lcm * channels_;
+    block_voxels_ = std::max<std::int64_t>(1, target_block / pattern_) * pattern_ / channels_;
+    chunks_per_sample_ = std::clamp<std::int64_t>(voxels_ * channels_ / target_chunk, 1, most_chunks);
+    threads_ = static_cast<int>(std::clamp<std::int64_t>(chunks(), 1, threads));
+}
+
+Blocks::Chunk Blocks::chunk(std::int64_t index) const {
+    const std::int64_t sample = index / chunks_per_sample_;
+    const std::int64_t within = index % chunks_per_sample_;
+    return {index, sample, sample * voxels_ + voxels_ * within / chunks_per_sample_,
+            sample * voxels_ + voxels_ * (within + 1) / chunks_per_sample_};
+}
+
+RowReader::RowReader(const TrainingPlan& plan, float* block, std::int64_t channels,
+                     const std::vector<GradientTerm>& terms)
+    : channels_(channels) {
+    std::vector<bool> covered(static_cast<std::size_t>(channels), false);
+    for (const GradientTerm& term : terms)
+        add_part({plan.at(block, term.from.array), term.from.channels, term.from.begin, term.from.count}, term.to,
+                 covered);
+    gaps_ = std::find(covered.begin(), covered.end(), false) != covered.end();
+    if (parts_.size() == 1 && !gaps_ && parts_[0].read.count == parts_[0].read.x_channels)
+        direct_ = parts_[0].read.x;
+}
+
+/// Splits a term where it begins or ends to meet channels that earlier terms have set.
+void RowReader::add_part(const ChannelRead& read, std::int64_t to, std::vector<bool>& covered) {
+    const auto is_covered = [&](std::int64_t c) { return covered[static_cast<std::size_t>(to + c)]; };
+    for (std::int64_t c = 0; c < read.count;) {
+        const bool adds = is_covered(c);
+        std::int64_t end = c;
+        while (end < read.count && is_covered(end) == adds)
+            ++end;
+        parts_.push_back({{read.x, read.x_channels, read.from + c, end - c}, to + c, adds});
+        c = end;
+    }
+    std::fill_n(covered.begin() + to, read.count, true);
+}
+
+void RowReader::copy_rows(std::int64_t first, std::int64_t voxels, float* to) const {
+    if (gaps_)
+        std::fill_n(to, voxels * channels_, 0.0F);
+    for (const Part& part : parts_) {
+        const float* from = part.read.x + first * part.read.x_channels + part.read.from;
+        const auto move = part.adds ? add_range : copy_range;
+        if (!part.adds && part.read.count == part.read.x_channels && part.read.count == channels_)
+            std::memcpy(to, from, static_cast<std::size_t>(voxels * channels_) * sizeof(float));
+        else
+            move(from, part.read.x_channels, to + part.to, channels_, part.read.count, voxels);
+    }
+}
+
+void RowWriter::write(const float* rows, std::int64_t channels, std::int64_t first, std::int64_t voxels) const {
+    copy_range(rows + from, channels, to + first * count, count, count, voxels);
+}
+
+void repeat(const double* values, std::int64_t channels, std::int64_t pattern, float* to) {
+    for (std::int64_t i = 0; i < pattern; ++i)
+        to[i] = static_cast<float>(values[i % channels]);
+}
+
+} // namespace mfres::onednn

@@ -1,0 +1,132 @@
+#include "backends/planned/training_plan.h"
+
+#include <algorithm>
+
+namespace mfres {
+
+namespace {
+
+/// An entry of a table by node or by array.
+template <typename Values>
+decltype(auto) entry(Values& values, std::int32_t id) {
+    return values[static_cast<std::size_t>(id)];
+}
+
+} // namespace
+
+TrainingPlan::TrainingPlan(const Graph& graph, std::int64_t value_bytes) : graph_(graph), value_bytes_(value_bytes) {
+    const auto count = static_cast<std::size_t>(graph.size());
+    values_.resize(count);
+    redirected_.resize(count, 0);
+    gradients_.resize(count);
+    needs_gradient_ = values_with_gradient(graph);
+}
+
+std::vector<char> values_with_gradient(const Graph& graph) {
+    std::vector<char> all;
+    for (const Node& node : graph.nodes()) {
+        bool needed = std::any_of(node.parameters.begin(), node.parameters.end(),
+                                  [](const Parameter& parameter) { return parameter.learnable(); });
+        for (const NodeId input : node.inputs)
+            needed = needed || entry(all, input);
+        all.push_back(needed ? 1 : 0);
+    }
+    return all;
+}
+
+ArrayId TrainingPlan::scratch(std::int64_t bytes) {
+    requests_.push_back({(bytes + 3) / 4 * 4, now_, now_});
+    readers_to_come_.push_back(0);
+    pinned_.push_back(0);
+    return static_cast<ArrayId>(requests_.size()) - 1;
+}
+
+void TrainingPlan::use(ArrayId id) {
+    auto& request = entry(requests_, id);
+    request.last = std::max(request.last, now_);
+}
+
+Channels TrainingPlan::define(NodeId id) {
+    const Shape& shape = graph_.node(id).shape;
+    define(id, Channels{array(shape.elements()), shape[1], 0, shape[1]});
+    return entry(values_, id);
+}
+
+Channels TrainingPlan::value(NodeId id) {
+    use(entry(values_, id).array);
+    return entry(values_, id);
+}
+
+void TrainingPlan::add_gradient(NodeId id, std::vector<GradientTerm> terms) {
+    while (entry(redirected_, id)) {
+        const Node& slice = graph_.node(id);
+        terms = moved(std::move(terms), slice.as<Slice>().begin);
+        id = slice.inputs[0];
+    }
+    if (!needs_gradient(id))
+        return;
+    for (const GradientTerm& term : terms) {
+        ++entry(readers_to_come_, term.from.array);
+        entry(gradients_, id).push_back(term);
+    }
+}
+
+std::vector<GradientTerm> TrainingPlan::take_gradient(NodeId id) {
+    std::vector<GradientTerm> terms = std::move(entry(gradients_, id));
+    entry(gradients_, id).clear();
+    for (const GradientTerm& term : terms) {
+        --entry(readers_to_come_, term.from.array);
+        use(term.from.array);
+    }
+    return terms;
+}
+
+bool TrainingPlan::free_after_now(ArrayId id) const {
+    return entry(readers_to_come_, id) == 0 && !entry(pinned_, id);
+}
+
+void TrainingPlan::pin(ArrayId id) {
+    entry(pinned_, id) = 1;
+}
+
+std::int64_t TrainingPlan::place() {
+    MemoryPlan plan = plan_memory(final_requests());
+    offsets_ = std::move(plan.offsets);
+    return plan.bytes;
+}
+
+PeakMemory TrainingPlan::fullest() const {
+    return peak_memory(final_requests());
+}
+
+std::vector<BufferRequest> TrainingPlan::final_requests() const {
+    std::vector<BufferRequest> requests = requests_;
+    for (std::size_t i = 0; i < requests.size(); ++i)
+        if (pinned_[i])
+            requests[i].last = now_;
+    return requests;
+}
+
+std::vector<GradientTerm> restricted(const std::vector<GradientTerm>& terms, std::int64_t begin, std::int64_t count) {
+    std::vector<GradientTerm> inside;
+    for (const GradientTerm& term : terms) {
+        const std::int64_t first = std::max(begin, term.to);
+        const std::int64_t end = std::min(begin + count, term.to + term.from.count);
+        if (first >= end)
+            continue;
+        GradientTerm part = term;
+        part.from.begin += first - term.to;
+        part.from.count = end - first;
+        part.to = first - begin;
+        inside.push_back(part);
+    }
+    return inside;
+}
+
+std::vector<GradientTerm> moved(std::vector<GradientTerm> terms, std::int64_t begin) {
+    for (GradientTerm& term : terms)
+        term.to += begin;
+    return terms;
+}
+
+} // namespace mfres

@@ -1,0 +1,243 @@
+#include "core/thread_pool.h"
+
+#include "core/parallel.h"
+#include "core/try.h"
+
+#include <algorithm>
+#include <utility>
+
+#ifdef __linux__
+#include <sched.h>
+#endif
+
+namespace mfres {
+
+namespace {
+
+thread_local ThreadPool* current_pool = nullptr;
+
+constexpr int part_bits = 16;
+constexpr std::uint64_t part_mask = (std::uint64_t{1} << part_bits) - 1;
+
+std::uint64_t job_word(std::uint32_t number, std::uint64_t next, std::uint64_t parts) {
+    return std::uint64_t{number} << (2 * part_bits) | next << part_bits | parts;
+}
+
+void relax() {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
+/// Spins until `ready()` or out of spin_timeout; whether it was ready.
+template <typename Ready>
+bool spin_until(const Ready& ready, std::chrono::nanoseconds spin_timeout) {
+    if (ready())
+        return true;
+    if (spin_timeout.count() == 0)
+        return false;
+    const auto end = std::chrono::steady_clock::now() + spin_timeout;
+    do
+        for (int i = 0; i < 32; ++i) {
+            if (ready())
+                return true;
+            relax();
+        }
+    while (std::chrono::steady_clock::now() < end);
+    return ready();
+}
+
+#ifdef __linux__
+/// Where the calling thread may run; empty where the system does not tell.
+std::vector<int> allowed_processors() {
+    cpu_set_t allowed;
+    CPU_ZERO(&allowed);
+    std::vector<int> processors;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) == 0)
+        for (int processor = 0; processor < CPU_SETSIZE; ++processor)
+            if (CPU_ISSET(processor, &allowed))
+                processors.push_back(processor);
+    return processors;
+}
+
+/// Processors to start a thread pool's threads on, one after the other, beginning behind the calling thread's.
+std::vector<int> processors_from_here() {
+    std::vector<int> processors = allowed_processors();
+    const auto here = std::find(processors.begin(), processors.end(), sched_getcpu());
+    if (here != processors.end())
+        std::rotate(processors.begin(), here, processors.end());
+    return processors;
+}
+
+/// Processors were checked before; if the system rejects them now the thread stays where it is.
+void pin_this_thread(const std::vector<int>& processors) {
+    cpu_set_t wanted;
+    CPU_ZERO(&wanted);
+    for (const int processor : processors)
+        CPU_SET(processor, &wanted);
+    sched_setaffinity(0, sizeof wanted, &wanted);
+}
+#else
+std::vector<int> allowed_processors() {
+    return {};
+}
+std::vector<int> processors_from_here() {
+    return {};
+}
+void pin_this_thread(const std::vector<int>&) {}
+#endif
+
+} // namespace
+
+Result<std::shared_ptr<ThreadPool>> ThreadPool::create(const ThreadOptions& options) {
+    using namespace std::chrono_literals;
+    if (options.threads < 0 || options.threads > 4096)
+        return Error{ErrorCode::invalid_argument, text("threads must be 0..4096, is ", options.threads), "threads"};
+    std::chrono::nanoseconds spin_timeout = 0ns;
+    if (options.waiting == "auto")
+        spin_timeout = 50us;
+    else if (options.waiting == "active")
+        spin_timeout = 100ms;
+    else if (options.waiting != "passive")
+        return Error{ErrorCode::invalid_argument,
+                     text("threads can wait auto, active or passive, not '", options.waiting, "'"), "waiting"};
+    const std::vector<int> allowed = allowed_processors();
+    for (const int processor : options.processors)
+        if (std::count(allowed.begin(), allowed.end(), processor) == 0)
+            return Error{ErrorCode::invalid_argument, text("this process may not run on processor ", processor),
+                         "processors"};
+    return std::shared_ptr<ThreadPool>(new ThreadPool(options, spin_timeout));
+}
+
+ThreadPool::ThreadPool(const ThreadOptions& options, std::chrono::nanoseconds spin_timeout)
+    : threads_(resolve_threads(options.threads)), spin_timeout_(spin_timeout), processors_(options.processors),
+      host_(options.parallel_for) {
+    if (host_)
+        return;
+    const std::vector<int> apart = processors_from_here();
+    for (int worker = 1; worker < threads_; ++worker)
+        workers_.emplace_back([this, worker, apart] {
+            const auto at = [&](const std::vector<int>& list) {
+                return list[static_cast<std::size_t>(worker) % list.size()];
+            };
+            if (!processors_.empty()) {
+                pin_this_thread({at(processors_)});
+            } else if (!apart.empty()) {
+                // Where the system has all threads on one processor and puts other work on the rest, it can take
+                // seconds to spread them. Moved once, they are left to it.
+                pin_this_thread({at(apart)});
+                pin_this_thread(apart);
+            }
+            work();
+        });
+}
+
+ThreadPool::~ThreadPool() {
+    leaving_ = true;
+    ++calls_;
+    calls_.notify_all();
+    for (auto& worker : workers_)
+        worker.join();
+}
+
+ThreadPool* ThreadPool::current() {
+    return current_pool;
+}
+
+void ThreadPool::run_part(int part) {
+    const ThreadPoolScope alone(nullptr); // a part's own loops run on its thread
+    try {
+        (*body_)(part);
+    } catch (...) {
+        const std::lock_guard lock(failure_lock_);
+        if (!failure_)
+            failure_ = std::current_exception();
+    }
+}
+
+/// Takes and runs one part of the job, if one is left.
+bool ThreadPool::take_part() {
+    std::uint64_t job = job_.load(std::memory_order_acquire);
+    for (;;) {
+        const std::uint64_t next = job >> part_bits & part_mask;
+        if (next >= (job & part_mask))
+            return false;
+        if (!job_.compare_exchange_weak(job, job + (std::uint64_t{1} << part_bits), std::memory_order_acq_rel))
+            continue;
+        run_part(static_cast<int>(next));
+        if (open_parts_.fetch_sub(1) == 1 && caller_sleeps_)
+            open_parts_.notify_all();
+        return true;
+    }
+}
+
+void ThreadPool::work() {
+    const auto called = [this] {
+        const std::uint64_t job = job_.load(std::memory_order_acquire);
+        return leaving_ || (job >> part_bits & part_mask) < (job & part_mask);
+    };
+    while (!leaving_) {
+        const std::uint32_t seen = calls_;
+        if (take_part())
+            continue;
+        if (spin_until(called, spin_timeout_))
+            continue;
+        ++sleepers_;
+        calls_.wait(seen); // returns at once if there was a call since `seen` was read
+        --sleepers_;
+    }
+}
+
+void ThreadPool::run(int parts, const std::function<void(int)>& body) {
+    if (parts > 1)
+        ++barriers_;
+    if (parts <= 1 || (workers_.empty() && !host_) || parts >= static_cast<int>(part_mask)) {
+        const ThreadPoolScope alone(nullptr);
+        for (int part = 0; part < parts; ++part)
+            body(part);
+        return;
+    }
+    body_ = &body;
+    failure_ = nullptr;
+    if (host_)
+        host_(parts, [this](int part) { run_part(part); });
+    else
+        share(parts);
+    if (const std::exception_ptr failure = std::exchange(failure_, nullptr))
+        std::rethrow_exception(failure);
+}
+
+/// Hands the parts of `body_` out, works on them, too, and waits for the last.
+void ThreadPool::share(int parts) {
+    open_parts_ = parts;
+    const auto number = static_cast<std::uint32_t>(job_.load() >> (2 * part_bits)) + 1;
+    job_.store(job_word(number, 0, static_cast<std::uint64_t>(parts)));
+    ++calls_;
+    if (sleepers_ > 0)
+        calls_.notify_all();
+    while (take_part()) {
+    }
+    if (!spin_until([this] { return open_parts_ == 0; }, spin_timeout_)) {
+        caller_sleeps_ = true;
+        for (std::int32_t open = open_parts_; open != 0; open = open_parts_)
+            open_parts_.wait(open);
+        caller_sleeps_ = false;
+    }
+}
+
+ThreadPoolScope::ThreadPoolScope(ThreadPool* pool) : before_(std::exchange(current_pool, pool)) {
+    if (!pool || pool->processors_.empty() || pool->host_)
+        return;
+    processors_before_ = allowed_processors();
+    pin_this_thread({pool->processors_.front()});
+}
+
+ThreadPoolScope::~ThreadPoolScope() {
+    if (!processors_before_.empty())
+        pin_this_thread(processors_before_);
+    current_pool = before_;
+}
+
+} // namespace mfres

@@ -1,0 +1,54 @@
+// How a crop is taken out of a cached case and varied: everything that moves voxels happens in one resampling straight
+// from the cached integers, so that nothing is interpolated twice; then intensities change, inside the brain only.
+#pragma once
+
+#include "backends/crops.h"
+#include "data/cache.h"
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace mfres {
+
+/// Where a crop lies in the box, and how it is turned. A voxel o of the crop shows the place
+///   begin + c + M^-1 F (o - c),  c = (extents - 1) / 2,  M = zoom * rotation,
+/// of the box: the content is rotated and zoomed about the crop's centre, then mirrored. F negates the flipped axes.
+struct Pose {
+    std::array<std::int64_t, 3> begin{}; ///< the crop's first voxel in the box, without rotation; may be negative
+    std::array<bool, 3> flip{};
+    int axis = 0;         ///< rotation axis: 0 x, 1 y, 2 z
+    double radians = 0.0; ///< positive turns content from y to z, from z to x, from x to y
+    double zoom = 1.0;    ///< above 1 enlarges
+
+    bool resamples() const { return radians != 0.0 || zoom != 1.0; }
+};
+
+/// The same as an engine wants it, for a crop of these extents.
+CropWalk walk_of(const Pose& pose, const std::array<std::int64_t, 3>& extents);
+
+/// The case as an engine wants it. The result points into it.
+CropSource source_of(const CachedCase& source);
+
+/// A crop in dense arrays, z fastest.
+struct Crop {
+    std::array<std::int64_t, 3> extents{};
+    float* images = nullptr;         ///< [4][x][y][z], z-scores
+    std::uint8_t* classes = nullptr; ///< [x][y][z]
+    std::uint8_t* brain = nullptr;   ///< [x][y][z], or null where nobody wants it
+};
+
+/// Fills a crop: images linear between voxels, where the nearest voxel is brain, and 0 elsewhere; classes and brain
+/// from the nearest voxel (ties to the higher index); 0 outside the box. Without rotation and zoom voxels are copied.
+/// Precondition: extents 1 to 4096, zoom > 0, quanta 0 outside the brain.
+void take_crop(const CachedCase& source, const Pose& pose, const Crop& crop);
+
+/// The same by interpolation even where copying would do; what take_crop is tested against.
+void resample_crop(const CachedCase& source, const Pose& pose, const Crop& crop);
+
+/// Changes the z-scores of one modality where `brain` is not 0. The noise of a voxel depends on the seed and its index
+/// alone, so that engines make the same. Precondition: equal sizes.
+void change_intensity(std::span<float> image, std::span<const std::uint8_t> brain, const IntensityChange& change);
+
+} // namespace mfres

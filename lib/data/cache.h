@@ -1,0 +1,95 @@
+// The training cache: a folder of cases made ready for training once, in one file that is small enough to carry to a
+// training machine. Each case is cropped to its brain box; intensities are kept as integers with what it takes to
+// z-score them, labels as classes. Every block is checksummed. The bytes are described in cache_format.h, how blocks
+// are packed in block_codec.h, and how intensities become integers in quantize.h.
+#pragma once
+
+#include "core/tensor.h"
+
+#include <mfres/case.h>
+#include <mfres/status.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace mfres {
+
+/// One modality of a cached case: z-score = quantum * scale + offset inside the brain.
+struct CachedModality {
+    /// Integers on the box, x slowest, z fastest, 0 outside the brain; uint8 where 256 steps hold every value, else
+    /// int16.
+    std::variant<std::vector<std::uint8_t>, std::vector<std::int16_t>> quanta;
+    float scale = 1.0F;
+    float offset = 0.0F;
+};
+
+/// A patient's brain box as the network sees it. Arrays are [x][y][z] of `size`, z fastest, L-P-S.
+struct CachedCase {
+    std::string id;
+    std::array<std::int64_t, 3> size{};
+    std::array<CachedModality, 4> modalities;
+    std::vector<std::uint8_t> classes; ///< 0..3
+    std::vector<std::uint8_t> brain;   ///< 1 inside the brain, else 0; outside it every modality's z-score is 0
+    std::array<double, 3> voxel_mm{1.0, 1.0, 1.0};
+
+    std::int64_t voxels() const { return size[0] * size[1] * size[2]; }
+};
+
+/// Copies the block [begin, begin + extents) of the box into `image` [4, x, y, z] with any strides (or the first sample
+/// of [n, 4, x, y, z]) and `classes` [x][y][z] as z-scores and class indices; what lies outside the box is 0 in both.
+void copy_block(const CachedCase& source, const std::array<std::int64_t, 3>& begin,
+                const std::array<std::int64_t, 3>& extents, const StridedView<float>& image, std::uint8_t* classes);
+
+/// What the index of a cache says about a case.
+struct CacheEntry {
+    std::string id;
+    std::array<std::int64_t, 3> size{};
+    std::array<std::int64_t, 4> class_voxels{}; ///< voxels of each class in the box
+    std::uint64_t bytes = 0;                    ///< in the file
+};
+
+/// An opened cache file. Safe to use from several threads.
+class Cache {
+  public:
+    /// Reads and checks header and index; cases are read when asked for.
+    /// Errors: file_not_found, file_read, cache_invalid, cache_damaged, dataset_empty, memory_limit.
+    static Result<std::shared_ptr<const Cache>> open(const std::filesystem::path& path);
+
+    virtual ~Cache() = default;
+    virtual const std::vector<CacheEntry>& entries() const = 0;
+    /// 64 hexadecimal digits that change with any content: what a checkpoint remembers of its data.
+    virtual const std::string& fingerprint() const = 0;
+    /// Reads one case, or takes it from memory where it still lies; the least recently used ones leave first.
+    /// Errors: file_read, cache_damaged (names case and block), memory_limit, invalid_argument (no such index).
+    virtual Result<std::shared_ptr<const CachedCase>> load(std::size_t index) const = 0;
+    /// How many bytes of cases load() may keep in memory; default 8 GiB.
+    virtual void keep_at_most(std::uint64_t bytes) const = 0;
+};
+
+struct CacheOptions {
+    /// 0 = exact where the integers fit. 2 to 256: intensities that need more steps are clipped at their 0.05 and 99.95
+    /// percentiles and rounded to this many.
+    int levels = 0;
+    int threads = 1; ///< 0 = all processors
+    bool overwrite = false;
+};
+
+/// Called with the number of cases done and in all; return false to stop.
+using CacheProgress = std::function<bool(std::size_t done, std::size_t total)>;
+
+/// Makes a cache of cases that have a segmentation. The same cases give the same bytes, whatever the threads.
+/// Complete or absent. Errors: those of load_case, load_segmentation, labels_to_classes (the scheme is recognised:
+/// `brats2023` where a segmentation holds 3 and no 4), plan_preprocessing; dataset_empty, interrupted, file_exists,
+/// file_write, invalid_argument (options, an id that is empty or beyond 1024 bytes), memory_limit.
+Status write_cache(const std::filesystem::path& path, std::span<const CaseFiles> cases, const CacheOptions& options,
+                   const CacheProgress& progress);
+
+} // namespace mfres

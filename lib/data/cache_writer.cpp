@@ -1,0 +1,242 @@
+#include "core/file.h"
+#include "core/parallel.h"
+#include "core/try.h"
+#include "data/block_codec.h"
+#include "data/cache.h"
+#include "data/cache_format.h"
+#include "data/quantize.h"
+#include "imaging/case.h"
+#include "imaging/geometry.h"
+#include "imaging/labels.h"
+#include "imaging/preprocess.h"
+
+#include <algorithm>
+#include <new>
+#include <optional>
+
+namespace mfres {
+
+namespace {
+
+/// A part of a grid, walked x slowest and z fastest, while grids run x fastest.
+struct Box {
+    std::array<std::int64_t, 3> begin{};
+    std::array<std::int64_t, 3> size{};
+
+    std::size_t voxels() const { return static_cast<std::size_t>(size[0] * size[1] * size[2]); }
+};
+
+/// Copies the box out of a grid. Blocks of 16 along x and z keep both sides within cache lines.
+template <typename T>
+std::vector<T> cut_out(const std::vector<T>& grid_values, const std::array<std::int64_t, 3>& grid, const Box& box) {
+    constexpr std::int64_t edge = 16;
+    std::vector<T> values(box.voxels());
+    for (std::int64_t y = 0; y < box.size[1]; ++y)
+        for (std::int64_t x0 = 0; x0 < box.size[0]; x0 += edge)
+            for (std::int64_t z0 = 0; z0 < box.size[2]; z0 += edge)
+                for (std::int64_t z = z0; z < std::min(z0 + edge, box.size[2]); ++z) {
+                    const T* const row =
+                        grid_values.data() + box.begin[0] + grid[0] * (box.begin[1] + y + grid[1] * (box.begin[2] + z));
+                    for (std::int64_t x = x0; x < std::min(x0 + edge, box.size[0]); ++x)
+                        values[static_cast<std::size_t>((x * box.size[1] + y) * box.size[2] + z)] = row[x];
+                }
+    return values;
+}
+
+std::vector<std::uint8_t> brain_mask(const Preprocessing& preprocessing, const Box& box) {
+    std::vector<std::uint8_t> mask(box.voxels(), 0);
+    for (std::int64_t y = 0; y < box.size[1]; ++y)
+        for (std::int64_t z = 0; z < box.size[2]; ++z)
+            for (const BrainRun& run : preprocessing.row(box.begin[1] + y, box.begin[2] + z))
+                for (std::int64_t i = run.begin; i < run.end; ++i)
+                    mask[static_cast<std::size_t>(((i - box.begin[0]) * box.size[1] + y) * box.size[2] + z)] = 1;
+    return mask;
+}
+
+template <typename T>
+std::vector<T> quantize(const std::vector<float>& intensities, const std::vector<std::uint8_t>& brain,
+                        const Quantization& steps) {
+    std::vector<T> quanta(intensities.size(), T{0});
+    for (std::size_t i = 0; i < quanta.size(); ++i)
+        if (brain[i] != 0)
+            quanta[i] = static_cast<T>(steps.quantum(intensities[i]));
+    return quanta;
+}
+
+CachedModality quantize_modality(const std::vector<float>& intensities, const std::vector<std::uint8_t>& brain,
+                                 const ModalityIntensity& statistics, int levels) {
+    std::vector<float> inside;
+    inside.reserve(intensities.size());
+    for (std::size_t i = 0; i < intensities.size(); ++i)
+        if (brain[i] != 0)
+            inside.push_back(intensities[i]);
+    const Quantization steps = choose_quantization(inside, statistics.mean, levels);
+    CachedModality modality;
+    modality.scale = static_cast<float>(steps.step / statistics.stddev);
+    modality.offset = static_cast<float>((steps.base - statistics.mean) / statistics.stddev);
+    if (steps.fits_uint8())
+        modality.quanta = quantize<std::uint8_t>(intensities, brain, steps);
+    else
+        modality.quanta = quantize<std::int16_t>(intensities, brain, steps);
+    return modality;
+}
+
+/// The segmentation as class indices. 3 means enhancing tumour from BraTS 2023 on, where 4 does not occur.
+Result<LabelMap> load_classes(const CaseFiles& files, const Case& loaded) {
+    MFRES_TRY(LabelMap labels, load_segmentation(files, loaded));
+    const auto holds = [&](std::uint8_t value) {
+        return std::find(labels.labels.begin(), labels.labels.end(), value) != labels.labels.end();
+    };
+    const LabelScheme scheme = holds(3) && !holds(4) ? LabelScheme::brats2023 : LabelScheme::brats;
+    MFRES_CHECK(labels_to_classes(labels, scheme, files.segmentation->string()));
+    return labels;
+}
+
+Result<CachedCase> make_case(const CaseFiles& files, int levels, int threads) {
+    CaseOptions case_options;
+    case_options.threads = threads;
+    MFRES_TRY(const Case loaded, load_case(files, case_options));
+    MFRES_TRY(const LabelMap labels, load_classes(files, loaded));
+    MFRES_TRY(const Preprocessing preprocessing, plan_preprocessing(loaded.scans, {.threads = threads}));
+    Box box;
+    box.begin = preprocessing.box_begin;
+    for (std::size_t axis = 0; axis < 3; ++axis)
+        box.size[axis] = preprocessing.box_end[axis] - preprocessing.box_begin[axis];
+    CachedCase made;
+    made.id = files.id;
+    made.size = box.size;
+    made.voxel_mm = voxel_size(preprocessing.grid.affine);
+    made.classes = cut_out(labels.labels, preprocessing.grid.size, box);
+    made.brain = brain_mask(preprocessing, box);
+    std::array<std::optional<Error>, 4> failures;
+    parallel_ranges(4, threads, [&](std::int64_t begin, std::int64_t end) {
+        for (auto m = static_cast<std::size_t>(begin); m < static_cast<std::size_t>(end); ++m) {
+            try {
+                made.modalities[m] =
+                    quantize_modality(cut_out(loaded.scans[m].volume().voxels, preprocessing.grid.size, box),
+                                      made.brain, preprocessing.intensity[m], levels);
+            } catch (const std::bad_alloc&) {
+                failures[m] = Error{ErrorCode::memory_limit, text("there is no memory for case ", files.id), files.id};
+            }
+        }
+    });
+    for (auto& failure : failures)
+        if (failure)
+            return *std::move(failure);
+    return made;
+}
+
+Result<std::vector<std::byte>> pack_block(const CachedCase& content, std::size_t block) {
+    if (block == classes_block)
+        return pack_labels(content.classes);
+    if (block == brain_block)
+        return pack_labels(content.brain);
+    return std::visit(
+        [&](const auto& quanta) {
+            return pack_quanta(std::span(quanta.data(), quanta.size()), content.brain, content.size);
+        },
+        content.modalities[block].quanta);
+}
+
+using PackedBlocks = std::array<std::vector<std::byte>, cache_blocks>;
+
+Result<PackedBlocks> pack_case(const CachedCase& content, int threads) {
+    std::array<std::optional<Result<std::vector<std::byte>>>, cache_blocks> outcomes;
+    parallel_ranges(cache_blocks, threads, [&](std::int64_t begin, std::int64_t end) {
+        for (auto b = static_cast<std::size_t>(begin); b < static_cast<std::size_t>(end); ++b) {
+            try {
+                outcomes[b].emplace(pack_block(content, b));
+            } catch (const std::bad_alloc&) {
+                outcomes[b].emplace(
+                    Error{ErrorCode::memory_limit, text("there is no memory to pack case ", content.id), content.id});
+            }
+        }
+    });
+    PackedBlocks packed;
+    for (std::size_t b = 0; b < cache_blocks; ++b) {
+        MFRES_TRY(packed[b], *std::move(outcomes[b]));
+    }
+    return packed;
+}
+
+CacheRecord describe(const CachedCase& content, const PackedBlocks& packed) {
+    CacheRecord record;
+    record.id = content.id;
+    record.size = content.size;
+    record.voxel_mm = content.voxel_mm;
+    for (const auto value : content.classes)
+        ++record.class_voxels[value];
+    record.brain_voxels = std::count(content.brain.begin(), content.brain.end(), std::uint8_t{1});
+    for (std::size_t m = 0; m < record.modalities.size(); ++m) {
+        const auto& modality = content.modalities[m];
+        record.modalities[m] = {std::holds_alternative<std::vector<std::int16_t>>(modality.quanta), modality.scale,
+                                modality.offset};
+    }
+    for (std::size_t b = 0; b < cache_blocks; ++b)
+        record.blocks[b] = {0, packed[b].size(), crc32_of(packed[b])};
+    return record;
+}
+
+Status check_request(std::span<const CaseFiles> cases, const CacheOptions& options, const std::string& where) {
+    if (options.levels != 0 && (options.levels < 2 || options.levels > 256))
+        return Error{ErrorCode::invalid_argument,
+                     text("a cache can have 2 to 256 levels, or 0 for exact intensities, not ", options.levels), where};
+    if (options.threads < 0)
+        return Error{ErrorCode::invalid_argument, text("the number of threads is ", options.threads), where};
+    if (cases.empty())
+        return Error{ErrorCode::dataset_empty, text("there is no case to write to ", where), where};
+    for (const auto& files : cases)
+        if (files.id.empty() || files.id.size() > longest_case_id)
+            return Error{ErrorCode::invalid_argument,
+                         text("a case id must have 1 to ", longest_case_id, " bytes, not ", files.id.size()), files.id};
+    return {};
+}
+
+Status write_cases(PendingWriter& writer, std::span<const CaseFiles> cases, const CacheOptions& options,
+                   const CacheProgress& progress, std::vector<CacheRecord>& records) {
+    const int threads = resolve_threads(options.threads);
+    const auto report = [&](std::size_t done) -> Status {
+        if (progress && !progress(done, cases.size()))
+            return Error{ErrorCode::interrupted,
+                         text("making a cache was stopped after ", done, " of ", cases.size(), " cases"),
+                         {}};
+        return {};
+    };
+    for (const auto& files : cases) {
+        MFRES_CHECK(report(records.size()));
+        MFRES_TRY(const CachedCase content, make_case(files, options.levels, threads));
+        MFRES_TRY(const PackedBlocks packed, pack_case(content, threads));
+        for (const auto& block : packed)
+            MFRES_CHECK(writer.append(block));
+        records.push_back(describe(content, packed));
+    }
+    return report(records.size());
+}
+
+Status write_whole_cache(const std::filesystem::path& path, std::span<const CaseFiles> cases,
+                         const CacheOptions& options, const CacheProgress& progress) {
+    MFRES_CHECK(check_request(cases, options, path.string()));
+    MFRES_TRY(PendingWriter writer, PendingWriter::create(path, options.overwrite));
+    MFRES_CHECK(writer.append(std::array<std::byte, cache_header_bytes>{})); // the header is known last
+    std::vector<CacheRecord> records;
+    MFRES_CHECK(write_cases(writer, cases, options, progress, records));
+    const std::uint64_t index_begin = writer.size();
+    const std::vector<std::byte> index = encode_index(records);
+    MFRES_CHECK(writer.append(index));
+    MFRES_CHECK(writer.replace(0, encode_header(records.size(), index_begin, index)));
+    MFRES_TRY(PendingFile file, std::move(writer).finish());
+    return file.commit();
+}
+
+} // namespace
+
+Status write_cache(const std::filesystem::path& path, std::span<const CaseFiles> cases, const CacheOptions& options,
+                   const CacheProgress& progress) {
+    try {
+        return write_whole_cache(path, cases, options, progress);
+    } catch (const std::bad_alloc&) {
+        return Error{ErrorCode::memory_limit, text("there is no memory to make ", path.string()), path.string()};
+    }
+}
+
+} // namespace mfres

@@ -1,0 +1,249 @@
+#include "imaging/compact_volume.h"
+
+#include "core/tensor.h"
+#include "core/try.h"
+#include "imaging/reorient.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <optional>
+#include <span>
+#include <tuple>
+#include <utility>
+
+namespace mfres {
+
+namespace {
+
+using Size = std::array<std::int64_t, 3>;
+
+/// Calls visit(first, count, step) for the border voxels of every row along i, each voxel once.
+template <typename Visit>
+void visit_border(const Size& size, const Visit& visit) {
+    for (std::int64_t k = 0; k < size[2]; ++k)
+        for (std::int64_t j = 0; j < size[1]; ++j) {
+            const std::int64_t row = size[0] * (j + size[1] * k);
+            const bool whole_row = j == 0 || j == size[1] - 1 || k == 0 || k == size[2] - 1 || size[0] <= 2;
+            if (whole_row)
+                visit(row, size[0], std::int64_t{1});
+            else
+                visit(row, std::int64_t{2}, size[0] - 1);
+        }
+}
+
+/// The value that more than half of them have, by one vote against another (Boyer and Moore 1991), if there is one.
+std::optional<float> majority(const std::vector<float>& values) {
+    float candidate = 0.0F;
+    std::int64_t lead = 0;
+    for (const float value : values) {
+        if (lead == 0)
+            candidate = value;
+        lead += value == candidate ? 1 : -1;
+    }
+    if (2 * std::count(values.begin(), values.end(), candidate) > std::ssize(values))
+        return candidate;
+    return std::nullopt;
+}
+
+float most_frequent(std::vector<float> values) {
+    if (const auto winner = majority(values))
+        return *winner;
+    std::sort(values.begin(), values.end());
+    float winner = 0.0F;
+    std::ptrdiff_t most = 0;
+    for (auto first = values.begin(); first != values.end();) {
+        const auto last = std::upper_bound(first, values.end(), *first);
+        if (last - first > most) {
+            most = last - first;
+            winner = *first;
+        }
+        first = last;
+    }
+    return winner;
+}
+
+template <typename T>
+float intensity(T stored, double slope, double inter) {
+    return static_cast<float>(static_cast<double>(stored) * slope + inter);
+}
+
+template <typename T>
+float background_of(std::span<const T> voxels, const Size& size, double slope, double inter) {
+    std::vector<float> border;
+    visit_border(size, [&](std::int64_t first, std::int64_t count, std::int64_t step) {
+        for (std::int64_t n = 0; n < count; ++n)
+            if (const float value = intensity(voxels[static_cast<std::size_t>(first + n * step)], slope, inter);
+                !std::isnan(value))
+                border.push_back(value);
+    });
+    return most_frequent(std::move(border));
+}
+
+/// The box of what differs from `background`: a stored value, so that no scaling is needed to compare.
+template <typename T>
+std::pair<Size, Size> box_of_others(const PageVector<T>& voxels, const Size& size, T background) {
+    Size begin = size;
+    Size end{};
+    for (std::int64_t k = 0; k < size[2]; ++k)
+        for (std::int64_t j = 0; j < size[1]; ++j) {
+            const T* const row = voxels.data() + size[0] * (j + size[1] * k);
+            const T* const row_end = row + size[0];
+            const auto differs = [background](T value) { return value != background; };
+            const T* const first = std::find_if(row, row_end, differs);
+            if (first == row_end)
+                continue;
+            const T* last = row_end;
+            while (!differs(last[-1]))
+                --last;
+            begin = {std::min<std::int64_t>(begin[0], first - row), std::min(begin[1], j), std::min(begin[2], k)};
+            end = {std::max<std::int64_t>(end[0], last - row), std::max(end[1], j + 1), std::max(end[2], k + 1)};
+        }
+    if (end[0] == 0)
+        return {{}, {}};
+    return {begin, {end[0] - begin[0], end[1] - begin[1], end[2] - begin[2]}};
+}
+
+template <typename T>
+PageVector<T> cut_out(const PageVector<T>& voxels, const Size& grid, const Size& begin, const Size& size) {
+    PageVector<T> cut;
+    cut.reserve(static_cast<std::size_t>(size[0] * size[1] * size[2]));
+    for (std::int64_t k = begin[2]; k < begin[2] + size[2]; ++k)
+        for (std::int64_t j = begin[1]; j < begin[1] + size[1]; ++j) {
+            const T* const row = voxels.data() + begin[0] + grid[0] * (j + grid[1] * k);
+            cut.insert(cut.end(), row, row + size[0]);
+        }
+    return cut;
+}
+
+/// The stored value on the border that stands for the background's intensity. Others may stand for it, too, where
+/// rounding to float takes them together; those are kept like any other voxel.
+template <typename T>
+std::optional<T> stored_background(const PageVector<T>& voxels, const Size& size, double slope, double inter,
+                                   float background) {
+    std::optional<T> found;
+    visit_border(size, [&](std::int64_t first, std::int64_t count, std::int64_t step) {
+        for (std::int64_t n = 0; n < count && !found; ++n)
+            if (const T stored = voxels[static_cast<std::size_t>(first + n * step)];
+                intensity(stored, slope, inter) == background)
+                found = stored;
+    });
+    return found;
+}
+
+} // namespace
+
+float border_value(const Volume& volume) {
+    return background_of(std::span<const float>(volume.voxels), volume.grid.size, 1.0, 0.0);
+}
+
+CompactVolume::CompactVolume(const Grid& grid, Voxels voxels, double slope, double inter)
+    : grid_(grid), slope_(slope), inter_(inter) {
+    std::visit(
+        [&]<typename T>(const PageVector<T>& all) {
+            background_ = background_of(std::span<const T>(all), grid.size, slope, inter);
+            size_ = grid.size;
+            if (const auto stored = stored_background(all, grid.size, slope, inter, background_))
+                std::tie(begin_, size_) = box_of_others(all, grid.size, *stored);
+            if (size_ != grid.size)
+                voxels_ = cut_out(all, grid.size, begin_, size_);
+        },
+        voxels);
+    if (size_ == grid.size)
+        voxels_ = std::move(voxels);
+}
+
+std::int64_t CompactVolume::bytes() const {
+    return std::visit([](const auto& v) { return static_cast<std::int64_t>(v.size() * sizeof v[0]); }, voxels_);
+}
+
+std::int64_t CompactVolume::whole_bytes() const {
+    return std::visit([&](const auto& v) { return grid_.voxels() * static_cast<std::int64_t>(sizeof v[0]); }, voxels_);
+}
+
+void CompactVolume::read(std::int64_t first, std::int64_t j, std::int64_t k, std::int64_t count, float* out) const {
+    const std::int64_t from = std::max(first, begin_[0]);
+    const std::int64_t to = std::min(first + count, begin_[0] + size_[0]);
+    const bool row_kept = j >= begin_[1] && j < begin_[1] + size_[1] && k >= begin_[2] && k < begin_[2] + size_[2];
+    if (!row_kept || from >= to) {
+        std::fill_n(out, count, background_);
+        return;
+    }
+    std::fill(out, out + (from - first), background_);
+    std::fill(out + (to - first), out + count, background_);
+    std::visit(
+        [&](const auto& voxels) {
+            const auto* const row = voxels.data() + size_[0] * (j - begin_[1] + size_[1] * (k - begin_[2])) - begin_[0];
+            if (slope_ == 1.0 && inter_ == 0.0)
+                for (std::int64_t i = from; i < to; ++i)
+                    out[i - first] = static_cast<float>(row[i]);
+            else
+                for (std::int64_t i = from; i < to; ++i)
+                    out[i - first] = intensity(row[i], slope_, inter_);
+        },
+        voxels_);
+}
+
+Volume CompactVolume::volume() const {
+    Volume volume{grid_, std::vector<float>(static_cast<std::size_t>(grid_.voxels()))};
+    for (std::int64_t k = 0; k < grid_.size[2]; ++k)
+        for (std::int64_t j = 0; j < grid_.size[1]; ++j)
+            read(0, j, k, grid_.size[0], volume.voxels.data() + grid_.size[0] * (j + grid_.size[1] * k));
+    return volume;
+}
+
+void CompactVolume::clear() {
+    voxels_ = Voxels();
+    begin_ = size_ = {};
+}
+
+CompactVolume reorient(CompactVolume scan, const Orientation& orientation) {
+    if (orientation.is_canonical())
+        return scan;
+    CompactVolume turned = scan;
+    turned.grid_ = reorient(scan.grid_, orientation);
+    for (std::size_t c = 0; c < 3; ++c) {
+        const auto axis = static_cast<std::size_t>(orientation.axis[c]);
+        turned.size_[c] = scan.size_[axis];
+        turned.begin_[c] =
+            orientation.flip[c] ? scan.grid_.size[axis] - scan.begin_[axis] - scan.size_[axis] : scan.begin_[axis];
+    }
+    std::visit([&](const auto& voxels) { turned.voxels_ = reorient(voxels, scan.size_, orientation); }, scan.voxels_);
+    return turned;
+}
+
+Result<CompactVolume> make_scan(const Volume& volume) {
+    const auto& size = volume.grid.size;
+    const auto voxels = checked_product(size);
+    if (!voxels || *voxels < 1 || volume.voxels.size() != static_cast<std::uint64_t>(*voxels))
+        return Error{ErrorCode::invalid_argument,
+                     text("a volume holds ", volume.voxels.size(), " voxels for a grid of ", to_string(Shape(size))),
+                     {}};
+    const bool whole_numbers = std::all_of(volume.voxels.begin(), volume.voxels.end(), [](float value) {
+        return value >= -32768.0F && value <= 32767.0F && value == std::nearbyint(value);
+    });
+    if (!whole_numbers)
+        return CompactVolume(volume.grid, PageVector<float>(volume.voxels.begin(), volume.voxels.end()), 1.0, 0.0);
+    PageVector<std::int16_t> stored(volume.voxels.size());
+    std::transform(volume.voxels.begin(), volume.voxels.end(), stored.begin(),
+                   [](float value) { return static_cast<std::int16_t>(value); });
+    return CompactVolume(volume.grid, std::move(stored), 1.0, 0.0);
+}
+
+bool same_intensities(const CompactVolume& a, const CompactVolume& b) {
+    const auto& size = a.grid().size;
+    if (size != b.grid().size)
+        return false;
+    std::vector<float> row_a(static_cast<std::size_t>(size[0]));
+    std::vector<float> row_b(row_a.size());
+    for (std::int64_t k = 0; k < size[2]; ++k)
+        for (std::int64_t j = 0; j < size[1]; ++j) {
+            a.read(0, j, k, size[0], row_a.data());
+            b.read(0, j, k, size[0], row_b.data());
+            if (row_a != row_b)
+                return false;
+        }
+    return true;
+}
+
+} // namespace mfres

@@ -1,0 +1,189 @@
+#include "imaging/nifti/gzip.h"
+
+#include "core/try.h"
+
+#include <algorithm>
+#include <array>
+#include <iterator>
+#include <limits>
+#include <new>
+#include <utility>
+#include <zlib.h>
+
+namespace mfres {
+
+namespace {
+
+constexpr int largest_window_as_gzip = 15 + 16; // zlib: +16 selects the gzip wrapper, and nothing else is accepted
+
+/// zlib counts in unsigned int; longer buffers are handed over in pieces.
+uInt piece(std::size_t bytes) {
+    return static_cast<uInt>(std::min<std::size_t>(bytes, std::numeric_limits<uInt>::max()));
+}
+
+Bytef* zlib_bytes(const std::byte* bytes) {
+    // zlib declares its input pointer without const but never writes through it.
+    return const_cast<Bytef*>(reinterpret_cast<const Bytef*>(bytes));
+}
+
+} // namespace
+
+struct GzipReader::State {
+    std::span<const std::byte> compressed;
+    std::string where;
+    z_stream stream{};
+    std::size_t consumed = 0;
+    int members = 0;
+    bool initialised = false;
+    bool between = true; ///< before the first member, or after one whose trailer has been read and verified
+
+    State(std::span<const std::byte> bytes, std::string name) : compressed(bytes), where(std::move(name)) {
+        initialised = inflateInit2(&stream, largest_window_as_gzip) == Z_OK;
+    }
+    State(const State&) = delete;
+    State& operator=(const State&) = delete;
+    ~State() {
+        if (initialised)
+            inflateEnd(&stream);
+    }
+
+    Error fail(ErrorCode code, const std::string& reason) const { return {code, text(where, " ", reason), where}; }
+
+    Error truncated() const {
+        return fail(ErrorCode::gzip_truncated, text("is a gzip file that ends after ", compressed.size(),
+                                                    " bytes, before its stream and trailer are complete"));
+    }
+
+    Error corrupt() const {
+        const char* detail = stream.msg != nullptr ? stream.msg : "damaged block";
+        return fail(ErrorCode::gzip_corrupt,
+                    text("is a damaged gzip file: ", detail, " near byte ", consumed, " of ", compressed.size()));
+    }
+
+    /// The first two bytes of a member. zlib would call a single wrong byte truncated rather than wrong.
+    Status check_member_magic() const {
+        constexpr std::array<std::byte, 2> magic = {std::byte{0x1F}, std::byte{0x8B}};
+        const auto rest = compressed.subspan(consumed);
+        if (std::equal(magic.begin(), magic.begin() + std::min<std::ptrdiff_t>(2, std::ssize(rest)), rest.begin()))
+            return {};
+        return fail(ErrorCode::gzip_corrupt,
+                    members == 0 ? "is no gzip file: it does not begin with the bytes 1F 8B"
+                                 : text("has ", rest.size(), " bytes after its gzip stream that are no further one"));
+    }
+
+    /// One call of inflate() into `output`; returns the bytes written.
+    Result<std::size_t> step(std::span<std::byte> output) {
+        const auto available_in = piece(compressed.size() - consumed);
+        const auto available_out = piece(output.size());
+        stream.next_in = zlib_bytes(compressed.data() + consumed);
+        stream.avail_in = available_in;
+        stream.next_out = reinterpret_cast<Bytef*>(output.data());
+        stream.avail_out = available_out;
+        const int code = inflate(&stream, Z_NO_FLUSH);
+        consumed += available_in - stream.avail_in;
+        const std::size_t written = available_out - stream.avail_out;
+        switch (code) {
+        case Z_OK: return written;
+        case Z_STREAM_END:
+            between = true;
+            ++members;
+            return written;
+        case Z_BUF_ERROR: // no progress possible: there is room for output, so it is input that is missing
+            return truncated();
+        case Z_MEM_ERROR: return fail(ErrorCode::memory_limit, "could not be inflated for want of memory");
+        default: return corrupt();
+        }
+    }
+};
+
+GzipReader::GzipReader(std::span<const std::byte> compressed, std::string where)
+    : state_(std::make_unique<State>(compressed, std::move(where))) {}
+GzipReader::GzipReader(GzipReader&&) noexcept = default;
+GzipReader& GzipReader::operator=(GzipReader&&) noexcept = default;
+GzipReader::~GzipReader() = default;
+
+Result<std::size_t> GzipReader::read(std::span<std::byte> output) {
+    State& state = *state_;
+    if (!state.initialised)
+        return state.fail(ErrorCode::memory_limit, "could not be inflated for want of memory");
+    std::size_t done = 0;
+    while (done < output.size()) {
+        if (state.between) {
+            if (state.members > 0 && state.consumed == state.compressed.size())
+                break;
+            MFRES_CHECK(state.check_member_magic());
+            inflateReset(&state.stream);
+            state.between = false;
+        }
+        MFRES_TRY(const std::size_t written, state.step(output.subspan(done)));
+        done += written;
+    }
+    return done;
+}
+
+Result<std::vector<std::byte>> gunzip(std::span<const std::byte> compressed, std::uint64_t cap,
+                                      const std::string& where) {
+    constexpr std::uint64_t first_guess = 1U << 16U;
+    cap = std::min<std::uint64_t>(cap, std::numeric_limits<std::int64_t>::max());
+    try {
+        GzipReader reader(compressed, where);
+        std::vector<std::byte> content;
+        std::size_t filled = 0;
+        while (true) {
+            // One byte beyond the cap is asked for, to tell a stream that ends there from one that goes on.
+            const std::uint64_t wanted = std::max(first_guess, 2 * std::uint64_t{filled});
+            content.resize(static_cast<std::size_t>(std::min(wanted, cap + 1)));
+            MFRES_TRY(const std::size_t got, reader.read(std::span(content).subspan(filled)));
+            filled += got;
+            if (filled > cap)
+                return Error{ErrorCode::nifti_too_large,
+                             text(where, " inflates to more than the ", cap, " bytes allowed"), where};
+            if (filled < content.size()) {
+                content.resize(filled);
+                return content;
+            }
+        }
+    } catch (const std::bad_alloc&) {
+        return Error{ErrorCode::memory_limit, text(where, " does not fit into memory when inflated"), where};
+    }
+}
+
+Result<std::vector<std::byte>> gzip(std::span<const std::byte> content, int level) {
+    if (level < 0 || level > 9)
+        return Error{ErrorCode::invalid_argument, text("the gzip level must be 0 to 9, not ", level), ""};
+    const Error no_memory{ErrorCode::memory_limit, text("no memory to compress ", content.size(), " bytes"), ""};
+    z_stream stream{};
+    if (deflateInit2(&stream, level, Z_DEFLATED, largest_window_as_gzip, 8, Z_DEFAULT_STRATEGY) != Z_OK)
+        return no_memory;
+    const auto release = [](z_stream* s) { deflateEnd(s); };
+    const std::unique_ptr<z_stream, decltype(release)> owner(&stream, release);
+    gz_header header{};
+    header.os = 255; // "unknown": zlib would write the system it was built for
+    deflateSetHeader(&stream, &header);
+
+    try {
+        std::vector<std::byte> compressed(deflateBound(&stream, static_cast<uLong>(content.size())));
+        std::size_t taken = 0;
+        std::size_t written = 0;
+        int code = Z_OK;
+        while (code == Z_OK) {
+            const auto available_in = piece(content.size() - taken);
+            const auto available_out = piece(compressed.size() - written);
+            stream.next_in = zlib_bytes(content.data() + taken);
+            stream.avail_in = available_in;
+            stream.next_out = reinterpret_cast<Bytef*>(compressed.data() + written);
+            stream.avail_out = available_out;
+            code = deflate(&stream, taken + available_in == content.size() ? Z_FINISH : Z_NO_FLUSH);
+            taken += available_in - stream.avail_in;
+            written += available_out - stream.avail_out;
+        }
+        if (code != Z_STREAM_END)
+            return Error{ErrorCode::internal, text("zlib stopped compressing with code ", code), ""};
+        compressed.resize(written);
+        return compressed;
+    } catch (const std::bad_alloc&) {
+        return no_memory;
+    }
+}
+
+} // namespace mfres

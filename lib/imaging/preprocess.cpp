@@ -1,0 +1,409 @@
+#include "imaging/preprocess.h"
+
+#include "core/checked.h"
+#include "core/parallel.h"
+#include "core/try.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <numeric>
+
+namespace mfres {
+
+namespace {
+
+constexpr std::array<const char*, 4> modality_words = {"T1", "T1ce", "T2", "FLAIR"};
+
+/// Components with less than 1/1000 of all non-background voxels are specks.
+constexpr std::int64_t speck_fraction = 1000;
+/// A brain takes at least 1/100 of the grid.
+constexpr std::int64_t brain_fraction = 100;
+
+Status check_arguments(const std::array<CompactVolume, 4>& scans, const PreprocessOptions& options) {
+    if (options.multiple < 1 || options.margin < 0)
+        return Error{ErrorCode::invalid_argument,
+                     text("preparing a case needs a multiple of at least 1 and a margin of at least 0 voxels, got ",
+                          options.multiple, " and ", options.margin),
+                     {}};
+    const auto& size = scans[0].grid().size;
+    for (std::size_t m = 0; m < scans.size(); ++m) {
+        const auto& grid = scans[m].grid();
+        if (grid.size != size)
+            return Error{ErrorCode::grid_size_mismatch,
+                         text(modality_words[m], " has a grid of ", to_string(Shape(grid.size)), " voxels but ",
+                              modality_words[0], " one of ", to_string(Shape(size))),
+                         modality_words[m]};
+    }
+    const auto voxels = checked_product(size);
+    if (!voxels || *voxels < 1)
+        return Error{
+            ErrorCode::invalid_argument, text("there are no voxels in a grid of ", to_string(Shape(size))), {}};
+    if (*voxels > std::numeric_limits<std::int32_t>::max())
+        return Error{ErrorCode::size_overflow,
+                     text("a grid of ", to_string(Shape(size)), " voxels has 2^31 voxels or more"),
+                     {}};
+    return {};
+}
+
+/// 1 where a voxel differs from the background in at least one modality, i fastest.
+std::vector<std::uint8_t> foreground(const std::array<CompactVolume, 4>& scans, int threads) {
+    const auto& size = scans[0].grid().size;
+    std::vector<std::uint8_t> mask(static_cast<std::size_t>(scans[0].grid().voxels()), 0);
+    parallel_ranges(size[2], threads, [&](std::int64_t begin, std::int64_t end) {
+        std::vector<float> values(static_cast<std::size_t>(size[0]));
+        for (std::int64_t k = begin; k < end; ++k)
+            for (std::int64_t j = 0; j < size[1]; ++j)
+                for (const CompactVolume& scan : scans) {
+                    const auto& from = scan.kept_begin();
+                    const auto& kept = scan.kept_size();
+                    if (j < from[1] || j >= from[1] + kept[1] || k < from[2] || k >= from[2] + kept[2])
+                        continue; // all background
+                    scan.read(from[0], j, k, kept[0], values.data());
+                    const float background = scan.background();
+                    const float tolerance = 4.0F * std::numeric_limits<float>::epsilon() * std::abs(background);
+                    std::uint8_t* const out = mask.data() + from[0] + size[0] * (j + size[1] * k);
+                    for (std::int64_t i = 0; i < kept[0]; ++i)
+                        out[i] |= static_cast<std::uint8_t>(
+                            !(std::abs(values[static_cast<std::size_t>(i)] - background) <= tolerance));
+                }
+    });
+    return mask;
+}
+
+/// Stores the mask as runs in preprocessing.runs and preprocessing.first_run.
+void collect_runs(const std::vector<std::uint8_t>& mask, Preprocessing& preprocessing) {
+    const auto row_length = static_cast<std::size_t>(preprocessing.grid.size[0]);
+    preprocessing.first_run.reserve(mask.size() / row_length + 1);
+    for (std::size_t first = 0; first < mask.size(); first += row_length) {
+        preprocessing.first_run.push_back(preprocessing.runs.size());
+        const std::uint8_t* const row = mask.data() + first;
+        const std::uint8_t* const row_end = row + row_length;
+        const auto find = [&](const std::uint8_t* from, int value) {
+            const void* const found = std::memchr(from, value, static_cast<std::size_t>(row_end - from));
+            return found ? static_cast<const std::uint8_t*>(found) : row_end;
+        };
+        for (const std::uint8_t* begin = find(row, 1); begin != row_end;) {
+            const std::uint8_t* const end = find(begin, 0);
+            preprocessing.runs.push_back(
+                {static_cast<std::int32_t>(begin - row), static_cast<std::int32_t>(end - row)});
+            begin = end == row_end ? row_end : find(end, 1);
+        }
+    }
+    preprocessing.first_run.push_back(preprocessing.runs.size());
+}
+
+/// Which runs belong together: a forest of runs, with path halving (Tarjan and van Leeuwen 1984).
+class Components {
+  public:
+    explicit Components(std::size_t count) : parent_(count) { std::iota(parent_.begin(), parent_.end(), 0U); }
+
+    std::uint32_t root(std::uint32_t run) {
+        while (parent_[run] != run)
+            run = parent_[run] = parent_[parent_[run]];
+        return run;
+    }
+    /// The smaller index becomes the root, so the forest does not depend on the order of joins.
+    void join(std::size_t a, std::size_t b) {
+        const std::uint32_t first = root(static_cast<std::uint32_t>(a));
+        const std::uint32_t second = root(static_cast<std::uint32_t>(b));
+        parent_[std::max(first, second)] = std::min(first, second);
+    }
+
+  private:
+    std::vector<std::uint32_t> parent_;
+};
+
+/// Joins the runs of two neighbouring rows that touch by a face, an edge or a corner.
+void join_rows(const Preprocessing& preprocessing, std::size_t row, std::size_t other, Components& components) {
+    std::size_t a = preprocessing.first_run[row];
+    std::size_t b = preprocessing.first_run[other];
+    while (a < preprocessing.first_run[row + 1] && b < preprocessing.first_run[other + 1]) {
+        const BrainRun& first = preprocessing.runs[a];
+        const BrainRun& second = preprocessing.runs[b];
+        if (first.begin <= second.end && second.begin <= first.end)
+            components.join(a, b);
+        if (first.end < second.end)
+            ++a;
+        else
+            ++b;
+    }
+}
+
+Components connect(const Preprocessing& preprocessing) {
+    Components components(preprocessing.runs.size());
+    const auto& size = preprocessing.grid.size;
+    for (std::int64_t k = 0; k < size[2]; ++k)
+        for (std::int64_t j = 0; j < size[1]; ++j) {
+            const auto row = static_cast<std::size_t>(j + size[1] * k);
+            const auto below = row - static_cast<std::size_t>(size[1]);
+            if (preprocessing.first_run[row] == preprocessing.first_run[row + 1])
+                continue;
+            if (j > 0)
+                join_rows(preprocessing, row, row - 1, components);
+            if (k > 0)
+                for (std::int64_t dj = j > 0 ? -1 : 0; dj <= (j + 1 < size[1] ? 1 : 0); ++dj)
+                    join_rows(preprocessing, row, below + static_cast<std::size_t>(dj), components);
+        }
+    return components;
+}
+
+/// Removes the runs of small components and counts brain and speck voxels.
+void drop_specks(Preprocessing& preprocessing) {
+    Components components = connect(preprocessing);
+    std::vector<std::uint32_t> voxels(preprocessing.runs.size(), 0);
+    std::int64_t total = 0;
+    for (std::size_t run = 0; run < preprocessing.runs.size(); ++run) {
+        const std::int32_t length = preprocessing.runs[run].end - preprocessing.runs[run].begin;
+        voxels[components.root(static_cast<std::uint32_t>(run))] += static_cast<std::uint32_t>(length);
+        total += length;
+    }
+    std::size_t kept = 0;
+    std::size_t run = 0;
+    for (std::size_t row = 0; row + 1 < preprocessing.first_run.size(); ++row) {
+        preprocessing.first_run[row] = kept;
+        for (const std::size_t row_end = preprocessing.first_run[row + 1]; run < row_end; ++run) {
+            const BrainRun candidate = preprocessing.runs[run];
+            if (voxels[components.root(static_cast<std::uint32_t>(run))] * speck_fraction < total)
+                continue;
+            preprocessing.runs[kept++] = candidate;
+            preprocessing.brain_voxels += candidate.end - candidate.begin;
+        }
+    }
+    preprocessing.first_run.back() = kept;
+    preprocessing.runs.resize(kept);
+    preprocessing.speck_voxels = total - preprocessing.brain_voxels;
+}
+
+Status check_brain_size(const Preprocessing& preprocessing) {
+    const std::int64_t voxels = preprocessing.grid.voxels();
+    if (preprocessing.brain_voxels * brain_fraction >= voxels)
+        return {};
+    return Error{ErrorCode::brain_too_small,
+                 text("only ", preprocessing.brain_voxels, " of ", voxels, " voxels are brain (",
+                      preprocessing.speck_voxels, " more were left out as specks); at least 1 % of the grid is needed"),
+                 {}};
+}
+
+void find_box(Preprocessing& preprocessing, const PreprocessOptions& options) {
+    const auto& size = preprocessing.grid.size;
+    auto& begin = preprocessing.box_begin;
+    auto& end = preprocessing.box_end;
+    begin = size;
+    end = {0, 0, 0};
+    for (std::int64_t k = 0; k < size[2]; ++k)
+        for (std::int64_t j = 0; j < size[1]; ++j) {
+            const auto runs = preprocessing.row(j, k);
+            if (runs.empty())
+                continue;
+            begin = {std::min<std::int64_t>(begin[0], runs.front().begin), std::min(begin[1], j),
+                     std::min(begin[2], k)};
+            end = {std::max<std::int64_t>(end[0], runs.back().end), std::max(end[1], j + 1), std::max(end[2], k + 1)};
+        }
+    for (std::size_t axis = 0; axis < 3; ++axis) {
+        begin[axis] = std::max<std::int64_t>(0, begin[axis] - options.margin);
+        end[axis] = std::min(size[axis], end[axis] + options.margin);
+        const std::int64_t extent = end[axis] - begin[axis];
+        preprocessing.padded_size[axis] = (extent + options.multiple - 1) / options.multiple * options.multiple;
+    }
+}
+
+/// Number, mean and sum of squared deviations of some values.
+struct Moments {
+    double count = 0.0;
+    double mean = 0.0;
+    double squares = 0.0;
+
+    /// Those of both sets together: Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing
+    /// sample variances", 1979. Keeps the digits of a small deviation on a large mean.
+    void add(const Moments& other) {
+        if (other.count == 0.0)
+            return;
+        const double both = count + other.count;
+        const double delta = other.mean - mean;
+        mean += delta * (other.count / both);
+        squares += other.squares + delta * delta * (count * other.count / both);
+        count = both;
+    }
+};
+
+Moments moments_of(std::span<const float> values) {
+    Moments moments;
+    moments.count = static_cast<double>(values.size());
+    double sum = 0.0;
+    for (const float value : values)
+        sum += static_cast<double>(value);
+    moments.mean = sum / moments.count;
+    for (const float value : values) {
+        const double deviation = static_cast<double>(value) - moments.mean;
+        moments.squares += deviation * deviation;
+    }
+    return moments;
+}
+
+/// Of the brain voxels: run by run, then plane by plane, each in its order.
+Moments brain_moments(const Preprocessing& preprocessing, const CompactVolume& scan, int threads) {
+    const auto& size = preprocessing.grid.size;
+    std::vector<Moments> planes(static_cast<std::size_t>(size[2]));
+    parallel_ranges(size[2], threads, [&](std::int64_t first, std::int64_t last) {
+        std::vector<float> values(static_cast<std::size_t>(size[0]));
+        for (std::int64_t k = first; k < last; ++k)
+            for (std::int64_t j = 0; j < size[1]; ++j)
+                for (const BrainRun& run : preprocessing.row(j, k)) {
+                    const auto run_values = std::span(values).first(static_cast<std::size_t>(run.end - run.begin));
+                    scan.read(run.begin, j, k, run.end - run.begin, run_values.data());
+                    planes[static_cast<std::size_t>(k)].add(moments_of(run_values));
+                }
+    });
+    Moments all;
+    for (const Moments& plane : planes)
+        all.add(plane);
+    return all;
+}
+
+Status measure_intensity(const CompactVolume& scan, std::size_t modality, int threads, Preprocessing& preprocessing) {
+    const Moments moments = brain_moments(preprocessing, scan, threads);
+    const double mean = moments.mean;
+    const double stddev = std::sqrt(moments.squares / moments.count);
+    if (!std::isfinite(stddev))
+        return Error{ErrorCode::voxel_not_finite, text(modality_words[modality], " has NaN or Inf among its voxels"),
+                     modality_words[modality]};
+    // Equal floats of a run sum exactly in double precision, so a constant leaves a deviation of exactly 0.
+    if (stddev <= 0.0)
+        return Error{ErrorCode::volume_constant,
+                     text(modality_words[modality], " has the value ", mean, " in all ", preprocessing.brain_voxels,
+                          " brain voxels"),
+                     modality_words[modality]};
+    preprocessing.intensity[modality].mean = mean;
+    preprocessing.intensity[modality].stddev = stddev;
+    return {};
+}
+
+} // namespace
+
+Result<Preprocessing> plan_preprocessing(const std::array<CompactVolume, 4>& scans, const PreprocessOptions& options) {
+    MFRES_CHECK(check_arguments(scans, options));
+    const int threads = resolve_threads(options.threads);
+    Preprocessing preprocessing;
+    preprocessing.grid = scans[0].grid();
+    for (std::size_t m = 0; m < scans.size(); ++m)
+        preprocessing.intensity[m].background = scans[m].background();
+    collect_runs(foreground(scans, threads), preprocessing);
+    drop_specks(preprocessing);
+    MFRES_CHECK(check_brain_size(preprocessing));
+    find_box(preprocessing, options);
+    for (std::size_t m = 0; m < scans.size(); ++m)
+        MFRES_CHECK(measure_intensity(scans[m], m, threads, preprocessing));
+    return preprocessing;
+}
+
+namespace {
+
+/// The scans run along x, the network's input along z (and channel), so the two meet in a block that fits the
+/// first-level cache: 64 voxels along x, 16 along z (one cache line of a z-contiguous input), four modalities.
+constexpr std::int64_t block_x = 64;
+constexpr std::int64_t block_z = 16;
+using Block = std::array<std::array<std::array<float, block_x>, block_z>, 4>;
+
+/// z-scores voxels [first, first + count) of row (j, k) into `out`; zeros where there is no brain.
+void normalise_row(const Preprocessing& preprocessing, const CompactVolume& scan, std::int64_t j, std::int64_t k,
+                   std::size_t modality, std::int64_t first, std::int64_t count, float* out) {
+    std::fill_n(out, count, 0.0F);
+    const double mean = preprocessing.intensity[modality].mean;
+    const double scale = 1.0 / preprocessing.intensity[modality].stddev;
+    for (const BrainRun& run : preprocessing.row(j, k)) {
+        const std::int64_t begin = std::max<std::int64_t>(run.begin, first);
+        const std::int64_t end = std::min<std::int64_t>(run.end, first + count);
+        if (begin >= end)
+            continue;
+        float* const values = out + (begin - first);
+        scan.read(begin, j, k, end - begin, values);
+        for (std::int64_t i = 0; i < end - begin; ++i)
+            values[i] = static_cast<float>((static_cast<double>(values[i]) - mean) * scale);
+    }
+}
+
+/// Normalises grid voxels from `corner`: count_x along x, one row along y, count_z along z.
+void load_block(const Preprocessing& preprocessing, const std::array<CompactVolume, 4>& scans,
+                const std::array<std::int64_t, 3>& corner, std::int64_t count_x, std::int64_t count_z, Block& block) {
+    const auto& size = preprocessing.grid.size;
+    const std::int64_t j = corner[1];
+    for (std::int64_t z = 0; z < count_z; ++z) {
+        const std::int64_t k = corner[2] + z;
+        const bool inside = j >= 0 && j < size[1] && k >= 0 && k < size[2];
+        for (std::size_t m = 0; m < 4; ++m) {
+            float* const out = block[m][static_cast<std::size_t>(z)].data();
+            if (inside)
+                normalise_row(preprocessing, scans[m], j, k, m, corner[0], count_x, out);
+            else
+                std::fill_n(out, count_x, 0.0F);
+        }
+    }
+}
+
+/// Writes a block to input voxels from (x, y, z), along whichever of channel and z is contiguous.
+void store_block(const Block& block, std::int64_t count_x, std::int64_t count_z, const StridedView<float>& input,
+                 std::int64_t x, std::int64_t y, std::int64_t z) {
+    const std::int64_t channel_stride = input.strides[1];
+    const std::int64_t z_stride = input.strides[4];
+    for (std::int64_t dx = 0; dx < count_x; ++dx) {
+        float* const voxel = &input.at(0, 0, x + dx, y, z);
+        if (z_stride == 1) {
+            for (std::size_t m = 0; m < 4; ++m)
+                for (std::int64_t dz = 0; dz < count_z; ++dz)
+                    voxel[static_cast<std::int64_t>(m) * channel_stride + dz] =
+                        block[m][static_cast<std::size_t>(dz)][static_cast<std::size_t>(dx)];
+        } else {
+            for (std::int64_t dz = 0; dz < count_z; ++dz)
+                for (std::size_t m = 0; m < 4; ++m)
+                    voxel[dz * z_stride + static_cast<std::int64_t>(m) * channel_stride] =
+                        block[m][static_cast<std::size_t>(dz)][static_cast<std::size_t>(dx)];
+        }
+    }
+}
+
+} // namespace
+
+void fill_input(const Preprocessing& preprocessing, const std::array<CompactVolume, 4>& scans,
+                const std::array<std::int64_t, 3>& offset, const StridedView<float>& input, int threads) {
+    const std::array<std::int64_t, 3> size = {input.shape[2], input.shape[3], input.shape[4]};
+    const std::int64_t blocks_per_row = (size[2] + block_z - 1) / block_z;
+    parallel_ranges(size[1] * blocks_per_row, resolve_threads(threads), [&](std::int64_t first, std::int64_t last) {
+        Block block;
+        for (std::int64_t item = first; item < last; ++item) {
+            const std::int64_t y = item / blocks_per_row;
+            const std::int64_t z = item % blocks_per_row * block_z;
+            const std::int64_t count_z = std::min(block_z, size[2] - z);
+            for (std::int64_t x = 0; x < size[0]; x += block_x) {
+                const std::int64_t count_x = std::min(block_x, size[0] - x);
+                const std::array<std::int64_t, 3> corner = {preprocessing.box_begin[0] + offset[0] + x,
+                                                            preprocessing.box_begin[1] + offset[1] + y,
+                                                            preprocessing.box_begin[2] + offset[2] + z};
+                load_block(preprocessing, scans, corner, count_x, count_z, block);
+                store_block(block, count_x, count_z, input, x, y, z);
+            }
+        }
+    });
+}
+
+LabelMap uncrop(const Preprocessing& preprocessing, std::span<const std::uint8_t> labels) {
+    LabelMap map;
+    map.grid = preprocessing.grid;
+    map.labels.assign(static_cast<std::size_t>(preprocessing.grid.voxels()), 0);
+    const auto& size = preprocessing.grid.size;
+    const auto& begin = preprocessing.box_begin;
+    const std::int64_t y_stride = preprocessing.padded_size[2];
+    const std::int64_t x_stride = preprocessing.padded_size[1] * y_stride;
+    for (std::int64_t j = begin[1]; j < preprocessing.box_end[1]; ++j)
+        for (std::int64_t k = begin[2]; k < preprocessing.box_end[2]; ++k) {
+            std::uint8_t* const row = map.labels.data() + size[0] * (j + size[1] * k);
+            const std::uint8_t* const column = labels.data() + (j - begin[1]) * y_stride + (k - begin[2]);
+            for (const BrainRun& run : preprocessing.row(j, k))
+                for (std::int64_t i = run.begin; i < run.end; ++i)
+                    row[i] = column[(i - begin[0]) * x_stride];
+        }
+    return map;
+}
+
+} // namespace mfres

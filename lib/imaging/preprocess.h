@@ -1,0 +1,99 @@
+// From four volumes to the network's input: find the brain, crop to its box, z-score each modality, pad; and back.
+//
+// Background. The background value of a modality is the most frequent value on the six border faces of its grid, not
+// zero: after scl_slope and scl_inter the value outside the head can be anything, and dark tissue can lie below it. A
+// voxel is background in a modality when it differs from that value by no more than four float roundings of it, which
+// is exact equality for a background of 0 and otherwise forgives what interpolation of a constant does to it.
+//
+// Brain. A voxel is brain when at least one modality shows something there. One mask serves all four modalities:
+// tissue that happens to have the background value in one of them (cerebrospinal fluid in FLAIR, for example) keeps
+// its true place below the mean instead of being lifted to it, and every modality has the same silhouette.
+//
+// Specks. Voxels touching each other by a face, an edge or a corner form a component; components of less than 0.1 % of
+// all non-background voxels are specks (a stray header value, an interpolation spark) and count as background, so they
+// cannot stretch the box. Larger separate pieces stay: a detached piece of brain must not vanish silently.
+//
+// Padding. The box is padded behind its last voxel, never before its first, so voxel (0, 0, 0) of the padded box is
+// always voxel box_begin of the grid.
+#pragma once
+
+#include "core/tensor.h"
+#include "imaging/compact_volume.h"
+
+#include <mfres/status.h>
+#include <mfres/volume.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace mfres {
+
+struct PreprocessOptions {
+    int multiple = 16; ///< the padded box's edges are multiples of this (voxels)
+    int margin = 0;    ///< voxels kept around the brain on every side, as far as the grid reaches
+    int threads = 1;   ///< 0 = all logical processors; the result does not depend on it
+};
+
+/// Brain voxels begin <= i < end of one row along i.
+struct BrainRun {
+    std::int32_t begin = 0;
+    std::int32_t end = 0;
+    friend bool operator==(const BrainRun&, const BrainRun&) = default;
+};
+
+/// What z-scoring needs to know of one modality, in its own intensity units.
+struct ModalityIntensity {
+    float background = 0.0F; ///< most frequent value on the border faces
+    double mean = 0.0;       ///< over the brain voxels
+    double stddev = 0.0;     ///< over the brain voxels, population (divided by n)
+};
+
+/// Where the brain lies in the grid and how its intensities are scaled.
+struct Preprocessing {
+    Grid grid;
+    std::array<std::int64_t, 3> box_begin{};      ///< first voxel of the brain box
+    std::array<std::int64_t, 3> box_end{};        ///< one past its last voxel
+    std::array<std::int64_t, 3> padded_size{};    ///< the box's size rounded up to the multiple
+    std::array<ModalityIntensity, 4> intensity{}; ///< in the order of `modalities`
+    std::int64_t brain_voxels = 0;
+    std::int64_t speck_voxels = 0; ///< non-background voxels that were left out as specks
+
+    /// The brain mask as runs along i, rows in the grid's order; see row().
+    std::vector<BrainRun> runs;
+    std::vector<std::size_t> first_run; ///< row j + size[1] * k owns runs [first_run[row], first_run[row + 1])
+
+    /// The brain voxels of row (j, k) of the grid, ascending.
+    std::span<const BrainRun> row(std::int64_t j, std::int64_t k) const {
+        const auto index = static_cast<std::size_t>(j + grid.size[1] * k);
+        return std::span(runs).subspan(first_run[index], first_run[index + 1] - first_run[index]);
+    }
+};
+
+/// Finds background, brain, box and intensity statistics of four scans in the order of `modalities`, all on one grid
+/// in canonical L-P-S order, all voxels finite. Sums are taken in double precision over planes of constant k and added
+/// in the order of k, so the result is the same bit for bit whatever the number of threads.
+/// Errors: invalid_argument (an option out of range, a scan without voxels),
+/// grid_size_mismatch, size_overflow (2^31 voxels or more), brain_too_small (less than 1 % of the grid),
+/// volume_constant (a modality has one and the same value all over the brain), voxel_not_finite (the statistics are
+/// not finite, which only NaN or Inf voxels can cause).
+Result<Preprocessing> plan_preprocessing(const std::array<CompactVolume, 4>& scans,
+                                         const PreprocessOptions& options = {});
+
+/// Writes the network's input: (voxel - mean) / stddev inside the brain, 0 elsewhere (background, padding).
+/// `input` is [1, 4, x, y, z] with any strides and any size; its voxel (0, 0, 0) is voxel `offset` of the padded box.
+/// It may reach beyond the padded box on any side; out there it gets zeros. Every element is written exactly once.
+/// Precondition: `preprocessing` was planned from `scans`, shape[0] == 1, shape[1] == 4.
+void fill_input(const Preprocessing& preprocessing, const std::array<CompactVolume, 4>& scans,
+                const std::array<std::int64_t, 3>& offset, const StridedView<float>& input, int threads);
+
+/// Puts labels of the padded box back on the full grid. `labels` is [x][y][z] of padded_size, z fastest: the order in
+/// which the network's output is walked along memory, and in which a slab of constant x is one contiguous range.
+/// Voxels that are not brain get 0, also inside the box: every modality is background there (or a speck), so no label
+/// can rest on evidence; of 3.6 million tumour voxels in 38 BraTS cases that rule loses one.
+/// Precondition: labels.size() is the product of padded_size.
+LabelMap uncrop(const Preprocessing& preprocessing, std::span<const std::uint8_t> labels);
+
+} // namespace mfres

@@ -1,0 +1,47 @@
+// Ranges of activations for int8, measured on cases: see graph/quantization.h for what they are used for.
+#pragma once
+
+#include "backends/backend.h"
+#include "model/model.h"
+
+#include <mfres/case.h>
+#include <mfres/segmenter.h>
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace mfres {
+
+struct CalibrationOptions {
+    /// "minmax": the largest magnitude there is. "percentile": that which a share of 10^-4 of the values other than 0
+    /// exceeds. "mse": the one with the least squared error of rounding and clamping, from histograms of 2048 bins.
+    std::string method = "minmax";
+    /// Convolutions of the inference form that stay in f32: their names, "first" (those that read the input) or "last"
+    /// (those that leave an output).
+    std::vector<std::string> keep = {"first", "last"};
+    int threads = 0; ///< 0 = all processors
+};
+
+/// Runs the network in f32 on the brain box of every case and measures what each convolution reads. Tensors without a
+/// negative value get ranges from 0, others symmetric ones. The record's weights are floats.
+/// Errors: those of load_case, plan_preprocessing and the backend; dataset_empty; invalid_argument (an unknown method, a
+/// name in `keep` that is no convolution, a model of other than segmentation's four channels, nothing left to
+/// quantize); logits_not_finite (a value that is NaN or infinite); interrupted.
+Result<QuantizationRecord> calibrate(const Model& model, const std::vector<CaseFiles>& cases, const Backend& backend,
+                                     const CalibrationOptions& options, const Progress& progress = {});
+
+/// Magnitudes of a tensor's values, without zeros: bin i of `counts` holds those from i to i + 1 times largest / bins.
+struct Magnitudes {
+    static constexpr std::size_t bins = 2048;
+    float least = 0.0F; ///< of the values themselves
+    float most = 0.0F;
+    std::vector<double> counts = std::vector<double>(bins, 0.0);
+
+    float largest() const { return most > -least ? most : -least; }
+};
+
+/// The range that a method makes of them. Precondition: the method is one of the three.
+ActivationRange range_of(const Magnitudes& magnitudes, std::string_view method);
+
+} // namespace mfres

@@ -1,0 +1,355 @@
+// An experiment, top to bottom: decide, split the cases, take up or begin the folder, then run after run.
+#include <mfres/experiment.h>
+
+#include "backends/backend.h"
+#include "core/file.h"
+#include "core/memory_usage.h"
+#include "core/try.h"
+#include "data/cache.h"
+#include "data/split.h"
+#include "networks/registry.h"
+#include "paper/files.h"
+#include "paper/plan.h"
+#include "paper/run_files.h"
+#include "paper/tradeoff.h"
+
+#include <mfres/benchmark.h>
+#include <mfres/evaluate.h>
+#include <mfres/segmenter.h>
+
+#include <map>
+#include <new>
+#include <optional>
+#include <tuple>
+
+namespace mfres {
+
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+/// What the cost of a network is measured on: the paper's patch.
+constexpr std::array<std::int64_t, 3> cost_size{128, 128, 128};
+constexpr int cost_runs = 3;
+
+fs::path record_file(const fs::path& out) {
+    return out / "experiment.json";
+}
+
+Result<ExperimentPlan> read_record(const fs::path& out) {
+    MFRES_TRY(const json object, read_json(record_file(out)));
+    return parse_plan(object, record_file(out));
+}
+
+/// Errors that end one run and not the others, and the state they leave it in.
+std::optional<RunState> state_after(ErrorCode code) {
+    if (code == ErrorCode::memory_limit || code == ErrorCode::operation_unsupported)
+        return RunState::skipped;
+    if (code == ErrorCode::training_diverged || code == ErrorCode::logits_not_finite)
+        return RunState::failed;
+    return std::nullopt;
+}
+
+/// Makes a folder for a new experiment, or takes one that holds nothing but caches of one that never began.
+Status claim_folder(const fs::path& out) {
+    std::error_code problem;
+    fs::create_directories(out, problem);
+    if (problem)
+        return Error{ErrorCode::file_write, text("cannot make folder ", out.string(), ": ", problem.message()),
+                     out.string()};
+    for (const auto& entry : fs::directory_iterator(out, problem)) {
+        const std::string name = entry.path().filename().string();
+        bool own = false;
+        for (const std::string file : {"train.mfcache", "held-out.mfcache", "experiment.json"})
+            own = own || name == file || name.starts_with("." + file + "."); // the second: of an interrupted write
+        if (!own)
+            return Error{ErrorCode::file_exists,
+                         text("the folder ", out.string(), " is not empty (it holds ", name,
+                              ") and no experiment; a new one needs a folder of its own"),
+                         out.string()};
+    }
+    return {};
+}
+
+class Experiment {
+  public:
+    Experiment(const ExperimentOptions& options, const ExperimentObserver& observer, ExperimentPlan plan, Split split)
+        : options_(options), observer_(observer), split_(std::move(split)) {
+        plan.split = split_.rule;
+        for (const CaseFiles& files : split_.train)
+            plan.train.ids.push_back(files.id);
+        for (const CaseFiles& files : split_.held_out)
+            plan.held_out.ids.push_back(files.id);
+        report_.plan = std::move(plan);
+    }
+
+    /// Takes up the folder's experiment if it is this one, or begins it; then the caches are there.
+    Status prepare() {
+        const bool begun = is_there(record_file(options_.out));
+        if (!begun)
+            MFRES_CHECK(claim_folder(options_.out));
+        ExperimentPlan recorded;
+        if (begun) {
+            MFRES_TRY(recorded, read_record(options_.out));
+            plan().train.fingerprint = recorded.train.fingerprint;
+            plan().held_out.fingerprint = recorded.held_out.fingerprint;
+            MFRES_CHECK(check_same(recorded)); // what differs already need not be packed first
+        }
+        MFRES_TRY(plan().train.fingerprint, cache(train_cache(), split_.train, begun));
+        MFRES_TRY(plan().held_out.fingerprint, cache(options_.out / "held-out.mfcache", split_.held_out, begun));
+        if (begun)
+            return check_same(recorded);
+        return write_file_atomically(record_file(options_.out), plan_json(plan()).dump(2) + "\n");
+    }
+
+    Result<ExperimentReport> run() {
+        report_.runs = runs_of(plan());
+        for (ExperimentRun& run : report_.runs)
+            MFRES_CHECK(read_run(options_.out, run));
+        MFRES_CHECK(write_tables());
+        for (index_ = 0; index_ < report_.runs.size() && !report_.stopped; ++index_) {
+            const Status status = conduct(report_.runs[index_]);
+            MFRES_CHECK(write_tables());
+            MFRES_CHECK(status);
+        }
+        return std::move(report_);
+    }
+
+  private:
+    ExperimentPlan& plan() { return report_.plan; }
+    fs::path train_cache() const { return options_.out / "train.mfcache"; }
+
+    bool tell(const ExperimentEvent& event) {
+        if (observer_ && !observer_(event))
+            report_.stopped = true;
+        return !report_.stopped;
+    }
+
+    ExperimentEvent event(ExperimentEvent::Kind kind, const ExperimentRun& run, double share = 0.0) const {
+        ExperimentEvent event;
+        event.share = share;
+        event.kind = kind;
+        event.run = run.folder;
+        event.index = index_;
+        event.runs = report_.runs.size();
+        event.state = run.state;
+        event.message = run.reason;
+        return event;
+    }
+
+    Status check_same(const ExperimentPlan& recorded) {
+        std::string differences;
+        for (const std::string& difference : plan_differences(plan(), recorded))
+            differences += (differences.empty() ? "" : "; ") + difference;
+        if (differences.empty())
+            return {};
+        return Error{ErrorCode::checkpoint_mismatch,
+                     text("the folder ", options_.out.string(), " holds another experiment: ", differences,
+                          "; what was asked for needs a folder of its own"),
+                     options_.out.string()};
+    }
+
+    /// Packs the cases, or keeps the cache that an experiment that has begun made of them; its fingerprint.
+    Result<std::string> cache(const fs::path& path, const std::vector<CaseFiles>& cases, bool keep) {
+        if (!keep || !is_there(path)) {
+            const auto progress = [&](std::size_t done, std::size_t total) {
+                ExperimentEvent caching;
+                caching.kind = ExperimentEvent::Kind::caching;
+                caching.done = done;
+                caching.total = total;
+                return tell(caching);
+            };
+            MFRES_CHECK(write_cache(path, cases, {.threads = options_.threads, .overwrite = true}, progress));
+        }
+        MFRES_TRY(const auto opened, Cache::open(path));
+        return opened->fingerprint();
+    }
+
+    std::int64_t memory_limit() const { return options_.max_memory > 0 ? options_.max_memory : available_memory(); }
+
+    /// Brings a run to its end, unless it is there already. Fails only with what ends the whole experiment.
+    Status conduct(ExperimentRun& run) {
+        if (run.state != RunState::finished && tell(event(ExperimentEvent::Kind::begin, run))) {
+            Status status = run.state == RunState::trained ? Status() : train(run);
+            if (status && run.state == RunState::trained)
+                status = evaluate(run);
+            if (!status)
+                MFRES_CHECK(note(run, status.error()));
+        }
+        if (run.state == RunState::finished && !report_.stopped)
+            MFRES_CHECK(measure_cost(run));
+        tell(event(ExperimentEvent::Kind::end, run));
+        return {};
+    }
+
+    /// Trains to the end or until the observer stops it.
+    Status train(ExperimentRun& run) {
+        MFRES_TRY(const Recipe recipe, recipe_of(plan(), run));
+        const RunFiles files{options_.out / run.folder};
+        TrainerOptions training;
+        training.data = train_cache();
+        training.run = files.folder;
+        training.recipe = to_json(recipe).dump();
+        training.backend = plan().backend;
+        training.threads = options_.threads;
+        training.loader_threads = options_.loader_threads;
+        training.resume = has_checkpoint(files.folder);
+        training.memory_cap = memory_limit();
+        const auto observe = [&](const TrainEvent& trained) {
+            ExperimentEvent happened = event(ExperimentEvent::Kind::training, run);
+            happened.training = &trained;
+            return tell(happened);
+        };
+        MFRES_TRY(Trainer trainer, Trainer::open(training, observe));
+        MFRES_TRY(const TrainReport trained, trainer.run(observe));
+        for (const std::string& warning : trained.warnings)
+            report_.warnings.push_back(run.folder + ": " + warning);
+        if (!trained.stopped)
+            MFRES_CHECK(write_training(files, trained));
+        return read_run(options_.out, run);
+    }
+
+    /// Measures the model on the held-out cases, from their files.
+    Status evaluate(ExperimentRun& run) {
+        const RunFiles files{options_.out / run.folder};
+        MFRES_TRY(Segmenter segmenter, Segmenter::open(files.model(), {.backend = plan().backend,
+                                                                       .threads = options_.threads,
+                                                                       .max_memory = memory_limit()}));
+        const auto progress = [&](std::string_view, double done) {
+            return tell(event(ExperimentEvent::Kind::evaluating, run, done));
+        };
+        MFRES_TRY(const MetricsTable measured,
+                  evaluate_model(segmenter, split_.held_out, {.threads = options_.threads}, progress));
+        MFRES_CHECK(write_measurements(files, measured));
+        return read_run(options_.out, run);
+    }
+
+    /// Times a pass of a network that table 2 compares, once; one that does not fit into memory stays without.
+    Status measure_cost(ExperimentRun& run) {
+        const RunFiles files{options_.out / run.folder};
+        if (plan().table != ExperimentTable::table2 || run.cost)
+            return {};
+        MFRES_TRY(const Variant variant, parse_variant(plan().rows[run.row].network));
+        MFRES_TRY(const Graph graph, build_network(variant, cost_size));
+        MFRES_TRY(const Backend* backend, find_backend(plan().backend));
+        if (backend->planned_activations(graph) > memory_limit())
+            return {};
+        BenchmarkOptions timing;
+        timing.size = cost_size;
+        timing.backend = plan().backend;
+        timing.threads = options_.threads;
+        timing.runs = cost_runs;
+        timing.probe = false;
+        const auto measured = benchmark(files.model(), timing, [&](std::string_view, double) {
+            return tell(event(ExperimentEvent::Kind::evaluating, run, 1.0));
+        });
+        if (!measured)
+            return note_cost(measured.error());
+        MFRES_CHECK(write_file_atomically(files.cost(), to_json(*measured) + "\n"));
+        return read_run(options_.out, run);
+    }
+
+    /// A pass that cannot be measured leaves the run as it is.
+    Status note_cost(const Error& error) {
+        if (error.code == ErrorCode::interrupted)
+            report_.stopped = true;
+        else if (!state_after(error.code))
+            return error;
+        return {};
+    }
+
+    /// Takes down what ends one run only.
+    Status note(ExperimentRun& run, const Error& error) {
+        if (error.code == ErrorCode::interrupted) {
+            report_.stopped = true;
+            return read_run(options_.out, run);
+        }
+        const auto state = state_after(error.code);
+        if (!state)
+            return error;
+        run.state = *state;
+        run.reason = error.message;
+        return {};
+    }
+
+    Status write_tables() {
+        MFRES_CHECK(write_file_atomically(options_.out / "table.md", to_markdown(report_)));
+        if (plan().table == ExperimentTable::table2)
+            MFRES_CHECK(write_drawing(draw_tradeoff(report_), options_.out / "tradeoff", 1.5));
+        return write_file_atomically(options_.out / "table.json", to_json(report_) + "\n");
+    }
+
+    const ExperimentOptions& options_;
+    const ExperimentObserver& observer_;
+    Split split_;
+    ExperimentReport report_;
+    std::size_t index_ = 0; ///< of the current run
+};
+
+/// Why runs were skipped or failed when the experiment last ran, by folder; that stands in its table only.
+Result<std::map<std::string, std::pair<RunState, std::string>>> read_reasons(const fs::path& out) {
+    std::map<std::string, std::pair<RunState, std::string>> reasons;
+    if (!is_there(out / "table.json"))
+        return reasons;
+    MFRES_TRY(const json table, read_json(out / "table.json"));
+    try {
+        for (const json& run : table.at("runs"))
+            for (const RunState state : {RunState::skipped, RunState::failed})
+                if (run.at("state") == name(state))
+                    reasons[run.at("run").get<std::string>()] = {state, run.at("reason").get<std::string>()};
+    } catch (const json::exception& problem) {
+        const std::string path = (out / "table.json").string();
+        return Error{ErrorCode::json_invalid, text(path, " is no table of an experiment: ", problem.what()), path};
+    }
+    return reasons;
+}
+
+Result<ExperimentReport> read_status(const fs::path& out) {
+    if (!is_there(record_file(out)))
+        return Error{ErrorCode::file_not_found,
+                     text("there is no experiment in ", out.string(), ": it does not hold experiment.json"),
+                     out.string()};
+    ExperimentReport report;
+    MFRES_TRY(report.plan, read_record(out));
+    MFRES_TRY(const auto reasons, read_reasons(out));
+    report.runs = runs_of(report.plan);
+    for (ExperimentRun& run : report.runs) {
+        MFRES_CHECK(read_run(out, run));
+        if (const auto known = reasons.find(run.folder); known != reasons.end() && run.state != RunState::finished)
+            std::tie(run.state, run.reason) = known->second;
+    }
+    return report;
+}
+
+/// Runs `work` and turns what the standard library throws into errors.
+template <typename Work>
+Result<ExperimentReport> guarded(const fs::path& out, const Work& work) {
+    try {
+        return work();
+    } catch (const std::bad_alloc&) {
+        return Error{ErrorCode::memory_limit,
+                     text("the experiment in ", out.string(), " needs more memory than the system gives"),
+                     out.string()};
+    } catch (const std::exception& error) {
+        return Error{ErrorCode::internal, text("the experiment in ", out.string(), ": ", error.what()), out.string()};
+    }
+}
+
+} // namespace
+
+Result<ExperimentReport> run_experiment(const ExperimentOptions& options, const ExperimentObserver& observer) {
+    return guarded(options.out, [&]() -> Result<ExperimentReport> {
+        MFRES_TRY(ExperimentPlan plan, make_plan(options));
+        MFRES_TRY(Split split, find_split(options.data, options.validation));
+        Experiment experiment(options, observer, std::move(plan), std::move(split));
+        MFRES_CHECK(experiment.prepare());
+        return experiment.run();
+    });
+}
+
+Result<ExperimentReport> experiment_status(const std::filesystem::path& out) {
+    return guarded(out, [&] { return read_status(out); });
+}
+
+} // namespace mfres

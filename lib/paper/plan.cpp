@@ -1,0 +1,290 @@
+#include "paper/plan.h"
+
+#include "backends/backend.h"
+#include "core/try.h"
+#include "networks/registry.h"
+#include "networks/schema.h"
+
+#include <algorithm>
+#include <array>
+#include <set>
+
+namespace mfres {
+
+using nlohmann::json;
+
+namespace {
+
+constexpr int record_format = 1;
+constexpr int most_seeds = 1000;
+
+Error invalid(const std::string& option, const std::string& sentence) {
+    return {ErrorCode::invalid_argument, sentence, option};
+}
+
+Status check_options(const ExperimentOptions& options) {
+    if (options.data.empty())
+        return invalid("data", "an experiment needs a folder of segmented cases");
+    if (options.out.empty())
+        return invalid("out", "an experiment needs a folder of its own");
+    if (options.seeds < 1 || options.seeds > most_seeds)
+        return invalid("seeds", text("seeds is ", options.seeds, ", allowed is 1 to ", most_seeds));
+    if (options.max_memory < 0)
+        return invalid("max_memory", text("max_memory is ", options.max_memory, ", allowed is 0 or more"));
+    if (options.table == ExperimentTable::table1 && options.networks.size() > 1)
+        return invalid("networks", text("table 1 compares losses of one network, not of ", options.networks.size()));
+    if (options.table == ExperimentTable::table2 && !options.losses.empty())
+        return invalid("losses", "table 2 compares networks; their one loss is a key of the recipe");
+    return {};
+}
+
+/// Keys of a recipe that the experiment decides by itself.
+std::vector<std::string> decided_keys(ExperimentTable table) {
+    std::vector<std::string> keys{"network", "seed", "init_seed"};
+    if (table == ExperimentTable::table1)
+        keys.emplace_back("loss");
+    return keys;
+}
+
+/// The recipe that the user gave, as an object.
+Result<json> shared_recipe(const ExperimentOptions& options) {
+    const auto shared = parse_strict(options.recipe, "recipe");
+    if (!shared)
+        return Error{ErrorCode::recipe_invalid, shared.error().message, shared.error().where};
+    for (const std::string& key : decided_keys(options.table))
+        if (shared->contains(key))
+            return Error{ErrorCode::recipe_invalid,
+                         text("recipe key ", key,
+                              ": an experiment decides it by itself (networks, losses and seed are "
+                              "options of their own)"),
+                         key};
+    return *shared;
+}
+
+/// Network and loss of every row, as given.
+std::vector<ExperimentRow> wanted_rows(const ExperimentOptions& options) {
+    const bool losses = options.table == ExperimentTable::table1;
+    std::vector<std::string> networks = options.networks;
+    if (networks.empty() && losses)
+        networks = {"mf-res2net"};
+    if (networks.empty())
+        networks = {"mf-res2net", "3d-espnet", "dmfnet", "3d-unet", "3d-unetpp", "no-new-net"};
+    std::vector<std::string> names = options.losses;
+    if (names.empty() && losses)
+        names = {"dice", "gdl", "weighted-tversky"};
+    std::vector<ExperimentRow> rows;
+    if (losses)
+        for (const std::string& loss : names)
+            rows.push_back({loss, networks[0], loss});
+    else
+        for (const std::string& network : networks)
+            rows.push_back({"", network, ""});
+    return rows;
+}
+
+json network_json(const std::string& network) {
+    json object = json::parse(network, nullptr, false);
+    return object.is_object() ? object : json(network);
+}
+
+/// Completes a row, and returns its recipe.
+Result<Recipe> settle(ExperimentRow& row, const json& shared) {
+    json wanted = shared;
+    wanted["network"] = network_json(row.network);
+    if (!row.loss.empty())
+        wanted["loss"] = row.loss;
+    // From the text as given, in which alone a repeated key can be seen.
+    MFRES_TRY(const Variant variant, parse_variant(row.network));
+    MFRES_TRY(Recipe recipe, parse_recipe(wanted.dump()));
+    MFRES_CHECK(build_network(variant, recipe.sampling.crop, recipe.sampling.batch));
+    row.network = variant.json();
+    row.loss = recipe.loss;
+    if (row.name.empty())
+        row.name = variant.name();
+    return recipe;
+}
+
+/// Runs live in folders beside the experiment's own files.
+Status check_folders(const ExperimentPlan& plan) {
+    std::set<std::string> taken{"experiment.json", "train.mfcache", "held-out.mfcache", "table.md",
+                                "table.json",      "tradeoff.svg",  "tradeoff.png"};
+    for (const ExperimentRun& run : runs_of(plan)) {
+        if (run.folder.starts_with('.'))
+            return invalid("networks", text("a row cannot be named ", run.folder, ", since its runs' folder is"));
+        if (!taken.insert(run.folder).second)
+            return invalid("networks", text("two rows, or a row and a file of the experiment, are named ", run.folder,
+                                            "; a variant gets a name of its own by the key \"name\""));
+    }
+    return {};
+}
+
+json cases_json(const ExperimentCases& cases) {
+    return {{"cases", cases.ids}, {"fingerprint", cases.fingerprint}};
+}
+
+ExperimentCases cases_of(const json& object) {
+    return {object.at("cases").get<std::vector<std::string>>(), object.at("fingerprint").get<std::string>()};
+}
+
+std::string names_of(const ExperimentPlan& plan) {
+    std::string names;
+    for (const ExperimentRow& row : plan.rows)
+        names += (names.empty() ? "" : ", ") + row.name;
+    return names;
+}
+
+/// The first difference of the cases, with their numbers.
+void compare_cases(const std::string& what, const ExperimentCases& wanted, const ExperimentCases& recorded,
+                   std::vector<std::string>& differences) {
+    if (wanted.ids != recorded.ids) {
+        std::vector<std::string> others;
+        std::set_symmetric_difference(wanted.ids.begin(), wanted.ids.end(), recorded.ids.begin(), recorded.ids.end(),
+                                      std::back_inserter(others));
+        differences.push_back(text(wanted.ids.size(), " cases ", what, " instead of ", recorded.ids.size(),
+                                   others.empty() ? "" : text(" (", others[0], " is in one of them only)")));
+    } else if (wanted.fingerprint != recorded.fingerprint) {
+        differences.push_back(text("data ", wanted.fingerprint.substr(0, 16), "... of the cases ", what, " instead of ",
+                                   recorded.fingerprint.substr(0, 16), "..."));
+    }
+}
+
+} // namespace
+
+std::string_view name(ExperimentTable table) noexcept {
+    return table == ExperimentTable::table1 ? "table1" : "table2";
+}
+
+Result<ExperimentTable> experiment_table(std::string_view table_name) {
+    for (const ExperimentTable table : {ExperimentTable::table1, ExperimentTable::table2})
+        if (name(table) == table_name)
+            return table;
+    return invalid("table", text("there is no experiment '", table_name, "'; there are table1 and table2"));
+}
+
+std::string_view name(RunState state) noexcept {
+    switch (state) {
+    case RunState::waiting: return "waiting";
+    case RunState::begun: return "begun";
+    case RunState::trained: return "trained";
+    case RunState::finished: return "finished";
+    case RunState::skipped: return "skipped";
+    case RunState::failed: return "failed";
+    }
+    return "unknown";
+}
+
+Result<ExperimentPlan> make_plan(const ExperimentOptions& options) {
+    MFRES_CHECK(check_options(options));
+    MFRES_TRY(const json shared, shared_recipe(options));
+    ExperimentPlan plan;
+    plan.table = options.table;
+    plan.rows = wanted_rows(options);
+    Recipe recipe;
+    for (ExperimentRow& row : plan.rows) {
+        MFRES_TRY(recipe, settle(row, shared));
+    }
+    json canonical = to_json(recipe);
+    for (const std::string& key : decided_keys(plan.table))
+        canonical.erase(key);
+    plan.recipe = canonical.dump();
+    for (int repeat = 0; repeat < options.seeds; ++repeat)
+        plan.seeds.push_back(options.seed + static_cast<std::uint64_t>(repeat));
+    MFRES_CHECK(find_backend(options.backend));
+    plan.backend = options.backend;
+    MFRES_CHECK(check_folders(plan));
+    return plan;
+}
+
+std::vector<ExperimentRun> runs_of(const ExperimentPlan& plan) {
+    std::vector<ExperimentRun> runs;
+    for (const std::uint64_t seed : plan.seeds)
+        for (std::size_t row = 0; row < plan.rows.size(); ++row) {
+            ExperimentRun run;
+            run.folder = plan.rows[row].name + (plan.seeds.size() > 1 ? text("-seed", seed) : "");
+            run.row = row;
+            run.seed = seed;
+            runs.push_back(std::move(run));
+        }
+    return runs;
+}
+
+Result<Recipe> recipe_of(const ExperimentPlan& plan, const ExperimentRun& run) {
+    json recipe = json::parse(plan.recipe, nullptr, false);
+    recipe["network"] = network_json(plan.rows[run.row].network);
+    recipe["loss"] = plan.rows[run.row].loss;
+    recipe["seed"] = run.seed;
+    recipe["init_seed"] = run.seed;
+    return parse_recipe(recipe.dump());
+}
+
+json plan_json(const ExperimentPlan& plan) {
+    json rows = json::array();
+    for (const ExperimentRow& row : plan.rows)
+        rows.push_back({{"name", row.name}, {"network", network_json(row.network)}, {"loss", row.loss}});
+    return {{"format", record_format},
+            {"table", name(plan.table)},
+            {"rows", std::move(rows)},
+            {"recipe", json::parse(plan.recipe, nullptr, false)},
+            {"seeds", plan.seeds},
+            {"backend", plan.backend},
+            {"split", plan.split},
+            {"train", cases_json(plan.train)},
+            {"held_out", cases_json(plan.held_out)}};
+}
+
+Result<ExperimentPlan> parse_plan(const json& object, const std::filesystem::path& where) {
+    const auto reject = [&](const std::string& problem) {
+        return Error{ErrorCode::json_invalid, text(where.string(), " is no record of an experiment: ", problem),
+                     where.string()};
+    };
+    try {
+        if (object.at("format") != record_format)
+            return reject("its format is not " + std::to_string(record_format));
+        ExperimentPlan plan;
+        MFRES_TRY(plan.table, experiment_table(object.at("table").get<std::string>()));
+        for (const json& row : object.at("rows"))
+            plan.rows.push_back(
+                {row.at("name").get<std::string>(), row.at("network").dump(), row.at("loss").get<std::string>()});
+        plan.recipe = object.at("recipe").dump();
+        plan.seeds = object.at("seeds").get<std::vector<std::uint64_t>>();
+        plan.backend = object.at("backend").get<std::string>();
+        plan.split = object.at("split").get<std::string>();
+        plan.train = cases_of(object.at("train"));
+        plan.held_out = cases_of(object.at("held_out"));
+        if (plan.rows.empty() || plan.seeds.empty())
+            return reject("it has no rows or no seeds");
+        for (const ExperimentRun& run : runs_of(plan))
+            MFRES_CHECK(recipe_of(plan, run));
+        return plan;
+    } catch (const json::exception& problem) {
+        return reject(problem.what());
+    }
+}
+
+std::vector<std::string> plan_differences(const ExperimentPlan& wanted, const ExperimentPlan& recorded) {
+    std::vector<std::string> differences;
+    const auto compare = [&](const std::string& what, const auto& here, const auto& there) {
+        if (here != there)
+            differences.push_back(text(what, ' ', here, " instead of ", there));
+    };
+    compare("the experiment", name(wanted.table), name(recorded.table));
+    compare("rows", names_of(wanted), names_of(recorded));
+    if (names_of(wanted) == names_of(recorded))
+        for (std::size_t row = 0; row < wanted.rows.size(); ++row)
+            compare(wanted.rows[row].name + " as", wanted.rows[row].network, recorded.rows[row].network);
+    const json here = json::parse(wanted.recipe, nullptr, false);
+    const json there = json::parse(recorded.recipe, nullptr, false);
+    std::set<std::string> keys;
+    for (const json* recipe : {&here, &there})
+        for (const auto& entry : recipe->items())
+            keys.insert(entry.key());
+    for (const std::string& key : keys)
+        compare("recipe " + key, here.value(key, json("nothing")).dump(), there.value(key, json("nothing")).dump());
+    compare("seeds", json(wanted.seeds).dump(), json(recorded.seeds).dump());
+    compare("backend", wanted.backend, recorded.backend);
+    compare_cases("to train on", wanted.train, recorded.train, differences);
+    compare_cases("held out", wanted.held_out, recorded.held_out, differences);
+    return differences;
+}
+
+} // namespace mfres

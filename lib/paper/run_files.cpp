@@ -1,0 +1,82 @@
+#include "paper/run_files.h"
+
+#include "core/file.h"
+#include "core/try.h"
+#include "paper/files.h"
+#include "train/checkpoint.h"
+
+namespace mfres {
+
+using nlohmann::json;
+
+namespace {
+
+/// What the table tells of a training, from to_json(TrainReport).
+Status read_training(const RunFiles& files, ExperimentRun& run) {
+    MFRES_TRY(const json report, read_json(files.train()));
+    try {
+        run.step = report.at("step").get<std::int64_t>();
+        run.seconds = report.at("seconds").get<double>();
+        run.peak_bytes = report.at("peak_bytes").get<std::int64_t>();
+        run.backend_engine = report.at("backend").at("engine").get<std::string>();
+        run.threads = report.at("threads").get<int>();
+    } catch (const json::exception& problem) {
+        return Error{ErrorCode::json_invalid,
+                     text(files.train().string(), " is no report of a training: ", problem.what()),
+                     files.train().string()};
+    }
+    return {};
+}
+
+/// From to_json(BenchmarkReport).
+Result<PassCost> read_cost(const RunFiles& files) {
+    MFRES_TRY(const json report, read_json(files.cost()));
+    try {
+        return PassCost{report.at("median_ms").get<double>(), report.at("planned_peak_mib").get<double>(),
+                        report.at("backend").at("engine").get<std::string>(), report.at("threads").get<int>()};
+    } catch (const json::exception& problem) {
+        return Error{ErrorCode::json_invalid,
+                     text(files.cost().string(), " is no report of a benchmark: ", problem.what()),
+                     files.cost().string()};
+    }
+}
+
+} // namespace
+
+bool has_checkpoint(const std::filesystem::path& folder) {
+    const CheckpointFolder checkpoints(folder);
+    return is_there(checkpoints.last()) || is_there(checkpoints.previous());
+}
+
+Status write_training(const RunFiles& files, const TrainReport& report) {
+    return write_file_atomically(files.train(), to_json(report) + "\n");
+}
+
+Status write_measurements(const RunFiles& files, const MetricsTable& table) {
+    MFRES_CHECK(write_file_atomically(files.cases(), to_csv(table)));
+    return write_file_atomically(files.summary(), to_json(table) + "\n");
+}
+
+Status read_run(const std::filesystem::path& out, ExperimentRun& run) {
+    const RunFiles files{out / run.folder};
+    if (is_there(files.train())) {
+        MFRES_CHECK(read_training(files, run));
+        run.state = RunState::trained;
+        if (is_there(files.summary())) {
+            MFRES_TRY(const MetricsTable table, read_csv(files.cases()));
+            run.measured = summarise(table);
+            run.state = RunState::finished;
+        }
+        if (is_there(files.cost())) {
+            MFRES_TRY(run.cost, read_cost(files));
+        }
+    } else if (has_checkpoint(files.folder)) {
+        MFRES_TRY(const auto found, CheckpointFolder(files.folder).load());
+        run.step = found.checkpoint.step;
+        run.seconds = found.checkpoint.seconds;
+        run.state = RunState::begun;
+    }
+    return {};
+}
+
+} // namespace mfres

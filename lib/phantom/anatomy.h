@@ -1,0 +1,75 @@
+// The healthy part of the phantom: which tissue lies at a point of the head, from distance formulas and noise.
+#pragma once
+
+#include "core/random.h"
+#include "phantom/fields.h"
+
+namespace mfres::phantom {
+
+/// Tissue at one point. Fractions are in [0, 1] and sum to 1: what a voxel around the point would hold.
+struct Tissue {
+    float depth = 0;   ///< mm to the surface of the skull-stripped brain, positive inside
+    float csf = 1;     ///< cerebrospinal fluid
+    float grey = 0;    ///< grey matter
+    float white = 0;   ///< white matter
+    float barrier = 0; ///< fraction of ventricle and of the fissure between the hemispheres: no tumour grows through
+};
+
+/// A lesion's pressure: anatomy inside the skull is moved away from `centre`, most at `radius`.
+struct MassEffect {
+    Point centre;
+    float radius = 1;
+    float shift = 0; ///< mm of displacement at `radius`; below radius / e, so that the map stays one-to-one
+};
+
+/// Cerebrum with folded cortex, ventricles and deep nuclei, cerebellum and brainstem of one individual.
+class Anatomy {
+  public:
+    /// `blur` is the half width, in mm, over which one tissue turns into the next: at least half a voxel.
+    Anatomy(Random random, float blur);
+
+    void press(const MassEffect& effect) { effect_ = effect; }
+
+    Tissue at(Point p) const;
+
+    /// How far, in mm, a point is from what a tumour seed must stay away from: the brain's surface, the midline and the
+    /// ventricles. Negative outside the cerebrum.
+    float room_for_tumour(Point p) const;
+
+    /// How much of a blood vessel lies at a point of the fluid around the brain: 1 in a vessel's centre, 0 away from
+    /// it.
+    float vessel(Point p) const;
+
+  private:
+    Point individual(Point p) const;
+    Point displaced(Point p) const;
+    float step(float distance) const;
+    float fissure(Point p) const;
+    float cortex(Point p, float hull) const;
+    float sulcus(Point p, float hull) const;
+    float lateral_sulcus(Point p) const;
+    float ventricles(Point p) const;
+    float cerebellum(Point p) const;
+    void paint_cerebrum(Tissue& tissue, Point p, float hull) const;
+    void paint_nuclei(Tissue& tissue, Point p) const;
+    void paint_brainstem(Tissue& tissue, float distance) const;
+    void paint_cerebellum(Tissue& tissue, Point p, float distance) const;
+    void paint_fluid(Tissue& tissue, float fraction) const;
+
+    float blur_;
+    float thinning_; ///< taken off sulci that are thinner than a voxel, or they would hold too much fluid
+    float sulcus_width_;
+    float cortex_thickness_;
+    float ventricle_size_;
+    float folia_;
+    MassEffect effect_;
+    Field warp_x_, warp_y_, warp_z_;
+    Field outline_;
+    Field folds_;
+    Field fold_depth_;
+    Field thickness_;
+    Field detail_;
+    Field vessel_a_, vessel_b_;
+};
+
+} // namespace mfres::phantom

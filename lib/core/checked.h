@@ -1,4 +1,4 @@
-// Products and sums of sizes that say so when they leave 64 bits, instead of wrapping.
+// Products and sums of sizes with a check for overflow of 64 bits.
 #pragma once
 
 #include <cstdint>

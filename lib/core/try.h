@@ -27,7 +27,7 @@
 
 namespace mfres {
 
-/// Everything streamed one after the other: text("grid is ", 240, " voxels wide").
+/// Concatenates its arguments by operator<<: text("grid is ", 240, " voxels wide").
 template <typename... Parts>
 std::string text(const Parts&... parts) {
     std::ostringstream stream;

@@ -20,7 +20,7 @@ std::string format(const char* pattern, Values... values) {
     return buffer.data();
 }
 
-/// Three decimals are a microsecond; more would only look precise.
+/// Rounds milliseconds to microseconds.
 double rounded(double value) {
     return std::round(value * 1000.0) / 1000.0;
 }

@@ -11,7 +11,7 @@ namespace mfres::pickle {
 
 namespace {
 
-/// Opcodes by their names in Python's pickletools.
+/// Opcodes, named as in Python's pickletools.
 enum Opcode : std::uint8_t {
     mark = '(',
     stop = '.',
@@ -110,7 +110,7 @@ class Reader {
         position_ += static_cast<std::size_t>(count);
         return part;
     }
-    /// An unsigned little-endian number.
+    /// An unsigned little-endian integer.
     Result<std::uint64_t> number(std::size_t count) {
         MFRES_TRY(const auto part, take(count));
         std::uint64_t value = 0;
@@ -275,7 +275,7 @@ class Reader {
     }
     Status skip_real() {
         MFRES_CHECK(take(8));
-        return push({.kind = Kind::real}); // learning rates and the like: nothing here needs their value
+        return push({.kind = Kind::real}); // learning rates and the like, whose values are not used
     }
     Status string(std::size_t length_bytes) {
         MFRES_TRY(const std::uint64_t length, number(length_bytes));
@@ -368,7 +368,7 @@ class Reader {
                 return invalid("builds a tensor from values of the wrong kinds");
         return push({.kind = Kind::tensor, .items = std::move(parts)});
     }
-    /// A state_dict carries its module versions as an attribute, which nothing here needs.
+    /// A state_dict has its module versions as an attribute, which is ignored.
     Status set_state() {
         MFRES_CHECK(pop());
         MFRES_CHECK(top(Kind::dictionary, "dictionary"));

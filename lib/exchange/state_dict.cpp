@@ -32,7 +32,7 @@ Result<std::regex> expression(const json& value, const std::string& place) {
     }
 }
 
-/// Only these keys, and both of them arrays where they are there.
+/// Allows these keys only; both must be arrays if present.
 Status check_keys(const json& object) {
     if (!object.is_object())
         return mapping_error(ErrorCode::json_invalid, "the file", "is not a JSON object");
@@ -152,7 +152,7 @@ Result<Model> adopt_weights(const Variant& variant, StateDict tensors, const std
             }
             Tensor& values = found.mapped();
             if (values.shape().rank() == 0 && parameter.shape == Shape{1})
-                values = Tensor(Shape{1}, values[0]); // PyTorch's scalars have no axis
+                values = Tensor(Shape{1}, values[0]); // PyTorch scalars have no axes
             if (!(values.shape() == parameter.shape))
                 other_shape.push_back(
                     text(parameter.name, ": ", to_string(values.shape()), " instead of ", to_string(parameter.shape)));

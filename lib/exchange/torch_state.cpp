@@ -1,4 +1,4 @@
-// PyTorch checkpoints: the zip archive around the pickle, and the tensors it describes.
+// Reading PyTorch checkpoints: the zip archive and the tensors described by its pickle.
 #include "exchange/state_dict.h"
 
 #include "core/checked.h"
@@ -29,7 +29,7 @@ Error invalid(const std::string& problem) {
     return {ErrorCode::model_header_invalid, problem, {}};
 }
 
-/// A zip archive in memory whose entries are all stored as they are, so that none is larger than the file.
+/// A zip archive in memory. All entries must be uncompressed, so that none is larger than the file.
 class Archive {
   public:
     static Result<Archive> open(std::span<const std::byte> bytes) {
@@ -52,7 +52,7 @@ class Archive {
         return archive;
     }
 
-    /// The name in front of "/data.pkl", which every entry starts with.
+    /// The folder of "data.pkl", the common prefix of all entries.
     const std::string& prefix() const { return prefix_; }
 
     Result<std::vector<std::byte>> read(const std::string& name) const {
@@ -127,7 +127,7 @@ float element(const std::byte* at, Dtype dtype) {
 /// Reads the tensors of a checkpoint; storages that several tensors share are read once.
 class TensorReader {
   public:
-    /// `most` elements in all may be read: tensors that share a storage could ask for more than any machine has.
+    /// Limits the total number of elements to `most`, because tensors may share one storage many times.
     TensorReader(const Archive& archive, const Document& document, std::size_t most)
         : archive_(archive), document_(document), left_(static_cast<std::int64_t>(most)) {}
 
@@ -142,7 +142,7 @@ class TensorReader {
             MFRES_TRY(std::optional<Tensor> tensor, read(key.text, value));
             if (!tensor)
                 continue;
-            // The same name twice: Python keeps the last.
+            // The last one of equal names is kept, as in Python.
             tensors.insert_or_assign(key.text, std::move(*tensor));
         }
         if (tensors.empty())

@@ -18,7 +18,7 @@ constexpr std::string_view format_version = "1";
 constexpr std::array<std::string_view, 4> known_modalities = {"t1", "t1ce", "t2", "flair"};
 constexpr std::array<std::string_view, 1> known_normalisations = {"zscore-brain"};
 constexpr std::array<std::string_view, 2> known_label_schemes = {"brats", "brats2023"};
-constexpr std::string_view quantization_key = "mfres.quantisation"; // may be absent
+constexpr std::string_view quantization_key = "mfres.quantisation"; // optional
 constexpr std::array<std::string_view, 10> keys = {
     "mfres.format_version", "mfres.variant",      "mfres.modalities", "mfres.normalisation",  "mfres.label_scheme",
     "mfres.voxel_min_mm",   "mfres.voxel_max_mm", "mfres.recipe",     "mfres.weights_sha256", "mfres.created_by"};
@@ -136,7 +136,7 @@ bool has_model_metadata(const MetadataStrings& strings) {
 
 Result<ModelMetadata> metadata_from_strings(const MetadataStrings& strings) {
     const Reader reader(strings);
-    // The version comes first: another version may well have other keys.
+    // The version is checked first, because another version may have other keys.
     const auto version = strings.find("mfres.format_version");
     if (version != strings.end() && version->second != format_version)
         return invalid(version->first, text("'", printable(version->second), "' is not the version that is read here, ",

@@ -11,7 +11,7 @@ namespace mfres {
 namespace {
 
 constexpr const char* key = "mfres.quantisation";
-constexpr double largest_value = 1e30; // beyond it scales of sums leave what a float holds
+constexpr double largest_value = 1e30; // above it the scale of a sum could overflow a float
 
 Error invalid(const std::string& problem) {
     return {ErrorCode::model_metadata_invalid, text("metadata ", key, ": ", problem), key};

@@ -1,5 +1,5 @@
-// No New-Net (Isensee et al., BraTS 2018): a plain U-Net with instance normalisation, halved channels before
-// upsampling. Two forms: as described by its authors, and the one that reproduces the row of Table 2.
+// No New-Net (Isensee et al., BraTS 2018): a plain U-Net with instance normalisation that halves channels before
+// upsampling. Two forms: the one its authors describe, and the one that reproduces the figures of Table 2.
 #include "networks/family.h"
 #include "networks/layers.h"
 
@@ -41,7 +41,7 @@ NodeId build(GraphBuilder& builder, const Settings& settings, NodeId input) {
         if (level > 0)
             x = builder.max_pool(name + ".pool", x);
         x = layer(name + ".0", x, widths[level]);
-        // The deepest level already narrows to the width of the skip its upsampled map will meet.
+        // The deepest level narrows to the width of the skip connection that its upsampled output is concatenated with.
         x = layer(name + ".1", x, widths[level == deepest ? level - 1 : level]);
         skips.push_back(x);
     }

@@ -11,7 +11,7 @@ using nlohmann::json;
 
 namespace {
 
-/// What the table tells of a training, from to_json(TrainReport).
+/// Reads the training part of a run from to_json(TrainReport).
 Status read_training(const RunFiles& files, ExperimentRun& run) {
     MFRES_TRY(const json report, read_json(files.train()));
     try {
@@ -28,7 +28,7 @@ Status read_training(const RunFiles& files, ExperimentRun& run) {
     return {};
 }
 
-/// From to_json(BenchmarkReport).
+/// Reads the cost from to_json(BenchmarkReport).
 Result<PassCost> read_cost(const RunFiles& files) {
     MFRES_TRY(const json report, read_json(files.cost()));
     try {

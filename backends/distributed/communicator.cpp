@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/distributed/communicator.h"
 
 #include "backends/distributed/sockets.h"
@@ -137,8 +138,8 @@ class ThreadRank final : public Communicator {
 
 // ---- launchers ------------------------------------------------------------------------------------------------------
 
-/// The environment variables of one launcher. `local_rank` may be unset; `rank`, `size` and, if not null, `address` must
-/// be set.
+/// The environment variables of one launcher. `local_rank` may be unset; `rank`, `size` and, if not null, `address`
+/// must be set.
 struct LauncherVariables {
     const char* rank;
     const char* size;
@@ -266,12 +267,11 @@ std::string mpi_description() {
 }
 
 Result<std::shared_ptr<Communicator>> mpi::join(const Launch& launch) {
-    return Error{
-        ErrorCode::backend_unavailable,
-        text(launch.variable, " says that this is one of ", launch.size,
-             " processes that train together; mfres has to be built with MPI for that, which this build is not, or "
-             "MASTER_ADDR and MASTER_PORT have to say where rank 0 listens"),
-        launch.variable};
+    return Error{ErrorCode::backend_unavailable,
+                 text(launch.variable, " says that this is one of ", launch.size,
+                      " processes of one training; this needs a build of mfres with MPI, which this build is not, or "
+                      "MASTER_ADDR and MASTER_PORT of rank 0"),
+                 launch.variable};
 }
 
 #endif

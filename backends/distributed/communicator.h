@@ -1,7 +1,8 @@
-// Communication between the ranks of data-parallel training. Ranks are processes started by a launcher, connected by MPI
-// or sockets, or threads of one process. Engines and the trainer use this interface only, because data-parallel training
-// needs sums over all ranks only. An engine with arrays on a device may use collectives of its own there; it uses rank,
-// size, broadcast() to set them up, and check() to detect a failed rank.
+// SPDX-License-Identifier: MIT
+// Communication between the ranks of data-parallel training. Ranks are processes started by a launcher, connected by
+// MPI or sockets, or threads of one process. Engines and the trainer use this interface only, because data-parallel
+// training needs sums over all ranks only. An engine with arrays on a device may use collectives of its own there; it
+// uses rank, size, broadcast() to set them up, and check() to detect a failed rank.
 #pragma once
 
 #include <mfres/status.h>
@@ -17,8 +18,8 @@
 
 namespace mfres {
 
-/// Collectives over all ranks. Every rank calls the same collectives in the same order with equal numbers of values. Not
-/// thread-safe: one thread at a time may use it.
+/// Collectives over all ranks. Every rank calls the same collectives in the same order with equal numbers of values.
+/// Not thread-safe: one thread at a time may use it.
 /// Errors of every collective: the error that another rank passed to fail(), whose message then begins with "on rank";
 /// backend_failed (the engine reports an error, or a rank is gone). After an error all further calls return errors.
 class Communicator {
@@ -40,8 +41,8 @@ class Communicator {
     virtual Status all_reduce_sum(std::span<double> values) = 0;
     virtual Status all_reduce_sum(std::span<float> values) = 0;
 
-    /// Starts a non-blocking all_reduce_sum. The values must not be accessed until finish_sums(), which completes all sums
-    /// that were started. Other collectives may run in between.
+    /// Starts a non-blocking all_reduce_sum. The values must not be accessed until finish_sums(), which completes all
+    /// sums that were started. Other collectives may run in between.
     virtual Status start_sum(std::span<float> values) = 0;
     virtual Status finish_sums() = 0;
 
@@ -51,8 +52,8 @@ class Communicator {
     /// Returns once every rank has called it.
     virtual Status barrier() = 0;
 
-    /// Reports an error of this rank to all others: their current or next call returns it. Does nothing after an error of
-    /// another rank.
+    /// Reports an error of this rank to all others: their current or next call returns it. Does nothing after an error
+    /// of another rank.
     virtual void fail(const Error& error) = 0;
 
     /// The error of a failed rank. Does not block.
@@ -84,15 +85,15 @@ struct Launch {
 using Environment = std::function<const char*(const char*)>;
 
 /// Looks for the variables of Open MPI, of PMI (MPICH, Intel MPI), of torchrun and compatible launchers (RANK,
-/// WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT), of a SLURM job step, and for RANK and WORLD_SIZE alone. Nothing if
-/// none of them is set. Errors: invalid_argument (not a number, or a rank that is not below the size).
+/// WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT), of a SLURM job step, and for RANK and WORLD_SIZE alone. Nothing
+/// if none of them is set. Errors: invalid_argument (not a number, or a rank that is not below the size).
 Result<std::optional<Launch>> find_launch(const Environment& environment);
 
 /// Connects the processes of this launch; a communicator of world size 1 if there is one process. Processes of torchrun
-/// and compatible launchers use sockets with MASTER_ADDR as rendezvous; others use MPI, or sockets in a build without. MPI
-/// is initialised for more than one process only, and finalised with the last such object.
-/// Errors: those of find_launch, backend_unavailable (this build has no MPI, and MASTER_ADDR or MASTER_PORT is not set),
-/// backend_failed (MPI reports an error or another number of processes than the launcher), those of join_sockets.
+/// and compatible launchers use sockets with MASTER_ADDR as rendezvous; others use MPI, or sockets in a build without.
+/// MPI is initialised for more than one process only, and finalised with the last such object.
+/// Errors: those of find_launch, backend_unavailable (this build has no MPI, and MASTER_ADDR or MASTER_PORT is not
+/// set), backend_failed (MPI reports an error or another number of processes than the launcher), those of join_sockets.
 Result<std::shared_ptr<Communicator>> open_ranks();
 
 /// The error of `rank` as reported on the other ranks.

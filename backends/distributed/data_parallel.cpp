@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/distributed/data_parallel.h"
 
 #include "core/try.h"

@@ -1,7 +1,8 @@
-// Data-parallel training, for all backends. Every rank runs forward and backward on its own samples. Sums over samples are
-// also taken over the ranks, so that N ranks with b samples each compute the same as one rank with N * b samples. These
-// sums are: statistics of BatchNorm and their gradients, class sums of the loss, and gradients of parameters. Afterwards
-// every rank applies the same optimiser step to the same numbers.
+// SPDX-License-Identifier: MIT
+// Data-parallel training, for all backends. Every rank runs forward and backward on its own samples. Sums over samples
+// are also taken over the ranks, so that N ranks with b samples each compute the same as one rank with N * b samples.
+// These sums are: statistics of BatchNorm and their gradients, class sums of the loss, and gradients of parameters.
+// Afterwards every rank applies the same optimiser step to the same numbers.
 #pragma once
 
 #include "backends/distributed/communicator.h"
@@ -27,9 +28,9 @@ struct Moments {
 };
 
 /// Merges the moments of `count` values per channel of this rank with those of all ranks; every rank has equally many
-/// values. With a pivot p that is equal on all ranks: S1 = sum of count (mean - p), S2 = sum of count (variance + (mean - p)^2), and over
-/// all N values the mean is p + S1 / N, the variance S2 / N - (S1 / N)^2. A pivot near the means, such as the
-/// running mean, avoids cancellation. Does nothing for world size 1. Errors: those of Communicator.
+/// values. With a pivot p that is equal on all ranks: S1 = sum of count (mean - p), S2 = sum of count (variance + (mean
+/// - p)^2), and over all N values the mean is p + S1 / N, the variance S2 / N - (S1 / N)^2. A pivot near the means,
+/// such as the running mean, avoids cancellation. Does nothing for world size 1. Errors: those of Communicator.
 Status merge_moments(Communicator& ranks, double count, std::span<const double> pivots, std::span<Moments> moments);
 
 /// Adds the sums of every class over all ranks. Errors: those of Communicator.

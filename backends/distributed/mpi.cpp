@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Ranks as MPI processes. Collectives are non-blocking and polled, so that a waiting rank receives failure messages of
 // other ranks, and yields the CPU.
 #include "backends/distributed/communicator.h"
@@ -39,8 +40,8 @@ Status checked(std::string_view call, int code) {
     return code == MPI_SUCCESS ? Status() : Status(engine_error(call, code));
 }
 
-/// The pause between two polls: first yields, then sleeps of increasing length, because another rank may be validating for
-/// minutes.
+/// The pause between two polls: first yields, then sleeps of increasing length, because another rank may be validating
+/// for minutes.
 class Pause {
   public:
     void wait() {

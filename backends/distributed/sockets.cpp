@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/distributed/sockets.h"
 
 #include "backends/planned/gradient_contribution.h"
@@ -343,7 +344,7 @@ class SocketRank final : public Communicator {
     std::optional<Error> failure_;
 };
 
-// ---- rendezvous --------------------------------------------------------------------------------------------------------
+// ---- rendezvous -----------------------------------------------------------------------------------------------------
 
 /// Addresses of the rendezvous.
 using Addresses = std::unique_ptr<addrinfo, decltype(&freeaddrinfo)>;
@@ -437,7 +438,7 @@ Result<std::vector<Peer>> welcome(const Launch& launch, const Rendezvous& place,
 
 /// Connects to rank 0.
 Result<std::vector<Peer>> visit(const Launch& launch, const Rendezvous& place, Clock::time_point latest) {
-    std::string problem = "nobody listens there";
+    std::string problem = "no process listens there";
     do {
         const auto addresses = resolve(place);
         if (!addresses)

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Timing of a network on this machine.
 #include <mfres/benchmark.h>
 

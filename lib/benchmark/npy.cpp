@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "benchmark/npy.h"
 
 #include "core/file.h"

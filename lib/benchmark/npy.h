@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // NumPy's file format for one f32 array (numpy.lib.format, version 1.0), to compare results with other runtimes on the
 // same input.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Peak rates of the machine: multiply-adds in registers, and memory copies.
 #include <mfres/benchmark.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "core/argmax.h"
 
 #include "core/parallel.h"

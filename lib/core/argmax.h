@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Labels from logits: the class with the greatest logit per voxel, for whole volumes and for z-lines of a tile.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Products and sums of sizes with a check for overflow of 64 bits.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Reading files, and writing them atomically.
 #pragma once
 
@@ -18,8 +19,8 @@ namespace mfres {
 Result<std::vector<std::byte>> read_file(const std::filesystem::path& path, std::uint64_t cap,
                                          ErrorCode too_large_code = ErrorCode::memory_limit);
 
-/// A complete temporary file beside its target, renamed by commit(). Several files are written this way before the first
-/// one is committed. The destructor removes a file that was not committed.
+/// A complete temporary file beside its target, renamed by commit(). Several files are written this way before the
+/// first one is committed. The destructor removes a file that was not committed.
 class PendingFile {
   public:
     /// Writes beside the target and fsyncs. Errors: file_exists when the target exists and `overwrite` is false,
@@ -113,8 +114,8 @@ class ScratchFolder {
 /// file_write (the folder does not exist). An empty path means no output and is accepted.
 Status check_output(const std::filesystem::path& path, bool overwrite);
 
-/// PendingFile::write and commit. After a crash or on a full disk the target holds either the old bytes or the new ones.
-/// On an error no temporary file is left. Errors: file_exists when the target exists and `overwrite` is false,
+/// PendingFile::write and commit. After a crash or on a full disk the target holds either the old bytes or the new
+/// ones. On an error no temporary file is left. Errors: file_exists when the target exists and `overwrite` is false,
 /// file_write.
 Status write_file_atomically(const std::filesystem::path& path, std::span<const std::byte> bytes,
                              bool overwrite = true);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The two 16-bit floating-point formats of model files. Conversions operate on bits and give the same results on every
 // processor.
 #pragma once

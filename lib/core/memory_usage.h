@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Resident memory of this process and available memory, as the operating system reports them.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A vector whose memory is returned to the system when it is freed.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Parallel loops over index ranges: on the ThreadPool of the calling thread, or on short-lived threads if it has none.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Seeded random numbers that are equal on every platform and compiler (std:: distributions are not).
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Shape and Tensor: numbers without geometry (see Volume for images). Activations are
 // [batch, channel, x, y, z] with z contiguous; weights are [out, in/groups, kx, ky, kz] or [channels].
 #pragma once

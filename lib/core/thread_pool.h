@@ -1,8 +1,9 @@
+// SPDX-License-Identifier: MIT
 // A persistent thread pool. Parts of a parallel loop are taken dynamically by idle threads.
 //
-// One inference has hundreds of barriers. A barrier that waits for a preempted thread can take a scheduler time slice of
-// 4 to 8 ms. Therefore threads spin only for a short timeout, because a spinning thread occupies the CPU that a preempted
-// one needs, and parts are not bound to threads, so that the others complete the parts of a late thread.
+// One inference has hundreds of barriers. A barrier that waits for a preempted thread can take a scheduler time slice
+// of 4 to 8 ms. Therefore threads spin only for a short timeout, because a spinning thread occupies the CPU that a
+// preempted one needs, and parts are not bound to threads, so that the others complete the parts of a late thread.
 #pragma once
 
 #include <mfres/status.h>
@@ -31,8 +32,8 @@ class ThreadPool {
     /// Number of threads, the calling one included.
     int threads() const { return threads_; }
 
-    /// Calls body(part) for 0 <= part < parts and returns when all calls have returned. If parts throw, the others still
-    /// run, and the first exception is rethrown. Not reentrant: one thread at a time may call it.
+    /// Calls body(part) for 0 <= part < parts and returns when all calls have returned. If parts throw, the others
+    /// still run, and the first exception is rethrown. Not reentrant: one thread at a time may call it.
     void run(int parts, const std::function<void(int)>& body);
 
     /// Number of calls of run() with several parts, each of which ends in a barrier.
@@ -55,8 +56,8 @@ class ThreadPool {
     ParallelFor host_;
     std::int64_t barriers_ = 0;
 
-    /// The number of the job, the next part and the number of parts in one atomic word. A thread that takes a part knows
-    /// by it that the job is still running and that `body_` belongs to that job.
+    /// The number of the job, the next part and the number of parts in one atomic word. A thread that takes a part
+    /// knows by it that the job is still running and that `body_` belongs to that job.
     std::atomic<std::uint64_t> job_{0};
     const std::function<void(int)>* body_ = nullptr;
     std::atomic<std::int32_t> open_parts_{0};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Propagation of errors: MFRES_TRY(auto x, call()) binds the value or returns the error;
 // MFRES_CHECK(call()) does the same for a call without a value.
 #pragma once

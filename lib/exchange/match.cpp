@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "exchange/match.h"
 
 #include "core/try.h"

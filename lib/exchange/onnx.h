@@ -1,5 +1,6 @@
-// Import and export of ONNX (https://onnx.ai, opset 13). Both need the ONNX protobuf messages (Debian: libonnx-dev); in a
-// build without them every function here returns operation_unsupported.
+// SPDX-License-Identifier: MIT
+// Import and export of ONNX (https://onnx.ai, opset 13). Both need the ONNX protobuf messages (Debian: libonnx-dev); in
+// a build without them every function here returns operation_unsupported.
 //
 // A file written here has one input "input" [batch, channel, x, y, z] and one output "logits" on the same grid. Its
 // metadata_props hold the model's metadata under the keys of model.h (variant, modalities, normalisation, label scheme,
@@ -84,8 +85,8 @@ struct OnnxNetwork {
 /// AveragePool and GlobalAveragePool if equal to an adaptive pooling, Resize and Upsample, Softmax, Identity,
 /// Dropout, Constant, and arithmetic on extents (Shape, Gather, Add, ...). Nothing of a file is executed, external data
 /// is not opened, and allocations are bounded by the size of the file. `size` replaces dynamic spatial axes. Parameters
-/// get the names of their initialisers if these end like parameter names ("<node>.weight"), otherwise names derived from
-/// the nodes. `path` is used in messages only, and is the `where` of every error.
+/// get the names of their initialisers if these end like parameter names ("<node>.weight"), otherwise names derived
+/// from the nodes. `path` is used in messages only, and is the `where` of every error.
 /// Errors: model_header_invalid (not ONNX, or an inconsistent graph), model_tensor_size (an
 /// initialiser whose bytes differ from its shape), model_dtype_unsupported, model_not_finite, model_tensor_missing (a
 /// value that nothing produces), operation_unsupported (an operator, an attribute or an axis outside the list above;
@@ -94,9 +95,9 @@ Result<OnnxNetwork> decode_onnx(std::span<const std::byte> bytes, const std::str
                                 const Axes& size = {64, 64, 64});
 
 /// Reads a model from an ONNX file. A file that export_onnx wrote in the standard dialect gives the same bits, verified
-/// by the recorded hash of the weights. From any other file the weights are taken if its graph matches that of `variant`,
-/// independently of names. If BatchNorms were folded, the model gets identity BatchNorms, which may change the last bit.
-/// `variant` may be null if the file names one.
+/// by the recorded hash of the weights. From any other file the weights are taken if its graph matches that of
+/// `variant`, independently of names. If BatchNorms were folded, the model gets identity BatchNorms, which may change
+/// the last bit. `variant` may be null if the file names one.
 /// Errors: those of read_file and decode_onnx; model_metadata_invalid (no variant, or another one than `variant`);
 /// graph_invalid (another network); model_hash_mismatch.
 Result<Model> import_onnx(const std::filesystem::path& path, const Variant* variant = nullptr);

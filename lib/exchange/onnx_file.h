@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Functions shared by the readers of ONNX files.
 #pragma once
 

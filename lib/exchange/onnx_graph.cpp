@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Reading ONNX graphs as mfres::Graph.
 #include "exchange/onnx.h"
 
@@ -57,8 +58,8 @@ class GraphReader {
     }
 
   private:
-    /// A sum that is not in the graph yet: its summands, each with an optional factor. A sum whose only consumer is a sum
-    /// is flattened into it, so that chains of binary sums become one n-ary sum.
+    /// A sum that is not in the graph yet: its summands, each with an optional factor. A sum whose only consumer is a
+    /// sum is flattened into it, so that chains of binary sums become one n-ary sum.
     struct PendingSum {
         std::string name;
         std::vector<NodeId> terms;
@@ -112,7 +113,7 @@ class GraphReader {
             return invalid("the graph has no input");
         const auto& type = found->type().tensor_type();
         if (!found->type().has_tensor_type() || type.elem_type() != onnx::TensorProto_DataType_FLOAT)
-            return unsupported(text("an input ", printable(found->name()), " that is no tensor of float32"));
+            return unsupported(text("an input ", printable(found->name()), " that is not a float32 tensor"));
         if (type.shape().dim_size() != 5)
             return unsupported(text("an input of ", type.shape().dim_size(), " axes, where 5 are expected,"));
         Shape shape{1, 0, size_[0], size_[1], size_[2]};
@@ -307,7 +308,7 @@ class GraphReader {
     static Result<std::int64_t> elements(const onnx::TensorProto& tensor) {
         if (tensor.data_location() == onnx::TensorProto_DataLocation_EXTERNAL || tensor.external_data_size() > 0)
             return Error{ErrorCode::operation_unsupported,
-                         text("tensor ", printable(tensor.name()), " lies in another file, which is not opened"),
+                         text("tensor ", printable(tensor.name()), " is stored in another file, which is not opened"),
                          {}};
         const auto count = checked_product(tensor.dims());
         if (!count)
@@ -488,7 +489,7 @@ class GraphReader {
     Status read_constant() {
         const auto* found = attribute("value");
         if (found == nullptr || !found->has_t())
-            return unsupported_here("a constant that is no tensor");
+            return unsupported_here("a constant that is not a tensor");
         tensors_[node_->output(0)] = &found->t();
         return {};
     }

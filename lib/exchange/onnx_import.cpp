@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Reading ONNX files as models: recognises the network and assigns weights to its parameters.
 #include "exchange/onnx.h"
 
@@ -59,7 +60,7 @@ Result<Variant> chosen_variant(const std::optional<ModelMetadata>& recorded, con
     if (wanted != nullptr && wanted->json() != variant->json())
         return Error{
             ErrorCode::model_metadata_invalid,
-            text("the file holds ", variant->name(), " (", variant->json(), "), ", wanted->name(), " was asked for"),
+            text("the file holds ", variant->name(), " (", variant->json(), "), ", wanted->name(), " was requested"),
             {}};
     return variant;
 }
@@ -158,8 +159,8 @@ std::optional<Weights> named_weights(const onnx::GraphProto& graph, const Graph&
     return weights;
 }
 
-/// The weights of a file written by export_onnx: the graph is exported again and compared with that of the file. Nothing
-/// if they differ.
+/// The weights of a file written by export_onnx: the graph is exported again and compared with that of the file.
+/// Nothing if they differ.
 Result<std::optional<Weights>> weights_of_own_export(const onnx::ModelProto& model, const Strings& metadata,
                                                      const Variant& variant) {
     if (entry(metadata, "mfres.onnx.dialect") != name(OnnxDialect::standard))

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "exchange/onnx_program.h"
 
 #include "core/try.h"

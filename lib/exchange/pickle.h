@@ -1,5 +1,6 @@
-// The subset of Python's pickle format that dictionaries of tensors use. Nothing is executed: opcodes build plain values,
-// and the few functions that PyTorch refers to for rebuilding tensors become values, too.
+// SPDX-License-Identifier: MIT
+// The subset of Python's pickle format that dictionaries of tensors use. Nothing is executed: opcodes build plain
+// values, and the few functions that PyTorch refers to for rebuilding tensors become values, too.
 #pragma once
 
 #include "model/safetensors.h"

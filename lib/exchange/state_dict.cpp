@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "exchange/state_dict.h"
 
 #include "core/try.h"
@@ -28,7 +29,7 @@ Result<std::regex> expression(const json& value, const std::string& place) {
         return std::regex(pattern, std::regex::ECMAScript);
     } catch (const std::regex_error& error) {
         return mapping_error(ErrorCode::invalid_argument, place,
-                             text("'", printable(pattern), "' is no regular expression: ", error.what()));
+                             text("'", printable(pattern), "' is not a regular expression: ", error.what()));
     }
 }
 

@@ -1,5 +1,6 @@
-// Import of PyTorch state_dicts: named tensors from safetensors files or PyTorch checkpoints (.pt, .pth), renamed to the
-// parameters of a registered network.
+// SPDX-License-Identifier: MIT
+// Import of PyTorch state_dicts: named tensors from safetensors files or PyTorch checkpoints (.pt, .pth), renamed to
+// the parameters of a registered network.
 #pragma once
 
 #include "model/model.h"
@@ -22,9 +23,10 @@ using StateDict = std::map<std::string, Tensor, std::less<>>;
 
 /// Maps names in a file to parameter names. As JSON:
 ///   {"rules": [{"match": "module\\.(.*)", "name": "$1"}, ...], "ignore": ["aux\\..*", ...]}
-/// A name that matches an "ignore" expression is dropped. Any other name gets the "name" of the first rule whose "match"
-/// matches it, with $1 ... $9 and $& replaced. A name without a matching rule is unchanged. Expressions (ECMAScript) match
-/// whole names. "num_batches_tracked" of a BatchNorm is always dropped, because inference does not use it.
+/// A name that matches an "ignore" expression is dropped. Any other name gets the "name" of the first rule whose
+/// "match" matches it, with $1 ... $9 and $& replaced. A name without a matching rule is unchanged. Expressions
+/// (ECMAScript) match whole names. "num_batches_tracked" of a BatchNorm is always dropped, because inference does not
+/// use it.
 class NameMapping {
   public:
     /// Limits on the length of names and expressions in bytes and on the number of rules, because stack and time of
@@ -59,9 +61,9 @@ Result<StateDict> read_safetensors_state(const std::filesystem::path& path);
 /// The tensors of a PyTorch checkpoint as torch.save has written it since PyTorch 1.6: a zip archive of a pickle and
 /// one uncompressed entry per storage. Nothing of the pickle is executed: the few opcodes that dictionaries of tensors
 /// need build plain values, and the only globals accepted are collections.OrderedDict, torch._utils._rebuild_tensor_v2,
-/// _rebuild_parameter and the types of torch storages. The dictionary is the checkpoint itself or its entry "state_dict"
-/// or "model_state_dict"; other entries are ignored. float32, float64, float16 and bfloat16 become floats; integer
-/// tensors (counters) are skipped. Errors,
+/// _rebuild_parameter and the types of torch storages. The dictionary is the checkpoint itself or its entry
+/// "state_dict" or "model_state_dict"; other entries are ignored. float32, float64, float16 and bfloat16 become floats;
+/// integer tensors (counters) are skipped. Errors,
 /// `where` is `path`: those of read_file (memory_limit above max_safetensors_bytes); model_header_invalid (not such an
 /// archive, compressed or encrypted entries, a pickle that is damaged or not a dictionary of tensors);
 /// operation_unsupported (an opcode or a global outside the list, named); model_truncated (archive, pickle or storage
@@ -72,11 +74,11 @@ Result<StateDict> read_torch_state(const std::filesystem::path& path);
 /// The same for a file that has been read.
 Result<StateDict> read_torch_state(std::span<const std::byte> bytes, const std::string& path);
 
-/// A model of `variant` with these weights. Its metadata state this project's modalities and preprocessing; the caller is
-/// responsible for weights that were trained with them. `origin` becomes part of the recipe. The tensors must be exactly
-/// the network's parameters: the message lists missing tensors, extra ones and those of another shape.
-/// Errors, `where` is `path`: model_tensor_missing, else model_tensor_extra, else model_tensor_shape;
-/// model_metadata_invalid for more input channels than there are modalities; those of parameter_graph.
+/// A model of `variant` with these weights. Its metadata state this project's modalities and preprocessing; the caller
+/// is responsible for weights that were trained with them. `origin` becomes part of the recipe. The tensors must be
+/// exactly the network's parameters: the message lists missing tensors, extra ones and those of another shape. Errors,
+/// `where` is `path`: model_tensor_missing, else model_tensor_extra, else model_tensor_shape; model_metadata_invalid
+/// for more input channels than there are modalities; those of parameter_graph.
 Result<Model> adopt_weights(const Variant& variant, StateDict tensors, const std::string& path,
                             std::string_view origin);
 

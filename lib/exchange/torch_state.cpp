@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Reading PyTorch checkpoints: the zip archive and the tensors described by its pickle.
 #include "exchange/state_dict.h"
 
@@ -89,7 +90,7 @@ class Archive {
                                     " is compressed or encrypted or larger than the file; PyTorch stores entries as "
                                     "they are"));
             if (!sizes_.emplace(name, about.size).second)
-                return invalid(text("entry ", printable(name), " stands in the archive twice"));
+                return invalid(text("entry ", printable(name), " occurs twice in the archive"));
             constexpr std::string_view pickle_name = "/data.pkl";
             if (name.ends_with(pickle_name)) {
                 if (!prefix_.empty())
@@ -138,7 +139,7 @@ class TensorReader {
             const Value& key = document_.at(dictionary->items[i]);
             const Value& value = document_.at(dictionary->items[i + 1]);
             if (key.kind != Kind::text || value.kind != Kind::tensor)
-                return invalid(text("entry ", printable(key.text), " of the dictionary is no tensor with a name"));
+                return invalid(text("entry ", printable(key.text), " of the dictionary is not a named tensor"));
             MFRES_TRY(std::optional<Tensor> tensor, read(key.text, value));
             if (!tensor)
                 continue;
@@ -154,7 +155,7 @@ class TensorReader {
     Result<const Value*> state_dict() const {
         const Value* root = &document_.at(document_.root);
         if (root->kind != Kind::dictionary)
-            return invalid("the checkpoint is no dictionary");
+            return invalid("the checkpoint is not a dictionary");
         for (std::size_t i = 0; i + 1 < root->items.size(); i += 2) {
             const Value& key = document_.at(root->items[i]);
             const Value& value = document_.at(root->items[i + 1]);
@@ -171,7 +172,7 @@ class TensorReader {
         for (const pickle::Handle item : document_.at(handle).items) {
             const Value& value = document_.at(item);
             if (value.kind != Kind::integer || value.number < 0)
-                return invalid(text("tensor ", printable(name), " has an extent or stride that is no whole number"));
+                return invalid(text("tensor ", printable(name), " has an extent or stride that is not an integer"));
             numbers.push_back(value.number);
         }
         return numbers;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "imaging/compact_volume.h"
 
 #include "core/tensor.h"

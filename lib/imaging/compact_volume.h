@@ -1,7 +1,8 @@
+// SPDX-License-Identifier: MIT
 // A compact volume: one modality in memory, in the type in which its file stores voxels, cropped to the box of voxels
-// that differ from the background. A brain fills a third of its grid and most files have 8 or 16 bits a voxel, so a case
-// takes a sixth of the memory of four float volumes. The representation is lossless: every voxel is read as the float
-// that a Volume would hold.
+// that differ from the background. A brain fills a third of its grid and most files have 8 or 16 bits a voxel, so a
+// case takes a sixth of the memory of four float volumes. The representation is lossless: every voxel is read as the
+// float that a Volume would hold.
 #pragma once
 
 #include "core/page_vector.h"

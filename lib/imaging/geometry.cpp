@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "imaging/geometry.h"
 
 #include "core/parallel.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Geometry of volumes: affines, the 48 axis-aligned orientations, and resampling between grids.
 // World axes are NIfTI's, in millimetres: x to the right, y to anterior, z to superior.
 #pragma once
@@ -41,11 +42,11 @@ double shear_degrees(const Affine& affine);
 /// Precondition: no column is zero.
 double tilt_degrees(const Affine& affine);
 
-/// The axis permutation and flips (48 combinations) that reorient a voxel array to L-P-S: i to the left, j to posterior, k
-/// to superior.
+/// The axis permutation and flips (48 combinations) that reorient a voxel array to L-P-S: i to the left, j to
+/// posterior, k to superior.
 struct Orientation {
     std::array<int, 3> axis = {0, 1, 2}; ///< axis[c]: the array axis parallel to canonical axis c
-    std::array<bool, 3> flip{};          ///< flip[c]: it has the opposite direction (to the right, to anterior, to inferior)
+    std::array<bool, 3> flip{}; ///< flip[c]: it has the opposite direction (to the right, to anterior, to inferior)
 
     bool is_canonical() const { return *this == Orientation{}; }
     friend bool operator==(const Orientation&, const Orientation&) = default;

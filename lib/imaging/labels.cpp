@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "imaging/labels.h"
 
 #include "core/try.h"
@@ -163,7 +164,8 @@ std::int64_t relabel_small_enhancing(LabelMap& classes, double least_mm3) noexce
 
 namespace {
 
-/// The connected component of the tumour that contains voxel `seed`, as indices into the map; marks its voxels in `taken`.
+/// The connected component of the tumour that contains voxel `seed`, as indices into the map; marks its voxels in
+/// `taken`.
 std::vector<std::int64_t> take_component(const LabelMap& classes, std::int64_t seed, std::vector<bool>& taken) {
     const auto& size = classes.grid.size;
     std::vector<std::int64_t> component{seed};

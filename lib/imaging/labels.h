@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Classes and labels: label values of the BraTS years, names and colours, tumour regions, volumes in ml.
 #pragma once
 
@@ -34,8 +35,8 @@ LabelScheme scheme_shown_by(const LabelMap& labels) noexcept;
 std::array<std::uint8_t, tumour_classes> labels_of(LabelScheme scheme) noexcept;
 
 /// Replaces class indices by the scheme's label values, in place. `source` (a file or case) is named in the error.
-/// Errors: label_outside_scheme for a value that is not a class, with value, count and first voxel; the map is unchanged
-/// then.
+/// Errors: label_outside_scheme for a value that is not a class, with value, count and first voxel; the map is
+/// unchanged then.
 Status classes_to_labels(LabelMap& map, LabelScheme scheme, std::string_view source);
 
 /// Replaces label values of the scheme by class indices, in place. `source` (a file or case) is named in the error.
@@ -58,13 +59,14 @@ const ClassAppearance& appearance(int tumour_class) noexcept;
 using ClassSet = std::array<bool, tumour_classes>;
 ClassSet region_classes(TumourRegion region, RegionDefinition definition) noexcept;
 
-/// Relabels enhancing tumour as necrotic and non-enhancing core if the whole map has less of it than `least_mm3`, because
-/// so little is more likely a false positive. Returns the number of relabelled voxels. The map holds class indices.
+/// Relabels enhancing tumour as necrotic and non-enhancing core if the whole map has less of it than `least_mm3`,
+/// because so little is more likely a false positive. Returns the number of relabelled voxels. The map holds class
+/// indices.
 std::int64_t relabel_small_enhancing(LabelMap& classes, double least_mm3) noexcept;
 
 /// Relabels connected components of the tumour (26-neighbourhood, all tumour classes together) of less than `least_mm3`
-/// as background, except the largest one, because small components are more likely false positives. Returns the number of
-/// relabelled voxels. The map holds class indices. Workspace: one bit per voxel and up to 24 bytes per tumour voxel.
+/// as background, except the largest one, because small components are more likely false positives. Returns the number
+/// of relabelled voxels. The map holds class indices. Workspace: one bit per voxel and up to 24 bytes per tumour voxel.
 std::int64_t remove_small_components(LabelMap& classes, double least_mm3);
 
 /// Size of a class or region.

@@ -49,9 +49,9 @@ struct PreviewImage {
 };
 
 /// FLAIR (upper row) and T1ce (lower row), each as an axial, a coronal and a sagittal slice. The slices are those with
-/// the largest cross-section of tumour; without tumour they go through the middle of the brain, and the legend says so. Volumes are
-/// expected in the canonical orientation L-P-S (i to the left, j to posterior, k to superior) and are shown in
-/// radiological convention: the patient's right is on the image's left. Voxel spacing (mm) is the length of the
+/// the largest cross-section of tumour; without tumour they go through the middle of the brain, and the legend says so.
+/// Volumes are expected in the canonical orientation L-P-S (i to the left, j to posterior, k to superior) and are shown
+/// in radiological convention: the patient's right is on the image's left. Voxel spacing (mm) is the length of the
 /// affine's columns. Intensities are windowed between the 1st and 99.7th percentile of the brain, which is everything
 /// that differs from the most frequent value on the grid's border.
 ///

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Reorientation of arrays of any type.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "core/checked.h"
 #include "core/parallel.h"
 #include "core/try.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <mfres/metrics.h>
 
 #include "imaging/labels.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Tables in the CSV format of the challenge server. Cells may be quoted as in RFC 4180.
 #include "core/file.h"
 #include "core/try.h"
@@ -149,14 +150,14 @@ Result<Layout> layout_of(const Row& header, const std::string& source) {
         const auto found = std::find_if(known.begin(), known.end(), [&](const auto& c) { return heading(c) == cell; });
         if (found == known.end() && cell != label_heading)
             return invalid(source, header.line,
-                           text("\"", cell, "\" is no column of such a table; there are ", label_heading,
+                           text("\"", cell, "\" is not a column of such a table; the columns are ", label_heading,
                                 ", and Dice, Sensitivity, Specificity and Hausdorff95, each with _ET, _WT or _TC"));
         layout.push_back(found == known.end() ? std::nullopt : std::optional(*found));
     }
     if (seen.count(std::string(label_heading)) == 0)
         return invalid(source, header.line, text("there is no column \"", label_heading, "\""));
     if (seen.size() == 1)
-        return invalid(source, header.line, "there is no column of measurements");
+        return invalid(source, header.line, "there is no metric column");
     return layout;
 }
 
@@ -169,7 +170,7 @@ Result<std::optional<double>> parse_value(const std::string& cell, const Column&
     const auto end = cell.data() + cell.size();
     const auto parsed = std::from_chars(cell.data(), end, value);
     if (parsed.ec != std::errc() || parsed.ptr != end || !std::isfinite(value))
-        return invalid(source, line, text(heading(column), " is \"", cell, "\", which is no finite number"));
+        return invalid(source, line, text(heading(column), " is \"", cell, "\", which is not a finite number"));
     if (value < 0.0 || (value > 1.0 && column.metric != Metric::hd95))
         return invalid(
             source, line,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Statistics of a table as JSON and as Markdown.
 #include "core/try.h"
 #include "imaging/labels.h"

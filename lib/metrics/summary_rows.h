@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The summary rows of the challenge server's tables: Mean, StdDev, Median, 25quantile and 75quantile.
 #pragma once
 

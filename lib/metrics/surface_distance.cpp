@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "metrics/surface_distance.h"
 
 #include <algorithm>

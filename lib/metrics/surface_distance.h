@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Distances between the surfaces of two masks.
 #pragma once
 
@@ -24,7 +25,8 @@ struct Mask {
 /// Empty if a mask is empty. Precondition: equal sizes, spacing positive and finite.
 std::vector<double> pooled_surface_distances(const Mask& a, const Mask& b, const std::array<double, 3>& spacing_mm);
 
-/// The p-quantile (0..1) with linear interpolation between the order statistics around (n - 1) p; nullopt without values.
+/// The p-quantile (0..1) with linear interpolation between the order statistics around (n - 1) p; nullopt without
+/// values.
 std::optional<double> quantile(std::vector<double> values, double p);
 
 } // namespace mfres

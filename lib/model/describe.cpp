@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/describe.h"
 
 #include "core/try.h"

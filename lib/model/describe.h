@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Description of a model file, or of any safetensors file, for `mfres info`.
 #pragma once
 

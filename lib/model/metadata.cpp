@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/metadata.h"
 
 #include "core/try.h"
@@ -84,7 +85,7 @@ class Reader {
             if (!is_one_of(entry, known_modalities))
                 return invalid(key, text("'", printable(entry), "' is not one of ", listed(known_modalities)));
             if (is_one_of(entry, names))
-                return invalid(key, text(entry, " stands there twice"));
+                return invalid(key, text(entry, " occurs twice"));
             names.emplace_back(entry);
             more = comma != std::string_view::npos;
             rest.remove_prefix(more ? comma + 1 : rest.size());

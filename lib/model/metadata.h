@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Conversion between ModelMetadata and the strings of a safetensors header.
 #pragma once
 

@@ -1,6 +1,7 @@
-// A model: a network variant, its weights, and the metadata needed for preprocessing and for reading its output. On disk
-// it is a safetensors file (safetensors.h). Its tensors are the network's parameters under the names of the graph. Its
-// "__metadata__" holds exactly these keys:
+// SPDX-License-Identifier: MIT
+// A model: a network variant, its weights, and the metadata needed for preprocessing and for reading its output. On
+// disk it is a safetensors file (safetensors.h). Its tensors are the network's parameters under the names of the graph.
+// Its "__metadata__" holds exactly these keys:
 //   mfres.format_version   "1"
 //   mfres.variant          the network as JSON, as parse_variant takes it
 //   mfres.modalities       names of the input channels in their order, joined by commas: "t1,t1ce,t2,flair"
@@ -14,10 +15,11 @@
 // and, for a model that can run in int8:
 //   mfres.quantisation     ranges of activations, see quantization_record.h
 // If that contains "weights": "int8", the weight of every convolution whose parts all have a range is stored as
-// "<conv>.weight", I8 in -127..127, and "<conv>.weight_scale", F32 [out channels], above 0. The weight is their product.
-// Quantization is symmetric per output channel. The largest magnitude of a channel that is not zero is 127, so that
-// folding a BatchNorm and quantizing again gives the same integers. Biases and normalisations stay F32. Readers get the
-// products as floats, and mfres.weights_sha256 is the hash of these floats. Such a file runs in f32 in every backend.
+// "<conv>.weight", I8 in -127..127, and "<conv>.weight_scale", F32 [out channels], above 0. The weight is their
+// product. Quantization is symmetric per output channel. The largest magnitude of a channel that is not zero is 127, so
+// that folding a BatchNorm and quantizing again gives the same integers. Biases and normalisations stay F32. Readers
+// get the products as floats, and mfres.weights_sha256 is the hash of these floats. Such a file runs in f32 in every
+// backend.
 #pragma once
 
 #include "graph/graph.h"
@@ -34,7 +36,8 @@
 
 namespace mfres {
 
-/// Metadata of a model file. A default-constructed one lacks variant_json and weights_sha256 only, which save_model sets.
+/// Metadata of a model file. A default-constructed one lacks variant_json and weights_sha256 only, which save_model
+/// sets.
 struct ModelMetadata {
     std::string format_version = "1";
     std::string variant_json;
@@ -58,7 +61,8 @@ struct Model {
     Weights weights;
 };
 
-/// The graph of the variant at a small input size. Names, roles and shapes of parameters do not depend on the size. Errors: those of build_network.
+/// The graph of the variant at a small input size. Names, roles and shapes of parameters do not depend on the size.
+/// Errors: those of build_network.
 Result<Graph> parameter_graph(const Variant& variant);
 
 /// Reads a model file and verifies it. The `where` of every error is the path, and its message starts with it.
@@ -72,11 +76,11 @@ Result<Model> decode_model(const SafetensorsFile& file);
 
 /// Writes a model file atomically. Convolution weights are stored as `dtype` (f32, f16, bf16 or i8), everything else as
 /// f32, because it is small and a small running variance would underflow in f16. With i8, weights of quantized
-/// convolutions are stored as integers, see above, and others as f32; the model must have ranges (invalid_argument). The
-/// recorded variant and SHA-256 are computed from model.variant and the values as stored; metadata.variant_json and
-/// metadata.weights_sha256 are ignored. Every error's `where` is the path. Errors: those of check_weights, encode_safetensors and
-/// write_file_atomically (file_exists unless `overwrite`); model_metadata_invalid for metadata that load_model would
-/// reject.
+/// convolutions are stored as integers, see above, and others as f32; the model must have ranges (invalid_argument).
+/// The recorded variant and SHA-256 are computed from model.variant and the values as stored; metadata.variant_json and
+/// metadata.weights_sha256 are ignored. Every error's `where` is the path. Errors: those of check_weights,
+/// encode_safetensors and write_file_atomically (file_exists unless `overwrite`); model_metadata_invalid for metadata
+/// that load_model would reject.
 Status save_model(const std::filesystem::path& path, const Model& model, Dtype dtype = Dtype::f32,
                   bool overwrite = false);
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/quantization_record.h"
 
 #include "core/try.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Quantization of a model file as JSON, the value of the metadata key mfres.quantisation:
 //   {"calibration": "minmax", "percentile" or "mse",
 //    "cases": 8,                                  cases the ranges were measured on, at least 1

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/safetensors.h"
 
 #include "core/checked.h"
@@ -364,7 +365,8 @@ Status append_values(std::vector<std::byte>& bytes, const std::string& tensor_na
             const float value = (*tensor.values)[i];
             if (value != std::nearbyint(value) || value < -128.0F || value > 127.0F)
                 return Error{ErrorCode::model_not_finite,
-                             text(who, " has ", value, " at index ", i, ", which is no 8-bit integer"), tensor_name};
+                             text(who, " has ", value, " at index ", i, ", which is not an 8-bit integer"),
+                             tensor_name};
             bytes.push_back(std::bit_cast<std::byte>(static_cast<std::int8_t>(value)));
         }
         return {};
@@ -504,7 +506,7 @@ Result<std::vector<std::byte>> encode_safetensors(const std::map<std::string, Te
                          tensor_name};
         if (tensor_name == metadata_key)
             return Error{ErrorCode::model_header_invalid,
-                         "a tensor cannot be called '__metadata__', the format keeps that name", tensor_name};
+                         "a tensor cannot be called '__metadata__', the format reserves that name", tensor_name};
     }
     const auto order = data_order(tensors);
     MFRES_TRY(const std::string header, header_json(order, metadata));

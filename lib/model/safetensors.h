@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Reading and writing safetensors, the tensor file format of the PyTorch ecosystem
 // (https://github.com/huggingface/safetensors, "Format").
 //
@@ -93,8 +94,8 @@ struct SafetensorsFile {
 /// Checks the bytes of a file; `path` is used in messages only, and is the `where` of every error.
 /// Errors: model_header_too_large, model_truncated (the file ends before the header or the data does),
 /// model_header_invalid (not JSON, another structure, repeated or unknown keys, numbers that are not integers),
-/// model_dtype_unsupported (a dtype outside the list above), model_tensor_size (dtype x shape overflows 64 bits or differs
-/// from the byte range), model_offsets_invalid (overlap, gap, reversed range, bytes after the last tensor).
+/// model_dtype_unsupported (a dtype outside the list above), model_tensor_size (dtype x shape overflows 64 bits or
+/// differs from the byte range), model_offsets_invalid (overlap, gap, reversed range, bytes after the last tensor).
 Result<SafetensorsFile> parse_safetensors(std::vector<std::byte> bytes, std::string path);
 
 /// Reads and checks a file. Errors: those of read_file (memory_limit above max_safetensors_bytes) and

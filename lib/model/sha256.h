@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // SHA-256 (NIST FIPS 180-4) and the hash that identifies a set of weights.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Complexity of networks by name: builds the graph, counts its ops, groups layers into stages.
 #include "core/try.h"
 #include "graph/complexity.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // DMFNet and MFNet (Chen, Liu, Peng, Liu, Li, MICCAI 2019): pre-activation units of a 1x1x1 multiplexer followed by
 // grouped convolutions. DMF units sum three dilated branches with learnable weights. Parameter names are those of the
 // published state_dict.

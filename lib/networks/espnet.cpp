@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // 3D-ESPNet (Nuechterlein and Mehta, BraTS 2018), as in its authors' repository: efficient spatial pyramids of dilated
 // convolutions and a pyramid pooling head. Function calls of the original code are marked as not counted (see Node).
 #include "core/try.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // An entry of the network registry: options, builder and published figures.
 #pragma once
 

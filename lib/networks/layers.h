@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Options and layers that several networks share.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // MF-RES2Net: a U-shaped network of multi-fibre units (MF) followed by a Res2Net split (RES2).
 // The paper's text fixes the structure (section 2.2, eq. 1-3); the channel widths are a reconstruction.
 #include "core/try.h"
@@ -162,10 +163,8 @@ const NetworkFamily& mf_res2net() {
         "reconstruction: structure from the paper's text; the published widths are lost, twelve sets of widths print "
         "the published counts and this is the smoothest of them",
         // clang-format on
-        options(),
-        PublishedFigures{3.16, 16.24, PublishedDice{89.98, 84.02, 77.62}, "MF-RES2Net paper, Table 2"},
-        check,
-        [](const Settings& settings) { return std::int64_t{1} << settings.integers("widths").size(); },
+        options(), PublishedFigures{3.16, 16.24, PublishedDice{89.98, 84.02, 77.62}, "MF-RES2Net paper, Table 2"},
+        check, [](const Settings& settings) { return std::int64_t{1} << settings.integers("widths").size(); },
         [](GraphBuilder& builder, const Settings& settings, NodeId input) {
             return MfRes2Net(builder, settings).build(input);
         }};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The public functions of the registry.
 #include "core/try.h"
 #include "networks/family.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // No New-Net (Isensee et al., BraTS 2018): a plain U-Net with instance normalisation that halves channels before
 // upsampling. Two forms: the one its authors describe, and the one that reproduces the figures of Table 2.
 #include "networks/family.h"
@@ -13,7 +14,7 @@ std::vector<Option> options(const std::string& merge, std::int64_t decoder_convs
     std::vector<Option> all = image_options();
     const std::vector<Option> own{
         integers("widths", {30, 60, 120, 240, 480}, {2, 7}, width_range, "channels per level, finest first"),
-        choice("merge", merge, {"concat", "add"}, "how an upsampled map meets the encoder's"),
+        choice("merge", merge, {"concat", "add"}, "how upsampled and encoder feature maps are merged"),
         integer("decoder_convs", decoder_convs, {1, 2}, "convolutions per decoder level"),
         flag("conv_bias", true, "whether convolutions in front of a normalisation have a bias"),
     };

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "networks/registry.h"
 
 #include "core/try.h"
@@ -10,8 +11,8 @@ namespace mfres {
 
 namespace {
 
-/// All networks; those of the paper's Table 2 come first, in its order. A new one needs a file, a declaration in family.h
-/// and an entry here.
+/// All networks; those of the paper's Table 2 come first, in its order. A new one needs a file, a declaration in
+/// family.h and an entry here.
 const std::vector<const NetworkFamily*>& families() {
     static const std::vector<const NetworkFamily*> all{
         &mf_res2net(), &espnet(),   &dmfnet(),    &unet(),     &unetpp(), &no_new_net_as_counted(),
@@ -68,7 +69,7 @@ Result<Variant> parse_variant(std::string_view name_or_json) {
         const auto network = object.find("network");
         if (network == object.end())
             return Error{ErrorCode::variant_invalid,
-                         "/network: is missing; it says which registered network the variant is made from", "/network"};
+                         "/network: is missing; it names the registered network of the variant", "/network"};
         if (!network->is_string())
             return violation("/network", *network, "is not the name of a network");
         family = find_family(network->get_ref<const std::string&>());

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The registered networks by name, and variants of them as JSON.
 #pragma once
 

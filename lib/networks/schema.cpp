@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "networks/schema.h"
 
 #include "core/try.h"
@@ -67,7 +68,7 @@ class StrictReader final : public nlohmann::json_sax<json> {
             return true;
         const std::string token = "/" + pointer_token(name);
         error_ = Error{ErrorCode::json_invalid,
-                       text("key ", shown(name), " stands more than once in the same object of the ", what_), token};
+                       text("key ", shown(name), " occurs more than once in the same object of the ", what_), token};
         return false;
     }
 
@@ -249,7 +250,7 @@ Result<Settings> read_settings(const json& object, const std::vector<Option>& op
             std::find_if(options.begin(), options.end(), [&](const Option& candidate) { return candidate.key == key; });
         if (option == options.end())
             return violation("/" + pointer_token(key), value,
-                             text("stands under an unknown key; allowed keys are network, name", known));
+                             text("has an unknown key; allowed keys are network, name", known));
         MFRES_CHECK(check_value(value, *option));
         values[key] = value;
     }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Strict reading of JSON objects: keys with types, ranges and defaults; errors name path and value.
 #pragma once
 
@@ -60,7 +61,8 @@ class Settings {
 };
 
 /// Parses one JSON object of at most 64 KiB, 8 levels deep, without repeated keys. `what` names it in messages.
-/// Errors: json_invalid (with line and column, path of a repeated key, or the cap), variant_invalid if it is not an object.
+/// Errors: json_invalid (with line and column, path of a repeated key, or the cap), variant_invalid if it is not an
+/// object.
 Result<nlohmann::json> parse_strict(std::string_view text, std::string_view what = "variant");
 
 /// The options' defaults overridden by `object`. Keys in `reserved` are skipped.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // 3D U-Net++ (Zhou et al. 2018 in three dimensions): nested, densely connected skip paths, no deep supervision.
 #include "networks/family.h"
 #include "networks/layers.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "paper/disturb.h"
 
 #include "imaging/geometry.h"

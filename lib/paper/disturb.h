@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Perturbations of a case as other scanners, pipelines or preparations cause them, to which a segmentation should be
 // robust. A disturbance is a window (the field of view and the order of voxels) and a change of intensities.
 #pragma once
@@ -13,8 +14,8 @@
 
 namespace mfres {
 
-/// A field of view parallel to the original grid: voxel n is the original voxel begin + n, or begin + size - 1 - n along a
-/// mirrored axis. It may extend beyond the original on any side.
+/// A field of view parallel to the original grid: voxel n is the original voxel begin + n, or begin + size - 1 - n
+/// along a mirrored axis. It may extend beyond the original on any side.
 struct Window {
     std::array<std::int64_t, 3> begin{}; ///< may be negative
     std::array<std::int64_t, 3> size{};
@@ -22,7 +23,8 @@ struct Window {
 };
 
 /// The volume in a window, with `outside` where the original has no voxel. Voxels keep their world positions along axes
-/// that are not mirrored. Along a mirrored axis the window keeps its position, so that the patient is mirrored. Precondition: sizes >= 1.
+/// that are not mirrored. Along a mirrored axis the window keeps its position, so that the patient is mirrored.
+/// Precondition: sizes >= 1.
 Volume seen_through(const Volume& volume, const Window& window, float outside);
 
 /// Labels of a window mapped back to the original grid; 0 where the window has no voxel.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The control flow of an experiment: plan, split of the cases, start or resume, then one run after the other.
 #include <mfres/experiment.h>
 
@@ -63,7 +64,8 @@ Status claim_folder(const fs::path& out) {
         const std::string name = entry.path().filename().string();
         bool own = false;
         for (const std::string file : {"train.mfcache", "held-out.mfcache", "experiment.json"})
-            own = own || name == file || name.starts_with("." + file + "."); // the second: temporary file of an interrupted write
+            own = own || name == file ||
+                  name.starts_with("." + file + "."); // the second: temporary file of an interrupted write
         if (!own)
             return Error{ErrorCode::file_exists,
                          text("the folder ", out.string(), " is not empty (it holds ", name,
@@ -147,7 +149,7 @@ class Experiment {
             return {};
         return Error{ErrorCode::checkpoint_mismatch,
                      text("the folder ", options_.out.string(), " holds another experiment: ", differences,
-                          "; what was asked for needs a folder of its own"),
+                          "; use another folder for a different experiment"),
                      options_.out.string()};
     }
 
@@ -301,7 +303,7 @@ Result<std::map<std::string, std::pair<RunState, std::string>>> read_reasons(con
                     reasons[run.at("run").get<std::string>()] = {state, run.at("reason").get<std::string>()};
     } catch (const json::exception& problem) {
         const std::string path = (out / "table.json").string();
-        return Error{ErrorCode::json_invalid, text(path, " is no table of an experiment: ", problem.what()), path};
+        return Error{ErrorCode::json_invalid, text(path, " is not a table of an experiment: ", problem.what()), path};
     }
     return reasons;
 }

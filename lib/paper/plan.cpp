@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "paper/plan.h"
 
 #include "backends/backend.h"
@@ -234,7 +235,7 @@ json plan_json(const ExperimentPlan& plan) {
 
 Result<ExperimentPlan> parse_plan(const json& object, const std::filesystem::path& where) {
     const auto reject = [&](const std::string& problem) {
-        return Error{ErrorCode::json_invalid, text(where.string(), " is no record of an experiment: ", problem),
+        return Error{ErrorCode::json_invalid, text(where.string(), " is not a record of an experiment: ", problem),
                      where.string()};
     };
     try {

@@ -1,5 +1,6 @@
-// The plan of an experiment. It is made from the options before any case is read, and recorded in the experiment's folder
-// to be compared with the options when the experiment is resumed.
+// SPDX-License-Identifier: MIT
+// The plan of an experiment. It is made from the options before any case is read, and recorded in the experiment's
+// folder to be compared with the options when the experiment is resumed.
 #pragma once
 
 #include "train/recipe.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Published figures of the rows of an experiment.
 #pragma once
 

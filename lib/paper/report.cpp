@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The table of an experiment as Markdown and as JSON.
 #include "core/try.h"
 #include "paper/plan.h"

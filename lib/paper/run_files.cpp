@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "paper/run_files.h"
 
 #include "core/file.h"
@@ -22,7 +23,7 @@ Status read_training(const RunFiles& files, ExperimentRun& run) {
         run.threads = report.at("threads").get<int>();
     } catch (const json::exception& problem) {
         return Error{ErrorCode::json_invalid,
-                     text(files.train().string(), " is no report of a training: ", problem.what()),
+                     text(files.train().string(), " is not a report of a training: ", problem.what()),
                      files.train().string()};
     }
     return {};
@@ -36,7 +37,7 @@ Result<PassCost> read_cost(const RunFiles& files) {
                         report.at("backend").at("engine").get<std::string>(), report.at("threads").get<int>()};
     } catch (const json::exception& problem) {
         return Error{ErrorCode::json_invalid,
-                     text(files.cost().string(), " is no report of a benchmark: ", problem.what()),
+                     text(files.cost().string(), " is not a report of a benchmark: ", problem.what()),
                      files.cost().string()};
     }
 }

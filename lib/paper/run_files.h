@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Files of the runs of an experiment.
 #pragma once
 

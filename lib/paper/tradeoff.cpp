@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "paper/tradeoff.h"
 
 #include "core/try.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Plot of a comparison of networks: Dice over the time of one inference.
 #pragma once
 

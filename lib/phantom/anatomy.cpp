@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "phantom/anatomy.h"
 
 #include <array>
@@ -149,8 +150,8 @@ float Anatomy::fissure(Point p) const {
     return std::sqrt(p.x * p.x + joined * joined) - half_gap;
 }
 
-/// Distance to the nearest sulcus, positive beside it. Sulci are the zero set of `folds_`, evaluated at the intersection
-/// of the surface and the ray from the centre of the hemisphere through p, so that they extend inwards.
+/// Distance to the nearest sulcus, positive beside it. Sulci are the zero set of `folds_`, evaluated at the
+/// intersection of the surface and the ray from the centre of the hemisphere through p, so that they extend inwards.
 float Anatomy::sulcus(Point p, float hull) const {
     constexpr float deepest = 30.0F;
     if (hull > deepest)

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Healthy anatomy of the phantom: tissue fractions at a point of the head, from distance functions and noise.
 #pragma once
 
@@ -56,7 +57,7 @@ class Anatomy {
     void paint_fluid(Tissue& tissue, float fraction) const;
 
     float blur_;
-    float thinning_; ///< reduction of sulci that are thinner than a voxel, whose fluid fraction would be too large otherwise
+    float thinning_; ///< reduction of sulci thinner than a voxel, which would contain too much fluid
     float sulcus_width_;
     float cortex_thickness_;
     float ventricle_size_;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "phantom/fields.h"
 
 #include <array>
@@ -19,8 +20,8 @@ std::array<float, 4> spline_weights(float t) {
             (3.0F * s * s * s - 6.0F * s * s + 4.0F) / 6.0F, t * t * t / 6.0F};
 }
 
-/// Evaluates splines along the fastest axis and makes that axis the slowest; three calls process all axes and restore the
-/// order. `source` has `rows` lines of `knots` coefficients, each of which gives `points` values.
+/// Evaluates splines along the fastest axis and makes that axis the slowest; three calls process all axes and restore
+/// the order. `source` has `rows` lines of `knots` coefficients, each of which gives `points` values.
 std::vector<float> spline_along_rows(const std::vector<float>& source, std::size_t rows, int knots, int points,
                                      float knots_per_point) {
     std::vector<float> result(rows * static_cast<std::size_t>(points));

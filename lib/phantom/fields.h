@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Points in the head coordinates of the phantom, and smooth random scalar fields.
 #pragma once
 
@@ -82,8 +83,8 @@ class Field {
 /// distance. Mean 0, standard deviation 1.
 Field noise_field(Random random, float feature);
 
-/// A sum of plane waves of random direction and phase; wavelengths have a spread of 15 % around `wavelength` mm. Its zero
-/// set is a labyrinth of sheets about half a wavelength apart. Mean 0, standard deviation 1.
+/// A sum of plane waves of random direction and phase; wavelengths have a spread of 15 % around `wavelength` mm. Its
+/// zero set is a labyrinth of sheets about half a wavelength apart. Mean 0, standard deviation 1.
 Field wave_field(Random random, float wavelength);
 
 } // namespace mfres::phantom

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "phantom/lesion.h"
 
 #include <cmath>

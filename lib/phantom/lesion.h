@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Tumour of the phantom: necrotic core, enhancing rim, and oedema that follows white matter.
 #pragma once
 
@@ -52,8 +53,8 @@ struct Lesion {
 };
 
 /// Core and rim from a noise-perturbed ellipsoid. Oedema is the set of voxels that a front from their surface reaches
-/// first, up to the planned volume: fast in white matter, slow in grey matter, not in fluid (Dijkstra's algorithm over 26
-/// neighbours).
+/// first, up to the planned volume: fast in white matter, slow in grey matter, not in fluid (Dijkstra's algorithm over
+/// 26 neighbours).
 Lesion grow_lesion(Random random, const LesionPlan& plan, const Pose& pose, const TissueMap& tissue);
 
 } // namespace mfres::phantom

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "phantom/phantom.h"
 
 #include "core/parallel.h"
@@ -270,11 +271,11 @@ Status check(const PhantomOptions& options) {
         if (extent < 32 || extent > 1024)
             return Error{ErrorCode::invalid_argument,
                          text("a phantom of ", options.size[0], " x ", options.size[1], " x ", options.size[2],
-                              " voxels was asked for, but every extent must be between 32 and 1024"),
+                              " voxels was requested, but every extent must be between 32 and 1024"),
                          "size"};
     if (options.threads < 0)
         return Error{ErrorCode::invalid_argument,
-                     text("a phantom was asked for with ", options.threads,
+                     text("a phantom was requested with ", options.threads,
                           " threads, but the number of threads must be 0 (all) or more"),
                      "threads"};
     return {};

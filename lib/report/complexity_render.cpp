@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Complexity reports as text, Markdown, CSV and JSON. Every format states the convention of each number, the input size
 // and the batch size.
 #include "core/try.h"
@@ -66,7 +67,7 @@ std::string published_words(const PublishedFigures& published) {
     return words + "; " + published.source;
 }
 
-// --- one report as text and Markdown -------------------------------------------------------------------------------------
+// --- one report as text and Markdown ----------------------------------------------------------------------------
 
 using Facts = std::vector<std::pair<std::string, std::string>>;
 
@@ -84,11 +85,12 @@ Facts facts(const ComplexityReport& report) {
     all.emplace_back("convolutions", grouped(report.convolutions));
     all.emplace_back("weights", mebibytes(report.weight_bytes) + " MiB (f32, with running statistics)");
     all.emplace_back("activations", mebibytes(report.total.activation_bytes) + " MiB if every output were kept (f32)");
-    all.emplace_back("memory plan",
-                     mebibytes(report.memory.planned) +
-                         " MiB peak of activations; no placement for this order of ops needs less than " +
-                         mebibytes(report.memory.lower_bound) +
-                         " MiB (rewritten for inference, sums and activations in place; without weights and workspace)");
+    all.emplace_back(
+        "memory plan",
+        mebibytes(report.memory.planned) +
+            " MiB peak of activations; no placement for this order of ops needs less than " +
+            mebibytes(report.memory.lower_bound) +
+            " MiB (rewritten for inference, sums and activations in place; without weights and workspace)");
     return all;
 }
 

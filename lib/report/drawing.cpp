@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "report/drawing.h"
 
 #include "core/file.h"
@@ -25,11 +26,12 @@ void Drawing::marker(CanvasPoint centre, Marker marker, double radius, const Col
     }
     const double r = radius;
     const std::vector<CanvasPoint> corners =
-        marker == Marker::square ? std::vector<CanvasPoint>{{-0.85 * r, -0.85 * r},
-                                                      {0.85 * r, -0.85 * r},
-                                                      {0.85 * r, 0.85 * r},
-                                                      {-0.85 * r, 0.85 * r}}
-                                 : std::vector<CanvasPoint>{{0.0, -1.15 * r}, {1.05 * r, 0.75 * r}, {-1.05 * r, 0.75 * r}};
+        marker == Marker::square
+            ? std::vector<CanvasPoint>{{-0.85 * r, -0.85 * r},
+                                       {0.85 * r, -0.85 * r},
+                                       {0.85 * r, 0.85 * r},
+                                       {-0.85 * r, 0.85 * r}}
+            : std::vector<CanvasPoint>{{0.0, -1.15 * r}, {1.05 * r, 0.75 * r}, {-1.05 * r, 0.75 * r}};
     std::vector<CanvasPoint> placed;
     for (const CanvasPoint& corner : corners)
         placed.push_back({centre.x + corner.x, centre.y + corner.y});

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A drawing of lines, markers and text, written as SVG, and as PNG in a build with OpenCV.
 #pragma once
 
@@ -48,7 +49,8 @@ class Drawing {
     struct Shape {
         enum class Kind : std::uint8_t { line, polygon, circle, words };
         Kind kind = Kind::line;
-        std::vector<CanvasPoint> points; ///< of a line or polygon; otherwise one: the centre, or the anchor on the baseline
+        std::vector<CanvasPoint>
+            points; ///< of a line or polygon; otherwise one: the centre, or the anchor on the baseline
         Colour colour{};
         double size = 1.0; ///< width of a line, radius of a circle, height of text
         double dash = 0.0;

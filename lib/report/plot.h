@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Plot of a training run: loss, Dice of the regions and learning rate over the steps, one panel each.
 #pragma once
 
@@ -37,7 +38,8 @@ void draw_region_key(Drawing& drawing, const CanvasPoint& at);
 /// Centred running mean over `window` values (rounded up to an odd number), fewer at the ends.
 std::vector<double> running_mean(std::span<const double> values, std::size_t window);
 
-/// The tick distance: the smallest 1, 2 or 5 times a power of ten that fits into `span` at most `most` times. Precondition: span > 0, most > 0.
+/// The tick distance: the smallest 1, 2 or 5 times a power of ten that fits into `span` at most `most` times.
+/// Precondition: span > 0, most > 0.
 double tick_step(double span, int most);
 
 /// Draws the rows; without rows, empty panels. There is a Dice panel only if there are validations.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Tables of formatted cells, as text for a terminal or as Markdown.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The rules of the architecture that a compiler cannot check: who may include whom.
 #include "support/catch.h"
 

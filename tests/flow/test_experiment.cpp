@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // `mfres experiment` as a user runs it: interrupted, gone on with, rejected, and what its table says.
 #include "support/cached_cases.h"
 #include "support/cases.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The program from outside: exit codes, what it prints, what it leaves on disk.
 #include "support/catch.h"
 #include "support/program.h"

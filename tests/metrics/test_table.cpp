@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Tables: statistics by hand, the challenge server's own table, numbers that survive a file, tables that are rejected.
 #include "core/file.h"
 #include "support/catch.h"

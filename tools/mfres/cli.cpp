@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli.h"
 
 #include "core/file.h"
@@ -206,7 +207,7 @@ Result<std::vector<int>> processors_of(const Options& options) {
         int value = 0;
         const auto [rest, problem] = std::from_chars(at, end, value);
         if (problem != std::errc() || value < 0 || (rest != end && (*rest != ',' || rest + 1 == end)))
-            return Error{ErrorCode::invalid_argument, text("'", list, "' is no list of processors; write 0 or 0,2"),
+            return Error{ErrorCode::invalid_argument, text("'", list, "' is not a list of processors; write 0 or 0,2"),
                          list};
         processors.push_back(value);
         at = rest == end ? rest : rest + 1;

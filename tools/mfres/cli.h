@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Common parts of all subcommands: options, exit codes, error output, progress.
 #pragma once
 
@@ -115,8 +116,8 @@ Result<std::filesystem::path> model_path(const Options& options);
 /// argument itself.
 Result<std::string> network_text(const std::string& argument);
 
-/// True after the first SIGINT, SIGTERM or SIGUSR1. Long computations poll it and stop cleanly. A second signal terminates
-/// the process.
+/// True after the first SIGINT, SIGTERM or SIGUSR1. Long computations poll it and stop cleanly. A second signal
+/// terminates the process.
 bool stop_requested();
 void watch_signals();
 

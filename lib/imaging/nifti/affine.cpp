@@ -49,7 +49,7 @@ Result<Affine> affine_of_qform(const NiftiGeometry& geometry, const std::string&
     if (!finite(geometry.quatern) || !finite(geometry.qoffset) || b * b + c * c + d * d > 1.0 + rounding)
         return file_error(ErrorCode::nifti_header_invalid, where,
                           text("has a qform with the quaternion ", numbers(geometry.quatern), " and the offset ",
-                               numbers(geometry.qoffset), "; it is no rotation"));
+                               numbers(geometry.qoffset), "; it is not a rotation"));
     const auto& offset = geometry.qoffset;
     const nifti_dmat44 matrix = nifti_quatern_to_dmat44(b, c, d, offset[0], offset[1], offset[2], pixdim[1], pixdim[2],
                                                         pixdim[3], pixdim[0] < 0.0 ? -1.0 : 1.0);
@@ -76,10 +76,10 @@ Result<Affine> chosen_affine(const NiftiGeometry& geometry, const std::array<std
                                                       : !has_sform && !has_qform;
     if (missing)
         return file_error(ErrorCode::orientation_missing, where,
-                          text("does not say where its voxels lie: qform_code ", geometry.qform_code, ", sform_code ",
-                               geometry.sform_code,
-                               use == AffineSource::sform   ? ", and the sform was asked for"
-                               : use == AffineSource::qform ? ", and the qform was asked for"
+                          text("does not define the position of its voxels: qform_code ", geometry.qform_code,
+                               ", sform_code ", geometry.sform_code,
+                               use == AffineSource::sform   ? ", and the sform was requested"
+                               : use == AffineSource::qform ? ", and the qform was requested"
                                                             : ""));
     if (use == AffineSource::qform || !has_sform)
         return affine_of_qform(geometry, where);
@@ -90,7 +90,7 @@ Result<Affine> chosen_affine(const NiftiGeometry& geometry, const std::array<std
         if (!(mm <= disagreement_limit_mm))
             return file_error(ErrorCode::qform_sform_disagree, where,
                               text("has a qform and an sform that put a corner ", mm, " mm apart (limit ",
-                                   disagreement_limit_mm, "); say which one holds"));
+                                   disagreement_limit_mm, "); choose one of them"));
     }
     return sform;
 }
@@ -146,7 +146,8 @@ Result<AffineSource> affine_source(std::string_view source_name) {
         return AffineSource::sform;
     if (source_name == "qform")
         return AffineSource::qform;
-    return Error{ErrorCode::invalid_argument, text("'", source_name, "' is no affine; write auto, sform or qform"),
+    return Error{ErrorCode::invalid_argument,
+                 text("'", source_name, "' is not an affine source; write auto, sform or qform"),
                  std::string(source_name)};
 }
 

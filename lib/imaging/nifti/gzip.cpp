@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "imaging/nifti/gzip.h"
 
 #include "core/try.h"
@@ -67,8 +68,8 @@ struct GzipReader::State {
         if (std::equal(magic.begin(), magic.begin() + std::min<std::ptrdiff_t>(2, std::ssize(rest)), rest.begin()))
             return {};
         return fail(ErrorCode::gzip_corrupt,
-                    members == 0 ? "is no gzip file: it does not begin with the bytes 1F 8B"
-                                 : text("has ", rest.size(), " bytes after its gzip stream that are no further one"));
+                    members == 0 ? "is not a gzip file: it does not begin with the bytes 1F 8B"
+                                 : text("has ", rest.size(), " bytes after its gzip stream that are not another one"));
     }
 
     /// One call of inflate() into `output`; returns the bytes written.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // gzip (RFC 1952) in memory. Every stream is inflated to its end, so that CRC-32 and length are always verified; zlib's
 // gzread accepts a file without its trailer.
 #pragma once
@@ -25,9 +26,9 @@ class GzipReader {
     GzipReader& operator=(GzipReader&&) noexcept;
     ~GzipReader();
 
-    /// Fills `output` and returns the number of bytes written. Fewer than requested mean that all members have ended, each
-    /// with the right CRC-32 and length, and that no bytes follow. Errors: gzip_truncated, gzip_corrupt (bad header,
-    /// block, CRC-32 or length, or trailing bytes that are not a member), memory_limit.
+    /// Fills `output` and returns the number of bytes written. Fewer than requested mean that all members have ended,
+    /// each with the right CRC-32 and length, and that no bytes follow. Errors: gzip_truncated, gzip_corrupt (bad
+    /// header, block, CRC-32 or length, or trailing bytes that are not a member), memory_limit.
     Result<std::size_t> read(std::span<std::byte> output);
 
   private:

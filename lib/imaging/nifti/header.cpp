@@ -156,8 +156,8 @@ Result<Header> parse_header(std::span<const std::byte> bytes, const Files& files
                           "has a NIfTI-2 magic with changed line ends, so it was damaged by a transfer in text mode");
     if (single == files.pair)
         return file_error(ErrorCode::nifti_header_invalid, path,
-                          single ? "says that voxels follow in the same file, but is named as the header of a pair"
-                                 : "says that its voxels are in an .img file, but is named as a single file");
+                          single ? "declares that voxels follow in the same file, but is named as the header of a pair"
+                                 : "declares that its voxels are in an .img file, but is named as a single file");
 
     silence_nifti_clib();
     Header header =
@@ -178,7 +178,7 @@ Status check_dimensions(const Header& header, const fs::path& path) {
     const auto axes = header.dim[0];
     if (axes < 1 || axes > 7)
         return file_error(ErrorCode::nifti_dimensions, path,
-                          text("says it has ", axes, " dimensions; NIfTI allows 1 to 7"));
+                          text("declares ", axes, " dimensions; NIfTI allows 1 to 7"));
     for (std::int64_t axis = 1; axis <= axes; ++axis) {
         const auto extent = header.dim[static_cast<std::size_t>(axis)];
         if (extent <= 0 || (axis <= 3 && extent > largest_extent))
@@ -204,12 +204,12 @@ Status check_fields(const Header& header, const fs::path& path) {
         const char* known = nifti_datatype_string(header.datatype);
         return file_error(
             ErrorCode::nifti_datatype, path,
-            text("stores voxels of datatype ", header.datatype, " (", known, "), which is no scalar intensity"));
+            text("stores voxels of datatype ", header.datatype, " (", known, "), which is not a scalar type"));
     }
     if (header.bitpix != 8 * bytes)
-        return file_error(
-            ErrorCode::nifti_header_invalid, path,
-            text("says ", header.bitpix, " bits per voxel, but its datatype ", header.datatype, " has ", 8 * bytes));
+        return file_error(ErrorCode::nifti_header_invalid, path,
+                          text("declares ", header.bitpix, " bits per voxel, but its datatype ", header.datatype,
+                               " has ", 8 * bytes));
     if (is_scaled(header.scl_slope) && (std::isinf(header.scl_slope) || !std::isfinite(header.scl_inter)))
         return file_error(ErrorCode::nifti_header_invalid, path,
                           text("has scl_slope ", header.scl_slope, " and scl_inter ", header.scl_inter));
@@ -237,7 +237,7 @@ Result<Layout> layout_of(const Header& header, std::uint64_t max_bytes, std::siz
     if (!total || !decoded || static_cast<std::uint64_t>(*total) > max_bytes ||
         static_cast<std::uint64_t>(*decoded) > max_bytes)
         return file_error(ErrorCode::nifti_too_large, path,
-                          text("promises ", extents(header), " voxels of ", layout.voxel_bytes, " bytes at offset ",
+                          text("declares ", extents(header), " voxels of ", layout.voxel_bytes, " bytes at offset ",
                                layout.offset, "; the file and the decoded voxels may take ", max_bytes, " bytes each"));
     layout.voxels = *voxels;
     layout.total = *total;

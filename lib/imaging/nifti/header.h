@@ -71,8 +71,8 @@ struct Layout {
 Result<Layout> layout_of(const Header& header, std::uint64_t max_bytes, std::size_t decoded_bytes,
                          const std::filesystem::path& path);
 
-/// Parses the header with nifti_clib and compares. Precondition: the checks above have passed, because nifti_clib relies
-/// on them. Error: nifti_header_invalid.
+/// Parses the header with nifti_clib and compares. Precondition: the checks above have passed, because nifti_clib
+/// relies on them. Error: nifti_header_invalid.
 Status confirm_with_nifti_clib(std::span<const std::byte> bytes, const Header& header, const Layout& layout,
                                const std::filesystem::path& path);
 

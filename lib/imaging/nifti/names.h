@@ -21,8 +21,8 @@ bool names_gzip(const std::filesystem::path& path);
 /// The suffix without ".gz", in lower case: ".nii", ".hdr", ".img" or another one.
 std::string suffix_of(const std::filesystem::path& path);
 
-/// The other half of a .hdr/.img pair; `suffix` is ".hdr" or ".img". A half that is compressed like `path` is preferred,
-/// and the case of the suffix follows that of `path`. Errors: file_not_found.
+/// The other half of a .hdr/.img pair; `suffix` is ".hdr" or ".img". A half that is compressed like `path` is
+/// preferred, and the case of the suffix follows that of `path`. Errors: file_not_found.
 Result<std::filesystem::path> partner(const std::filesystem::path& path, std::string suffix);
 
 /// Where the header and the voxels of one image are: in one file, or in a pair of files.

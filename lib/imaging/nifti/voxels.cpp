@@ -123,12 +123,13 @@ struct StoredSink {
     }
 };
 
-/// Reads exactly the voxels that the header declares, and checks that the file ends there and, if compressed, is intact.
+/// Reads exactly the voxels that the header declares, and checks that the file ends there and, if compressed, is
+/// intact.
 template <typename Sink>
 Status decode(ByteSource& source, const Header& header, const Layout& layout, const fs::path& path, Sink& sink) {
     const auto truncated = [&](std::uint64_t present) {
         return file_error(ErrorCode::nifti_truncated, path,
-                          text("ends after ", present, " of the ", layout.total, " bytes that its header promises for ",
+                          text("ends after ", present, " of the ", layout.total, " bytes that its header declares for ",
                                extents(header), " voxels"));
     };
     const auto voxel_bytes = static_cast<std::uint64_t>(layout.voxel_bytes);
@@ -162,7 +163,7 @@ Status decode(ByteSource& source, const Header& header, const Layout& layout, co
     MFRES_TRY(const std::size_t surplus, source.read(std::span(chunk).first(1)));
     if (surplus != 0)
         return file_error(ErrorCode::nifti_trailing_bytes, path,
-                          text("goes on after the ", layout.total, " bytes that its header promises"));
+                          text("continues after the ", layout.total, " bytes that its header declares"));
     if constexpr (requires { sink.check(1.0, 0.0); })
         sink.check(scaling.first, scaling.second);
     return {};

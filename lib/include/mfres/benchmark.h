@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Inference time of a network on this machine, in total or per op, and lower bounds from the machine's peak rates.
 //
 //   auto report = mfres::benchmark("model.safetensors", {.size = {128, 128, 128}, .threads = 2});

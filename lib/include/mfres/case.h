@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A case: the four MRI volumes of one patient at one time, as files.
 #pragma once
 
@@ -23,7 +24,8 @@ struct CaseFiles {
 /// Errors: file_not_found, modality_missing (names every missing one and what was found), modality_ambiguous.
 Result<CaseFiles> find_case(const std::filesystem::path& folder);
 
-/// Every case below a folder, sorted by id: the folder itself, its subfolders, or the subfolders of BraTS's HGG and LGG.
+/// Every case below a folder, sorted by id: the folder itself, its subfolders, or the subfolders of BraTS's HGG and
+/// LGG.
 /// Errors: those of find_case for the first folder that is an incomplete case; file_not_found if there is no case.
 Result<std::vector<CaseFiles>> find_cases(const std::filesystem::path& root);
 

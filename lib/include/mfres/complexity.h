@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Parameters, operations and memory of a network at a given input size, in three named conventions.
 #pragma once
 
@@ -24,8 +25,8 @@ struct ComplexityCounts {
 };
 
 /// Activation memory of one inference in bytes (f32), with values placed in one arena according to their lifetimes. The
-/// network is rewritten for inference first (BatchNorm folded, pointwise convolutions moved before upsampling); sums and
-/// activations are computed in place.
+/// network is rewritten for inference first (BatchNorm folded, pointwise convolutions moved before upsampling); sums
+/// and activations are computed in place.
 struct ActivationMemory {
     std::int64_t lower_bound = 0; ///< largest sum of live values: no placement for this order needs less
     std::int64_t planned = 0;     ///< peak memory of the static plan
@@ -35,7 +36,7 @@ struct LayerComplexity {
     std::string name;
     std::string operation;                ///< "conv 3x3x3 stride 2 groups 16"
     std::array<std::int64_t, 5> output{}; ///< [batch, channel, x, y, z]
-    bool seen_by_table2 = true;           ///< false: a function call in the original code, which that counter does not see
+    bool seen_by_table2 = true; ///< false: a function call in the original code, which that counter does not see
     ComplexityCounts counts;
 };
 
@@ -92,8 +93,8 @@ std::string render(const ComplexityReport& report, ReportFormat format, bool per
 /// Several networks in one table; JSON: an array of reports. With `per_layer`, the layers of each follow.
 std::string render(const std::vector<ComplexityReport>& reports, ReportFormat format, bool per_layer = false);
 
-/// Published figures, counts in the Table 2 convention, residuals (count - published, absolute and per cent), both paper
-/// formulas, published Dice (not re-measured) and the status of every network.
+/// Published figures, counts in the Table 2 convention, residuals (count - published, absolute and per cent), both
+/// paper formulas, published Dice (not re-measured) and the status of every network.
 std::string render(const Table2Report& report, ReportFormat format);
 
 } // namespace mfres

@@ -1,14 +1,15 @@
+// SPDX-License-Identifier: MIT
 // The comparisons of the MF-RES2Net paper on other cases. Every row of its Table 1 (losses) or Table 2 (networks) is
-// trained with the same recipe and budget, evaluated on held-out cases from their files, and printed beside the published
-// figures. An experiment may be stopped and resumed at any time.
+// trained with the same recipe and budget, evaluated on held-out cases from their files, and printed beside the
+// published figures. An experiment may be stopped and resumed at any time.
 //
 //   auto report = mfres::run_experiment({.data = "BraTS2019/Training", .out = "table1"});
 //   std::cout << mfres::to_markdown(*report);
 //
-// Files of an experiment: experiment.json (plan and data), train.mfcache, held-out.mfcache, table.md, table.json, and for
-// every run a folder of <mfres/trainer.h> with train.json, cases.csv and summary.json. Table 2 also measures time and
-// memory of one inference of each network (bench.json) and plots Dice over time: tradeoff.svg, and tradeoff.png in a build
-// with OpenCV.
+// Files of an experiment: experiment.json (plan and data), train.mfcache, held-out.mfcache, table.md, table.json, and
+// for every run a folder of <mfres/trainer.h> with train.json, cases.csv and summary.json. Table 2 also measures time
+// and memory of one inference of each network (bench.json) and plots Dice over time: tradeoff.svg, and tradeoff.png in
+// a build with OpenCV.
 #pragma once
 
 #include <mfres/complexity.h>

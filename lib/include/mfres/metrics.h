@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Segmentation metrics: Dice, sensitivity, specificity and HD95 per tumour region and case, and tables of many cases.
 #pragma once
 
@@ -57,10 +58,10 @@ double specificity(const RegionCount& count, std::int64_t voxels) noexcept;
 // Surface distances --------------------------------------------------------------------------------------------------
 
 /// The 95th percentile of the Hausdorff distance between two masks (non-zero = inside), mm, as the challenge server's
-/// 2018/19 measure and medpy define it. The surface of a mask is its voxels with a 6-neighbour outside; voxels beyond the
-/// array count as outside. The distances of the voxels of each surface to the other surface are pooled, and the
-/// percentile is interpolated linearly. Exact Euclidean distances (Felzenszwalb and Huttenlocher, Distance Transforms of Sampled
-/// Functions, 2012) within the common bounding box. Nothing if a mask is empty.
+/// 2018/19 measure and medpy define it. The surface of a mask is its voxels with a 6-neighbour outside; voxels beyond
+/// the array count as outside. The distances of the voxels of each surface to the other surface are pooled, and the
+/// percentile is interpolated linearly. Exact Euclidean distances (Felzenszwalb and Huttenlocher, Distance Transforms
+/// of Sampled Functions, 2012) within the common bounding box. Nothing if a mask is empty.
 /// `size` voxels along i, j, k with i fastest, `spacing_mm` between their centres.
 /// Errors: invalid_argument (lengths that are not the product of `size`, spacing not positive and finite),
 /// memory_limit.
@@ -157,8 +158,8 @@ struct MetricsSummary {
 MetricsSummary summarise(const MetricsTable& table);
 
 /// The table under another scheme. From server2019 to brats2020, blank HD95 values become 0 where Dice is 1 and
-/// 373.12866 where it is 0. From brats2020 to server2019 the values are unchanged, because the original blanks cannot be
-/// identified.
+/// 373.12866 where it is 0. From brats2020 to server2019 the values are unchanged, because the original blanks cannot
+/// be identified.
 MetricsTable with_scheme(MetricsTable table, EmptyScheme scheme);
 
 /// The table as the challenge server writes it: Label,Dice_ET,Dice_WT,Dice_TC,Sensitivity_ET,...,Hausdorff95_TC, one

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The registered networks, their options, and their published figures.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The tumour regions that are evaluated, and which label values form them.
 #pragma once
 

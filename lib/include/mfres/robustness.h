@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Robustness of a segmentation: cases are shifted, mirrored, cropped or changed in intensity, segmented again, and
 // compared with the labels of the original case and with the reference.
 //

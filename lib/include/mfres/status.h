@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Errors as values. The library never prints, aborts or throws across its boundary. Every call that can fail returns
 // Result<T> (or Status), which holds either the value or one Error. An Error has a code with one meaning, a message in
 // plain English, and the place it refers to: a file, a node of a network or a JSON path.

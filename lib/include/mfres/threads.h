@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Threading options: number of threads, CPU affinity, wait policy, or a thread pool of the caller.
 #pragma once
 
@@ -7,8 +8,8 @@
 
 namespace mfres {
 
-/// A parallel loop of the caller. It must call part(i) exactly once for every 0 <= i < parts, on any threads, and return
-/// after all calls have returned. Calls do not wait for each other.
+/// A parallel loop of the caller. It must call part(i) exactly once for every 0 <= i < parts, on any threads, and
+/// return after all calls have returned. Calls do not wait for each other.
 using ParallelFor = std::function<void(int parts, const std::function<void(int)>& part)>;
 
 struct ThreadOptions {

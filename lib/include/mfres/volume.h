@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Volumes: voxels on a grid in patient space. Tensor (core/tensor.h) is the type without geometry.
 #pragma once
 

@@ -393,7 +393,7 @@ class GraphReader {
         return integers(*found);
     }
 
-    /// "enc1.down.conv" of the initialiser "enc1.down.conv.weight", so that parameters come back under their names.
+    /// "enc1.down.conv" of the initialiser "enc1.down.conv.weight", so that parameters keep their names.
     std::string stem(int index, std::string_view ending) const {
         const std::string& name = index < node_->input_size() ? node_->input(index) : std::string();
         const bool fits = name.size() > ending.size() && name.ends_with(ending) && printable(name) == name;

@@ -66,7 +66,7 @@ struct alignas(8) NativeHeader {
 
 using NativeHeader1 = NativeHeader<nifti_1_header>;
 using NativeHeader2 = NativeHeader<nifti_2_header>;
-/// What sizeof_hdr, the first four bytes, says: the NIfTI version (0: neither) and whether bytes have to be swapped.
+/// The NIfTI version (0: neither) by sizeof_hdr, the first four bytes, and whether bytes have to be swapped.
 struct Signature {
     int version = 0;
     bool swapped = false;

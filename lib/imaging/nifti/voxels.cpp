@@ -145,7 +145,7 @@ Status decode(ByteSource& source, const Header& header, const Layout& layout, co
     std::vector<std::byte> chunk(chunk_bytes);
     std::uint64_t left = static_cast<std::uint64_t>(layout.voxels) * voxel_bytes;
     std::uint64_t done = static_cast<std::uint64_t>(layout.total) - left;
-    // A small file may promise a large volume; reserve no more than can come out of it.
+    // A small file may declare a large volume. Reserve no more than the file can contain.
     sink.values.reserve(static_cast<std::size_t>(
         std::min(static_cast<std::uint64_t>(layout.voxels), source.most_bytes() / voxel_bytes + 1)));
     while (left > 0) {

@@ -47,7 +47,7 @@ TEST_CASE("mfres info --plan shows how a model runs, step by step") {
     const auto text = run_program({"info", model, "--plan", "--size", "16"});
     REQUIRE(text.exit_code == 0);
     CHECK(text.out.find("batch_norm") != std::string::npos);
-    CHECK(text.out.find("MiB of activations") != std::string::npos);
+    CHECK(text.out.find("MiB peak of activations") != std::string::npos);
     CHECK(run_program({"info", model, "--plan", "--size", "17"}).exit_code != 0);
 }
 

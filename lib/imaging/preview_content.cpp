@@ -130,6 +130,7 @@ Window window_of(const Volume& volume) {
         window.high = window.low + 1.0F;
     return window;
 }
+
 Box brain_box(const Volume& flair, const Volume& t1ce, float flair_background, float t1ce_background,
               const std::array<double, 3>& spacing) {
     const Grid& grid = flair.grid;
@@ -151,6 +152,7 @@ Box brain_box(const Volume& flair, const Volume& t1ce, float flair_background, f
     }
     return box;
 }
+
 Index3 chosen_slices(const LabelMap& map, const Box& box) {
     std::array<std::vector<std::int64_t>, 3> area;
     std::array<double, 3> centroid{};

@@ -50,6 +50,7 @@ int write(cv::Mat& canvas, const std::string& words, cv::Point at, double size, 
     cv::putText(canvas, words, at, font, size, stroke, weight, cv::LINE_AA);
     return at.x + width_of(words, size);
 }
+
 /// Text that is shortened with dots to fit into `available` pixels.
 void write_within(cv::Mat& canvas, const std::string& words, cv::Point at, double size, const cv::Scalar& stroke,
                   int available, int weight = 1) {
@@ -58,6 +59,7 @@ void write_within(cv::Mat& canvas, const std::string& words, cv::Point at, doubl
         shown = shown.substr(0, shown.size() - 4) + "...";
     write(canvas, shown, at, size, stroke, weight);
 }
+
 /// A letter with a dark outline, readable on black and on white.
 void mark(cv::Mat& image, const std::string& words, cv::Point at) {
     write(image, words, at, 0.5, cv::Scalar::all(0), 3);
@@ -99,6 +101,7 @@ cv::Size panel_size(const Page& page, const Plane& plane) {
     };
     return {pixels(plane.across), pixels(plane.down)};
 }
+
 /// One section at voxel resolution; value(index) gives the byte of each voxel.
 template <typename Value>
 cv::Mat section(const Page& page, const Plane& plane, const Value& value) {
@@ -130,6 +133,7 @@ cv::Mat grey_section(const Page& page, const Plane& plane, const Volume& volume,
     cv::cvtColor(scaled, image, cv::COLOR_GRAY2RGB);
     return image;
 }
+
 /// 255 where `belongs(label)` holds, otherwise 0; interpolated between voxels and thresholded at one half for a smooth
 /// border.
 template <typename Belongs>
@@ -167,6 +171,7 @@ void draw_reference(cv::Mat& image, const Page& page, const Plane& plane, const 
     outline(image, mask_section(page, plane, reference, whole), cv::Scalar::all(255));
     outline(image, mask_section(page, plane, reference, core), cv::Scalar::all(255));
 }
+
 void draw_marks(cv::Mat& image, const Plane& plane, const std::string& contrast) {
     const int w = image.cols;
     const int h = image.rows;
@@ -176,6 +181,7 @@ void draw_marks(cv::Mat& image, const Plane& plane, const std::string& contrast)
     mark(image, plane.bottom, {w / 2 - 6, h - 16});
     mark(image, contrast, {6, 18});
 }
+
 /// Ticks at the edges where the two other sections intersect this one.
 void draw_cuts(cv::Mat& image, const Page& page, const Plane& plane) {
     const auto place = [&](std::size_t axis, int pixels, bool flipped) {

@@ -1,4 +1,5 @@
-// Tables of measurements as the challenge server writes them. Cells may be quoted as RFC 4180 has it.
+// SPDX-License-Identifier: MIT
+// Tables in the CSV format of the challenge server. Cells may be quoted as in RFC 4180.
 #include "core/file.h"
 #include "core/try.h"
 #include "metrics/summary_rows.h"
@@ -18,7 +19,7 @@ namespace {
 constexpr std::uint64_t largest_file = std::uint64_t{64} << 20U;
 constexpr std::string_view label_heading = "Label";
 
-/// How far a file's own summary may be from ours: it and the cases it was made of are rounded to five decimals each.
+/// Tolerance for the summary of a file: the file rounds both the summary and the cases to five decimals.
 constexpr double rounding = 1.1e-5;
 
 struct Column {
@@ -26,7 +27,7 @@ struct Column {
     TumourRegion region;
 };
 
-/// In the server's order: per metric ET, WT, TC.
+/// The columns in the server's order: ET, WT, TC of each metric.
 std::vector<Column> server_columns() {
     std::vector<Column> columns;
     for (const Metric metric : all_metrics)
@@ -111,7 +112,7 @@ class Splitter {
         return {};
     }
 
-    /// After the opening mark; two marks within are one.
+    /// Reads a quoted cell after the opening quotation mark; a doubled mark stands for one.
     Status read_quoted(std::string& cell) {
         const std::size_t opened = line_;
         while (at_ < csv_.size()) {
@@ -136,7 +137,7 @@ class Splitter {
     std::size_t line_ = 1;
 };
 
-/// What each cell of a row holds; nothing for the label.
+/// The column of each cell of a row; nullopt for the label.
 using Layout = std::vector<std::optional<Column>>;
 
 Result<Layout> layout_of(const Row& header, const std::string& source) {
@@ -149,18 +150,18 @@ Result<Layout> layout_of(const Row& header, const std::string& source) {
         const auto found = std::find_if(known.begin(), known.end(), [&](const auto& c) { return heading(c) == cell; });
         if (found == known.end() && cell != label_heading)
             return invalid(source, header.line,
-                           text("\"", cell, "\" is no column of such a table; there are ", label_heading,
+                           text("\"", cell, "\" is not a column of such a table; the columns are ", label_heading,
                                 ", and Dice, Sensitivity, Specificity and Hausdorff95, each with _ET, _WT or _TC"));
         layout.push_back(found == known.end() ? std::nullopt : std::optional(*found));
     }
     if (seen.count(std::string(label_heading)) == 0)
         return invalid(source, header.line, text("there is no column \"", label_heading, "\""));
     if (seen.size() == 1)
-        return invalid(source, header.line, "there is no column of measurements");
+        return invalid(source, header.line, "there is no metric column");
     return layout;
 }
 
-/// The value of a cell, nothing if it is blank; or what is wrong with it.
+/// The value of a cell; nullopt if it is blank. Errors: table_invalid.
 Result<std::optional<double>> parse_value(const std::string& cell, const Column& column, const std::string& source,
                                           std::size_t line) {
     if (cell.empty())
@@ -169,7 +170,7 @@ Result<std::optional<double>> parse_value(const std::string& cell, const Column&
     const auto end = cell.data() + cell.size();
     const auto parsed = std::from_chars(cell.data(), end, value);
     if (parsed.ec != std::errc() || parsed.ptr != end || !std::isfinite(value))
-        return invalid(source, line, text(heading(column), " is \"", cell, "\", which is no finite number"));
+        return invalid(source, line, text(heading(column), " is \"", cell, "\", which is not a finite number"));
     if (value < 0.0 || (value > 1.0 && column.metric != Metric::hd95))
         return invalid(
             source, line,
@@ -194,7 +195,7 @@ Result<CaseMetrics> parse_row(const Row& row, const Layout& layout, const std::s
     return measured;
 }
 
-/// How the summary rows of a file compare with what its cases give.
+/// Compares the summary rows of a file with the statistics of its cases.
 std::string compare_summary(const std::vector<CaseMetrics>& stated, const MetricsTable& table) {
     const auto ours = summary_rows(summarise(table));
     std::string rows;

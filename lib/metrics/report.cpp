@@ -1,4 +1,5 @@
-// A table's statistics for programs (JSON) and for people (Markdown).
+// SPDX-License-Identifier: MIT
+// Statistics of a table as JSON and as Markdown.
 #include "core/try.h"
 #include "imaging/labels.h"
 
@@ -85,7 +86,7 @@ std::string fixed(const std::optional<double>& value) {
     return buffer.data();
 }
 
-/// Aligned for reading as plain text, too. The first two columns are words, the others numbers.
+/// Cells are padded for reading as plain text. The first two columns are text, the others numbers.
 std::string markdown_table(const std::vector<Cells>& rows) {
     constexpr std::size_t words = 2;
     std::vector<std::size_t> widths(rows[0].size(), 3);
@@ -125,7 +126,7 @@ std::string to_json(const MetricsTable& table) {
     for (const CaseMetrics& measured : table.cases)
         json["per_case"].push_back(case_json(measured));
     json["notice"] = "Research use only: not a medical device.";
-    // Labels may hold bytes that are no UTF-8; they are replaced rather than failing the report.
+    // Labels may contain bytes that are not UTF-8; these are replaced.
     return json.dump(2, ' ', false, Json::error_handler_t::replace);
 }
 

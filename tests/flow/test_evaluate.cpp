@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Evaluation of whole data sets: labels of phantoms against themselves and against spoilt ones, a model, the program.
 #include "core/file.h"
 #include "imaging/labels.h"

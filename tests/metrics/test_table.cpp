@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Tables: statistics by hand, the challenge server's own table, numbers that survive a file, tables that are rejected.
 #include "core/file.h"
 #include "support/catch.h"
@@ -57,7 +58,7 @@ MetricsTable table_of(const std::string& csv) {
     return std::move(table).value();
 }
 
-void check_refused(const std::string& csv, const std::string& part_of_message) {
+void check_rejected(const std::string& csv, const std::string& part_of_message) {
     INFO(csv);
     const auto table = parse_csv(csv, "test.csv");
     REQUIRE_CODE(table, table_invalid);
@@ -183,27 +184,27 @@ TEST_CASE("a summary in the file that does not follow from its cases is told") {
 }
 
 TEST_CASE("tables that cannot be believed are rejected with file, line and value") {
-    check_refused("", "line 1: there is no row of column names");
-    check_refused("\n\n", "line 1");
-    check_refused("Label,Dice_ET\n", "ends without a case");
-    check_refused("Label,Dice_ET\nMean,0.5\n", "ends without a case");
-    check_refused("Label\na\n", "no column of measurements");
-    check_refused("Dice_ET,Dice_WT\n0.1,0.2\n", "no column \"Label\"");
-    check_refused("Label,Dice_Et\na,0.1\n", "line 1: \"Dice_Et\"");
-    check_refused("Label,Dice_ET,Dice_ET\na,0.1,0.2\n", "\"Dice_ET\" appears twice");
-    check_refused("Label,Dice_ET\na,0.1\nb\n", "line 3: there are 1 cells under 2 columns");
-    check_refused("Label,Dice_ET\na,0.1,0.2\n", "line 2: there are 3 cells under 2 columns");
-    check_refused("Label,Dice_ET\na,zero\n", "line 2: Dice_ET is \"zero\"");
-    check_refused("Label,Dice_ET\n\na,0.1x\n", "line 3: Dice_ET is \"0.1x\"");
-    check_refused("Label,Dice_ET\na,nan\n", "\"nan\"");
-    check_refused("Label,Hausdorff95_ET\na,inf\n", "\"inf\"");
-    check_refused("Label,Dice_ET\na,1e999\n", "\"1e999\"");
-    check_refused("Label,Dice_ET\na,1.01\n", "Dice_ET is 1.01");
-    check_refused("Label,Specificity_WT\na,-0.1\n", "Specificity_WT is -0.1");
-    check_refused("Label,Hausdorff95_WT\na,-3\n", "Hausdorff95_WT is -3");
-    check_refused("Label,Dice_ET\na,0.1\nb,0.2\na,0.3\n", "line 4: the label \"a\" appears twice");
-    check_refused("Label,Dice_ET\n,0.1\n", "line 2: the label is empty");
-    check_refused("Label,Dice_ET\n\"a,0.1\nb,0.2\n", "line 2: a quotation mark is not closed");
+    check_rejected("", "line 1: there is no row of column names");
+    check_rejected("\n\n", "line 1");
+    check_rejected("Label,Dice_ET\n", "ends without a case");
+    check_rejected("Label,Dice_ET\nMean,0.5\n", "ends without a case");
+    check_rejected("Label\na\n", "there is no metric column");
+    check_rejected("Dice_ET,Dice_WT\n0.1,0.2\n", "no column \"Label\"");
+    check_rejected("Label,Dice_Et\na,0.1\n", "line 1: \"Dice_Et\"");
+    check_rejected("Label,Dice_ET,Dice_ET\na,0.1,0.2\n", "\"Dice_ET\" appears twice");
+    check_rejected("Label,Dice_ET\na,0.1\nb\n", "line 3: there are 1 cells under 2 columns");
+    check_rejected("Label,Dice_ET\na,0.1,0.2\n", "line 2: there are 3 cells under 2 columns");
+    check_rejected("Label,Dice_ET\na,zero\n", "line 2: Dice_ET is \"zero\"");
+    check_rejected("Label,Dice_ET\n\na,0.1x\n", "line 3: Dice_ET is \"0.1x\"");
+    check_rejected("Label,Dice_ET\na,nan\n", "\"nan\"");
+    check_rejected("Label,Hausdorff95_ET\na,inf\n", "\"inf\"");
+    check_rejected("Label,Dice_ET\na,1e999\n", "\"1e999\"");
+    check_rejected("Label,Dice_ET\na,1.01\n", "Dice_ET is 1.01");
+    check_rejected("Label,Specificity_WT\na,-0.1\n", "Specificity_WT is -0.1");
+    check_rejected("Label,Hausdorff95_WT\na,-3\n", "Hausdorff95_WT is -3");
+    check_rejected("Label,Dice_ET\na,0.1\nb,0.2\na,0.3\n", "line 4: the label \"a\" appears twice");
+    check_rejected("Label,Dice_ET\n,0.1\n", "line 2: the label is empty");
+    check_rejected("Label,Dice_ET\n\"a,0.1\nb,0.2\n", "line 2: a quotation mark is not closed");
     REQUIRE_CODE(read_csv("/nonexistent/table.csv"), file_not_found);
 }
 

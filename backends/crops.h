@@ -41,6 +41,8 @@ struct IntensityChange {
     double noise = 0.0; ///< standard deviation
     std::uint64_t noise_seed = 0;
 
+    /// What makes every z-score 0: a contrast that is not there.
+    static IntensityChange to_nothing() { return {.scale = 0.0}; }
     bool changes() const { return gamma != 1.0 || scale != 1.0 || shift != 0.0 || noise != 0.0; }
 };
 

@@ -28,7 +28,13 @@ constexpr std::int64_t largest_crop = 1024;
 constexpr int most_threads = 1024;
 
 // What is random gets a stream of its own, so that switching one option on leaves the others' numbers as they were.
-enum Stream : std::uint64_t { placement_stream, mirror_stream, turn_stream, intensity_stream };
+enum Stream : std::uint64_t {
+    placement_stream,
+    mirror_stream,
+    turn_stream,
+    intensity_stream, ///< and the next three, one a modality
+    dropout_stream = intensity_stream + 4,
+};
 /// Orders of the passes come from Random(seed).fork(first_pass_stream + pass), apart from every step's stream.
 constexpr std::uint64_t first_pass_stream = std::uint64_t{1} << 63U;
 
@@ -53,6 +59,7 @@ Status check_sampling(const Sampling& sampling) {
     MFRES_CHECK(check_range("intensity_shift", sampling.intensity_shift, 0.0, 100.0));
     MFRES_CHECK(check_range("gamma", sampling.gamma, 0.0, 0.99));
     MFRES_CHECK(check_range("noise", sampling.noise, 0.0, 100.0));
+    MFRES_CHECK(check_range("modality_dropout", sampling.modality_dropout, 0.0, 1.0));
     return check_range("zoom", sampling.zoom, 0.0, 0.9);
 }
 
@@ -145,12 +152,32 @@ Pose draw_pose(const CachedCase& source, const CacheEntry& entry, const Sampling
 
 bool changes_intensities(const Sampling& sampling) {
     return sampling.intensity_scale > 0.0 || sampling.intensity_shift > 0.0 || sampling.gamma > 0.0 ||
-           sampling.noise > 0.0;
+           sampling.noise > 0.0 || sampling.modality_dropout > 0.0;
+}
+
+constexpr std::size_t place_of(Modality modality) {
+    return static_cast<std::size_t>(modality);
+}
+
+/// See Sampling::modality_dropout. One number a modality and one for the coin, whatever is dropped.
+std::array<bool, 4> draw_dropped(const Sampling& sampling, Random random) {
+    std::array<bool, 4> dropped{};
+    for (bool& contrast : dropped)
+        contrast = random.uniform() < sampling.modality_dropout;
+    const std::size_t kept = random.uniform() < 0.5 ? place_of(Modality::t1ce) : place_of(Modality::flair);
+    if (dropped[place_of(Modality::t1ce)] && dropped[place_of(Modality::flair)])
+        dropped[kept] = false;
+    return dropped;
 }
 
 std::array<IntensityChange, 4> draw_intensities(const Sampling& sampling, const Random& random) {
+    const std::array<bool, 4> dropped = draw_dropped(sampling, random.fork(dropout_stream));
     std::array<IntensityChange, 4> changes;
     for (std::size_t m = 0; m < changes.size(); ++m) {
+        if (dropped[m]) {
+            changes[m] = IntensityChange::to_nothing();
+            continue;
+        }
         Random draws = random.fork(intensity_stream + m);
         changes[m].scale = draws.uniform(1.0 - sampling.intensity_scale, 1.0 + sampling.intensity_scale);
         changes[m].shift = draws.uniform(-sampling.intensity_shift, sampling.intensity_shift);

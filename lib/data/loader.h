@@ -29,6 +29,11 @@ struct Sampling {
     double gamma = 0.0;           ///< exponent uniform in 1 +- this on the intensities mapped to 0..1, per modality
     double noise = 0.0;           ///< standard deviation of Gaussian noise, z-score units, inside the brain
     double zoom = 0.0;            ///< isotropic scale uniform in 1 +- this, together with the rotation
+    /// Each contrast of a sample is 0 everywhere (the mean, as a missing sequence is given to a network) with this
+    /// probability p, independently; where that meets T1ce and FLAIR both, one of the two, by a fair coin, is kept. So
+    /// one of them is always there, never all are dropped, T1 and T2 are dropped with probability p, and T1ce and FLAIR
+    /// with p - p^2 / 2. A dropped contrast gets no other change of intensity.
+    double modality_dropout = 0.0;
 };
 
 /// One of `count` equal parts of every batch: the samples [index, index + 1) * batch / count, just as the whole batch

@@ -85,6 +85,8 @@ const std::vector<Field>& fields() {
         {"gamma", "largest change of the gamma exponent", MFRES_FIELD(sampling.gamma), 0, 0.9},
         {"noise", "standard deviation of added noise", MFRES_FIELD(sampling.noise), 0, 10},
         {"zoom", "largest relative change of size", MFRES_FIELD(sampling.zoom), 0, 0.5},
+        {"modality_dropout", "how often a contrast is all 0, as a missing sequence; never T1ce and FLAIR both",
+         MFRES_FIELD(sampling.modality_dropout), 0, 1},
         {"precision",
          "of activations and convolutions in training steps",
          MFRES_FIELD(precision),

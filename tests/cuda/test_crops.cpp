@@ -52,6 +52,8 @@ std::array<IntensityChange, 4> some_changes(std::uint64_t seed) {
         changes[m].noise = m == 3 ? 0.0 : 0.1;
         changes[m].noise_seed = random.next();
     }
+    if (random.below(2) == 1)
+        changes[random.below(4)] = IntensityChange::to_nothing();
     return changes;
 }
 
@@ -95,6 +97,11 @@ TEST_CASE("the kernels cut, turn, mirror and vary crops as lib/train does") {
             const auto classes = std::span(got.classes).subspan(sample * truth.classes.size(), truth.classes.size());
             CHECK(std::equal(classes.begin(), classes.end(), truth.classes.begin()));
             CHECK(largest_difference(images, truth.images) <= 2e-5);
+            for (std::size_t m = 0; m < 4; ++m)
+                if (changes[m].scale == 0.0) {
+                    const auto dropped = images.subspan(m * classes.size(), classes.size());
+                    CHECK(std::all_of(dropped.begin(), dropped.end(), [](float v) { return v == 0.0F; }));
+                }
         }
     }
 }
@@ -123,6 +130,7 @@ FeedSource feed_source() {
     source.sampling.intensity_scale = source.sampling.intensity_shift = source.sampling.gamma = 0.1;
     source.sampling.noise = 0.05;
     source.sampling.zoom = 0.1;
+    source.sampling.modality_dropout = 0.3;
     source.seed = 7;
     source.end_step = 4;
     return source;

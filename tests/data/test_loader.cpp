@@ -30,6 +30,7 @@ Sampling busy_sampling() {
     sampling.gamma = 0.2;
     sampling.noise = 0.05;
     sampling.zoom = 0.1;
+    sampling.modality_dropout = 0.2;
     return sampling;
 }
 
@@ -135,7 +136,8 @@ TEST_CASE("a batch has the documented shape and every voxel is written") {
     for (const bool intensities : {false, true}) {
         Sampling sampling = busy_sampling();
         if (!intensities)
-            sampling.intensity_scale = sampling.intensity_shift = sampling.gamma = sampling.noise = 0.0;
+            sampling.intensity_scale = sampling.intensity_shift = sampling.gamma = sampling.noise =
+                sampling.modality_dropout = 0.0;
         const Batch batch = batch_of(*cache, sampling, 1, 4);
         CHECK(batch.images.shape() == Shape{3, 4, 12, 16, 8});
         CHECK(batch.classes.size() == 3 * 12 * 16 * 8);
@@ -326,6 +328,46 @@ TEST_CASE("intensity options keep their ranges, differ between modalities, and l
         CHECK(channel(batch, 0, m)[0] == 0.0F);
 }
 
+TEST_CASE("contrasts are dropped as often as the rule says, T1ce and FLAIR never both, and the rest keeps its bits") {
+    const auto cache = std::make_shared<test::MemoryCache>(std::vector<CachedCase>{test::ellipsoid_case({8, 8, 8})});
+    Sampling plain = plain_sampling(4, {8, 8, 8});
+    plain.intensity_scale = plain.gamma = plain.noise = 0.1;
+    plain.flips = true;
+    for (const double p : {0.3, 1.0, 0.0}) {
+        Sampling dropping = plain;
+        dropping.modality_dropout = p;
+        std::array<double, 16> share{}; // of each set of dropped contrasts, bit m for modality m
+        constexpr int steps = 1000;
+        for (std::int64_t step = 0; step < steps; ++step) {
+            const Batch before = batch_of(*cache, plain, 21, step);
+            const Batch after = batch_of(*cache, dropping, 21, step);
+            REQUIRE(after.classes == before.classes);
+            for (std::int64_t sample = 0; sample < 4; ++sample) {
+                std::size_t dropped = 0;
+                for (std::int64_t m = 0; m < 4; ++m) {
+                    const auto is = channel(after, sample, m), was = channel(before, sample, m);
+                    if (std::all_of(is.begin(), is.end(), [](float v) { return v == 0.0F; }))
+                        dropped |= std::size_t{1} << static_cast<std::size_t>(m);
+                    else
+                        REQUIRE(std::equal(is.begin(), is.end(), was.begin()));
+                }
+                share[dropped] += 0.25 / steps;
+            }
+        }
+        for (std::size_t dropped = 0; dropped < 16; ++dropped) {
+            const bool t1 = (dropped & 1U) != 0, t1ce = (dropped & 2U) != 0;
+            const bool t2 = (dropped & 4U) != 0, flair = (dropped & 8U) != 0;
+            const double pair = t1ce && flair ? 0.0 : t1ce || flair ? p * (1 - p) + p * p / 2 : (1 - p) * (1 - p);
+            const double expected = (t1 ? p : 1 - p) * (t2 ? p : 1 - p) * pair;
+            INFO("p " << p << ", set " << dropped);
+            if (expected == 0.0 || expected == 1.0)
+                CHECK(share[dropped] == Approx(expected));
+            else
+                CHECK(std::abs(share[dropped] - expected) < 4.0 * std::sqrt(expected / (4.0 * steps)));
+        }
+    }
+}
+
 TEST_CASE("errors come with the step where they happened") {
     const auto cache = small_cache(4);
     cache->broken = 2;
@@ -370,6 +412,7 @@ TEST_CASE("options out of range are rejected") {
     rejected([](Sampling& s) { s.gamma = 1.0; });
     rejected([](Sampling& s) { s.noise = HUGE_VAL; });
     rejected([](Sampling& s) { s.zoom = 1.0; });
+    rejected([](Sampling& s) { s.modality_dropout = 1.5; });
     const Sampling good = busy_sampling();
     REQUIRE_CODE(make_batch(*cache, good, 1, -1), invalid_argument);
     REQUIRE_CODE(Loader::start(cache, good, 1, -1, 1), invalid_argument);

@@ -71,6 +71,7 @@ TEST_CASE("every key of a recipe reads back as it was written") {
                                 {"gamma", 0.3},
                                 {"noise", 0.05},
                                 {"zoom", 0.125},
+                                {"modality_dropout", 0.2},
                                 {"precision", "bf16"},
                                 {"allow_tf32", true},
                                 {"deterministic", false}};
@@ -123,6 +124,7 @@ TEST_CASE("a recipe that violates the schema is rejected by key and value") {
         {R"({"steps": 0})", "steps", "0"},
         {R"({"steps": 10, "epochs": 10})", "steps", "epochs"},
         {R"({"ema": 1.0})", "ema", "1.0"},
+        {R"({"modality_dropout": 1.5})", "modality_dropout", "1.5"},
         {R"({"network": "mf-res3net"})", "network", "mf-res3net"},
         {R"({"network": {"network": "mf-res2net", "classes": 3}})", "network", "3"},
         {R"({"network": {"network": "mf-res2net", "input_channels": 2}})", "network", "2"},

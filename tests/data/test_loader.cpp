@@ -34,6 +34,26 @@ Sampling busy_sampling() {
     return sampling;
 }
 
+/// The same with all that hosts make.
+Sampling busiest_sampling() {
+    Sampling sampling = busy_sampling();
+    sampling.gamma_inverted = 0.5;
+    sampling.histogram_shift = 0.4;
+    sampling.bias_field = 0.4;
+    sampling.blur = 1.0;
+    sampling.low_resolution = 2.0;
+    sampling.anisotropy = 4.0;
+    sampling.ringing = 0.4;
+    sampling.ghost = 0.3;
+    sampling.elastic = 2.0;
+    for (double* const often :
+         {&sampling.histogram_shift_probability, &sampling.bias_field_probability, &sampling.blur_probability,
+          &sampling.low_resolution_probability, &sampling.anisotropy_probability, &sampling.ringing_probability,
+          &sampling.ghost_probability, &sampling.elastic_probability})
+        *often = 0.5;
+    return sampling;
+}
+
 /// Crops as they lie in the cache.
 Sampling plain_sampling(std::int64_t batch, const std::array<std::int64_t, 3>& crop) {
     Sampling sampling;
@@ -74,7 +94,7 @@ std::span<const float> channel(const Batch& batch, std::int64_t sample, std::int
 
 TEST_CASE("one seed gives the same batches for any number of threads and from any first step") {
     const auto cache = small_cache();
-    const Sampling sampling = busy_sampling();
+    const Sampling sampling = GENERATE(busy_sampling(), busiest_sampling());
     std::vector<Batch> truth;
     for (std::int64_t step = 0; step < 12; ++step)
         truth.push_back(batch_of(*cache, sampling, 42, step));
@@ -96,7 +116,7 @@ TEST_CASE("one seed gives the same batches for any number of threads and from an
 
 TEST_CASE("the parts of a batch are its samples, bit for bit, whoever makes them") {
     const auto cache = small_cache();
-    Sampling sampling = busy_sampling();
+    Sampling sampling = busiest_sampling();
     sampling.batch = 6;
     for (const std::int64_t step : {0, 3}) {
         const Batch whole = batch_of(*cache, sampling, 42, step);
@@ -134,7 +154,7 @@ TEST_CASE("the parts of a batch are its samples, bit for bit, whoever makes them
 TEST_CASE("a batch has the documented shape and every voxel is written") {
     const auto cache = small_cache();
     for (const bool intensities : {false, true}) {
-        Sampling sampling = busy_sampling();
+        Sampling sampling = intensities ? busiest_sampling() : busy_sampling();
         if (!intensities)
             sampling.intensity_scale = sampling.intensity_shift = sampling.gamma = sampling.noise =
                 sampling.modality_dropout = 0.0;
@@ -321,7 +341,7 @@ TEST_CASE("intensity options keep their ranges, differ between modalities, and l
     }
     CHECK(factors.size() > 60);
 
-    Sampling everything = busy_sampling();
+    Sampling everything = busiest_sampling();
     everything.crop = {22, 22, 22};
     const Batch batch = batch_of(*cache, everything, 2, 0);
     for (std::int64_t m = 0; m < 4; ++m) // a corner of so large a crop is outside the box however it is turned
@@ -366,6 +386,61 @@ TEST_CASE("contrasts are dropped as often as the rule says, T1ce and FLAIR never
                 CHECK(std::abs(share[dropped] - expected) < 4.0 * std::sqrt(expected / (4.0 * steps)));
         }
     }
+}
+
+TEST_CASE("artefacts are drawn as often as asked, within their ranges, and none moves another's numbers") {
+    const CachedCase source = test::ellipsoid_case({16, 16, 16});
+    const test::MemoryCache cache({source});
+    const Sampling all = busiest_sampling();
+    Sampling blurring = busy_sampling();
+    blurring.blur = all.blur;
+    blurring.blur_probability = all.blur_probability;
+    std::array<double, 8> share{};
+    constexpr int draws = 1000;
+    for (int i = 0; i < draws; ++i) {
+        const Random random = Random(31).fork(static_cast<std::uint64_t>(i));
+        const SampleDraw drawn = draw_sample(source, cache.entries()[0], all, random);
+        const SampleDraw blurred = draw_sample(source, cache.entries()[0], blurring, random);
+        REQUIRE(drawn.pose.begin == blurred.pose.begin);
+        REQUIRE(drawn.pose.radians == blurred.pose.radians);
+        for (std::size_t m = 0; m < 4; ++m) {
+            const Artefacts& a = drawn.artefacts[m];
+            REQUIRE(a.blur == blurred.artefacts[m].blur);
+            REQUIRE(drawn.intensities[m].gamma == blurred.intensities[m].gamma);
+            REQUIRE(drawn.intensities[m].noise_seed == blurred.intensities[m].noise_seed);
+            if (drawn.intensities[m].leaves_nothing()) {
+                REQUIRE_FALSE(a.any());
+                continue;
+            }
+            const std::array<bool, 8> happens = {a.histogram_shift > 0.0, a.bias_field > 0.0,           a.blur > 0.0,
+                                                 a.low_resolution > 1.0,  a.slice_thickness > 1.0,      a.ringing > 0.0,
+                                                 a.ghost > 0.0,           drawn.intensities[m].inverted};
+            for (std::size_t kind = 0; kind < 8; ++kind)
+                share[kind] += happens[kind] ? 1.0 / (4 * draws) : 0.0;
+            REQUIRE(a.blur <= all.blur);
+            REQUIRE(a.bias_field <= all.bias_field);
+            REQUIRE(a.low_resolution <= all.low_resolution);
+            REQUIRE(a.slice_thickness <= all.anisotropy);
+            REQUIRE(a.ringing <= all.ringing);
+            REQUIRE(a.ghost <= all.ghost);
+            if (a.ghost > 0.0) {
+                const std::int64_t extent = all.crop[static_cast<std::size_t>(a.ghost_axis)];
+                REQUIRE(8 * a.ghost_shift >= extent);
+                REQUIRE(2 * a.ghost_shift <= extent);
+            }
+        }
+        REQUIRE(drawn.warp <= all.elastic);
+    }
+    const double kept = (2.0 * 0.8 + 2.0 * (0.8 + 0.2 * 0.2 / 2.0)) / 4.0; // contrasts that are not dropped
+    for (const double of_kind : share)
+        CHECK(std::abs(of_kind - 0.5 * kept) < 4.0 * std::sqrt(0.25 / (4.0 * draws)));
+
+    const SampleDraw plain = draw_sample(source, cache.entries()[0], Sampling{}, Random(1));
+    CHECK_FALSE(plain.changes_intensities());
+    CHECK(plain.warp == 0.0);
+    CHECK_FALSE(made_on_host(busy_sampling()));
+    CHECK(made_on_host(blurring));
+    REQUIRE_CODE(make_batch(cache, blurring, 1, 0, {}, BatchForm::crops), invalid_argument);
 }
 
 TEST_CASE("errors come with the step where they happened") {
@@ -413,6 +488,16 @@ TEST_CASE("options out of range are rejected") {
     rejected([](Sampling& s) { s.noise = HUGE_VAL; });
     rejected([](Sampling& s) { s.zoom = 1.0; });
     rejected([](Sampling& s) { s.modality_dropout = 1.5; });
+    rejected([](Sampling& s) { s.gamma_inverted = -0.5; });
+    rejected([](Sampling& s) { s.histogram_shift = 0.5; });
+    rejected([](Sampling& s) { s.bias_field = 1.0; });
+    rejected([](Sampling& s) { s.blur = -1.0; });
+    rejected([](Sampling& s) { s.low_resolution = 0.5; });
+    rejected([](Sampling& s) { s.anisotropy = std::nan(""); });
+    rejected([](Sampling& s) { s.ringing = 1.0; });
+    rejected([](Sampling& s) { s.ghost = 1.1; });
+    rejected([](Sampling& s) { s.elastic = 11.0; });
+    rejected([](Sampling& s) { s.elastic_probability = 2.0; });
     const Sampling good = busy_sampling();
     REQUIRE_CODE(make_batch(*cache, good, 1, -1), invalid_argument);
     REQUIRE_CODE(Loader::start(cache, good, 1, -1, 1), invalid_argument);

@@ -35,11 +35,12 @@ struct Workspace {
     ArtefactWorkspace artefacts;
 };
 
-/// Cuts a sample and varies it.
-void make_sample(const CachedCase& source, const SampleDraw& draw, Crop crop, Workspace& workspace) {
+/// Cuts a sample and varies it. `donor` is null where no tumour is placed.
+void make_sample(const CachedCase& source, const SampleDraw& draw, const CachedCase* donor, Crop crop,
+                 Workspace& workspace) {
     const auto voxels = static_cast<std::size_t>(crop.extents[0] * crop.extents[1] * crop.extents[2]);
     const bool varied = draw.changes_intensities();
-    if (varied) {
+    if (varied || donor != nullptr) {
         workspace.brain.resize(voxels);
         crop.brain = workspace.brain.data();
     }
@@ -47,6 +48,8 @@ void make_sample(const CachedCase& source, const SampleDraw& draw, Crop crop, Wo
     if (draw.warp > 0.0)
         warp.emplace(crop.extents, draw.warp, draw.warp_seed);
     take_crop(source, draw.pose, crop, warp ? &*warp : nullptr);
+    if (donor != nullptr)
+        mix_tumour(*donor, *draw.mix, crop);
     for (std::size_t m = 0; varied && m < draw.intensities.size(); ++m) {
         const std::span<float> image(crop.images + m * voxels, voxels);
         add_artefacts(image, crop.extents, workspace.brain, draw.artefacts[m], workspace.artefacts);
@@ -79,7 +82,11 @@ Result<Batch> assemble(const Cache& cache, const Sampling& sampling, std::uint64
             batch.crops.push_back({std::move(source), view, walk_of(draw.pose, sampling.crop), draw.intensities});
             continue;
         }
-        make_sample(*source, draw,
+        std::shared_ptr<const CachedCase> donor;
+        if (const auto index = draw.mix ? donor_of(cache.entries(), chosen, draw.mix->donor) : std::nullopt) {
+            MFRES_TRY(donor, cache.load(*index));
+        }
+        make_sample(*source, draw, donor.get(),
                     {sampling.crop, batch.images.data() + i * static_cast<std::int64_t>(modalities.size()) * voxels,
                      batch.classes.data() + i * voxels, nullptr},
                     workspace);
@@ -98,8 +105,9 @@ Result<Batch> make_batch(const Cache& cache, const Sampling& sampling, std::uint
     if (cache.entries().empty())
         return Error{ErrorCode::dataset_empty, "there is no case to make a batch of", {}};
     if (form == BatchForm::crops && made_on_host(sampling))
-        return Error{
-            ErrorCode::invalid_argument, "samples with artefacts or warps are made as arrays, not as crops", {}};
+        return Error{ErrorCode::invalid_argument,
+                     "samples with artefacts, warps or placed tumours are made as arrays, not as crops",
+                     {}};
     try {
         return assemble(cache, sampling, seed, step, part, form);
     } catch (const std::bad_alloc&) {

@@ -26,8 +26,9 @@ enum Stream : std::uint64_t {
     inversion_stream,                       ///< one a modality
     artefact_stream = inversion_stream + 4, ///< one a modality, forked again for each kind
     warp_stream = artefact_stream + 4,
+    mixing_stream,
 };
-/// Kinds of artefacts.
+/// Kinds of artefacts, numbered as their streams.
 enum Kind : std::uint64_t { histogram, bias, blurring, coarse_voxels, thick_slices, ringing, ghosts };
 /// Orders of the passes come from Random(seed).fork(first_pass_stream + pass), apart from every step's stream.
 constexpr std::uint64_t first_pass_stream = std::uint64_t{1} << 63U;
@@ -42,6 +43,10 @@ std::vector<std::size_t> order_of_pass(std::size_t cases, std::uint64_t seed, st
     return order;
 }
 
+std::uint64_t tumour_voxels(const CacheEntry& entry) {
+    return static_cast<std::uint64_t>(entry.class_voxels[1] + entry.class_voxels[2] + entry.class_voxels[3]);
+}
+
 /// The place of the n-th voxel whose class is not background. Precondition: there are more than n.
 std::array<std::int64_t, 3> tumour_voxel(const CachedCase& source, std::uint64_t n) {
     std::int64_t index = 0;
@@ -54,8 +59,7 @@ std::array<std::int64_t, 3> tumour_voxel(const CachedCase& source, std::uint64_t
 /// Where the crop begins: so that it lies within the box, or the box within the crop, along each axis.
 std::array<std::int64_t, 3> place_crop(const CachedCase& source, const CacheEntry& entry, const Sampling& sampling,
                                        Random random) {
-    const auto tumour =
-        static_cast<std::uint64_t>(entry.class_voxels[1] + entry.class_voxels[2] + entry.class_voxels[3]);
+    const std::uint64_t tumour = tumour_voxels(entry);
     std::array<double, 3> anywhere{};
     for (auto& number : anywhere)
         number = random.uniform();
@@ -215,6 +219,7 @@ Status check_sampling(const Sampling& sampling) {
         {"ghost_probability", sampling.ghost_probability, 0.0, 1.0},
         {"elastic", sampling.elastic, 0.0, 10.0},
         {"elastic_probability", sampling.elastic_probability, 0.0, 1.0},
+        {"tumour_mixing", sampling.tumour_mixing, 0.0, 1.0},
     };
     // clang-format on
     for (const Range& range : ranges)
@@ -225,7 +230,7 @@ Status check_sampling(const Sampling& sampling) {
 bool made_on_host(const Sampling& sampling) {
     return sampling.histogram_shift > 0.0 || sampling.bias_field > 0.0 || sampling.blur > 0.0 ||
            sampling.low_resolution > 1.0 || sampling.anisotropy > 1.0 || sampling.ringing > 0.0 ||
-           sampling.ghost > 0.0 || sampling.elastic > 0.0;
+           sampling.ghost > 0.0 || sampling.elastic > 0.0 || sampling.tumour_mixing > 0.0;
 }
 
 std::vector<std::size_t> cases_of_step(std::size_t cases, std::int64_t batch, std::int64_t begin, std::int64_t end,
@@ -250,6 +255,16 @@ bool SampleDraw::changes_intensities() const {
            std::any_of(artefacts.begin(), artefacts.end(), [](const auto& kinds) { return kinds.any(); });
 }
 
+std::optional<std::size_t> donor_of(std::span<const CacheEntry> entries, std::size_t receiver, std::uint64_t number) {
+    std::vector<std::size_t> donors;
+    for (std::size_t i = 0; i < entries.size(); ++i)
+        if (i != receiver && tumour_voxels(entries[i]) > 0)
+            donors.push_back(i);
+    if (donors.empty())
+        return std::nullopt;
+    return donors[number % donors.size()];
+}
+
 SampleDraw draw_sample(const CachedCase& source, const CacheEntry& entry, const Sampling& sampling,
                        const Random& random) {
     SampleDraw drawn;
@@ -261,6 +276,16 @@ SampleDraw draw_sample(const CachedCase& source, const CacheEntry& entry, const 
     perhaps(sampling.elastic_probability, random.fork(warp_stream), [&](Random& draws) {
         drawn.warp = draws.uniform(0.0, sampling.elastic);
         drawn.warp_seed = draws.next();
+    });
+    perhaps(sampling.tumour_mixing, random.fork(mixing_stream), [&](Random& draws) {
+        TumourMix& mix = drawn.mix.emplace();
+        mix.donor = draws.next();
+        mix.seed = draws.next();
+        mix.pose.flip = drawn.pose.flip;
+        if (draws.uniform() < 0.5)
+            mix.pose.flip[0] = !mix.pose.flip[0];
+        mix.pose.axis = static_cast<int>(draws.below(3));
+        mix.pose.radians = draws.uniform(-10.0, 10.0) * std::numbers::pi / 180.0;
     });
     return drawn;
 }

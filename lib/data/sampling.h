@@ -6,11 +6,14 @@
 #include "data/artefacts.h"
 #include "data/augmentation.h"
 #include "data/cache.h"
+#include "data/tumour_mixing.h"
 
 #include <mfres/status.h>
 
 #include <array>
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <vector>
 
 namespace mfres {
@@ -57,6 +60,10 @@ struct Sampling {
 
     double elastic = 0.0; ///< amplitude of a Warp uniform in 0 to this, voxels, in all modalities and labels alike
     double elastic_probability = 0.3;
+
+    /// How often a tumour of another case is placed into a sample, see data/tumour_mixing.h: mirrored as the sample, with
+    /// probability 1/2 from left to right besides, and turned by at most 10 degrees about a random axis.
+    double tumour_mixing = 0.0;
 };
 
 /// Errors: invalid_argument, naming the option, where the value does not lie between low and high.
@@ -65,7 +72,8 @@ Status check_range(const char* option, double value, double low, double high);
 /// Errors: invalid_argument, naming the option that is out of range.
 Status check_sampling(const Sampling& sampling);
 
-/// Whether samples get what no engine makes on its device, so that batches have to be arrays: artefacts, warps.
+/// Whether samples get what no engine makes on its device, so that batches have to be arrays: artefacts, warps,
+/// placed tumours.
 bool made_on_host(const Sampling& sampling);
 
 /// Which cases are samples [begin, end) of the step's batch: over n cases, samples step * batch + i take the cases in
@@ -78,11 +86,16 @@ struct SampleDraw {
     Pose pose;
     double warp = 0.0; ///< amplitude; 0 = none
     std::uint64_t warp_seed = 0;
+    std::optional<TumourMix> mix;
     std::array<Artefacts, 4> artefacts{};
     std::array<IntensityChange, 4> intensities{};
 
     bool changes_intensities() const;
 };
+
+/// Which case gives the tumour that is placed into case `receiver`: of those others that have one, the number-th modulo
+/// how many there are; none where there is no such case.
+std::optional<std::size_t> donor_of(std::span<const CacheEntry> entries, std::size_t receiver, std::uint64_t number);
 
 /// Draws a sample of a case. Precondition: check_sampling.
 SampleDraw draw_sample(const CachedCase& source, const CacheEntry& entry, const Sampling& sampling,

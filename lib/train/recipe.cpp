@@ -105,6 +105,7 @@ const std::vector<Field>& fields() {
         {"ghost_probability", "how often, per contrast", MFRES_FIELD(sampling.ghost_probability), 0, 1},
         {"elastic", "largest displacement of an elastic deformation, in voxels", MFRES_FIELD(sampling.elastic), 0, 10},
         {"elastic_probability", "how often a sample is deformed", MFRES_FIELD(sampling.elastic_probability), 0, 1},
+        {"tumour_mixing", "how often a tumour of another case is placed into a sample", MFRES_FIELD(sampling.tumour_mixing), 0, 1},
         // clang-format on
         {"precision",
          "of activations and convolutions in training steps",

@@ -46,6 +46,7 @@ Sampling busiest_sampling() {
     sampling.ringing = 0.4;
     sampling.ghost = 0.3;
     sampling.elastic = 2.0;
+    sampling.tumour_mixing = 0.5;
     for (double* const often :
          {&sampling.histogram_shift_probability, &sampling.bias_field_probability, &sampling.blur_probability,
           &sampling.low_resolution_probability, &sampling.anisotropy_probability, &sampling.ringing_probability,
@@ -443,6 +444,39 @@ TEST_CASE("artefacts are drawn as often as asked, within their ranges, and none 
     REQUIRE_CODE(make_batch(cache, blurring, 1, 0, {}, BatchForm::crops), invalid_argument);
 }
 
+TEST_CASE("tumours of other cases come as often as asked, and never where there is no other case") {
+    std::vector<CachedCase> cases;
+    for (std::uint64_t seed = 1; seed <= 3; ++seed) {
+        cases.push_back(test::ellipsoid_case({26, 28, 24}, seed));
+        if (seed > 1)
+            std::fill(cases.back().classes.begin(), cases.back().classes.end(), std::uint8_t{0});
+    }
+    const test::MemoryCache cache(cases);
+    const Sampling plain = plain_sampling(3, {26, 28, 24}); // one pass a step
+    Sampling mixing = plain;
+    mixing.tumour_mixing = 0.5;
+    int mixed = 0;
+    constexpr int steps = 150;
+    for (std::int64_t step = 0; step < steps; ++step) {
+        const Batch before = batch_of(cache, plain, 12, step);
+        const Batch after = batch_of(cache, mixing, 12, step);
+        REQUIRE(after.cases == before.cases);
+        const std::size_t voxels = before.classes.size() / 3;
+        for (std::size_t i = 0; i < 3; ++i) {
+            const auto tumour = std::count_if(after.classes.begin() + static_cast<std::ptrdiff_t>(i * voxels),
+                                              after.classes.begin() + static_cast<std::ptrdiff_t>((i + 1) * voxels),
+                                              [](auto c) { return c != 0; });
+            if (after.cases[i] == 0) // the only one that has a tumour gets none
+                REQUIRE(std::equal(channel(before, static_cast<std::int64_t>(i), 1).begin(),
+                                   channel(before, static_cast<std::int64_t>(i), 1).end(),
+                                   channel(after, static_cast<std::int64_t>(i), 1).begin()));
+            else
+                mixed += tumour > 0 ? 1 : 0;
+        }
+    }
+    CHECK(std::abs(mixed - steps) < 4.0 * std::sqrt(0.5 * steps)); // half of 2 samples a step: all found a place
+}
+
 TEST_CASE("errors come with the step where they happened") {
     const auto cache = small_cache(4);
     cache->broken = 2;
@@ -498,6 +532,7 @@ TEST_CASE("options out of range are rejected") {
     rejected([](Sampling& s) { s.ghost = 1.1; });
     rejected([](Sampling& s) { s.elastic = 11.0; });
     rejected([](Sampling& s) { s.elastic_probability = 2.0; });
+    rejected([](Sampling& s) { s.tumour_mixing = -1.0; });
     const Sampling good = busy_sampling();
     REQUIRE_CODE(make_batch(*cache, good, 1, -1), invalid_argument);
     REQUIRE_CODE(Loader::start(cache, good, 1, -1, 1), invalid_argument);

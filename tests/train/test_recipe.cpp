@@ -89,6 +89,7 @@ TEST_CASE("every key of a recipe reads back as it was written") {
                                 {"ghost_probability", 0.07},
                                 {"elastic", 4.0},
                                 {"elastic_probability", 0.5},
+                                {"tumour_mixing", 0.2},
                                 {"precision", "bf16"},
                                 {"allow_tf32", true},
                                 {"deterministic", false}};
@@ -144,6 +145,7 @@ TEST_CASE("a recipe that violates the schema is rejected by key and value") {
         {R"({"modality_dropout": 1.5})", "modality_dropout", "1.5"},
         {R"({"blur": -1})", "blur", "a number from 0 to 10"},
         {R"({"low_resolution": 0})", "low_resolution", "a number from 1 to 10"},
+        {R"({"tumour_mixing": 2})", "tumour_mixing", "a number from 0 to 1"},
         {R"({"elastic": 11})", "elastic", "a number from 0 to 10"},
         {R"({"network": "mf-res3net"})", "network", "mf-res3net"},
         {R"({"network": {"network": "mf-res2net", "classes": 3}})", "network", "3"},

@@ -125,6 +125,11 @@ std::optional<int> Options::parse(const std::vector<std::string>& arguments) {
     return std::nullopt;
 }
 
+std::vector<std::filesystem::path> Options::paths(const char* name) const {
+    const auto values = get_or_default<std::vector<std::string>>(name);
+    return {values.begin(), values.end()};
+}
+
 void add_relaxation_options(Options& options) {
     options.add()("allow-tf32", "let a GPU take f32 products in TF32 (10-bit mantissas); rejected by other backends")(
         "non-deterministic", "let a GPU be faster and not give equal bits in every run; rejected by other backends");

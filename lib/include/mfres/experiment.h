@@ -46,7 +46,9 @@ struct ExperimentOptions {
     std::filesystem::path data; ///< folder of segmented cases, e.g. BraTS 2019 with its HGG and LGG
     /// Folder of the cases to evaluate; empty = every fifth patient of `data` is held out, see `ExperimentPlan::split`.
     std::filesystem::path validation;
-    std::filesystem::path out; ///< the experiment's folder
+    std::string fold;                   ///< "2/5": the part of `data` to hold out, as TrainerOptions::fold
+    std::filesystem::path same_patient; ///< as TrainerOptions::same_patient
+    std::filesystem::path out;          ///< the experiment's folder
     /// Names or JSON variants; empty = those of the paper. Table 1 takes exactly one.
     std::vector<std::string> networks;
     std::vector<std::string> losses; ///< table 1 only; empty = the paper's three
@@ -160,7 +162,7 @@ using ExperimentObserver = std::function<bool(const ExperimentEvent&)>;
 /// their checkpoints. Everything that can be rejected is rejected before the first step: networks, recipe and patch,
 /// the cases (packing checks every one), and a folder that holds another experiment. The held-out cases decide nothing
 /// while training: each run's weights are those of its last step. table.md and table.json are written after each run.
-/// Errors: invalid_argument (options; a patient on both sides; rows of one name), recipe_invalid (also a patch that a
+/// Errors: invalid_argument (options; a patient on both sides; rows of one name; the fold or the list of patients), recipe_invalid (also a patch that a
 /// network cannot take), network_unknown, json_invalid, variant_invalid, graph_invalid, backend_unknown,
 /// backend_unavailable, those of find_cases and of packing cases, dataset_empty (too few patients to hold any out),
 /// file_exists (the folder is not empty and no experiment), checkpoint_mismatch (it holds another experiment; the

@@ -2,6 +2,7 @@
 // Tables in the CSV format of the challenge server. Cells may be quoted as in RFC 4180.
 #include "core/file.h"
 #include "core/try.h"
+#include "metrics/csv_rows.h"
 #include "metrics/summary_rows.h"
 
 #include <mfres/metrics.h>
@@ -48,17 +49,8 @@ std::string number(double value) {
     return {buffer.data(), written.ptr};
 }
 
-std::string quoted(const std::string& cell) {
-    if (cell.find_first_of(",\"\r\n") == std::string::npos)
-        return cell;
-    std::string result = "\"";
-    for (const char c : cell)
-        result += c == '"' ? std::string("\"\"") : std::string(1, c);
-    return result + '"';
-}
-
 std::string line_of(const CaseMetrics& measured, const std::vector<Column>& columns) {
-    std::string line = quoted(measured.id);
+    std::string line = csv_cell(measured.id);
     for (const Column& column : columns) {
         const auto& value = measured[column.region][column.metric];
         line += ',' + (value ? number(*value) : std::string());
@@ -68,79 +60,14 @@ std::string line_of(const CaseMetrics& measured, const std::vector<Column>& colu
 
 // Reading ----------------------------------------------------------------------------------------------------------
 
-struct Row {
-    std::vector<std::string> cells;
-    std::size_t line = 0; ///< where it starts, from 1
-};
-
 Error invalid(const std::string& source, std::size_t line, const std::string& what) {
     return {ErrorCode::table_invalid, text(source, ", line ", line, ": ", what), source};
 }
 
-/// Splits text into rows of cells; empty lines are dropped.
-class Splitter {
-  public:
-    Splitter(std::string_view csv, const std::string& source) : csv_(csv), source_(source) {}
-
-    Result<std::vector<Row>> rows() {
-        std::vector<Row> all;
-        while (at_ < csv_.size()) {
-            Row row{{}, line_};
-            MFRES_CHECK(read_row(row));
-            if (row.cells.size() > 1 || !row.cells[0].empty())
-                all.push_back(std::move(row));
-        }
-        return all;
-    }
-
-  private:
-    Status read_row(Row& row) {
-        row.cells.emplace_back();
-        while (at_ < csv_.size()) {
-            const char c = csv_[at_++];
-            if (c == '"' && row.cells.back().empty()) {
-                MFRES_CHECK(read_quoted(row.cells.back()));
-            } else if (c == ',') {
-                row.cells.emplace_back();
-            } else if (c == '\n') {
-                ++line_;
-                return {};
-            } else if (c != '\r' || (at_ < csv_.size() && csv_[at_] != '\n')) {
-                row.cells.back() += c;
-            }
-        }
-        return {};
-    }
-
-    /// Reads a quoted cell after the opening quotation mark; a doubled mark stands for one.
-    Status read_quoted(std::string& cell) {
-        const std::size_t opened = line_;
-        while (at_ < csv_.size()) {
-            const char c = csv_[at_++];
-            if (c == '\n')
-                ++line_;
-            if (c != '"') {
-                cell += c;
-            } else if (at_ < csv_.size() && csv_[at_] == '"') {
-                cell += c;
-                ++at_;
-            } else {
-                return {};
-            }
-        }
-        return invalid(source_, opened, "a quotation mark is not closed");
-    }
-
-    std::string_view csv_;
-    const std::string& source_;
-    std::size_t at_ = 0;
-    std::size_t line_ = 1;
-};
-
 /// The column of each cell of a row; nullopt for the label.
 using Layout = std::vector<std::optional<Column>>;
 
-Result<Layout> layout_of(const Row& header, const std::string& source) {
+Result<Layout> layout_of(const CsvRow& header, const std::string& source) {
     Layout layout;
     std::set<std::string> seen;
     const auto known = server_columns();
@@ -178,7 +105,7 @@ Result<std::optional<double>> parse_value(const std::string& cell, const Column&
     return std::optional<double>(value);
 }
 
-Result<CaseMetrics> parse_row(const Row& row, const Layout& layout, const std::string& source) {
+Result<CaseMetrics> parse_row(const CsvRow& row, const Layout& layout, const std::string& source) {
     if (row.cells.size() != layout.size())
         return invalid(source, row.line,
                        text("there are ", row.cells.size(), " cells under ", layout.size(), " columns"));
@@ -217,10 +144,7 @@ std::string compare_summary(const std::vector<CaseMetrics>& stated, const Metric
 }
 
 Result<MetricsTable> parse_table(std::string_view csv, const std::string& source) {
-    constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
-    if (csv.starts_with(byte_order_mark))
-        csv.remove_prefix(byte_order_mark.size());
-    MFRES_TRY(const auto rows, Splitter(csv, source).rows());
+    MFRES_TRY(const auto rows, csv_rows(csv, source));
     if (rows.empty())
         return invalid(source, 1, "there is no row of column names");
     MFRES_TRY(const Layout layout, layout_of(rows[0], source));
@@ -254,6 +178,23 @@ std::string to_csv(const MetricsTable& table) {
         csv += line_of(measured, columns);
     for (const CaseMetrics& row : summary_rows(summarise(table)))
         csv += line_of(row, columns);
+    return csv;
+}
+
+std::string sites_csv(const MetricsTable& table) {
+    const auto columns = server_columns();
+    std::string csv = "Site,Cases";
+    for (const Column& column : columns)
+        csv += ',' + heading(column);
+    csv += '\n';
+    for (const SiteSummary& of : summarise_by_site(table)) {
+        csv += text(csv_cell(of.site), ',', of.summary.cases);
+        for (const Column& column : columns) {
+            const auto& mean = of.summary.at(column.region, column.metric).mean;
+            csv += ',' + (mean ? number(*mean) : std::string());
+        }
+        csv += '\n';
+    }
     return csv;
 }
 

@@ -87,6 +87,14 @@ class Experiment {
         report_.plan = std::move(plan);
     }
 
+    /// Warns of a list of patients that does not fit the cases.
+    void check_list(const Patients& patients) {
+        std::vector<std::string> ids = plan().train.ids;
+        ids.insert(ids.end(), plan().held_out.ids.begin(), plan().held_out.ids.end());
+        if (std::string warning = patients.warning_about(ids); !warning.empty())
+            report_.warnings.push_back(std::move(warning));
+    }
+
     /// Starts the experiment, or resumes it if the folder holds the same one; creates the caches.
     Status prepare() {
         const bool begun = is_there(record_file(options_.out));
@@ -325,6 +333,17 @@ Result<ExperimentReport> read_status(const fs::path& out) {
     return report;
 }
 
+Result<SplitOptions> split_options(const ExperimentOptions& options) {
+    SplitOptions wanted{options.data, options.validation, {}, {}};
+    if (!options.fold.empty()) {
+        MFRES_TRY(wanted.fold, parse_fold(options.fold));
+    }
+    if (!options.same_patient.empty()) {
+        MFRES_TRY(wanted.patients, Patients::read(options.same_patient));
+    }
+    return wanted;
+}
+
 /// Runs `work` and converts exceptions of the standard library to errors.
 template <typename Work>
 Result<ExperimentReport> guarded(const fs::path& out, const Work& work) {
@@ -344,8 +363,10 @@ Result<ExperimentReport> guarded(const fs::path& out, const Work& work) {
 Result<ExperimentReport> run_experiment(const ExperimentOptions& options, const ExperimentObserver& observer) {
     return guarded(options.out, [&]() -> Result<ExperimentReport> {
         MFRES_TRY(ExperimentPlan plan, make_plan(options));
-        MFRES_TRY(Split split, find_split(options.data, options.validation));
+        MFRES_TRY(const SplitOptions wanted, split_options(options));
+        MFRES_TRY(Split split, find_split(wanted));
         Experiment experiment(options, observer, std::move(plan), std::move(split));
+        experiment.check_list(wanted.patients);
         MFRES_CHECK(experiment.prepare());
         return experiment.run();
     });

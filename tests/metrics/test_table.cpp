@@ -126,6 +126,39 @@ TEST_CASE("the server's table comes out as the server summarised it") {
             }
 }
 
+TEST_CASE("the server's table by site, worked out from its own rows") {
+    const auto path = test::shared_data(server_table);
+    if (!path)
+        return;
+    const auto table = read_csv(*path);
+    REQUIRE_OK(table);
+    const auto sites = summarise_by_site(*table);
+    REQUIRE(sites.size() > 1);
+    auto rows = plain_rows(content_of(*path));
+    const std::vector<std::string> names = rows.at("Label");
+    const auto column = static_cast<std::size_t>(std::find(names.begin(), names.end(), "Dice_ET") - names.begin());
+    std::map<std::string, std::pair<std::int64_t, double>> sums; // by what stands between the id's first two marks
+    for (const auto& [label, cells] : rows)
+        if (label.starts_with("Brats18_")) {
+            std::string site = label.substr(8, label.find('_', 8) - 8);
+            site = site.starts_with("TCIA") ? "TCIA" : site;
+            sums[site].first += 1;
+            sums[site].second += std::stod(cells[column]);
+        }
+    REQUIRE(sites.size() == sums.size());
+    std::int64_t cases = 0;
+    for (const SiteSummary& of : sites) {
+        INFO(of.site);
+        REQUIRE(sums.count(of.site) == 1);
+        const auto& [count, sum] = sums[of.site];
+        CHECK(of.summary.cases == count);
+        CHECK(*of.summary.at(TumourRegion::et, Metric::dice).mean ==
+              Approx(sum / static_cast<double>(count)).epsilon(1e-12));
+        cases += count;
+    }
+    CHECK(cases == 66);
+}
+
 TEST_CASE("the server's blanks under the scheme of 2020") {
     const auto path = test::shared_data(server_table);
     if (!path)
@@ -154,6 +187,7 @@ TEST_CASE("a table written and read again is the same to the bit") {
     CHECK(read.cases == table.cases);
     REQUIRE(read.notes.size() == 1);
     CHECK(read.notes[0].find("agree") != std::string::npos);
+    CHECK(sites_csv(table).starts_with("Site,Cases,Dice_ET,Dice_WT"));
     CHECK(to_csv(table).find("Label,Dice_ET,Dice_WT,Dice_TC,Sensitivity_ET,Sensitivity_WT,Sensitivity_TC,"
                              "Specificity_ET,Specificity_WT,Specificity_TC,Hausdorff95_ET,Hausdorff95_WT,"
                              "Hausdorff95_TC\nplain,") == 0);

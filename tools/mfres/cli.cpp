@@ -126,6 +126,11 @@ std::optional<int> Options::parse(const std::vector<std::string>& arguments) {
     return std::nullopt;
 }
 
+std::vector<std::filesystem::path> Options::paths(const char* name) const {
+    const auto values = get_or_default<std::vector<std::string>>(name);
+    return {values.begin(), values.end()};
+}
+
 void add_relaxation_options(Options& options) {
     // clang-format off
     options.add()

@@ -61,6 +61,8 @@ class Options {
     T get_or_default(const char* name) const {
         return has(name) ? get<T>(name) : T();
     }
+    /// The values of an option that takes several and may be repeated, as paths; none where it was not given.
+    std::vector<std::filesystem::path> paths(const char* name) const;
 
   private:
     std::string usage_, about_, examples_;

@@ -48,6 +48,8 @@ Options make_options() {
         ("table", po::value<std::string>(), "table1 (losses) or table2 (networks)")
         ("data", po::value<std::string>(), "folder of segmented cases; may have HGG and LGG below it")
         ("val", po::value<std::string>(), "folder of the cases to evaluate; default: every fifth patient of --data")
+        ("fold", po::value<std::string>(), "hold out part 2 of 5 of --data (2/5) instead; by patient")
+        ("same-patient", po::value<std::string>(), "file with a line per patient: the case ids of its scans")
         ("out,o", po::value<std::string>()->required(), "folder of the experiment")
         ("networks", po::value<std::string>(), "names or JSON files of variants, separated by commas; table1 takes one (default mf-res2net)")
         ("losses", po::value<std::string>(), "table1: names separated by commas; default dice,gdl,weighted-tversky")
@@ -95,6 +97,8 @@ Result<ExperimentOptions> experiment_options(const Options& options) {
     MFRES_TRY(chosen.table, experiment_table(options.get_or_default<std::string>("table")));
     chosen.data = options.get_or_default<std::string>("data");
     chosen.validation = options.get_or_default<std::string>("val");
+    chosen.fold = options.get_or_default<std::string>("fold");
+    chosen.same_patient = options.get_or_default<std::string>("same-patient");
     chosen.out = options.get<std::string>("out");
     for (const std::string& network : listed(options.get_or_default<std::string>("networks"))) {
         MFRES_TRY(chosen.networks.emplace_back(), network_text(network));

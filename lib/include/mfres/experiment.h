@@ -47,7 +47,9 @@ struct ExperimentOptions {
     std::filesystem::path data; ///< folder of segmented cases, e.g. BraTS 2019 with its HGG and LGG
     /// Folder of the cases to evaluate; empty = every fifth patient of `data` is held out, see `ExperimentPlan::split`.
     std::filesystem::path validation;
-    std::filesystem::path out; ///< the experiment's folder
+    std::string fold;                   ///< "2/5": the part of `data` to hold out, as TrainerOptions::fold
+    std::filesystem::path same_patient; ///< as TrainerOptions::same_patient
+    std::filesystem::path out;          ///< the experiment's folder
     /// Names or JSON variants; empty = those of the paper. Table 1 takes exactly one.
     std::vector<std::string> networks;
     std::vector<std::string> losses; ///< table 1 only; empty = the paper's three
@@ -161,8 +163,8 @@ using ExperimentObserver = std::function<bool(const ExperimentEvent&)>;
 /// checkpoints. Networks, recipe, patch, cases (packing checks every one) and folder are checked before the first step.
 /// The held-out cases have no influence on the training: each run keeps the weights of its last step. table.md and
 /// table.json are written after each run.
-/// Errors: invalid_argument (options; a patient in both sets; rows with equal names), recipe_invalid (also a patch size
-/// that a network does not accept), network_unknown, json_invalid, variant_invalid, graph_invalid, backend_unknown,
+/// Errors: invalid_argument (options; a patient in both sets; rows with equal names; the fold or the list of patients),
+/// recipe_invalid (also a patch size that a network does not accept), network_unknown, json_invalid, variant_invalid, graph_invalid, backend_unknown,
 /// backend_unavailable, those of find_cases and of packing cases, dataset_empty (too few patients to hold one out),
 /// file_exists (the folder is not empty and not an experiment), checkpoint_mismatch (it holds another experiment; the
 /// message names the difference), interrupted (while packing), and those of Trainer and evaluate_model except

@@ -9,6 +9,7 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -110,6 +111,7 @@ class RegionMetrics {
 struct CaseMetrics {
     std::string id;
     std::array<RegionMetrics, 3> regions; ///< in the order of tumour_regions
+    std::string site{};                   ///< empty = site_of the id alone
 
     RegionMetrics& operator[](TumourRegion region) { return regions[static_cast<std::size_t>(region)]; }
     const RegionMetrics& operator[](TumourRegion region) const { return regions[static_cast<std::size_t>(region)]; }
@@ -157,6 +159,47 @@ struct MetricsSummary {
 };
 MetricsSummary summarise(const MetricsTable& table);
 
+// Sites --------------------------------------------------------------------------------------------------------------
+
+/// The hospital, or the collection, that a case id names, since a mean over several hides the one that fails:
+///   Brats17_, Brats18_ and BraTS19_ before CBICA, 2013, TMC or TCIA with a number   CBICA, 2013, TMC, TCIA
+///   BraTS20_, BraTS2021_                                                            BraTS2020, BraTS2021
+///   BraTS-SSA-                                                                      BraTS-Africa
+///   BraTS-GLI- and other challenges of BraTS 2023 and later                         BraTS-GLI
+///   UPENN-GBM-, TCGA-                                                               UPENN, TCGA
+/// whether letters are small or capital. Empty where it names none.
+std::string site_named_by(std::string_view id);
+
+/// Sites by case id.
+using SiteTable = std::map<std::string, std::string, std::less<>>;
+
+/// Reads a CSV table with the columns case and site in any order, and no other. Errors: table_invalid (naming file,
+/// line and value: other columns, a row without case or site, a case that is named twice), file_not_found, file_read.
+Result<SiteTable> read_sites(const std::filesystem::path& path);
+
+/// The site of a case that nothing is known of.
+inline constexpr std::string_view unknown_site = "unknown";
+
+/// The site of a case: what `sites` says; else what its id names; else `source`, the name of the folder or file it
+/// comes from.
+std::string site_of(std::string_view id, const SiteTable& sites = {}, std::string_view source = unknown_site);
+
+/// Sets the site of every case. Cases that `sites` names and the table does not hold are told in a note.
+void set_sites(MetricsTable& table, const SiteTable& sites, std::string_view source);
+
+/// The cases of one site.
+struct SiteSummary {
+    std::string site;
+    MetricsSummary summary;
+};
+
+/// A summary for each site of a table, in the order of their names.
+std::vector<SiteSummary> summarise_by_site(const MetricsTable& table);
+
+/// Site,Cases,Dice_ET,Dice_WT,...,Hausdorff95_TC: the means of each site in the columns of the challenge server's
+/// tables. Blank = no value.
+std::string sites_csv(const MetricsTable& table);
+
 /// The table under another scheme. From server2019 to brats2020, blank HD95 values become 0 where Dice is 1 and
 /// 373.12866 where it is 0. From brats2020 to server2019 the values are unchanged, because the original blanks cannot
 /// be identified.
@@ -177,10 +220,11 @@ Result<MetricsTable> parse_csv(std::string_view csv, const std::string& source);
 /// parse_csv of a file of at most 64 MiB. Errors: also file_not_found, file_read.
 Result<MetricsTable> read_csv(const std::filesystem::path& path);
 
-/// Names, statistics of every column, notes and every case as a JSON object; numbers read back as the same double.
+/// Names, statistics of every column over all cases and by site, notes and every case as a JSON object; numbers read back as the same double.
 std::string to_json(const MetricsTable& table);
 
-/// The statistics as a Markdown table under a line that names definition and scheme.
+/// The statistics as a Markdown table under a line that names definition and scheme, then the mean Dice of each site
+/// where the site of any case is known.
 std::string to_markdown(const MetricsTable& table);
 
 } // namespace mfres

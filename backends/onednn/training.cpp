@@ -92,11 +92,16 @@ class OneDnnTraining final : public TrainingExecutable {
             return Error{ErrorCode::backend_failed,
                          text("the loss was given the classes of ", classes.size(), " voxels, the output has ", voxels),
                          {}};
-        std::vector<ClassSums> sums = loss_.sums(output_.data, classes.data(), loss_memory_);
-        MFRES_CHECK(sum_classes(ranks_, sums));
-        const LossValue value = loss(sums);
-        loss_.gradient(output_.data, classes.data(), value.slopes, loss_memory_, output_gradient_.data);
-        return value.loss;
+        LossTerms terms(loss, shape, ranks_);
+        if (terms.has_overlap())
+            MFRES_CHECK(terms.take_sums(loss_.sums(output_.data, classes.data(), terms.groups(), loss_memory_)));
+        if (terms.chooses())
+            MFRES_CHECK(terms.choose<float>([&](std::uint64_t prefix, int shift, std::span<double> counts) {
+                loss_.count_digits(output_.data, classes.data(), terms.rule().gamma, prefix, shift, counts,
+                                   loss_memory_);
+                return Status();
+            }));
+        return terms.value(loss_.gradient(output_.data, classes.data(), terms, loss_memory_, output_gradient_.data));
     }
 
     Status backward() override {

@@ -279,6 +279,78 @@ void logit_gradient(const float* p, const std::uint8_t* truth, std::int64_t voxe
     });
 }
 
+/// log(x) for normal x > 0 to about one unit in the last place: x = 2^n m with m around 1, and a polynomial in m - 1
+/// (Cephes' logf). NaN becomes a number.
+inline float logarithm(float x) {
+    constexpr std::uint32_t root_of_half = 0x3F3504F3U;
+    constexpr float ln2_high = 0.693359375F;
+    constexpr float ln2_low = -2.12194440e-4F;
+    const auto bits = std::bit_cast<std::uint32_t>(x);
+    const std::int32_t power = static_cast<std::int32_t>(bits - root_of_half) >> 23;
+    const float r = std::bit_cast<float>(bits - (static_cast<std::uint32_t>(power) << 23U)) - 1.0F;
+    const auto n = static_cast<float>(power);
+    float series = 7.0376836292e-2F;
+    series = series * r - 1.1514610310e-1F;
+    series = series * r + 1.1676998740e-1F;
+    series = series * r - 1.2420140846e-1F;
+    series = series * r + 1.4249322787e-1F;
+    series = series * r - 1.6668057665e-1F;
+    series = series * r + 2.0000714765e-1F;
+    series = series * r - 2.4999993993e-1F;
+    series = series * r + 3.3333331174e-1F;
+    return n * ln2_high + (r + ((series * r - 0.5F) * (r * r) + n * ln2_low));
+}
+
+/// See reference/gradients.h. q is the sum of the other probabilities, which is exact where it is small; there ce / q is
+/// the series of -log(1 - q) / q.
+void pointwise(const float* logits, const float* p, const float* spare, const std::uint8_t* truth, std::int64_t voxels,
+               std::int64_t channels, std::int64_t stride, float gamma, float* value, float* coefficient) {
+    MFRES_SIMD
+    for (std::int64_t v = 0; v < voxels; ++v)
+        value[v] = coefficient[v] = 0.0F;
+    for (std::int64_t c = 0; c < channels; ++c) {
+        MFRES_SIMD
+        for (std::int64_t v = 0; v < voxels; ++v) {
+            value[v] += truth[v] == c ? logits[v * channels + c] : 0.0F;
+            coefficient[v] += truth[v] == c ? 0.0F : p[c * stride + v];
+        }
+    }
+    const float* most = spare;
+    const float* inverse = spare + stride;
+    if (gamma == 0.0F) {
+        MFRES_SIMD
+        for (std::int64_t v = 0; v < voxels; ++v) {
+            const float entropy = (most[v] - value[v]) - logarithm(inverse[v]) + (inverse[v] - inverse[v]);
+            value[v] = entropy < 0.0F ? 0.0F : entropy;
+            coefficient[v] = 1.0F;
+        }
+        return;
+    }
+    MFRES_SIMD
+    for (std::int64_t v = 0; v < voxels; ++v) {
+        const float q = coefficient[v];
+        const float entropy = (most[v] - value[v]) - logarithm(inverse[v]) + (inverse[v] - inverse[v]);
+        const bool small = q < 0.01F;
+        const float divisor = small ? 1.0F : q;
+        const float ratio = small ? 1.0F + q * (0.5F + q * (1.0F / 3.0F + q * 0.25F)) : entropy / divisor;
+        const float exponent = gamma * logarithm(q > 1e-30F ? q : 1e-30F);
+        const float factor = q > 1e-30F ? exponential(exponent < 0.0F ? exponent : 0.0F) : 0.0F;
+        value[v] = small ? factor * q * ratio : factor * entropy;
+        value[v] += inverse[v] - inverse[v];
+        coefficient[v] = factor * (1.0F + gamma * (1.0F - q) * ratio);
+    }
+}
+
+void add_pointwise(const float* p, const std::uint8_t* truth, const float* coefficient, std::int64_t voxels,
+                   std::int64_t channels, std::int64_t stride, float* gradient) {
+    with_count(channels, [&](const auto count) {
+        for (std::int64_t c = 0; c < count; ++c)
+            MFRES_SIMD
+        for (std::int64_t v = 0; v < voxels; ++v)
+            gradient[v * count + c] += coefficient[v] * (p[c * stride + v] - (truth[v] == c ? 1.0F : 0.0F));
+    });
+}
+
 void blend_lines(std::int64_t count, const float* const* lines, const float* weights, float* y) {
     const float *a = lines[0], *b = lines[1], *c = lines[2], *d = lines[3];
     const float wa = weights[0], wb = weights[1], wc = weights[2], wd = weights[3];
@@ -346,6 +418,8 @@ const VectorLoops MFRES_VECTORS{add_statistics,
                                 probabilities,
                                 class_sums,
                                 logit_gradient,
+                                pointwise,
+                                add_pointwise,
                                 blend_lines,
                                 expand_line,
                                 reduce_line};

@@ -72,6 +72,12 @@ Result<Loss> loss_of(const Recipe& recipe) {
     MFRES_TRY(options.absent, parse_absent(recipe.absent));
     options.alpha = recipe.tversky_alpha;
     options.beta = recipe.tversky_beta;
+    options.background = recipe.loss_background;
+    options.batch = recipe.batch_dice;
+    options.overlap_weight = recipe.overlap_weight;
+    options.ce_weight = recipe.ce_weight;
+    options.focal_gamma = recipe.focal_gamma;
+    options.top_share = recipe.topk_percent / 100.0;
     return make_loss(options);
 }
 

@@ -115,8 +115,17 @@ void to_bf16(std::int64_t count, const float* x, std::uint16_t* y) {
 }
 
 void from_bf16(std::int64_t count, const std::uint16_t* x, float* y) {
+    constexpr std::int64_t line = 32;    // values of a cache line
+    constexpr std::int64_t ahead = 4096; // a block: what is read next while this one is computed with
+    std::int64_t first = 0;
+    for (; first + line <= count; first += line) {
+        __builtin_prefetch(x + first + ahead);
+        MFRES_SIMD
+        for (std::int64_t i = first; i < first + line; ++i)
+            y[i] = widened(x[i]);
+    }
     MFRES_SIMD
-    for (std::int64_t i = 0; i < count; ++i)
+    for (std::int64_t i = first; i < count; ++i)
         y[i] = widened(x[i]);
 }
 

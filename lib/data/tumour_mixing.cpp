@@ -2,6 +2,8 @@
 
 #include "core/random.h"
 
+#include <mfres/volume.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -116,15 +118,26 @@ std::optional<std::size_t> index_in(const Crop& crop, const Triple& begin, const
     return static_cast<std::size_t>(index);
 }
 
+/// As ventricles are: no tumour grows in them.
+bool is_fluid(const Crop& crop, std::size_t index) {
+    const auto voxels = static_cast<std::size_t>(crop.extents[0] * crop.extents[1] * crop.extents[2]);
+    const auto score = [&](Modality modality) {
+        return crop.images[static_cast<std::size_t>(modality) * voxels + index];
+    };
+    return score(Modality::t2) > 1.0F && score(Modality::flair) < -1.0F;
+}
+
 bool is_plausible(const Crop& crop, const std::vector<Triple>& tumour, const Triple& begin) {
-    std::size_t shown = 0, on_brain = 0, on_tumour = 0;
+    std::size_t shown = 0, on_brain = 0, on_tumour = 0, on_fluid = 0;
     for (const Triple& v : tumour)
         if (const auto index = index_in(crop, begin, v)) {
             ++shown;
             on_brain += crop.brain[*index] != 0 ? 1 : 0;
             on_tumour += crop.classes[*index] != 0 ? 1 : 0;
+            on_fluid += is_fluid(crop, *index) ? 1 : 0;
         }
-    return shown > 0 && 2 * shown >= tumour.size() && 10 * on_brain >= 9 * shown && 10 * on_tumour <= shown;
+    return shown > 0 && 2 * shown >= tumour.size() && 10 * on_brain >= 9 * shown && 10 * on_tumour <= shown &&
+           5 * on_fluid <= shown;
 }
 
 /// Where in the crop the piece begins.

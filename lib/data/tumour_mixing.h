@@ -20,7 +20,7 @@ constexpr std::int64_t tumour_margin = 5;
 
 /// Places the whole tumour of `donor` into a crop. Its centre comes to lie on a random brain voxel: the first of at most
 /// 32 that are drawn where at least half of the tumour lies within the crop, and of that at least 90 % on brain and at
-/// most 10 % on tumour that is there already.
+/// most 10 % on tumour that is there already and 20 % on fluid (z-scores of T2 above 1 and of FLAIR below -1).
 ///
 /// With d the distance to the placed tumour's nearest voxel, a brain voxel of the crop that shows brain of the donor
 /// becomes (1 - a) z + a (f z' + o) with a = 1 - d / (tumour_margin + 1) where that is positive: all of the donor inside

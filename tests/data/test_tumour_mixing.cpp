@@ -241,6 +241,37 @@ TEST_CASE("tumour in the crop that only the margin covers stays as it is") {
     CHECK(kept > 200);
 }
 
+TEST_CASE("tumours are not placed into fluid") {
+    const CachedCase donor = test::ellipsoid_case({24, 26, 22}, 8);
+    CachedCase target = healthy_case({44, 40, 40}, 2);
+    const auto is_fluid = [](const Triple& v) { return v[0] >= 20; };
+    for (const std::size_t m : {2U, 3U}) { // T2 and FLAIR
+        std::vector<std::uint8_t> quanta(target.brain.size(), 0);
+        for_voxels(target.size, [&](const Triple& v) {
+            const std::size_t i = test::at(target, v[0], v[1], v[2]);
+            quanta[i] = static_cast<std::uint8_t>(target.brain[i] == 0 ? 0 : is_fluid(v) ? (m == 2 ? 7 : 1) : 4);
+        });
+        target.modalities[m] = {std::move(quanta), 0.5F, -2.0F}; // 1.5 and -1.5, or 0
+    }
+    const Taken before(target, target.size);
+    int found = 0;
+    for (std::uint64_t seed = 0; seed < 20; ++seed) {
+        Taken after = before;
+        if (!mix_tumour(donor, {.seed = seed}, after.crop()))
+            continue;
+        ++found;
+        double placed = 0.0, wet = 0.0;
+        for_voxels(after.extents, [&](const Triple& v) {
+            if (after.classes[after.index(v)] == 0)
+                return;
+            placed += 1.0;
+            wet += is_fluid(v) ? 1.0 : 0.0;
+        });
+        CHECK(wet <= 0.23 * placed); // of 90 % or more that lie on brain
+    }
+    CHECK(found >= 10);
+}
+
 TEST_CASE("donors are other cases with a tumour, each as often") {
     std::vector<CacheEntry> entries(5);
     for (std::size_t i = 0; i < entries.size(); ++i)

@@ -27,21 +27,20 @@ bool are_digits(std::string_view words) {
            std::all_of(words.begin(), words.end(), [](unsigned char c) { return std::isdigit(c) != 0; });
 }
 
-/// The site within an id of BraTS 2017 to 2019, "CBICA" of "CBICA_AAB_1".
+/// The site within an id of BraTS 2017 to 2019: "CBICA" of "CBICA_AAB_1".
 std::string site_in_release(std::string_view rest) {
-    const std::string_view part = rest.substr(0, rest.find('_'));
     constexpr std::string_view numbered = "TCIA";
-    if (part.starts_with(numbered) && (part.size() == numbered.size() || are_digits(part.substr(numbered.size()))))
-        return std::string(numbered);
-    for (const std::string_view site : {"CBICA", "2013", "TMC"})
-        if (part == site)
-            return std::string(site);
-    return {};
+    const std::size_t end = rest.find('_');
+    if (end == std::string_view::npos) // nothing that it could be the site of
+        return {};
+    const std::string_view site = rest.substr(0, end);
+    const bool has_number = site.starts_with(numbered) && are_digits(site.substr(numbered.size()));
+    return std::string(has_number ? numbered : site);
 }
 
-/// Of ids that begin with BraTS and a year, "BRATS18_CBICA_AAB_1" in capitals.
+/// Of ids that begin with BraTS and a year: "Brats18_CBICA_AAB_1".
 std::string site_of_year(std::string_view id) {
-    constexpr std::string_view brats = "BRATS";
+    constexpr std::string_view brats = "BraTS";
     const std::string_view year = id.substr(brats.size(), id.find('_') - brats.size());
     const std::string_view rest = id.substr(std::min(id.size(), brats.size() + year.size() + 1));
     for (const std::string_view release : {"17", "18", "19"})
@@ -91,7 +90,7 @@ std::string site_named_by(std::string_view id) {
     if (words.starts_with("BRATS-"))
         return site_of_challenge(words);
     if (words.starts_with("BRATS"))
-        return site_of_year(words);
+        return site_of_year(id);
     if (words.starts_with("UPENN-GBM-"))
         return "UPENN";
     return words.starts_with("TCGA-") ? "TCGA" : "";

@@ -175,7 +175,7 @@ TrainRow row_from(const json& values) {
 json to_json(const Validation& validation) {
     json cases = json::array();
     for (const ValidationCase& entry : validation.cases)
-        cases.push_back({entry.id, entry.dice});
+        cases.push_back({entry.id, entry.dice, entry.site});
     return {{"step", validation.step},
             {"mean", validation.mean},
             {"cases", std::move(cases)},
@@ -188,7 +188,8 @@ Validation validation_from(const json& object) {
     validation.mean = object.at("mean").get<RegionDice>();
     validation.seconds = object.at("seconds").get<double>();
     for (const json& entry : object.at("cases"))
-        validation.cases.push_back({entry.at(0).get<std::string>(), entry.at(1).get<RegionDice>()});
+        validation.cases.push_back({entry.at(0).get<std::string>(), entry.at(1).get<RegionDice>(),
+                                    entry.size() > 2 ? entry[2].get<std::string>() : ""}); // older files have no site
     return validation;
 }
 
@@ -212,6 +213,7 @@ json state_json(const Checkpoint& checkpoint) {
             {"epoch", checkpoint.epoch},
             {"data_fingerprint", checkpoint.data_fingerprint},
             {"validation_fingerprint", checkpoint.validation_fingerprint},
+            {"data", to_json(checkpoint.data)},
             {"backend", checkpoint.backend},
             {"threads", checkpoint.threads},
             {"ranks", checkpoint.ranks},
@@ -240,6 +242,8 @@ Status read_state(const json& object, Checkpoint& checkpoint) {
     checkpoint.epoch = object.at("epoch").get<double>();
     checkpoint.data_fingerprint = object.at("data_fingerprint").get<std::string>();
     checkpoint.validation_fingerprint = object.at("validation_fingerprint").get<std::string>();
+    if (object.contains("data"))
+        checkpoint.data = run_data_from(object["data"]);
     checkpoint.backend = object.at("backend").get<std::string>();
     checkpoint.threads = object.at("threads").get<int>();
     checkpoint.ranks = object.value("ranks", 1); // files from before there were several

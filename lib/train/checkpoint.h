@@ -13,6 +13,7 @@
 
 #include "backends/training.h"
 #include "train/recipe.h"
+#include "train/run_data.h"
 
 #include <mfres/status.h>
 #include <mfres/trainer.h>
@@ -44,6 +45,7 @@ struct Checkpoint {
     double epoch = 0.0;    ///< passes over the cases, for readers
     std::string data_fingerprint;
     std::string validation_fingerprint; ///< empty without validation
+    RunData data;                       ///< where these cases are found again
     std::string backend;
     int threads = 0;                 ///< of each rank
     int ranks = 1;                   ///< that trained together

@@ -2,8 +2,6 @@
 
 #include "core/try.h"
 
-#include <mfres/case.h>
-
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -87,18 +85,6 @@ Result<RunFolder> RunFolder::claim_existing(const fs::path& path) {
     MFRES_TRY(RunFolder folder, lock(path));
     folder.checkpoints().remove_leftovers();
     return folder;
-}
-
-Result<std::shared_ptr<const Cache>> open_or_make_cache(const fs::path& source, const fs::path& made, bool reuse,
-                                                        int threads, const CacheProgress& progress) {
-    std::error_code ignored;
-    if (!fs::is_directory(source, ignored))
-        return Cache::open(source);
-    if (!reuse || !fs::exists(made, ignored)) {
-        MFRES_TRY(const auto cases, find_cases(source));
-        MFRES_CHECK(write_cache(made, cases, {.threads = threads, .overwrite = true}, progress));
-    }
-    return Cache::open(made);
 }
 
 } // namespace mfres

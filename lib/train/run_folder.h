@@ -1,14 +1,12 @@
 // The folder of a training run: one process at a time, and never another run's files.
 #pragma once
 
-#include "data/cache.h"
 #include "train/checkpoint.h"
 
 #include <mfres/status.h>
 #include <mfres/trainer.h>
 
 #include <filesystem>
-#include <memory>
 #include <string>
 
 namespace mfres {
@@ -43,11 +41,5 @@ class RunFolder {
     int descriptor_ = -1;
     CheckpointFolder checkpoints_;
 };
-
-/// Opens `source` if it is a cache file. Of a folder of cases it first makes the cache `made`, unless `reuse` is on and
-/// that exists. Errors: those of find_cases, write_cache and Cache::open.
-Result<std::shared_ptr<const Cache>> open_or_make_cache(const std::filesystem::path& source,
-                                                        const std::filesystem::path& made, bool reuse, int threads,
-                                                        const CacheProgress& progress);
 
 } // namespace mfres

@@ -16,6 +16,7 @@
 #include "train/history.h"
 #include "train/loss.h"
 #include "train/recipe.h"
+#include "train/run_data.h"
 #include "train/run_folder.h"
 #include "train/validation.h"
 
@@ -113,6 +114,8 @@ json recipe_record(const Checkpoint& checkpoint) {
     json record = {{"recipe", to_json(checkpoint.recipe)},    {"steps_trained", checkpoint.step},
                    {"epochs_trained", checkpoint.epoch},      {"data_sha256", checkpoint.data_fingerprint},
                    {"averaged", !checkpoint.average.empty()}, {"backend", checkpoint.backend}};
+    if (!checkpoint.data.fold.empty())
+        record["fold"] = checkpoint.data.fold;
     if (!checkpoint.validations.empty() && checkpoint.validations.back().step == checkpoint.step) {
         const Validation& validation = checkpoint.validations.back();
         record["validation"] = {{"data_sha256", checkpoint.validation_fingerprint},
@@ -250,35 +253,20 @@ struct Trainer::State {
 
     // ---- opening ----
 
-    Result<std::shared_ptr<const Cache>> open_cache(const std::filesystem::path& source, const char* made,
-                                                    const TrainObserver& observer) {
-        return open_or_make_cache(source, folder / made, options.resume, resolve_threads(options.threads),
-                                  [&](std::size_t done, std::size_t total) {
-                                      TrainEvent caching = event(TrainEvent::Kind::caching);
-                                      caching.done = done;
-                                      caching.total = total;
-                                      return tell(observer, caching);
-                                  });
-    }
-
-    Status open_data(const TrainObserver& observer) {
-        // A run that made its own caches resumes from them when it is not told of others.
-        const auto choose = [&](std::filesystem::path& chosen, const char* made) {
-            std::error_code ignored;
-            if (chosen.empty() && options.resume && std::filesystem::exists(folder / made, ignored))
-                chosen = folder / made;
-        };
-        choose(options.data, "train.mfcache");
-        choose(options.validation, "val.mfcache");
-        if (options.data.empty())
-            return Error{ErrorCode::invalid_argument,
-                         text("the run in ", folder.path().string(),
-                              " has no cache of its own; name the cases it is trained on"),
-                         "data"};
-        MFRES_TRY(data, open_cache(options.data, "train.mfcache", observer));
-        if (!options.validation.empty()) {
-            MFRES_TRY(validation, open_cache(options.validation, "val.mfcache", observer));
-        }
+    Status open_data(DataUse use, const TrainObserver& observer) {
+        MFRES_TRY(OpenedData opened,
+                  open_run_data(options, folder.path(), use, now.data, [&](std::size_t done, std::size_t total) {
+                      TrainEvent caching = event(TrainEvent::Kind::caching);
+                      caching.done = done;
+                      caching.total = total;
+                      return tell(observer, caching);
+                  }));
+        data = std::move(opened.train);
+        validation = std::move(opened.validation);
+        if (use != DataUse::join)
+            now.data = std::move(opened.record);
+        if (!opened.warning.empty())
+            warn(observer, std::move(opened.warning));
         return {};
     }
 
@@ -304,7 +292,7 @@ struct Trainer::State {
         if (options.resume)
             MFRES_CHECK(take_up(observer));
         MFRES_CHECK(check_split(recipe(), ranks()));
-        MFRES_CHECK(open_data(observer));
+        MFRES_CHECK(open_data(options.resume ? DataUse::resume : DataUse::begin, observer));
         return check_data(options.resume);
     }
 
@@ -345,15 +333,12 @@ struct Trainer::State {
 
     /// The cases of the root, on a rank that leaves making a cache to it.
     Status join_data() {
-        std::error_code ignored;
-        const bool made = options.data.empty() || std::filesystem::is_directory(options.data, ignored);
-        const std::filesystem::path path = made ? folder / "train.mfcache" : options.data;
-        MFRES_TRY(data, Cache::open(path));
+        MFRES_CHECK(open_data(DataUse::join, {}));
         if (data->fingerprint() != now.data_fingerprint)
             return Error{ErrorCode::checkpoint_mismatch,
-                         text(path.string(), " holds data ", fingerprint_words(data->fingerprint()),
+                         text(source_words(options.data), " is data ", fingerprint_words(data->fingerprint()),
                               " here, and rank 0 trains on ", fingerprint_words(now.data_fingerprint)),
-                         path.string()};
+                         "data"};
         steps = total_steps(recipe(), data->entries().size());
         return {};
     }
@@ -364,12 +349,12 @@ struct Trainer::State {
         if (resumed && trained != now.data_fingerprint)
             return mismatch(folder.path(),
                             text("it was trained on data ", fingerprint_words(now.data_fingerprint), ", not on ",
-                                 options.data.string(), " (", fingerprint_words(trained), ")"));
+                                 fingerprint_words(trained), ", which is ", source_words(options.data)));
         if (resumed && validated != now.validation_fingerprint)
             return mismatch(folder.path(),
                             text("it was validated on data ", fingerprint_words(now.validation_fingerprint),
-                                 ", not on ", options.validation.empty() ? "none" : options.validation.string(), " (",
-                                 fingerprint_words(validated), ")"));
+                                 ", not on ", fingerprint_words(validated), ", which is ",
+                                 source_words(options.validation)));
         now.data_fingerprint = trained;
         now.validation_fingerprint = validated;
         steps = total_steps(recipe(), data->entries().size());
@@ -596,6 +581,8 @@ struct Trainer::State {
         if (!result)
             return std::move(result).error();
         result->step = now.step;
+        for (ValidationCase& entry : result->cases)
+            entry.site = site_of(entry.id, now.data.sites);
         now.validations.push_back(std::move(result).value());
         now.seconds = seconds_before + seconds_since(session_start);
         return {};
@@ -739,6 +726,7 @@ struct Trainer::State {
         result.threads = now.threads;
         result.ranks = now.ranks;
         result.recipe = to_json(recipe()).dump();
+        result.fold = now.data.fold;
         result.cases = data->entries().size();
         result.validation_cases = validation ? validation->entries().size() : 0;
         result.first_step = first_step;
@@ -864,9 +852,13 @@ std::string to_json(const TrainReport& report) {
         json cases = json::object();
         for (const ValidationCase& entry : validation->cases)
             cases[entry.id] = {{"wt", entry.dice[0]}, {"tc", entry.dice[1]}, {"et", entry.dice[2]}};
-        return json{{"step", validation->step},      {"wt", validation->mean[0]},   {"tc", validation->mean[1]},
-                    {"et", validation->mean[2]},     {"mean", validation->score()}, {"cases", std::move(cases)},
-                    {"seconds", validation->seconds}};
+        json sites = json::object();
+        for (const SiteDice& of : by_site(*validation))
+            sites[of.site] = {
+                {"cases", of.cases}, {"wt", of.mean[0]}, {"tc", of.mean[1]}, {"et", of.mean[2]}, {"mean", of.score()}};
+        return json{{"step", validation->step},  {"wt", validation->mean[0]},     {"tc", validation->mean[1]},
+                    {"et", validation->mean[2]}, {"mean", validation->score()},   {"cases", std::move(cases)},
+                    {"sites", std::move(sites)}, {"seconds", validation->seconds}};
     };
     json recipe = json::parse(report.recipe, nullptr, false);
     const json object = {{"run", report.run},
@@ -875,6 +867,7 @@ std::string to_json(const TrainReport& report) {
                          {"threads", report.threads},
                          {"ranks", report.ranks},
                          {"recipe", recipe.is_discarded() ? json() : std::move(recipe)},
+                         {"fold", report.fold.empty() ? json() : json(report.fold)},
                          {"cases", report.cases},
                          {"validation_cases", report.validation_cases},
                          {"first_step", report.first_step},

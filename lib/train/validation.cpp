@@ -49,7 +49,7 @@ Result<ValidationCase> evaluate(const CachedCase& source, const Size& size, Exec
     MFRES_CHECK(executable.labels(0, classes, threads));
     const auto predicted = cut_to_brain(source, classes, size);
     const RegionCounts counts = count_regions(predicted, source.classes, RegionDefinition::brats);
-    ValidationCase result{source.id, {}};
+    ValidationCase result{source.id, {}, {}};
     for (const TumourRegion region : tumour_regions)
         result.dice[static_cast<std::size_t>(region)] = dice(counts[region]);
     return result;
@@ -85,6 +85,22 @@ Result<Validation> validate(const Cache& cache, const Variant& variant, const We
             validation.mean[region] += entry.dice[region] / static_cast<double>(validation.cases.size());
     validation.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return validation;
+}
+
+std::vector<SiteDice> by_site(const Validation& validation) {
+    MetricsTable table;
+    for (const ValidationCase& entry : validation.cases) {
+        CaseMetrics& measured = table.cases.emplace_back(CaseMetrics{entry.id, {}, entry.site});
+        for (const TumourRegion region : tumour_regions)
+            measured[region][Metric::dice] = entry.dice[static_cast<std::size_t>(region)];
+    }
+    std::vector<SiteDice> sites;
+    for (const SiteSummary& of : summarise_by_site(table)) {
+        SiteDice& site = sites.emplace_back(SiteDice{of.site, static_cast<std::size_t>(of.summary.cases), {}});
+        for (const TumourRegion region : tumour_regions)
+            site.mean[static_cast<std::size_t>(region)] = of.summary.at(region, Metric::dice).mean.value_or(0.0);
+    }
+    return sites;
 }
 
 } // namespace mfres

@@ -53,14 +53,15 @@ std::optional<Words> launch([[maybe_unused]] const std::string& seconds_to_save 
 }
 
 /// Two phantoms of 48 x 56 x 48 voxels in a cache.
-std::filesystem::path make_cache(const TemporaryFolder& folder) {
-    for (const char* seed : {"1", "2"}) {
-        const Finished made = test::run_program({"phantom", "--seed", seed, "--size", "48,56,48", "--out",
-                                                 folder / "cases" / (std::string("phantom-") + seed)});
+std::filesystem::path make_cache(const TemporaryFolder& folder, const std::string& name = "cases",
+                                 const Words& seeds = {"1", "2"}) {
+    for (const std::string& seed : seeds) {
+        const Finished made = test::run_program(
+            {"phantom", "--seed", seed, "--size", "48,56,48", "--out", folder / name / ("phantom-" + seed)});
         REQUIRE(made.exit_code == 0);
     }
-    const auto cache = folder / "cases.mfcache";
-    REQUIRE(test::run_program({"cache", "--data", folder / "cases", "--out", cache}).exit_code == 0);
+    const auto cache = folder / (name + ".mfcache");
+    REQUIRE(test::run_program({"cache", "--data", folder / name, "--out", cache}).exit_code == 0);
     return cache;
 }
 
@@ -147,11 +148,12 @@ TEST_CASE("two processes under mpirun train as one with the whole batch, and one
         return;
     const TemporaryFolder folder;
     const auto cache = make_cache(folder);
+    const auto others = make_cache(folder, "others", {"3", "4"});
     const Words arguments = Words{"train", "--data", cache, "--steps", "10", "--batch", "2", "--json"} + tiny;
     const Finished one = test::run_program(arguments + Words{"--out", folder / "one"});
     INFO(one.err);
     REQUIRE(one.exit_code == 0);
-    const Finished two = test::run_command(*mpirun + arguments + Words{"--out", folder / "two", "--val", cache});
+    const Finished two = test::run_command(*mpirun + arguments + Words{"--out", folder / "two", "--val", others});
     INFO(two.err);
     REQUIRE(two.exit_code == 0);
     CHECK(count(two.err, "step 10/10  loss ") == 1); // one process speaks
@@ -168,7 +170,7 @@ TEST_CASE("two processes under mpirun train as one with the whole batch, and one
         CHECK(parts.rows[i].loss == Approx(whole.rows[i].loss).epsilon(1e-5));
     CHECK(test::relative_error(parts.state.weights, whole.state.weights) <= 1e-5);
 
-    const Finished more = test::run_program({"train", "--data", cache, "--val", cache, "--out", folder / "two",
+    const Finished more = test::run_program({"train", "--data", cache, "--val", others, "--out", folder / "two",
                                              "--resume", "--steps", "11", "--threads", "1"});
     INFO(more.err);
     CHECK(more.exit_code == 0);

@@ -20,9 +20,11 @@ using test::TemporaryFolder;
 using test::wait_for;
 
 /// A folder with one phantom of 48 x 56 x 48 voxels.
-std::filesystem::path make_cases(const TemporaryFolder& folder) {
-    const auto cases = folder / "cases";
-    const Finished made = run_program({"phantom", "--seed", "1", "--size", "48,56,48", "--out", cases / "phantom-1"});
+std::filesystem::path make_cases(const TemporaryFolder& folder, const std::string& name = "cases",
+                                 const std::string& seed = "1") {
+    const auto cases = folder / name;
+    const Finished made =
+        run_program({"phantom", "--seed", seed, "--size", "48,56,48", "--out", cases / ("phantom-" + seed)});
     REQUIRE(made.exit_code == 0);
     return cases;
 }
@@ -68,6 +70,8 @@ TEST_CASE("mfres train rejects what it cannot do, with the right exit code") {
     const std::string run = folder / "run";
     rejected({"--out", run}, 2, "--data");
     rejected({"--data", "x"}, 2, "--out");
+    rejected({"--data", "x", "--val", "y", "--fold", "1/5", "--out", run}, 2, "--fold");
+    rejected({"--data", "x", "--fold", "0/5", "--out", run}, 2, "the fold '0/5'");
     rejected({"--data", "x", "--out", run, "--batch", "0"}, 2, "recipe key batch: 0");
     rejected({"--data", "x", "--out", run, "--batch", "many"}, 2, "recipe key batch: \"many\"");
     rejected({"--data", "x", "--out", run, "--crop", "64,64,70"}, 2, "multiple of 16");
@@ -85,6 +89,7 @@ TEST_CASE("mfres train rejects what it cannot do, with the right exit code") {
 TEST_CASE("mfres train goes from a folder of cases to a model that segments") {
     const TemporaryFolder folder;
     const auto cases = make_cases(folder);
+    const auto others = make_cases(folder, "others", "2");
     const auto run = folder / "run";
     { // a recipe file, with an option over it
         std::ofstream recipe(folder / "recipe.json");
@@ -92,7 +97,7 @@ TEST_CASE("mfres train goes from a folder of cases to a model that segments") {
     }
     const auto arguments =
         std::vector<std::string>{
-            "train",   "--data", cases,         "--val", cases,   "--out", run, "--recipe", folder / "recipe.json",
+            "train",   "--data", cases,         "--val", others,  "--out", run, "--recipe", folder / "recipe.json",
             "--steps", "4",      "--row-every", "2",     "--json"} +
         tiny;
     const Finished trained = run_program(arguments);
@@ -108,7 +113,8 @@ TEST_CASE("mfres train goes from a folder of cases to a model that segments") {
     CHECK(report["recipe"]["ema"] == 0.5);
     CHECK(report["recipe"]["learning_rate"] == 0.002);
     CHECK(report["recipe"]["flips"] == false);
-    CHECK(report["best"]["cases"].contains("phantom-1"));
+    CHECK(report["best"]["cases"].contains("phantom-2"));
+    CHECK(report["best"]["sites"]["others"]["cases"] == 1);
     for (const char* name : {"recipe.json", "metrics.csv", "validation.csv", "curve.svg", "last.ckpt", "previous.ckpt",
                              "best.ckpt", "model.safetensors", "train.mfcache", "val.mfcache"}) {
         INFO(name);
@@ -130,6 +136,38 @@ TEST_CASE("mfres train goes from a folder of cases to a model that segments") {
         {"segment", "--model", model, "--case", cases / "phantom-1", "--out", folder / "labels.nii.gz", "--quiet"});
     INFO(segmented.err);
     CHECK(segmented.exit_code == 0);
+}
+
+TEST_CASE("mfres train takes folders and caches together, tells sites apart and goes on with a fold") {
+    const TemporaryFolder folder;
+    const std::filesystem::path first = make_cases(folder, "first", "1");
+    const std::filesystem::path second = make_cases(folder, "second", "2");
+    const std::filesystem::path third = make_cases(folder, "third", "3");
+    const auto cache = folder / "third.mfcache";
+    REQUIRE(run_program({"cache", "--data", third, "--out", cache, "--quiet"}).exit_code == 0);
+    const auto run = folder / "run";
+    // By sha256sum of phantom-1 and so on, fold 1/2 holds out phantom-1 and phantom-2.
+    const Finished trained =
+        run_program(std::vector<std::string>{"train", "--data", first, second, "--data", cache, "--fold", "1/2",
+                                             "--out", run, "--steps", "2", "--stop-at", "1", "--json"} +
+                    tiny);
+    INFO(trained.err);
+    REQUIRE(trained.exit_code == 0);
+    const auto report = nlohmann::json::parse(trained.out);
+    CHECK(report["fold"] == "1/2");
+    CHECK(report["cases"] == 1);
+    CHECK(report["validation_cases"] == 2);
+    const Finished other = run_program({"train", "--resume", "--data", third, "--out", run, "--threads", "1"});
+    CHECK(other.exit_code != 0);
+    const Finished done = run_program({"train", "--resume", "--out", run, "--threads", "1"});
+    INFO(done.err);
+    REQUIRE(done.exit_code == 0);
+    CHECK(done.err.find("step 2/2  by site  first ") != std::string::npos);
+
+    const Finished both =
+        run_program(std::vector<std::string>{"train", "--data", first, "--val", first, "--out", folder / "new"} + tiny);
+    CHECK(both.exit_code == 2);
+    CHECK(both.err.find("patient phantom-1 is on both sides") != std::string::npos);
 }
 
 TEST_CASE("SIGINT and SIGTERM save a training, which --resume completes") {

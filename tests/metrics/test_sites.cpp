@@ -49,7 +49,7 @@ TEST_CASE("case ids name their sites") {
         {"BraTS20_Training_001", "BraTS2020"}, {"BraTS2021_01478", "BraTS2021"}, {"brats2021_01478", "BraTS2021"},
         {"BraTS-SSA-00002-000", "BraTS-Africa"}, {"BraTS-GLI-00005-100", "BraTS-GLI"}, {"BraTS-MET-00001-000", "BraTS-MET"},
         {"UPENN-GBM-00006_11", "UPENN"}, {"TCGA-FG-6692", "TCGA"},
-        {"Brats18_XYZ_1", ""}, {"Brats18_TCIAN_1", ""}, {"Brats18_2013", "2013"}, {"Brats18", ""}, {"Brats22_CBICA_A_1", ""},
+        {"Brats18_WashU_S036_1", "WashU"}, {"Brats18_UAB_3446_1", "UAB"}, {"Brats18_TCIAN_1", "TCIAN"}, {"Brats18_2013", ""}, {"Brats18_", ""}, {"Brats18", ""}, {"Brats22_CBICA_A_1", ""},
         {"BraTS-12", ""}, {"BraTS-", ""}, {"BraTS", ""}, {"CBICA_AAB", ""}, {"patient-7", ""}, {"", ""},
     };
     // clang-format on

@@ -17,16 +17,16 @@
 
 namespace mfres::test {
 
-/// A cache of phantoms, made once per test program.
+/// A cache of phantoms, made once per test program. Their ids are `prefix` and the seed.
 class PhantomCache {
   public:
-    PhantomCache(std::size_t cases, std::uint64_t first_seed) {
+    PhantomCache(std::size_t cases, std::uint64_t first_seed, const std::string& prefix = "case-") {
         std::vector<CaseFiles> files;
         for (std::size_t i = 0; i < cases; ++i) {
             auto phantom = make_phantom({.seed = first_seed + i, .size = {48, 56, 48}, .threads = 1});
             REQUIRE_OK(phantom);
-            files.push_back(
-                write_labelled_case(folder_, "case-" + std::to_string(i), phantom->volumes, phantom->labels));
+            files.push_back(write_labelled_case(folder_, prefix + std::to_string(first_seed + i), phantom->volumes,
+                                                phantom->labels));
         }
         REQUIRE_OK(write_cache(path(), files, {}, {}));
     }

@@ -37,6 +37,11 @@ Checkpoint sample(std::int64_t step, std::int64_t floats = 20) {
     checkpoint.epoch = 0.1 * static_cast<double>(step);
     checkpoint.data_fingerprint = std::string(64, 'a');
     checkpoint.validation_fingerprint = std::string(64, 'b');
+    checkpoint.data.train = {{"train.mfcache", "/data/more.mfcache"}, std::string(64, 'c')};
+    checkpoint.data.validation = {{"val.mfcache"}, ""};
+    checkpoint.data.fold = "2/5";
+    checkpoint.data.same_patient = {{"a", "b"}};
+    checkpoint.data.sites = {{"a", "CBICA"}};
     checkpoint.backend = "reference";
     checkpoint.threads = 3;
     checkpoint.seconds = random.uniform();
@@ -49,7 +54,7 @@ Checkpoint sample(std::int64_t step, std::int64_t floats = 20) {
                            2};
     checkpoint.rows = {{10, random.uniform(), 1e-3, random.uniform(), 1.5, 1e6, 0.25, std::nullopt},
                        {20, random.uniform(), 9e-4, random.uniform(), 3.5, 1e6, 0.5, RegionDice{0.1, 0.2, 1.0 / 3}}};
-    checkpoint.validations = {{10, {0.5, 0.25, 0.125}, {{"a, \"b\" \xC3\xA9", {0.5, 0.25, 0.125}}}, 2.5},
+    checkpoint.validations = {{10, {0.5, 0.25, 0.125}, {{"a, \"b\" \xC3\xA9", {0.5, 0.25, 0.125}, "Graz"}}, 2.5},
                               {20, {0.1, 0.2, 1.0 / 3}, {}, 0.5}};
     checkpoint.rows[0].skipped = 4;
     checkpoint.rows[1].skipped = 1;
@@ -79,6 +84,7 @@ void check_same(const Checkpoint& a, const Checkpoint& b) {
     CHECK(a.step == b.step);
     CHECK(a.epoch == b.epoch);
     CHECK(a.data_fingerprint == b.data_fingerprint);
+    CHECK(a.data == b.data);
     CHECK(a.validation_fingerprint == b.validation_fingerprint);
     CHECK(a.backend == b.backend);
     CHECK(a.threads == b.threads);

@@ -27,6 +27,11 @@ constexpr const char* about =
     "validation.csv, curve.svg, checkpoints (last, previous, best) and in the end model.safetensors, made of the best\n"
     "weights. Ctrl-C saves and stops; --resume goes on as if there had been no break. Every option of the recipe is\n"
     "listed below with what the paper (or, where it is silent, the network's lineage) uses.\n"
+    "--data and --val take several folders and caches. A case that occurs twice, and a patient on both sides, are\n"
+    "rejected. --fold I/K holds out patients: those whose place in the order of the SHA-256 of their ids is I, I + K,\n"
+    "I + 2K and so on. Scans of one patient stay together: those that BraTS names alike, and those that a line of\n"
+    "--same-patient lists (ids with spaces or commas between). Validations are told by site, too: what an id of BraTS\n"
+    "names, what --sites says, or else the name of the folder or cache.\n"
     "Several processes that mpirun or srun starts train one network together: --batch is that of all of them, each\n"
     "takes an equal part of it, and the result is that of one process up to rounding. --threads and --loader-threads\n"
     "are those of each process. Only the first one writes, validates and prints. Where there are GPUs each process\n"
@@ -39,6 +44,7 @@ constexpr const char* examples =
     "  mfres train --data train.mfcache --val val.mfcache --out runs/laptop --steps 2000 --batch 2 --crop 64 \\\n"
     "      --tumour-probability 0.7 --intensity-scale 0.1 --intensity-shift 0.1 --clip-norm 5 --validate-every 250\n"
     "  mfres train --data train.mfcache --val val.mfcache --out runs/laptop --resume\n"
+    "  mfres train --data BraTS2021 africa.mfcache --fold 2/5 --same-patient patients.txt --out runs/fold2\n"
     "  mfres train --init runs/laptop/model.safetensors --data train.mfcache --val val.mfcache --out runs/finer \\\n"
     "      --steps 1000 --learning-rate 3e-4 --fixed-norm-steps 1000 --clip-norm 5\n"
     "  mfres train --export runs/laptop/best.ckpt --out best.safetensors --store f16\n"
@@ -66,9 +72,13 @@ bool is_relaxation(const RecipeField& field) {
 }
 
 Options make_options() {
-    Options options("train --data FOLDER|CACHE --out RUN", about, examples);
-    options.add()("data", po::value<std::string>(), "folder of segmented cases, or a training cache (.mfcache)")(
-        "val", po::value<std::string>(), "likewise: cases to evaluate while training")(
+    Options options("train --data FOLDER|CACHE ... --out RUN", about, examples);
+    options.add()("data", po::value<std::vector<std::string>>()->multitoken(),
+                  "folders of segmented cases, and training caches (.mfcache)")(
+        "val", po::value<std::vector<std::string>>()->multitoken(), "likewise: cases to evaluate while training")(
+        "fold", po::value<std::string>(), "evaluate part 2 of 5 of --data (2/5) while training, train on the others")(
+        "same-patient", po::value<std::string>(), "file with a line per patient: the case ids of its scans")(
+        "sites", po::value<std::string>(), "table (.csv: case,site) of the sites to tell apart while evaluating")(
         "init", po::value<std::string>(), "model file whose weights training starts from, instead of new ones")(
         "out,o", po::value<std::string>()->required(), "folder of the run; with --export the model file")(
         "resume", "go on with the run in that folder")("recipe", po::value<std::string>(), "JSON file of a recipe")(
@@ -152,8 +162,11 @@ Status read_checkpoint_interval(const std::string& given, TrainerOptions& option
 
 Result<TrainerOptions> trainer_options(const Options& options) {
     TrainerOptions chosen;
-    chosen.data = options.get_or_default<std::string>("data");
-    chosen.validation = options.get_or_default<std::string>("val");
+    chosen.data = options.paths("data");
+    chosen.validation = options.paths("val");
+    chosen.fold = options.get_or_default<std::string>("fold");
+    chosen.same_patient = options.get_or_default<std::string>("same-patient");
+    chosen.sites = options.get_or_default<std::string>("sites");
     chosen.run = options.get<std::string>("out");
     chosen.init = options.get_or_default<std::string>("init");
     chosen.backend = options.get<std::string>("backend");
@@ -237,7 +250,9 @@ int train(const std::vector<std::string>& arguments) {
     if (options.has("export"))
         return speaks ? export_only(options) : exit_ok;
     if (!options.has("data") && !options.has("resume"))
-        return usage_error("--data names the cases to train on: a folder, or a training cache");
+        return usage_error("--data names the cases to train on: folders, and training caches");
+    if (options.has("fold") && options.has("val"))
+        return usage_error("--fold evaluates a part of --data; --val is for cases of their own");
     auto chosen = trainer_options(options);
     if (!chosen)
         return fail(chosen.error(), as_json);

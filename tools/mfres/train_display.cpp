@@ -26,6 +26,18 @@ std::string pace(const TrainEvent& event) {
     return words.data() + duration(event.seconds_left);
 }
 
+/// "BraTS-Africa 0.612 (4)  CBICA 0.803 (2)": mean Dice and cases of each site; nothing where there is one only.
+std::string site_words(const Validation& validation) {
+    const auto sites = by_site(validation);
+    std::string words;
+    for (const SiteDice& of : sites) {
+        std::array<char, 48> numbers{};
+        std::snprintf(numbers.data(), numbers.size(), " %.3f (%zu)", of.score(), of.cases);
+        words += (words.empty() ? "" : "  ") + of.site + numbers.data();
+    }
+    return sites.size() > 1 ? words : "";
+}
+
 } // namespace
 
 std::string duration(double seconds) {
@@ -64,10 +76,13 @@ bool TrainDisplay::show(const TrainEvent& event) {
             text(step_words(event), "  ", pace(event)));
     if (event.kind == Kind::validating)
         bar(event.done, event.total, text("validation, case ", event.done + 1, " of ", event.total));
-    if (event.kind == Kind::validated)
+    if (event.kind == Kind::validated) {
         line(text("step ", event.step, "/", event.steps, "  validation  ", dice_words(event.validation->mean),
                   event.best ? "  best so far  (" : "  (", event.validation->cases.size(), " cases, ",
                   duration(event.validation->seconds), ")"));
+        if (const std::string sites = site_words(*event.validation); !sites.empty())
+            line(text("step ", event.step, "/", event.steps, "  by site  ", sites));
+    }
     return !stop_requested();
 }
 

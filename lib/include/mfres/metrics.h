@@ -162,12 +162,12 @@ MetricsSummary summarise(const MetricsTable& table);
 // Sites --------------------------------------------------------------------------------------------------------------
 
 /// The hospital, or the collection, that a case id names, since a mean over several hides the one that fails:
-///   Brats17_, Brats18_ and BraTS19_ before CBICA, 2013, TMC or TCIA with a number   CBICA, 2013, TMC, TCIA
+///   Brats17_, Brats18_, BraTS19_: what follows (CBICA_AAB_1), TCIA without number   CBICA, 2013, UAB, TCIA
 ///   BraTS20_, BraTS2021_                                                            BraTS2020, BraTS2021
 ///   BraTS-SSA-                                                                      BraTS-Africa
 ///   BraTS-GLI- and other challenges of BraTS 2023 and later                         BraTS-GLI
 ///   UPENN-GBM-, TCGA-                                                               UPENN, TCGA
-/// whether letters are small or capital. Empty where it names none.
+/// with "BraTS" in small or capital letters. Empty where it names none.
 std::string site_named_by(std::string_view id);
 
 /// Sites by case id.

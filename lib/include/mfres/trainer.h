@@ -19,6 +19,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace mfres {
@@ -44,10 +45,35 @@ struct RecipeField {
 /// Every key that a recipe may have.
 std::vector<RecipeField> recipe_fields();
 
+/// Training caches and folders of segmented BraTS cases, taken together: one path, or a list.
+class DataSources : public std::vector<std::filesystem::path> {
+  public:
+    using std::vector<std::filesystem::path>::vector;
+    DataSources() = default;
+    DataSources(const std::filesystem::path& source) {
+        if (!source.empty())
+            push_back(source);
+    }
+    DataSources(const char* source) : DataSources(std::filesystem::path(source)) {}
+    DataSources(const std::string& source) : DataSources(std::filesystem::path(source)) {}
+    DataSources(std::vector<std::filesystem::path> sources) : vector(std::move(sources)) {}
+};
+
 struct TrainerOptions {
-    std::filesystem::path data;       ///< a training cache, or a folder of segmented BraTS cases to make one from
-    std::filesystem::path validation; ///< likewise, evaluated while training; empty = none
-    std::filesystem::path run;        ///< the run's folder
+    /// What is trained on. Cases of several sources are taken in the order of their ids, whatever that of the sources;
+    /// a case that occurs in two of them is rejected. Cases of folders are packed into a cache in the run's folder,
+    /// caches are read where they lie. On resume empty = what the run recorded; anything else must be the same cases.
+    DataSources data;
+    DataSources validation; ///< likewise, evaluated while training; empty = none, or the fold
+    /// "2/5": of the patients in `data`, part 2 of 5 is validated on and the others are trained on. Parts are made by
+    /// the SHA-256 of the ids, so that five runs of 1/5 to 5/5 validate every patient once. Empty = no fold.
+    std::string fold;
+    /// Text file with a line per patient that has several scans: their case ids, spaces or commas between, # before a
+    /// comment. Time points of BraTS 2023 and later, and the names of BraTS 2017 to 2019, need no such line.
+    std::filesystem::path same_patient;
+    /// CSV table (case,site) of the sites that validations are divided by; else what site_of (metrics.h) says.
+    std::filesystem::path sites;
+    std::filesystem::path run; ///< the run's folder
     /// A model file whose weights training starts from, with new moments of Adam and its step counted from 1; its
     /// network is the recipe's unless that names another, which is rejected. Empty = new weights. Not with `resume`.
     std::filesystem::path init;
@@ -85,6 +111,7 @@ using RegionDice = std::array<double, 3>;
 struct ValidationCase {
     std::string id;
     RegionDice dice{};
+    std::string site{};
 };
 struct Validation {
     std::int64_t step = 0; ///< steps trained when it was done
@@ -94,6 +121,18 @@ struct Validation {
 
     double score() const { return (mean[0] + mean[1] + mean[2]) / 3.0; }
 };
+
+/// The cases of one site in a validation.
+struct SiteDice {
+    std::string site;
+    std::size_t cases = 0;
+    RegionDice mean{};
+
+    double score() const { return (mean[0] + mean[1] + mean[2]) / 3.0; }
+};
+
+/// The means of every site, in the order of their names.
+std::vector<SiteDice> by_site(const Validation& validation);
 
 /// What metrics.csv has a row of: the steps since the row before.
 struct TrainRow {
@@ -146,6 +185,7 @@ struct TrainReport {
     int threads = 0;            ///< of each process
     int ranks = 1;              ///< processes that trained together
     std::string recipe;         ///< canonical JSON
+    std::string fold;           ///< "2/5", or empty
     std::size_t cases = 0;
     std::size_t validation_cases = 0;
     std::int64_t first_step = 0;       ///< steps trained before this session
@@ -174,7 +214,10 @@ class Trainer {
     /// and compiles. The observer sees `caching` and `warning`.
     /// Errors: invalid_argument, recipe_invalid, those of load_model for `init`, file_exists (the folder is not empty
     /// and `resume` is off), file_not_found (nothing to resume there), file_write (another process trains there),
-    /// checkpoint_damaged, checkpoint_mismatch, those of write_cache and Cache::open, backend_unknown,
+    /// checkpoint_damaged, checkpoint_mismatch (another recipe, or other data: the message has both fingerprints),
+    /// invalid_argument (a case that occurs twice; a patient that is trained on and validated on; the fold or the list
+    /// of patients), dataset_empty (too few patients for the fold), table_invalid (the sites), those of write_cache and
+    /// Cache::open, backend_unknown,
     /// backend_unavailable, operation_unsupported, memory_limit, interrupted; with several ranks recipe_invalid for a
     /// batch that has no equal parts, and the error of any other rank.
     static Result<Trainer> open(const TrainerOptions& options, const TrainObserver& observer = {});

@@ -22,7 +22,8 @@ constexpr const char* about =
     "comparison.\n"
     "Every row gets the same recipe and budget (the paper's, unless you say otherwise), is trained in a folder of its\n"
     "own below --out, and evaluated on the held-out cases as `mfres evaluate` does. Without --val every fifth patient\n"
-    "is held out, in the order of the SHA-256 of their ids, because BraTS's own validation cases have no labels.\n"
+    "is held out, in the order of the SHA-256 of their ids, because BraTS's own validation cases have no labels;\n"
+    "--fold 2/5 holds out the second of five such parts instead of the first.\n"
     "Ctrl-C saves and stops. The same command again goes on: finished runs are kept, an unfinished one continues from\n"
     "its checkpoint; other options are rejected. What does not fit into memory is skipped, and the table says so.\n"
     "Research use only: not a medical device.";

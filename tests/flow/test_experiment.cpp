@@ -10,6 +10,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include <fstream>
+
 #include <csignal>
 
 namespace mfres {
@@ -176,6 +178,31 @@ TEST_CASE("an experiment's figures are those of mfres evaluate on the held-out c
     REQUIRE_OK(chosen);
     CHECK(chosen->plan.train.ids == std::vector<std::string>{"case1", "case3"});
     CHECK(chosen->plan.held_out.ids == std::vector<std::string>{"case2"});
+}
+
+TEST_CASE("an experiment holds out the fold it is told, and scans of one patient together") {
+    const TemporaryFolder folder;
+    auto options = tiny_experiment(folder / "fold");
+    options.max_memory = 1; // skips all training
+    options.fold = "2/3";   // the order by sha256sum is case2, case1, case3
+    const auto fold = run_experiment(options);
+    REQUIRE_OK(fold);
+    CHECK(fold->plan.held_out.ids == std::vector<std::string>{"case1"});
+    CHECK(fold->plan.train.ids == std::vector<std::string>{"case2", "case3"});
+    CHECK(fold->plan.split.find("fold 2/3") != std::string::npos);
+
+    options.out = folder / "patients";
+    options.fold = "2/2";
+    options.same_patient = folder / "patients.txt";
+    std::ofstream(options.same_patient) << "case3 case1\nx y\n";
+    const auto patients = run_experiment(options);
+    REQUIRE_OK(patients);
+    CHECK(patients->plan.held_out.ids == std::vector<std::string>{"case1", "case3"});
+    REQUIRE_FALSE(patients->warnings.empty());
+    CHECK(patients->warnings[0].find(": x, y") != std::string::npos);
+
+    options.validation = data() / "LGG";
+    REQUIRE_CODE(run_experiment(options), invalid_argument);
 }
 
 TEST_CASE("an experiment's folder takes no other experiment") {

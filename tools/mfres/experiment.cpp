@@ -22,7 +22,8 @@ constexpr const char* about =
     "table1: MF-RES2Net trained with each of the paper's three losses. table2: all networks of the paper's comparison.\n"
     "Every row has the same recipe and budget (by default the paper's), is trained in its own folder below --out, and is\n"
     "evaluated on the held-out cases like `mfres evaluate` does. Without --val every fifth patient is held out, in the\n"
-    "order of the SHA-256 of their ids, because BraTS's validation cases have no labels.\n"
+    "order of the SHA-256 of their ids, because BraTS's validation cases have no labels; --fold 2/5 holds out the second\n"
+    "of five such parts instead of the first.\n"
     "Ctrl-C saves and stops. The same command resumes: finished runs are kept, others continue from their checkpoints;\n"
     "different options are rejected. Runs that do not fit into memory are skipped, and the table states it.\n"
     "Research use only: not a medical device.";

@@ -50,9 +50,9 @@ inline std::vector<NormStatistics> statistics_of(const Graph& graph) {
     return {NormStatistics::batch};
 }
 
-/// Two equal steps against double precision, the normalised squared errors at most `tolerance`.
+/// Two equal steps against double precision.
 inline void check_step(TrainingExecutable& training, const Graph& graph, const TrainingSetup& made,
-                       NormStatistics statistics, double tolerance) {
+                       NormStatistics statistics) {
     INFO("running statistics: " << (statistics == NormStatistics::running));
     DoubleTraining truth(graph, made.weights, made.input, 0.25);
     const Doubles expected = truth.forward(statistics);
@@ -64,7 +64,7 @@ inline void check_step(TrainingExecutable& training, const Graph& graph, const T
         REQUIRE_OK(training.backward());
     };
     step();
-    CHECK(normalised_squared_error(dense(training.output()), expected) <= tolerance);
+    CHECK(normalised_squared_error(dense(training.output()), expected) <= 1e-10);
     const Weights first = training.gradients();
     const Weights weights = training.weights();
     for (const Node& node : graph.nodes())
@@ -75,11 +75,10 @@ inline void check_step(TrainingExecutable& training, const Graph& graph, const T
             if (parameter.learnable()) {
                 REQUIRE(first.count(parameter.name) == 1);
                 REQUIRE(first.at(parameter.name).shape() == parameter.shape);
-                CHECK(normalised_squared_error(first.at(parameter.name), truth.gradients.at(parameter.name)) <=
-                      tolerance);
+                CHECK(normalised_squared_error(first.at(parameter.name), truth.gradients.at(parameter.name)) <= 1e-10);
             } else {
                 CHECK(normalised_squared_error(weights.at(parameter.name), truth.parameters.at(parameter.name)) <=
-                      tolerance);
+                      1e-10);
             }
             if (parameter.learnable() || statistics == NormStatistics::running)
                 CHECK(std::equal(values.begin(), values.end(), before.begin()));
@@ -90,16 +89,14 @@ inline void check_step(TrainingExecutable& training, const Graph& graph, const T
 }
 
 /// The forward, the running statistics and the gradients of a case against double precision.
-inline void check_gradient_case(const Backend& backend, const OpCase& gradient_case,
-                                Precision precision = Precision::f32, double tolerance = 1e-10) {
+inline void check_gradient_case(const Backend& backend, const OpCase& gradient_case) {
     const Graph& graph = gradient_case.graph;
     const TrainingSetup made = training_setup(graph, gradient_case.name);
-    const auto training =
-        compile_training(backend, graph, made.weights, {.precision = precision, .batch_norm_momentum = 0.25});
+    const auto training = compile_training(backend, graph, made.weights, {.batch_norm_momentum = 0.25});
     REQUIRE(training->output().shape == graph.node(graph.outputs()[0]).shape);
     // Running statistics first: they leave themselves alone, so both have the same to start from.
     for (const NormStatistics statistics : statistics_of(graph))
-        check_step(*training, graph, made, statistics, tolerance);
+        check_step(*training, graph, made, statistics);
 }
 
 /// The smallest cap under which the backend trains the graph, to within `tolerance` above, given one that will do.

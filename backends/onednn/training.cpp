@@ -7,6 +7,7 @@
 #include "backends/onednn/threads.h"
 #include "backends/onednn/training_steps.h"
 #include "core/try.h"
+#include "graph/commute.h"
 
 #include <map>
 #include <stdexcept>
@@ -35,7 +36,8 @@ void prefer_large_pages([[maybe_unused]] float* data, [[maybe_unused]] std::int6
 class OneDnnTraining final : public TrainingExecutable {
   public:
     OneDnnTraining(const Graph& graph, const Weights& weights, const TrainingOptions& options)
-        : graph_(graph), with_gradient_(values_with_gradient(graph_)), threads_(resolve_threads(options.threads)),
+        : graph_(options.precision == Precision::bf16 ? move_pointwise_before_whole_upsample(graph) : graph),
+          with_gradient_(values_with_gradient(graph_)), threads_(resolve_threads(options.threads)),
           type_(options.precision == Precision::bf16 ? ValueType::bf16 : ValueType::f32),
           engine_(dnnl::engine::kind::cpu, 0), stream_(engine_), parameters_(graph_, weights, options.amsgrad),
           loss_(graph_.node(graph_.outputs()[0]).shape, threads_), ranks_(ranks_of(options)),

@@ -1,7 +1,8 @@
 // Training with this backend: the graph as given, batch statistics, oneDNN's three convolutions and loops of our own.
 // In bf16 every value and every gradient of one is stored as bf16 between steps (see training_fusion.h: BatchNorm, sum
 // and activation are one step), rounded to nearest once by the step that computes it; sums, statistics, the loss,
-// parameters, their gradients and moments are f32 or better.
+// parameters, their gradients and moments are f32 or better. Pointwise convolutions of an upsampled value run before the
+// upsampling, on fewer voxels (see commute.h); in f32 they do not, which keeps the bits of earlier versions.
 #pragma once
 
 #include "backends/training.h"

@@ -4,6 +4,7 @@
 #include "backends/onednn/gradient_loops.h"
 #include "backends/onednn/loops.h"
 
+#include <algorithm>
 #include <limits>
 
 namespace mfres::onednn {
@@ -41,9 +42,9 @@ class Resampling final : public TrainingStep {
         needs.forward =
             (widened(in_) + (upsamples ? upsample_values_scratch(domain_, in_, type_) : widened(out()))) * bytes;
         needs.again = needs.forward;
-        needs.backward =
-            (widened(in_) + (upsamples ? upsample_gradient_scratch(domain_, in_) : 2 * widened(out()) + widened(in_))) *
-            bytes;
+        needs.backward = (widened(in_) + (upsamples ? upsample_gradient_scratch(domain_, in_)
+                                                    : widened(out()) + std::max(widened(in_), widened(out())))) *
+                         bytes;
         if (upsamples || type_ != ValueType::f32)
             needs.terms_in_place = std::numeric_limits<std::size_t>::max();
         return needs;

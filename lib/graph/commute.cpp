@@ -1,4 +1,6 @@
 // Pointwise convolutions and upsampling commute: see move_pointwise_before_upsample in rewrite.h.
+#include "graph/commute.h"
+
 #include "graph/rewrite.h"
 
 #include <algorithm>
@@ -42,9 +44,9 @@ decltype(auto) at(Values& values, NodeId id) {
 
 class Mover {
   public:
-    Mover(const Graph& graph, Weights* weights)
-        : graph_(graph), weights_(weights), consumers_(graph.consumers()), now_(count(), -1), source_(count(), -1),
-          dropped_(count(), false), pieces_(count()) {
+    Mover(const Graph& graph, Weights* weights, bool splits = true)
+        : graph_(graph), weights_(weights), splits_(splits), consumers_(graph.consumers()), now_(count(), -1),
+          source_(count(), -1), dropped_(count(), false), pieces_(count()) {
         for (const Node& node : graph.nodes())
             names_.insert(node.name);
     }
@@ -84,7 +86,7 @@ class Mover {
         std::vector<NodeId> upsampled;
         if (enlarges(id))
             upsampled.push_back(id);
-        if (node.kind() == OpKind::concat)
+        if (splits_ && node.kind() == OpKind::concat)
             std::copy_if(node.inputs.begin(), node.inputs.end(), std::back_inserter(upsampled),
                          [&](NodeId operand) { return movable_operand(id, operand); });
         if (upsampled.empty() || readers.empty() || graph_.is_output(id))
@@ -236,6 +238,7 @@ class Mover {
 
     const Graph& graph_;
     Weights* weights_; ///< null for the structure alone
+    bool splits_;      ///< convolutions of a concat too
     std::vector<std::vector<NodeId>> consumers_;
     std::vector<NodeId> now_;                 ///< a value's node in the new graph
     std::vector<NodeId> source_;              ///< of a moved convolution: the upsampling or concat it read
@@ -246,6 +249,10 @@ class Mover {
 };
 
 } // namespace
+
+Graph move_pointwise_before_whole_upsample(const Graph& graph) {
+    return Mover(graph, nullptr, false).run();
+}
 
 Graph move_pointwise_before_upsample(const Graph& graph) {
     return Mover(graph, nullptr).run();

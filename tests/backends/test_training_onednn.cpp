@@ -17,28 +17,6 @@ const Backend* onednn() {
     return test::backend_or_skip("onednn");
 }
 
-/// The network with two things changed that let rounding errors of single precision grow. An epsilon of 1 in every
-/// norm: where a norm sees only a few voxels, 1e-5 amplifies them by 10^4 and more. And activations that hardly bend:
-/// where rounding carries a value across 0, ReLU passes another gradient, and every layer before it has one that is
-/// right for another point (3d-espnet's worst parameter is then 6e-3 off in any backend, and 1e-4 without).
-Graph well_conditioned(const Graph& graph) {
-    GraphBuilder builder;
-    for (const Node& node : graph.nodes()) {
-        Op op = node.op;
-        if (auto* norm = std::get_if<BatchNorm>(&op))
-            norm->epsilon = 1.0;
-        if (auto* norm = std::get_if<InstanceNorm>(&op))
-            norm->epsilon = 1.0;
-        if (node.kind() == OpKind::relu || node.kind() == OpKind::leaky_relu)
-            op = LeakyRelu{0.99F};
-        if (node.kind() == OpKind::input)
-            builder.input(node.shape, node.name);
-        else
-            builder.add(node.name, op, node.inputs);
-    }
-    return finished(builder, graph.outputs()[0]);
-}
-
 /// The output and all gradients of one step against double precision, each relative to its own Euclidean norm.
 void check_step(const Backend& backend, const Graph& graph, double tolerance) {
     const Weights weights = test::random_weights(graph, 41);
@@ -78,7 +56,7 @@ TEST_CASE("the gradients of every network with oneDNN equal those of double prec
     for (const std::string& name : network_names()) {
         INFO(name);
         const bool heavy = contains(name, "unet") || contains(name, "no-new-net");
-        check_step(*backend, well_conditioned(network(name, {16, 16, 16}, heavy ? 1 : 2)), 1e-3);
+        check_step(*backend, test::well_conditioned(network(name, {16, 16, 16}, heavy ? 1 : 2)), 1e-3);
     }
 }
 

@@ -1,12 +1,18 @@
 // Training any graph in double precision as the truth, and the backends that have to agree with it.
 #pragma once
 
+#include "backends/planned/training_fusion.h"
 #include "backends/reference/gradients.h"
 #include "backends/training.h"
+#include "core/half.h"
 #include "support/catch.h"
 #include "support/run_graph.h"
 
+#include <algorithm>
+#include <functional>
 #include <map>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -67,6 +73,55 @@ inline Doubles doubles(const Tensor& tensor) {
     return {tensor.values().begin(), tensor.values().end()};
 }
 
+/// Where training in bf16 rounds: every value that a step of training_fusion.h leaves and every gradient that it passes
+/// on or adds up, once each, and the weights of convolutions. What is inside a step is not rounded.
+class Bf16Rounding {
+  public:
+    /// The convolutions that an engine runs with the weights as they are, by name: forward, and backward.
+    Bf16Rounding(const Graph& graph, std::set<std::string> exact_forward, std::set<std::string> exact_backward)
+        : exact_forward_(std::move(exact_forward)), exact_backward_(std::move(exact_backward)),
+          stored_(static_cast<std::size_t>(graph.size()), true), sums_gradient_(stored_.size(), false) {
+        for (const FormedStep& step : form_training_steps(graph)) {
+            if (step.kind == FormedStep::Kind::convolution)
+                at(sums_gradient_, step.node) = true;
+            if (step.kind != FormedStep::Kind::sum)
+                continue;
+            const auto& operands = step.sum.operands;
+            for (const SumOperand& operand : operands)
+                if (operand.norm >= 0)
+                    at(stored_, operand.norm) = false;
+            at(stored_, step.sum.main) = false;
+            at(stored_, step.sum.output) = true;
+            at(sums_gradient_, step.sum.main) =
+                step.sum.activation.kind != Activation::Kind::none || graph.node(step.sum.main).kind() != OpKind::add ||
+                std::any_of(operands.begin(), operands.end(), [](const SumOperand& o) { return o.norm >= 0; });
+        }
+    }
+
+    static void round(Doubles& values) {
+        for (double& value : values)
+            value = double{bf16_to_f32(f32_to_bf16(static_cast<float>(value)))};
+    }
+    bool stores(NodeId id) const { return stored_[static_cast<std::size_t>(id)]; }
+    /// The sum of what the readers of a node pass to it is stored before it is used.
+    bool sums_gradient(NodeId id) const { return sums_gradient_[static_cast<std::size_t>(id)]; }
+    /// Operations that pass on the gradient itself.
+    static bool passes_on(OpKind kind) {
+        return kind == OpKind::add || kind == OpKind::concat || kind == OpKind::slice;
+    }
+    bool rounds_weights(const Node& node, bool backward) const {
+        return node.kind() == OpKind::conv && (backward ? exact_backward_ : exact_forward_).count(node.name) == 0;
+    }
+
+  private:
+    static std::vector<bool>::reference at(std::vector<bool>& values, NodeId id) {
+        return values[static_cast<std::size_t>(id)];
+    }
+
+    std::set<std::string> exact_forward_, exact_backward_;
+    std::vector<bool> stored_, sums_gradient_; ///< by node
+};
+
 /// A network in training mode with every value, gradient and parameter in double precision.
 class DoubleTraining {
   public:
@@ -80,11 +135,14 @@ class DoubleTraining {
     std::map<std::string, Doubles> parameters; ///< with running statistics, which forward() moves
     std::map<std::string, Doubles> gradients;  ///< of every parameter; running statistics have zeros
     Doubles input_gradient;
+    std::optional<Bf16Rounding> rounding; ///< none: as exact as doubles are
 
     const Doubles& forward(NormStatistics statistics = NormStatistics::batch) {
         statistics_ = statistics;
         values_.assign(static_cast<std::size_t>(graph_.size()), {});
         values_[0] = input;
+        if (rounding)
+            rounding->round(values_[0]);
         for (NodeId id = 1; id < graph_.size(); ++id) {
             const Node& node = graph_.node(id);
             Doubles& out = values_[static_cast<std::size_t>(id)];
@@ -96,7 +154,9 @@ class DoubleTraining {
                 if (parameter.role == ParameterRole::running_var)
                     running.variance = parameters.at(parameter.name).data();
             }
-            REQUIRE_OK(reference::forward_training(node, operands(node), out.data(), running, 2));
+            REQUIRE_OK(reference::forward_training(node, operands(node, false), out.data(), running, 2));
+            if (rounding && rounding->stores(id))
+                rounding->round(out);
         }
         return values_[static_cast<std::size_t>(graph_.outputs()[0])];
     }
@@ -110,22 +170,35 @@ class DoubleTraining {
                 gradients[parameter.name].assign(static_cast<std::size_t>(parameter.shape.elements()), 0.0);
         }
         slopes[static_cast<std::size_t>(graph_.outputs()[0])] = output_gradient;
+        if (rounding)
+            rounding->round(slopes[static_cast<std::size_t>(graph_.outputs()[0])]);
         for (NodeId id = graph_.size() - 1; id > 0; --id) {
             const Node& node = graph_.node(id);
+            if (rounding && rounding->sums_gradient(id))
+                rounding->round(slopes[static_cast<std::size_t>(id)]);
+            std::vector<Doubles> passed; // by input
+            for (const NodeId source : node.inputs)
+                passed.emplace_back(slopes[static_cast<std::size_t>(source)].size());
             reference::Gradients<double> all;
             all.output = values_[static_cast<std::size_t>(id)].data();
             all.of_output = slopes[static_cast<std::size_t>(id)].data();
-            for (const NodeId source : node.inputs)
-                all.of_inputs.push_back(slopes[static_cast<std::size_t>(source)].data());
+            for (Doubles& gradient : passed)
+                all.of_inputs.push_back(gradient.data());
             for (const Parameter& parameter : node.parameters)
                 all.of_parameters.push_back(gradients.at(parameter.name).data());
-            REQUIRE_OK(reference::backward(node, operands(node), all, statistics_, 2));
+            REQUIRE_OK(reference::backward(node, operands(node, true), all, statistics_, 2));
+            for (std::size_t k = 0; k < passed.size(); ++k) {
+                if (rounding && rounding->stores(node.inputs[k]) && !rounding->passes_on(node.kind()))
+                    rounding->round(passed[k]);
+                Doubles& sum = slopes[static_cast<std::size_t>(node.inputs[k])];
+                std::transform(sum.begin(), sum.end(), passed[k].begin(), sum.begin(), std::plus<>());
+            }
         }
         input_gradient = slopes[0];
     }
 
   private:
-    reference::Operands<double> operands(const Node& node) const {
+    reference::Operands<double> operands(const Node& node, bool backward) {
         reference::Operands<double> all;
         for (const NodeId source : node.inputs) {
             all.inputs.push_back(values_[static_cast<std::size_t>(source)].data());
@@ -133,6 +206,11 @@ class DoubleTraining {
         }
         for (const Parameter& parameter : node.parameters)
             all.parameters.push_back(parameters.at(parameter.name).data());
+        if (rounding && rounding->rounds_weights(node, backward)) {
+            rounded_weight_ = parameters.at(node.parameters[0].name);
+            rounding->round(rounded_weight_);
+            all.parameters[0] = rounded_weight_.data();
+        }
         return all;
     }
 
@@ -140,6 +218,7 @@ class DoubleTraining {
     double momentum_;
     NormStatistics statistics_ = NormStatistics::batch;
     std::vector<Doubles> values_;
+    Doubles rounded_weight_; ///< of the convolution that runs
 };
 
 /// (sum (a - b)^2 / sum b^2)^(1/2)

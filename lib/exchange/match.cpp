@@ -3,6 +3,7 @@
 #include "core/try.h"
 
 #include <algorithm>
+#include <locale>
 #include <sstream>
 
 namespace mfres {
@@ -12,6 +13,7 @@ namespace {
 template <typename... Parts>
 std::string described(std::string_view kind, const Parts&... parts) {
     std::ostringstream all;
+    all.imbue(std::locale::classic());
     all.precision(6); // epsilons and slopes pass through 32 bits on their way
     all << kind;
     ((all << ' ' << parts), ...);

@@ -97,8 +97,9 @@ Result<OnnxNetwork> decode_onnx(std::span<const std::byte> bytes, const std::str
 /// against the recorded hash of its weights; from any other the weights are taken if its graph is that of `variant`,
 /// whatever its names are. Where BatchNorms were folded the model gets BatchNorms that change nothing but the last bit.
 /// `variant` may be null where the file names one.
-/// Errors: those of read_file and decode_onnx; model_metadata_invalid (no variant, or one that contradicts `variant`);
-/// graph_invalid (another network); model_hash_mismatch.
+/// A Softmax at the end is left out, because networks of this project end in logits.
+/// Errors: those of read_file and decode_onnx, with model_header_invalid in place of graph_invalid;
+/// model_metadata_invalid (no variant, one that contradicts `variant`, or another network); model_hash_mismatch.
 Result<Model> import_onnx(const std::filesystem::path& path, const Variant* variant = nullptr);
 
 /// The same for a file that was read already.

@@ -30,7 +30,8 @@ using Tensors = std::map<std::string, const onnx::TensorProto*, std::less<>>;
 /// One reading of one file; every error's `where` is set by the caller.
 class GraphReader {
   public:
-    GraphReader(const onnx::ModelProto& model, const Axes& size) : model_(model), graph_(model.graph()), size_(size) {}
+    GraphReader(const onnx::ModelProto& model, const Axes& size, OnnxEnds ends)
+        : model_(model), graph_(model.graph()), size_(size), ends_(ends) {}
 
     Result<OnnxNetwork> read() {
         MFRES_CHECK(check_versions());
@@ -142,6 +143,11 @@ class GraphReader {
         const std::string& type = node.op_type();
         if (type == "Constant")
             return read_constant();
+        if (type == "Identity" && node.input_size() == 1 && node.output_size() == 1)
+            if (const auto found = tensors_.find(node.input(0)); found != tensors_.end()) {
+                tensors_[node.output(0)] = found->second; // a weight that several nodes share
+                return {};
+            }
         if (type == "Shape" || std::all_of(node.input().begin(), node.input().end(),
                                            [&](const std::string& input) { return is_integers(input); }))
             return read_integers(type);
@@ -307,7 +313,10 @@ class GraphReader {
     static Result<std::int64_t> elements(const onnx::TensorProto& tensor) {
         if (tensor.data_location() == onnx::TensorProto_DataLocation_EXTERNAL || tensor.external_data_size() > 0)
             return Error{ErrorCode::operation_unsupported,
-                         text("tensor ", printable(tensor.name()), " lies in another file, which is not opened"),
+                         text("tensor ", printable(tensor.name()),
+                              " lies in another file, which is not opened; put the model into one file, in Python: "
+                              "onnx.save_model(onnx.load(\"model.onnx\"), \"one.onnx\"), or export it with "
+                              "torch.onnx.export(..., external_data=False)"),
                          {}};
         const auto count = checked_product(tensor.dims());
         if (!count)
@@ -551,6 +560,12 @@ class GraphReader {
     Result<NodeId> read_softmax() {
         MFRES_CHECK(known({"axis"}));
         MFRES_CHECK(channel_axis(integer("axis", -1)));
+        const auto& outputs = graph_.output();
+        const bool last = std::any_of(outputs.begin(), outputs.end(), [&](const onnx::ValueInfoProto& output) {
+            return output.name() == node_->output(0);
+        });
+        if (last && ends_ == OnnxEnds::before_softmax)
+            return input(0);
         return single(Softmax{});
     }
 
@@ -774,6 +789,7 @@ class GraphReader {
     const onnx::ModelProto& model_;
     const onnx::GraphProto& graph_;
     Axes size_;
+    OnnxEnds ends_;
     const onnx::NodeProto* node_ = nullptr; ///< being read, for messages
     Tensors tensors_;
     std::map<std::string, int, std::less<>> readers_;
@@ -803,8 +819,9 @@ Result<onnx::ModelProto> parse_onnx(std::span<const std::byte> bytes, const std:
     return model;
 }
 
-Result<OnnxNetwork> read_onnx_graph(const onnx::ModelProto& model, const std::string& path, const Axes& size) {
-    auto network = GraphReader(model, size).read();
+Result<OnnxNetwork> read_onnx_graph(const onnx::ModelProto& model, const std::string& path, const Axes& size,
+                                    OnnxEnds ends) {
+    auto network = GraphReader(model, size, ends).read();
     if (!network)
         return about(path, network.error());
     return network;

@@ -2,6 +2,7 @@
 // of our networks. Sources are safetensors files and PyTorch checkpoints (.pt, .pth).
 #pragma once
 
+#include "exchange/name_pattern.h"
 #include "model/model.h"
 
 #include <mfres/status.h>
@@ -9,7 +10,6 @@
 #include <cstddef>
 #include <filesystem>
 #include <map>
-#include <regex>
 #include <span>
 #include <string>
 #include <string_view>
@@ -23,33 +23,32 @@ using StateDict = std::map<std::string, Tensor, std::less<>>;
 /// How names in a file become names of a network. As JSON:
 ///   {"rules": [{"match": "module\\.(.*)", "name": "$1"}, ...], "ignore": ["aux\\..*", ...]}
 /// A name that an "ignore" expression matches is left out; any other gets the "name" of the first rule whose "match"
-/// matches it, with $1 ... $9 and $& replaced; one that no rule matches stays as it is. Expressions (ECMAScript) match
-/// whole names. "num_batches_tracked" of a BatchNorm is always left out: no network computes with it.
+/// matches it, with $1 ... $9 and $& replaced; one that no rule matches stays as it is. Expressions match whole names, in
+/// the part of ECMAScript's syntax that name_pattern.h lists, and in time linear in their length. "num_batches_tracked" of a BatchNorm is always left out: no network computes with it.
 class NameMapping {
   public:
-    /// Names and expressions may have so many bytes, and so many rules may stand in a file: std::regex needs stack
-    /// and time that grow with all three.
+    /// Names and expressions may have so many bytes, and so many rules may stand in a file.
     static constexpr std::size_t max_length = 256;
     static constexpr std::size_t max_rules = 256;
 
     /// Leaves names as they are.
     NameMapping() = default;
 
-    /// Errors: json_invalid (no JSON, other keys or types), invalid_argument (an expression that is none; too many or
-    /// too long). The message names the rule.
+    /// Errors: json_invalid (no JSON, nested too deeply, other keys or types), invalid_argument (an expression that is
+    /// none, or uses what the matcher does not know; too many or too long). The message names the rule.
     static Result<NameMapping> parse(std::string_view json);
 
     /// The tensors under their new names. Errors, `where` is `path`: model_header_invalid (a name longer than
-    /// max_length, two tensors that get one name), invalid_argument (an expression too complex for a name).
+    /// max_length, two tensors that get one name).
     Result<StateDict> apply(StateDict tensors, const std::string& path) const;
 
   private:
     struct Rule {
-        std::regex match;
+        NamePattern match;
         std::string name;
     };
     std::vector<Rule> rules_;
-    std::vector<std::regex> ignore_;
+    std::vector<NamePattern> ignore_;
 };
 
 /// The tensors of a safetensors file; those of integers (counters) are left out. Errors: those of read_safetensors and
@@ -67,10 +66,17 @@ Result<StateDict> read_safetensors_state(const std::filesystem::path& path);
 /// operation_unsupported (an opcode or a global outside the list, named); model_truncated (archive, pickle or storage
 /// ends early); model_tensor_size (a tensor outside its storage, extents that overflow); model_tensor_shape (more than
 /// five axes); model_dtype_unsupported; model_not_finite; operation_unsupported without libzip in this build.
-Result<StateDict> read_torch_state(const std::filesystem::path& path);
+/// A `prefix` such as "model" or "net.module" names a dictionary in the checkpoint, or what names in it begin with, or
+/// first one and then the other: see without_prefix. Where the checkpoint needs one, the error says which.
+Result<StateDict> read_torch_state(const std::filesystem::path& path, std::string_view prefix = {});
 
 /// The same for a file that was read already.
-Result<StateDict> read_torch_state(std::span<const std::byte> bytes, const std::string& path);
+Result<StateDict> read_torch_state(std::span<const std::byte> bytes, const std::string& path,
+                                   std::string_view prefix = {});
+
+/// The tensors whose names begin with the prefix and a dot, without both; all of them for an empty prefix. Errors, `where`
+/// is `path`: model_tensor_missing if there are none.
+Result<StateDict> without_prefix(StateDict tensors, std::string_view prefix, const std::string& path);
 
 /// A model of `variant` with these weights; modalities and preprocessing are this project's own, which is a promise of
 /// whoever trained them. `origin` becomes part of the recipe. Every tensor must be there with its shape and no other:

@@ -1,6 +1,11 @@
 // Ranks as processes that meet through sockets, where no MPI joins them. Rank 0 listens, takes what every other rank
 // brings to a collective and sends back what comes of it: enough to join GPUs by NCCL and for small runs on processors,
 // whose gradients MPI moves faster.
+//
+// Rank 0 listens at the address of the rendezvous and no other. Whoever connects has to answer a challenge by
+// HMAC-SHA-256 under the ranks' secret; a stranger is sent away and cannot end the job. Without a secret only loopback
+// addresses are accepted, where every process of the machine can take part. Messages are bounded by what their receiver
+// expects. They are neither encrypted nor signed: that is left to the network.
 #pragma once
 
 #include "backends/distributed/communicator.h"
@@ -9,11 +14,29 @@
 
 namespace mfres {
 
-/// Joins the processes of `launch` at `place`, which rank 0 listens at: on the loopback device only if the address is
-/// one of it, else on all. Whoever can reach the port can take part, so it belongs on a network of one's own. Ranks
-/// that come before rank 0 wait for it, up to `spin_timeout` in all. Errors: backend_failed (the address is unknown, the
-/// port is taken, ranks do not come, or differ in size or version).
+struct SocketTimeouts {
+    std::chrono::seconds joining = std::chrono::minutes(5);  ///< until all ranks have come
+    std::chrono::seconds silence = std::chrono::minutes(30); ///< that a rank may send nothing while it is waited for
+    std::chrono::seconds after_interrupt = std::chrono::seconds(30); ///< that ranks have to agree on a stop
+};
+
+struct SocketOptions {
+    std::string secret; ///< the same on every rank; empty: loopback addresses only
+    SocketTimeouts timeouts;
+};
+
+/// MFRES_TOKEN, or empty where it is not set. (TORCHELASTIC_RUN_ID is a name that stands on command lines, mostly "none",
+/// and no secret.) Errors: invalid_argument (fewer than 16 characters).
+Result<std::string> rendezvous_secret(const Environment& environment);
+
+/// What ranks ask while they wait for each other, e.g. whether SIGINT has come: joining then ends at once with the error
+/// interrupted, a collective after SocketTimeouts::after_interrupt. Null: never.
+void set_rank_interrupt(bool (*asked)());
+
+/// Joins the processes of `launch` at `place`. Ranks that come before rank 0 wait for it. Errors: invalid_argument (no
+/// secret, and an address that is not loopback), backend_failed (the address is unknown, the port is taken, ranks do not
+/// come, or differ in secret, size or version), interrupted.
 Result<std::shared_ptr<Communicator>> join_sockets(const Launch& launch, const Rendezvous& place,
-                                                   std::chrono::seconds spin_timeout = std::chrono::minutes(5));
+                                                   const SocketOptions& options = {});
 
 } // namespace mfres

@@ -255,8 +255,11 @@ Result<std::shared_ptr<Communicator>> open_ranks() {
     if (!launch || launch->size == 1)
         return std::shared_ptr<Communicator>(std::make_shared<SingleRank>());
     const bool through_sockets = launch->variable == "RANK" || mpi_description().empty();
-    if (through_sockets && launch->rendezvous)
-        return join_sockets(*launch, *launch->rendezvous);
+    if (through_sockets && launch->rendezvous) {
+        SocketOptions options;
+        MFRES_TRY(options.secret, rendezvous_secret([](const char* name) { return std::getenv(name); }));
+        return join_sockets(*launch, *launch->rendezvous, options);
+    }
     return mpi::join(*launch);
 }
 

@@ -3,10 +3,17 @@
 
 #include "core/try.h"
 
+#include <algorithm>
+#include <array>
+#include <atomic>
 #include <cerrno>
+#include <csignal>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
+#include <new>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <utility>
@@ -14,6 +21,41 @@
 namespace mfres {
 
 namespace {
+
+/// While a size limit (ulimit -f) makes writing fail, the signal that comes with it would end the process. It goes to the
+/// writing thread, which holds it back here and takes it off, so that write(2) returns EFBIG; the disposition of signals
+/// in the process stays as it is.
+class NoSizeSignal {
+  public:
+    NoSizeSignal() {
+        sigemptyset(&signal_);
+        sigaddset(&signal_, SIGXFSZ);
+        was_pending_ = pending();
+        blocked_ = pthread_sigmask(SIG_BLOCK, &signal_, &before_) == 0;
+    }
+    NoSizeSignal(const NoSizeSignal&) = delete;
+    NoSizeSignal& operator=(const NoSizeSignal&) = delete;
+    ~NoSizeSignal() {
+        if (!blocked_)
+            return;
+        const int reason = errno;
+        int taken = 0;
+        if (!was_pending_ && pending())
+            sigwait(&signal_, &taken);
+        pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+        errno = reason;
+    }
+
+  private:
+    static bool pending() {
+        sigset_t waiting;
+        sigemptyset(&waiting);
+        return sigpending(&waiting) == 0 && sigismember(&waiting, SIGXFSZ) == 1;
+    }
+    sigset_t signal_{}, before_{};
+    bool was_pending_ = false;
+    bool blocked_ = false;
+};
 
 /// Owns a file descriptor; close errors on the write path are checked by calling close() explicitly.
 class Descriptor {
@@ -60,7 +102,8 @@ ReadableFile::~ReadableFile() {
 }
 
 Result<ReadableFile> ReadableFile::open(const std::filesystem::path& path) {
-    Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    // Without O_NONBLOCK a pipe that nobody writes into would be waited for.
+    Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
     if (file.get() < 0)
         return system_error(errno == ENOENT || errno == ENOTDIR ? ErrorCode::file_not_found : ErrorCode::file_read,
                             "open", path);
@@ -91,27 +134,113 @@ Status ReadableFile::read_at(std::uint64_t offset, std::span<std::byte> bytes) c
     return {};
 }
 
-Result<std::vector<std::byte>> read_file(const std::filesystem::path& path, std::uint64_t cap,
-                                         ErrorCode too_large_code) {
-    MFRES_TRY(const ReadableFile file, ReadableFile::open(path));
+namespace {
+
+/// All bytes of an opened file.
+Result<std::vector<std::byte>> read_all(const ReadableFile& file, std::uint64_t cap, ErrorCode too_large_code) {
+    const std::filesystem::path& path = file.path();
     const std::uint64_t size = file.size();
     if (size > cap)
         return Error{too_large_code, text(path.string(), " has ", size, " bytes, more than the ", cap, " allowed"),
                      path.string()};
 
-    std::vector<std::byte> bytes(size);
+    std::vector<std::byte> bytes;
+    try {
+        bytes.resize(size);
+    } catch (const std::bad_alloc&) {
+        return Error{ErrorCode::memory_limit, text("there is no memory for the ", size, " bytes of ", path.string()),
+                     path.string()};
+    }
     MFRES_CHECK(file.read_at(0, bytes));
     return bytes;
 }
 
+} // namespace
+
+Result<std::vector<std::byte>> read_file(const std::filesystem::path& path, std::uint64_t cap,
+                                         ErrorCode too_large_code) {
+    MFRES_TRY(const ReadableFile file, ReadableFile::open(path));
+    return read_all(file, cap, too_large_code);
+}
+
+Result<std::vector<std::byte>> read_file_with_magic(const std::filesystem::path& path, std::string_view magic,
+                                                    std::uint64_t cap, ErrorCode code) {
+    MFRES_TRY(const ReadableFile file, ReadableFile::open(path));
+    std::string first(static_cast<std::size_t>(std::min<std::uint64_t>(file.size(), magic.size())), '\0');
+    MFRES_CHECK(file.read_at(0, std::as_writable_bytes(std::span(first))));
+    if (first != magic)
+        return Error{code, text(path.string(), " does not begin with ", magic, ", as its format does"), path.string()};
+    return read_all(file, cap, code);
+}
+
 namespace {
+
+Error exists_already(const std::filesystem::path& path) {
+    return {ErrorCode::file_exists, text(path.string(), " exists already; nothing was written"), path.string()};
+}
 
 std::filesystem::path folder_of(const std::filesystem::path& path) {
     return path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
 }
 
+/// ".<target>.<random>", which tells what a file is that a killed process left. The target's own name may be as long as
+/// the file system allows, so it is cut.
+std::string temporary_name(std::string target) {
+    constexpr std::size_t most = 200;
+    if (target.size() > most) {
+        target.resize(most);
+        while (!target.empty() && (static_cast<unsigned char>(target.back()) & 0x80U) != 0)
+            target.pop_back(); // never a part of a UTF-8 sequence
+    }
+    std::array<unsigned char, 8> random{};
+    if (::getrandom(random.data(), random.size(), 0) != static_cast<ssize_t>(random.size()))
+        std::memset(random.data(), 0, random.size()); // names that are taken are tried again
+    static std::atomic<unsigned> counter{0};
+    std::string name = text('.', target, '.', ::getpid(), '-', counter++, '-');
+    constexpr std::string_view digits = "0123456789abcdef";
+    for (const unsigned char byte : random)
+        name.append({digits[byte >> 4U], digits[byte & 0xFU]});
+    return name;
+}
+
+/// Opens a new file beside the target, whose path becomes `temporary`. The system applies the umask: reading it would mean
+/// to change it, for all threads of the process.
+Result<int> create_temporary(const std::filesystem::path& target, mode_t mode, std::string& temporary) {
+    constexpr int attempts = 100;
+    for (int attempt = 0; attempt < attempts; ++attempt) {
+        temporary = (folder_of(target) / temporary_name(target.filename().string())).string();
+        const int file = ::open(temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+        if (file >= 0)
+            return file;
+        if (errno != EEXIST)
+            break;
+    }
+    return system_error(ErrorCode::file_write, "write into folder", folder_of(target));
+}
+
+/// Gives a file another name if that is free; errno is EEXIST if it is taken.
+bool rename_exclusively(const std::string& from, const std::filesystem::path& to) {
+    const auto unsupported = [] { return errno == EINVAL || errno == ENOSYS || errno == ENOTSUP || errno == EPERM; };
+#ifdef RENAME_NOREPLACE
+    if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0)
+        return true;
+    if (!unsupported())
+        return false;
+#endif
+    if (::link(from.c_str(), to.c_str()) == 0) {
+        ::unlink(from.c_str());
+        return true;
+    }
+    if (!unsupported())
+        return false;
+    // A file system without both: whoever creates the name owns it, and replaces its own empty file.
+    const Descriptor claimed(::open(to.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+    return claimed.get() >= 0 && ::rename(from.c_str(), to.c_str()) == 0;
+}
+
 /// write(2) until all is written.
 bool write_all(int file, std::span<const std::byte> bytes) {
+    const NoSizeSignal quiet;
     while (!bytes.empty()) {
         const auto put = ::write(file, bytes.data(), bytes.size());
         if (put < 0 && errno == EINTR)
@@ -125,15 +254,16 @@ bool write_all(int file, std::span<const std::byte> bytes) {
 
 } // namespace
 
-PendingFile::PendingFile(std::filesystem::path path, std::string temporary)
-    : path_(std::move(path)), temporary_(std::move(temporary)) {}
+PendingFile::PendingFile(std::filesystem::path path, std::string temporary, bool overwrite)
+    : path_(std::move(path)), temporary_(std::move(temporary)), overwrite_(overwrite) {}
 
 PendingFile::PendingFile(PendingFile&& other) noexcept
-    : path_(std::move(other.path_)), temporary_(std::exchange(other.temporary_, {})) {}
+    : path_(std::move(other.path_)), temporary_(std::exchange(other.temporary_, {})), overwrite_(other.overwrite_) {}
 
 PendingFile& PendingFile::operator=(PendingFile&& other) noexcept {
     std::swap(path_, other.path_);
     std::swap(temporary_, other.temporary_);
+    std::swap(overwrite_, other.overwrite_);
     return *this;
 }
 
@@ -169,14 +299,17 @@ Result<PendingWriter> PendingWriter::create(const std::filesystem::path& path, b
     if (std::filesystem::is_directory(path, ignored))
         return Error{ErrorCode::file_write, text("cannot write ", path.string(), ": it is a folder"), path.string()};
     if (!overwrite && std::filesystem::exists(path, ignored))
-        return Error{ErrorCode::file_exists, text(path.string(), " exists already; nothing was written"),
-                     path.string()};
-
-    std::string temporary = (folder_of(path) / ("." + path.filename().string() + ".XXXXXX")).string();
-    Descriptor file(::mkostemp(temporary.data(), O_CLOEXEC));
-    if (file.get() < 0)
-        return system_error(ErrorCode::file_write, "write into folder", folder_of(path));
-    return PendingWriter(PendingFile(path, std::move(temporary)), file.release());
+        return exists_already(path);
+    struct stat old {};
+    const bool replaces = overwrite && ::stat(path.c_str(), &old) == 0 && S_ISREG(old.st_mode);
+    const mode_t mode = replaces ? old.st_mode & 0777U : 0666U;
+    std::string temporary;
+    MFRES_TRY(const int opened, create_temporary(path, mode, temporary));
+    Descriptor file(opened);
+    PendingFile pending(path, std::move(temporary), overwrite);
+    if (replaces && ::fchmod(file.get(), mode) != 0) // the umask took bits off at creation
+        return system_error(ErrorCode::file_write, "give the old permissions to", path);
+    return PendingWriter(std::move(pending), file.release());
 }
 
 Status PendingWriter::append(std::span<const std::byte> bytes) {
@@ -187,6 +320,7 @@ Status PendingWriter::append(std::span<const std::byte> bytes) {
 }
 
 Status PendingWriter::replace(std::uint64_t offset, std::span<const std::byte> bytes) {
+    const NoSizeSignal quiet;
     while (!bytes.empty()) {
         const auto put = ::pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
         if (put < 0 && errno == EINTR)
@@ -201,15 +335,17 @@ Status PendingWriter::replace(std::uint64_t offset, std::span<const std::byte> b
 
 Result<PendingFile> PendingWriter::finish() && {
     Descriptor file(std::exchange(descriptor_, -1));
-    const mode_t mask = ::umask(0);
-    ::umask(mask);
-    if (::fchmod(file.get(), 0666 & ~mask) != 0 || ::fsync(file.get()) != 0 || !file.close())
+    if (::fsync(file.get()) != 0 || !file.close())
         return system_error(ErrorCode::file_write, "flush", file_.path_);
     return std::move(file_);
 }
 
 Status PendingFile::commit() {
-    if (::rename(temporary_.c_str(), path_.c_str()) != 0)
+    const bool placed =
+        overwrite_ ? ::rename(temporary_.c_str(), path_.c_str()) == 0 : rename_exclusively(temporary_, path_);
+    if (!placed && !overwrite_ && errno == EEXIST)
+        return exists_already(path_);
+    if (!placed)
         return system_error(ErrorCode::file_write, "put in place", path_);
     temporary_.clear();
     const Descriptor parent(::open(folder_of(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));

@@ -15,12 +15,18 @@
 
 namespace mfres {
 
-/// All bytes of a file. Rejects files larger than `cap` bytes with `too_large_code` before reading them.
+/// All bytes of a file. Rejects files larger than `cap` bytes with `too_large_code` before reading them. Errors: those
+/// of ReadableFile, and memory_limit where there is no memory for the bytes.
 Result<std::vector<std::byte>> read_file(const std::filesystem::path& path, std::uint64_t cap,
                                          ErrorCode too_large_code = ErrorCode::memory_limit);
 
-/// A complete temporary file beside its target, renamed by commit(). Several files are written this way before the
-/// first one is committed. The destructor removes a file that was not committed.
+/// read_file for a format whose files begin with `magic`, which is judged before the rest is read. A file that begins
+/// otherwise, or is larger than `cap` bytes, is rejected with `code`.
+Result<std::vector<std::byte>> read_file_with_magic(const std::filesystem::path& path, std::string_view magic,
+                                                    std::uint64_t cap, ErrorCode code);
+
+/// A complete temporary file beside its target, renamed by commit(). Several files are written this way before the first
+/// one is committed. The destructor removes a file that was not committed.
 class PendingFile {
   public:
     /// Writes beside the target and fsyncs. Errors: file_exists when the target exists and `overwrite` is false,
@@ -32,20 +38,24 @@ class PendingFile {
     PendingFile& operator=(PendingFile&& other) noexcept;
     ~PendingFile();
 
-    /// Renames over the target and fsyncs the folder: after a crash the target holds the old bytes or the new ones.
+    /// Gives the file its name and fsyncs the folder: after a crash the target holds the old bytes or the new ones.
+    /// Without `overwrite` that is exclusive: of several processes with one target exactly one succeeds. Errors:
+    /// file_exists (the target has appeared since write(), and `overwrite` is false), file_write.
     Status commit();
 
   private:
     friend class PendingWriter;
-    PendingFile(std::filesystem::path path, std::string temporary);
+    PendingFile(std::filesystem::path path, std::string temporary, bool overwrite);
     std::filesystem::path path_;
     std::string temporary_; ///< empty once there is nothing to remove
+    bool overwrite_;
 };
 
 /// Writes a PendingFile in parts, for content that does not fit into memory. The destructor removes a file that was not
 /// finished.
 class PendingWriter {
   public:
+    /// A new file has the permissions that the process's umask leaves, one that replaces another has those of the other.
     /// Errors: file_exists when the target exists and `overwrite` is false, file_write.
     static Result<PendingWriter> create(const std::filesystem::path& path, bool overwrite);
 
@@ -72,7 +82,8 @@ class PendingWriter {
 /// A file for random access; several threads may read at once.
 class ReadableFile {
   public:
-    /// Errors: file_not_found, file_read (also for what is not a regular file).
+    /// Never waits: a pipe or a device is rejected at once. Errors: file_not_found, file_read (also for what is not a
+    /// regular file).
     static Result<ReadableFile> open(const std::filesystem::path& path);
 
     ReadableFile(ReadableFile&& other) noexcept;

@@ -4,6 +4,8 @@
 #include "core/thread_pool.h"
 
 #include <algorithm>
+#include <exception>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -31,13 +33,32 @@ void parallel_ranges(std::int64_t count, int threads, const std::function<void(s
     const auto begin_of = [&](std::int64_t worker) { return count * worker / workers; };
     if (ThreadPool* const pool = ThreadPool::current())
         return pool->run(static_cast<int>(workers), [&](int worker) { body(begin_of(worker), begin_of(worker + 1)); });
+    std::mutex failure_lock;
+    std::exception_ptr failure;
+    const auto run = [&](std::int64_t worker) {
+        try {
+            body(begin_of(worker), begin_of(worker + 1));
+        } catch (...) {
+            const std::lock_guard lock(failure_lock);
+            if (!failure)
+                failure = std::current_exception();
+        }
+    };
     std::vector<std::thread> pool;
-    pool.reserve(static_cast<std::size_t>(workers - 1));
-    for (std::int64_t worker = 1; worker < workers; ++worker)
-        pool.emplace_back(body, begin_of(worker), begin_of(worker + 1));
-    body(begin_of(0), begin_of(1));
+    std::int64_t started = 1; // with the calling thread
+    try {
+        pool.reserve(static_cast<std::size_t>(workers - 1));
+        for (; started < workers; ++started)
+            pool.emplace_back(run, started);
+    } catch (const std::exception&) { // the system starts no more threads: what is left runs here
+    }
+    run(0);
+    for (std::int64_t worker = started; worker < workers; ++worker)
+        run(worker);
     for (auto& thread : pool)
         thread.join();
+    if (failure)
+        std::rethrow_exception(failure);
 }
 
 } // namespace mfres

@@ -118,7 +118,7 @@ ThreadPool::ThreadPool(const ThreadOptions& options, std::chrono::nanoseconds sp
     if (host_)
         return;
     const std::vector<int> apart = processors_from_here();
-    for (int worker = 1; worker < threads_; ++worker)
+    const auto start = [&](int worker) {
         workers_.emplace_back([this, worker, apart] {
             const auto at = [&](const std::vector<int>& list) {
                 return list[static_cast<std::size_t>(worker) % list.size()];
@@ -133,6 +133,15 @@ ThreadPool::ThreadPool(const ThreadOptions& options, std::chrono::nanoseconds sp
             }
             work();
         });
+    };
+    // A system that starts no further thread (ulimit -u, no memory for a stack) leaves a smaller pool: the parts of a
+    // loop are the same, and each thread takes more of them.
+    try {
+        for (int worker = 1; worker < threads_; ++worker)
+            start(worker);
+    } catch (const std::exception&) { // std::system_error or std::bad_alloc
+        threads_ = static_cast<int>(workers_.size()) + 1;
+    }
 }
 
 ThreadPool::~ThreadPool() {

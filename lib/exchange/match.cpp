@@ -4,6 +4,7 @@
 #include "core/try.h"
 
 #include <algorithm>
+#include <locale>
 #include <sstream>
 
 namespace mfres {
@@ -13,7 +14,8 @@ namespace {
 template <typename... Parts>
 std::string described(std::string_view kind, const Parts&... parts) {
     std::ostringstream all;
-    all.precision(6); // ONNX stores epsilons and slopes as 32-bit floats
+    all.imbue(std::locale::classic());
+    all.precision(6); // epsilons and slopes pass through 32 bits on their way
     all << kind;
     ((all << ' ' << parts), ...);
     return std::move(all).str();

@@ -31,7 +31,8 @@ using Tensors = std::map<std::string, const onnx::TensorProto*, std::less<>>;
 /// Reads one file. The caller sets the `where` of errors.
 class GraphReader {
   public:
-    GraphReader(const onnx::ModelProto& model, const Axes& size) : model_(model), graph_(model.graph()), size_(size) {}
+    GraphReader(const onnx::ModelProto& model, const Axes& size, OnnxEnds ends)
+        : model_(model), graph_(model.graph()), size_(size), ends_(ends) {}
 
     Result<OnnxNetwork> read() {
         MFRES_CHECK(check_versions());
@@ -143,6 +144,11 @@ class GraphReader {
         const std::string& type = node.op_type();
         if (type == "Constant")
             return read_constant();
+        if (type == "Identity" && node.input_size() == 1 && node.output_size() == 1)
+            if (const auto found = tensors_.find(node.input(0)); found != tensors_.end()) {
+                tensors_[node.output(0)] = found->second; // a weight that several nodes share
+                return {};
+            }
         if (type == "Shape" || std::all_of(node.input().begin(), node.input().end(),
                                            [&](const std::string& input) { return is_integers(input); }))
             return read_integers(type);
@@ -308,7 +314,10 @@ class GraphReader {
     static Result<std::int64_t> elements(const onnx::TensorProto& tensor) {
         if (tensor.data_location() == onnx::TensorProto_DataLocation_EXTERNAL || tensor.external_data_size() > 0)
             return Error{ErrorCode::operation_unsupported,
-                         text("tensor ", printable(tensor.name()), " is stored in another file, which is not opened"),
+                         text("tensor ", printable(tensor.name()),
+                              " lies in another file, which is not opened; put the model into one file, in Python: "
+                              "onnx.save_model(onnx.load(\"model.onnx\"), \"one.onnx\"), or export it with "
+                              "torch.onnx.export(..., external_data=False)"),
                          {}};
         const auto count = checked_product(tensor.dims());
         if (!count)
@@ -552,6 +561,12 @@ class GraphReader {
     Result<NodeId> read_softmax() {
         MFRES_CHECK(known({"axis"}));
         MFRES_CHECK(channel_axis(integer("axis", -1)));
+        const auto& outputs = graph_.output();
+        const bool last = std::any_of(outputs.begin(), outputs.end(), [&](const onnx::ValueInfoProto& output) {
+            return output.name() == node_->output(0);
+        });
+        if (last && ends_ == OnnxEnds::before_softmax)
+            return input(0);
         return single(Softmax{});
     }
 
@@ -775,7 +790,8 @@ class GraphReader {
     const onnx::ModelProto& model_;
     const onnx::GraphProto& graph_;
     Axes size_;
-    const onnx::NodeProto* node_ = nullptr; ///< the current node, for messages
+    OnnxEnds ends_;
+    const onnx::NodeProto* node_ = nullptr; ///< being read, for messages
     Tensors tensors_;
     std::map<std::string, int, std::less<>> consumers_;
     std::map<std::string, NodeId, std::less<>> values_;
@@ -804,8 +820,9 @@ Result<onnx::ModelProto> parse_onnx(std::span<const std::byte> bytes, const std:
     return model;
 }
 
-Result<OnnxNetwork> read_onnx_graph(const onnx::ModelProto& model, const std::string& path, const Axes& size) {
-    auto network = GraphReader(model, size).read();
+Result<OnnxNetwork> read_onnx_graph(const onnx::ModelProto& model, const std::string& path, const Axes& size,
+                                    OnnxEnds ends) {
+    auto network = GraphReader(model, size, ends).read();
     if (!network)
         return about(path, network.error());
     return network;

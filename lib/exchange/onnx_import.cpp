@@ -24,9 +24,12 @@ namespace {
 
 using Strings = std::map<std::string, std::string, std::less<>>;
 
+/// The error of a file. A graph that contradicts itself is the file's fault, not the program's.
 Error about(const std::string& path, const Error& error) {
     const bool named = error.message.starts_with(path);
-    return {error.code, named ? error.message : text(path, ": ", error.message), path};
+    const bool of_graph = error.code == ErrorCode::graph_invalid || error.code == ErrorCode::size_overflow;
+    return {of_graph ? ErrorCode::model_header_invalid : error.code,
+            named ? error.message : text(path, ": ", error.message), path};
 }
 
 std::string entry(const Strings& strings, std::string_view key) {
@@ -113,7 +116,16 @@ Result<Weights> weights_of_any_graph(const onnx::ModelProto& model, const std::s
     MFRES_TRY(const Network folded, fold_batch_norm(network.graph, network.weights));
     if (auto weights = matched_weights(fold_batch_norm(known), folded.graph, folded.weights))
         return unfolded(known, std::move(*weights));
-    return Error{ErrorCode::graph_invalid,
+    // Networks of this project end in logits, and what runs them takes the Softmax.
+    MFRES_TRY(const OnnxNetwork logits, read_onnx_graph(model, path, {edge, edge, edge}, OnnxEnds::before_softmax));
+    if (logits.graph.size() < network.graph.size()) {
+        if (auto weights = matched_weights(known, logits.graph, logits.weights))
+            return std::move(*weights);
+        MFRES_TRY(const Network without_norms, fold_batch_norm(logits.graph, logits.weights));
+        if (auto weights = matched_weights(fold_batch_norm(known), without_norms.graph, without_norms.weights))
+            return unfolded(known, std::move(*weights));
+    }
+    return Error{ErrorCode::model_metadata_invalid,
                  text("the graph, ", network.graph.size(), " operations on ", to_string(input), ", is not that of ",
                       variant.name(), ", which has ", known.size()),
                  {}};
@@ -238,6 +250,7 @@ Result<Model> import_onnx(std::span<const std::byte>, const std::string& path, c
 namespace mfres {
 
 Result<Model> import_onnx(const std::filesystem::path& path, const Variant* variant) {
+    MFRES_CHECK(check_onnx_layout(path));
     MFRES_TRY(const std::vector<std::byte> bytes, read_file(path, max_onnx_bytes));
     return import_onnx(bytes, path.string(), variant);
 }

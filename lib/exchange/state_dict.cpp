@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "exchange/state_dict.h"
 
+#include "core/json.h"
 #include "core/try.h"
 #include "model/sha256.h"
 
@@ -18,19 +19,19 @@ Error mapping_error(ErrorCode code, const std::string& place, const std::string&
     return {code, text("name mapping, ", place, ": ", problem), place};
 }
 
-Result<std::regex> expression(const json& value, const std::string& place) {
+Result<NamePattern> expression(const json& value, const std::string& place) {
     if (!value.is_string())
         return mapping_error(ErrorCode::json_invalid, place, "is not a string");
     const auto& pattern = value.get_ref<const std::string&>();
     if (pattern.empty() || pattern.size() > NameMapping::max_length)
         return mapping_error(ErrorCode::invalid_argument, place,
                              text("has ", pattern.size(), " bytes, allowed are 1 to ", NameMapping::max_length));
-    try {
-        return std::regex(pattern, std::regex::ECMAScript);
-    } catch (const std::regex_error& error) {
-        return mapping_error(ErrorCode::invalid_argument, place,
-                             text("'", printable(pattern), "' is not a regular expression: ", error.what()));
-    }
+    auto parsed = NamePattern::parse(pattern);
+    if (!parsed)
+        return mapping_error(
+            ErrorCode::invalid_argument, place,
+            text("'", printable(pattern), "' is no regular expression that is known here: ", parsed.error().message));
+    return parsed;
 }
 
 /// Allows these keys only; both must be arrays if present.
@@ -49,6 +50,24 @@ Status check_keys(const json& object) {
     return {};
 }
 
+/// What stands before most of the missing names among those that are too many, in words that offer to take it off.
+std::string prefix_hint(const StateDict& extra, const std::vector<std::string>& missing) {
+    if (missing.empty())
+        return {};
+    for (const auto& [name, tensor] : extra) {
+        if (!name.ends_with("." + missing[0]))
+            continue;
+        const std::string prefix = name.substr(0, name.size() - missing[0].size() - 1);
+        const auto found = std::count_if(missing.begin(), missing.end(), [&](const std::string& wanted) {
+            return extra.count(text(prefix, '.', wanted)) > 0;
+        });
+        if (2 * static_cast<std::size_t>(found) > missing.size())
+            return text("; ", found, " of the missing names are there behind '", printable(prefix),
+                        ".', which --prefix ", printable(prefix), " takes off");
+    }
+    return {};
+}
+
 /// One line per tensor: "  missing: a.weight"
 std::string listed(const char* what, const std::vector<std::string>& names) {
     std::string lines;
@@ -60,9 +79,10 @@ std::string listed(const char* what, const std::vector<std::string>& names) {
 } // namespace
 
 Result<NameMapping> NameMapping::parse(std::string_view text_of_file) {
-    const json object = json::parse(text_of_file, nullptr, false);
-    if (object.is_discarded())
-        return mapping_error(ErrorCode::json_invalid, "the file", "is not JSON");
+    auto parsed = parse_json(text_of_file, "mapping", {std::size_t{1} << 20U, 8});
+    if (!parsed)
+        return mapping_error(ErrorCode::json_invalid, "the file", parsed.error().message);
+    const json object = std::move(parsed).value();
     MFRES_CHECK(check_keys(object));
     NameMapping mapping;
     const json rules = object.value("rules", json::array());
@@ -72,7 +92,7 @@ Result<NameMapping> NameMapping::parse(std::string_view text_of_file) {
         if (!rule.is_object() || rule.size() != 2 || !rule.contains("match") || !rule.contains("name") ||
             !rule["name"].is_string())
             return mapping_error(ErrorCode::json_invalid, place, "is not an object of the strings match and name");
-        MFRES_TRY(std::regex match, expression(rule["match"], place + "/match"));
+        MFRES_TRY(NamePattern match, expression(rule["match"], place + "/match"));
         const auto& name = rule["name"].get_ref<const std::string&>();
         if (name.empty() || name.size() > max_length)
             return mapping_error(ErrorCode::invalid_argument, place + "/name",
@@ -81,7 +101,7 @@ Result<NameMapping> NameMapping::parse(std::string_view text_of_file) {
     }
     const json ignore = object.value("ignore", json::array());
     for (std::size_t i = 0; i < ignore.size(); ++i) {
-        MFRES_TRY(std::regex match, expression(ignore[i], text("ignore/", i)));
+        MFRES_TRY(NamePattern match, expression(ignore[i], text("ignore/", i)));
         mapping.ignore_.push_back(std::move(match));
     }
     return mapping;
@@ -97,19 +117,14 @@ Result<StateDict> NameMapping::apply(StateDict tensors, const std::string& path)
                          text(path, ": the tensor name ", printable(name), " has ", name.size(), " bytes, allowed are ",
                               max_length),
                          path};
-        try {
-            const auto matches = [&](const std::regex& expression) { return std::regex_match(name, expression); };
-            if (name.ends_with("num_batches_tracked") || std::any_of(ignore_.begin(), ignore_.end(), matches))
-                continue;
-            const auto rule = std::find_if(rules_.begin(), rules_.end(),
-                                           [&](const Rule& candidate) { return matches(candidate.match); });
-            if (rule != rules_.end())
-                entry.key() = std::regex_replace(name, rule->match, rule->name);
-        } catch (const std::regex_error& error) {
-            return Error{
-                ErrorCode::invalid_argument,
-                text(path, ": an expression is too complex for the name ", printable(name), ": ", error.what()), path};
-        }
+        const auto ignored = [&](const NamePattern& pattern) { return pattern.match(name).has_value(); };
+        if (name.ends_with("num_batches_tracked") || std::any_of(ignore_.begin(), ignore_.end(), ignored))
+            continue;
+        for (const Rule& rule : rules_)
+            if (const auto groups = rule.match.match(name)) {
+                entry.key() = expand(rule.name, name, *groups);
+                break;
+            }
         const std::string target = entry.key();
         if (!renamed.insert(std::move(entry)).inserted)
             return Error{
@@ -131,6 +146,24 @@ Result<StateDict> read_safetensors_state(const std::filesystem::path& path) {
         tensors.emplace(name, std::move(tensor));
     }
     return tensors;
+}
+
+Result<StateDict> without_prefix(StateDict tensors, std::string_view prefix, const std::string& path) {
+    if (prefix.empty())
+        return tensors;
+    const std::string beginning = text(prefix, '.');
+    StateDict kept;
+    while (!tensors.empty()) {
+        auto entry = tensors.extract(tensors.begin());
+        if (!entry.key().starts_with(beginning))
+            continue;
+        entry.key().erase(0, beginning.size());
+        kept.insert(std::move(entry));
+    }
+    if (kept.empty())
+        return Error{ErrorCode::model_tensor_missing,
+                     text(path, ": no tensor's name begins with '", printable(beginning), "'"), path};
+    return kept;
 }
 
 Result<Model> adopt_weights(const Variant& variant, StateDict tensors, const std::string& path,
@@ -170,10 +203,12 @@ Result<Model> adopt_weights(const Variant& variant, StateDict tensors, const std
         return Error{code,
                      text(path, ": these are not the weights of ", variant.name(), ": ", missing.size(), " missing, ",
                           extra.size(), " too many, ", other_shape.size(), " of another shape",
-                          listed("missing", missing), listed("too many", extra),
+                          prefix_hint(tensors, missing), listed("missing", missing), listed("too many", extra),
                           listed("of another shape", other_shape)),
                      path};
     }
+    if (const Status sound = check_weights(graph, model.weights); !sound)
+        return Error{sound.error().code, text(path, ": ", sound.error().message), path};
     model.metadata.modalities.resize(static_cast<std::size_t>(variant.input_channels()));
     model.metadata.variant_json = variant.json();
     model.metadata.recipe_json = json{{"imported_from", origin}}.dump();

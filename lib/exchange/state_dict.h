@@ -3,6 +3,7 @@
 // the parameters of a registered network.
 #pragma once
 
+#include "exchange/name_pattern.h"
 #include "model/model.h"
 
 #include <mfres/status.h>
@@ -10,7 +11,6 @@
 #include <cstddef>
 #include <filesystem>
 #include <map>
-#include <regex>
 #include <span>
 #include <string>
 #include <string_view>
@@ -42,16 +42,16 @@ class NameMapping {
     static Result<NameMapping> parse(std::string_view json);
 
     /// The tensors under their new names. Errors, `where` is `path`: model_header_invalid (a name longer than
-    /// max_length, two tensors that get one name), invalid_argument (an expression too complex for a name).
+    /// max_length, two tensors that get one name).
     Result<StateDict> apply(StateDict tensors, const std::string& path) const;
 
   private:
     struct Rule {
-        std::regex match;
+        NamePattern match;
         std::string name;
     };
     std::vector<Rule> rules_;
-    std::vector<std::regex> ignore_;
+    std::vector<NamePattern> ignore_;
 };
 
 /// The tensors of a safetensors file. Integer tensors (counters) are skipped. Errors: those of read_safetensors and
@@ -69,10 +69,17 @@ Result<StateDict> read_safetensors_state(const std::filesystem::path& path);
 /// operation_unsupported (an opcode or a global outside the list, named); model_truncated (archive, pickle or storage
 /// ends early); model_tensor_size (a tensor outside its storage, extents that overflow); model_tensor_shape (more than
 /// five axes); model_dtype_unsupported; model_not_finite; operation_unsupported without libzip in this build.
-Result<StateDict> read_torch_state(const std::filesystem::path& path);
+/// A `prefix` such as "model" or "net.module" names a dictionary in the checkpoint, or what names in it begin with, or
+/// first one and then the other: see without_prefix. Where the checkpoint needs one, the error says which.
+Result<StateDict> read_torch_state(const std::filesystem::path& path, std::string_view prefix = {});
 
-/// The same for a file that has been read.
-Result<StateDict> read_torch_state(std::span<const std::byte> bytes, const std::string& path);
+/// The same for a file that was read already.
+Result<StateDict> read_torch_state(std::span<const std::byte> bytes, const std::string& path,
+                                   std::string_view prefix = {});
+
+/// The tensors whose names begin with the prefix and a dot, without both; all of them for an empty prefix. Errors, `where`
+/// is `path`: model_tensor_missing if there are none.
+Result<StateDict> without_prefix(StateDict tensors, std::string_view prefix, const std::string& path);
 
 /// A model of `variant` with these weights. Its metadata state this project's modalities and preprocessing; the caller
 /// is responsible for weights that were trained with them. `origin` becomes part of the recipe. The tensors must be

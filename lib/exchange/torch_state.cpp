@@ -34,9 +34,21 @@ Error invalid(const std::string& problem) {
 class Archive {
   public:
     static Result<Archive> open(std::span<const std::byte> bytes) {
+        return open(bytes.size(),
+                    [&](zip_error_t* error) { return zip_source_buffer_create(bytes.data(), bytes.size(), 0, error); });
+    }
+    static Result<Archive> open(const std::filesystem::path& path, std::uint64_t file_bytes) {
+        return open(file_bytes, [&](zip_error_t* error) { return zip_source_file_create(path.c_str(), 0, -1, error); });
+    }
+
+    std::uint64_t file_bytes() const { return file_bytes_; }
+
+  private:
+    template <typename Source>
+    static Result<Archive> open(std::uint64_t file_bytes, const Source& make_source) {
         zip_error_t error;
         zip_error_init(&error);
-        zip_source_t* source = zip_source_buffer_create(bytes.data(), bytes.size(), 0, &error);
+        zip_source_t* source = make_source(&error);
         zip_t* handle = source != nullptr ? zip_open_from_source(source, ZIP_RDONLY | ZIP_CHECKCONS, &error) : nullptr;
         if (handle == nullptr) {
             const std::string reason = zip_error_strerror(&error);
@@ -49,18 +61,29 @@ class Archive {
         zip_error_fini(&error);
         Archive archive;
         archive.handle_.reset(handle);
-        MFRES_CHECK(archive.list(bytes.size()));
+        archive.file_bytes_ = file_bytes;
+        MFRES_CHECK(archive.list());
         return archive;
     }
 
-    /// The folder of "data.pkl", the common prefix of all entries.
+  public:
+    /// The name in front of "/data.pkl", which every entry starts with.
     const std::string& prefix() const { return prefix_; }
 
-    Result<std::vector<std::byte>> read(const std::string& name) const {
+    /// Size of an entry. Errors: model_truncated if there is none of that name.
+    Result<std::uint64_t> size_of(const std::string& name) const {
         const auto found = sizes_.find(name);
         if (found == sizes_.end())
             return Error{ErrorCode::model_truncated, text("the archive has no entry ", printable(name)), {}};
-        std::vector<std::byte> content(static_cast<std::size_t>(found->second));
+        return found->second;
+    }
+
+    /// An entry of at most `most` bytes.
+    Result<std::vector<std::byte>> read(const std::string& name, std::uint64_t most) const {
+        MFRES_TRY(const std::uint64_t size, size_of(name));
+        if (size > most)
+            return invalid(text("entry ", printable(name), " has ", size, " bytes, the most are ", most));
+        std::vector<std::byte> content(static_cast<std::size_t>(size));
         zip_file_t* file = zip_fopen(handle_.get(), name.c_str(), 0);
         if (file == nullptr)
             return invalid(text("entry ", printable(name), " cannot be opened: ", zip_strerror(handle_.get())));
@@ -74,8 +97,9 @@ class Archive {
     }
 
   private:
-    Status list(std::size_t file_bytes) {
+    Status list() {
         const zip_int64_t count = zip_get_num_entries(handle_.get(), 0);
+        std::uint64_t covered = 0;
         for (zip_int64_t i = 0; i < count; ++i) {
             zip_stat_t about;
             constexpr zip_uint64_t needed = ZIP_STAT_NAME | ZIP_STAT_SIZE | ZIP_STAT_COMP_METHOD;
@@ -85,10 +109,15 @@ class Archive {
             const std::string name = about.name;
             const bool encrypted =
                 (about.valid & ZIP_STAT_ENCRYPTION_METHOD) != 0 && about.encryption_method != ZIP_EM_NONE;
-            if (about.comp_method != ZIP_CM_STORE || encrypted || about.size > file_bytes)
+            if (about.comp_method != ZIP_CM_STORE || encrypted || about.size > file_bytes_)
                 return invalid(text("entry ", printable(name),
                                     " is compressed or encrypted or larger than the file; PyTorch stores entries as "
                                     "they are"));
+            // Each entry has a header of 30 bytes at least, and one of 46 in the directory.
+            covered += about.size + 76;
+            if (covered > file_bytes_)
+                return invalid(text("the entries up to ", printable(name), " need ", covered, " bytes, the file has ",
+                                    file_bytes_, ": they overlap"));
             if (!sizes_.emplace(name, about.size).second)
                 return invalid(text("entry ", printable(name), " occurs twice in the archive"));
             constexpr std::string_view pickle_name = "/data.pkl";
@@ -105,6 +134,7 @@ class Archive {
         void operator()(zip_t* handle) const { zip_discard(handle); }
     };
     std::unique_ptr<zip_t, Close> handle_;
+    std::uint64_t file_bytes_ = 0;
     std::map<std::string, zip_uint64_t> sizes_;
     std::string prefix_;
 };
@@ -132,8 +162,10 @@ class TensorReader {
     TensorReader(const Archive& archive, const Document& document, std::size_t most)
         : archive_(archive), document_(document), left_(static_cast<std::int64_t>(most)) {}
 
-    Result<StateDict> run() {
-        MFRES_TRY(const Value* dictionary, state_dict());
+    /// The tensors of the dictionary that `prefix` leads to, and of the prefix what is left then.
+    Result<StateDict> run(std::string_view& prefix) {
+        MFRES_TRY(const Value* dictionary, state_dict(prefix));
+        MFRES_CHECK(check_entries(*dictionary));
         StateDict tensors;
         for (std::size_t i = 0; i + 1 < dictionary->items.size(); i += 2) {
             const Value& key = document_.at(dictionary->items[i]);
@@ -152,18 +184,60 @@ class TensorReader {
     }
 
   private:
-    Result<const Value*> state_dict() const {
-        const Value* root = &document_.at(document_.root);
-        if (root->kind != Kind::dictionary)
-            return invalid("the checkpoint is not a dictionary");
-        for (std::size_t i = 0; i + 1 < root->items.size(); i += 2) {
-            const Value& key = document_.at(root->items[i]);
-            const Value& value = document_.at(root->items[i + 1]);
-            if (key.kind == Kind::text && (key.text == "state_dict" || key.text == "model_state_dict") &&
-                value.kind == Kind::dictionary)
-                return &value;
+    Result<const Value*> state_dict(std::string_view& prefix) const {
+        const Value* here = &document_.at(document_.root);
+        if (here->kind != Kind::dictionary)
+            return invalid("the checkpoint is no dictionary");
+        bool descended = false;
+        for (const Value* inner = entry(*here, prefix); inner != nullptr; inner = entry(*here, prefix)) {
+            here = inner;
+            descended = true;
         }
-        return root;
+        if (!descended)
+            for (std::string_view usual : {"state_dict", "model_state_dict"})
+                if (const Value* inner = entry(*here, usual))
+                    return inner;
+        return here;
+    }
+
+    /// The dictionary under the first words of a dotted name, which is what follows them then; null if there is none.
+    const Value* entry(const Value& dictionary, std::string_view& name) const {
+        for (std::size_t i = 0; i + 1 < dictionary.items.size(); i += 2) {
+            const Value& key = document_.at(dictionary.items[i]);
+            const Value& value = document_.at(dictionary.items[i + 1]);
+            const bool begins = key.kind == Kind::text && !key.text.empty() && name.starts_with(key.text) &&
+                                (name.size() == key.text.size() || name[key.text.size()] == '.');
+            if (!begins || value.kind != Kind::dictionary)
+                continue;
+            name.remove_prefix(std::min(name.size(), key.text.size() + 1));
+            return &value;
+        }
+        return nullptr;
+    }
+
+    std::size_t count_tensors(const Value& dictionary) const {
+        std::size_t count = 0;
+        for (std::size_t i = 1; i < dictionary.items.size(); i += 2)
+            count += document_.at(dictionary.items[i]).kind == Kind::tensor ? 1 : 0;
+        return count;
+    }
+
+    /// A dictionary without tensors that holds dictionaries with some: which prefix leads to them.
+    Status check_entries(const Value& dictionary) const {
+        if (count_tensors(dictionary) > 0)
+            return {};
+        std::string choices;
+        for (std::size_t i = 0; i + 1 < dictionary.items.size(); i += 2) {
+            const Value& key = document_.at(dictionary.items[i]);
+            const Value& value = document_.at(dictionary.items[i + 1]);
+            const std::size_t count = value.kind == Kind::dictionary ? count_tensors(value) : 0;
+            if (key.kind == Kind::text && count > 0)
+                choices += text(choices.empty() ? "" : ", ", "'", printable(key.text), "' (", count, " tensors)");
+        }
+        if (choices.empty())
+            return {};
+        return invalid(
+            text("the tensors lie below the checkpoint's entry ", choices, "; --prefix NAME reads those of one entry"));
     }
 
     /// The extents or strides in a tuple.
@@ -229,13 +303,15 @@ class TensorReader {
             known->second.size() ==
                 static_cast<std::size_t>(storage.number) * static_cast<std::size_t>(element_bytes(storage.dtype)))
             return &known->second;
-        MFRES_TRY(std::vector<std::byte> bytes, archive_.read(archive_.prefix() + "/data/" + storage.text));
+        const std::string name = archive_.prefix() + "/data/" + storage.text;
+        MFRES_TRY(const std::uint64_t size, archive_.size_of(name));
         const auto wanted = checked_multiply(storage.number, element_bytes(storage.dtype));
-        if (!wanted || static_cast<std::uint64_t>(*wanted) != bytes.size())
+        if (!wanted || static_cast<std::uint64_t>(*wanted) != size)
             return Error{ErrorCode::model_tensor_size,
-                         text("storage ", printable(storage.text), " has ", bytes.size(), " bytes for ", storage.number,
+                         text("storage ", printable(storage.text), " has ", size, " bytes for ", storage.number,
                               " elements of type ", mfres::name(storage.dtype)),
                          {}};
+        MFRES_TRY(std::vector<std::byte> bytes, archive_.read(name, size));
         return &storages_.insert_or_assign(storage.text, std::move(bytes)).first->second;
     }
 
@@ -266,23 +342,46 @@ class TensorReader {
     std::map<std::string, std::vector<std::byte>> storages_;
 };
 
-Result<StateDict> read_state(std::span<const std::byte> bytes) {
-    MFRES_TRY(const Archive archive, Archive::open(bytes));
-    const auto order = archive.read(archive.prefix() + "/byteorder");
+constexpr std::uint64_t most_order_bytes = 64;
+constexpr std::uint64_t most_pickle_bytes = std::uint64_t{64} << 20U;
+
+Result<StateDict> read_state(const Result<Archive>& opened, std::string_view& prefix) {
+    if (!opened)
+        return opened.error();
+    const Archive& archive = *opened;
+    const auto order = archive.read(archive.prefix() + "/byteorder", most_order_bytes);
     if (order && !(order->size() >= 6 && std::memcmp(order->data(), "little", 6) == 0))
         return Error{ErrorCode::operation_unsupported, "the checkpoint is not little-endian", {}};
-    MFRES_TRY(const std::vector<std::byte> data, archive.read(archive.prefix() + "/data.pkl"));
+    MFRES_TRY(const std::vector<std::byte> data, archive.read(archive.prefix() + "/data.pkl", most_pickle_bytes));
     MFRES_TRY(const Document document, pickle::parse(data));
-    return TensorReader(archive, document, bytes.size()).run();
+    return TensorReader(archive, document, archive.file_bytes()).run(prefix);
 }
 
 } // namespace
 
-Result<StateDict> read_torch_state(std::span<const std::byte> bytes, const std::string& path) {
-    auto tensors = read_state(bytes);
+namespace {
+
+Result<StateDict> read_archive(const Result<Archive>& archive, const std::string& path, std::string_view prefix) {
+    auto tensors = read_state(archive, prefix);
     if (!tensors)
         return Error{tensors.error().code, text(path, ": ", tensors.error().message), path};
-    return tensors;
+    return without_prefix(std::move(tensors).value(), prefix, path);
+}
+
+} // namespace
+
+Result<StateDict> read_torch_state(std::span<const std::byte> bytes, const std::string& path, std::string_view prefix) {
+    return read_archive(Archive::open(bytes), path, prefix);
+}
+
+Result<StateDict> read_torch_state(const std::filesystem::path& path, std::string_view prefix) {
+    MFRES_TRY(const ReadableFile file, ReadableFile::open(path));
+    if (file.size() > max_safetensors_bytes)
+        return Error{
+            ErrorCode::memory_limit,
+            text(path.string(), " has ", file.size(), " bytes, more than the ", max_safetensors_bytes, " allowed"),
+            path.string()};
+    return read_archive(Archive::open(path, file.size()), path.string(), prefix);
 }
 
 } // namespace mfres
@@ -291,7 +390,11 @@ Result<StateDict> read_torch_state(std::span<const std::byte> bytes, const std::
 
 namespace mfres {
 
-Result<StateDict> read_torch_state(std::span<const std::byte>, const std::string& path) {
+Result<StateDict> read_torch_state(const std::filesystem::path& path, std::string_view) {
+    return read_torch_state({}, path.string());
+}
+
+Result<StateDict> read_torch_state(std::span<const std::byte>, const std::string& path, std::string_view) {
     return Error{ErrorCode::operation_unsupported,
                  text(path, ": this build of mfres was made without libzip and cannot read PyTorch checkpoints"), path};
 }
@@ -299,12 +402,3 @@ Result<StateDict> read_torch_state(std::span<const std::byte>, const std::string
 } // namespace mfres
 
 #endif
-
-namespace mfres {
-
-Result<StateDict> read_torch_state(const std::filesystem::path& path) {
-    MFRES_TRY(const std::vector<std::byte> bytes, read_file(path, max_safetensors_bytes));
-    return read_torch_state(bytes, path.string());
-}
-
-} // namespace mfres

@@ -277,6 +277,17 @@ Result<Graph> GraphBuilder::finish() {
     return std::move(graph_);
 }
 
+/// A BatchNorm divides by the square root of its running variance.
+static Status check_variances(const std::string& name, const Tensor& variances) {
+    for (std::int64_t i = 0; i < variances.elements(); ++i)
+        if (variances[i] < 0.0F)
+            return Error{
+                ErrorCode::model_not_finite,
+                text("tensor ", name, " has ", variances[i], " at index ", i, "; a running variance is 0 or above"),
+                name};
+    return {};
+}
+
 Status check_weights(const Graph& graph, const Weights& weights) {
     std::size_t known = 0;
     for (const Node& node : graph.nodes()) {
@@ -291,6 +302,8 @@ Status check_weights(const Graph& graph, const Weights& weights) {
                              text("tensor ", parameter.name, " is ", to_string(found->second.shape()),
                                   ", the network needs ", to_string(parameter.shape)),
                              parameter.name};
+            if (parameter.role == ParameterRole::running_var)
+                MFRES_CHECK(check_variances(parameter.name, found->second));
             ++known;
         }
     }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <string_view>
 
 namespace mfres {
@@ -46,7 +47,8 @@ QuantizedWeights quantize_weights(const Tensor& weights, const std::vector<float
     QuantizedWeights quantized;
     quantized.values.reserve(static_cast<std::size_t>(weights.elements()));
     for (const float magnitude : largest)
-        quantized.scales.push_back(magnitude > 0.0F ? magnitude / most_weight : 1.0F);
+        quantized.scales.push_back(
+            magnitude > 0.0F ? std::max(magnitude / most_weight, std::numeric_limits<float>::min()) : 1.0F);
     for (std::int64_t i = 0; i < weights.elements(); ++i) {
         const float steps = round_to_even(weights[i] / quantized.scales[static_cast<std::size_t>(i / taps)]);
         quantized.values.push_back(static_cast<std::int8_t>(std::clamp(steps, -most_weight, most_weight)));

@@ -2,6 +2,7 @@
 
 #include "core/try.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace mfres {
@@ -52,7 +53,8 @@ const Tensor& tensor(const Weights& weights, const std::string& name) {
     return weights.find(name)->second;
 }
 
-void fold_weights(const Node& conv, const Node& norm, const Weights& from, Weights& to) {
+/// Errors: model_not_finite if a product does not fit into a float.
+Status fold_weights(const Node& conv, const Node& norm, const Weights& from, Weights& to) {
     const Tensor& gamma = tensor(from, norm.name + ".weight");
     const Tensor& beta = tensor(from, norm.name + ".bias");
     const Tensor& mean = tensor(from, norm.name + ".running_mean");
@@ -68,8 +70,16 @@ void fold_weights(const Node& conv, const Node& norm, const Weights& from, Weigh
         for (std::int64_t i = 0; i < per_channel; ++i)
             weight[c * per_channel + i] = static_cast<float>(weight[c * per_channel + i] * scale);
     }
+    const auto finite = [](const Tensor& values) {
+        return std::all_of(values.values().begin(), values.values().end(), [](float v) { return std::isfinite(v); });
+    };
+    if (!finite(weight) || !finite(bias))
+        return Error{ErrorCode::model_not_finite,
+                     text("the weights of ", conv.name, " times the scale of ", norm.name, " do not fit into a float"),
+                     conv.name};
     to.insert_or_assign(conv.name + ".weight", std::move(weight));
     to.insert_or_assign(conv.name + ".bias", std::move(bias));
+    return {};
 }
 
 } // namespace
@@ -88,7 +98,7 @@ Result<Network> fold_batch_norm(const Graph& graph, const Weights& weights) {
                 result.weights.emplace(parameter.name, found->second);
     for (NodeId id = 0; id < graph.size(); ++id)
         if (const NodeId norm = norm_of[static_cast<std::size_t>(id)]; norm >= 0)
-            fold_weights(graph.node(id), graph.node(norm), weights, result.weights);
+            MFRES_CHECK(fold_weights(graph.node(id), graph.node(norm), weights, result.weights));
     return result;
 }
 

@@ -95,14 +95,27 @@ Weights integer_weights(const Graph& graph, const Model& model) {
     return weights;
 }
 
+/// Whether a tensor of this name holds the scales of integers in the same file.
+bool is_scale(const SafetensorsFile& file, std::string_view tensor_name) {
+    if (!tensor_name.ends_with(scale_suffix))
+        return false;
+    const auto scaled = file.tensors.find(tensor_name.substr(0, tensor_name.size() - scale_suffix.size()));
+    return scaled != file.tensors.end() && scaled->second.dtype == Dtype::i8;
+}
+
 /// Multiplies integers by their scales. Precondition: the names of `weights` are those of the file.
 Status apply_scales(const SafetensorsFile& file, Weights& weights) {
     for (const auto& [tensor_name, stored] : file.tensors) {
         if (stored.dtype != Dtype::i8)
             continue;
         const auto found = weights.find(text(tensor_name, scale_suffix));
-        Tensor& weight = weights.find(tensor_name)->second;
+        const auto integers = weights.find(tensor_name);
         const std::string who = text("tensor '", printable(tensor_name), "'");
+        if (integers == weights.end() || is_scale(file, tensor_name))
+            return Error{ErrorCode::model_metadata_invalid,
+                         text(who, " holds integers and is the scale of other integers; scales are floats"),
+                         {}};
+        Tensor& weight = integers->second;
         if (found == weights.end())
             return Error{ErrorCode::model_tensor_missing,
                          text(who, " holds integers, and ", who, scale_suffix, " is missing"),
@@ -122,6 +135,10 @@ Status apply_scales(const SafetensorsFile& file, Weights& weights) {
                                   "; integers are -127 to 127, scales above 0"),
                              {}};
             weight[i] *= scale;
+            if (!std::isfinite(weight[i]))
+                return Error{ErrorCode::model_not_finite,
+                             text(who, " times its scale ", scale, " does not fit into a float at index ", i),
+                             {}};
         }
         weights.erase(found);
     }
@@ -148,6 +165,24 @@ Status check_ranges(const Graph& graph, const ActivationRanges& ranges) {
                          text("metadata mfres.quantisation: the network has no convolution '", printable(name), "'"),
                          "mfres.quantisation"};
     return {};
+}
+
+/// Before the data of a model file are read: more bytes than its network can have are none of it. Each number has 4 at
+/// most, and a scale of as many.
+Status check_data_size(const SafetensorsFile& file, std::uint64_t data_bytes) {
+    MFRES_TRY(const ModelMetadata metadata, metadata_from_strings(file.metadata));
+    MFRES_TRY(const Variant variant, recorded_variant(metadata));
+    MFRES_TRY(const Graph graph, parameter_graph(variant));
+    MFRES_CHECK(check_size(graph, variant.name()));
+    std::uint64_t most = 0;
+    for (const Node& node : graph.nodes())
+        for (const Parameter& parameter : node.parameters)
+            most += 2 * sizeof(float) * static_cast<std::uint64_t>(parameter.shape.elements());
+    if (data_bytes <= most)
+        return {};
+    return Error{ErrorCode::model_tensor_extra,
+                 text("the tensors have ", data_bytes, " bytes, those of ", variant.name(), " at most ", most),
+                 {}};
 }
 
 std::map<std::string, TensorToWrite, std::less<>> storage_plan(const Weights& weights, Dtype dtype) {
@@ -226,7 +261,7 @@ Result<Model> decode_model(const SafetensorsFile& file) {
 }
 
 Result<Model> load_model(const std::filesystem::path& path) {
-    const auto file = read_safetensors(path);
+    const auto file = read_safetensors(path, check_data_size);
     if (!file)
         return about(path.string(), file.error());
     return decode_model(*file);

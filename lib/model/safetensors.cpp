@@ -13,6 +13,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <new>
 #include <optional>
 
 namespace mfres {
@@ -207,16 +208,32 @@ void append_little_endian(std::vector<std::byte>& bytes, T value) {
         bytes.push_back(static_cast<std::byte>((value >> (8U * i)) & 0xFFU));
 }
 
-/// Parsing of one file: every error names it.
+/// Judges the header of one file, without its data: every error names the file.
 class Parser {
   public:
-    Parser(std::vector<std::byte> bytes, std::string path) {
-        file_.bytes = std::move(bytes);
-        file_.path = std::move(path);
+    Parser(std::string path, std::uint64_t file_bytes) : file_bytes_(file_bytes) { file_.path = std::move(path); }
+
+    /// Length of the length field and the header. Precondition: `first` holds the first 8 bytes, or all there are.
+    Result<std::size_t> header_end(std::span<const std::byte> first) const {
+        if (file_bytes_ < length_bytes)
+            return error(ErrorCode::model_truncated,
+                         text("the file has ", file_bytes_, " bytes, a safetensors file starts with ", length_bytes));
+        const auto length = read_little_endian<std::uint64_t>(first.data());
+        if (length > max_header_bytes)
+            return error(ErrorCode::model_header_too_large,
+                         text("the first 8 bytes announce a header of ", length, " bytes, more than the ",
+                              max_header_bytes, " allowed; is this a safetensors file?"));
+        if (length > file_bytes_ - length_bytes)
+            return error(ErrorCode::model_truncated, text("the header has ", length, " bytes, the file only ",
+                                                          file_bytes_ - length_bytes, " after its length"));
+        return length_bytes + static_cast<std::size_t>(length);
     }
 
-    Result<SafetensorsFile> run() {
-        MFRES_TRY(const std::string_view json, header_text());
+    /// All of the file but its bytes. Precondition: `head` reaches at least to header_end.
+    Result<SafetensorsFile> run(std::span<const std::byte> head) {
+        MFRES_TRY(file_.data_begin, header_end(head));
+        const std::string_view json(reinterpret_cast<const char*>(head.data()) + length_bytes,
+                                    file_.data_begin - length_bytes);
         MFRES_TRY(Header header, read_header(json));
         for (const auto& [tensor_name, entry] : header.tensors) {
             MFRES_TRY(StoredTensor tensor, check_tensor(tensor_name, entry));
@@ -230,23 +247,6 @@ class Parser {
   private:
     Error error(ErrorCode code, const std::string& message) const {
         return {code, text(file_.path, ": ", message), file_.path};
-    }
-
-    Result<std::string_view> header_text() {
-        if (file_.bytes.size() < length_bytes)
-            return error(ErrorCode::model_truncated, text("the file has ", file_.bytes.size(),
-                                                          " bytes, a safetensors file starts with ", length_bytes));
-        const auto length = read_little_endian<std::uint64_t>(file_.bytes.data());
-        if (length > max_header_bytes)
-            return error(ErrorCode::model_header_too_large,
-                         text("the first 8 bytes announce a header of ", length, " bytes, more than the ",
-                              max_header_bytes, " allowed; is this a safetensors file?"));
-        if (length > file_.bytes.size() - length_bytes)
-            return error(ErrorCode::model_truncated, text("the header has ", length, " bytes, the file only ",
-                                                          file_.bytes.size() - length_bytes, " after its length"));
-        file_.data_begin = length_bytes + static_cast<std::size_t>(length);
-        return std::string_view(reinterpret_cast<const char*>(file_.bytes.data()) + length_bytes,
-                                static_cast<std::size_t>(length));
     }
 
     Result<Header> read_header(std::string_view json) const {
@@ -308,7 +308,7 @@ class Parser {
                                   tensor->begin < covered ? ": they overlap" : ": there is a gap"));
             covered = tensor->end;
         }
-        const std::size_t available = file_.bytes.size() - file_.data_begin;
+        const std::uint64_t available = file_bytes_ - file_.data_begin;
         if (covered > available)
             return error(ErrorCode::model_truncated,
                          text("the tensors need ", covered, " bytes of data, the file has ", available));
@@ -318,6 +318,7 @@ class Parser {
         return {};
     }
 
+    std::uint64_t file_bytes_;
     SafetensorsFile file_;
 };
 
@@ -457,12 +458,36 @@ std::string printable(std::string_view raw, std::size_t limit) {
 }
 
 Result<SafetensorsFile> parse_safetensors(std::vector<std::byte> bytes, std::string path) {
-    return Parser(std::move(bytes), std::move(path)).run();
+    MFRES_TRY(SafetensorsFile file, Parser(std::move(path), bytes.size()).run(bytes));
+    file.bytes = std::move(bytes);
+    return file;
 }
 
-Result<SafetensorsFile> read_safetensors(const std::filesystem::path& path) {
-    MFRES_TRY(std::vector<std::byte> bytes, read_file(path, max_safetensors_bytes));
-    return parse_safetensors(std::move(bytes), path.string());
+Result<SafetensorsFile> read_safetensors(const std::filesystem::path& path, const HeaderCheck& check) {
+    MFRES_TRY(const ReadableFile source, ReadableFile::open(path));
+    if (source.size() > max_safetensors_bytes)
+        return Error{
+            ErrorCode::memory_limit,
+            text(path.string(), " has ", source.size(), " bytes, more than the ", max_safetensors_bytes, " allowed"),
+            path.string()};
+    Parser parser(path.string(), source.size());
+    std::vector<std::byte> bytes(static_cast<std::size_t>(std::min<std::uint64_t>(source.size(), length_bytes)));
+    MFRES_CHECK(source.read_at(0, bytes));
+    MFRES_TRY(const std::size_t head, parser.header_end(bytes));
+    bytes.resize(head);
+    MFRES_CHECK(source.read_at(0, bytes));
+    MFRES_TRY(SafetensorsFile file, parser.run(bytes));
+    if (check)
+        MFRES_CHECK(check(file, source.size() - head));
+    try {
+        bytes.resize(static_cast<std::size_t>(source.size()));
+    } catch (const std::bad_alloc&) {
+        return Error{ErrorCode::memory_limit,
+                     text("there is no memory for the ", source.size(), " bytes of ", path.string()), path.string()};
+    }
+    MFRES_CHECK(source.read_at(head, std::span(bytes).subspan(head)));
+    file.bytes = std::move(bytes);
+    return file;
 }
 
 Result<Tensor> decode_tensor(const SafetensorsFile& file, std::string_view tensor_name) {

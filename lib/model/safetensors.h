@@ -26,6 +26,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -98,9 +99,12 @@ struct SafetensorsFile {
 /// differs from the byte range), model_offsets_invalid (overlap, gap, reversed range, bytes after the last tensor).
 Result<SafetensorsFile> parse_safetensors(std::vector<std::byte> bytes, std::string path);
 
-/// Reads and checks a file. Errors: those of read_file (memory_limit above max_safetensors_bytes) and
-/// parse_safetensors.
-Result<SafetensorsFile> read_safetensors(const std::filesystem::path& path);
+/// What a caller knows about a file whose header was read, before memory is taken for so many bytes of data.
+using HeaderCheck = std::function<Status(const SafetensorsFile& header, std::uint64_t data_bytes)>;
+
+/// Reads and checks a file: first its header, then, unless `check` rejects it, its data. Errors: those of read_file
+/// (memory_limit above max_safetensors_bytes), parse_safetensors and `check`.
+Result<SafetensorsFile> read_safetensors(const std::filesystem::path& path, const HeaderCheck& check = {});
 
 /// One tensor as floats: f32, f16 and bf16 exactly, i8 as integers. Errors, `where` is the file's path:
 /// model_tensor_missing, model_dtype_unsupported, model_tensor_shape (more than five axes), model_not_finite (a NaN or

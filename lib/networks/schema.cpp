@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "networks/schema.h"
 
+#include "core/json.h"
 #include "core/try.h"
 
 #include <algorithm>
-#include <optional>
-#include <set>
 
 namespace mfres {
 
@@ -13,92 +12,9 @@ using nlohmann::json;
 
 namespace {
 
-constexpr std::size_t max_text = std::size_t{64} << 10U;
-constexpr std::size_t max_depth = 8;
-
-/// A value for a message: its JSON, truncated to 60 bytes.
-std::string shown(const json& value) {
-    std::string dumped = value.dump(-1, ' ', true, json::error_handler_t::replace);
-    if (dumped.size() > 60)
-        dumped = dumped.substr(0, 57) + "...";
-    return dumped;
-}
-
-/// A key as a token of a JSON pointer (RFC 6901).
-std::string pointer_token(const std::string& key) {
-    std::string token;
-    for (const char c : key)
-        token += c == '~' ? "~0" : c == '/' ? "~1" : std::string(1, c);
-    return token;
-}
-
 std::string between(std::int64_t least, std::int64_t most) {
     return text(least, " to ", most);
 }
-
-/// "line 3, column 7" of a byte offset; offsets start at 1.
-std::string position(std::string_view source, std::size_t offset) {
-    const std::string_view before = source.substr(0, std::min(source.size(), offset == 0 ? 0 : offset - 1));
-    const auto line = std::count(before.begin(), before.end(), '\n') + 1;
-    const std::size_t start = before.rfind('\n');
-    const std::size_t column = start == std::string_view::npos ? before.size() + 1 : before.size() - start;
-    return text("line ", line, ", column ", column);
-}
-
-/// SAX handler that checks the text before any value is built, and stops at the first violation.
-class StrictReader final : public nlohmann::json_sax<json> {
-  public:
-    StrictReader(std::string_view source, std::string_view what) : source_(source), what_(what) {}
-    const std::optional<Error>& error() const { return error_; }
-
-    bool null() override { return true; }
-    bool boolean(bool) override { return true; }
-    bool number_integer(number_integer_t) override { return true; }
-    bool number_unsigned(number_unsigned_t) override { return true; }
-    bool number_float(number_float_t, const string_t&) override { return true; }
-    bool string(string_t&) override { return true; }
-    bool binary(binary_t&) override { return true; }
-    bool start_array(std::size_t) override { return open(); }
-    bool end_array() override { return close(); }
-    bool start_object(std::size_t) override { return open(); }
-    bool end_object() override { return close(); }
-
-    bool key(string_t& name) override {
-        if (keys_.back().insert(name).second)
-            return true;
-        const std::string token = "/" + pointer_token(name);
-        error_ = Error{ErrorCode::json_invalid,
-                       text("key ", shown(name), " occurs more than once in the same object of the ", what_), token};
-        return false;
-    }
-
-    bool parse_error(std::size_t offset, const std::string& token, const nlohmann::detail::exception&) override {
-        error_ =
-            Error{ErrorCode::json_invalid,
-                  text("the ", what_, " is not JSON: unexpected ", shown(token), " at ", position(source_, offset)),
-                  position(source_, offset)};
-        return false;
-    }
-
-  private:
-    bool open() {
-        keys_.emplace_back();
-        if (keys_.size() <= max_depth)
-            return true;
-        error_ = Error{
-            ErrorCode::json_invalid, text("the ", what_, "'s JSON is nested deeper than ", max_depth, " levels"), {}};
-        return false;
-    }
-    bool close() {
-        keys_.pop_back();
-        return true;
-    }
-
-    std::string_view source_;
-    std::string_view what_;
-    std::vector<std::set<std::string>> keys_; ///< of every object or array that is open
-    std::optional<Error> error_;
-};
 
 Status check_integer(const json& value, const std::string& path, const Option& option) {
     if (!value.is_number_integer())
@@ -211,23 +127,11 @@ Option choice(std::string key, std::string standard, std::vector<std::string> ch
 }
 
 Error violation(const std::string& path, const json& value, const std::string& problem) {
-    return {ErrorCode::variant_invalid, text(path, ": ", shown(value), " ", problem), path};
+    return {ErrorCode::variant_invalid, text(path, ": ", json_excerpt(value), " ", problem), path};
 }
 
 Result<json> parse_strict(std::string_view source, std::string_view what) {
-    if (source.size() > max_text)
-        return Error{ErrorCode::json_invalid,
-                     text("the ", what, "'s JSON has ", source.size(), " bytes, more than the ", max_text, " allowed"),
-                     {}};
-    // The parser takes a NUL byte for the end of the text and would ignore the rest.
-    if (const std::size_t nul = source.find('\0'); nul != std::string_view::npos)
-        return Error{ErrorCode::json_invalid,
-                     text("the ", what, " is not JSON: there is a NUL byte at ", position(source, nul + 1)),
-                     position(source, nul + 1)};
-    StrictReader reader(source, what);
-    if (!json::sax_parse(source.begin(), source.end(), &reader))
-        return reader.error().value_or(Error{ErrorCode::json_invalid, text("the ", what, " is not JSON"), {}});
-    json value = json::parse(source.begin(), source.end(), nullptr, false);
+    MFRES_TRY(json value, parse_json(source, what));
     if (!value.is_object())
         return violation("/", value, text("is not an object; a ", what, " is {\"network\": \"<name>\", ...}"));
     return value;
@@ -249,8 +153,8 @@ Result<Settings> read_settings(const json& object, const std::vector<Option>& op
         const auto option =
             std::find_if(options.begin(), options.end(), [&](const Option& candidate) { return candidate.key == key; });
         if (option == options.end())
-            return violation("/" + pointer_token(key), value,
-                             text("has an unknown key; allowed keys are network, name", known));
+            return violation("/" + json_pointer_token(key), value,
+                             text("stands under an unknown key; allowed keys are network, name", known));
         MFRES_CHECK(check_value(value, *option));
         values[key] = value;
     }

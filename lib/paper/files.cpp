@@ -2,6 +2,7 @@
 #include "paper/files.h"
 
 #include "core/file.h"
+#include "core/json.h"
 #include "core/try.h"
 
 namespace mfres {
@@ -13,11 +14,9 @@ bool is_there(const std::filesystem::path& path) {
 
 Result<nlohmann::json> read_json(const std::filesystem::path& path) {
     MFRES_TRY(const auto bytes, read_file(path, std::uint64_t{64} << 20U));
-    nlohmann::json object =
-        nlohmann::json::parse(reinterpret_cast<const char*>(bytes.data()),
-                              reinterpret_cast<const char*>(bytes.data()) + bytes.size(), nullptr, false);
-    if (object.is_discarded())
-        return Error{ErrorCode::json_invalid, text(path.string(), " is not JSON"), path.string()};
+    auto object = parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, "record", record_limits);
+    if (!object)
+        return Error{ErrorCode::json_invalid, text(path.string(), ": ", object.error().message), path.string()};
     return object;
 }
 

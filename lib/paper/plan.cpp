@@ -2,6 +2,7 @@
 #include "paper/plan.h"
 
 #include "backends/backend.h"
+#include "core/json.h"
 #include "core/try.h"
 #include "networks/registry.h"
 #include "networks/schema.h"
@@ -84,8 +85,8 @@ std::vector<ExperimentRow> wanted_rows(const ExperimentOptions& options) {
 }
 
 json network_json(const std::string& network) {
-    json object = json::parse(network, nullptr, false);
-    return object.is_object() ? object : json(network);
+    auto object = parse_json(network, "variant");
+    return object && object->is_object() ? std::move(object).value() : json(network);
 }
 
 /// Completes a row, and returns its recipe.

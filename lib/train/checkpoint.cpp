@@ -1,6 +1,7 @@
 #include "train/checkpoint.h"
 
 #include "core/file.h"
+#include "core/json.h"
 #include "core/try.h"
 #include "model/safetensors.h"
 
@@ -265,10 +266,9 @@ void read_history(const json& object, Checkpoint& checkpoint) {
         checkpoint.validations.push_back(validation_from(validation));
 }
 
-json parse_section(const Sections& sections, const std::string& name) {
+Result<json> parse_section(const Sections& sections, const std::string& name) {
     const Bytes& bytes = sections.at(name);
-    const auto* begin = reinterpret_cast<const char*>(bytes.data());
-    return json::parse(begin, begin + bytes.size());
+    return parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, "section " + name, record_limits);
 }
 
 Result<Weights> decode_weights(Sections& sections, const std::string& name, const std::string& path) {
@@ -281,8 +281,10 @@ Result<Weights> decode_weights(Sections& sections, const std::string& name, cons
 
 Result<Checkpoint> read_sections(Sections& sections, const std::string& path) {
     Checkpoint checkpoint;
-    MFRES_CHECK(read_state(parse_section(sections, "state"), checkpoint));
-    read_history(parse_section(sections, "history"), checkpoint);
+    MFRES_TRY(const json state, parse_section(sections, "state"));
+    MFRES_CHECK(read_state(state, checkpoint));
+    MFRES_TRY(const json history, parse_section(sections, "history"));
+    read_history(history, checkpoint);
     MFRES_TRY(checkpoint.state.weights, decode_weights(sections, "weights", path));
     MFRES_TRY(checkpoint.state.first_moment, decode_weights(sections, "first_moment", path));
     MFRES_TRY(checkpoint.state.second_moment, decode_weights(sections, "second_moment", path));
@@ -325,7 +327,7 @@ Result<Checkpoint> decode_checkpoint(std::span<const std::byte> bytes, const std
 }
 
 Result<Checkpoint> read_checkpoint(const std::filesystem::path& path) {
-    MFRES_TRY(const auto bytes, read_file(path, most_bytes, ErrorCode::checkpoint_damaged));
+    MFRES_TRY(const auto bytes, read_file_with_magic(path, magic, most_bytes, ErrorCode::checkpoint_damaged));
     return decode_checkpoint(bytes, path.string());
 }
 

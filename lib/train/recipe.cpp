@@ -1,5 +1,6 @@
 #include "train/recipe.h"
 
+#include "core/json.h"
 #include "core/try.h"
 #include "imaging/labels.h"
 #include "networks/registry.h"
@@ -252,8 +253,8 @@ Status check_together(const Recipe& recipe) {
 
 json value_of(const Field& field, const Recipe& recipe) {
     if (field.key == "network") {
-        json variant = json::parse(recipe.network, nullptr, false);
-        return variant.is_discarded() ? json(recipe.network) : variant;
+        auto variant = parse_json(recipe.network, "variant");
+        return variant ? std::move(variant).value() : json(recipe.network);
     }
     Recipe copy = recipe; // a field's place is that of a recipe to be written
     return std::visit([](const auto* value) { return json(*value); }, field.place(copy));

@@ -1,12 +1,19 @@
 // The ranks of one process, what launchers say, and the sums that data-parallel training takes over ranks.
 #include "backends/distributed/communicator.h"
 #include "backends/distributed/data_parallel.h"
+#include "backends/distributed/sockets.h"
+#include "backends/planned/gradient_contribution.h"
 #include "core/random.h"
+#include "core/sha256.h"
 #include "core/try.h"
 #include "support/ranks.h"
 #include "support/run_graph.h"
 
+#include <mfres/segmenter.h>
+
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <cmath>
 #include <map>
 #include <numeric>
@@ -131,25 +138,283 @@ TEST_CASE("ranks that call different collectives are told so and do not wait for
 }
 
 TEST_CASE("ranks that do not come, or are not those expected, are told from those that do") {
-    const auto spin_timeout = std::chrono::seconds(1);
+    const SocketOptions at_once{{}, {.joining = std::chrono::seconds(0)}};
+    const SocketOptions soon{{}, {.joining = std::chrono::seconds(2)}};
     const Rendezvous place{"127.0.0.1", test::free_port()};
-    const auto lonely = join_sockets({0, 2, "RANK"}, place, std::chrono::seconds(0));
+    const auto lonely = join_sockets({0, 2, "RANK"}, place, at_once);
     REQUIRE_CODE(lonely, backend_failed);
     CHECK(lonely.error().message.find("1 of 2 processes have not come to 127.0.0.1 port") == 0);
-    const auto nobody = join_sockets({1, 2, "RANK"}, place, std::chrono::seconds(0));
+    const auto nobody = join_sockets({1, 2, "RANK"}, place, at_once);
     REQUIRE_CODE(nobody, backend_failed);
     CHECK(nobody.error().message.find("rank 1 does not reach rank 0 at 127.0.0.1 port") == 0);
-    REQUIRE_CODE(join_sockets({1, 2, "RANK"}, {"no such host", 1}, std::chrono::seconds(0)), backend_failed);
+    REQUIRE_CODE(join_sockets({1, 2, "RANK"}, {"no such host", 1}, at_once), backend_failed);
 
     const auto results = test::on_ranks(
         2, [](Communicator& ranks) { return ranks.barrier(); },
         [&](int rank) {
-            return join_sockets({rank, 2 + rank, "RANK"}, place, spin_timeout);
+            return join_sockets({rank, 2 + rank, "RANK"}, place, soon);
         });
     REQUIRE_CODE(results[0], backend_failed);
     CHECK(results[0].error().message ==
           "a process came as rank 1 of 3, which is not one of the 2 that rank 0 waits for");
     REQUIRE_CODE(results[1], backend_failed);
+}
+
+namespace {
+
+/// A connection to 127.0.0.1 that knows no more of ranks than what a test sends by it.
+class RawConnection {
+  public:
+    explicit RawConnection(int port) {
+        sockaddr_in address{};
+        address.sin_family = AF_INET;
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        address.sin_port = htons(static_cast<std::uint16_t>(port));
+        for (int i = 0; i < 200 && socket_ < 0; ++i) {
+            socket_ = ::socket(AF_INET, SOCK_STREAM, 0);
+            if (::connect(socket_, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0)
+                return;
+            ::close(std::exchange(socket_, -1));
+            std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        }
+    }
+    RawConnection(const RawConnection&) = delete;
+    RawConnection& operator=(const RawConnection&) = delete;
+    ~RawConnection() {
+        if (socket_ >= 0)
+            ::close(socket_);
+    }
+    bool open() const { return socket_ >= 0; }
+    void send(const std::string& bytes) const { (void)::send(socket_, bytes.data(), bytes.size(), MSG_NOSIGNAL); }
+    /// So many bytes, or fewer if the other side hangs up.
+    std::string receive(std::size_t bytes) const {
+        std::string all(bytes, '\0');
+        std::size_t done = 0;
+        while (done < bytes) {
+            const auto count = ::recv(socket_, all.data() + done, bytes - done, 0);
+            if (count <= 0)
+                break;
+            done += static_cast<std::size_t>(count);
+        }
+        all.resize(done);
+        return all;
+    }
+
+  private:
+    int socket_ = -1;
+};
+
+std::string number(std::uint64_t value, std::size_t bytes) {
+    std::string out;
+    for (std::size_t i = 0; i < bytes; ++i)
+        out += static_cast<char>(value >> (8 * i) & 0xFFU);
+    return out;
+}
+
+constexpr std::size_t challenge_bytes = 8 + 32 + 4 + 32;
+constexpr std::size_t verdict_bytes = 4 + 32;
+
+/// What a rank without a secret answers to the challenge of rank 0.
+std::string answer_to(const std::string& challenge, std::string version, std::uint32_t size, std::uint32_t rank) {
+    version.resize(32);
+    const std::string body = "MFRESRK2" + version + number(size, 4) + number(rank, 4) + std::string(32, 'n');
+    const std::string all = "rank" + challenge + body;
+    const auto tag = hmac_sha256({}, std::as_bytes(std::span(all)));
+    return body + std::string(reinterpret_cast<const char*>(tag.data()), tag.size());
+}
+
+/// The header of a message: a contribution to that collective.
+std::string contribution(Collective call, std::uint64_t bytes) {
+    return number(0, 1) + number(static_cast<std::uint64_t>(call), 1) + std::string(6, '\0') + number(bytes, 8);
+}
+
+const std::string own_version(version());
+
+bool asked_to_stop() {
+    return true;
+}
+
+} // namespace
+
+TEST_CASE("strangers at the port are sent away and do not keep the ranks from meeting") {
+    const Rendezvous place{"127.0.0.1", test::free_port()};
+    const auto options = [](const std::string& secret) {
+        return SocketOptions{secret, {.joining = std::chrono::seconds(20)}};
+    };
+    const std::string secret = "0123456789abcdef";
+    Status root;
+    std::thread first([&] {
+        const auto ranks = join_sockets({0, 2, "RANK"}, place, options(secret));
+        root = ranks ? (*ranks)->barrier() : Status(ranks.error());
+    });
+    const RawConnection words(place.port), silent(place.port), old(place.port), liar(place.port);
+    words.send("GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" + std::string(100, 'x'));
+    // What the version before sent: a header that announces 3 GiB for a hello.
+    old.send("!mfres01" + number(std::uint64_t{3} << 30U, 8) + number(1, 4) + number(2, 4) + std::string(8, '\0'));
+    liar.send(answer_to(liar.receive(challenge_bytes), own_version, 2, 1));
+    CHECK(liar.receive(verdict_bytes + 1).size() == verdict_bytes);
+    CHECK(words.receive(challenge_bytes + 1).size() == challenge_bytes); // and then the end
+    for (const std::string& other : {std::string(), std::string("fedcba9876543210")}) {
+        const auto stranger = join_sockets({1, 2, "RANK"}, place, options(other));
+        REQUIRE_CODE(stranger, backend_failed);
+        CHECK(stranger.error().message == "rank 0 and rank 1 have different values of MFRES_TOKEN");
+    }
+    const auto second = join_sockets({1, 2, "RANK"}, place, options(secret));
+    const Status other = second ? (*second)->barrier() : Status(second.error());
+    first.join();
+    REQUIRE_OK(other);
+    REQUIRE_OK(root);
+}
+
+TEST_CASE("another version of the program is told at once, on both sides") {
+    const Rendezvous place{"127.0.0.1", test::free_port()};
+    Status root;
+    std::thread first([&] {
+        const auto ranks = join_sockets({0, 2, "RANK"}, place, {{}, {.joining = std::chrono::seconds(60)}});
+        root = ranks ? Status() : Status(ranks.error());
+    });
+    {
+        const RawConnection newer(place.port);
+        newer.send(answer_to(newer.receive(challenge_bytes), "9.8.7", 2, 1));
+        (void)newer.receive(verdict_bytes);
+    }
+    first.join();
+    REQUIRE_CODE(root, backend_failed);
+    CHECK(root.error().message == "rank 1 runs mfres 9.8.7, rank 0 runs mfres " + own_version);
+
+    // And a rank 0 of another version, or something else that listens.
+    for (const std::string& challenge : {"MFRESRK29.8.7" + std::string(challenge_bytes - 13, '\0'),
+                                         "SSH-2.0-something" + std::string(challenge_bytes, ' ')}) {
+        const int listener = ::socket(AF_INET, SOCK_STREAM, 0);
+        sockaddr_in address{};
+        address.sin_family = AF_INET;
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        socklen_t length = sizeof address;
+        REQUIRE(::bind(listener, reinterpret_cast<sockaddr*>(&address), length) == 0);
+        REQUIRE(::listen(listener, 1) == 0);
+        REQUIRE(::getsockname(listener, reinterpret_cast<sockaddr*>(&address), &length) == 0);
+        std::thread server([&] {
+            const int accepted = ::accept(listener, nullptr, nullptr);
+            (void)::send(accepted, challenge.data(), challenge.size(), MSG_NOSIGNAL);
+            std::array<char, 256> ignored{};
+            while (::recv(accepted, ignored.data(), ignored.size(), 0) > 0) {
+            }
+            ::close(accepted);
+        });
+        const auto rank = join_sockets({1, 2, "RANK"}, {"127.0.0.1", ntohs(address.sin_port)},
+                                       {{}, {.joining = std::chrono::seconds(60)}});
+        server.join();
+        ::close(listener);
+        REQUIRE_CODE(rank, backend_failed);
+        CHECK(rank.error().message.find(challenge[0] == 'M'
+                                            ? "rank 1 runs mfres " + own_version + ", rank 0 runs mfres 9.8.7"
+                                            : "is no rank 0 of mfres") != std::string::npos);
+    }
+}
+
+TEST_CASE("what a rank announces takes no memory beyond what is expected of it") {
+    const Rendezvous place{"127.0.0.1", test::free_port()};
+    std::thread announcer([&] {
+        const RawConnection rank(place.port);
+        rank.send(answer_to(rank.receive(challenge_bytes), own_version, 2, 1));
+        (void)rank.receive(verdict_bytes);
+        rank.send(contribution(Collective::barrier, 0)); // joining ends in one
+        (void)rank.receive(16);
+        rank.send(contribution(Collective::sum_doubles, std::uint64_t{3} << 40U) + std::string(4096, 'x'));
+        (void)rank.receive(1 << 16);
+    });
+    auto ranks = join_sockets({0, 2, "RANK"}, place, {{}, {.joining = std::chrono::seconds(20)}});
+    REQUIRE_OK(ranks);
+    double value = 1.0;
+    const Status sum = (*ranks)->all_reduce_sum(std::span(&value, 1));
+    ranks->reset(); // hangs up
+    announcer.join();
+    REQUIRE_CODE(sum, internal);
+    CHECK(sum.error().message.find("3298534883328 bytes") != std::string::npos);
+}
+
+TEST_CASE("without a secret ranks meet on loopback addresses only") {
+    for (const std::string address : {"0.0.0.0", "192.0.2.1", "::"})
+        for (const int rank : {0, 1}) {
+            INFO(address << " rank " << rank);
+            const auto ranks = join_sockets({rank, 2, "RANK"}, {address, test::free_port()},
+                                            {{}, {.joining = std::chrono::seconds(0)}});
+            REQUIRE_CODE(ranks, invalid_argument);
+            CHECK(ranks.error().message.find("MFRES_TOKEN is not set") != std::string::npos);
+        }
+    CHECK(rendezvous_secret(environment({})).value().empty());
+    CHECK(rendezvous_secret(environment({{"MFRES_TOKEN", "0123456789abcdef"}})).value() == "0123456789abcdef");
+    REQUIRE_CODE(rendezvous_secret(environment({{"MFRES_TOKEN", "secret"}})), invalid_argument);
+    CHECK(rendezvous_secret(environment({{"TORCHELASTIC_RUN_ID", "0123456789abcdef"}})).value().empty());
+}
+
+TEST_CASE("rank 0 listens at the address it was given and at no other") {
+    const Rendezvous place{"127.0.0.2", test::free_port()};
+    std::thread root([&] { (void)join_sockets({0, 2, "RANK"}, place, {{}, {.joining = std::chrono::seconds(20)}}); });
+    const auto other =
+        join_sockets({1, 2, "RANK"}, {"127.0.0.1", place.port}, {{}, {.joining = std::chrono::seconds(1)}});
+    const auto right = join_sockets({1, 2, "RANK"}, place, {{}, {.joining = std::chrono::seconds(20)}});
+    root.join();
+    REQUIRE_CODE(other, backend_failed);
+    CHECK(right.ok());
+}
+
+TEST_CASE("a rank that stops answering ends the others' waiting, at once where they are interrupted") {
+    std::atomic<bool> over{false};
+    const auto run = [&](const SocketTimeouts& timeouts) {
+        over = false;
+        const Rendezvous place{"127.0.0.1", test::free_port()};
+        return test::on_ranks(
+            2,
+            [&](Communicator& ranks) -> Status {
+                if (ranks.rank() == 1) { // as after SIGSTOP
+                    while (!over)
+                        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+                    return {};
+                }
+                double value = 1.0;
+                Status sum = ranks.all_reduce_sum(std::span(&value, 1));
+                over = true;
+                return sum;
+            },
+            [&](int rank) {
+                return join_sockets({rank, 2, "RANK", rank}, place, {{}, timeouts});
+            });
+    };
+    const auto silent = run({.silence = std::chrono::seconds(1)});
+    REQUIRE_CODE(silent[0], backend_failed);
+    CHECK(silent[0].error().message == "rank 1 has sent nothing for 1 s");
+
+    // Asked to stop while the other does not answer. The interrupt comes when both have met.
+    const Rendezvous place{"127.0.0.1", test::free_port()};
+    over = false;
+    const auto stopped = test::on_ranks(
+        2,
+        [&](Communicator& ranks) -> Status {
+            if (ranks.rank() == 1) {
+                while (!over)
+                    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+                return {};
+            }
+            set_rank_interrupt(asked_to_stop);
+            const auto begin = std::chrono::steady_clock::now();
+            const Status barrier = ranks.barrier();
+            const auto waited = std::chrono::steady_clock::now() - begin;
+            set_rank_interrupt(nullptr);
+            over = true;
+            return waited < std::chrono::seconds(20) ? barrier : Status();
+        },
+        [&](int rank) {
+            return join_sockets({rank, 2, "RANK", rank}, place, {{}, {.after_interrupt = std::chrono::seconds(1)}});
+        });
+    REQUIRE_CODE(stopped[0], interrupted);
+
+    set_rank_interrupt(asked_to_stop);
+    const auto alone = join_sockets({0, 2, "RANK"}, place);
+    const auto visitor = join_sockets({1, 2, "RANK"}, place);
+    set_rank_interrupt(nullptr);
+    REQUIRE_CODE(alone, interrupted);
+    REQUIRE_CODE(visitor, interrupted);
 }
 
 TEST_CASE("a launcher is recognised by its variables") {

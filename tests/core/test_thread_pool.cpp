@@ -2,11 +2,15 @@
 #include "core/parallel.h"
 #include "core/thread_pool.h"
 #include "support/catch.h"
+#include "support/child.h"
 
 #include <atomic>
+#include <cstdio>
 #include <numeric>
+#include <optional>
 #include <set>
 #include <stdexcept>
+#include <thread>
 
 using namespace mfres;
 
@@ -146,3 +150,65 @@ TEST_CASE("pinned threads stay where they were put, and the caller gets its proc
     CHECK(CPU_EQUAL(&before, &after));
 }
 #endif
+
+namespace {
+
+/// Runs `body` in a process that has room for two stacks of threads more; its exit code, or nothing, which has been said.
+template <typename Body>
+std::optional<int> without_threads(const Body& body) {
+    rlimit stack{};
+    const bool bounded = ::getrlimit(RLIMIT_STACK, &stack) == 0 && stack.rlim_cur != RLIM_INFINITY;
+    constexpr int impossible = 99;
+    const int code = test::exit_code_of(
+        test::in_child([&] { return bounded && test::limit_address_space(2 * stack.rlim_cur) ? body() : impossible; }));
+    if (code != impossible)
+        return code;
+    std::puts("SKIPPED: the address space cannot be limited here");
+    return std::nullopt;
+}
+
+} // namespace
+
+TEST_CASE("a system that starts no more threads gives a smaller pool that does all of the work") {
+    const auto code = without_threads([] {
+        const auto pool = ThreadPool::create({.threads = 64});
+        if (!pool || (*pool)->threads() >= 64 || (*pool)->threads() < 1)
+            return 1;
+        std::atomic<int> calls{0};
+        for (int round = 0; round < 50; ++round)
+            (*pool)->run(64, [&](int) { ++calls; });
+        return calls == 50 * 64 ? 0 : 2;
+    });
+    CHECK(code.value_or(0) == 0);
+}
+
+TEST_CASE("a loop whose threads do not start runs all of its ranges") {
+    const auto code = without_threads([] {
+        std::atomic<int> calls{0};
+        std::atomic<bool> go{false}; // the threads that did start are held until the caller has its turn
+        const std::thread::id caller = std::this_thread::get_id();
+        parallel_ranges(1000, 64, [&](std::int64_t begin, std::int64_t end) {
+            if (std::this_thread::get_id() == caller)
+                go = true;
+            else
+                go.wait(false);
+            go.notify_all();
+            calls += static_cast<int>(end - begin);
+        });
+        return calls == 1000 ? 0 : 1;
+    });
+    CHECK(code.value_or(0) == 0);
+}
+
+TEST_CASE("an exception of one range reaches the caller of a loop without a pool") {
+    std::atomic<int> calls{0};
+    for (const std::int64_t thrower : {0, 3})
+        CHECK_THROWS_AS(parallel_ranges(8, 4,
+                                        [&](std::int64_t begin, std::int64_t) {
+                                            ++calls;
+                                            if (begin / 2 == thrower)
+                                                throw std::runtime_error("range");
+                                        }),
+                        std::runtime_error);
+    CHECK(calls == 8);
+}

@@ -4,11 +4,20 @@
 #include "exchange/match.h"
 #include "exchange/onnx.h"
 #include "graph/rewrite.h"
+#include "support/child.h"
 #include "support/network_runs.h"
 #include "support/op_cases.h"
 #include "support/python.h"
 
 #include <cstdio>
+
+#if __has_include(<onnx/onnx_pb.h>)
+#define ONNX_ML 1
+#define ONNX_NAMESPACE onnx
+#include <functional>
+#include <onnx/onnx_pb.h>
+#define MFRES_TEST_ONNX
+#endif
 
 using namespace mfres;
 
@@ -179,7 +188,7 @@ TEST_CASE("PyTorch's exports of two networks are recognised and compute what PyT
 
             const auto other = parse_variant(small_network);
             REQUIRE_OK(other);
-            REQUIRE_CODE(import_onnx(folder / file, &*other), graph_invalid);
+            REQUIRE_CODE(import_onnx(folder / file, &*other), model_metadata_invalid);
         }
     }
 }
@@ -248,3 +257,105 @@ TEST_CASE("mutated ONNX files never crash, hang or pass unnoticed as a different
             CHECK(read.error().message.find(path) == 0);
     }
 }
+
+TEST_CASE("a hole of 2 GiB that is called .onnx is rejected without being read") {
+    if (no_onnx())
+        return;
+    const test::TemporaryFolder folder;
+    test::make_sparse(folder / "hole.onnx", "", max_onnx_bytes);
+    // The beginning of a model whose graph is one field of a GiB: its own first field is a hole.
+    test::make_sparse(folder / "graph.onnx", std::string("\x08\x08\x3A\x80\x80\x80\x80\x04", 8), (1U << 30U) + 8U);
+    const auto code = test::in_small_memory([&] {
+        for (const std::string name : {"hole.onnx", "graph.onnx"}) {
+            const auto model = import_onnx(folder / name);
+            if (model || model.error().code != ErrorCode::model_header_invalid)
+                return 1;
+        }
+        return 0;
+    });
+    CHECK(code.value_or(0) == 0);
+}
+
+TEST_CASE("the outline of an ONNX file is followed to its end") {
+    if (no_onnx())
+        return;
+    const test::TemporaryFolder folder;
+    const auto file = small_file();
+    REQUIRE_OK(write_file_atomically(folder / "good.onnx", file));
+    REQUIRE_OK(import_onnx(folder / "good.onnx"));
+    for (std::size_t size = 1; size < file.size(); size += file.size() / 41) {
+        REQUIRE_OK(write_file_atomically(folder / "cut.onnx", std::span(file).first(size)));
+        CHECK_FALSE(import_onnx(folder / "cut.onnx").ok());
+    }
+}
+
+#ifdef MFRES_TEST_ONNX
+TEST_CASE("shared weights behind Identity and a Softmax at the end are understood, weights in other files are not") {
+    if (no_onnx())
+        return;
+    const Model model = random_model(small_network);
+    const auto graph = build_network(model.variant, {16, 16, 16});
+    REQUIRE_OK(graph);
+    const auto bytes = encode_onnx(*graph, model.weights, {}, {});
+    REQUIRE_OK(bytes);
+    const auto changed = [&](const std::function<void(onnx::GraphProto&)>& change) {
+        onnx::ModelProto proto;
+        REQUIRE(proto.ParseFromArray(bytes->data(), static_cast<int>(bytes->size())));
+        change(*proto.mutable_graph());
+        const std::string written = proto.SerializeAsString();
+        return import_onnx(std::as_bytes(std::span(written)), path, &model.variant);
+    };
+    const auto softmax = changed([](onnx::GraphProto& made) {
+        onnx::NodeProto& node = *made.add_node();
+        node.set_op_type("Softmax");
+        node.add_input(made.output(0).name());
+        node.add_output("probabilities");
+        onnx::AttributeProto& axis = *node.add_attribute();
+        axis.set_name("axis");
+        axis.set_type(onnx::AttributeProto_AttributeType_INT);
+        axis.set_i(1);
+        made.mutable_output(0)->set_name("probabilities");
+    });
+    REQUIRE_OK(softmax);
+    CHECK(same_bits(softmax->weights, model.weights));
+
+    const auto identity = changed([](onnx::GraphProto& made) {
+        int added = 0;
+        for (int i = 0; i < made.initializer_size(); ++i) {
+            onnx::TensorProto& tensor = *made.mutable_initializer(i);
+            if (tensor.data_type() != onnx::TensorProto_DataType_FLOAT)
+                continue;
+            onnx::NodeProto& node = *made.add_node();
+            node.set_op_type("Identity");
+            node.add_output(tensor.name());
+            tensor.set_name("shared." + tensor.name());
+            node.add_input(tensor.name());
+            ++added;
+        }
+        // In front of the nodes that read them.
+        for (int moved = 0, last = made.node_size() - 1; moved < added; ++moved)
+            for (int i = last; i > moved; --i)
+                made.mutable_node()->SwapElements(i, i - 1);
+    });
+    REQUIRE_OK(identity);
+    CHECK(same_bits(identity->weights, model.weights));
+
+    const auto external = changed([](onnx::GraphProto& made) {
+        onnx::TensorProto& tensor = *made.mutable_initializer(0);
+        tensor.clear_raw_data();
+        tensor.set_data_location(onnx::TensorProto_DataLocation_EXTERNAL);
+        onnx::StringStringEntryProto& place = *tensor.add_external_data();
+        place.set_key("location");
+        place.set_value("model.onnx.data");
+    });
+    REQUIRE_CODE(external, operation_unsupported);
+    CHECK(external.error().message.find("onnx.save_model(onnx.load(") != std::string::npos);
+
+    const auto negative = changed([](onnx::GraphProto& made) {
+        for (onnx::TensorProto& tensor : *made.mutable_initializer())
+            if (tensor.name().ends_with("running_var"))
+                tensor.mutable_raw_data()->at(3) = static_cast<char>(0xBF); // sign of the first value, little-endian
+    });
+    REQUIRE_CODE(negative, model_not_finite);
+}
+#endif

@@ -3,12 +3,14 @@
 #include "core/file.h"
 #include "exchange/pickle.h"
 #include "exchange/state_dict.h"
+#include "support/child.h"
 #include "support/network_runs.h"
 #include "support/python.h"
 
 #include <zlib.h>
 
 #include <cstdio>
+#include <cstring>
 
 using namespace mfres;
 
@@ -324,6 +326,130 @@ TEST_CASE("archives that are none, lie or inflate are rejected with an exact cod
         if (!tried)
             CHECK(tried.error().message.find(path) == 0);
     }
+}
+
+TEST_CASE("entries of an archive that share bytes are rejected before they are read") {
+    if (no_libzip())
+        return;
+    // Each entry's content is the whole of the next one, its header included: 50 entries that a file of 48 kB holds are
+    // 2 MB (Fifield 2019, "A better zip bomb", without compression).
+    const std::string content = floats(std::vector<float>(10'000, 1.0F));
+    const std::string good = pickle_of(tensor("FloatStorage", 10'000, 0, {10'000}, {1}));
+    const std::string whole = archive({{"a/data.pkl", good}, {"a/data/0", content}});
+    REQUIRE_OK(read_torch_state(bytes_of(whole), path));
+    const std::size_t pickle_bytes = archive({{"a/data.pkl", good}}).find(std::string("PK\x01\x02", 4));
+    const std::string directory_mark("PK\x01\x02", 4);
+    std::string local = content;
+    std::vector<std::string> entries; // of the directory, the innermost first
+    std::vector<std::size_t> sizes;
+    for (int i = 0; i < 50; ++i) {
+        const std::string one = archive({{"a/data/" + std::to_string(i), local}});
+        const std::size_t end = one.rfind(std::string("PK\x05\x06", 4));
+        const std::size_t directory = one.rfind(directory_mark, end);
+        local = one.substr(0, directory);
+        entries.push_back(one.substr(directory, end - directory));
+        sizes.push_back(local.size());
+    }
+    std::string file = archive({{"a/data.pkl", good}});
+    std::string directory = file.substr(pickle_bytes, file.rfind(std::string("PK\x05\x06", 4)) - pickle_bytes);
+    file.resize(pickle_bytes);
+    file += local;
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+        constexpr std::size_t offset_field = 42;
+        const auto offset = static_cast<std::uint32_t>(file.size() - sizes[i]);
+        std::memcpy(entries[i].data() + offset_field, &offset, sizeof offset);
+        directory += entries[i];
+    }
+    const auto begin = static_cast<std::uint32_t>(file.size());
+    file += directory;
+    put<std::uint32_t>(file, 0x06054B50);
+    put<std::uint32_t>(file, 0);
+    put(file, static_cast<std::uint16_t>(entries.size() + 1));
+    put(file, static_cast<std::uint16_t>(entries.size() + 1));
+    put(file, static_cast<std::uint32_t>(directory.size()));
+    put(file, begin);
+    put<std::uint16_t>(file, 0);
+    const auto overlapping = read_torch_state(bytes_of(file), path);
+    REQUIRE_CODE(overlapping, model_header_invalid);
+    CHECK(overlapping.error().message.find("they overlap") != std::string::npos);
+}
+
+TEST_CASE("a checkpoint that is a hole of 4 GiB is rejected without being read") {
+    if (no_libzip())
+        return;
+    const test::TemporaryFolder folder;
+    test::make_sparse(folder / "hole.pth", "PK\x03\x04", (std::uint64_t{4} << 30U) - 1);
+    const auto code = test::in_small_memory([&] {
+        const auto state = read_torch_state(folder / "hole.pth");
+        return !state && state.error().code == ErrorCode::model_header_invalid ? 0 : 1;
+    });
+    CHECK(code.value_or(0) == 0);
+}
+
+namespace {
+
+std::string dictionary(const std::vector<std::pair<std::string, std::string>>& entries) {
+    std::string out = "}(";
+    for (const auto& [name, value] : entries)
+        out += unicode(name) + value;
+    return out + "u";
+}
+
+} // namespace
+
+TEST_CASE("wrapped checkpoints and common prefixes are named, and --prefix takes them off") {
+    if (no_libzip())
+        return;
+    const std::string one = tensor("FloatStorage", 1, 0, {1}, {1});
+    const auto read_with = [&](const std::string& pickle, std::string_view prefix) {
+        const std::string file = archive({{"a/data.pkl", "\x80\x02" + pickle + "."}, {"a/data/0", floats({3.0F})}});
+        return read_torch_state(bytes_of(file), path, prefix);
+    };
+    for (const std::string wrapper : {"model", "net", "network_weights"}) {
+        INFO(wrapper);
+        const std::string wrapped = dictionary(
+            {{"epoch", integer(5)}, {wrapper, dictionary({{"module.w", one}})}, {"optimizer", dictionary({})}});
+        const auto rejected = read_with(wrapped, "");
+        REQUIRE_CODE(rejected, model_header_invalid);
+        CHECK(rejected.error().message == "weights.pth: the tensors lie below the checkpoint's entry '" + wrapper +
+                                              "' (1 tensors); --prefix NAME reads those of one entry");
+        const auto unwrapped = read_with(wrapped, wrapper);
+        REQUIRE_OK(unwrapped);
+        CHECK(unwrapped->count("module.w") == 1);
+        const auto bare = read_with(wrapped, wrapper + ".module");
+        REQUIRE_OK(bare);
+        CHECK(bare->at("w")[0] == 3.0F);
+        REQUIRE_CODE(read_with(wrapped, wrapper + ".other"), model_tensor_missing);
+    }
+    const std::string usual =
+        dictionary({{"state_dict", dictionary({{"net.w", one}, {"net.v", one}, {"aux.x", one}})}});
+    const auto prefixed = read_with(usual, "net");
+    REQUIRE_OK(prefixed);
+    CHECK(prefixed->size() == 2);
+    REQUIRE_OK(read_with(usual, ""));
+    REQUIRE_OK(read_with(usual, "state_dict.net"));
+
+    const auto variant = parse_variant(R"({"network": "dmfnet", "n": 8, "channels": 16, "groups": 4})");
+    REQUIRE_OK(variant);
+    const auto model = init_model(*variant, 1);
+    REQUIRE_OK(model);
+    StateDict named;
+    for (const auto& [name, values] : model->weights)
+        named.emplace("net.module." + name, values);
+    const auto foreign = adopt_weights(*variant, named, path, "test");
+    REQUIRE_CODE(foreign, model_tensor_missing);
+    CHECK(foreign.error().message.find("--prefix net.module takes off") != std::string::npos);
+    const auto plain = without_prefix(named, "net.module", path);
+    REQUIRE_OK(plain);
+    REQUIRE_OK(adopt_weights(*variant, *plain, path, "test"));
+
+    StateDict negative = *plain;
+    for (auto& [name, values] : negative)
+        if (name.ends_with("running_var"))
+            values[0] = -0.5F;
+    const auto rejected = adopt_weights(*variant, negative, path, "test");
+    REQUIRE_CODE(rejected, model_not_finite);
+    CHECK(rejected.error().message.find(path) == 0);
 }
 
 TEST_CASE("names are mapped by the first rule that matches") {

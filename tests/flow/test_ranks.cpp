@@ -211,6 +211,27 @@ TEST_CASE("two processes that meet through sockets, as torchrun starts them, tra
     CHECK_FALSE(std::filesystem::exists(folder / "many"));
 }
 
+TEST_CASE("SIGINT while ranks are waited for is a clean stop") {
+    const TemporaryFolder folder;
+    const auto cache = make_cache(folder);
+    for (const std::string rank : {"0", "1"}) {
+        INFO("rank " << rank);
+        const std::string port = std::to_string(test::free_port());
+        const auto log = folder / ("log" + rank);
+        const pid_t waiting = test::start_command(Words{"env", "RANK=" + rank, "WORLD_SIZE=2", "MASTER_ADDR=127.0.0.1",
+                                                        "MASTER_PORT=" + port, MFRES_PROGRAM, "train", "--data", cache,
+                                                        "--steps", "3", "--out", folder / "run"} +
+                                                      tiny,
+                                                  log);
+        std::this_thread::sleep_for(std::chrono::seconds(3)); // it says nothing while it waits
+        REQUIRE(::kill(waiting, SIGINT) == 0);
+        CHECK(wait_for_end(waiting) == 130);
+        INFO(file_text(log));
+        CHECK(file_text(log).find("interrupted while waiting for the other ranks") != std::string::npos);
+        CHECK_FALSE(std::filesystem::exists(folder / "run" / "last.ckpt"));
+    }
+}
+
 TEST_CASE("under mpirun what is rejected is said once, with the exit code of one process") {
     const auto mpirun = launch();
     if (!mpirun)

@@ -244,4 +244,11 @@ TEST_CASE("check_weights finds what is missing, wrong or too much") {
     extra.emplace("n.other", Tensor(Shape{1}, 1.0F));
     REQUIRE_CODE(check_weights(*graph, extra), model_tensor_extra);
     CHECK(check_weights(*graph, extra).error().where == "n.other");
+
+    Weights negative = weights;
+    negative.at("n.running_var")[4] = -0.25F;
+    REQUIRE_CODE(check_weights(*graph, negative), model_not_finite);
+    CHECK(check_weights(*graph, negative).error().message.find("-0.25 at index 4") != std::string::npos);
+    negative.at("n.running_var")[4] = 0.0F;
+    REQUIRE_OK(check_weights(*graph, negative));
 }

@@ -122,6 +122,11 @@ TEST_CASE("a BatchNorm folds with its formula, an existing bias included") {
     CHECK(folded->weights.at("c.bias")[0] == Approx(10.0));
     CHECK(folded->weights.size() == 2);
 
+    Weights large = weights;
+    large.at("c.weight")[0] = 1e38F;
+    large.at("n.weight")[0] = 1e38F;
+    REQUIRE_CODE(fold_batch_norm(graph, large), model_not_finite);
+
     weights.erase("n.running_var");
     REQUIRE_CODE(fold_batch_norm(graph, weights), model_tensor_missing);
 }

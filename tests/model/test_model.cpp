@@ -6,7 +6,10 @@
 #include "model/model.h"
 #include "model/sha256.h"
 #include "support/catch.h"
+#include "support/child.h"
 #include "support/paths.h"
+
+#include <nlohmann/json.hpp>
 
 #include <bit>
 #include <cmath>
@@ -114,7 +117,7 @@ TEST_CASE("every registered network has its parameters at the small size, the sa
         Weights shapes;
         for (const Node& node : small->nodes())
             for (const Parameter& parameter : node.parameters)
-                shapes.emplace(parameter.name, Tensor(parameter.shape));
+                shapes.emplace(parameter.name, Tensor(parameter.shape, 0.0F));
         REQUIRE_OK(check_weights(*full, shapes));
     }
 }
@@ -440,4 +443,38 @@ TEST_CASE("mutated model files load only with the very weights they were saved w
     }
     CHECK(rejected > rounds / 2);
     CHECK(rejected <= rounds);
+}
+
+TEST_CASE("a negative running variance is neither saved nor loaded") {
+    const test::TemporaryFolder folder;
+    Model model = tiny_model();
+    model.weights.at("enc1.down.bn.running_var")[2] = -0.5F;
+    REQUIRE_CODE(save_model(folder / "m", model), model_not_finite);
+    CHECK(entries(folder.path()) == 0);
+    MetadataStrings strings = strings_of(model);
+    strings["mfres.weights_sha256"] = weights_sha256(model.weights);
+    const auto loaded = load_parts(model.weights, strings);
+    REQUIRE_CODE(loaded, model_not_finite);
+    CHECK(loaded.error().message.find("enc1.down.bn.running_var has -0.5 at index 2") != std::string::npos);
+}
+
+TEST_CASE("a model file with more data than its network can have is rejected before they are read") {
+    const test::TemporaryFolder folder;
+    const Model model = tiny_model();
+    REQUIRE_OK(save_model(folder / "m", model));
+    const auto file = read_safetensors(folder / "m");
+    REQUIRE_OK(file);
+    // A sound header for a tensor of almost 4 GiB, whose bytes are a hole.
+    constexpr std::uint64_t elements = (std::uint64_t{1} << 30U) - 100'000U;
+    nlohmann::json header;
+    for (const auto& [key, value] : file->metadata)
+        header["__metadata__"][key] = value;
+    header["huge"] = {{"dtype", "F32"}, {"shape", {elements}}, {"data_offsets", {0, 4 * elements}}};
+    const std::string words = header.dump();
+    test::make_sparse(folder / "huge", test::safetensors_text(words, ""), 8 + words.size() + 4 * elements);
+    const auto code = test::in_small_memory([&] {
+        const auto loaded = load_model(folder / "huge");
+        return !loaded && loaded.error().code == ErrorCode::model_tensor_extra ? 0 : 1;
+    });
+    CHECK(code.value_or(0) == 0);
 }

@@ -2,6 +2,7 @@
 // Model files with ranges of activations and integer weights: round trips, and what is rejected.
 #include "core/file.h"
 #include "core/random.h"
+#include "core/try.h"
 #include "model/metadata.h"
 #include "model/model.h"
 #include "model/sha256.h"
@@ -11,6 +12,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <limits>
 
 using namespace mfres;
 
@@ -154,6 +156,50 @@ TEST_CASE("damaged integer weights are rejected with an exact code") {
               p.weights.emplace("x.weight_scale", Tensor(Shape{1}, 1.0F));
               p.dtypes["x.weight_scale"] = Dtype::f32;
           }) == ErrorCode::model_tensor_extra);
+}
+
+TEST_CASE("an integer tensor that is the scale of other integers is rejected") {
+    const test::TemporaryFolder folder;
+    Parts parts = sound_parts(folder);
+    const Shape shape = parts.weights.at(scale).shape();
+    parts.weights.at(scale) = Tensor(shape, 3.0F);
+    parts.dtypes.at(scale) = Dtype::i8;
+    parts.weights.emplace(text(scale, "_scale"), Tensor(shape, 1.0F));
+    parts.dtypes[text(scale, "_scale")] = Dtype::f32;
+    REQUIRE_CODE(load_parts(folder, parts), model_metadata_invalid);
+    // A chain, and a file whose other integers come later in the order of names.
+    parts.weights.emplace(text(scale, "_scale_scale"), Tensor(shape, 1.0F));
+    parts.dtypes[text(scale, "_scale_scale")] = Dtype::f32;
+    parts.dtypes[text(scale, "_scale")] = Dtype::i8;
+    REQUIRE_CODE(load_parts(folder, parts), model_metadata_invalid);
+    // An integer tensor whose name ends like a scale's, without integers that it could be the scale of.
+    Parts alone = sound_parts(folder);
+    alone.weights.emplace("x_scale", Tensor(Shape{2}, 3.0F));
+    alone.dtypes["x_scale"] = Dtype::i8;
+    REQUIRE_CODE(load_parts(folder, alone), model_tensor_missing);
+}
+
+TEST_CASE("a scale whose product with its integers overflows is rejected") {
+    const test::TemporaryFolder folder;
+    Parts parts = sound_parts(folder);
+    Tensor& scales = parts.weights.at(scale);
+    for (std::int64_t i = 0; i < scales.elements(); ++i)
+        scales[i] = 1e38F;
+    REQUIRE_CODE(load_parts(folder, parts), model_not_finite);
+}
+
+TEST_CASE("weights near the ends of the range of floats are quantized without undefined conversions") {
+    const Tensor weight = [] {
+        Tensor made(Shape{2, 1, 1, 1, 2});
+        made[0] = std::numeric_limits<float>::denorm_min();
+        made[2] = std::numeric_limits<float>::max();
+        made[3] = -std::numeric_limits<float>::max();
+        return made;
+    }();
+    const QuantizedWeights quantized = quantize_weights(weight, largest_per_channel(weight));
+    CHECK(quantized.values == std::vector<std::int8_t>{0, 0, 127, -127});
+    for (const float s : quantized.scales)
+        CHECK((std::isfinite(s) && s > 0.0F));
 }
 
 TEST_CASE("hostile quantization metadata are rejected as metadata") {

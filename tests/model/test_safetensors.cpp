@@ -1,8 +1,9 @@
-// SPDX-License-Identifier: MIT
+#include "core/file.h"
 #include "core/random.h"
 #include "model/files.h"
 #include "model/safetensors.h"
 #include "support/catch.h"
+#include "support/child.h"
 #include "support/paths.h"
 
 #include <nlohmann/json.hpp>
@@ -470,4 +471,43 @@ TEST_CASE("text from files is shown without control characters and cut at whole 
     CHECK(printable("abcdef", 3) == "abc...");
     CHECK(printable("ab\xC3\xA4", 3) == "ab...");
     CHECK(printable("abc", 3) == "abc");
+}
+
+TEST_CASE("a hole of 4 GiB is rejected by its header without being read") {
+    const test::TemporaryFolder folder;
+    constexpr std::uint64_t bytes = std::uint64_t{4} << 30U;
+    test::make_sparse(folder / "hole", "", bytes);
+    // A header of another format's first bytes, and one that is sound but describes fewer bytes than there are.
+    const std::string header = R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})";
+    test::make_sparse(folder / "longer", test::safetensors_text(header, "1234"), bytes);
+    const auto code = test::in_small_memory([&] {
+        const auto hole = read_safetensors(folder / "hole");
+        const auto longer = read_safetensors(folder / "longer");
+        return !hole && hole.error().code == ErrorCode::model_header_invalid && !longer &&
+                       longer.error().code == ErrorCode::model_offsets_invalid
+                   ? 0
+                   : 1;
+    });
+    CHECK(code.value_or(0) == 0);
+    test::make_sparse(folder / "beyond", "", bytes + 1);
+    REQUIRE_CODE(read_safetensors(folder / "beyond"), memory_limit);
+}
+
+TEST_CASE("a caller can reject a file by its header") {
+    const test::TemporaryFolder folder;
+    const std::string header = R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})";
+    REQUIRE_OK(write_file_atomically(folder / "a", test::safetensors_text(header, "1234")));
+    std::uint64_t seen = 0;
+    REQUIRE_OK(read_safetensors(folder / "a", [&](const SafetensorsFile& file, std::uint64_t data_bytes) -> Status {
+        seen = data_bytes;
+        CHECK(file.tensors.count("a") == 1);
+        CHECK(file.bytes.empty());
+        return {};
+    }));
+    CHECK(seen == 4);
+    REQUIRE_CODE(read_safetensors(folder / "a",
+                                  [](const SafetensorsFile&, std::uint64_t) -> Status {
+                                      return Error{ErrorCode::model_tensor_extra, "no", {}};
+                                  }),
+                 model_tensor_extra);
 }

@@ -37,6 +37,18 @@ TEST_CASE("SHA-256 of NIST's example messages") {
     CHECK(sha256(std::string(1000000, 'a')) == "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
 }
 
+TEST_CASE("HMAC-SHA-256 of RFC 4231's messages") {
+    const auto hmac = [](const std::string& key, const std::string& message) {
+        return to_hex(hmac_sha256(std::as_bytes(std::span(key)), std::as_bytes(std::span(message))));
+    };
+    CHECK(hmac(std::string(20, '\x0b'), "Hi There") ==
+          "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7");
+    CHECK(hmac("Jefe", "what do ya want for nothing?") ==
+          "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+    CHECK(hmac(std::string(131, '\xaa'), "Test Using Larger Than Block-Size Key - Hash Key First") ==
+          "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
+}
+
 TEST_CASE("SHA-256 does not depend on how a message is cut, around every block border") {
     std::string message;
     for (int i = 0; i < 200; ++i)

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
 // What an experiment does, decided before anything is read.
+#include "core/file.h"
+#include "paper/files.h"
 #include "paper/plan.h"
 #include "paper/published.h"
 #include "support/cases.h"
 #include "support/catch.h"
+#include "support/paths.h"
 
 namespace mfres {
 
@@ -216,6 +219,17 @@ TEST_CASE("a record that this library did not write is rejected") {
     REQUIRE_CODE(with("seeds", "one"), json_invalid);
     REQUIRE_CODE(with("seeds", json::array()), json_invalid);
     REQUIRE_CODE(parse_plan(json::array(), "record"), json_invalid);
+}
+
+TEST_CASE("a record that nests deeply is rejected before it is read") {
+    const test::TemporaryFolder folder;
+    REQUIRE_OK(write_file_atomically(folder / "deep.json", std::string(100'000, '[')));
+    REQUIRE_CODE(read_json(folder / "deep.json"), json_invalid);
+    const std::string closed = std::string(100'000, '[') + std::string(100'000, ']');
+    REQUIRE_OK(write_file_atomically(folder / "closed.json", closed));
+    const auto read = read_json(folder / "closed.json");
+    REQUIRE_CODE(read, json_invalid);
+    CHECK(read.error().message.find((folder / "closed.json").string()) == 0);
 }
 
 TEST_CASE("published figures stand beside the networks as registered, and no others") {

@@ -42,7 +42,7 @@ inline int free_port() {
 /// Ranks that meet through sockets.
 inline RankMaker sockets_of(int size) {
     return [size, place = Rendezvous{"127.0.0.1", free_port()}](int rank) {
-        return join_sockets({rank, size, "RANK", rank}, place, std::chrono::seconds(20));
+        return join_sockets({rank, size, "RANK", rank}, place, {{}, {.joining = std::chrono::seconds(20)}});
     };
 }
 

@@ -2,6 +2,7 @@
 #include "core/file.h"
 #include "core/random.h"
 #include "support/catch.h"
+#include "support/child.h"
 #include "support/paths.h"
 #include "train/checkpoint.h"
 
@@ -258,6 +259,26 @@ TEST_CASE("another format version and other files are rejected") {
     REQUIRE_CODE(decode_checkpoint(std::as_bytes(std::span(other)), "memory"), checkpoint_damaged);
     const test::TemporaryFolder folder;
     REQUIRE_CODE(read_checkpoint(folder / "absent.ckpt"), file_not_found);
+    REQUIRE_OK(write_file_atomically(folder / "short.ckpt", "MFRES"));
+    REQUIRE_CODE(read_checkpoint(folder / "short.ckpt"), checkpoint_damaged);
+}
+
+TEST_CASE("a hole of 16 GiB that is called a checkpoint is rejected without being read") {
+    const test::TemporaryFolder folder;
+    test::make_sparse(folder / "hole.ckpt", "", std::uint64_t{16} << 30U);
+    const auto code = test::in_small_memory([&] {
+        const auto read = read_checkpoint(folder / "hole.ckpt");
+        return !read && read.error().code == ErrorCode::checkpoint_damaged ? 0 : 1;
+    });
+    CHECK(code.value_or(0) == 0);
+}
+
+TEST_CASE("deeply nested JSON in a checkpoint is rejected by the reader of JSON") {
+    const std::string nested = std::string(33, '[') + std::string(33, ']');
+    const auto read =
+        decode_checkpoint(with_words(encoded(sample(1)), {{'"' + std::string(64, 'a') + '"', nested}}), "memory");
+    REQUIRE_CODE(read, checkpoint_damaged);
+    CHECK(read.error().message.find("nested deeper than 32 levels") != std::string::npos);
 }
 
 TEST_CASE("what is not finite cannot be saved") {

@@ -41,6 +41,8 @@ Options make_options() {
                                                                         "file to write: .safetensors or .onnx")(
         "network,n", po::value<std::string>(),
         "whose weights these are, where the file does not say: a registered network, or a variant as JSON")(
+        "prefix", po::value<std::string>(),
+        "of the names of tensors, taken off before the mapping, or the checkpoint's entry that holds them: module")(
         "mapping", po::value<std::string>(), "JSON file of regular expressions that rename tensors")(
         "store", po::value<std::string>(),
         "convolution weights in a .safetensors as f32, f16, bf16 or int8; default: int8 with --calibrate or if they "
@@ -118,7 +120,7 @@ Result<Model> read_model(const Options& options) {
     if (ending == ".onnx")
         return import_onnx(path, variant ? &*variant : nullptr);
     if (ending == ".pt" || ending == ".pth") {
-        MFRES_TRY(StateDict tensors, read_torch_state(path));
+        MFRES_TRY(StateDict tensors, read_torch_state(path, options.get_or_default<std::string>("prefix")));
         return adopted(options, variant, std::move(tensors), path, "pytorch checkpoint");
     }
     if (ending != ".safetensors")
@@ -126,6 +128,7 @@ Result<Model> read_model(const Options& options) {
     MFRES_TRY(const SafetensorsFile file, read_safetensors(path));
     if (!has_model_metadata(file.metadata)) {
         MFRES_TRY(StateDict tensors, read_safetensors_state(path));
+        MFRES_TRY(tensors, without_prefix(std::move(tensors), options.get_or_default<std::string>("prefix"), path));
         return adopted(options, variant, std::move(tensors), path, "safetensors");
     }
     MFRES_TRY(Model model, decode_model(file));

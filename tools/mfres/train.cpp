@@ -3,6 +3,8 @@
 #include "train_display.h"
 
 #include "backends/distributed/communicator.h"
+#include "backends/distributed/sockets.h"
+#include "core/json.h"
 #include "core/try.h"
 
 #include <mfres/trainer.h>
@@ -112,8 +114,8 @@ Options make_options() {
 Result<json> json_value(const RecipeField& field, const std::string& given) {
     if (field.key == "network") {
         MFRES_TRY(const std::string network, network_text(given));
-        json variant = json::parse(network, nullptr, false);
-        return variant.is_object() ? variant : json(network);
+        auto variant = parse_json(network, "variant");
+        return variant && variant->is_object() ? std::move(variant).value() : json(network);
     }
     if (field.standard.front() == '"')
         return json(given);
@@ -124,8 +126,8 @@ Result<json> json_value(const RecipeField& field, const std::string& given) {
     for (const auto& [word, value] : {std::pair{"yes", true}, {"on", true}, {"no", false}, {"off", false}})
         if (given == word)
             return json(value);
-    json value = json::parse(given, nullptr, false);
-    return value.is_discarded() ? json(given) : value;
+    auto value = parse_json(given, field.key);
+    return value ? std::move(value).value() : json(given);
 }
 
 /// The recipe file with the options on top.
@@ -261,6 +263,7 @@ int train(const std::vector<std::string>& arguments) {
         return usage_error("--gpus is for one process; those of a launcher take a GPU each by themselves");
 
     watch_signals();
+    set_rank_interrupt(stop_requested);
     TrainDisplay display(options.has("quiet") || !speaks);
     const auto observe = [&](const TrainEvent& event) { return display.show(event); };
     const auto report = train(*chosen, options.get_or_default<std::string>("gpus"), observe);

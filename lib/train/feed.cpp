@@ -8,7 +8,7 @@ namespace mfres {
 
 Result<BatchFeed> BatchFeed::start(TrainingExecutable& executable, const FeedSource& source) {
     constexpr int ahead = 2;
-    const BatchForm form = executable.cuts_crops() ? BatchForm::crops : BatchForm::arrays;
+    const BatchForm form = executable.cuts_crops() && !source.arrays ? BatchForm::crops : BatchForm::arrays;
     MFRES_TRY(auto loader, Loader::start(source.cache, source.sampling, source.seed, source.first_step, source.threads,
                                          ahead, source.part, form));
     return BatchFeed(executable, std::move(loader), source);
@@ -21,7 +21,7 @@ Status BatchFeed::begin_crops() {
 
 Status BatchFeed::next() {
     ++step_;
-    if (executable_->cuts_crops()) {
+    if (crops_) {
         if (!begun_)
             problem_ = begin_crops();
         begun_ = false;
@@ -34,7 +34,7 @@ Status BatchFeed::next() {
 }
 
 void BatchFeed::prepare() {
-    if (begun_ || step_ >= end_step_ || !executable_->cuts_crops())
+    if (begun_ || step_ >= end_step_ || !crops_)
         return;
     problem_ = begin_crops();
     begun_ = true;

@@ -16,6 +16,7 @@ struct FeedSource {
     std::int64_t end_step = 0; ///< nothing is made ready from here on
     int threads = 1;
     BatchPart part;
+    bool arrays = false; ///< also for an engine that cuts crops: somebody else reads the images
 };
 
 class BatchFeed {
@@ -30,18 +31,22 @@ class BatchFeed {
     void prepare();
     /// The loss of this step's output.
     Result<double> loss(const Loss& loss);
+    /// This step's images. Precondition: FeedSource::arrays.
+    const Tensor& images() const { return batch_.images; }
     /// Seconds spent waiting for the loader since the start.
     double waited_seconds() const { return loader_->waited_seconds(); }
 
   private:
     BatchFeed(TrainingExecutable& executable, std::unique_ptr<Loader> loader, const FeedSource& source)
-        : executable_(&executable), loader_(std::move(loader)), step_(source.first_step), end_step_(source.end_step) {}
+        : executable_(&executable), loader_(std::move(loader)), step_(source.first_step), end_step_(source.end_step),
+          crops_(executable.cuts_crops() && !source.arrays) {}
     Status begin_crops();
 
     TrainingExecutable* executable_;
     std::unique_ptr<Loader> loader_;
     std::int64_t step_; ///< the next one
     std::int64_t end_step_;
+    bool crops_;         ///< they are cut on the device
     bool begun_ = false; ///< its crops are on their way, or `problem_` says why not
     Status problem_;
     Batch batch_; ///< the one in place

@@ -20,6 +20,7 @@ struct Command {
 constexpr Command commands[] = {
     {"segment", "brain tumour labels from T1, T1ce, T2 and FLAIR volumes", mfres::cli::segment},
     {"train", "train a network on segmented cases, or export a checkpoint", mfres::cli::train},
+    {"average", "the mean of the weights of several models or checkpoints", mfres::cli::average},
     {"experiment", "the paper's comparisons of losses and networks, on cases of yours", mfres::cli::experiment},
     {"check", "verify cases against everything that segment would reject", mfres::cli::check},
     {"evaluate", "Dice, sensitivity, specificity and HD95 against reference labels", mfres::cli::evaluate},

@@ -266,6 +266,7 @@ struct IntensityArguments {
     float* image = nullptr;
     const std::uint8_t* brain = nullptr;
     float gamma = 1.0F, scale = 1.0F, shift = 0.0F, noise = 0.0F;
+    bool inverted = false;
     std::uint64_t seed = 0;
     static constexpr std::int64_t chunks = 1024;
     float* extremes = nullptr;

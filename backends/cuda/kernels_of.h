@@ -1157,8 +1157,11 @@ struct ChangeIntensity {
         float value = a.image[index];
         if (a.gamma != 1.0F) {
             const float least = a.extremes[2 * IntensityArguments::chunks];
-            const float range = a.extremes[2 * IntensityArguments::chunks + 1] - least;
-            if (range > 0.0F)
+            const float greatest = a.extremes[2 * IntensityArguments::chunks + 1];
+            const float range = greatest - least;
+            if (range > 0.0F && a.inverted)
+                value = greatest - range * powf((greatest - value) / range, a.gamma);
+            else if (range > 0.0F)
                 value = least + range * powf((value - least) / range, a.gamma);
         }
         value = value * a.scale + a.shift;
@@ -1167,7 +1170,7 @@ struct ChangeIntensity {
         a.image[index] = value;
     }
 
-    /// The number that lib/train/augment.cpp has for the index: Box and Muller's transform of a draw of SplitMix64.
+    /// The number that lib/data/augmentation.cpp has for the index: Box and Muller's transform of a draw of SplitMix64.
     MFRES_ANYWHERE float normal(std::uint64_t index) const {
         std::uint64_t bits = a.seed + (index / 2 + 1) * 0x9E3779B97F4A7C15U;
         bits = (bits ^ (bits >> 30U)) * 0xBF58476D1CE4E5B9U;

@@ -205,7 +205,7 @@ class OneDnnBackend final : public Backend {
 
     Result<std::unique_ptr<TrainingExecutable>> compile_training(const Graph& graph, const Weights& weights,
                                                                  const TrainingOptions& options) const override {
-        if (const auto rejected = unsupported_arithmetic(graph, arithmetic_of(options)); !rejected.empty())
+        if (const auto rejected = unsupported_in_training(graph, options); !rejected.empty())
             return unsupported_error(name(), rejected);
         return onednn::compile_training(graph, weights, options);
     }

@@ -2,6 +2,7 @@
 
 #include "backends/distributed/data_parallel.h"
 #include "backends/onednn/guard.h"
+#include "backends/onednn/low_precision.h"
 #include "backends/onednn/softmax_loss.h"
 #include "backends/onednn/threads.h"
 #include "backends/onednn/training_steps.h"
@@ -36,6 +37,7 @@ class OneDnnTraining final : public TrainingExecutable {
   public:
     OneDnnTraining(const Graph& graph, const Weights& weights, const TrainingOptions& options)
         : graph_(graph), with_gradient_(values_with_gradient(graph_)), threads_(resolve_threads(options.threads)),
+          type_(options.precision == Precision::bf16 ? ValueType::bf16 : ValueType::f32),
           engine_(dnnl::engine::kind::cpu, 0), stream_(engine_), parameters_(graph_, weights, options.amsgrad),
           ranks_(ranks_of(options)), gradient_sum_(graph_, parameters_, ranks_, options.bucket_bytes) {
         for (const NodeId output : graph_.outputs())
@@ -50,15 +52,16 @@ class OneDnnTraining final : public TrainingExecutable {
         const std::vector<FormedStep> formed = form_training_steps(graph_);
         MFRES_CHECK(guarded("(all)", [&] {
             steps_ = make_training_steps(
-                {graph_, with_gradient_, parameters_, engine_, statistics_, momentum_, threads_, ranks_}, formed);
+                {graph_, with_gradient_, parameters_, engine_, statistics_, momentum_, threads_, ranks_, type_},
+                formed);
         }));
-        std::int64_t fixed = parameters_.bytes();
+        std::int64_t fixed = parameters_.bytes() + 4 * end_floats();
         std::vector<StepNeeds> needs;
         for (const auto& step : steps_) {
             fixed += step->constant_bytes();
             needs.push_back(step->needs());
         }
-        ScheduleRules rules{sizeof(float), 0, 0};
+        ScheduleRules rules{bytes_of(type_), 0, 0};
         for (const SoftmaxLoss& loss : losses_)
             rules.loss_scratch = std::max(rules.loss_scratch, loss.scratch_bytes());
         if (options.memory_cap > 0)
@@ -68,11 +71,12 @@ class OneDnnTraining final : public TrainingExecutable {
         MFRES_CHECK(check_training_memory("onednn", peak_bytes_, fixed + schedule.plain_bytes, options));
         recomputation_ = {schedule.steps_again, schedule.macs_again};
         turns_ = schedule.backward;
-        MFRES_CHECK(allocate(schedule.bytes));
+        MFRES_CHECK(allocate(arena_, schedule.bytes));
+        MFRES_CHECK(allocate(ends_, 4 * end_floats()));
+        const Binding binding{schedule.plan, arena_.data(), type_};
         for (std::size_t i = 0; i < steps_.size(); ++i)
-            MFRES_CHECK(
-                guarded(steps_[i]->node(), [&] { steps_[i]->bind(schedule.plan, schedule.steps[i], arena_.data()); }));
-        bind_ends(schedule);
+            MFRES_CHECK(guarded(steps_[i]->node(), [&] { steps_[i]->bind(binding, schedule.steps[i]); }));
+        bind_ends(binding, schedule);
         return {};
     }
 
@@ -96,8 +100,11 @@ class OneDnnTraining final : public TrainingExecutable {
     Status forward(NormStatistics statistics) override {
         statistics_ = statistics;
         const ThreadScope scope(threads_);
+        input_values_.store_all(input_.shape.elements(), threads_, input_.data);
         for (const auto& step : steps_)
             MFRES_CHECK(guarded(step->node(), [&] { step->forward(stream_, false); }));
+        for (std::size_t k = 0; k < outputs_.size(); ++k)
+            output_values_[k].read_all(outputs_[k].shape.elements(), threads_, outputs_[k].data);
         return {};
     }
 
@@ -123,6 +130,9 @@ class OneDnnTraining final : public TrainingExecutable {
 
     Status backward() override {
         const ThreadScope scope(threads_);
+        for (std::size_t k = 0; k < outputs_.size(); ++k)
+            output_gradient_values_[k].store_all(output_gradients_[k].shape.elements(), threads_,
+                                                 output_gradients_[k].data);
         gradient_sum_.begin();
         for (const Turn& turn : turns_) {
             TrainingStep& step = *steps_[turn.step];
@@ -180,31 +190,51 @@ class OneDnnTraining final : public TrainingExecutable {
     /// Every node behind it belongs to this step or to a later one.
     NodeId main_node(const TrainingStep& step) const { return ids_.find(step.node())->second; }
 
-    void bind_ends(const TrainingSchedule& schedule) {
-        const Shape& in = graph_.node(graph_.input()).shape;
-        const auto at = [&](ArrayId array) { return schedule.plan.at(arena_.data(), array); };
-        input_ = {at(schedule.input), in, channels_last_strides(in)};
-        for (std::size_t k = 0; k < graph_.outputs().size(); ++k) {
-            const Shape& out = graph_.node(graph_.outputs()[k]).shape;
-            outputs_.push_back({at(schedule.outputs[k]), out, channels_last_strides(out)});
-            output_gradients_.push_back({at(schedule.output_gradients[k]), out, channels_last_strides(out)});
-        }
-        loss_memory_ = at(schedule.loss_scratch);
+    const Shape& input_shape() const { return graph_.node(graph_.input()).shape; }
+    const Shape& output_shape(std::size_t index) const { return graph_.node(graph_.outputs()[index]).shape; }
+
+    /// Of the input, the outputs and their gradients as the caller sees them, where they are not f32 in the plan.
+    std::int64_t end_floats() const {
+        if (type_ == ValueType::f32)
+            return 0;
+        std::int64_t floats = input_shape().elements();
+        for (const NodeId output : graph_.outputs())
+            floats += 2 * graph_.node(output).shape.elements();
+        return floats;
     }
 
-    Status allocate(std::int64_t bytes) {
+    void bind_ends(const Binding& binding, const TrainingSchedule& schedule) {
+        const Shape& in = input_shape();
+        input_values_ = binding.values(schedule.input);
+        float* ends = ends_.data();
+        input_ = {input_values_.target(0, ends), in, channels_last_strides(in)};
+        std::int64_t used = in.elements();
+        for (std::size_t k = 0; k < graph_.outputs().size(); ++k) {
+            const Shape& out = output_shape(k);
+            output_values_.push_back(binding.values(schedule.outputs[k]));
+            output_gradient_values_.push_back(binding.values(schedule.output_gradients[k]));
+            outputs_.push_back({output_values_[k].target(0, ends + used), out, channels_last_strides(out)});
+            used += out.elements();
+            output_gradients_.push_back(
+                {output_gradient_values_[k].target(0, ends + used), out, channels_last_strides(out)});
+            used += out.elements();
+        }
+        loss_memory_ = binding.scratch(schedule.loss_scratch);
+    }
+
+    Status allocate(AlignedVector<float>& memory, std::int64_t bytes) const {
         try {
-            arena_.resize(static_cast<std::size_t>(bytes) / sizeof(float));
+            memory.resize(static_cast<std::size_t>(bytes) / sizeof(float));
         } catch (const std::exception&) { // bad_alloc, or length_error from a size beyond the address space
             return Error{ErrorCode::memory_limit,
                          text("training with the onednn backend needs ", bytes, " bytes and got none"),
                          {}};
         }
-        prefer_large_pages(arena_.data(), bytes);
+        prefer_large_pages(memory.data(), bytes);
         // The threads that will work on the memory are the first to touch it.
-        parallel_for(static_cast<std::int64_t>(arena_.size()), threads_,
+        parallel_for(static_cast<std::int64_t>(memory.size()), threads_,
                      [&](std::int64_t begin, std::int64_t end, int) {
-                         std::fill(arena_.begin() + begin, arena_.begin() + end, 0.0F);
+                         std::fill(memory.begin() + begin, memory.begin() + end, 0.0F);
                      });
         return {};
     }
@@ -212,6 +242,7 @@ class OneDnnTraining final : public TrainingExecutable {
     Graph graph_;
     std::vector<char> with_gradient_;
     int threads_;
+    ValueType type_;
     double momentum_ = 0.1;
     NormStatistics statistics_ = NormStatistics::batch; ///< of the last forward
     dnnl::engine engine_;
@@ -220,6 +251,9 @@ class OneDnnTraining final : public TrainingExecutable {
     std::vector<SoftmaxLoss> losses_; ///< by output, as the next two
     std::vector<std::unique_ptr<TrainingStep>> steps_;
     AlignedVector<float> arena_;
+    AlignedVector<float> ends_; ///< what the caller sees of bf16: input, outputs and their gradients
+    ValueArray input_values_;
+    std::vector<ValueArray> output_values_, output_gradient_values_;
     StridedView<float> input_;
     std::vector<StridedView<float>> outputs_, output_gradients_;
     AlignedVector<float> targets_; ///< of distillation, once asked for
@@ -233,6 +267,15 @@ class OneDnnTraining final : public TrainingExecutable {
 };
 
 } // namespace
+
+std::vector<Unsupported> unsupported_in_training(const Graph& graph, const TrainingOptions& options) {
+    std::vector<Unsupported> rejected = unsupported_relaxations(graph, options.allow_tf32, options.deterministic);
+    if (options.precision != Precision::bf16)
+        append(rejected, unsupported_precision(graph, options.precision));
+    else if (const auto missing = missing_instructions(options.precision))
+        rejected.push_back({graph.node(graph.input()).name, *missing});
+    return rejected;
+}
 
 Result<std::unique_ptr<TrainingExecutable>> compile_training(const Graph& graph, const Weights& weights,
                                                              const TrainingOptions& options) {

@@ -88,6 +88,16 @@ struct VectorLoops {
     void (*scale)(std::int64_t count, float factor, const float* x, float* y);
     void (*add_scaled)(std::int64_t count, float factor, const float* x, float* y);
 
+    /// bfloat16 to float, which is exact.
+    void (*from_bf16)(std::int64_t count, const std::uint16_t* x, float* y);
+
+    /// `count` channels of every voxel from x, which has `x_channels`, to y, which has `y_channels`; with `adds` to what
+    /// is there. And the way back, as to_bf16 rounds.
+    void (*widen_channels)(const std::uint16_t* x, std::int64_t x_channels, float* y, std::int64_t y_channels,
+                           std::int64_t count, std::int64_t voxels, bool adds);
+    void (*narrow_channels)(const float* x, std::int64_t x_channels, std::uint16_t* y, std::int64_t y_channels,
+                            std::int64_t count, std::int64_t voxels);
+
     /// Integers of quantize(), in two's complement where they are signed.
     void (*to_bytes)(std::int64_t count, const Quantizer& quantizer, const float* x, std::uint8_t* y);
 

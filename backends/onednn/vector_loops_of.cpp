@@ -97,14 +97,74 @@ void to_bytes(std::int64_t count, const Quantizer& quantizer, const float* x, st
         y[i] = static_cast<std::uint8_t>(static_cast<std::int32_t>(quantize(q, x[i])));
 }
 
+inline std::uint16_t narrowed(float value) {
+    const auto bits = std::bit_cast<std::uint32_t>(value);
+    const std::uint32_t nearest = (bits + 0x7FFFU + ((bits >> 16U) & 1U)) >> 16U;
+    const std::uint32_t quiet = (bits >> 16U) | 0x40U;
+    return static_cast<std::uint16_t>((bits & 0x7FFFFFFFU) > 0x7F800000U ? quiet : nearest);
+}
+
+inline float widened(std::uint16_t value) {
+    return std::bit_cast<float>(static_cast<std::uint32_t>(value) << 16U);
+}
+
 void to_bf16(std::int64_t count, const float* x, std::uint16_t* y) {
     MFRES_SIMD
-    for (std::int64_t i = 0; i < count; ++i) {
-        const auto bits = std::bit_cast<std::uint32_t>(x[i]);
-        const std::uint32_t nearest = (bits + 0x7FFFU + ((bits >> 16U) & 1U)) >> 16U;
-        const std::uint32_t quiet = (bits >> 16U) | 0x40U;
-        y[i] = static_cast<std::uint16_t>((bits & 0x7FFFFFFFU) > 0x7F800000U ? quiet : nearest);
+    for (std::int64_t i = 0; i < count; ++i)
+        y[i] = narrowed(x[i]);
+}
+
+void from_bf16(std::int64_t count, const std::uint16_t* x, float* y) {
+    constexpr std::int64_t line = 32;    // values of a cache line
+    constexpr std::int64_t ahead = 4096; // a block: what is read next while this one is computed with
+    std::int64_t first = 0;
+    for (; first + line <= count; first += line) {
+        __builtin_prefetch(x + first + ahead);
+        MFRES_SIMD
+        for (std::int64_t i = first; i < first + line; ++i)
+            y[i] = widened(x[i]);
     }
+    MFRES_SIMD
+    for (std::int64_t i = first; i < count; ++i)
+        y[i] = widened(x[i]);
+}
+
+/// Calls body(x, y, n) with the first of the channels of every voxel; n as in with_count.
+template <typename From, typename To, typename Body>
+void for_voxels(const From* x, std::int64_t x_channels, To* y, std::int64_t y_channels, std::int64_t count,
+                std::int64_t voxels, const Body& body) {
+    const auto all = [=](const auto n) {
+        for (std::int64_t v = 0; v < voxels; ++v)
+            body(x + v * x_channels, y + v * y_channels, n);
+    };
+    if (count == 2)
+        return all(std::integral_constant<std::int64_t, 2>{});
+    with_count(count, all);
+}
+
+void widen_channels(const std::uint16_t* x, std::int64_t x_channels, float* y, std::int64_t y_channels,
+                    std::int64_t count, std::int64_t voxels, bool adds) {
+    if (adds)
+        for_voxels(x, x_channels, y, y_channels, count, voxels, [](const std::uint16_t* from, float* to, const auto n) {
+            MFRES_SIMD
+            for (std::int64_t c = 0; c < n; ++c)
+                to[c] += widened(from[c]);
+        });
+    else
+        for_voxels(x, x_channels, y, y_channels, count, voxels, [](const std::uint16_t* from, float* to, const auto n) {
+            MFRES_SIMD
+            for (std::int64_t c = 0; c < n; ++c)
+                to[c] = widened(from[c]);
+        });
+}
+
+void narrow_channels(const float* x, std::int64_t x_channels, std::uint16_t* y, std::int64_t y_channels,
+                     std::int64_t count, std::int64_t voxels) {
+    for_voxels(x, x_channels, y, y_channels, count, voxels, [](const float* from, std::uint16_t* to, const auto n) {
+        MFRES_SIMD
+        for (std::int64_t c = 0; c < n; ++c)
+            to[c] = narrowed(from[c]);
+    });
 }
 
 void mask(const Row& row, const Activation& activation, const float* g, const float* z, float* y) {
@@ -435,6 +495,9 @@ const VectorLoops MFRES_VECTORS{add_statistics,
                                 masked_input_gradient,
                                 scale,
                                 add_scaled,
+                                from_bf16,
+                                widen_channels,
+                                narrow_channels,
                                 to_bytes,
                                 to_bf16,
                                 probabilities,

@@ -459,8 +459,9 @@ struct Trainer::State {
         training.amsgrad = recipe().amsgrad;
         training.batch_norm_momentum = recipe().batch_norm_momentum;
         training.memory_cap = options.memory_cap;
-        for (const CacheEntry& entry : data->entries())
-            training.largest_case = std::max(training.largest_case, entry.size[0] * entry.size[1] * entry.size[2]);
+        if (!made_on_host(recipe().sampling)) // else an engine gets no crops
+            for (const CacheEntry& entry : data->entries())
+                training.largest_case = std::max(training.largest_case, entry.size[0] * entry.size[1] * entry.size[2]);
         training.ranks = &ranks();
         MFRES_CHECK(compile_for_training(graph, initial, training, observer));
         MFRES_CHECK(open_teachers());

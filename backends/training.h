@@ -54,7 +54,15 @@ struct PointwiseLoss {
     double top_share = 1.0;
 };
 
-/// What a network is trained with: the sum of both parts.
+/// The part of a loss that follows other networks (Hinton et al. 2015, "Distilling the knowledge in a neural network"):
+/// the mean over all voxels of temperature^2 times the cross-entropy of softmax(logits / temperature) against the
+/// probabilities in TrainingExecutable::targets().
+struct DistillationLoss {
+    double weight = 0.0; ///< 0 = there is no such part
+    double temperature = 1.0;
+};
+
+/// What a network is trained with: the sum of the parts.
 struct Loss {
     Loss() = default;
     /// A function of class sums alone.
@@ -66,6 +74,9 @@ struct Loss {
     OverlapLoss overlap;     ///< null = there is no such part
     bool per_sample = false; ///< the mean of the overlap parts of all samples in place of that of the whole batch
     PointwiseLoss pointwise;
+    DistillationLoss distillation;
+    /// What each output of a graph with several counts for; the loss is their sum. Empty: there is one output.
+    std::vector<double> output_weights;
 
     /// The overlap part. Precondition: there is one.
     LossValue operator()(std::span<const ClassSums> sums) const { return overlap(sums); }
@@ -143,6 +154,10 @@ struct TrainingOptions {
 /// The same arithmetic for inference.
 CompileOptions arithmetic_of(const TrainingOptions& options);
 
+/// Outputs that a network can be trained on: all five-dimensional, with the batch and the channels of the first, whose
+/// extents are whole multiples of theirs, the same along every axis. Errors: graph_invalid.
+Status check_training_outputs(const Graph& graph);
+
 /// What a backend asks once it knows how much it will hold, before it allocates any of the large parts: memory that was
 /// promised and is not there kills the process. `plain_bytes`: without anything computed a second time, if that
 /// differs. Errors: memory_limit (more than TrainingOptions::memory_cap; names the least that would do).
@@ -180,15 +195,25 @@ class TrainingExecutable {
     /// Errors of this, loss() and backward() with several ranks: also those of Communicator.
     virtual Status forward(NormStatistics statistics = NormStatistics::batch) = 0;
 
-    /// The output of the last forward(): logits.
-    virtual StridedView<const float> output() const = 0;
+    /// How many outputs the graph has; more than one for deep supervision.
+    virtual std::size_t outputs() const { return 1; }
 
-    /// dL/d output, to be filled (by loss() or by the caller) before backward(); shape of output().
-    virtual StridedView<float> output_gradient() = 0;
+    /// Output `index` of the last forward(): logits.
+    virtual StridedView<const float> output(std::size_t index = 0) const = 0;
+
+    /// dL/d output, to be filled (by loss() or by the caller) before backward(); shape of output(index).
+    virtual StridedView<float> output_gradient(std::size_t index = 0) = 0;
+
+    /// Where to put the targets of DistillationLoss before loss(): probabilities by voxel, in the shape of output(0).
+    /// Errors: memory_limit.
+    virtual Result<StridedView<float>> targets() = 0;
 
     /// Softmax over the channels of the output, the class sums against `classes` [batch][x][y][z] (0 <= class <
     /// channels), the loss, and its gradient into output_gradient(). No classes at all stand for those of the crops
-    /// that were taken last. Precondition: forward() was run.
+    /// that were taken last. Of several outputs each coarser one has the class of every n-th voxel, n being the ratio of
+    /// extents; only the first follows the targets, whose weight goes to the pointwise part in the others.
+    /// Precondition: forward() was run. Errors: invalid_argument (another number of classes, or of
+    /// Loss::output_weights).
     virtual Result<double> loss(std::span<const std::uint8_t> classes, const Loss& loss) = 0;
 
     /// Gradients of all learnable parameters from output_gradient(), in place of those before.

@@ -215,9 +215,20 @@ struct LossArguments {
     float scale = 1.0F;
     void* gradient = nullptr;
     PointwiseArguments pointwise;
+    const float* targets = nullptr; ///< of distillation, [sample][channel][voxel]; null without it
+    float distillation = 0.0F;      ///< DistillationRule's weight over its temperature
+    float inverse_temperature = 1.0F;
     std::uint32_t prefix = 0; ///< of counted digits; see CountDigits
     int shift = 0;
     std::uint32_t* counts = nullptr; ///< one per digit, added to
+};
+
+/// Classes of every `step`-th voxel along each axis.
+struct NthArguments {
+    Extents first, own;
+    std::int64_t step = 1;
+    const std::uint8_t* from = nullptr;
+    std::uint8_t* to = nullptr;
 };
 
 /// The optimiser over flat arrays; `lines` says for every 16 floats whether they are learned. See OptimiserStep.
@@ -317,7 +328,7 @@ struct Kernels {
     void (*class_sums)(Stream, ElementType, const LossArguments&);
     /// Of one group and without a pointwise part.
     void (*loss_gradient)(Stream, ElementType, const LossArguments&);
-    /// Of any loss; totals[0] = the sum of the pointwise values, each times what it counts by.
+    /// Of any loss; totals: the members of VoxelSums.
     void (*whole_loss_gradient)(Stream, ElementType, const LossArguments&);
     /// Counts of the digits of the pointwise values.
     void (*count_digits)(Stream, ElementType, const LossArguments&);
@@ -333,6 +344,7 @@ struct Kernels {
     void (*unpack_weights)(Stream, ElementType, const WeightOrder&, const void* x, float* y);
     void (*cut_crop)(Stream, const CropArguments&);
     void (*change_intensity)(Stream, const IntensityArguments&);
+    void (*every_nth)(Stream, const NthArguments&);
 };
 
 /// Compiled for the host: what the tests check.

@@ -815,7 +815,7 @@ template <typename T>
 struct WholeLossGradient {
     LossArguments a;
 
-    MFRES_ANYWHERE void operator()(std::int64_t voxel, std::int64_t, float (&sums)[1][1]) const {
+    MFRES_ANYWHERE void operator()(std::int64_t voxel, std::int64_t, float (&sums)[2][1]) const {
         LossGradient<T> of_group{a};
         if (a.groups > 1)
             of_group.a.slopes += voxel / a.chunks.voxels * 3 * a.chunks.channels;
@@ -829,6 +829,43 @@ struct WholeLossGradient {
             coefficient = a.pointwise.weight * counts * own.coefficient;
         }
         of_group.template write<true>(voxel, coefficient);
+        if (a.targets != nullptr)
+            sums[1][0] += distil(voxel);
+    }
+
+    MFRES_ANYWHERE float scaled(std::int64_t index) const {
+        return value_at<T>(a.logits, index) * a.inverse_temperature;
+    }
+
+    /// Adds the gradient of distillation and returns the cross-entropy; see reference/gradients.h.
+    MFRES_ANYWHERE float distil(std::int64_t voxel) const {
+        const std::int64_t channels = a.chunks.channels;
+        const std::int64_t first = voxel * channels;
+        const std::int64_t sample = voxel / a.chunks.voxels;
+        const float* targets = a.targets + sample * (channels - 1) * a.chunks.voxels + voxel;
+        float most = scaled(first);
+        for (std::int64_t c = 1; c < channels; ++c) {
+            const float value = scaled(first + c);
+            if (value > most || value != value)
+                most = value;
+        }
+        float sum = 0.0F;
+        float targets_sum = 0.0F;
+        for (std::int64_t c = 0; c < channels; ++c) {
+            sum += expf(scaled(first + c) - most);
+            targets_sum += targets[c * a.chunks.voxels];
+        }
+        const float all = most + logf(sum);
+        float entropy = 0.0F;
+        for (std::int64_t c = 0; c < channels; ++c) {
+            const float target = targets[c * a.chunks.voxels];
+            const float q = expf(scaled(first + c) - most) / sum;
+            entropy += target * (all - scaled(first + c));
+            T* gradient = static_cast<T*>(a.gradient) + first + c;
+            const float more = a.scale * a.distillation * (targets_sum * q - target);
+            *gradient = narrowed<T>(value_at<T>(a.gradient, first + c) + more);
+        }
+        return entropy;
     }
 };
 
@@ -846,6 +883,18 @@ struct CountDigitsOf {
 #else
         ++*count;
 #endif
+    }
+};
+
+struct EveryNth {
+    NthArguments a;
+
+    MFRES_ANYWHERE void operator()(std::int64_t index) const {
+        const std::int64_t z = index % a.own.z;
+        const std::int64_t y = index / a.own.z % a.own.y;
+        const std::int64_t x = index / (a.own.z * a.own.y) % a.own.x;
+        const std::int64_t sample = index / a.own.voxels();
+        a.to[index] = a.from[((sample * a.first.x + x * a.step) * a.first.y + y * a.step) * a.first.z + z * a.step];
     }
 };
 
@@ -1272,12 +1321,16 @@ void loss_gradient(Stream stream, ElementType type, const LossArguments& a) {
 void whole_loss_gradient(Stream stream, ElementType type, const LossArguments& a) {
     Chunking voxels = a.chunks;
     voxels.channels = 1;
-    with_type(type, [&]<typename T>() { reduce<1, 1>(stream, voxels, WholeLossGradient<T>{a}, a.partials); });
-    fold(stream, voxels, 1, 1, a.partials, a.totals);
+    with_type(type, [&]<typename T>() { reduce<2, 1>(stream, voxels, WholeLossGradient<T>{a}, a.partials); });
+    fold(stream, voxels, 1, 2, a.partials, a.totals);
 }
 
 void count_digits(Stream stream, ElementType type, const LossArguments& a) {
     with_type(type, [&]<typename T>() { for_each(stream, a.chunks.samples * a.chunks.voxels, CountDigitsOf<T>{a}); });
+}
+
+void every_nth(Stream stream, const NthArguments& a) {
+    for_each(stream, a.own.batch * a.own.voxels(), EveryNth{a});
 }
 
 void squares(Stream stream, const UpdateArguments& a, double* partials, double* total) {
@@ -1365,6 +1418,7 @@ const Kernels& table() {
         unpack_weights,
         cut_crop,
         change_intensity,
+        every_nth,
     };
     return kernels;
 }

@@ -66,8 +66,9 @@ class CudaTraining final : public TrainingExecutable {
         : engine_(std::move(engine)), graph_(graph), host_ranks_(ranks_of(options)),
           type_(element_type(options.precision)), options_(options), momentum_(options.batch_norm_momentum),
           with_gradient_(values_with_gradient(graph_)), scale_(type_), constants_(*engine_),
-          parameters_(*engine_, graph_, weights, options.amsgrad), loss_chunks_(chunking(output_shape())),
-          loss_space_(loss_chunks_, 1, 4) {
+          parameters_(*engine_, graph_, weights, options.amsgrad) {
+        for (const NodeId id : graph_.outputs())
+            ends_.emplace_back(graph_.node(id).shape);
         rules_.allow_tf32 = options.allow_tf32;
         rules_.deterministic = options.deterministic;
     }
@@ -84,9 +85,14 @@ class CudaTraining final : public TrainingExecutable {
                                          formed);
             plan_sums(options.bucket_bytes);
         }));
-        const std::int64_t fixed = 4 * (input_shape().elements() + 2 * output_shape().elements()) + class_count() +
-                                   slope_bytes() + parameters_.bytes() + constants_.bytes() + planned_crops(options);
-        ScheduleRules rules{bytes_of(type_), loss_space_.bytes(), 0};
+        std::int64_t ends = 0;
+        ScheduleRules rules{bytes_of(type_), 0, 0};
+        for (const End& end : ends_) {
+            ends += 8 * end.shape.elements() + class_count(end.shape);
+            rules.loss_scratch = std::max(rules.loss_scratch, end.space.bytes());
+        }
+        const std::int64_t fixed = 4 * input_shape().elements() + ends + slope_bytes() + parameters_.bytes() +
+                                   constants_.bytes() + planned_crops(options);
         if (options.memory_cap > 0)
             rules.limit = std::max<std::int64_t>(1, options.memory_cap - fixed);
         std::vector<StepNeeds> needs;
@@ -126,7 +132,7 @@ class CudaTraining final : public TrainingExecutable {
 
     Status take_crops() override {
         return attempt("crops", [&] {
-            cutter_->take(input_planes_.as<float>(), classes_.as<std::uint8_t>());
+            cutter_->take(input_planes_.as<float>(), ends_[0].classes.as<std::uint8_t>());
             input_on_device_ = classes_on_device_ = true;
         });
     }
@@ -138,7 +144,8 @@ class CudaTraining final : public TrainingExecutable {
 
     Status forward(NormStatistics statistics) override {
         statistics_ = statistics;
-        output_on_host_ = false;
+        for (End& end : ends_)
+            end.on_host = false;
         return attempt("forward", [&] {
             if (!input_on_device_)
                 engine_->upload(input_planes_.data(), host_input_.data(), host_input_.bytes());
@@ -146,21 +153,31 @@ class CudaTraining final : public TrainingExecutable {
         });
     }
 
-    StridedView<const float> output() const override {
-        if (!output_on_host_)
-            to_host(output_data_, 1.0, output_planes_, host_output_);
-        output_on_host_ = true;
-        return {host_output_.as<float>(), output_shape(), dense_strides(output_shape())};
+    std::size_t outputs() const override { return ends_.size(); }
+
+    StridedView<const float> output(std::size_t index) const override {
+        const End& end = ends_[index];
+        if (!end.on_host)
+            to_host(end, end.data, 1.0, end.planes, end.host);
+        end.on_host = true;
+        return {end.host.as<float>(), end.shape, dense_strides(end.shape)};
     }
 
-    StridedView<float> output_gradient() override {
-        if (!gradient_on_host_)
-            to_host(output_gradient_data_, 1.0 / scale_.value(), gradient_planes_, host_gradient_);
-        gradient_on_host_ = true;
-        return {host_gradient_.as<float>(), output_shape(), dense_strides(output_shape())};
+    StridedView<float> output_gradient(std::size_t index) override {
+        End& end = ends_[index];
+        if (!end.gradient_on_host)
+            to_host(end, end.gradient, 1.0 / scale_.value(), end.gradient_planes, end.host_gradient);
+        end.gradient_on_host = true;
+        return {end.host_gradient.as<float>(), end.shape, dense_strides(end.shape)};
+    }
+
+    Result<StridedView<float>> targets() override {
+        MFRES_CHECK(attempt("targets", [this] { hold_targets(); }));
+        return StridedView<float>{host_targets_.as<float>(), output_shape(), dense_strides(output_shape())};
     }
 
     Result<double> loss(std::span<const std::uint8_t> classes, const Loss& loss) override {
+        MFRES_CHECK(check_output_weights(loss, outputs()));
         const bool of_crops = classes.empty() && classes_on_device_;
         if (!of_crops)
             MFRES_CHECK(check_classes(classes));
@@ -168,22 +185,27 @@ class CudaTraining final : public TrainingExecutable {
         double value = 0.0;
         MFRES_CHECK(attempt("loss", [&] {
             if (!of_crops)
-                engine_->upload(classes_.data(), classes.data(), class_count());
-            value = loss_of_classes(loss);
-            gradient_on_host_ = false;
+                engine_->upload(ends_[0].classes.data(), classes.data(), class_count(output_shape()));
+            if (outputs() == 1)
+                value = loss_of(ends_[0], loss);
+            for (std::size_t k = 0; k < outputs() && outputs() > 1; ++k) {
+                if (k > 0)
+                    choose_classes(ends_[k]);
+                value += loss_of(ends_[k], loss_of_output(loss, k));
+            }
         }));
         return value;
     }
 
     Status backward() override {
         return attempt("backward", [&] {
-            if (gradient_on_host_) {
-                engine_->upload(gradient_planes_.data(), host_gradient_.data(), host_gradient_.bytes());
-                const Shape& shape = output_shape();
-                engine_->kernels().from_planes(engine_->stream(), type_, shape[0], voxels_of(shape), shape[1],
-                                               gradient_planes_.as<float>(), static_cast<float>(scale_.value()),
-                                               output_gradient_data_);
-            }
+            for (const End& end : ends_)
+                if (end.gradient_on_host) {
+                    engine_->upload(end.gradient_planes.data(), end.host_gradient.data(), end.host_gradient.bytes());
+                    engine_->kernels().from_planes(engine_->stream(), type_, end.shape[0], voxels_of(end.shape),
+                                                   end.shape[1], end.gradient_planes.as<float>(),
+                                                   static_cast<float>(scale_.value()), end.gradient);
+                }
             backward_[index(statistics_)].run(*engine_, ranks_->recordable(), [this] {
                 gradient_sum_.begin();
                 for (const Turn& turn : turns_) {
@@ -235,7 +257,8 @@ class CudaTraining final : public TrainingExecutable {
         return set;
     }
     std::int64_t peak_bytes() const override {
-        return peak_bytes_ + loss_extra_.bytes() + std::max<std::int64_t>(0, crop_bytes_ - planned_crops_);
+        return peak_bytes_ + loss_extra_.bytes() + targets_.bytes() +
+               std::max<std::int64_t>(0, crop_bytes_ - planned_crops_);
     }
     Recomputation recomputation() const override { return recomputation_; }
 
@@ -257,6 +280,19 @@ class CudaTraining final : public TrainingExecutable {
     }
 
   private:
+    /// An output of the graph.
+    struct End {
+        explicit End(const Shape& of) : shape(of), chunks(chunking(of)), space(chunks, 1, 4) {}
+
+        Shape shape;
+        Chunking chunks; ///< of the loss
+        SumSpace space;
+        void *data = nullptr, *gradient = nullptr;
+        Block planes, gradient_planes, classes, host, host_gradient;
+        mutable bool on_host = true;
+        bool gradient_on_host = true; ///< the caller may have filled it
+    };
+
     const Shape& input_shape() const { return graph_.node(graph_.input()).shape; }
     const Shape& output_shape() const { return graph_.node(graph_.outputs()[0]).shape; }
     bool same_grid() const {
@@ -264,7 +300,7 @@ class CudaTraining final : public TrainingExecutable {
         const Shape& out = output_shape();
         return in[2] == out[2] && in[3] == out[3] && in[4] == out[4];
     }
-    std::int64_t class_count() const { return output_shape()[0] * voxels_of(output_shape()); }
+    static std::int64_t class_count(const Shape& shape) { return shape[0] * voxels_of(shape); }
     std::int64_t slope_bytes() const { return 3 * output_shape()[1] * 4; }
     static std::size_t index(NormStatistics statistics) { return statistics == NormStatistics::batch ? 0 : 1; }
 
@@ -307,14 +343,16 @@ class CudaTraining final : public TrainingExecutable {
     void allocate(std::int64_t bytes) {
         arena_ = Block(*engine_, bytes);
         const std::int64_t in = 4 * input_shape().elements();
-        const std::int64_t out = 4 * output_shape().elements();
         input_planes_ = Block(*engine_, in);
-        output_planes_ = Block(*engine_, out);
-        gradient_planes_ = Block(*engine_, out);
         host_input_ = Block(*engine_, in, true);
-        host_output_ = Block(*engine_, out, true);
-        host_gradient_ = Block(*engine_, out, true);
-        classes_ = Block(*engine_, class_count());
+        for (End& end : ends_) {
+            const std::int64_t out = 4 * end.shape.elements();
+            end.planes = Block(*engine_, out);
+            end.gradient_planes = Block(*engine_, out);
+            end.host = Block(*engine_, out, true);
+            end.host_gradient = Block(*engine_, out, true);
+            end.classes = Block(*engine_, class_count(end.shape));
+        }
         slopes_ = Block(*engine_, slope_bytes());
     }
 
@@ -323,8 +361,10 @@ class CudaTraining final : public TrainingExecutable {
         for (std::size_t i = 0; i < steps_.size(); ++i)
             steps_[i]->bind(binding, schedule.steps[i]);
         input_data_ = binding.at(schedule.input);
-        output_data_ = binding.at(schedule.output);
-        output_gradient_data_ = binding.at(schedule.output_gradient);
+        for (std::size_t k = 0; k < ends_.size(); ++k) {
+            ends_[k].data = binding.at(schedule.outputs[k]);
+            ends_[k].gradient = binding.at(schedule.output_gradients[k]);
+        }
         loss_sums_data_ = binding.at(schedule.loss_scratch);
     }
 
@@ -337,8 +377,8 @@ class CudaTraining final : public TrainingExecutable {
     }
 
     /// An error here shows itself at the next call that can report one.
-    void to_host(const void* data, double factor, const Block& planes, const Block& host) const {
-        const Shape& shape = output_shape();
+    void to_host(const End& end, const void* data, double factor, const Block& planes, const Block& host) const {
+        const Shape& shape = end.shape;
         (void)attempt("output", [&] {
             engine_->kernels().to_planes(engine_->stream(), type_, shape[0], voxels_of(shape), shape[1], data,
                                          static_cast<float>(factor), planes.as<float>());
@@ -347,10 +387,10 @@ class CudaTraining final : public TrainingExecutable {
     }
 
     Status check_classes(std::span<const std::uint8_t> classes) const {
-        if (static_cast<std::int64_t>(classes.size()) != class_count())
+        if (static_cast<std::int64_t>(classes.size()) != class_count(output_shape()))
             return Error{ErrorCode::invalid_argument,
                          text("the loss got ", classes.size(), " classes for logits of ", to_string(output_shape()),
-                              ", which has ", class_count(), " voxels"),
+                              ", which has ", class_count(output_shape()), " voxels"),
                          "classes"};
         const auto beyond = std::find_if(classes.begin(), classes.end(),
                                          [&](std::uint8_t c) { return std::int64_t{c} >= output_shape()[1]; });
@@ -362,20 +402,41 @@ class CudaTraining final : public TrainingExecutable {
         return {};
     }
 
-    /// The loss against classes_, and its gradient.
-    double loss_of_classes(const Loss& loss) {
-        LossTerms terms(loss, output_shape(), host_ranks_);
-        const bool plain = !loss.per_sample && !terms.has_pointwise();
+    /// The classes of a coarser output, from those of the first.
+    void choose_classes(const End& end) const {
+        NthArguments arguments;
+        arguments.first = extents_of(output_shape());
+        arguments.own = extents_of(end.shape);
+        arguments.step = output_shape()[2] / end.shape[2];
+        arguments.from = ends_[0].classes.as<std::uint8_t>();
+        arguments.to = end.classes.as<std::uint8_t>();
+        engine_->kernels().every_nth(engine_->stream(), arguments);
+    }
+
+    static Extents extents_of(const Shape& shape) { return {shape[0], shape[2], shape[3], shape[4], 1}; }
+
+    void hold_targets() {
+        if (targets_.bytes() > 0)
+            return;
+        const std::int64_t bytes = 4 * output_shape().elements();
+        targets_ = Block(*engine_, bytes);
+        host_targets_ = Block(*engine_, bytes, true);
+    }
+
+    /// The loss of an output against its classes, and its gradient.
+    double loss_of(End& end, const Loss& loss) {
+        LossTerms terms(loss, end.shape, host_ranks_);
+        const bool plain = !loss.per_sample && !terms.has_pointwise() && !terms.has_distillation();
         if (!plain)
             hold_loss_extra();
         LossArguments arguments;
-        arguments.chunks = loss_chunks_;
-        arguments.logits = output_data_;
-        arguments.classes = classes_.as<std::uint8_t>();
+        arguments.chunks = end.chunks;
+        arguments.logits = end.data;
+        arguments.classes = end.classes.as<std::uint8_t>();
         arguments.groups = static_cast<std::int64_t>(terms.groups());
         arguments.partials = reinterpret_cast<double*>(loss_sums_data_);
         arguments.totals =
-            plain ? reinterpret_cast<double*>(loss_sums_data_ + loss_space_.partials) : loss_extra_.as<double>();
+            plain ? reinterpret_cast<double*>(loss_sums_data_ + end.space.partials) : loss_extra_.as<double>();
         if (terms.has_overlap()) {
             engine_->kernels().class_sums(engine_->stream(), type_, arguments);
             if (!loss.per_sample)
@@ -397,15 +458,23 @@ class CudaTraining final : public TrainingExecutable {
         arguments.slopes = plain ? slopes_.as<float>() : extra_slopes();
         write_slopes(terms.slopes(), const_cast<float*>(arguments.slopes));
         arguments.scale = static_cast<float>(scale_.value());
-        arguments.gradient = output_gradient_data_;
+        arguments.gradient = end.gradient;
+        end.gradient_on_host = false;
         if (plain) {
             engine_->kernels().loss_gradient(engine_->stream(), type_, arguments);
-            return unwrapped(terms.value(0.0));
+            return unwrapped(terms.value({}));
+        }
+        if (terms.has_distillation()) {
+            hold_targets(); // zeros where nobody has filled them
+            engine_->upload(targets_.data(), host_targets_.data(), targets_.bytes());
+            arguments.targets = targets_.as<float>();
+            arguments.distillation = static_cast<float>(terms.distillation().weight / terms.distillation().temperature);
+            arguments.inverse_temperature = static_cast<float>(1.0 / terms.distillation().temperature);
         }
         engine_->kernels().whole_loss_gradient(engine_->stream(), type_, arguments);
-        double sum = 0.0;
-        engine_->download(&sum, arguments.totals, sizeof sum);
-        return unwrapped(terms.value(sum));
+        std::array<double, 2> totals{};
+        engine_->download(totals.data(), arguments.totals, sizeof totals);
+        return unwrapped(terms.value({totals[0], totals[1]}));
     }
 
     static double unwrapped(const Result<double>& value) {
@@ -482,19 +551,16 @@ class CudaTraining final : public TrainingExecutable {
 
     std::vector<Turn> turns_; ///< of the backward pass
     Recomputation recomputation_;
-    void *input_data_ = nullptr, *output_data_ = nullptr, *output_gradient_data_ = nullptr;
+    void* input_data_ = nullptr;
+    std::vector<End> ends_; ///< by output
     std::byte* loss_sums_data_ = nullptr;
-    Chunking loss_chunks_;
-    SumSpace loss_space_;
-    Block arena_, input_planes_, output_planes_, gradient_planes_, classes_, slopes_;
-    Block loss_extra_; ///< once a loss needs it
-    Block host_input_, host_output_, host_gradient_;
+    Block arena_, input_planes_, host_input_, slopes_;
+    Block loss_extra_;                 ///< once a loss needs it, as the next two
+    Block targets_, host_targets_;     ///< of distillation
     std::optional<CropCutter> cutter_; ///< once there are crops
     bool input_on_device_ = false, classes_on_device_ = false;
     std::int64_t planned_crops_ = 0; ///< part of peak_bytes_
     std::int64_t crop_bytes_ = 0;    ///< that crops have needed so far
-    mutable bool output_on_host_ = true;
-    bool gradient_on_host_ = true; ///< the caller may have filled it
     std::int64_t peak_bytes_ = 0;
 };
 
@@ -503,10 +569,7 @@ class CudaTraining final : public TrainingExecutable {
 Result<std::unique_ptr<TrainingExecutable>> compile_training(std::unique_ptr<Engine> engine, const Graph& graph,
                                                              const Weights& weights, const TrainingOptions& options) {
     MFRES_CHECK(check_weights(graph, weights));
-    if (graph.outputs().size() != 1)
-        return Error{ErrorCode::graph_invalid,
-                     text("a network is trained on one output; this one has ", graph.outputs().size()),
-                     graph.node(graph.outputs()[1]).name};
+    MFRES_CHECK(check_training_outputs(graph));
     if (!(options.batch_norm_momentum >= 0.0 && options.batch_norm_momentum <= 1.0))
         return Error{
             ErrorCode::invalid_argument,

@@ -2,8 +2,6 @@
 
 #include "backends/onednn/vector_loops.h"
 
-#include <numeric>
-
 namespace mfres::onednn {
 
 SoftmaxLoss::SoftmaxLoss(const Shape& shape, int threads) : rows_(shape, threads) {}
@@ -103,8 +101,8 @@ double count_values(const PointwiseRule& rule, std::int64_t voxels, const float*
 
 } // namespace
 
-double SoftmaxLoss::gradient(const float* logits, const std::uint8_t* classes, const LossTerms& terms, float* scratch,
-                             float* gradient) const {
+VoxelSums SoftmaxLoss::gradient(const float* logits, const std::uint8_t* classes, const LossTerms& terms,
+                                const float* targets, float* scratch, float* gradient) const {
     const std::int64_t channels = rows_.channels();
     const VectorLoops& loops = vector_loops();
     std::vector<RowSlope> rounded;
@@ -112,25 +110,41 @@ double SoftmaxLoss::gradient(const float* logits, const std::uint8_t* classes, c
         rounded.push_back({static_cast<float>(slope.truth), static_cast<float>(slope.constant),
                            static_cast<float>(slope.probability)});
     const bool by_sample = terms.groups() > 1;
-    std::vector<double> sums(terms.has_pointwise() ? static_cast<std::size_t>(rows_.chunks()) : 0);
+    const DistillationRule& soft = terms.distillation();
+    std::vector<float> cooled( // logits over the temperature, by thread
+        terms.has_distillation() ? static_cast<std::size_t>(rows_.threads() * voxels_at_once * channels) : 0);
+    std::vector<VoxelSums> sums(static_cast<std::size_t>(rows_.chunks()));
     for_probabilities(
         logits, scratch,
-        [&](const Blocks::Chunk& chunk, int, std::int64_t first, std::int64_t voxels, const float* p, float* spare) {
+        [&](const Blocks::Chunk& chunk, int thread, std::int64_t first, std::int64_t voxels, float* p, float* spare) {
             float* value = spare + 2 * voxels_at_once;
             float* coefficient = value + voxels_at_once;
             const float* own = logits + first * channels;
             float* to = gradient + first * channels;
+            VoxelSums& sum = sums[static_cast<std::size_t>(chunk.index)];
             if (terms.has_pointwise()) { // before the gradient overwrites `spare`
                 loops.pointwise(own, p, spare, classes + first, voxels, channels, voxels_at_once,
                                 static_cast<float>(terms.rule().gamma), value, coefficient);
-                sums[static_cast<std::size_t>(chunk.index)] += count_values(terms.rule(), voxels, value, coefficient);
+                sum.pointwise += count_values(terms.rule(), voxels, value, coefficient);
             }
             loops.logit_gradient(p, classes + first, voxels, channels, voxels_at_once,
                                  rounded.data() + (by_sample ? chunk.sample * channels : 0), spare, to);
             if (terms.has_pointwise())
                 loops.add_pointwise(p, classes + first, coefficient, voxels, channels, voxels_at_once, to);
+            if (!terms.has_distillation())
+                return;
+            float* cool = cooled.data() + thread * voxels_at_once * channels;
+            loops.scale(voxels * channels, static_cast<float>(1.0 / soft.temperature), own, cool);
+            loops.probabilities(cool, voxels, channels, voxels_at_once, p, spare);
+            loops.add_distillation(cool, p, spare, targets + first * channels, voxels, channels, voxels_at_once,
+                                   static_cast<float>(soft.weight / soft.temperature), value, to);
+            for (std::int64_t v = 0; v < voxels; ++v)
+                sum.distillation += double{value[v]};
         });
-    return std::accumulate(sums.begin(), sums.end(), 0.0);
+    VoxelSums total;
+    for (const VoxelSums& chunk : sums)
+        total += chunk;
+    return total;
 }
 
 } // namespace mfres::onednn

@@ -27,10 +27,10 @@ class SoftmaxLoss {
     void count_digits(const float* logits, const std::uint8_t* classes, double gamma, std::uint64_t prefix, int shift,
                       std::span<double> counts, float* scratch) const;
 
-    /// dL/dz_k = p_k (s_k - sum_j p_j s_j) with s = dL/dp of the slopes, plus that of the pointwise part. Returns the
-    /// sum of the pointwise values, each times what it counts by.
-    double gradient(const float* logits, const std::uint8_t* classes, const LossTerms& terms, float* scratch,
-                    float* gradient) const;
+    /// dL/dz_k = p_k (s_k - sum_j p_j s_j) with s = dL/dp of the slopes, plus those of the other parts, and the sums that
+    /// the value takes. `targets`: of distillation, like the logits; null without it.
+    VoxelSums gradient(const float* logits, const std::uint8_t* classes, const LossTerms& terms, const float* targets,
+                       float* scratch, float* gradient) const;
 
   private:
     static constexpr std::int64_t voxels_at_once = 256;

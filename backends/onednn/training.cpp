@@ -6,6 +6,7 @@
 #include "backends/onednn/softmax_loss.h"
 #include "backends/onednn/threads.h"
 #include "backends/onednn/training_steps.h"
+#include "backends/planned/loss_terms.h"
 #include "core/try.h"
 #include "graph/commute.h"
 
@@ -40,8 +41,9 @@ class OneDnnTraining final : public TrainingExecutable {
           with_gradient_(values_with_gradient(graph_)), threads_(resolve_threads(options.threads)),
           type_(options.precision == Precision::bf16 ? ValueType::bf16 : ValueType::f32),
           engine_(dnnl::engine::kind::cpu, 0), stream_(engine_), parameters_(graph_, weights, options.amsgrad),
-          loss_(graph_.node(graph_.outputs()[0]).shape, threads_), ranks_(ranks_of(options)),
-          gradient_sum_(graph_, parameters_, ranks_, options.bucket_bytes) {
+          ranks_(ranks_of(options)), gradient_sum_(graph_, parameters_, ranks_, options.bucket_bytes) {
+        for (const NodeId output : graph_.outputs())
+            losses_.emplace_back(graph_.node(output).shape, threads_);
         for (NodeId id = 0; id < graph_.size(); ++id)
             ids_.emplace(graph_.node(id).name, id);
         momentum_ = options.batch_norm_momentum;
@@ -61,7 +63,9 @@ class OneDnnTraining final : public TrainingExecutable {
             fixed += step->constant_bytes();
             needs.push_back(step->needs());
         }
-        ScheduleRules rules{bytes_of(type_), loss_.scratch_bytes(), 0};
+        ScheduleRules rules{bytes_of(type_), 0, 0};
+        for (const SoftmaxLoss& loss : losses_)
+            rules.loss_scratch = std::max(rules.loss_scratch, loss.scratch_bytes());
         if (options.memory_cap > 0)
             rules.limit = std::max<std::int64_t>(1, options.memory_cap - fixed);
         const TrainingSchedule schedule = schedule_training(graph_, formed, needs, rules);
@@ -79,8 +83,21 @@ class OneDnnTraining final : public TrainingExecutable {
     }
 
     StridedView<float> input() override { return input_; }
-    StridedView<const float> output() const override { return as_const(output_); }
-    StridedView<float> output_gradient() override { return output_gradient_; }
+    std::size_t outputs() const override { return outputs_.size(); }
+    StridedView<const float> output(std::size_t index) const override { return as_const(outputs_[index]); }
+    StridedView<float> output_gradient(std::size_t index) override { return output_gradients_[index]; }
+
+    Result<StridedView<float>> targets() override {
+        const Shape& shape = outputs_[0].shape;
+        try {
+            targets_.resize(static_cast<std::size_t>(shape.elements()));
+        } catch (const std::bad_alloc&) {
+            return Error{ErrorCode::memory_limit,
+                         text("targets of distillation take ", shape.elements() * 4, " bytes and got none"),
+                         {}};
+        }
+        return StridedView<float>{targets_.data(), shape, channels_last_strides(shape)};
+    }
 
     Status forward(NormStatistics statistics) override {
         statistics_ = statistics;
@@ -88,33 +105,36 @@ class OneDnnTraining final : public TrainingExecutable {
         input_values_.store_all(input_.shape.elements(), threads_, input_.data);
         for (const auto& step : steps_)
             MFRES_CHECK(guarded(step->node(), [&] { step->forward(stream_, false); }));
-        output_values_.read_all(output_.shape.elements(), threads_, output_.data);
+        for (std::size_t k = 0; k < outputs_.size(); ++k)
+            output_values_[k].read_all(outputs_[k].shape.elements(), threads_, outputs_[k].data);
         return {};
     }
 
     Result<double> loss(std::span<const std::uint8_t> classes, const Loss& loss) override {
         const ThreadScope scope(threads_);
-        const Shape& shape = output_.shape;
+        const Shape& shape = outputs_[0].shape;
         const auto voxels = static_cast<std::size_t>(shape.elements() / shape[1]);
         if (classes.size() != voxels)
             return Error{ErrorCode::backend_failed,
                          text("the loss was given the classes of ", classes.size(), " voxels, the output has ", voxels),
                          {}};
-        LossTerms terms(loss, shape, ranks_);
-        if (terms.has_overlap())
-            MFRES_CHECK(terms.take_sums(loss_.sums(output_.data, classes.data(), terms.groups(), loss_memory_)));
-        if (terms.chooses())
-            MFRES_CHECK(terms.choose<float>([&](std::uint64_t prefix, int shift, std::span<double> counts) {
-                loss_.count_digits(output_.data, classes.data(), terms.rule().gamma, prefix, shift, counts,
-                                   loss_memory_);
-                return Status();
-            }));
-        return terms.value(loss_.gradient(output_.data, classes.data(), terms, loss_memory_, output_gradient_.data));
+        MFRES_CHECK(check_output_weights(loss, outputs()));
+        if (outputs() == 1)
+            return loss_of(0, classes, loss);
+        MFRES_TRY(double total, loss_of(0, classes, loss_of_output(loss, 0)));
+        for (std::size_t k = 1; k < outputs(); ++k) {
+            const auto own = every_nth_class(classes, shape, outputs_[k].shape);
+            MFRES_TRY(const double value, loss_of(k, own, loss_of_output(loss, k)));
+            total += value;
+        }
+        return total;
     }
 
     Status backward() override {
         const ThreadScope scope(threads_);
-        output_gradient_values_.store_all(output_gradient_.shape.elements(), threads_, output_gradient_.data);
+        for (std::size_t k = 0; k < outputs_.size(); ++k)
+            output_gradient_values_[k].store_all(output_gradients_[k].shape.elements(), threads_,
+                                                 output_gradients_[k].data);
         gradient_sum_.begin();
         for (const Turn& turn : turns_) {
             TrainingStep& step = *steps_[turn.step];
@@ -131,7 +151,9 @@ class OneDnnTraining final : public TrainingExecutable {
     Weights weights() const override { return parameters_.weights(); }
     TrainingState state() const override { return parameters_.state(); }
     Status set_state(const TrainingState& state) override { return parameters_.set_state(state); }
-    std::int64_t peak_bytes() const override { return peak_bytes_; }
+    std::int64_t peak_bytes() const override {
+        return peak_bytes_ + static_cast<std::int64_t>(targets_.size() * sizeof(float));
+    }
     Recomputation recomputation() const override { return recomputation_; }
 
     std::vector<Chosen> chosen() const override {
@@ -150,28 +172,55 @@ class OneDnnTraining final : public TrainingExecutable {
     }
 
   private:
+    Result<double> loss_of(std::size_t index, std::span<const std::uint8_t> classes, const Loss& loss) {
+        const float* logits = outputs_[index].data;
+        const SoftmaxLoss& own = losses_[index];
+        LossTerms terms(loss, outputs_[index].shape, ranks_);
+        if (terms.has_distillation())
+            MFRES_CHECK(targets()); // zeros where nobody has filled them
+        if (terms.has_overlap())
+            MFRES_CHECK(terms.take_sums(own.sums(logits, classes.data(), terms.groups(), loss_memory_)));
+        if (terms.chooses())
+            MFRES_CHECK(terms.choose<float>([&](std::uint64_t prefix, int shift, std::span<double> counts) {
+                own.count_digits(logits, classes.data(), terms.rule().gamma, prefix, shift, counts, loss_memory_);
+                return Status();
+            }));
+        return terms.value(
+            own.gradient(logits, classes.data(), terms, targets_.data(), loss_memory_, output_gradients_[index].data));
+    }
+
     /// Every node behind it belongs to this step or to a later one.
     NodeId main_node(const TrainingStep& step) const { return ids_.find(step.node())->second; }
 
     const Shape& input_shape() const { return graph_.node(graph_.input()).shape; }
-    const Shape& output_shape() const { return graph_.node(graph_.outputs()[0]).shape; }
+    const Shape& output_shape(std::size_t index) const { return graph_.node(graph_.outputs()[index]).shape; }
 
-    /// Of the input, the output and its gradient as the caller sees them, where they are not f32 in the plan.
+    /// Of the input, the outputs and their gradients as the caller sees them, where they are not f32 in the plan.
     std::int64_t end_floats() const {
-        return type_ == ValueType::f32 ? 0 : input_shape().elements() + 2 * output_shape().elements();
+        if (type_ == ValueType::f32)
+            return 0;
+        std::int64_t floats = input_shape().elements();
+        for (const NodeId output : graph_.outputs())
+            floats += 2 * graph_.node(output).shape.elements();
+        return floats;
     }
 
     void bind_ends(const Binding& binding, const TrainingSchedule& schedule) {
         const Shape& in = input_shape();
-        const Shape& out = output_shape();
         input_values_ = binding.values(schedule.input);
-        output_values_ = binding.values(schedule.output);
-        output_gradient_values_ = binding.values(schedule.output_gradient);
-        float* const ends = ends_.data();
+        float* ends = ends_.data();
         input_ = {input_values_.target(0, ends), in, channels_last_strides(in)};
-        output_ = {output_values_.target(0, ends + in.elements()), out, channels_last_strides(out)};
-        output_gradient_ = {output_gradient_values_.target(0, ends + in.elements() + out.elements()), out,
-                            channels_last_strides(out)};
+        std::int64_t used = in.elements();
+        for (std::size_t k = 0; k < graph_.outputs().size(); ++k) {
+            const Shape& out = output_shape(k);
+            output_values_.push_back(binding.values(schedule.outputs[k]));
+            output_gradient_values_.push_back(binding.values(schedule.output_gradients[k]));
+            outputs_.push_back({output_values_[k].target(0, ends + used), out, channels_last_strides(out)});
+            used += out.elements();
+            output_gradients_.push_back(
+                {output_gradient_values_[k].target(0, ends + used), out, channels_last_strides(out)});
+            used += out.elements();
+        }
         loss_memory_ = binding.scratch(schedule.loss_scratch);
     }
 
@@ -201,13 +250,16 @@ class OneDnnTraining final : public TrainingExecutable {
     dnnl::engine engine_;
     dnnl::stream stream_;
     HostParameters parameters_;
-    SoftmaxLoss loss_;
+    std::vector<SoftmaxLoss> losses_; ///< by output, as the next two
     std::vector<std::unique_ptr<TrainingStep>> steps_;
     AlignedVector<float> arena_;
-    AlignedVector<float> ends_; ///< what the caller sees of bf16: input, output and its gradient
-    ValueArray input_values_, output_values_, output_gradient_values_;
-    StridedView<float> input_, output_, output_gradient_;
-    std::vector<Turn> turns_; ///< of the backward pass
+    AlignedVector<float> ends_; ///< what the caller sees of bf16: input, outputs and their gradients
+    ValueArray input_values_;
+    std::vector<ValueArray> output_values_, output_gradient_values_;
+    StridedView<float> input_;
+    std::vector<StridedView<float>> outputs_, output_gradients_;
+    AlignedVector<float> targets_; ///< of distillation, once asked for
+    std::vector<Turn> turns_;      ///< of the backward pass
     Recomputation recomputation_;
     float* loss_memory_ = nullptr;
     std::int64_t peak_bytes_ = 0;
@@ -230,6 +282,7 @@ std::vector<Unsupported> unsupported_in_training(const Graph& graph, const Train
 Result<std::unique_ptr<TrainingExecutable>> compile_training(const Graph& graph, const Weights& weights,
                                                              const TrainingOptions& options) {
     MFRES_CHECK(check_weights(graph, weights));
+    MFRES_CHECK(check_training_outputs(graph));
     try {
         auto training = std::make_unique<OneDnnTraining>(graph, weights, options);
         MFRES_CHECK(training->compile(options));

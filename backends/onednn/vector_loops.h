@@ -135,6 +135,12 @@ struct VectorLoops {
     /// The transpose: voxel z of y is the sum of weights[begin[z] .. begin[z + 1]) times the voxels of x from first[z].
     void (*reduce_line)(const std::int64_t* first, const std::int64_t* begin, const float* weights, std::int64_t voxels,
                         std::int64_t channels, const float* x, float* y);
+
+    /// Distillation: gradient += factor * (sum of t * p - t) with the targets t [voxel][channel], and their cross-entropies.
+    /// `logits`, `spare` and p as probabilities() has left them.
+    void (*add_distillation)(const float* logits, const float* p, const float* spare, const float* targets,
+                             std::int64_t voxels, std::int64_t channels, std::int64_t stride, float factor,
+                             float* value, float* gradient);
 };
 
 /// The loops for this processor.

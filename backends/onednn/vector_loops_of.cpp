@@ -411,6 +411,28 @@ void add_pointwise(const float* p, const std::uint8_t* truth, const float* coeff
     });
 }
 
+void add_distillation(const float* logits, const float* p, const float* spare, const float* targets,
+                      std::int64_t voxels, std::int64_t channels, std::int64_t stride, float factor, float* value,
+                      float* gradient) {
+    const float* most = spare;
+    const float* inverse = spare + stride;
+    with_count(channels, [&](const auto count) {
+        MFRES_SIMD
+        for (std::int64_t v = 0; v < voxels; ++v) {
+            const float all = (most[v] - logarithm(inverse[v])) + (inverse[v] - inverse[v]); // NaN stays NaN
+            float sum = 0.0F;
+            float entropy = 0.0F;
+            for (std::int64_t c = 0; c < count; ++c) {
+                sum += targets[v * count + c];
+                entropy += targets[v * count + c] * (all - logits[v * count + c]);
+            }
+            value[v] = entropy;
+            for (std::int64_t c = 0; c < count; ++c)
+                gradient[v * count + c] += factor * (sum * p[c * stride + v] - targets[v * count + c]);
+        }
+    });
+}
+
 void blend_lines(std::int64_t count, const float* const* lines, const float* weights, float* y) {
     const float *a = lines[0], *b = lines[1], *c = lines[2], *d = lines[3];
     const float wa = weights[0], wb = weights[1], wc = weights[2], wd = weights[3];
@@ -485,6 +507,7 @@ const VectorLoops MFRES_VECTORS{add_statistics,
                                 add_pointwise,
                                 blend_lines,
                                 expand_line,
-                                reduce_line};
+                                reduce_line,
+                                add_distillation};
 
 } // namespace mfres::onednn

@@ -12,6 +12,8 @@ LossTerms::LossTerms(const Loss& loss, const Shape& logits, Communicator& ranks)
     : loss_(loss), ranks_(ranks), samples_(static_cast<std::size_t>(logits[0])),
       channels_(static_cast<std::size_t>(logits[1])),
       voxels_(static_cast<double>(logits.elements() / logits[1]) * ranks.size()), slopes_(groups() * channels_) {
+    const DistillationLoss& soft = loss.distillation;
+    distillation_ = {soft.weight * soft.temperature * soft.temperature / voxels_, soft.temperature};
     if (loss.pointwise.weight == 0.0)
         return;
     rule_.weight = loss.pointwise.weight / voxels_;
@@ -58,13 +60,72 @@ Result<std::uint64_t> LossTerms::choose(int bits, const CountDigits& count) {
     return prefix;
 }
 
-Result<double> LossTerms::value(double pointwise_sum) const {
-    if (!loss_.per_sample && !has_pointwise())
+Result<double> LossTerms::value(const VoxelSums& sums) const {
+    if (!loss_.per_sample && !has_pointwise() && !has_distillation())
         return overlap_;
-    std::array<double, 2> own{overlap_, pointwise_sum};
+    std::array<double, 3> own{overlap_, sums.pointwise, sums.distillation};
     if (!ranks_.alone())
         MFRES_CHECK(ranks_.all_reduce_sum(own));
-    return (loss_.per_sample ? own[0] : overlap_) + rule_.weight * own[1];
+    return (loss_.per_sample ? own[0] : overlap_) + rule_.weight * own[1] + distillation_.weight * own[2];
+}
+
+Loss loss_of_output(const Loss& loss, std::size_t index) {
+    const double weight = loss.output_weights[index];
+    Loss own = loss;
+    if (loss.overlap)
+        own.overlap = [function = loss.overlap, weight](std::span<const ClassSums> sums) {
+            LossValue value = function(sums);
+            value.loss *= weight;
+            for (ClassSlope& slope : value.slopes)
+                slope = {weight * slope.truth, weight * slope.constant, weight * slope.probability};
+            return value;
+        };
+    if (index > 0) {
+        own.pointwise.weight += own.distillation.weight;
+        own.distillation.weight = 0.0;
+    }
+    own.pointwise.weight *= weight;
+    own.distillation.weight *= weight;
+    own.output_weights.clear();
+    return own;
+}
+
+Status check_output_weights(const Loss& loss, std::size_t outputs) {
+    const std::size_t weights = std::max<std::size_t>(1, loss.output_weights.size());
+    if (weights == outputs)
+        return {};
+    return Error{ErrorCode::invalid_argument,
+                 text("the loss has weights for ", weights, " outputs, and the graph has ", outputs), "output_weights"};
+}
+
+std::vector<std::uint8_t> every_nth_class(std::span<const std::uint8_t> classes, const Shape& first, const Shape& own) {
+    const std::int64_t n = first[2] / own[2];
+    std::vector<std::uint8_t> chosen;
+    chosen.reserve(static_cast<std::size_t>(own.elements() / own[1]));
+    for (std::int64_t sample = 0; sample < own[0]; ++sample)
+        for (std::int64_t x = 0; x < own[2]; ++x)
+            for (std::int64_t y = 0; y < own[3]; ++y) {
+                const std::int64_t line = ((sample * first[2] + x * n) * first[3] + y * n) * first[4];
+                for (std::int64_t z = 0; z < own[4]; ++z)
+                    chosen.push_back(classes[static_cast<std::size_t>(line + z * n)]);
+            }
+    return chosen;
+}
+
+Status check_training_outputs(const Graph& graph) {
+    const Shape& first = graph.node(graph.outputs()[0]).shape;
+    for (const NodeId id : graph.outputs()) {
+        const Shape& own = graph.node(id).shape;
+        const std::int64_t n = first[2] / own[2];
+        if (own[0] != first[0] || own[1] != first[1] || own[2] * n != first[2] || own[3] * n != first[3] ||
+            own[4] * n != first[4])
+            return Error{ErrorCode::graph_invalid,
+                         text("a network is trained on outputs of equal batch and channels, the first of which has n "
+                              "times the extents of each other; the first is ",
+                              to_string(first), ", this one ", to_string(own)),
+                         graph.node(id).name};
+    }
+    return {};
 }
 
 } // namespace mfres

@@ -27,6 +27,33 @@ struct PointwiseRule {
     double at_threshold = 1.0;
 };
 
+/// Likewise for distillation: every voxel counts by `weight`, temperature^2 included.
+struct DistillationRule {
+    double weight = 0.0;
+    double temperature = 1.0;
+};
+
+/// What the pass of the gradient adds up over the voxels of this rank.
+struct VoxelSums {
+    double pointwise = 0.0;    ///< values of the pointwise part, each times what it counts by
+    double distillation = 0.0; ///< cross-entropies against the targets
+
+    VoxelSums& operator+=(const VoxelSums& other) {
+        pointwise += other.pointwise;
+        distillation += other.distillation;
+        return *this;
+    }
+};
+
+/// The loss of output `index` of several.
+Loss loss_of_output(const Loss& loss, std::size_t index);
+
+/// Whether the loss has a weight for each of so many outputs. Errors: invalid_argument.
+Status check_output_weights(const Loss& loss, std::size_t outputs);
+
+/// Of each voxel of an output the class of the voxel at the same place: every n-th along each axis.
+std::vector<std::uint8_t> every_nth_class(std::span<const std::uint8_t> classes, const Shape& first, const Shape& own);
+
 /// Fills `counts`, one for each of `digit_values` digits: how many values of this rank have that digit at `shift`, of
 /// those whose higher bits, without the sign's, are those of `prefix`.
 using CountDigits = std::function<Status(std::uint64_t prefix, int shift, std::span<double> counts)>;
@@ -75,9 +102,11 @@ class LossTerms {
     }
     const PointwiseRule& rule() const { return rule_; }
 
-    /// The loss; `pointwise_sum`: of the values of this rank's voxels, each times what it counts by, without the
-    /// rule's weight. Errors: those of Communicator.
-    Result<double> value(double pointwise_sum) const;
+    bool has_distillation() const { return distillation_.weight != 0.0; }
+    const DistillationRule& distillation() const { return distillation_; }
+
+    /// The loss. Errors: those of Communicator.
+    Result<double> value(const VoxelSums& sums) const;
 
   private:
     Result<std::uint64_t> choose(int bits, const CountDigits& count);
@@ -90,6 +119,7 @@ class LossTerms {
     double overlap_ = 0.0; ///< of the whole batch, or this rank's part of the mean
     std::vector<ClassSlope> slopes_;
     PointwiseRule rule_;
+    DistillationRule distillation_;
 };
 
 } // namespace mfres

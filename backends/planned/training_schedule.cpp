@@ -129,19 +129,23 @@ class Planner {
             plan_forward(i, needs_[i].forward);
         }
         plan.advance();
-        const NodeId last = graph_.outputs()[0];
-        const Channels output = plan.value(last);
-        made_.output = output.array;
-        plan.pin(made_.output);
+        for (const NodeId output : graph_.outputs()) {
+            made_.outputs.push_back(plan.value(output).array);
+            plan.pin(made_.outputs.back());
+        }
         for (const StepPlan& step : made_.steps) {
             int end = 0;
             for (const StepPlan::Output& made : step.forwards[0].outputs)
                 end = std::max(end, plan.last_use(made.channels.array));
             forward_end_.push_back(end);
         }
-        made_.output_gradient = plan.array(graph_.node(last).shape.elements());
-        plan.pin(made_.output_gradient); // stays as the caller filled it
-        plan.add_gradient(last, Channels{made_.output_gradient, output.channels, 0, output.channels});
+        for (const NodeId output : graph_.outputs()) {
+            const Shape& shape = graph_.node(output).shape;
+            const ArrayId gradient = plan.array(shape.elements());
+            plan.pin(gradient); // stays as the caller filled it
+            plan.add_gradient(output, Channels{gradient, shape[1], 0, shape[1]});
+            made_.output_gradients.push_back(gradient);
+        }
         made_.loss_scratch = plan.scratch(rules.loss_scratch);
         for (std::size_t i = formed_.size(); i-- > 0;) {
             if (has_work(i))

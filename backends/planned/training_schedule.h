@@ -62,9 +62,10 @@ struct TrainingSchedule {
     TrainingPlan plan; ///< placed
     std::vector<StepPlan> steps;
     std::vector<Turn> backward;
-    ArrayId input = -1, output = -1, output_gradient = -1, loss_scratch = -1;
-    std::int64_t bytes = 0;       ///< of the whole block
-    std::int64_t plain_bytes = 0; ///< what it would be with nothing done again
+    ArrayId input = -1, loss_scratch = -1;
+    std::vector<ArrayId> outputs, output_gradients; ///< by output of the graph
+    std::int64_t bytes = 0;                         ///< of the whole block
+    std::int64_t plain_bytes = 0;                   ///< what it would be with nothing done again
     std::int64_t steps_again = 0;
     std::int64_t macs_again = 0; ///< multiply-accumulates that are done a second time
 };

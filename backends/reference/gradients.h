@@ -11,7 +11,6 @@
 
 #include <array>
 #include <cstdint>
-#include <numeric>
 #include <span>
 #include <vector>
 
@@ -629,15 +628,41 @@ std::vector<double> pointwise_values(const Shape& shape, const T* logits, std::s
     return values;
 }
 
-/// The gradient of a loss whose terms are known, and the sum of its pointwise values, each times what it counts by:
-/// dL/dz_c = p_c (s_c - sum over k of p_k s_k) + coefficient (p_c - g_c) with s_k = dL/dp_k.
+/// Adds the gradient of distillation at one voxel, weight / temperature (q_c - t_c) with q = softmax(z / temperature)
+/// and t the targets, and returns the cross-entropy of q against t. Pointers are to the first of the voxel's logits,
+/// targets and gradients, `size` apart.
 template <typename T>
-double loss_gradient(const Shape& shape, const T* logits, std::span<const std::uint8_t> classes, const LossTerms& terms,
-                     T* gradient, int threads) {
+double distil(const T* voxel, const T* targets, std::int64_t size, std::int64_t channels, const DistillationRule& rule,
+              T* gradient) {
+    const auto scaled = [&](std::int64_t c) { return static_cast<double>(voxel[c * size]) / rule.temperature; };
+    double most = -std::numeric_limits<double>::infinity();
+    for (std::int64_t c = 0; c < channels; ++c)
+        most = std::max(most, scaled(c));
+    double sum = 0.0;
+    double targets_sum = 0.0;
+    for (std::int64_t c = 0; c < channels; ++c) {
+        sum += std::exp(scaled(c) - most);
+        targets_sum += static_cast<double>(targets[c * size]);
+    }
+    double cross_entropy = 0.0;
+    for (std::int64_t c = 0; c < channels; ++c) {
+        const auto target = static_cast<double>(targets[c * size]);
+        const double q = std::exp(scaled(c) - most) / sum;
+        cross_entropy += target * (most + std::log(sum) - scaled(c));
+        gradient[c * size] += static_cast<T>(rule.weight / rule.temperature * (targets_sum * q - target));
+    }
+    return cross_entropy;
+}
+
+/// The gradient of a loss whose terms are known, and the sums that its value takes:
+/// dL/dz_c = p_c (s_c - sum over k of p_k s_k) + coefficient (p_c - g_c) with s_k = dL/dp_k, and that of distillation.
+template <typename T>
+VoxelSums loss_gradient(const Shape& shape, const T* logits, std::span<const std::uint8_t> classes,
+                        const LossTerms& terms, const T* targets, T* gradient, int threads) {
     const std::int64_t size = plane_size(shape);
     const auto channels = static_cast<std::size_t>(shape[1]);
     const PointwiseRule& rule = terms.rule();
-    std::vector<double> sums(static_cast<std::size_t>(shape[0] * shape[2]));
+    std::vector<VoxelSums> sums(static_cast<std::size_t>(shape[0] * shape[2]));
     parallel_ranges(shape[0] * shape[2], threads, [&](std::int64_t begin, std::int64_t end) {
         std::vector<double> slopes(channels);
         for (std::int64_t slab = begin; slab < end; ++slab) {
@@ -655,24 +680,32 @@ double loss_gradient(const Shape& shape, const T* logits, std::span<const std::u
                          if (terms.has_pointwise()) {
                              own = pointwise_value(logits + first, size, shape[1], truth, rule.gamma);
                              const double counts = counted(rule, own.value);
-                             sums[static_cast<std::size_t>(slab)] += counts * own.value;
+                             sums[static_cast<std::size_t>(slab)].pointwise += counts * own.value;
                              own.coefficient *= rule.weight * counts;
                          }
                          for (std::size_t c = 0; c < channels; ++c)
                              gradient[first + static_cast<std::int64_t>(c) * size] = static_cast<T>(
                                  p[c] * (slopes[c] - mean) + own.coefficient * (p[c] - (c == truth ? 1.0 : 0.0)));
+                         if (terms.has_distillation())
+                             sums[static_cast<std::size_t>(slab)].distillation +=
+                                 distil(logits + first, targets + first, size, shape[1], terms.distillation(),
+                                        gradient + first);
                      });
         }
     });
-    return std::accumulate(sums.begin(), sums.end(), 0.0);
+    VoxelSums total;
+    for (const VoxelSums& slab : sums)
+        total += slab;
+    return total;
 }
 
 /// The loss of softmax(logits) [batch, channel, x, y, z] against `classes` [batch][x][y][z], and its gradient by the
 /// logits. Error: invalid_argument for classes that are not one per voxel or not below the number of channels; those of
-/// Communicator. The batch is that of all ranks.
+/// Communicator. The batch is that of all ranks. `targets`: of distillation, like the logits; null without it.
 template <typename T>
 Result<double> loss_and_gradient(const Shape& shape, const T* logits, std::span<const std::uint8_t> classes,
-                                 const Loss& loss, T* gradient, int threads, Communicator& ranks = single_rank()) {
+                                 const Loss& loss, T* gradient, int threads, Communicator& ranks = single_rank(),
+                                 const T* targets = nullptr) {
     if (static_cast<std::int64_t>(classes.size()) != shape[0] * plane_size(shape))
         return Error{ErrorCode::invalid_argument,
                      text("the loss got ", classes.size(), " classes for logits of ", to_string(shape), ", which has ",
@@ -696,7 +729,7 @@ Result<double> loss_and_gradient(const Shape& shape, const T* logits, std::span<
             return Status();
         }));
     }
-    return terms.value(loss_gradient(shape, logits, classes, terms, gradient, threads));
+    return terms.value(loss_gradient(shape, logits, classes, terms, targets, gradient, threads));
 }
 
 } // namespace mfres::reference

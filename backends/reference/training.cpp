@@ -2,6 +2,7 @@
 
 #include "backends/distributed/data_parallel.h"
 #include "backends/planned/host_parameters.h"
+#include "backends/planned/loss_terms.h"
 #include "backends/reference/gradients.h"
 #include "core/try.h"
 #include "graph/memory_plan.h"
@@ -14,6 +15,13 @@ namespace {
 
 std::int64_t bytes_of(const Shape& shape) {
     return shape.elements() * static_cast<std::int64_t>(sizeof(float));
+}
+
+std::int64_t output_bytes(const Graph& graph) {
+    std::int64_t bytes = 0;
+    for (const NodeId output : graph.outputs())
+        bytes += bytes_of(graph.node(output).shape);
+    return bytes;
 }
 
 /// What the backward has to compute, and in which order it uses gradients. Its step s works on node size - 1 - s.
@@ -35,7 +43,8 @@ BackwardPlan plan_backward(const Graph& graph) {
         for (const NodeId input : node.inputs)
             learns[id] = learns[id] || learns[static_cast<std::size_t>(input)];
     }
-    matters[static_cast<std::size_t>(graph.outputs()[0])] = true;
+    for (const NodeId output : graph.outputs())
+        matters[static_cast<std::size_t>(output)] = true;
     for (std::size_t id = size; id-- > 0;)
         for (const NodeId input : graph.nodes()[id].inputs)
             if (matters[id]) {
@@ -47,7 +56,7 @@ BackwardPlan plan_backward(const Graph& graph) {
     const auto step_of = [&](NodeId id) { return graph.size() - 1 - id; };
     for (std::size_t id = 0; id < size; ++id) {
         plan.wanted[id] = learns[id] && matters[id];
-        const bool is_output = static_cast<NodeId>(id) == graph.outputs()[0];
+        const bool is_output = graph.is_output(static_cast<NodeId>(id)); // filled before the backward begins
         requests.push_back({plan.wanted[id] ? bytes_of(graph.nodes()[id].shape) : 0,
                             is_output ? 0 : step_of(plan.last_reader[id]), step_of(static_cast<NodeId>(id))});
     }
@@ -84,9 +93,11 @@ class ReferenceTraining final : public TrainingExecutable {
                       const TrainingOptions& options)
         : graph_(graph), parameters_(std::move(parameters)), threads_(resolve_threads(options.threads)),
           momentum_(options.batch_norm_momentum), values_(std::move(values)), backward_(std::move(backward)),
-          gradients_(backward_.memory),
-          output_gradient_(static_cast<std::size_t>(output_node().shape.elements()), 0.0F), ranks_(ranks_of(options)),
-          gradient_sum_(graph_, parameters_, ranks_, options.bucket_bytes) {}
+          gradients_(backward_.memory), ranks_(ranks_of(options)),
+          gradient_sum_(graph_, parameters_, ranks_, options.bucket_bytes) {
+        for (const NodeId output : graph_.outputs())
+            output_gradients_.emplace_back(static_cast<std::size_t>(graph_.node(output).shape.elements()), 0.0F);
+    }
 
     StridedView<float> input() override {
         const Shape& shape = graph_.node(graph_.input()).shape;
@@ -111,29 +122,44 @@ class ReferenceTraining final : public TrainingExecutable {
         return {};
     }
 
-    StridedView<const float> output() const override {
-        const Shape& shape = output_node().shape;
-        return {const_cast<ReferenceTraining*>(this)->values_.at(graph_.outputs()[0]), shape, dense_strides(shape)};
+    std::size_t outputs() const override { return graph_.outputs().size(); }
+
+    StridedView<const float> output(std::size_t index) const override {
+        const Shape& shape = output_node(index).shape;
+        return {const_cast<ReferenceTraining*>(this)->values_.at(graph_.outputs()[index]), shape, dense_strides(shape)};
     }
 
-    StridedView<float> output_gradient() override {
-        const Shape& shape = output_node().shape;
-        return {output_gradient_.data(), shape, dense_strides(shape)};
+    StridedView<float> output_gradient(std::size_t index) override {
+        const Shape& shape = output_node(index).shape;
+        return {output_gradients_[index].data(), shape, dense_strides(shape)};
+    }
+
+    Result<StridedView<float>> targets() override {
+        const Shape& shape = output_node(0).shape;
+        targets_.resize(static_cast<std::size_t>(shape.elements()));
+        return StridedView<float>{targets_.data(), shape, dense_strides(shape)};
     }
 
     Result<double> loss(std::span<const std::uint8_t> classes, const Loss& loss) override {
-        return loss_and_gradient(output_node().shape, output().data, classes, loss, output_gradient_.data(), threads_,
-                                 ranks_);
+        MFRES_CHECK(check_output_weights(loss, outputs()));
+        if (outputs() == 1)
+            return loss_of(0, classes, loss);
+        MFRES_TRY(double total, loss_of(0, classes, loss_of_output(loss, 0)));
+        for (std::size_t k = 1; k < outputs(); ++k) {
+            const auto own = every_nth_class(classes, output_node(0).shape, output_node(k).shape);
+            MFRES_TRY(const double value, loss_of(k, own, loss_of_output(loss, k)));
+            total += value;
+        }
+        return total;
     }
 
     Status backward() override {
         parameters_.clear_gradients();
-        const NodeId last = graph_.outputs()[0];
-        if (!wanted(last))
-            return {};
-        std::copy(output_gradient_.begin(), output_gradient_.end(), gradients_.at(last));
+        for (std::size_t k = 0; k < outputs(); ++k)
+            if (const NodeId output = graph_.outputs()[k]; wanted(output))
+                std::copy(output_gradients_[k].begin(), output_gradients_[k].end(), gradients_.at(output));
         gradient_sum_.begin();
-        for (NodeId id = last; id > 0; --id)
+        for (NodeId id = graph_.size() - 1; id > 0; --id)
             if (wanted(id)) {
                 MFRES_CHECK(node_backward(id));
                 MFRES_CHECK(gradient_sum_.finished(id));
@@ -148,14 +174,15 @@ class ReferenceTraining final : public TrainingExecutable {
     Status set_state(const TrainingState& state) override { return parameters_.set_state(state); }
 
     std::int64_t peak_bytes() const override {
-        return parameters_.bytes() + values_.bytes() + gradients_.bytes() + bytes_of(output_node().shape);
+        return parameters_.bytes() + values_.bytes() + gradients_.bytes() + output_bytes(graph_) +
+               static_cast<std::int64_t>(targets_.size() * sizeof(float));
     }
 
     std::vector<Chosen> chosen() const override {
         std::vector<Chosen> all;
         for (NodeId id = 1; id < graph_.size(); ++id)
             all.push_back({graph_.node(id).name, std::string(name(graph_.node(id).kind())), "reference"});
-        for (NodeId id = graph_.outputs()[0]; id > 0; --id)
+        for (NodeId id = graph_.size() - 1; id > 0; --id)
             if (wanted(id))
                 all.push_back(
                     {graph_.node(id).name, std::string(name(graph_.node(id).kind())) + " backward", "reference"});
@@ -163,7 +190,15 @@ class ReferenceTraining final : public TrainingExecutable {
     }
 
   private:
-    const Node& output_node() const { return graph_.node(graph_.outputs()[0]); }
+    const Node& output_node(std::size_t index) const { return graph_.node(graph_.outputs()[index]); }
+
+    Result<double> loss_of(std::size_t index, std::span<const std::uint8_t> classes, const Loss& loss) {
+        if (loss.distillation.weight != 0.0)
+            MFRES_CHECK(targets()); // zeros where nobody has filled them
+        return loss_and_gradient(output_node(index).shape, output(index).data, classes, loss,
+                                 output_gradients_[index].data(), threads_, ranks_,
+                                 static_cast<const float*>(targets_.data()));
+    }
     bool wanted(NodeId id) const { return backward_.wanted[static_cast<std::size_t>(id)]; }
 
     Operands<float> operands(const Node& node) {
@@ -181,7 +216,8 @@ class ReferenceTraining final : public TrainingExecutable {
         const Node& node = graph_.node(id);
         Gradients<float> gradients{values_.at(id), gradients_.at(id), {}, {}};
         for (const NodeId input : node.inputs) {
-            const bool first_use = backward_.last_reader[static_cast<std::size_t>(input)] == id;
+            const bool first_use =
+                backward_.last_reader[static_cast<std::size_t>(input)] == id && !graph_.is_output(input);
             if (wanted(input) && first_use)
                 std::fill_n(gradients_.at(input), graph_.node(input).shape.elements(), 0.0F);
             gradients.of_inputs.push_back(wanted(input) ? gradients_.at(input) : nullptr);
@@ -199,7 +235,8 @@ class ReferenceTraining final : public TrainingExecutable {
     Arena values_;
     BackwardPlan backward_;
     Arena gradients_;
-    AlignedVector<float> output_gradient_;
+    std::vector<AlignedVector<float>> output_gradients_;
+    AlignedVector<float> targets_; ///< once asked for
     Communicator& ranks_;
     GradientSum gradient_sum_;
 };
@@ -209,10 +246,7 @@ class ReferenceTraining final : public TrainingExecutable {
 Result<std::unique_ptr<TrainingExecutable>> make_training(const Graph& graph, const Weights& weights,
                                                           const TrainingOptions& options) {
     MFRES_CHECK(check_weights(graph, weights));
-    if (graph.outputs().size() != 1)
-        return Error{ErrorCode::graph_invalid,
-                     text("a network is trained on one output; this one has ", graph.outputs().size()),
-                     graph.node(graph.outputs()[1]).name};
+    MFRES_CHECK(check_training_outputs(graph));
     if (!(options.batch_norm_momentum >= 0.0 && options.batch_norm_momentum <= 1.0))
         return Error{
             ErrorCode::invalid_argument,
@@ -222,9 +256,8 @@ Result<std::unique_ptr<TrainingExecutable>> make_training(const Graph& graph, co
         HostParameters parameters(graph, weights, options.amsgrad);
         MemoryPlan values = plan_values(graph);
         BackwardPlan backward = plan_backward(graph);
-        const std::int64_t output_gradient = bytes_of(graph.node(graph.outputs()[0]).shape);
         MFRES_CHECK(check_training_memory(
-            "reference", parameters.bytes() + values.bytes + backward.memory.bytes + output_gradient, 0, options));
+            "reference", parameters.bytes() + values.bytes + backward.memory.bytes + output_bytes(graph), 0, options));
         return std::unique_ptr<TrainingExecutable>(std::make_unique<ReferenceTraining>(
             graph, std::move(parameters), std::move(values), std::move(backward), options));
     } catch (const std::bad_alloc&) {

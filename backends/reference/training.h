@@ -7,7 +7,7 @@
 
 namespace mfres::reference {
 
-/// Errors: those of check_weights; graph_invalid if the graph has several outputs; invalid_argument for a momentum
+/// Errors: those of check_weights; those of check_training_outputs; invalid_argument for a momentum
 /// outside 0..1; memory_limit.
 Result<std::unique_ptr<TrainingExecutable>> make_training(const Graph& graph, const Weights& weights,
                                                           const TrainingOptions& options);

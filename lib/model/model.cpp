@@ -277,6 +277,15 @@ Status save_model(const std::filesystem::path& path, const Model& model, Dtype d
     return {};
 }
 
+Weights init_weights(const Graph& graph, std::uint64_t seed) {
+    const Random random(seed);
+    Weights weights;
+    for (const Node& node : graph.nodes())
+        for (const Parameter& parameter : node.parameters)
+            weights.emplace(parameter.name, initial_values(parameter, random));
+    return weights;
+}
+
 Result<Model> init_model(const Variant& variant, std::uint64_t seed) {
     MFRES_TRY(const Graph graph, parameter_graph(variant));
     MFRES_CHECK(check_size(graph, variant.name()));
@@ -288,10 +297,7 @@ Result<Model> init_model(const Variant& variant, std::uint64_t seed) {
                           available, " modalities"),
                      variant.name()};
     model.metadata.modalities.resize(static_cast<std::size_t>(variant.input_channels()));
-    const Random random(seed);
-    for (const Node& node : graph.nodes())
-        for (const Parameter& parameter : node.parameters)
-            model.weights.emplace(parameter.name, initial_values(parameter, random));
+    model.weights = init_weights(graph, seed);
     model.metadata.variant_json = variant.json();
     model.metadata.recipe_json = text(R"({"init":"he-normal","seed":)", seed, "}");
     model.metadata.weights_sha256 = weights_sha256(model.weights);

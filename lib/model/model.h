@@ -92,4 +92,7 @@ Status save_model(const std::filesystem::path& path, const Model& model, Dtype d
 /// weights that would not fit into a model file; invalid_argument for more input channels than there are modalities.
 Result<Model> init_model(const Variant& variant, std::uint64_t seed);
 
+/// The initial values of all parameters of a graph, as init_model draws them: each depends on the seed and its own name.
+Weights init_weights(const Graph& graph, std::uint64_t seed);
+
 } // namespace mfres

@@ -26,6 +26,9 @@ struct NetworkFamily {
     std::int64_t (*multiple)(const Settings& settings) = nullptr;
     /// Adds all layers to the graph and returns the node of the logits.
     NodeId (*build)(GraphBuilder& builder, const Settings& settings, NodeId input) = nullptr;
+    /// Nodes whose maps deep supervision can put heads on: at 1/2 and 1/4 of the resolution, the finest first, as many of
+    /// them as there are. Null or empty: none.
+    std::vector<std::string> (*auxiliary_maps)(const Settings& settings) = nullptr;
 };
 
 const NetworkFamily& mf_res2net();

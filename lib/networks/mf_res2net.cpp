@@ -53,6 +53,18 @@ Status check(const Settings& settings) {
     return check_multiples(settings, "decoder", "mf_reduction", units.back() > 1 ? units.size() : units.size() - 1);
 }
 
+/// What the last unit of decoder levels leaves: the finest level is at full resolution, the one before at 1/2.
+std::vector<std::string> auxiliary_maps(const Settings& settings) {
+    const auto units = settings.integers("decoder_units");
+    const bool pre = settings.choice("order") == "pre";
+    std::vector<std::string> maps;
+    for (std::size_t level = units.size() - 1; level > 0 && maps.size() < 2; --level) {
+        const std::int64_t last = units[level - 1];
+        maps.push_back(text("dec", level, ".unit", last > 1 ? text(last) : "", pre ? ".add" : ".relu"));
+    }
+    return maps;
+}
+
 class MfRes2Net {
   public:
     MfRes2Net(GraphBuilder& builder, const Settings& settings)
@@ -167,7 +179,8 @@ const NetworkFamily& mf_res2net() {
         check, [](const Settings& settings) { return std::int64_t{1} << settings.integers("widths").size(); },
         [](GraphBuilder& builder, const Settings& settings, NodeId input) {
             return MfRes2Net(builder, settings).build(input);
-        }};
+        },
+        auxiliary_maps};
     return family;
 }
 

@@ -8,7 +8,7 @@ namespace mfres {
 
 Result<BatchFeed> BatchFeed::start(TrainingExecutable& executable, const FeedSource& source) {
     constexpr int ahead = 2;
-    const bool on_device = executable.cuts_crops() && !made_on_host(source.sampling);
+    const bool on_device = executable.cuts_crops() && !made_on_host(source.sampling) && !source.arrays;
     const BatchForm form = on_device ? BatchForm::crops : BatchForm::arrays;
     MFRES_TRY(auto loader, Loader::start(source.cache, source.sampling, source.seed, source.first_step, source.threads,
                                          ahead, source.part, form));

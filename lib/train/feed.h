@@ -16,6 +16,7 @@ struct FeedSource {
     std::int64_t end_step = 0; ///< nothing is made ready from here on
     int threads = 1;
     BatchPart part;
+    bool arrays = false; ///< also for an engine that cuts crops: somebody else reads the images
 };
 
 class BatchFeed {
@@ -30,6 +31,8 @@ class BatchFeed {
     void prepare();
     /// The loss of this step's output.
     Result<double> loss(const Loss& loss);
+    /// This step's images. Precondition: FeedSource::arrays.
+    const Tensor& images() const { return batch_.images; }
     /// Seconds spent waiting for the loader since the start.
     double waited_seconds() const { return loader_->waited_seconds(); }
 

@@ -3,6 +3,7 @@
 #include "core/json.h"
 #include "core/try.h"
 #include "imaging/labels.h"
+#include "networks/deep_supervision.h"
 #include "networks/registry.h"
 #include "networks/schema.h"
 
@@ -66,6 +67,18 @@ const std::vector<Field>& fields() {
          MFRES_FIELD(focal_gamma), 0, 10},
         {"topk_percent", "the cross-entropy is the mean over that share of the batch's voxels, the hardest; 100 = all",
          MFRES_FIELD(topk_percent), 0.0001, 100},
+        {"deep_supervision",
+         "take the loss on outputs at 1/2 and 1/4 of the resolution, too, weighted 4/7, 2/7 and 1/7; they are not exported",
+         MFRES_FIELD(deep_supervision)},
+        {"teachers_sha256", "of the weights of the teachers, which --teacher names; \"\" = none",
+         MFRES_FIELD(teachers_sha256)},
+        {"distill_weight", "with teachers: the share of the cross-entropy that is against their probabilities",
+         MFRES_FIELD(distill_weight), 1e-6, 1},
+        {"distill_temperature", "logits of both sides are divided by it there, and the term multiplied by its square",
+         MFRES_FIELD(distill_temperature), 0.1, 100},
+        {"distill_mirror",
+         "teachers label all eight mirror images of a crop and take the mean, at eight times the cost",
+         MFRES_FIELD(distill_mirror)},
         {"learning_rate", "of Adam, at the start", MFRES_FIELD(learning_rate), 1e-12, 10},
         {"adam_beta1", "decay of the first moment", MFRES_FIELD(adam_beta1), 0, 0.999999},
         {"adam_beta2", "decay of the second moment", MFRES_FIELD(adam_beta2), 0, 0.99999999},
@@ -165,6 +178,8 @@ std::string allowed(const Field& field, const Place& place) {
         return text("a list of 3 integers from ", field.least, " to ", field.most);
     if (field.key == "init_sha256")
         return "empty or 64 lower-case hexadecimal digits";
+    if (field.key == "teachers_sha256")
+        return "empty, or as many times 64 lower-case hexadecimal digits as there are teachers, joined by commas";
     if (field.choices.empty())
         return "the name of a network or a variant";
     std::string list = "one of ";
@@ -180,8 +195,16 @@ bool integer_within(const json& value, const Field& field) {
     return number >= field.least && number <= field.most;
 }
 
-bool is_sha256_or_empty(const std::string& given) {
-    return given.empty() || (given.size() == 64 && given.find_first_not_of("0123456789abcdef") == std::string::npos);
+bool is_sha256(std::string_view given) {
+    return given.size() == 64 && given.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
+/// Of a string without choices: empty, one SHA-256, or several joined by commas where that is allowed.
+bool is_list_of_hashes(std::string_view given, bool several) {
+    if (given.empty() || is_sha256(given))
+        return true;
+    return several && given.size() > 65 && given[64] == ',' && is_sha256(given.substr(0, 64)) &&
+           is_list_of_hashes(given.substr(65), true);
 }
 
 /// Whether `value` has the type of `place` and lies within the field's range; then it is stored.
@@ -208,9 +231,10 @@ bool store(const json& value, const Field& field, const Place& place) {
             return false;
         **size = value.get<Size>();
     } else if (auto* const* word = std::get_if<std::string*>(&place)) {
-        if (!value.is_string() || !(field.choices.empty() ? is_sha256_or_empty(value.get<std::string>())
-                                                          : std::find(field.choices.begin(), field.choices.end(),
-                                                                      value) != field.choices.end()))
+        if (!value.is_string() ||
+            !(field.choices.empty()
+                  ? is_list_of_hashes(value.get<std::string>(), field.key == "teachers_sha256")
+                  : std::find(field.choices.begin(), field.choices.end(), value) != field.choices.end()))
             return false;
         **word = value.get<std::string>();
     }
@@ -246,6 +270,12 @@ Status check_together(const Recipe& recipe) {
         return invalid("overlap_weight", recipe.overlap_weight, "must not be 0 together with ce_weight");
     if (recipe.ce_weight <= 0 && recipe.focal_gamma > 0)
         return invalid("focal_gamma", recipe.focal_gamma, "changes the cross-entropy, whose ce_weight is 0");
+    if (recipe.ce_weight <= 0 && !recipe.teachers_sha256.empty())
+        return invalid("ce_weight", recipe.ce_weight,
+                       "leaves nothing to teachers, who take a share of the cross-entropy");
+    if (recipe.deep_supervision)
+        if (const Status able = check_deep_supervision(variant); !able)
+            return invalid("deep_supervision", recipe.deep_supervision, "is not possible: " + able.error().message);
     if (recipe.ce_weight <= 0 && recipe.topk_percent < 100)
         return invalid("topk_percent", recipe.topk_percent, "changes the cross-entropy, whose ce_weight is 0");
     return {};

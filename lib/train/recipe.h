@@ -36,6 +36,12 @@ struct Recipe {
     double ce_weight = 0.0;                ///< of the mean cross-entropy; a loss that is named brings its own
     double focal_gamma = 0.0;              ///< cross-entropies times (1 - p)^focal_gamma
     double topk_percent = 100.0;           ///< the mean is over that share of the voxels, the hardest
+    bool deep_supervision = false;         ///< the loss is taken on maps at 1/2 and 1/4 of the resolution, too
+    /// SHA-256 of the weights of the teachers, joined by commas; empty = there are none.
+    std::string teachers_sha256;
+    double distill_weight = 0.5;      ///< share of the cross-entropy that is against teachers, where there are any
+    double distill_temperature = 1.0; ///< softens both sides of it
+    bool distill_mirror = false;      ///< teachers label all mirror images
 
     double learning_rate = 1e-3;
     double adam_beta1 = 0.9;

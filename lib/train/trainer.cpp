@@ -9,6 +9,7 @@
 #include "core/try.h"
 #include "model/model.h"
 #include "model/sha256.h"
+#include "networks/deep_supervision.h"
 #include "report/plot.h"
 #include "train/average.h"
 #include "train/checkpoint.h"
@@ -18,6 +19,8 @@
 #include "train/recipe.h"
 #include "train/run_data.h"
 #include "train/run_folder.h"
+#include "train/storage.h"
+#include "train/teachers.h"
 #include "train/validation.h"
 
 #include <chrono>
@@ -67,7 +70,8 @@ Status check_options(const TrainerOptions& options) {
     return {};
 }
 
-Result<Loss> loss_of(const Recipe& recipe) {
+/// `outputs`: of the graph that is trained.
+Result<Loss> loss_of(const Recipe& recipe, std::size_t outputs) {
     LossOptions options;
     MFRES_TRY(options.kind, parse_loss_kind(recipe.loss));
     MFRES_TRY(options.absent, parse_absent(recipe.absent));
@@ -79,7 +83,14 @@ Result<Loss> loss_of(const Recipe& recipe) {
     options.ce_weight = recipe.ce_weight;
     options.focal_gamma = recipe.focal_gamma;
     options.top_share = recipe.topk_percent / 100.0;
-    return make_loss(options);
+    MFRES_TRY(Loss loss, make_loss(options));
+    if (!recipe.teachers_sha256.empty()) {
+        loss.distillation = {recipe.distill_weight * loss.pointwise.weight, recipe.distill_temperature};
+        loss.pointwise.weight *= 1.0 - recipe.distill_weight;
+    }
+    if (outputs > 1)
+        loss.output_weights = output_weights(outputs);
+    return loss;
 }
 
 Error mismatch(const std::filesystem::path& run, const std::string& difference) {
@@ -128,13 +139,27 @@ json recipe_record(const Checkpoint& checkpoint) {
 Result<ExportedModel> export_model(const Checkpoint& checkpoint, const std::filesystem::path& path, bool overwrite,
                                    Dtype storage = Dtype::f32) {
     MFRES_TRY(const Variant variant, parse_variant(checkpoint.recipe.network));
-    Model model{variant, {}, checkpoint.evaluated()};
+    Model model{variant, {}, without_heads(checkpoint.evaluated())};
     model.metadata.recipe_json = recipe_record(checkpoint).dump();
     MFRES_CHECK(save_model(path, model, storage, overwrite));
     ExportedModel exported{variant.name(), checkpoint.step, !checkpoint.average.empty(), std::nullopt, {}};
     if (!checkpoint.validations.empty() && checkpoint.validations.back().step == checkpoint.step)
         exported.dice = checkpoint.validations.back().mean;
     return exported;
+}
+
+/// Notes the teachers in the recipe of a new run. Errors: those of teachers_sha256; recipe_invalid (the recipe names
+/// others, or cannot have any).
+Status name_teachers(const TrainerOptions& options, Recipe& recipe) {
+    MFRES_TRY(const std::string given, teachers_sha256(options.teachers));
+    if (!recipe.teachers_sha256.empty() && recipe.teachers_sha256 != given)
+        return Error{ErrorCode::recipe_invalid,
+                     text("the recipe's teachers are ", recipe.teachers_sha256, ", and those given are ",
+                          given.empty() ? "none" : given, "; name the model files that hold them"),
+                     "teachers_sha256"};
+    recipe.teachers_sha256 = given;
+    const auto checked = parse_recipe("{}", recipe);
+    return checked ? Status() : Status(checked.error());
 }
 
 /// What a new run starts from.
@@ -150,6 +175,7 @@ Result<Start> start_of(const TrainerOptions& options) {
     Start start;
     if (options.init.empty()) {
         MFRES_TRY(start.recipe, parse_recipe(options.recipe));
+        MFRES_CHECK(name_teachers(options, start.recipe));
         if (!start.recipe.init_sha256.empty())
             return rejected(text("the recipe starts from the weights ", start.recipe.init_sha256,
                                  "; the model file that holds them has to be named as well"),
@@ -176,6 +202,7 @@ Result<Start> start_of(const TrainerOptions& options) {
                              options.init.string(), " holds ", hash),
                         "init_sha256");
     start.recipe.init_sha256 = hash;
+    MFRES_CHECK(name_teachers(options, start.recipe));
     start.weights = std::move(model.weights);
     return start;
 }
@@ -195,6 +222,7 @@ struct Trainer::State {
     std::shared_ptr<const Cache> data;
     std::shared_ptr<const Cache> validation;
     std::unique_ptr<TrainingExecutable> executable;
+    Teachers teachers;
     Loss loss;
     Weights initial; ///< to start from; empty once compiled, and where they are new
     Checkpoint now;  ///< as it would be saved, but for `state`, which the executable holds
@@ -387,11 +415,27 @@ struct Trainer::State {
         return Error{ErrorCode::backend_unavailable, "this build has no backend", "backend"};
     }
 
+    /// Precondition: there is a backend.
+    Status open_teachers() {
+        const bool mirrors = recipe().distill_mirror;
+        const MirrorAxes mirror{mirrors, mirrors, mirrors};
+        MFRES_TRY(teachers, Teachers::open(options.teachers, *backend,
+                                           {recipe().sampling.crop, own_batch(), now.threads, device(), mirror}));
+        if (teachers.sha256() == recipe().teachers_sha256)
+            return {};
+        return mismatch(folder.path(), text("its teachers are ", fingerprint_words(recipe().teachers_sha256),
+                                            ", and those given are ", fingerprint_words(teachers.sha256())));
+    }
+
     Status compile(const TrainObserver& observer) {
         MFRES_TRY(variant, parse_variant(recipe().network));
-        MFRES_TRY(const Graph graph, build_network(variant, recipe().sampling.crop, own_batch()));
+        MFRES_TRY(const Graph graph, recipe().deep_supervision
+                                         ? build_with_heads(variant, recipe().sampling.crop, own_batch())
+                                         : build_network(variant, recipe().sampling.crop, own_batch()));
         if (initial.empty())
             MFRES_CHECK(draw_initial());
+        if (recipe().deep_supervision)
+            initial.merge(init_weights(graph, recipe().init_seed)); // what it lacks: the heads
         TrainingOptions training;
         training.threads = now.threads;
         MFRES_TRY(training.precision, parse_precision(recipe().precision));
@@ -405,7 +449,8 @@ struct Trainer::State {
                 training.largest_case = std::max(training.largest_case, entry.size[0] * entry.size[1] * entry.size[2]);
         training.ranks = &ranks();
         MFRES_CHECK(compile_for_training(graph, initial, training, observer));
-        MFRES_TRY(loss, loss_of(recipe()));
+        MFRES_CHECK(open_teachers());
+        MFRES_TRY(loss, loss_of(recipe(), executable->outputs()));
         if (!now.state.weights.empty())
             MFRES_CHECK(executable->set_state(now.state));
         else if (recipe().ema > 0)
@@ -515,6 +560,13 @@ struct Trainer::State {
     }
     bool skipping_told = false; ///< in this session
 
+    Status ask_teachers(const BatchFeed& feed) {
+        if (teachers.empty())
+            return {};
+        MFRES_TRY(const StridedView<float> targets, executable->targets());
+        return teachers.predict(view(feed.images()), recipe().distill_temperature, targets);
+    }
+
     /// Forward, loss, backward and update on one batch.
     Status train_step(BatchFeed& feed, const TrainObserver& observer) {
         const auto start = Clock::now();
@@ -523,6 +575,7 @@ struct Trainer::State {
         MFRES_CHECK(executable->forward(norm_statistics(recipe(), now.step, steps)));
         feed.prepare();
         const double waited = feed.waited_seconds() - waited_before;
+        MFRES_CHECK(ask_teachers(feed));
         MFRES_TRY(const double value, feed.loss(loss));
         if (!std::isfinite(value))
             return diverged(text("the loss is ", value));
@@ -566,7 +619,7 @@ struct Trainer::State {
 
     /// Evaluates the whole validation set. Stopped on request it leaves nothing, and is done again on resume.
     Status run_validation(const TrainObserver& observer) {
-        const Weights weights = now.average.empty() ? executable->weights() : now.average;
+        const Weights weights = without_heads(now.average.empty() ? executable->weights() : now.average);
         auto result = validate(*validation, variant, weights, *backend, {now.threads, device()},
                                [&](std::size_t done, std::size_t total) {
                                    TrainEvent validating = event(TrainEvent::Kind::validating);
@@ -683,7 +736,8 @@ struct Trainer::State {
                                                                  now.step,
                                                                  steps,
                                                                  options.loader_threads,
-                                                                 {ranks().rank(), ranks().size()}}));
+                                                                 {ranks().rank(), ranks().size()},
+                                                                 !teachers.empty()}));
         MFRES_CHECK(finish_step(observer)); // a validation that the session before had no time for
         MFRES_CHECK(agree_to_stop());
         const std::int64_t last = options.stop_at > 0 ? std::min(options.stop_at, steps) : steps;
@@ -833,15 +887,9 @@ Result<TrainReport> Trainer::run(const TrainObserver& observer) {
 Result<ExportedModel> export_checkpoint(const std::filesystem::path& checkpoint, const std::filesystem::path& model,
                                         bool overwrite, std::string_view storage) {
     return without_exceptions(checkpoint.string(), [&]() -> Result<ExportedModel> {
-        const auto dtype = storage == "f32"    ? std::optional(Dtype::f32)
-                           : storage == "f16"  ? std::optional(Dtype::f16)
-                           : storage == "bf16" ? std::optional(Dtype::bf16)
-                                               : std::nullopt;
-        if (!dtype)
-            return Error{ErrorCode::invalid_argument, text("storage is ", storage, ", allowed is f32, f16 or bf16"),
-                         "storage"};
+        MFRES_TRY(const Dtype dtype, storage_of(storage));
         MFRES_TRY(const Checkpoint loaded, read_checkpoint(checkpoint));
-        return export_model(loaded, model, overwrite, *dtype);
+        return export_model(loaded, model, overwrite, dtype);
     });
 }
 

@@ -95,23 +95,26 @@ TEST_CASE("every backend that trains computes the forward, the running statistic
 
 TEST_CASE("the gradient of every loss by the logits equals central differences") {
     const Shape shape{2, 4, 3, 2, 4};
-    for (auto [called, options] : test::loss_cases())
+    const Doubles targets = test::doubles(test::random_targets(shape, 12));
+    for (test::NamedLoss named : test::loss_cases())
         for (const std::uint64_t present : {4U, 3U, 1U}) {
-            INFO(called << ", " << present << " classes present");
+            INFO(named.name << ", " << present << " classes present");
             // The default epsilon of 1e-4 makes an absent class so heavy that the loss is 1 - 1e-6, and its
             // rounding all that differences would see.
-            options.weight_epsilon = 0.1;
-            const Loss loss = test::loss_of(options);
+            named.options.weight_epsilon = 0.1;
+            const Loss loss = test::loss_of(named);
             const auto classes = test::random_classes(shape, present, present);
             Doubles logits = test::random_doubles(static_cast<std::size_t>(shape.elements()), present + 7);
             Doubles gradient(logits.size());
             Doubles unused(logits.size());
-            REQUIRE_OK(reference::loss_and_gradient(shape, logits.data(), classes, loss, gradient.data(), 2));
+            REQUIRE_OK(reference::loss_and_gradient(shape, logits.data(), classes, loss, gradient.data(), 2,
+                                                    single_rank(), targets.data()));
             const auto value = [&] {
-                return *reference::loss_and_gradient(shape, logits.data(), classes, loss, unused.data(), 1);
+                return *reference::loss_and_gradient(shape, logits.data(), classes, loss, unused.data(), 1,
+                                                     single_rank(), targets.data());
             };
             // A short step keeps the choice of the hardest voxels as it is.
-            CHECK(difference_error(logits, gradient, options.top_share < 1.0 ? 1e-6 : 1e-3, value) <= 1e-4);
+            CHECK(difference_error(logits, gradient, loss.pointwise.top_share < 1.0 ? 1e-6 : 1e-3, value) <= 1e-4);
         }
 }
 
@@ -126,10 +129,10 @@ namespace {
 
 /// Loss and output gradient of a backend for given logits.
 std::pair<double, Tensor> loss_of_logits(TrainingExecutable& training, const Tensor& logits,
-                                         const std::vector<std::uint8_t>& classes, const LossOptions& options) {
+                                         const std::vector<std::uint8_t>& classes, const Loss& loss) {
     copy(view(logits), training.input());
     REQUIRE_OK(training.forward());
-    const auto value = training.loss(classes, test::loss_of(options));
+    const auto value = training.loss(classes, loss);
     REQUIRE_OK(value);
     return {*value, test::dense(as_const(training.output_gradient()))};
 }
@@ -146,7 +149,7 @@ TEST_CASE("voxels as hard as the last one chosen share its place, on every backe
         INFO(backend->name());
         const auto training = test::compile_training(*backend, graph, test::identity_weights(graph));
         const LossOptions options{.overlap_weight = 0.0, .ce_weight = 1.0, .top_share = 0.25};
-        const auto [value, gradient] = loss_of_logits(*training, logits, classes, options);
+        const auto [value, gradient] = loss_of_logits(*training, logits, classes, test::loss_of(options));
         const double hard = std::log(3.0 + std::exp(3.0));
         CHECK(value == Approx((hard + 3.0 * std::log(4.0)) / 4.0).epsilon(1e-6));
         const auto g = view(gradient);
@@ -171,7 +174,7 @@ TEST_CASE("certain logits, right or wrong, have a finite loss and gradient on ev
                 const auto training = test::compile_training(*backend, graph, test::identity_weights(graph));
                 const LossOptions options{
                     .overlap_weight = 0.0, .ce_weight = 1.0, .focal_gamma = gamma, .top_share = share};
-                const auto [value, gradient] = loss_of_logits(*training, logits, classes, options);
+                const auto [value, gradient] = loss_of_logits(*training, logits, classes, test::loss_of(options));
                 CHECK(value == Approx(1000.0 / (8.0 * share)).epsilon(1e-6));
                 CHECK(view(gradient).at(0, 2, 1, 1, 1) == Approx(-1.0 / (8.0 * share)).epsilon(1e-6));
                 CHECK(view(gradient).at(0, 1, 1, 1, 1) == Approx(1.0 / (8.0 * share)).epsilon(1e-6));
@@ -185,10 +188,10 @@ TEST_CASE("a logit that is no number gives a loss that is none, whatever the par
     view(logits).at(0, 1, 1, 1, 0) = std::numeric_limits<float>::quiet_NaN();
     const std::vector<std::uint8_t> classes{0, 1, 2, 3, 0, 1, 2, 3};
     for (const Backend* backend : test::training_backends())
-        for (const auto& [called, options] : test::loss_cases()) {
-            INFO(backend->name() << ": " << called);
+        for (const test::NamedLoss& named : test::loss_cases()) {
+            INFO(backend->name() << ": " << named.name);
             const auto training = test::compile_training(*backend, graph, test::identity_weights(graph));
-            CHECK(std::isnan(loss_of_logits(*training, logits, classes, options).first));
+            CHECK(std::isnan(loss_of_logits(*training, logits, classes, test::loss_of(named)).first));
         }
 }
 
@@ -196,15 +199,50 @@ TEST_CASE("every loss has the same bits on one thread and on several, on every b
     const Graph graph = test::identity_graph(Shape{3, 4, 20, 17, 19});
     const Tensor logits = test::random_tensor(graph.node(0).shape, 5);
     const auto classes = test::random_classes(graph.node(0).shape, 6, 4);
+    const Tensor targets = test::random_targets(graph.node(0).shape, 7);
     for (const Backend* backend : test::training_backends()) {
         const auto one = test::compile_training(*backend, graph, test::identity_weights(graph), {.threads = 1});
         const auto three = test::compile_training(*backend, graph, test::identity_weights(graph), {.threads = 3});
-        for (const auto& [called, options] : test::loss_cases()) {
-            INFO(backend->name() << ": " << called);
-            const auto a = loss_of_logits(*one, logits, classes, options);
-            const auto b = loss_of_logits(*three, logits, classes, options);
+        for (const test::NamedLoss& named : test::loss_cases()) {
+            INFO(backend->name() << ": " << named.name);
+            for (TrainingExecutable* training : {one.get(), three.get()})
+                if (named.distillation.weight > 0.0)
+                    test::fill_targets(*training, targets);
+            const auto a = loss_of_logits(*one, logits, classes, test::loss_of(named));
+            const auto b = loss_of_logits(*three, logits, classes, test::loss_of(named));
             CHECK(a.first == b.first);
             CHECK(std::equal(a.second.values().begin(), a.second.values().end(), b.second.values().begin()));
+        }
+    }
+}
+
+TEST_CASE("several outputs have their own losses and gradients, on every backend that trains") {
+    for (const Backend* backend : test::training_backends()) {
+        INFO(backend->name());
+        test::check_several_outputs(*backend);
+        if (backend->name() != "reference") // keeps every value
+            test::check_several_outputs_again(*backend);
+    }
+}
+
+TEST_CASE("outputs that cannot be trained together are rejected by every backend that trains") {
+    const auto graph_of = [](const Shape& second) {
+        GraphBuilder builder;
+        const NodeId x = builder.input(Shape{1, 2, 8, 8, 8});
+        builder.output(builder.conv("a", x, Conv{.out_channels = 4}));
+        builder.output(builder.conv("b", builder.adaptive_avg_pool("pool", x, {second[2], second[3], second[4]}),
+                                    Conv{.out_channels = second[1]}));
+        auto graph = builder.finish();
+        REQUIRE_OK(graph);
+        return std::move(graph).value();
+    };
+    for (const Backend* backend : test::training_backends()) {
+        INFO(backend->name());
+        const Graph good = graph_of(Shape{1, 4, 4, 4, 4});
+        REQUIRE_OK(backend->compile_training(good, test::random_weights(good, 1), {}));
+        for (const Shape& bad : {Shape{1, 3, 4, 4, 4}, Shape{1, 4, 4, 4, 2}, Shape{1, 4, 5, 5, 5}}) {
+            const Graph graph = graph_of(bad);
+            REQUIRE_CODE(backend->compile_training(graph, test::random_weights(graph, 1), {}), graph_invalid);
         }
     }
 }

@@ -251,7 +251,7 @@ TEST_CASE("the reference backend says what is wrong with a batch or a network it
     GraphBuilder builder;
     const NodeId x = builder.input(Shape{1, 1, 2, 2, 2});
     builder.output(builder.relu("a", x));
-    builder.output(builder.relu("b", x));
+    builder.output(builder.slice("b", builder.concat("c", {x, x}), 0, 2));
     auto two = builder.finish();
     REQUIRE_OK(two);
     REQUIRE_CODE(reference.compile_training(*two, {}, {}), graph_invalid);

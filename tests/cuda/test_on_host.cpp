@@ -121,6 +121,11 @@ TEST_CASE("the kernels compute every loss and its gradient") {
     test::check_losses(test::on_host());
 }
 
+TEST_CASE("the kernels compute the losses of several outputs and their gradients") {
+    test::check_several_outputs(test::on_host());
+    test::check_several_outputs_again(test::on_host());
+}
+
 TEST_CASE("a checkpoint goes from one backend to the other and back without a changed bit") {
     const Graph graph = small_network();
     const auto reference = test::compile_training(**find_backend("reference"), graph, test::random_weights(graph, 1));

@@ -1,6 +1,7 @@
 // Whole training runs and segmentations with the CUDA backend, its kernels on the host: what no other backend has.
 #include "backends/cuda/cuda_backend.h"
 #include "backends/cuda/engine.h"
+#include "model/model.h"
 #include "support/program.h"
 #include "support/training_runs.h"
 
@@ -47,6 +48,46 @@ TEST_CASE("a backend that a program adds is found by its name") {
     REQUIRE_OK(found);
     CHECK((*found)->name() == "cuda-on-host");
     CHECK(backends().back()->name() == "reference");
+}
+
+TEST_CASE("deep supervision and teachers train on the device to the bit, and nearly as on the reference backend") {
+    const test::TemporaryFolder folder;
+    const auto variant = parse_variant(test::small_network);
+    REQUIRE_OK(variant);
+    const auto teacher = init_model(*variant, 7);
+    REQUIRE_OK(teacher);
+    REQUIRE_OK(save_model(folder / "teacher.safetensors", *teacher));
+    for (const bool taught : {false, true}) { // without teachers crops are cut on the device
+        INFO("taught " << taught);
+        const std::string recipe = test::tiny_recipe({{"steps", 6},
+                                                      {"loss", "dice-ce"},
+                                                      {"deep_supervision", true},
+                                                      {"batch_dice", false},
+                                                      {"focal_gamma", 2.0},
+                                                      {"topk_percent", 20.0}});
+        const std::string kind = taught ? "-taught" : "";
+        const auto options_of = [&](const std::string& run, std::string_view backend) {
+            TrainerOptions options = test::tiny_run(folder / (run + kind), backend, recipe);
+            if (taught)
+                options.teachers = {folder / "teacher.safetensors"};
+            return options;
+        };
+        TrainerOptions parts = options_of("parts", on_host());
+        std::vector<double> losses;
+        std::vector<double> again;
+        std::vector<double> reference;
+        test::train(options_of("whole", on_host()), test::noting(losses));
+        test::train(parts, test::noting(again, 3));
+        parts.resume = true;
+        test::train(parts, test::noting(again));
+        CHECK(losses == again);
+        test::check_same_training(test::checkpoint_of(folder / ("whole" + kind) / "last.ckpt"),
+                                  test::checkpoint_of(folder / ("parts" + kind) / "last.ckpt"));
+        test::train(options_of("reference", "reference"), test::noting(reference));
+        REQUIRE(losses.size() == 6);
+        REQUIRE(reference.size() == 6);
+        CHECK(losses[0] == Approx(reference[0]).epsilon(1e-3)); // later ones part as rounding grows
+    }
 }
 
 TEST_CASE("a run stops and goes on in bf16 and fp16 to the bit, skipped steps and loss scale included") {

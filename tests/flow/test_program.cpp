@@ -137,7 +137,7 @@ TEST_CASE("wrong use is told apart from wrong data") {
 TEST_CASE("every command explains itself") {
     const auto help = run_program({"help"});
     CHECK(help.exit_code == 0);
-    for (const std::string command : {"segment", "check", "complexity", "init", "info", "phantom"}) {
+    for (const std::string command : {"segment", "check", "complexity", "init", "info", "phantom", "average"}) {
         INFO(command);
         CHECK(help.out.find(command) != std::string::npos);
         const auto own = run_program({command, "--help"});

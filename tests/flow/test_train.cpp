@@ -58,6 +58,45 @@ TEST_CASE("mfres train --help lists every option of the recipe and a worked exam
     CHECK(help.out.find("mfres train --data BraTS2019/Training --out") != std::string::npos);
 }
 
+TEST_CASE("mfres train follows teachers, and mfres average writes the mean of what runs left") {
+    const TemporaryFolder folder;
+    const std::string cases = make_cases(folder).string();
+    const std::string small = tiny[1];
+    std::vector<std::string> teachers;
+    for (const std::string seed : {"1", "2"}) {
+        teachers.push_back((folder / ("teacher" + seed + ".safetensors")).string());
+        REQUIRE(run_program({"init", "--network", small, "--seed", seed, "--out", teachers.back()}).exit_code == 0);
+    }
+    const std::string run = (folder / "run").string();
+    const std::vector<std::string> arguments =
+        std::vector<std::string>{
+            "train",  "--data",  cases,       "--out",     run,         "--steps",   "2",
+            "--loss", "dice-ce", "--teacher", teachers[0], "--teacher", teachers[1], "--deep-supervision",
+            "yes",    "--json"} +
+        tiny;
+    const Finished trained = run_program(arguments);
+    INFO(trained.err << trained.out);
+    REQUIRE(trained.exit_code == 0);
+    const auto report = nlohmann::json::parse(trained.out);
+    CHECK(report["recipe"]["teachers_sha256"].get<std::string>().size() == 129);
+    CHECK(report["recipe"]["ce_weight"] == 1.0);
+    const Finished other = run_program({"train", "--out", run, "--resume", "--steps", "3", "--teacher", teachers[0]});
+    CHECK(other.exit_code == 4);
+    CHECK(other.err.find("teachers") != std::string::npos);
+
+    const std::string mean = (folder / "mean.safetensors").string();
+    const std::vector<std::string> average = {"average", teachers[0], run + "/last.ckpt", "--out", mean};
+    const Finished averaged = run_program(average);
+    INFO(averaged.err);
+    CHECK(averaged.exit_code == 0);
+    CHECK(averaged.out.find("mean of 2 models") != std::string::npos);
+    CHECK(run_program(average).exit_code == 6); // it is there already
+    CHECK(nlohmann::json::parse(run_program(average + std::vector<std::string>{"--force", "--json"}).out)["models"] ==
+          2);
+    CHECK(run_program({"info", mean}).exit_code == 0);
+    CHECK(run_program({"average", teachers[0], "--out", mean}).exit_code == 2);
+}
+
 TEST_CASE("mfres train rejects what it cannot do, with the right exit code") {
     const TemporaryFolder folder;
     const auto rejected = [](const std::vector<std::string>& arguments, int code, const std::string& words) {

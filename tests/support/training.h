@@ -161,17 +161,25 @@ class DoubleTraining {
         return values_[static_cast<std::size_t>(graph_.outputs()[0])];
     }
 
+    /// Of the last forward().
+    const Doubles& value(NodeId id) const { return values_[static_cast<std::size_t>(id)]; }
+
     /// Precondition: forward() was run.
-    void backward(const Doubles& output_gradient) {
+    void backward(const Doubles& output_gradient) { backward(std::vector<Doubles>{output_gradient}); }
+    /// The same for several outputs, which nodes behind them do not read.
+    void backward(const std::vector<Doubles>& output_gradients) {
         std::vector<Doubles> slopes;
         for (const Node& node : graph_.nodes()) {
             slopes.emplace_back(static_cast<std::size_t>(node.shape.elements()));
             for (const Parameter& parameter : node.parameters)
                 gradients[parameter.name].assign(static_cast<std::size_t>(parameter.shape.elements()), 0.0);
         }
-        slopes[static_cast<std::size_t>(graph_.outputs()[0])] = output_gradient;
-        if (rounding)
-            rounding->round(slopes[static_cast<std::size_t>(graph_.outputs()[0])]);
+        for (std::size_t k = 0; k < output_gradients.size(); ++k) {
+            Doubles& slope = slopes[static_cast<std::size_t>(graph_.outputs()[k])];
+            slope = output_gradients[k];
+            if (rounding)
+                rounding->round(slope);
+        }
         for (NodeId id = graph_.size() - 1; id > 0; --id) {
             const Node& node = graph_.node(id);
             if (rounding && rounding->sums_gradient(id))

@@ -45,8 +45,10 @@ LossCase loss_case(const Shape& shape, double spread, std::uint64_t present) {
 /// What the script has to know of the losses of the table.
 std::string described_losses() {
     nlohmann::json all;
-    for (const auto& [called, options] : test::loss_cases())
-        all[called] = {{"kind", name(options.kind)},
+    for (const auto& [called, options, distillation] : test::loss_cases())
+        all[called] = {{"distill_weight", distillation.weight},
+                       {"distill_temperature", distillation.temperature},
+                       {"kind", name(options.kind)},
                        {"absent", name(options.absent)},
                        {"background", options.background},
                        {"batch", options.batch},
@@ -181,6 +183,7 @@ TEST_CASE("every loss and its gradient equal PyTorch's with autograd") {
     for (std::size_t k = 0; k < cases.size(); ++k) {
         tensors.emplace(text("logits.", k), cases[k].logits);
         tensors.emplace(text("classes.", k), cases[k].classes_as_floats);
+        tensors.emplace(text("targets.", k), test::random_targets(cases[k].logits.shape(), k));
     }
     const test::TemporaryFolder folder;
     test::write_tensors(folder / "case.safetensors", tensors);
@@ -188,14 +191,15 @@ TEST_CASE("every loss and its gradient equal PyTorch's with autograd") {
     test::require_python(*python, "train/torch_losses.py",
                          {"losses", (folder / "case.safetensors").string(), folder.path().string()});
     for (std::size_t k = 0; k < cases.size(); ++k)
-        for (const auto& [called, options] : test::loss_cases()) {
-            const std::string name_of_case = text(called, ".", k);
+        for (const test::NamedLoss& named : test::loss_cases()) {
+            const std::string name_of_case = text(named.name, ".", k);
             INFO(name_of_case);
-            const Loss loss = test::loss_of(options);
+            const Loss loss = test::loss_of(named);
+            const Doubles targets = test::doubles(tensors.at(text("targets.", k)));
             const Doubles logits = test::doubles(cases[k].logits);
             Doubles gradient(logits.size());
             const auto value = reference::loss_and_gradient(cases[k].logits.shape(), logits.data(), cases[k].classes,
-                                                            loss, gradient.data(), 2);
+                                                            loss, gradient.data(), 2, single_rank(), targets.data());
             REQUIRE_OK(value);
             const Doubles theirs = test::read_doubles(folder / (name_of_case + ".f64"));
             REQUIRE(theirs.size() == 1);

@@ -3,7 +3,7 @@
 usage: torch_losses.py losses <case.safetensors> <folder>
        torch_losses.py adam <case.safetensors> <folder>
 
-losses: the case holds `logits.<k>` [batch, class, x, y, z] and `classes.<k>` [batch, x, y, z] for k = 0, 1, ...;
+losses: the case holds `logits.<k>` and `targets.<k>` [batch, class, x, y, z] and `classes.<k>` [batch, x, y, z] for k = 0, 1, ...;
 `losses.json` in the folder says which losses, by name. Writes `<name>.<k>`, the loss, and `<name>.<k>.grad`, its gradient
 by the logits, for all of them.
 
@@ -59,21 +59,29 @@ def cross_entropy(logits, classes, focal_gamma, top_share):
     return values.mean()
 
 
-def loss_of(logits, classes, kind, absent, background, batch, overlap_weight, ce_weight, focal_gamma, top_share):
+def distillation(logits, targets, temperature):
+    by_voxel = torch.nn.functional.cross_entropy(logits / temperature, targets, reduction="none")
+    return temperature**2 * by_voxel.mean()
+
+
+def loss_of(logits, classes, targets, kind, absent, background, batch, overlap_weight, ce_weight, focal_gamma, top_share,
+            distill_weight, distill_temperature):
     groups = [slice(None)] if batch else [slice(n, n + 1) for n in range(len(logits))]
     overlap = torch.stack([overlap_loss(logits[n], classes[n], kind, absent, background) for n in groups]).mean()
-    return overlap_weight * overlap + ce_weight * cross_entropy(logits, classes, focal_gamma, top_share)
+    loss = overlap_weight * overlap + ce_weight * cross_entropy(logits, classes, focal_gamma, top_share)
+    return loss + distill_weight * distillation(logits, targets, distill_temperature)
 
 
 def losses(case, folder):
     tensors = exchange.read_safetensors(case)
     with open(os.path.join(folder, "losses.json")) as file:
         described = json.load(file)
-    for k in range(len(tensors) // 2):
+    for k in range(len(tensors) // 3):
         classes = torch.from_numpy(tensors[f"classes.{k}"]).to(torch.int64)
+        targets = torch.from_numpy(tensors[f"targets.{k}"]).to(torch.float64)
         for name, options in described.items():
             logits = torch.from_numpy(tensors[f"logits.{k}"]).to(torch.float64).requires_grad_()
-            loss = loss_of(logits, classes, **options)
+            loss = loss_of(logits, classes, targets, **options)
             loss.backward()
             exchange.write_doubles(folder, f"{name}.{k}", [loss.item()])
             exchange.write_doubles(folder, f"{name}.{k}.grad", logits.grad.numpy())

@@ -157,6 +157,7 @@ int check(const std::vector<std::string>& arguments);
 int evaluate(const std::vector<std::string>& arguments);
 int robustness(const std::vector<std::string>& arguments);
 int complexity(const std::vector<std::string>& arguments);
+int average(const std::vector<std::string>& arguments);
 int init(const std::vector<std::string>& arguments);
 int info(const std::vector<std::string>& arguments);
 int convert(const std::vector<std::string>& arguments);

@@ -21,6 +21,7 @@ struct Command {
 constexpr Command commands[] = {
     {"segment", "brain tumour labels from T1, T1ce, T2 and FLAIR volumes", mfres::cli::segment},
     {"train", "train a network on segmented cases, or export a checkpoint", mfres::cli::train},
+    {"average", "average the weights of several models or checkpoints", mfres::cli::average},
     {"experiment", "repeat the paper's comparisons of losses and networks on your cases", mfres::cli::experiment},
     {"check", "check cases for everything that segment would reject", mfres::cli::check},
     {"evaluate", "Dice, sensitivity, specificity and HD95 against reference labels", mfres::cli::evaluate},

@@ -49,6 +49,8 @@ constexpr const char* examples =
     "  mfres train --data BraTS2021 africa.mfcache --fold 2/5 --same-patient patients.txt --out runs/fold2\n"
     "  mfres train --init runs/laptop/model.safetensors --data train.mfcache --val val.mfcache --out runs/finer \\\n"
     "      --steps 1000 --learning-rate 3e-4 --fixed-norm-steps 1000 --clip-norm 5\n"
+    "  mfres train --data train.mfcache --val val.mfcache --out runs/small --network small.json --loss dice-ce \\\n"
+    "      --teacher fold0.safetensors --teacher fold1.safetensors --distill-temperature 2\n"
     "  mfres train --export runs/laptop/best.ckpt --out best.safetensors --store f16\n"
     "  mpirun -n 4 --map-by slot:PE=8 --mca odls_base_sigkill_timeout 30 \\\n"
     "      mfres train --data train.mfcache --out runs/four --batch 8 --threads 8\n"
@@ -82,6 +84,8 @@ Options make_options() {
         "same-patient", po::value<std::string>(), "file with a line per patient: the case ids of its scans")(
         "sites", po::value<std::string>(), "table (.csv: case,site) of the sites to tell apart while evaluating")(
         "init", po::value<std::string>(), "model file whose weights training starts from, instead of new ones")(
+        "teacher", po::value<std::vector<std::string>>()->composing(),
+        "model file whose probabilities the network learns to follow; given several times, their mean")(
         "out,o", po::value<std::string>()->required(), "folder of the run; with --export the model file")(
         "resume", "go on with the run in that folder")("recipe", po::value<std::string>(), "JSON file of a recipe")(
         "backend", po::value<std::string>()->default_value("auto"), "auto, or one that 'mfres help' lists")(
@@ -171,6 +175,8 @@ Result<TrainerOptions> trainer_options(const Options& options) {
     chosen.sites = options.get_or_default<std::string>("sites");
     chosen.run = options.get<std::string>("out");
     chosen.init = options.get_or_default<std::string>("init");
+    for (const std::string& teacher : options.get_or_default<std::vector<std::string>>("teacher"))
+        chosen.teachers.emplace_back(teacher);
     chosen.backend = options.get<std::string>("backend");
     chosen.threads = options.get<int>("threads");
     chosen.loader_threads = options.get<int>("loader-threads");

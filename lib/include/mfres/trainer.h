@@ -77,6 +77,10 @@ struct TrainerOptions {
     /// A model file whose weights training starts from, with new moments of Adam and its step counted from 1; its
     /// network is the recipe's unless that names another, which is rejected. Empty = new weights. Not with `resume`.
     std::filesystem::path init;
+    /// Model files whose probabilities the network learns to follow, their mean where there are several; see the recipe's
+    /// distill_weight. The recipe records their SHA-256, and a run is resumed with the same ones alone. Each rank reads
+    /// them; what they hold is not part of memory_cap.
+    std::vector<std::filesystem::path> teachers = {};
     /// JSON object of the recipe's keys that differ from the default, or on resume from what is recorded. On resume
     /// only steps, epochs and validate_every may differ.
     std::string recipe = "{}";
@@ -212,7 +216,7 @@ class Trainer {
   public:
     /// Checks everything that can be checked before the first step, takes hold of the run's folder, makes the caches
     /// and compiles. The observer sees `caching` and `warning`.
-    /// Errors: invalid_argument, recipe_invalid, those of load_model for `init`, file_exists (the folder is not empty
+    /// Errors: invalid_argument, recipe_invalid, those of load_model for `init` and `teachers`, file_exists (the folder is not empty
     /// and `resume` is off), file_not_found (nothing to resume there), file_write (another process trains there),
     /// checkpoint_damaged, checkpoint_mismatch (another recipe, or other data: the message has both fingerprints),
     /// invalid_argument (a case that occurs twice; a patient that is trained on and validated on; the fold or the list
@@ -263,5 +267,19 @@ struct ExportedModel {
 /// Errors: file_not_found, checkpoint_damaged, invalid_argument (another storage), those of save_model.
 Result<ExportedModel> export_checkpoint(const std::filesystem::path& checkpoint, const std::filesystem::path& model,
                                         bool overwrite, std::string_view storage = "f32");
+
+/// What an averaged model was made of.
+struct AveragedModel {
+    std::string network;
+    std::size_t models = 0;
+};
+
+/// Writes a model whose parameters, statistics of BatchNorm included, are the means of those of model files and of
+/// checkpoints (.ckpt; what an export of each would hold). `storage` as of export_checkpoint.
+/// Errors: invalid_argument (fewer than two sources; another network, input or label scheme than the first one's;
+/// another storage), those of load_model, file_not_found, checkpoint_damaged, those of save_model.
+Result<AveragedModel> average_models(const std::vector<std::filesystem::path>& sources,
+                                     const std::filesystem::path& model, bool overwrite,
+                                     std::string_view storage = "f32");
 
 } // namespace mfres

@@ -1,7 +1,7 @@
 #include "backends/onednn/training.h"
 
 #include "backends/distributed/data_parallel.h"
-#include "backends/onednn/guard.h"
+#include "backends/onednn/errors.h"
 #include "backends/onednn/softmax_loss.h"
 #include "backends/onednn/threads.h"
 #include "backends/onednn/training_steps.h"

@@ -83,7 +83,7 @@ class StepTimes {
     Clock::time_point last_;
 };
 
-double floor_ms(const StepCost& cost, const MachineProbe& machine) {
+double floor_ms(const OpCost& cost, const MachineProbe& machine) {
     if (machine.gflops <= 0 || machine.gigabytes_per_second <= 0)
         return 0.0;
     return std::max(2.0 * static_cast<double>(cost.macs) / machine.gflops,
@@ -128,9 +128,9 @@ void fill_steps(const Executable& executable, const StepTimes& times, const Grap
                                     chosen[i].cost.bytes, chosen[i].cost.macs,
                                     floor_ms(chosen[i].cost, report.machine)});
     }
-    if (report.macs == 0) { // an engine whose steps are not ours
+    if (report.macs == 0) { // an engine that does not say which ops it runs
         const Graph form = inference_form(graph);
-        for (const StepCost& cost : step_costs(form, fuse_steps(form)))
+        for (const OpCost& cost : op_costs(form, fuse_ops(form)))
             report.macs += cost.macs;
     }
     if (report.machine.gflops > 0)

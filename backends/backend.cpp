@@ -109,6 +109,47 @@ Status check_loss_scaling(const LossScaling& scaling) {
     return {};
 }
 
+Status check_classes(std::span<const std::uint8_t> classes, const Shape& logits) {
+    const std::int64_t voxels = logits.elements() / logits[1];
+    if (static_cast<std::int64_t>(classes.size()) != voxels)
+        return Error{ErrorCode::invalid_argument,
+                     text("the loss got ", classes.size(), " classes for logits of ", to_string(logits), ", which has ",
+                          voxels, " voxels"),
+                     "classes"};
+    const auto beyond =
+        std::find_if(classes.begin(), classes.end(), [&](std::uint8_t c) { return std::int64_t{c} >= logits[1]; });
+    if (beyond != classes.end())
+        return Error{ErrorCode::invalid_argument,
+                     text("class ", int{*beyond}, " of voxel ", beyond - classes.begin(), " is not one of the ",
+                          logits[1], " of the logits"),
+                     "classes"};
+    return {};
+}
+
+Status check_optimiser_step(const OptimiserStep& step) {
+    const auto is_factor = [](double value) { return value >= 0.0 && value < 1.0; };
+    const auto is_size = [](double value) { return std::isfinite(value) && value >= 0.0; };
+    const auto invalid = [](const char* option, double value, const char* range) {
+        return Error{ErrorCode::invalid_argument,
+                     text(option, " of an optimiser step is ", value, "; it must be ", range), option};
+    };
+    if (step.step < 1)
+        return invalid("step", static_cast<double>(step.step), "1 or more");
+    if (!is_size(step.learning_rate))
+        return invalid("learning_rate", step.learning_rate, "a finite number, 0 or more");
+    if (!is_factor(step.beta1))
+        return invalid("beta1", step.beta1, "at least 0 and below 1");
+    if (!is_factor(step.beta2))
+        return invalid("beta2", step.beta2, "at least 0 and below 1");
+    if (!is_size(step.epsilon))
+        return invalid("epsilon", step.epsilon, "a finite number, 0 or more");
+    if (!is_size(step.l2))
+        return invalid("l2", step.l2, "a finite number, 0 or more");
+    if (!is_size(step.clip_norm))
+        return invalid("clip_norm", step.clip_norm, "a finite number, 0 or more");
+    return {};
+}
+
 Status TrainingExecutable::start_crops(std::span<const CropRequest>) {
     return Error{ErrorCode::operation_unsupported, "this backend does not cut crops out of cases", "crops"};
 }

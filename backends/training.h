@@ -119,6 +119,13 @@ CompileOptions arithmetic_of(const TrainingOptions& options);
 Status check_training_memory(std::string_view backend, std::int64_t bytes, std::int64_t plain_bytes,
                              const TrainingOptions& options);
 
+/// What every loss() checks: one class for each voxel of the logits, [batch][x][y][z], below their number of channels.
+/// Errors: invalid_argument.
+Status check_classes(std::span<const std::uint8_t> classes, const Shape& logits);
+
+/// What every update() checks: the ranges that PyTorch's Adam has. Errors: invalid_argument.
+Status check_optimiser_step(const OptimiserStep& step);
+
 /// What the backward pass of a step computes a second time to hold less.
 struct Recomputation {
     std::int64_t steps = 0; ///< operations, as the engine runs them
@@ -158,7 +165,7 @@ class TrainingExecutable {
 
     /// Softmax over the channels of the output, the class sums against `classes` [batch][x][y][z] (0 <= class <
     /// channels), the loss, and its gradient into output_gradient(). No classes at all stand for those of the crops
-    /// that were taken last. Precondition: forward() was run.
+    /// that were taken last. Errors: those of check_classes. Precondition: forward() was run.
     virtual Result<double> loss(std::span<const std::uint8_t> classes, const Loss& loss) = 0;
 
     /// Gradients of all learnable parameters from output_gradient(), in place of those before.
@@ -168,7 +175,7 @@ class TrainingExecutable {
     virtual Weights gradients() const = 0;
 
     /// Changes the parameters; returns the Euclidean norm of the gradient before clipping.
-    /// Errors: training_diverged if that norm is not finite; then nothing was changed. With Precision::fp16 gradients
+    /// Errors: those of check_optimiser_step; training_diverged if that norm is not finite; then nothing was changed. With Precision::fp16 gradients
     /// are scaled up to keep small ones; a step that overflows for that is left out, which the norm infinity tells, and
     /// the scale is halved; only below a scale of 1 that is an error.
     virtual Result<double> update(const OptimiserStep& step) = 0;

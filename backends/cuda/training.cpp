@@ -162,7 +162,7 @@ class CudaTraining final : public TrainingExecutable {
     Result<double> loss(std::span<const std::uint8_t> classes, const Loss& loss) override {
         const bool of_crops = classes.empty() && classes_on_device_;
         if (!of_crops)
-            MFRES_CHECK(check_classes(classes));
+            MFRES_CHECK(check_classes(classes, output_shape()));
         classes_on_device_ = of_crops;
         double value = 0.0;
         MFRES_CHECK(attempt("loss", [&] {
@@ -216,6 +216,7 @@ class CudaTraining final : public TrainingExecutable {
     Weights gradients() const override { return parameters_.gradients(scale_.value()); }
 
     Result<double> update(const OptimiserStep& step) override {
+        MFRES_CHECK(check_optimiser_step(step));
         double norm = 0.0;
         MFRES_CHECK(attempt("update", [&] { norm = parameters_.norm(scale_.value()); }));
         if (!std::isfinite(norm)) {
@@ -359,22 +360,6 @@ class CudaTraining final : public TrainingExecutable {
         });
     }
 
-    Status check_classes(std::span<const std::uint8_t> classes) const {
-        if (static_cast<std::int64_t>(classes.size()) != class_count())
-            return Error{ErrorCode::invalid_argument,
-                         text("the loss got ", classes.size(), " classes for logits of ", to_string(output_shape()),
-                              ", which has ", class_count(), " voxels"),
-                         "classes"};
-        const auto beyond = std::find_if(classes.begin(), classes.end(),
-                                         [&](std::uint8_t c) { return std::int64_t{c} >= output_shape()[1]; });
-        if (beyond != classes.end())
-            return Error{ErrorCode::invalid_argument,
-                         text("class ", int{*beyond}, " of voxel ", beyond - classes.begin(), " is not one of the ",
-                              output_shape()[1], " of the logits"),
-                         "classes"};
-        return {};
-    }
-
     std::vector<ClassSums> read_sums(const double* totals) const {
         const auto channels = static_cast<std::size_t>(output_shape()[1]);
         std::vector<double> values(4 * channels);
@@ -435,16 +420,6 @@ class CudaTraining final : public TrainingExecutable {
 
 Result<std::unique_ptr<TrainingExecutable>> compile_training(std::unique_ptr<Engine> engine, const Graph& graph,
                                                              const Weights& weights, const TrainingOptions& options) {
-    MFRES_CHECK(check_weights(graph, weights));
-    if (graph.outputs().size() != 1)
-        return Error{ErrorCode::graph_invalid,
-                     text("a network is trained on one output; this one has ", graph.outputs().size()),
-                     graph.node(graph.outputs()[1]).name};
-    if (!(options.batch_norm_momentum >= 0.0 && options.batch_norm_momentum <= 1.0))
-        return Error{
-            ErrorCode::invalid_argument,
-            text("the momentum of batch normalisation is ", options.batch_norm_momentum, "; it must be within 0 and 1"),
-            "batch_norm_momentum"};
     auto training = std::make_unique<CudaTraining>(std::move(engine), graph, weights, options);
     MFRES_CHECK(training->compile(options));
     return std::unique_ptr<TrainingExecutable>(std::move(training));

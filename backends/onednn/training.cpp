@@ -87,11 +87,7 @@ class OneDnnTraining final : public TrainingExecutable {
     Result<double> loss(std::span<const std::uint8_t> classes, const Loss& loss) override {
         const ThreadScope scope(threads_);
         const Shape& shape = output_.shape;
-        const auto voxels = static_cast<std::size_t>(shape.elements() / shape[1]);
-        if (classes.size() != voxels)
-            return Error{ErrorCode::backend_failed,
-                         text("the loss was given the classes of ", classes.size(), " voxels, the output has ", voxels),
-                         {}};
+        MFRES_CHECK(check_classes(classes, shape));
         std::vector<ClassSums> sums = loss_.sums(output_.data, classes.data(), loss_memory_);
         MFRES_CHECK(sum_classes(ranks_, sums));
         const LossValue value = loss(sums);
@@ -191,7 +187,6 @@ class OneDnnTraining final : public TrainingExecutable {
 
 Result<std::unique_ptr<TrainingExecutable>> compile_training(const Graph& graph, const Weights& weights,
                                                              const TrainingOptions& options) {
-    MFRES_CHECK(check_weights(graph, weights));
     try {
         auto training = std::make_unique<OneDnnTraining>(graph, weights, options);
         MFRES_CHECK(training->compile(options));

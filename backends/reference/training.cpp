@@ -208,16 +208,6 @@ class ReferenceTraining final : public TrainingExecutable {
 
 Result<std::unique_ptr<TrainingExecutable>> make_training(const Graph& graph, const Weights& weights,
                                                           const TrainingOptions& options) {
-    MFRES_CHECK(check_weights(graph, weights));
-    if (graph.outputs().size() != 1)
-        return Error{ErrorCode::graph_invalid,
-                     text("a network is trained on one output; this one has ", graph.outputs().size()),
-                     graph.node(graph.outputs()[1]).name};
-    if (!(options.batch_norm_momentum >= 0.0 && options.batch_norm_momentum <= 1.0))
-        return Error{
-            ErrorCode::invalid_argument,
-            text("the momentum of batch normalisation is ", options.batch_norm_momentum, "; it must be within 0 and 1"),
-            "batch_norm_momentum"};
     try {
         HostParameters parameters(graph, weights, options.amsgrad);
         MemoryPlan values = plan_values(graph);

@@ -119,7 +119,7 @@ class GroupFinder {
             }
             grown.members.push_back(i);
             inside.push_back(ops_[i].output);
-            const FusionGroup group = task_of(grown);
+            const FusionGroup group = group_of(grown);
             if (halo_of(graph_, ranges_, group) > model_.max_halo)
                 break;
             if (!stores_only_last(group))
@@ -131,7 +131,7 @@ class GroupFinder {
         return best;
     }
 
-    FusionGroup task_of(const Found& found) const {
+    FusionGroup group_of(const Found& found) const {
         FusionGroup group;
         for (const std::size_t member : found.members)
             group.ops.push_back(ops_[member]);

@@ -33,14 +33,19 @@ struct CropWalk {
 };
 
 /// How the z-scores of one modality change, in this order: with t = (z - least) / (greatest - least) over the brain
-/// voxels of the crop, z becomes least + t^gamma (greatest - least); then z * scale + shift; then noise.
+/// voxels of the crop, z becomes least + t^gamma (greatest - least), or, inverted, greatest - (1 - t)^gamma (greatest -
+/// least); then z * scale + shift; then noise.
 struct IntensityChange {
     double gamma = 1.0;
+    bool inverted = false;
     double scale = 1.0;
     double shift = 0.0;
     double noise = 0.0; ///< standard deviation
     std::uint64_t noise_seed = 0;
 
+    /// What makes every z-score 0: a contrast that is not there.
+    static IntensityChange to_nothing() { return {.scale = 0.0}; }
+    bool leaves_nothing() const { return scale == 0.0 && shift == 0.0 && noise == 0.0; }
     bool changes() const { return gamma != 1.0 || scale != 1.0 || shift != 0.0 || noise != 0.0; }
 };
 

@@ -13,6 +13,8 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace mfres {
@@ -38,8 +40,36 @@ struct LossValue {
     std::vector<ClassSlope> slopes; ///< by class
 };
 
-/// A loss as a function of the sums of all classes.
-using Loss = std::function<LossValue(std::span<const ClassSums>)>;
+/// The part of a loss that is a function of the sums of all classes.
+using OverlapLoss = std::function<LossValue(std::span<const ClassSums>)>;
+
+/// The part of a loss that is a mean over voxels: with p the softmax probability of a voxel's true class,
+/// f = (1 - p)^focal_gamma (-log p), which is the cross-entropy for 0 and the focal loss of Lin et al. 2017 else.
+/// With top_share < 1 the mean is over the hardest voxels of the batch alone (Wu et al. 2016): of N voxels the
+/// max(1, floor(top_share N)) with the greatest f, chosen over all samples and ranks. Voxels whose f equals the least
+/// one chosen share what is left for them in equal parts, so the choice depends on no order.
+struct PointwiseLoss {
+    double weight = 0.0; ///< 0 = there is no such part
+    double focal_gamma = 0.0;
+    double top_share = 1.0;
+};
+
+/// What a network is trained with: the sum of both parts.
+struct Loss {
+    Loss() = default;
+    /// A function of class sums alone.
+    template <typename Function>
+    requires(!std::is_same_v<std::remove_cvref_t<Function>, Loss> &&
+             std::is_invocable_r_v<LossValue, const Function&, std::span<const ClassSums>>) Loss(Function function)
+        : overlap(std::move(function)) {}
+
+    OverlapLoss overlap;     ///< null = there is no such part
+    bool per_sample = false; ///< the mean of the overlap parts of all samples in place of that of the whole batch
+    PointwiseLoss pointwise;
+
+    /// The overlap part. Precondition: there is one.
+    LossValue operator()(std::span<const ClassSums> sums) const { return overlap(sums); }
+};
 
 /// One step of Adam (Kingma and Ba 2015) with L2 regularisation added to the gradient (the classic form, as PyTorch's
 /// Adam with weight_decay): g += l2 * w;  m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Finds cuDNN 9. Hints: CUDNN_ROOT (a folder with include and lib, such as nvidia/cudnn in Python's site-packages) and the
 # CUDA toolkit. Defines CUDNN_FOUND, CUDNN_VERSION and CUDNN::cudnn.
 include(FindPackageHandleStandardArgs)

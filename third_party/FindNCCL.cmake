@@ -1,4 +1,5 @@
-# Finds NCCL's header, and its library if it is there: mfres opens the library at run time. Hints: NCCL_ROOT (a folder with
+# SPDX-License-Identifier: MIT
+# Finds NCCL's header, and its library if there is one: mfres opens the library at run time. Hints: NCCL_ROOT (a folder with
 # include and lib, such as nvidia/nccl in Python's site-packages) and the CUDA toolkit. Defines NCCL_FOUND, NCCL_VERSION,
 # NCCL::headers and NCCL_LIBRARY, which is empty where only the header was found.
 include(FindPackageHandleStandardArgs)

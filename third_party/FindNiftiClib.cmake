@@ -1,5 +1,6 @@
-# Finds nifti_clib's NIfTI-2 library (it reads and writes NIfTI-1 as well). Debian's own NIFTIConfig.cmake insists on
-# command-line tools that a build does not need, so it is not used. Defines NiftiClib_FOUND and NiftiClib::nifti2.
+# SPDX-License-Identifier: MIT
+# Finds nifti_clib's NIfTI-2 library (it reads and writes NIfTI-1 as well). Debian's NIFTIConfig.cmake is not used,
+# because it requires command-line tools that a build does not need. Defines NiftiClib_FOUND and NiftiClib::nifti2.
 include(FindPackageHandleStandardArgs)
 
 find_path(NiftiClib_INCLUDE_DIR nifti2_io.h PATH_SUFFIXES nifti)

@@ -1,6 +1,7 @@
-# Finds oneDNN's headers and library. Debian's dnnl-config.cmake stops with an error where OpenCL's development files
-# are absent, which only GPU programs need, so it is not used; `dnnl_DIR` (the folder a dnnl-config.cmake is in) and
-# `dnnl_ROOT` are taken as hints all the same. Defines OneDNN_FOUND, OneDNN_VERSION, OneDNN_CPU_RUNTIME ("OMP", "TBB",
+# SPDX-License-Identifier: MIT
+# Finds oneDNN's headers and library. Debian's dnnl-config.cmake is not used, because it fails without OpenCL's
+# development files, which only GPU programs need. Hints: `dnnl_DIR` (the folder of a dnnl-config.cmake) and `dnnl_ROOT`.
+# Defines OneDNN_FOUND, OneDNN_VERSION, OneDNN_CPU_RUNTIME ("OMP", "TBB",
 # "SEQ", ...) and OneDNN::dnnl.
 include(FindPackageHandleStandardArgs)
 

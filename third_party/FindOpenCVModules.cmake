@@ -1,5 +1,6 @@
-# Finds single OpenCV modules. Distributions ship OpenCVConfig.cmake only in the package that pulls in all of OpenCV;
-# this module works with just the modules' own development packages, and prefers OpenCVConfig where it exists.
+# SPDX-License-Identifier: MIT
+# Finds single OpenCV modules. Distributions ship OpenCVConfig.cmake only in the package of all of OpenCV; this
+# module works with the development packages of single modules, and uses OpenCVConfig if it exists.
 #
 #   find_package(OpenCVModules COMPONENTS core imgproc imgcodecs dnn)
 #

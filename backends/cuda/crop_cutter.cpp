@@ -122,6 +122,7 @@ void CropCutter::cut(std::int64_t sample, const CropRequest& crop, const std::by
         intensity.image = a.images + static_cast<std::int64_t>(m) * voxels();
         intensity.brain = a.brain;
         intensity.gamma = static_cast<float>(change.gamma);
+        intensity.inverted = change.inverted;
         intensity.scale = static_cast<float>(change.scale);
         intensity.shift = static_cast<float>(change.shift);
         intensity.noise = static_cast<float>(change.noise);

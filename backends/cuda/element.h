@@ -7,8 +7,10 @@
 #ifdef __CUDACC__
 #include <cuda_fp16.h>
 #define MFRES_ANYWHERE __host__ __device__
+#define MFRES_APART __noinline__
 #else
 #define MFRES_ANYWHERE
+#define MFRES_APART
 #endif
 
 namespace mfres::cuda {

@@ -194,17 +194,30 @@ struct SoftmaxArguments {
     void* y = nullptr; ///< or dx
 };
 
-/// Class sums of logits, kinds in the order of ClassSums; and the gradient from slopes [kind][class] with the kinds of
-/// ClassSlope, times `scale`.
+/// The pointwise part of a loss; see PointwiseLoss and PointwiseRule.
+struct PointwiseArguments {
+    float weight = 0.0F; ///< 0 = there is no such part
+    float gamma = 0.0F;
+    float threshold = -1.0F;
+    float at_threshold = 1.0F;
+};
+
+/// Class sums of logits, kinds in the order of ClassSums, [group][kind][class]; and the gradient from slopes
+/// [group][kind][class] with the kinds of ClassSlope, times `scale`. With groups each sample is one.
 struct LossArguments {
     Chunking chunks;
     const void* logits = nullptr;
     const std::uint8_t* classes = nullptr;
+    std::int64_t groups = 1; ///< 1, or one per sample
     double* partials = nullptr;
     double* totals = nullptr;
     const float* slopes = nullptr;
     float scale = 1.0F;
     void* gradient = nullptr;
+    PointwiseArguments pointwise;
+    std::uint32_t prefix = 0; ///< of counted digits; see CountDigits
+    int shift = 0;
+    std::uint32_t* counts = nullptr; ///< one per digit, added to
 };
 
 /// The optimiser over flat arrays; `lines` says for every 16 floats whether they are learned. See OptimiserStep.
@@ -242,6 +255,7 @@ struct IntensityArguments {
     float* image = nullptr;
     const std::uint8_t* brain = nullptr;
     float gamma = 1.0F, scale = 1.0F, shift = 0.0F, noise = 0.0F;
+    bool inverted = false;
     std::uint64_t seed = 0;
     static constexpr std::int64_t chunks = 1024;
     float* extremes = nullptr;
@@ -301,7 +315,12 @@ struct Kernels {
     /// voxel's x is not finite. For up to 255 channels.
     void (*argmax)(Stream, ElementType, const SoftmaxArguments&);
     void (*class_sums)(Stream, ElementType, const LossArguments&);
+    /// Of one group and without a pointwise part.
     void (*loss_gradient)(Stream, ElementType, const LossArguments&);
+    /// Of any loss; totals[0] = the sum of the pointwise values, each times what it counts by.
+    void (*whole_loss_gradient)(Stream, ElementType, const LossArguments&);
+    /// Counts of the digits of the pointwise values.
+    void (*count_digits)(Stream, ElementType, const LossArguments&);
     /// total[0] = sum of squares of learned gradients; partials: one double per line and one per 1024 lines.
     void (*squares)(Stream, const UpdateArguments&, double* partials, double* total);
     void (*update)(Stream, const UpdateArguments&);

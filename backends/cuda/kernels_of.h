@@ -759,7 +759,11 @@ struct LossGradient {
                a.slopes[2 * channels + channel] * p;
     }
 
-    MFRES_ANYWHERE void operator()(std::int64_t voxel) const {
+    MFRES_ANYWHERE void operator()(std::int64_t voxel) const { write<false>(voxel, 0.0F); }
+
+    /// `coefficient`: of the pointwise part.
+    template <bool pointwise>
+    MFRES_ANYWHERE void write(std::int64_t voxel, float coefficient) const {
         const std::int64_t channels = a.chunks.channels;
         const std::int64_t first = voxel * channels;
         const std::int64_t truth = a.classes[voxel];
@@ -771,8 +775,77 @@ struct LossGradient {
         }
         for (std::int64_t c = 0; c < channels; ++c) {
             const float p = probability<T>(n, a.logits, first + c);
-            static_cast<T*>(a.gradient)[first + c] = narrowed<T>(a.scale * p * (slope(c, truth, p) - mean));
+            float value = 0.0F;
+            if constexpr (pointwise)
+                value = a.scale * (p * (slope(c, truth, p) - mean) + coefficient * (p - (c == truth ? 1.0F : 0.0F)));
+            else
+                value = a.scale * p * (slope(c, truth, p) - mean);
+            static_cast<T*>(a.gradient)[first + c] = narrowed<T>(value);
         }
+    }
+};
+
+/// The pointwise part of a loss at one voxel: f, and df/dz_c = coefficient * (p_c - g_c).
+struct PointwiseValue {
+    float value, coefficient;
+};
+
+/// See reference/gradients.h. q is the sum of the other probabilities, which is exact where it is small; there ce / q is
+/// the series of -log(1 - q) / q. Never inlined, so that counting and the gradient get the same bits.
+template <typename T>
+MFRES_ANYWHERE MFRES_APART PointwiseValue pointwise_value(const LossArguments& a, std::int64_t voxel) {
+    const std::int64_t channels = a.chunks.channels;
+    const std::int64_t first = voxel * channels;
+    const std::int64_t truth = a.classes[voxel];
+    const Normaliser n = normaliser<T>(a.logits, first, channels);
+    const float rest = n.sum - n.sum; // NaN stays NaN
+    const float entropy = (n.most - value_at<T>(a.logits, first + truth)) + logf(n.sum) + rest;
+    if (a.pointwise.gamma == 0.0F)
+        return {entropy, 1.0F};
+    float q = 0.0F;
+    for (std::int64_t c = 0; c < channels; ++c)
+        q += c == truth ? 0.0F : probability<T>(n, a.logits, first + c);
+    const bool small = q < 0.01F;
+    const float ratio = small ? 1.0F + q * (0.5F + q * (1.0F / 3.0F + q * 0.25F)) : entropy / q;
+    const float factor = powf(q, a.pointwise.gamma);
+    return {factor * (small ? q * ratio + rest : entropy), factor * (1.0F + a.pointwise.gamma * (1.0F - q) * ratio)};
+}
+
+template <typename T>
+struct WholeLossGradient {
+    LossArguments a;
+
+    MFRES_ANYWHERE void operator()(std::int64_t voxel, std::int64_t, float (&sums)[1][1]) const {
+        LossGradient<T> of_group{a};
+        if (a.groups > 1)
+            of_group.a.slopes += voxel / a.chunks.voxels * 3 * a.chunks.channels;
+        float coefficient = 0.0F;
+        if (a.pointwise.weight != 0.0F) {
+            const PointwiseValue own = pointwise_value<T>(a, voxel);
+            const float counts = own.value < a.pointwise.threshold    ? 0.0F
+                                 : own.value == a.pointwise.threshold ? a.pointwise.at_threshold
+                                                                      : 1.0F;
+            sums[0][0] += counts * own.value;
+            coefficient = a.pointwise.weight * counts * own.coefficient;
+        }
+        of_group.template write<true>(voxel, coefficient);
+    }
+};
+
+template <typename T>
+struct CountDigitsOf {
+    LossArguments a;
+
+    MFRES_ANYWHERE void operator()(std::int64_t voxel) const {
+        const std::uint32_t key = bits_of(pointwise_value<T>(a, voxel).value) & 0x7FFFFFFFU;
+        if (a.shift == 0 && (key ^ a.prefix) >> 16U != 0)
+            return;
+        std::uint32_t* count = a.counts + (key >> static_cast<unsigned>(a.shift)) % 65536U;
+#ifdef __CUDA_ARCH__
+        atomicAdd(count, 1U); // of whole numbers: any order gives the same
+#else
+        ++*count;
+#endif
     }
 };
 
@@ -1035,8 +1108,11 @@ struct ChangeIntensity {
         float value = a.image[index];
         if (a.gamma != 1.0F) {
             const float least = a.extremes[2 * IntensityArguments::chunks];
-            const float range = a.extremes[2 * IntensityArguments::chunks + 1] - least;
-            if (range > 0.0F)
+            const float greatest = a.extremes[2 * IntensityArguments::chunks + 1];
+            const float range = greatest - least;
+            if (range > 0.0F && a.inverted)
+                value = greatest - range * powf((greatest - value) / range, a.gamma);
+            else if (range > 0.0F)
                 value = least + range * powf((value - least) / range, a.gamma);
         }
         value = value * a.scale + a.shift;
@@ -1045,7 +1121,7 @@ struct ChangeIntensity {
         a.image[index] = value;
     }
 
-    /// The number that lib/train/augment.cpp has for the index: Box and Muller's transform of a draw of SplitMix64.
+    /// The number that lib/data/augmentation.cpp has for the index: Box and Muller's transform of a draw of SplitMix64.
     MFRES_ANYWHERE float normal(std::uint64_t index) const {
         std::uint64_t bits = a.seed + (index / 2 + 1) * 0x9E3779B97F4A7C15U;
         bits = (bits ^ (bits >> 30U)) * 0xBF58476D1CE4E5B9U;
@@ -1186,11 +1262,22 @@ void softmax_gradient(Stream stream, ElementType type, const SoftmaxArguments& a
 
 void class_sums(Stream stream, ElementType type, const LossArguments& a) {
     with_type(type, [&]<typename T>() { reduce<4, 1>(stream, a.chunks, ClassSumsOf<T>{a}, a.partials); });
-    fold(stream, a.chunks, 1, 4, a.partials, a.totals);
+    fold(stream, a.chunks, a.groups, 4, a.partials, a.totals);
 }
 
 void loss_gradient(Stream stream, ElementType type, const LossArguments& a) {
     with_type(type, [&]<typename T>() { for_each(stream, a.chunks.samples * a.chunks.voxels, LossGradient<T>{a}); });
+}
+
+void whole_loss_gradient(Stream stream, ElementType type, const LossArguments& a) {
+    Chunking voxels = a.chunks;
+    voxels.channels = 1;
+    with_type(type, [&]<typename T>() { reduce<1, 1>(stream, voxels, WholeLossGradient<T>{a}, a.partials); });
+    fold(stream, voxels, 1, 1, a.partials, a.totals);
+}
+
+void count_digits(Stream stream, ElementType type, const LossArguments& a) {
+    with_type(type, [&]<typename T>() { for_each(stream, a.chunks.samples * a.chunks.voxels, CountDigitsOf<T>{a}); });
 }
 
 void squares(Stream stream, const UpdateArguments& a, double* partials, double* total) {
@@ -1268,6 +1355,8 @@ const Kernels& table() {
         argmax,
         class_sums,
         loss_gradient,
+        whole_loss_gradient,
+        count_digits,
         squares,
         update,
         from_planes,

@@ -3,6 +3,7 @@
 #include "backends/cuda/crop_cutter.h"
 #include "backends/cuda/inference.h"
 #include "backends/cuda/training_step.h"
+#include "backends/planned/loss_terms.h"
 #include "core/try.h"
 
 #include <algorithm>
@@ -168,22 +169,8 @@ class CudaTraining final : public TrainingExecutable {
         MFRES_CHECK(attempt("loss", [&] {
             if (!of_crops)
                 engine_->upload(classes_.data(), classes.data(), class_count());
-            LossArguments arguments;
-            arguments.chunks = loss_chunks_;
-            arguments.logits = output_data_;
-            arguments.classes = classes_.as<std::uint8_t>();
-            arguments.partials = reinterpret_cast<double*>(loss_sums_data_);
-            arguments.totals = reinterpret_cast<double*>(loss_sums_data_ + loss_space_.partials);
-            engine_->kernels().class_sums(engine_->stream(), type_, arguments);
-            ranks_->sum(arguments.totals, 4 * output_shape()[1]);
-            const LossValue result = loss(read_sums(arguments.totals));
-            write_slopes(result.slopes);
-            arguments.slopes = slopes_.as<float>();
-            arguments.scale = static_cast<float>(scale_.value());
-            arguments.gradient = output_gradient_data_;
-            engine_->kernels().loss_gradient(engine_->stream(), type_, arguments);
+            value = loss_of_classes(loss);
             gradient_on_host_ = false;
-            value = result.loss;
         }));
         return value;
     }
@@ -249,7 +236,7 @@ class CudaTraining final : public TrainingExecutable {
         return set;
     }
     std::int64_t peak_bytes() const override {
-        return peak_bytes_ + std::max<std::int64_t>(0, crop_bytes_ - planned_crops_);
+        return peak_bytes_ + loss_extra_.bytes() + std::max<std::int64_t>(0, crop_bytes_ - planned_crops_);
     }
     Recomputation recomputation() const override { return recomputation_; }
 
@@ -360,25 +347,104 @@ class CudaTraining final : public TrainingExecutable {
         });
     }
 
-    std::vector<ClassSums> read_sums(const double* totals) const {
+    /// The loss against classes_, and its gradient.
+    double loss_of_classes(const Loss& loss) {
+        LossTerms terms(loss, output_shape(), host_ranks_);
+        const bool plain = !loss.per_sample && !terms.has_pointwise();
+        if (!plain)
+            hold_loss_extra();
+        LossArguments arguments;
+        arguments.chunks = loss_chunks_;
+        arguments.logits = output_data_;
+        arguments.classes = classes_.as<std::uint8_t>();
+        arguments.groups = static_cast<std::int64_t>(terms.groups());
+        arguments.partials = reinterpret_cast<double*>(loss_sums_data_);
+        arguments.totals =
+            plain ? reinterpret_cast<double*>(loss_sums_data_ + loss_space_.partials) : loss_extra_.as<double>();
+        if (terms.has_overlap()) {
+            engine_->kernels().class_sums(engine_->stream(), type_, arguments);
+            if (!loss.per_sample)
+                ranks_->sum(arguments.totals, 4 * output_shape()[1]);
+            check(terms.take_sums(read_sums(arguments), true));
+        }
+        const PointwiseRule& rule = terms.rule();
+        arguments.pointwise.gamma = static_cast<float>(rule.gamma);
+        if (terms.chooses())
+            check(terms.choose<float>([&](std::uint64_t prefix, int shift, std::span<double> counts) {
+                arguments.prefix = static_cast<std::uint32_t>(prefix);
+                arguments.shift = shift;
+                count_digits(arguments, counts);
+                return Status();
+            }));
+        arguments.pointwise.weight = static_cast<float>(rule.weight);
+        arguments.pointwise.threshold = static_cast<float>(rule.threshold);
+        arguments.pointwise.at_threshold = static_cast<float>(rule.at_threshold);
+        arguments.slopes = plain ? slopes_.as<float>() : extra_slopes();
+        write_slopes(terms.slopes(), const_cast<float*>(arguments.slopes));
+        arguments.scale = static_cast<float>(scale_.value());
+        arguments.gradient = output_gradient_data_;
+        if (plain) {
+            engine_->kernels().loss_gradient(engine_->stream(), type_, arguments);
+            return unwrapped(terms.value(0.0));
+        }
+        engine_->kernels().whole_loss_gradient(engine_->stream(), type_, arguments);
+        double sum = 0.0;
+        engine_->download(&sum, arguments.totals, sizeof sum);
+        return unwrapped(terms.value(sum));
+    }
+
+    static double unwrapped(const Result<double>& value) {
+        check(value ? Status() : Status(value.error()));
+        return *value;
+    }
+
+    // What a loss needs beyond one set of class sums: sums and slopes by sample, and counts of digits.
+    std::int64_t extra_sum_bytes() const { return 8 * 4 * output_shape()[0] * output_shape()[1]; }
+    std::int64_t extra_slope_bytes() const { return (slope_bytes() * output_shape()[0] + 7) / 8 * 8; }
+    float* extra_slopes() const { return reinterpret_cast<float*>(loss_extra_.as<std::byte>() + extra_sum_bytes()); }
+    void hold_loss_extra() {
+        if (loss_extra_.bytes() == 0)
+            loss_extra_ = Block(*engine_, extra_sum_bytes() + extra_slope_bytes() +
+                                              static_cast<std::int64_t>(digit_values * sizeof(std::uint32_t)));
+    }
+
+    void count_digits(LossArguments& arguments, std::span<double> counts) const {
+        arguments.counts =
+            reinterpret_cast<std::uint32_t*>(loss_extra_.as<std::byte>() + extra_sum_bytes() + extra_slope_bytes());
+        std::vector<std::uint32_t> counted(digit_values);
+        const auto bytes = static_cast<std::int64_t>(counted.size() * sizeof(std::uint32_t));
+        engine_->clear(arguments.counts, bytes);
+        engine_->kernels().count_digits(engine_->stream(), type_, arguments);
+        engine_->download(counted.data(), arguments.counts, bytes);
+        std::copy(counted.begin(), counted.end(), counts.begin());
+    }
+
+    /// [group][class]
+    std::vector<ClassSums> read_sums(const LossArguments& arguments) const {
         const auto channels = static_cast<std::size_t>(output_shape()[1]);
-        std::vector<double> values(4 * channels);
-        engine_->download(values.data(), totals, static_cast<std::int64_t>(values.size() * sizeof(double)));
+        const auto groups = static_cast<std::size_t>(arguments.groups);
+        std::vector<double> values(groups * 4 * channels);
+        engine_->download(values.data(), arguments.totals, static_cast<std::int64_t>(values.size() * sizeof(double)));
         std::vector<ClassSums> sums;
-        for (std::size_t c = 0; c < channels; ++c)
-            sums.push_back({values[c], values[channels + c], values[2 * channels + c], values[3 * channels + c]});
+        for (std::size_t group = 0; group < groups; ++group)
+            for (std::size_t c = 0; c < channels; ++c) {
+                const double* own = values.data() + group * 4 * channels + c;
+                sums.push_back({own[0], own[channels], own[2 * channels], own[3 * channels]});
+            }
         return sums;
     }
 
-    void write_slopes(const std::vector<ClassSlope>& slopes) const {
-        std::vector<float> values;
-        for (const ClassSlope& slope : slopes)
-            values.push_back(static_cast<float>(slope.truth));
-        for (const ClassSlope& slope : slopes)
-            values.push_back(static_cast<float>(slope.constant));
-        for (const ClassSlope& slope : slopes)
-            values.push_back(static_cast<float>(slope.probability));
-        engine_->upload(slopes_.data(), values.data(), static_cast<std::int64_t>(values.size() * sizeof(float)));
+    /// From [group][class] to [group][kind][class].
+    void write_slopes(const std::vector<ClassSlope>& slopes, float* to) const {
+        const auto channels = static_cast<std::size_t>(output_shape()[1]);
+        std::vector<float> values(3 * slopes.size());
+        for (std::size_t i = 0; i < slopes.size(); ++i) {
+            float* own = values.data() + i / channels * 3 * channels + i % channels;
+            own[0] = static_cast<float>(slopes[i].truth);
+            own[channels] = static_cast<float>(slopes[i].constant);
+            own[2 * channels] = static_cast<float>(slopes[i].probability);
+        }
+        engine_->upload(to, values.data(), static_cast<std::int64_t>(values.size() * sizeof(float)));
     }
 
     std::unique_ptr<Engine> engine_; // first: everything else gives its memory back to it
@@ -406,6 +472,7 @@ class CudaTraining final : public TrainingExecutable {
     Chunking loss_chunks_;
     SumSpace loss_space_;
     Block arena_, input_planes_, output_planes_, gradient_planes_, classes_, slopes_;
+    Block loss_extra_; ///< once a loss needs it
     Block host_input_, host_output_, host_gradient_;
     std::optional<CropCutter> cutter_; ///< once there are crops
     bool input_on_device_ = false, classes_on_device_ = false;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/distributed/communicator.h"
 
 #include "backends/distributed/sockets.h"
@@ -36,10 +37,10 @@ class SingleRank final : public Communicator {
 
 // ---- threads --------------------------------------------------------------------------------------------------------
 
-/// Where the threads meet: the last to come does the work for all.
-class Meeting {
+/// A barrier at which the last thread to arrive computes the collective for all.
+class SharedCollective {
   public:
-    explicit Meeting(int size) : contributions_(static_cast<std::size_t>(size)) {}
+    explicit SharedCollective(int size) : contributions_(static_cast<std::size_t>(size)) {}
 
     int size() const { return static_cast<int>(contributions_.size()); }
 
@@ -72,7 +73,7 @@ class Meeting {
         changed_.notify_all();
     }
 
-    /// The rank takes part no more. Whoever has no need of it any more is not disturbed.
+    /// Records that a rank was destroyed. Collectives fail from now on; check() does not.
     void leave(int rank) {
         const std::lock_guard lock(mutex_);
         gone_ = rank;
@@ -92,7 +93,7 @@ class Meeting {
 
     std::mutex mutex_;
     std::condition_variable changed_;
-    std::vector<Contribution> contributions_; ///< by rank, of this round
+    std::vector<Contribution> contributions_; ///< by rank, of the current collective
     int arrived_ = 0;
     std::uint64_t round_ = 0;
     std::optional<Error> failure_;
@@ -101,13 +102,13 @@ class Meeting {
 
 class ThreadRank final : public Communicator {
   public:
-    ThreadRank(std::shared_ptr<Meeting> meeting, int rank) : meeting_(std::move(meeting)), rank_(rank) {}
+    ThreadRank(std::shared_ptr<SharedCollective> shared, int rank) : shared_(std::move(shared)), rank_(rank) {}
     ThreadRank(const ThreadRank&) = delete;
     ThreadRank& operator=(const ThreadRank&) = delete;
-    ~ThreadRank() override { meeting_->leave(rank_); }
+    ~ThreadRank() override { shared_->leave(rank_); }
 
     int rank() const override { return rank_; }
-    int size() const override { return meeting_->size(); }
+    int size() const override { return shared_->size(); }
 
     Status all_reduce_sum(std::span<double> values) override {
         return collective({Collective::sum_doubles, std::as_writable_bytes(values), 0});
@@ -115,29 +116,30 @@ class ThreadRank final : public Communicator {
     Status all_reduce_sum(std::span<float> values) override {
         return collective({Collective::sum_floats, std::as_writable_bytes(values), 0});
     }
-    // At once: a sum that is begun before its values are complete then is a wrong sum, whatever the timing.
+    // Computed at once, so that a sum started before its values are complete is wrong independently of timing.
     Status start_sum(std::span<float> values) override {
         return collective({Collective::start_sum, std::as_writable_bytes(values), 0});
     }
-    Status finish_sums() override { return meeting_->check(); }
+    Status finish_sums() override { return shared_->check(); }
     Status broadcast(std::span<std::byte> bytes, int root) override {
         return collective({Collective::broadcast, bytes, root});
     }
     Status barrier() override { return collective({Collective::barrier, {}, 0}); }
 
-    void fail(const Error& error) override { meeting_->fail(error_on_rank(rank_, error)); }
-    Status check() override { return meeting_->check(); }
+    void fail(const Error& error) override { shared_->fail(error_on_rank(rank_, error)); }
+    Status check() override { return shared_->check(); }
 
   private:
-    Status collective(const Contribution& contribution) { return meeting_->collective(rank_, contribution); }
+    Status collective(const Contribution& contribution) { return shared_->collective(rank_, contribution); }
 
-    std::shared_ptr<Meeting> meeting_;
+    std::shared_ptr<SharedCollective> shared_;
     int rank_;
 };
 
 // ---- launchers ------------------------------------------------------------------------------------------------------
 
-/// The variables of one launcher; `local_rank` is optional, the others have to be set, `address` where it is not null.
+/// The environment variables of one launcher. `local_rank` may be unset; `rank`, `size` and, if not null, `address`
+/// must be set.
 struct LauncherVariables {
     const char* rank;
     const char* size;
@@ -148,8 +150,8 @@ struct LauncherVariables {
 constexpr const char* address_name = "MASTER_ADDR";
 constexpr const char* port_name = "MASTER_PORT";
 
-// SLURM_NTASKS is set in a batch script as well, which is no rank; SLURM_STEP_NUM_TASKS only in what srun started. What
-// torchrun starts below srun has its own ranks, and says where they meet.
+// SLURM_STEP_NUM_TASKS is set in processes started by srun only; SLURM_NTASKS is also set in the batch script, which is
+// not a rank. Processes that torchrun starts below srun have the ranks and the rendezvous of torchrun.
 constexpr LauncherVariables launchers[] = {
     {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"},
     {"PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"},
@@ -165,19 +167,19 @@ std::optional<int> whole_number(std::string_view words) {
     return value;
 }
 
-/// Where MASTER_ADDR and MASTER_PORT say that the ranks meet.
-Result<std::optional<Rendezvous>> find_meeting(const Environment& environment) {
+/// The rendezvous of MASTER_ADDR and MASTER_PORT.
+Result<std::optional<Rendezvous>> find_rendezvous(const Environment& environment) {
     const char* address = environment(address_name);
     const char* port_words = environment(port_name);
     if (!address || !port_words)
         return std::optional<Rendezvous>();
-    // torchrun listens at that port itself where it says so.
+    // With an agent store torchrun itself listens at MASTER_PORT, so the next port is used.
     const char* agent = environment("TORCHELASTIC_USE_AGENT_STORE");
     const int taken = agent && std::string_view(agent) == "True" ? 1 : 0;
     const auto port = whole_number(port_words);
     if (!port || *port < 1 || *port + taken > 65535)
         return Error{ErrorCode::invalid_argument,
-                     text("the environment says ", port_name, "=", port_words, ", which is no port"), port_name};
+                     text("the environment says ", port_name, "=", port_words, ", which is not a port"), port_name};
     return std::optional(Rendezvous{address, *port + taken});
 }
 
@@ -200,7 +202,7 @@ Error decode_error(std::vector<char> bytes) {
     std::uint16_t code = 0;
     bytes.resize(std::max(bytes.size(), sizeof code), '\0');
     std::memcpy(&code, bytes.data(), sizeof code);
-    bytes.insert(bytes.end(), 2, '\0'); // ends for both sentences, whatever came
+    bytes.insert(bytes.end(), 2, '\0'); // terminates both strings even if the message was truncated
     const std::string message(bytes.data() + sizeof code);
     const std::string where(bytes.data() + sizeof code + message.size() + 1);
     return {static_cast<ErrorCode>(code), message, where};
@@ -212,10 +214,10 @@ Communicator& single_rank() {
 }
 
 std::vector<std::unique_ptr<Communicator>> thread_ranks(int size) {
-    const auto meeting = std::make_shared<Meeting>(size);
+    const auto shared = std::make_shared<SharedCollective>(size);
     std::vector<std::unique_ptr<Communicator>> ranks;
     for (int rank = 0; rank < size; ++rank)
-        ranks.push_back(std::make_unique<ThreadRank>(meeting, rank));
+        ranks.push_back(std::make_unique<ThreadRank>(shared, rank));
     return ranks;
 }
 
@@ -230,7 +232,7 @@ Result<std::optional<Launch>> find_launch(const Environment& environment) {
         if (!rank || !size || *rank < 0 || *rank >= *size)
             return Error{ErrorCode::invalid_argument,
                          text("the environment says ", names.rank, "=", rank_words, " and ", names.size, "=",
-                              size_words, ", which is no rank below a number of ranks"),
+                              size_words, ", which is not a rank below the number of ranks"),
                          names.rank};
         Launch launch{*rank, *size, names.rank};
         launch.local_rank = *rank;
@@ -238,11 +240,11 @@ Result<std::optional<Launch>> find_launch(const Environment& environment) {
             const auto local = whole_number(words);
             if (!local || *local < 0)
                 return Error{ErrorCode::invalid_argument,
-                             text("the environment says ", names.local_rank, "=", words, ", which is no rank"),
+                             text("the environment says ", names.local_rank, "=", words, ", which is not a rank"),
                              names.local_rank};
             launch.local_rank = *local;
         }
-        MFRES_TRY(launch.meeting, find_meeting(environment));
+        MFRES_TRY(launch.rendezvous, find_rendezvous(environment));
         return std::optional(std::move(launch));
     }
     return std::optional<Launch>();
@@ -253,8 +255,8 @@ Result<std::shared_ptr<Communicator>> open_ranks() {
     if (!launch || launch->size == 1)
         return std::shared_ptr<Communicator>(std::make_shared<SingleRank>());
     const bool through_sockets = launch->variable == "RANK" || mpi_description().empty();
-    if (through_sockets && launch->meeting)
-        return join_sockets(*launch, *launch->meeting);
+    if (through_sockets && launch->rendezvous)
+        return join_sockets(*launch, *launch->rendezvous);
     return mpi::join(*launch);
 }
 
@@ -265,12 +267,11 @@ std::string mpi_description() {
 }
 
 Result<std::shared_ptr<Communicator>> mpi::join(const Launch& launch) {
-    return Error{
-        ErrorCode::backend_unavailable,
-        text(launch.variable, " says that this is one of ", launch.size,
-             " processes that train together; mfres has to be built with MPI for that, which this build is not, or "
-             "MASTER_ADDR and MASTER_PORT have to say where rank 0 listens"),
-        launch.variable};
+    return Error{ErrorCode::backend_unavailable,
+                 text(launch.variable, " says that this is one of ", launch.size,
+                      " processes of one training; this needs a build of mfres with MPI, which this build is not, or "
+                      "MASTER_ADDR and MASTER_PORT of rank 0"),
+                 launch.variable};
 }
 
 #endif

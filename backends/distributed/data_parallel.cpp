@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/distributed/data_parallel.h"
 
 #include "core/try.h"
@@ -24,7 +25,7 @@ Status merge_moments(Communicator& ranks, double count, std::span<const double> 
     for (std::size_t i = 0; i < moments.size(); ++i) {
         const double distance = sums[2 * i] / all;
         const double variance = sums[2 * i + 1] / all - distance * distance;
-        moments[i] = {pivots[i] + distance, variance < 0.0 ? 0.0 : variance}; // a maximum would turn NaN into 0
+        moments[i] = {pivots[i] + distance, variance < 0.0 ? 0.0 : variance}; // std::max would turn NaN into 0
     }
     return {};
 }

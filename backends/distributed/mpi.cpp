@@ -1,5 +1,6 @@
-// Ranks as processes of MPI. Collectives are begun without blocking and polled, so that a rank that waits also hears
-// of another's failure, which comes as a message of its own, and leaves the processor to others while it waits.
+// SPDX-License-Identifier: MIT
+// Ranks as MPI processes. Collectives are non-blocking and polled, so that a waiting rank receives failure messages of
+// other ranks, and yields the CPU.
 #include "backends/distributed/communicator.h"
 #include "backends/planned/gradient_contribution.h"
 
@@ -39,8 +40,8 @@ Status checked(std::string_view call, int code) {
     return code == MPI_SUCCESS ? Status() : Status(engine_error(call, code));
 }
 
-/// Between two looks at what has to arrive: at first only others' turn, then longer and longer sleeps, because another
-/// rank may be validating for minutes.
+/// The pause between two polls: first yields, then sleeps of increasing length, because another rank may be validating
+/// for minutes.
 class Pause {
   public:
     void wait() {
@@ -64,7 +65,7 @@ class MpiRank final : public Communicator {
     MpiRank& operator=(const MpiRank&) = delete;
 
     ~MpiRank() override {
-        // After a failure collectives may be in flight for good: their memory outlives the shutdown, which ends them.
+        // After a failure, pending collectives may never complete. Their memory is freed after MPI_Finalize.
         if (!failure_ && values_ != MPI_COMM_NULL)
             MPI_Comm_free(&values_);
         if (!failure_ && failures_ != MPI_COMM_NULL)
@@ -134,7 +135,7 @@ class MpiRank final : public Communicator {
             if (other != rank_ && MPI_Isend(message_.data(), static_cast<int>(message_.size()), MPI_CHAR, other,
                                             failure_tag, failures_, &sends.emplace_back()) != MPI_SUCCESS)
                 sends.pop_back();
-        // A rank that is no more will never take it.
+        // A terminated rank never receives the message, hence the time limit.
         const auto latest = std::chrono::steady_clock::now() + std::chrono::seconds(10);
         Pause pause;
         int sent = 0;
@@ -161,7 +162,8 @@ class MpiRank final : public Communicator {
     }
 
   private:
-    /// A collective in flight. MPI works on a copy of the values: after a failure it may write to it until the end.
+    /// A pending collective. MPI operates on a copy of the values, because after a failure it may write to it until
+    /// MPI_Finalize.
     struct Operation {
         std::vector<std::byte> memory;
         std::byte* target = nullptr;
@@ -213,14 +215,14 @@ class MpiRank final : public Communicator {
         return {};
     }
 
-    bool owns_mpi_; ///< and shuts it down
+    bool owns_mpi_; ///< this object calls MPI_Finalize
     int rank_ = 0;
     int local_rank_ = 0;
     int size_ = 1;
     MPI_Comm values_ = MPI_COMM_NULL;
     MPI_Comm failures_ = MPI_COMM_NULL;
     std::list<Operation> operations_;
-    std::vector<Begun> begun_; ///< by start_sum
+    std::vector<Begun> begun_; ///< started by start_sum
     std::optional<Error> failure_;
     std::vector<char> message_; ///< of fail()
 };

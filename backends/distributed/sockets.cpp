@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/distributed/sockets.h"
 
 #include "backends/planned/gradient_contribution.h"
@@ -48,8 +49,7 @@ class Descriptor {
     int number_;
 };
 
-/// What travels before the bytes of a message. All processes run the same build on machines of one byte order, which
-/// `magic` makes sure of.
+/// Header of a message. All processes must run the same build on machines of the same byte order, which `magic` checks.
 struct Header {
     enum class Kind : std::uint8_t { hello, contribution, result, failure, farewell };
     static constexpr std::uint64_t this_version = 0x3130736572666d21; // "!mfres01"
@@ -64,12 +64,12 @@ struct Header {
 
 struct Message {
     Header header;
-    std::vector<std::byte> bytes; ///< from operator new, so aligned for numbers
+    std::vector<std::byte> bytes; ///< aligned for numbers, because operator new allocates it
 };
 
 constexpr std::uint64_t largest_message = std::uint64_t{1} << 40U;
 
-/// A connection whose messages are taken in and sent without waiting.
+/// A non-blocking connection with queues of messages.
 class Peer {
   public:
     explicit Peer(Descriptor socket = Descriptor()) : socket_(std::move(socket)) {}
@@ -100,7 +100,7 @@ class Peer {
     void read_some() {
         std::array<std::byte, 65536> part{};
         while (open()) {
-            // Straight into a message that has begun.
+            // The body is received directly into the message.
             const bool in_body = head_read_ == sizeof(Header);
             std::byte* const to = in_body ? now_.bytes.data() + body_read_ : part.data();
             const std::size_t room = in_body ? now_.bytes.size() - body_read_ : sizeof(Header) - head_read_;
@@ -130,7 +130,7 @@ class Peer {
         if (head_read_ < sizeof(Header))
             return;
         if (now_.header.magic != Header::this_version || now_.header.bytes > largest_message) {
-            gone_ = true; // no rank of ours
+            gone_ = true; // not a rank of this training
             return;
         }
         now_.bytes.resize(static_cast<std::size_t>(now_.header.bytes));
@@ -163,7 +163,7 @@ class Peer {
     std::deque<Message> arrived_;
 };
 
-/// Reads and writes what can be, after waiting up to `milliseconds` for something.
+/// Waits up to `milliseconds` for an event, then reads and writes without blocking.
 void move_messages(std::vector<Peer*> peers, int milliseconds) {
     std::vector<pollfd> polled;
     std::erase_if(peers, [](const Peer* peer) { return !peer->open(); });
@@ -181,7 +181,7 @@ void move_messages(std::vector<Peer*> peers, int milliseconds) {
 
 class SocketRank final : public Communicator {
   public:
-    /// `peers` by rank: all others at rank 0, which alone the others have.
+    /// `peers` in the order of ranks: all other ranks on rank 0, rank 0 alone on the others.
     SocketRank(const Launch& launch, std::vector<Peer> peers) : launch_(launch), peers_(std::move(peers)) {}
     SocketRank(const SocketRank&) = delete;
     SocketRank& operator=(const SocketRank&) = delete;
@@ -234,7 +234,7 @@ class SocketRank final : public Communicator {
         return all;
     }
 
-    /// Sends the failure to every peer but the one it came from.
+    /// Sends a failure to every peer except rank `from`.
     void tell(const Error& error, int from) {
         const std::vector<char> words = encode_error(error);
         Header header;
@@ -246,7 +246,7 @@ class SocketRank final : public Communicator {
 
     int rank_of(std::size_t peer) const { return launch_.rank == 0 ? static_cast<int>(peer) + 1 : 0; }
 
-    /// Moves messages, and takes the failures among them; a rank that is gone without a farewell is one.
+    /// Exchanges messages and processes failures. A connection that ends without a farewell counts as a failure.
     void look(int milliseconds) {
         move_messages(all_peers(), milliseconds);
         for (std::size_t i = 0; i < peers_.size() && !failure_; ++i) {
@@ -265,7 +265,7 @@ class SocketRank final : public Communicator {
         }
     }
 
-    /// Until all that is to be sent is sent, as long as there is hope.
+    /// Sends all queued messages, for at most `spin_timeout`.
     void flush(std::chrono::seconds spin_timeout) {
         const auto latest = Clock::now() + spin_timeout;
         const auto sends = [](const Peer& peer) { return peer.open() && peer.sends(); };
@@ -273,7 +273,7 @@ class SocketRank final : public Communicator {
             move_messages(all_peers(), 100);
     }
 
-    /// The peer's next message.
+    /// Waits for the next message of a peer.
     Result<Message> receive(std::size_t peer) {
         auto& arrived = peers_[peer].arrived();
         while (arrived.empty()) {
@@ -300,7 +300,7 @@ class SocketRank final : public Communicator {
         header.kind = Header::Kind::contribution;
         header.call = own.call;
         header.root = own.root;
-        // What the others send is all that is wanted of a broadcast; the length tells whether all agree.
+        // In a broadcast these bytes are not used, but their number is compared.
         peers_[0].send(header, own.bytes);
         MFRES_TRY(const Message result, receive(0));
         if (result.bytes.size() != own.bytes.size())
@@ -334,7 +334,7 @@ class SocketRank final : public Communicator {
         for (Peer& peer : peers_)
             peer.send(header, own.bytes);
         const auto sends = [](const Peer& peer) { return peer.open() && peer.sends(); };
-        while (std::any_of(peers_.begin(), peers_.end(), sends)) // the others wait for it
+        while (std::any_of(peers_.begin(), peers_.end(), sends)) // the others are waiting for the result
             move_messages(all_peers(), 100);
         return {};
     }
@@ -344,9 +344,9 @@ class SocketRank final : public Communicator {
     std::optional<Error> failure_;
 };
 
-// ---- meeting --------------------------------------------------------------------------------------------------------
+// ---- rendezvous -----------------------------------------------------------------------------------------------------
 
-/// Addresses of the place. Precondition of use: freed by freeaddrinfo.
+/// Addresses of the rendezvous.
 using Addresses = std::unique_ptr<addrinfo, decltype(&freeaddrinfo)>;
 
 Result<Addresses> resolve(const Rendezvous& place) {
@@ -370,7 +370,7 @@ bool is_loopback(const addrinfo& address) {
 Descriptor make_ready(Descriptor made) {
     const int socket = made.number();
     const int on = 1;
-    (void)::setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); // small sums travel at once
+    (void)::setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); // send small messages without delay
     (void)::setsockopt(socket, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
     (void)::fcntl(socket, F_SETFL, ::fcntl(socket, F_GETFL) | O_NONBLOCK);
     return made;
@@ -401,7 +401,7 @@ Result<Descriptor> listen_at(const Rendezvous& place) {
     return listener;
 }
 
-/// The others' connections by rank.
+/// Accepts the connections of all other ranks; ordered by rank.
 Result<std::vector<Peer>> welcome(const Launch& launch, const Rendezvous& place, Clock::time_point latest) {
     MFRES_TRY(const Descriptor listener, listen_at(place));
     std::vector<Peer> ranks(static_cast<std::size_t>(launch.size) - 1);
@@ -436,9 +436,9 @@ Result<std::vector<Peer>> welcome(const Launch& launch, const Rendezvous& place,
     return ranks;
 }
 
-/// The connection to rank 0.
+/// Connects to rank 0.
 Result<std::vector<Peer>> visit(const Launch& launch, const Rendezvous& place, Clock::time_point latest) {
-    std::string problem = "nobody listens there";
+    std::string problem = "no process listens there";
     do {
         const auto addresses = resolve(place);
         if (!addresses)

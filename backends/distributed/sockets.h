@@ -1,6 +1,7 @@
-// Ranks as processes that meet through sockets, where no MPI joins them. Rank 0 listens, takes what every other rank
-// brings to a collective and sends back what comes of it: enough to join GPUs by NCCL and for small runs on processors,
-// whose gradients MPI moves faster.
+// SPDX-License-Identifier: MIT
+// Ranks as processes connected by TCP sockets, without MPI. Rank 0 receives the contributions of all ranks to a
+// collective, computes it and sends the result. This is enough to set up NCCL for GPUs and for small runs on CPUs; MPI
+// is faster for gradients of CPU runs.
 #pragma once
 
 #include "backends/distributed/communicator.h"
@@ -9,10 +10,10 @@
 
 namespace mfres {
 
-/// Joins the processes of `launch` at `place`, which rank 0 listens at: on the loopback device only if the address is
-/// one of it, else on all. Whoever can reach the port can take part, so it belongs on a network of one's own. Ranks
-/// that come before rank 0 wait for it, up to `spin_timeout` in all. Errors: backend_failed (the address is unknown, the
-/// port is taken, ranks do not come, or differ in size or version).
+/// Connects the processes of `launch`. Rank 0 listens at `place`: on the loopback interface if the address belongs to
+/// it, otherwise on all interfaces. There is no authentication, so the network must be private. Ranks retry until rank
+/// 0 listens, for at most `spin_timeout`. Errors: backend_failed (unknown address, port in use, missing ranks, ranks
+/// that differ in size or version).
 Result<std::shared_ptr<Communicator>> join_sockets(const Launch& launch, const Rendezvous& place,
                                                    std::chrono::seconds spin_timeout = std::chrono::minutes(5));
 

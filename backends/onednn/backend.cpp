@@ -33,6 +33,10 @@ class OneDnnBackend final : public Backend {
         return rejected;
     }
 
+    std::vector<Unsupported> unsupported_training(const Graph& graph, const TrainingOptions& options) const override {
+        return unsupported_in_training(graph, options);
+    }
+
     std::int64_t planned_activations(const Graph& graph) const override {
         const FusionModel model;
         return planned_activation_bytes(graph, usable_model(&model));

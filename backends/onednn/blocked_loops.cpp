@@ -8,12 +8,17 @@ namespace mfres::onednn {
 
 namespace {
 
-void copy_range(const float* from, std::int64_t from_channels, float* to, std::int64_t to_channels, std::int64_t count,
+template <typename T>
+void copy_range(const T* from, std::int64_t from_channels, T* to, std::int64_t to_channels, std::int64_t count,
                 std::int64_t voxels) {
+    if (count == from_channels && count == to_channels) {
+        std::memcpy(to, from, static_cast<std::size_t>(voxels * count) * sizeof(T));
+        return;
+    }
     with_count(count, [&](const auto n) {
         for (std::int64_t voxel = 0; voxel < voxels; ++voxel)
             std::memcpy(to + voxel * to_channels, from + voxel * from_channels,
-                        static_cast<std::size_t>(n) * sizeof(float));
+                        static_cast<std::size_t>(n) * sizeof(T));
     });
 }
 
@@ -63,47 +68,76 @@ Blocks::Chunk Blocks::chunk(std::int64_t index) const {
             sample * voxels_ + voxels_ * (within + 1) / chunks_per_sample_};
 }
 
-RowReader::RowReader(const TrainingPlan& plan, float* block, std::int64_t channels,
-                     const std::vector<GradientTerm>& terms)
+RowReader::RowReader(const Binding& binding, std::int64_t channels, const std::vector<GradientTerm>& terms)
     : channels_(channels) {
     std::vector<bool> covered(static_cast<std::size_t>(channels), false);
     for (const GradientTerm& term : terms)
-        add_part({plan.at(block, term.from.array), term.from.channels, term.from.begin, term.from.count}, term.to,
-                 covered);
+        add_part(
+            {binding.values(term.from.array), term.from.channels, term.from.begin, term.from.count, term.to, false},
+            covered);
     gaps_ = std::find(covered.begin(), covered.end(), false) != covered.end();
-    if (parts_.size() == 1 && !gaps_ && parts_[0].read.count == parts_[0].read.x_channels)
-        direct_ = parts_[0].read.x;
+    if (parts_.size() == 1 && !gaps_ && parts_[0].count == parts_[0].from_channels)
+        direct_ = parts_[0].from;
 }
 
 /// Splits a term where it begins or ends to meet channels that earlier terms have set.
-void RowReader::add_part(const ChannelRead& read, std::int64_t to, std::vector<bool>& covered) {
-    const auto is_covered = [&](std::int64_t c) { return covered[static_cast<std::size_t>(to + c)]; };
-    for (std::int64_t c = 0; c < read.count;) {
+void RowReader::add_part(const Part& part, std::vector<bool>& covered) {
+    const auto is_covered = [&](std::int64_t c) { return covered[static_cast<std::size_t>(part.to + c)]; };
+    for (std::int64_t c = 0; c < part.count;) {
         const bool adds = is_covered(c);
         std::int64_t end = c;
-        while (end < read.count && is_covered(end) == adds)
+        while (end < part.count && is_covered(end) == adds)
             ++end;
-        parts_.push_back({{read.x, read.x_channels, read.from + c, end - c}, to + c, adds});
+        parts_.push_back({part.from, part.from_channels, part.begin + c, end - c, part.to + c, adds});
+        adds_ = adds_ || adds;
         c = end;
     }
-    std::fill_n(covered.begin() + to, read.count, true);
+    std::fill_n(covered.begin() + part.to, part.count, true);
 }
 
 void RowReader::copy_rows(std::int64_t first, std::int64_t voxels, float* to) const {
     if (gaps_)
         std::fill_n(to, voxels * channels_, 0.0F);
     for (const Part& part : parts_) {
-        const float* from = part.read.x + first * part.read.x_channels + part.read.from;
-        const auto move = part.adds ? add_range : copy_range;
-        if (!part.adds && part.read.count == part.read.x_channels && part.read.count == channels_)
-            std::memcpy(to, from, static_cast<std::size_t>(voxels * channels_) * sizeof(float));
+        const std::int64_t place = part.place(first);
+        if (part.from.rounds() && !part.adds && part.count == part.from_channels && part.count == channels_)
+            vector_loops().from_bf16(voxels * channels_, part.from.bf16() + place, to);
+        else if (part.from.rounds())
+            vector_loops().widen_channels(part.from.bf16() + place, part.from_channels, to + part.to, channels_,
+                                          part.count, voxels, part.adds);
         else
-            move(from, part.read.x_channels, to + part.to, channels_, part.read.count, voxels);
+            (part.adds ? add_range : copy_range<float>)(part.from.f32() + place, part.from_channels, to + part.to,
+                                                        channels_, part.count, voxels);
     }
 }
 
+void RowReader::store_rows(std::int64_t first, std::int64_t voxels, const ValueArray& to, float* scratch) const {
+    const std::int64_t place = first * channels_;
+    if (to.rounds() && !adds_) { // copied as they are
+        if (gaps_)
+            std::fill_n(to.bf16() + place, voxels * channels_, std::uint16_t{0});
+        for (const Part& part : parts_)
+            copy_range<std::uint16_t>(part.from.bf16() + part.place(first), part.from_channels,
+                                      to.bf16() + place + part.to, channels_, part.count, voxels);
+        return;
+    }
+    float* const rows = to.target(place, scratch);
+    copy_rows(first, voxels, rows);
+    to.store(place, voxels * channels_, rows);
+}
+
+void RowReader::store_all(const Blocks& rows, const ValueArray& to, float* scratch) const {
+    rows.for_chunks([&](const Blocks::Chunk& chunk, int thread) {
+        float* const own = scratch ? scratch + thread * rows.block() : nullptr;
+        rows.for_blocks(chunk, [&](std::int64_t first, std::int64_t voxels) { store_rows(first, voxels, to, own); });
+    });
+}
+
 void RowWriter::write(const float* rows, std::int64_t channels, std::int64_t first, std::int64_t voxels) const {
-    copy_range(rows + from, channels, to + first * count, count, count, voxels);
+    if (to.rounds())
+        vector_loops().narrow_channels(rows + from, channels, to.bf16() + first * count, count, count, voxels);
+    else
+        copy_range(rows + from, channels, to.f32() + first * count, count, count, voxels);
 }
 
 void repeat(const double* values, std::int64_t channels, std::int64_t pattern, float* to) {

@@ -5,6 +5,7 @@
 
 #include "backends/onednn/elementwise.h"
 #include "backends/onednn/threads.h"
+#include "backends/onednn/value_array.h"
 #include "backends/planned/training_plan.h"
 #include "core/tensor.h"
 
@@ -65,31 +66,40 @@ class Blocks {
 class RowReader {
   public:
     RowReader() = default;
-    /// What no term covers reads as zero. `block` as in TrainingPlan::at.
-    RowReader(const TrainingPlan& plan, float* block, std::int64_t channels, const std::vector<GradientTerm>& terms);
-    RowReader(const TrainingPlan& plan, float* block, const Channels& channels)
-        : RowReader(plan, block, channels.count, {{channels, 0}}) {}
+    /// What no term covers reads as zero.
+    RowReader(const Binding& binding, std::int64_t channels, const std::vector<GradientTerm>& terms);
+    RowReader(const Binding& binding, const Channels& channels) : RowReader(binding, channels.count, {{channels, 0}}) {}
 
     /// Rows of the voxels; in `scratch` unless they lie in memory just so.
     const float* rows(std::int64_t first, std::int64_t voxels, float* scratch) const {
         if (direct_)
-            return direct_ + first * channels_;
+            return direct_.read(first * channels_, voxels * channels_, scratch);
         copy_rows(first, voxels, scratch);
         return scratch;
     }
     void copy_rows(std::int64_t first, std::int64_t voxels, float* to) const;
 
+    /// The same rows of a dense array become these. Floats of `scratch`: those of the rows; none is needed where
+    /// nothing is added up or the array is f32.
+    void store_rows(std::int64_t first, std::int64_t voxels, const ValueArray& to, float* scratch) const;
+    /// All rows of a dense array, by the threads of `rows`. Floats of `scratch`: a block for each of them.
+    void store_all(const Blocks& rows, const ValueArray& to, float* scratch) const;
+
   private:
     struct Part {
-        ChannelRead read;
+        ValueArray from;
+        std::int64_t from_channels = 0, begin = 0, count = 0;
         std::int64_t to = 0;
         bool adds = false;
+
+        std::int64_t place(std::int64_t voxel) const { return voxel * from_channels + begin; }
     };
-    void add_part(const ChannelRead& read, std::int64_t to, std::vector<bool>& covered);
+    void add_part(const Part& part, std::vector<bool>& covered);
 
     std::int64_t channels_ = 0;
-    const float* direct_ = nullptr;
+    ValueArray direct_;
     bool gaps_ = false;
+    bool adds_ = false; ///< any part
     std::vector<Part> parts_;
 };
 
@@ -97,7 +107,7 @@ class RowReader {
 struct RowWriter {
     std::int64_t from = 0;
     std::int64_t count = 0;
-    float* to = nullptr;
+    ValueArray to;
 
     void write(const float* rows, std::int64_t channels, std::int64_t first, std::int64_t voxels) const;
 };

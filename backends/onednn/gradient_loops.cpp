@@ -158,18 +158,21 @@ std::vector<Blend> blends_along(Interpolation mode, std::int64_t from, std::int6
     return blends;
 }
 
-std::int64_t upsample_values_scratch(const Domain& domain, const Shape& in) {
-    return domain.threads * rounded(in[4] * domain.channels());
+std::int64_t upsample_values_scratch(const Domain& domain, const Shape& in, ValueType type) {
+    const std::int64_t fine_line = type == ValueType::f32 ? 0 : rounded(domain.shape[4] * domain.channels());
+    return domain.threads * (rounded(in[4] * domain.channels()) + fine_line);
 }
 
 void upsample_values(const Domain& domain, const std::array<std::vector<Blend>, 3>& blends, const Shape& in,
-                     const float* x, float* scratch, float* y) {
+                     const float* x, float* scratch, const ValueArray& y) {
     const VectorLoops& loops = vector_loops();
     const Shape& out = domain.shape;
     const std::int64_t line = in[4] * in[1];
+    const std::int64_t fine_line = out[4] * in[1];
+    const std::int64_t per_thread = rounded(line) + (y.rounds() ? rounded(fine_line) : 0);
     parallel_for(
         out[0] * out[2] * out[3], domain.useful_threads(), [&](std::int64_t begin, std::int64_t end, int thread) {
-            float* blend = scratch + thread * rounded(line);
+            float* blend = scratch + thread * per_thread;
             for (std::int64_t index = begin; index < end; ++index) {
                 const Blend& ty = blends[1][static_cast<std::size_t>(index % out[3])];
                 const Blend& tx = blends[0][static_cast<std::size_t>(index / out[3] % out[2])];
@@ -180,7 +183,9 @@ void upsample_values(const Domain& domain, const std::array<std::vector<Blend>, 
                 const std::array<float, 4> weights = {tx.low_weight * ty.low_weight, tx.low_weight * ty.high_weight,
                                                       tx.high_weight * ty.low_weight, tx.high_weight * ty.high_weight};
                 loops.blend_lines(line, lines.data(), weights.data(), blend);
-                loops.expand_line(blends[2].data(), out[4], in[1], blend, y + index * out[4] * in[1]);
+                float* const to = y.target(index * fine_line, blend + rounded(line));
+                loops.expand_line(blends[2].data(), out[4], in[1], blend, to);
+                y.store(index * fine_line, fine_line, to);
             }
         });
 }

@@ -34,12 +34,12 @@ Transposed transposed_axis(Interpolation mode, std::int64_t from, std::int64_t t
 /// What every target position along an axis is made of.
 std::vector<Blend> blends_along(Interpolation mode, std::int64_t from, std::int64_t to);
 
-/// Floats of scratch memory that upsample_values needs.
-std::int64_t upsample_values_scratch(const Domain& domain, const Shape& in);
+/// Floats of scratch memory that upsample_values needs for a y of that type.
+std::int64_t upsample_values_scratch(const Domain& domain, const Shape& in, ValueType type);
 
 /// y = x upsampled; `blends` for x, y and z.
 void upsample_values(const Domain& domain, const std::array<std::vector<Blend>, 3>& blends, const Shape& in,
-                     const float* x, float* scratch, float* y);
+                     const float* x, float* scratch, const ValueArray& y);
 
 /// Floats of scratch memory that upsample_gradient needs.
 std::int64_t upsample_gradient_scratch(const Domain& domain, const Shape& in);

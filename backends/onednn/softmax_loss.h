@@ -1,8 +1,9 @@
-// A loss of class sums over channels-last logits: one pass for the sums, one for the gradient, which computes the
-// probabilities again rather than keeping them.
+// A loss over channels-last logits: one pass for the class sums, one for the gradient and the pointwise part, and where
+// that chooses the hardest voxels two that count digits. Each computes the probabilities again rather than keeping them.
 #pragma once
 
 #include "backends/onednn/blocked_loops.h"
+#include "backends/planned/loss_terms.h"
 #include "backends/training.h"
 
 #include <span>
@@ -18,18 +19,28 @@ class SoftmaxLoss {
     /// Memory that sums() and gradient() work in.
     std::int64_t scratch_bytes() const;
 
-    /// Sums of every class; `classes` by voxel.
-    std::vector<ClassSums> sums(const float* logits, const std::uint8_t* classes, float* scratch) const;
+    /// Sums of every class, [group][class]: one group, or one per sample; `classes` by voxel.
+    std::vector<ClassSums> sums(const float* logits, const std::uint8_t* classes, std::size_t groups,
+                                float* scratch) const;
 
-    /// dL/dz_k = p_k (s_k - sum_j p_j s_j) with s = dL/dp of the slopes.
-    void gradient(const float* logits, const std::uint8_t* classes, const std::vector<ClassSlope>& slopes,
-                  float* scratch, float* gradient) const;
+    /// See CountDigits; of the values of the pointwise part, as float.
+    void count_digits(const float* logits, const std::uint8_t* classes, double gamma, std::uint64_t prefix, int shift,
+                      std::span<double> counts, float* scratch) const;
+
+    /// dL/dz_k = p_k (s_k - sum_j p_j s_j) with s = dL/dp of the slopes, plus that of the pointwise part. Returns the
+    /// sum of the pointwise values, each times what it counts by.
+    double gradient(const float* logits, const std::uint8_t* classes, const LossTerms& terms, float* scratch,
+                    float* gradient) const;
 
   private:
     static constexpr std::int64_t voxels_at_once = 256;
 
     std::int64_t floats_per_thread() const;
     float* of_thread(float* scratch, int thread) const { return scratch + thread * floats_per_thread(); }
+
+    /// body(chunk, thread, first voxel, voxels, p, spare) for some voxels after the other, with their probabilities.
+    template <typename Body>
+    void for_probabilities(const float* logits, float* scratch, const Body& body) const;
 
     Blocks rows_;
 };

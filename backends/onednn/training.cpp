@@ -2,6 +2,7 @@
 
 #include "backends/distributed/data_parallel.h"
 #include "backends/onednn/errors.h"
+#include "backends/onednn/low_precision.h"
 #include "backends/onednn/softmax_loss.h"
 #include "backends/onednn/threads.h"
 #include "backends/onednn/training_steps.h"
@@ -35,6 +36,7 @@ class OneDnnTraining final : public TrainingExecutable {
   public:
     OneDnnTraining(const Graph& graph, const Weights& weights, const TrainingOptions& options)
         : graph_(graph), with_gradient_(values_with_gradient(graph_)), threads_(resolve_threads(options.threads)),
+          type_(options.precision == Precision::bf16 ? ValueType::bf16 : ValueType::f32),
           engine_(dnnl::engine::kind::cpu, 0), stream_(engine_), parameters_(graph_, weights, options.amsgrad),
           loss_(graph_.node(graph_.outputs()[0]).shape, threads_), ranks_(ranks_of(options)),
           gradient_sum_(graph_, parameters_, ranks_, options.bucket_bytes) {
@@ -48,15 +50,16 @@ class OneDnnTraining final : public TrainingExecutable {
         const std::vector<FormedStep> formed = form_training_steps(graph_);
         MFRES_CHECK(guarded("(all)", [&] {
             steps_ = make_training_steps(
-                {graph_, with_gradient_, parameters_, engine_, statistics_, momentum_, threads_, ranks_}, formed);
+                {graph_, with_gradient_, parameters_, engine_, statistics_, momentum_, threads_, ranks_, type_},
+                formed);
         }));
-        std::int64_t fixed = parameters_.bytes();
+        std::int64_t fixed = parameters_.bytes() + 4 * end_floats();
         std::vector<StepNeeds> needs;
         for (const auto& step : steps_) {
             fixed += step->constant_bytes();
             needs.push_back(step->needs());
         }
-        ScheduleRules rules{sizeof(float), loss_.scratch_bytes(), 0};
+        ScheduleRules rules{bytes_of(type_), loss_.scratch_bytes(), 0};
         if (options.memory_cap > 0)
             rules.limit = std::max<std::int64_t>(1, options.memory_cap - fixed);
         const TrainingSchedule schedule = schedule_training(graph_, formed, needs, rules);
@@ -64,11 +67,12 @@ class OneDnnTraining final : public TrainingExecutable {
         MFRES_CHECK(check_training_memory("onednn", peak_bytes_, fixed + schedule.plain_bytes, options));
         recomputation_ = {schedule.steps_again, schedule.macs_again};
         turns_ = schedule.backward;
-        MFRES_CHECK(allocate(schedule.bytes));
+        MFRES_CHECK(allocate(arena_, schedule.bytes));
+        MFRES_CHECK(allocate(ends_, 4 * end_floats()));
+        const Binding binding{schedule.plan, arena_.data(), type_};
         for (std::size_t i = 0; i < steps_.size(); ++i)
-            MFRES_CHECK(
-                guarded(steps_[i]->node(), [&] { steps_[i]->bind(schedule.plan, schedule.steps[i], arena_.data()); }));
-        bind_ends(schedule);
+            MFRES_CHECK(guarded(steps_[i]->node(), [&] { steps_[i]->bind(binding, schedule.steps[i]); }));
+        bind_ends(binding, schedule);
         return {};
     }
 
@@ -79,8 +83,10 @@ class OneDnnTraining final : public TrainingExecutable {
     Status forward(NormStatistics statistics) override {
         statistics_ = statistics;
         const ThreadScope scope(threads_);
+        input_values_.store_all(input_.shape.elements(), threads_, input_.data);
         for (const auto& step : steps_)
             MFRES_CHECK(guarded(step->node(), [&] { step->forward(stream_, false); }));
+        output_values_.read_all(output_.shape.elements(), threads_, output_.data);
         return {};
     }
 
@@ -88,15 +94,21 @@ class OneDnnTraining final : public TrainingExecutable {
         const ThreadScope scope(threads_);
         const Shape& shape = output_.shape;
         MFRES_CHECK(check_classes(classes, shape));
-        std::vector<ClassSums> sums = loss_.sums(output_.data, classes.data(), loss_memory_);
-        MFRES_CHECK(sum_classes(ranks_, sums));
-        const LossValue value = loss(sums);
-        loss_.gradient(output_.data, classes.data(), value.slopes, loss_memory_, output_gradient_.data);
-        return value.loss;
+        LossTerms terms(loss, shape, ranks_);
+        if (terms.has_overlap())
+            MFRES_CHECK(terms.take_sums(loss_.sums(output_.data, classes.data(), terms.groups(), loss_memory_)));
+        if (terms.chooses())
+            MFRES_CHECK(terms.choose<float>([&](std::uint64_t prefix, int shift, std::span<double> counts) {
+                loss_.count_digits(output_.data, classes.data(), terms.rule().gamma, prefix, shift, counts,
+                                   loss_memory_);
+                return Status();
+            }));
+        return terms.value(loss_.gradient(output_.data, classes.data(), terms, loss_memory_, output_gradient_.data));
     }
 
     Status backward() override {
         const ThreadScope scope(threads_);
+        output_gradient_values_.store_all(output_gradient_.shape.elements(), threads_, output_gradient_.data);
         gradient_sum_.begin();
         for (const Turn& turn : turns_) {
             TrainingStep& step = *steps_[turn.step];
@@ -135,29 +147,41 @@ class OneDnnTraining final : public TrainingExecutable {
     /// Every node behind it belongs to this step or to a later one.
     NodeId main_node(const TrainingStep& step) const { return ids_.find(step.node())->second; }
 
-    void bind_ends(const TrainingSchedule& schedule) {
-        const Shape& in = graph_.node(graph_.input()).shape;
-        const Shape& out = graph_.node(graph_.outputs()[0]).shape;
-        const auto at = [&](ArrayId array) { return schedule.plan.at(arena_.data(), array); };
-        input_ = {at(schedule.input), in, channels_last_strides(in)};
-        output_ = {at(schedule.output), out, channels_last_strides(out)};
-        output_gradient_ = {at(schedule.output_gradient), out, channels_last_strides(out)};
-        loss_memory_ = at(schedule.loss_scratch);
+    const Shape& input_shape() const { return graph_.node(graph_.input()).shape; }
+    const Shape& output_shape() const { return graph_.node(graph_.outputs()[0]).shape; }
+
+    /// Of the input, the output and its gradient as the caller sees them, where they are not f32 in the plan.
+    std::int64_t end_floats() const {
+        return type_ == ValueType::f32 ? 0 : input_shape().elements() + 2 * output_shape().elements();
     }
 
-    Status allocate(std::int64_t bytes) {
+    void bind_ends(const Binding& binding, const TrainingSchedule& schedule) {
+        const Shape& in = input_shape();
+        const Shape& out = output_shape();
+        input_values_ = binding.values(schedule.input);
+        output_values_ = binding.values(schedule.output);
+        output_gradient_values_ = binding.values(schedule.output_gradient);
+        float* const ends = ends_.data();
+        input_ = {input_values_.target(0, ends), in, channels_last_strides(in)};
+        output_ = {output_values_.target(0, ends + in.elements()), out, channels_last_strides(out)};
+        output_gradient_ = {output_gradient_values_.target(0, ends + in.elements() + out.elements()), out,
+                            channels_last_strides(out)};
+        loss_memory_ = binding.scratch(schedule.loss_scratch);
+    }
+
+    Status allocate(AlignedVector<float>& memory, std::int64_t bytes) const {
         try {
-            arena_.resize(static_cast<std::size_t>(bytes) / sizeof(float));
+            memory.resize(static_cast<std::size_t>(bytes) / sizeof(float));
         } catch (const std::exception&) { // bad_alloc, or length_error from a size beyond the address space
             return Error{ErrorCode::memory_limit,
                          text("training with the onednn backend needs ", bytes, " bytes and got none"),
                          {}};
         }
-        prefer_large_pages(arena_.data(), bytes);
+        prefer_large_pages(memory.data(), bytes);
         // The threads that will work on the memory are the first to touch it.
-        parallel_for(static_cast<std::int64_t>(arena_.size()), threads_,
+        parallel_for(static_cast<std::int64_t>(memory.size()), threads_,
                      [&](std::int64_t begin, std::int64_t end, int) {
-                         std::fill(arena_.begin() + begin, arena_.begin() + end, 0.0F);
+                         std::fill(memory.begin() + begin, memory.begin() + end, 0.0F);
                      });
         return {};
     }
@@ -165,6 +189,7 @@ class OneDnnTraining final : public TrainingExecutable {
     Graph graph_;
     std::vector<char> with_gradient_;
     int threads_;
+    ValueType type_;
     double momentum_ = 0.1;
     NormStatistics statistics_ = NormStatistics::batch; ///< of the last forward
     dnnl::engine engine_;
@@ -173,6 +198,8 @@ class OneDnnTraining final : public TrainingExecutable {
     SoftmaxLoss loss_;
     std::vector<std::unique_ptr<TrainingStep>> steps_;
     AlignedVector<float> arena_;
+    AlignedVector<float> ends_; ///< what the caller sees of bf16: input, output and its gradient
+    ValueArray input_values_, output_values_, output_gradient_values_;
     StridedView<float> input_, output_, output_gradient_;
     std::vector<Turn> turns_; ///< of the backward pass
     Recomputation recomputation_;
@@ -184,6 +211,15 @@ class OneDnnTraining final : public TrainingExecutable {
 };
 
 } // namespace
+
+std::vector<Unsupported> unsupported_in_training(const Graph& graph, const TrainingOptions& options) {
+    std::vector<Unsupported> rejected = unsupported_relaxations(graph, options.allow_tf32, options.deterministic);
+    if (options.precision != Precision::bf16)
+        append(rejected, unsupported_precision(graph, options.precision));
+    else if (const auto missing = missing_instructions(options.precision))
+        rejected.push_back({graph.node(graph.input()).name, *missing});
+    return rejected;
+}
 
 Result<std::unique_ptr<TrainingExecutable>> compile_training(const Graph& graph, const Weights& weights,
                                                              const TrainingOptions& options) {

@@ -12,18 +12,19 @@ namespace {
 
 using dnnl::memory;
 
-/// A primitive descriptor with the formulation it was made from.
+/// A primitive descriptor with the formulation it was made from, and what it reads and writes as values.
 template <typename Descriptor>
 struct Pick {
     Descriptor descriptor;
     Formulation form;
     std::string implementation;
+    ValueType type = ValueType::f32;
 };
 
 /// The first formulation that gets a compiled kernel from make(form), or the best there is. What oneDNN rejects is
 /// passed over; if it rejects everything, its first reason is thrown.
 template <typename Make>
-auto pick(const ConvolutionShape& shape, const Make& make) {
+auto pick_form(const ConvolutionShape& shape, const Make& make) {
     using Descriptor = decltype(make(Formulation()));
     std::optional<Pick<Descriptor>> best;
     std::optional<dnnl::error> rejection;
@@ -45,6 +46,24 @@ auto pick(const ConvolutionShape& shape, const Make& make) {
     return std::move(*best);
 }
 
+/// The same from make(form, type) for values stored as `stored`: a kernel for these where oneDNN has a compiled one,
+/// else one for f32, as is all in f32.
+template <typename Make>
+auto pick(const ConvolutionShape& shape, ValueType stored, const Make& make) {
+    const auto of_type = [&](ValueType type) {
+        auto picked = pick_form(shape, [&](const Formulation& form) { return make(form, type); });
+        picked.type = type;
+        return picked;
+    };
+    if (stored != ValueType::f32)
+        try {
+            if (auto picked = of_type(stored); speed_of(picked.implementation) == Speed::compiled)
+                return picked;
+        } catch (const dnnl::error&) { // there is none at all
+        }
+    return of_type(ValueType::f32);
+}
+
 /// Bytes rounded up to what the next part of a scratch area may start at.
 std::int64_t padded(std::size_t bytes) {
     return (static_cast<std::int64_t>(bytes) + 63) / 64 * 64;
@@ -53,6 +72,37 @@ std::int64_t padded(std::size_t bytes) {
 memory at(const memory::desc& desc, const dnnl::engine& engine, const void* data) {
     return {desc, engine, const_cast<void*>(data)}; // oneDNN has no memory of const
 }
+
+/// Values as a kernel takes them: where they lie, or in f32 in scratch memory.
+class KernelValues {
+  public:
+    KernelValues() = default;
+    KernelValues(const ValueArray& stored, const Shape& shape, ValueType kernel, std::byte*& scratch)
+        : stored_(stored), count_(shape.elements()) {
+        if (!stored.rounds() || kernel != ValueType::f32)
+            return;
+        copy_ = reinterpret_cast<float*>(scratch);
+        scratch += scratch_bytes(shape, ValueType::bf16, kernel);
+    }
+    static std::int64_t scratch_bytes(const Shape& shape, ValueType stored, ValueType kernel) {
+        return stored == kernel ? 0 : padded(static_cast<std::size_t>(shape.elements()) * sizeof(float));
+    }
+
+    const void* data() const { return copy_ ? copy_ : stored_.data(); }
+    void before_reading(int threads) const {
+        if (copy_)
+            stored_.read_all(count_, threads, copy_);
+    }
+    void after_writing(int threads) const {
+        if (copy_)
+            stored_.store_all(count_, threads, copy_);
+    }
+
+  private:
+    ValueArray stored_;
+    std::int64_t count_ = 0;
+    float* copy_ = nullptr;
+};
 
 /// Weights between the plain order of HostParameters and the format and grouping of a kernel, through scratch memory.
 /// Does nothing where both are the same.
@@ -122,149 +172,179 @@ class ConvolutionTraining final : public TrainingStep {
                                                 node_.shape},
           rows_(node_.shape, context.threads) {
         attributes_.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-        forward_ = pick(shape_, [&](const Formulation& form) { return describe_forward(form); });
-        weights_ = pick(shape_, [&](const Formulation& form) {
-            return describe_backward_weights(training_geometry(form), attributes_, context_.engine,
-                                             describe_forward(form));
+        forward_ = pick(shape_, context.type,
+                        [&](const Formulation& form, ValueType type) { return describe_forward(form, type); });
+        weights_ = pick(shape_, context.type, [&](const Formulation& form, ValueType type) {
+            ConvolutionGeometry gradients = training_geometry(form, type);
+            gradients.weights = training_geometry(form, ValueType::f32).weights;
+            return describe_backward_weights(gradients, attributes_, context_.engine, describe_forward(form, type));
         });
         weights_gradient_ = {shape_, weights_->form, weights_->descriptor.diff_weights_desc(), context_.engine};
         if (context.with_gradient[static_cast<std::size_t>(node_.inputs[0])] == 0)
             return;
-        data_ = pick(shape_, [&](const Formulation& form) {
-            return describe_backward_data(training_geometry(form), attributes_, context_.engine,
-                                          describe_forward(form));
+        data_ = pick(shape_, context.type, [&](const Formulation& form, ValueType type) {
+            return describe_backward_data(training_geometry(form, type), attributes_, context_.engine,
+                                          describe_forward(form, type));
         });
         data_weights_ = {shape_, data_->form, data_->descriptor.weights_desc(), context_.engine};
     }
 
     std::string node() const override { return node_.name; }
     std::string operation() const override { return "conv"; }
-    std::string forward_implementation() const override { return forward_.implementation + describe(forward_.form); }
+    std::string forward_implementation() const override { return described(forward_); }
     std::string backward_implementation() const override {
         if (!has_backward_)
             return {};
-        std::string name = "weights " + weights_->implementation + describe(weights_->form);
-        return data_ ? "data " + data_->implementation + describe(data_->form) + ", " + name : name;
+        const std::string name = "weights " + described(*weights_);
+        return data_ ? "data " + described(*data_) + ", " + name : name;
     }
 
     StepNeeds needs() const override {
         StepNeeds needs;
-        needs.forward = needs.again = scratch_bytes(forward_.descriptor, forward_weights());
-        needs.backward = weights_bytes() + (data_ ? scratch_bytes(data_->descriptor, data_weights_) : 0);
+        needs.forward = needs.again = scratch_bytes(forward_, forward_weights());
+        needs.backward = gather_bytes() + weights_bytes() + (data_ ? scratch_bytes(*data_, data_weights_) : 0);
         return needs;
     }
 
-    void bind(const TrainingPlan& plan, const StepPlan& step, float* block) override {
-        const auto scratch = [&](ArrayId id) { return reinterpret_cast<std::byte*>(plan.at(block, id)); };
+    void bind(const Binding& binding, const StepPlan& step) override {
+        const auto scratch = [&](ArrayId id) { return reinterpret_cast<std::byte*>(binding.scratch(id)); };
         for (const StepPlan::Forward& forward : step.forwards)
-            bind_forward(plan.at(block, forward.inputs[0].array), plan.at(block, forward.outputs[0].channels.array),
+            bind_forward(binding.values(forward.inputs[0].array), binding.values(forward.outputs[0].channels.array),
                          scratch(forward.scratch));
         has_backward_ = step.has_backward;
         if (!has_backward_)
             return;
-        gradient_rows_ = RowReader(plan, block, node_.shape[1], step.terms);
-        gathered_rows_ = plan.at(block, step.summed);
-        const float* dy = plan.at(block, step.gradient);
-        bind_weights(plan.at(block, step.inputs[0].array), dy, scratch(step.scratch));
+        gradient_rows_ = RowReader(binding, node_.shape[1], step.terms);
+        gathered_rows_ = binding.values(step.summed);
+        gather_memory_ = binding.scratch(step.scratch);
+        std::byte* const memory = scratch(step.scratch) + gather_bytes();
+        const ValueArray dy = binding.values(step.gradient);
+        bind_weights(binding.values(step.inputs[0].array), dy, memory);
         if (data_)
-            bind_data(dy, plan.at(block, step.input_gradients[0]), scratch(step.scratch) + weights_bytes());
+            bind_data(dy, binding.values(step.input_gradients[0]), memory + weights_bytes());
     }
 
     void forward(dnnl::stream& stream, bool again) override {
         Pass& pass = passes_[again ? 1 : 0];
         pass.weights.to_kernel(stream);
+        pass.x.before_reading(context_.threads);
         forward_primitive_.execute(stream, pass.arguments);
         stream.wait();
+        pass.y.after_writing(context_.threads);
     }
 
     void backward(dnnl::stream& stream) override {
         if (!has_backward_)
             return;
         if (gathered_rows_)
-            gather();
+            gradient_rows_.store_all(rows_, gathered_rows_, gather_bytes() > 0 ? gather_memory_ : nullptr);
+        weights_x_.before_reading(context_.threads);
+        weights_dy_.before_reading(context_.threads);
         weights_primitive_.execute(stream, weights_arguments_);
         stream.wait();
         weights_gradient_.from_kernel(stream);
         if (!data_)
             return;
         data_weights_.to_kernel(stream);
+        data_dy_.before_reading(context_.threads);
         data_primitive_.execute(stream, data_arguments_);
         stream.wait();
+        data_dx_.after_writing(context_.threads);
     }
 
   private:
-    ConvolutionGeometry training_geometry(const Formulation& form) const {
-        ConvolutionGeometry g = geometry(shape_, form);
+    /// With values and weights of a type.
+    ConvolutionGeometry training_geometry(const Formulation& form, ValueType type) const {
+        const auto stored = type == ValueType::f32 ? memory::data_type::f32 : memory::data_type::bf16;
+        ConvolutionGeometry g = geometry(shape_, form, {stored, stored, stored});
         if (!shape_.conv.bias)
             g.bias = {};
         return g;
     }
 
-    dnnl::convolution_forward::primitive_desc describe_forward(const Formulation& form) const {
-        return describe_training_forward(training_geometry(form), attributes_, context_.engine);
+    dnnl::convolution_forward::primitive_desc describe_forward(const Formulation& form, ValueType type) const {
+        return describe_training_forward(training_geometry(form, type), attributes_, context_.engine);
     }
 
     template <typename Descriptor>
-    static std::int64_t scratch_bytes(const Descriptor& descriptor, const WeightFormat& weights) {
-        return padded(descriptor.scratchpad_desc().get_size()) + weights.scratch_bytes();
+    std::string described(const Pick<Descriptor>& picked) const {
+        return picked.implementation + describe(picked.form) + (picked.type != context_.type ? ", in f32" : "");
     }
 
-    /// The kernel's scratch memory comes first, that of the weights behind it.
+    template <typename Descriptor>
+    std::int64_t scratch_bytes(const Pick<Descriptor>& picked, const WeightFormat& weights) const {
+        return padded(picked.descriptor.scratchpad_desc().get_size()) + weights.scratch_bytes() +
+               KernelValues::scratch_bytes(shape_.in, context_.type, picked.type) +
+               KernelValues::scratch_bytes(shape_.out, context_.type, picked.type);
+    }
+
+    /// The kernel's scratch memory comes first, behind it that of the weights, then values that are not stored as the
+    /// kernel takes them.
     template <typename Descriptor>
     static std::byte* behind(const Descriptor& descriptor, std::byte* scratch) {
         return scratch + padded(descriptor.scratchpad_desc().get_size());
     }
 
+    /// Of terms that are added up: a block for every thread.
+    std::int64_t gather_bytes() const {
+        if (context_.type == ValueType::f32)
+            return 0;
+        return padded(static_cast<std::size_t>(rows_.threads() * rows_.block()) * sizeof(float));
+    }
+
     WeightFormat forward_weights() const {
         return {shape_, forward_.form, forward_.descriptor.weights_desc(), context_.engine};
     }
-    std::int64_t weights_bytes() const { return scratch_bytes(weights_->descriptor, weights_gradient_); }
+    std::int64_t weights_bytes() const { return scratch_bytes(*weights_, weights_gradient_); }
 
-    void bind_forward(const float* x, float* y, std::byte* scratch) {
+    void bind_forward(const ValueArray& x, const ValueArray& y, std::byte* scratch) {
         const auto& descriptor = forward_.descriptor;
         const dnnl::engine& engine = context_.engine;
         Pass& pass = passes_.emplace_back();
         pass.weights = forward_weights();
-        pass.arguments = {
-            {DNNL_ARG_SRC, at(descriptor.src_desc(), engine, x)},
-            {DNNL_ARG_WEIGHTS, pass.weights.bind(context_.values(node_, 0), behind(descriptor, scratch), true)},
-            {DNNL_ARG_DST, at(descriptor.dst_desc(), engine, y)},
-            {DNNL_ARG_SCRATCHPAD, at(descriptor.scratchpad_desc(), engine, scratch)}};
+        std::byte* const weights = behind(descriptor, scratch);
+        std::byte* copies = weights + pass.weights.scratch_bytes();
+        pass.x = KernelValues(x, shape_.in, forward_.type, copies);
+        pass.y = KernelValues(y, shape_.out, forward_.type, copies);
+        pass.arguments = {{DNNL_ARG_SRC, at(descriptor.src_desc(), engine, pass.x.data())},
+                          {DNNL_ARG_WEIGHTS, pass.weights.bind(context_.values(node_, 0), weights, true)},
+                          {DNNL_ARG_DST, at(descriptor.dst_desc(), engine, pass.y.data())},
+                          {DNNL_ARG_SCRATCHPAD, at(descriptor.scratchpad_desc(), engine, scratch)}};
         if (shape_.conv.bias)
             pass.arguments.emplace(DNNL_ARG_BIAS, at(descriptor.bias_desc(), engine, context_.values(node_, 1)));
         forward_primitive_ = dnnl::convolution_forward(descriptor);
     }
 
-    void bind_weights(const float* x, const float* dy, std::byte* scratch) {
+    void bind_weights(const ValueArray& x, const ValueArray& dy, std::byte* scratch) {
         const auto& descriptor = weights_->descriptor;
         const dnnl::engine& engine = context_.engine;
-        weights_arguments_ = {{DNNL_ARG_SRC, at(descriptor.src_desc(), engine, x)},
-                              {DNNL_ARG_DIFF_DST, at(descriptor.diff_dst_desc(), engine, dy)},
-                              {DNNL_ARG_DIFF_WEIGHTS,
-                               weights_gradient_.bind(context_.gradient(node_, 0), behind(descriptor, scratch), false)},
-                              {DNNL_ARG_SCRATCHPAD, at(descriptor.scratchpad_desc(), engine, scratch)}};
+        std::byte* const weights = behind(descriptor, scratch);
+        std::byte* copies = weights + weights_gradient_.scratch_bytes();
+        weights_x_ = KernelValues(x, shape_.in, weights_->type, copies);
+        weights_dy_ = KernelValues(dy, shape_.out, weights_->type, copies);
+        weights_arguments_ = {
+            {DNNL_ARG_SRC, at(descriptor.src_desc(), engine, weights_x_.data())},
+            {DNNL_ARG_DIFF_DST, at(descriptor.diff_dst_desc(), engine, weights_dy_.data())},
+            {DNNL_ARG_DIFF_WEIGHTS, weights_gradient_.bind(context_.gradient(node_, 0), weights, false)},
+            {DNNL_ARG_SCRATCHPAD, at(descriptor.scratchpad_desc(), engine, scratch)}};
         if (shape_.conv.bias)
             weights_arguments_.emplace(DNNL_ARG_DIFF_BIAS,
                                        at(descriptor.diff_bias_desc(), engine, context_.gradient(node_, 1)));
         weights_primitive_ = dnnl::convolution_backward_weights(descriptor);
     }
 
-    void bind_data(const float* dy, float* dx, std::byte* scratch) {
+    void bind_data(const ValueArray& dy, const ValueArray& dx, std::byte* scratch) {
         const auto& descriptor = data_->descriptor;
         const dnnl::engine& engine = context_.engine;
-        data_arguments_ = {
-            {DNNL_ARG_DIFF_SRC, at(descriptor.diff_src_desc(), engine, dx)},
-            {DNNL_ARG_DIFF_DST, at(descriptor.diff_dst_desc(), engine, dy)},
-            {DNNL_ARG_WEIGHTS, data_weights_.bind(context_.values(node_, 0), behind(descriptor, scratch), true)},
-            {DNNL_ARG_SCRATCHPAD, at(descriptor.scratchpad_desc(), engine, scratch)}};
+        std::byte* const weights = behind(descriptor, scratch);
+        std::byte* copies = weights + data_weights_.scratch_bytes();
+        data_dx_ = KernelValues(dx, shape_.in, data_->type, copies);
+        data_dy_ = KernelValues(dy, shape_.out, data_->type, copies);
+        data_arguments_ = {{DNNL_ARG_DIFF_SRC, at(descriptor.diff_src_desc(), engine, data_dx_.data())},
+                           {DNNL_ARG_DIFF_DST, at(descriptor.diff_dst_desc(), engine, data_dy_.data())},
+                           {DNNL_ARG_WEIGHTS, data_weights_.bind(context_.values(node_, 0), weights, true)},
+                           {DNNL_ARG_SCRATCHPAD, at(descriptor.scratchpad_desc(), engine, scratch)}};
         data_primitive_ = dnnl::convolution_backward_data(descriptor);
-    }
-
-    void gather() const {
-        rows_.for_chunks([&](const Blocks::Chunk& chunk, int) {
-            gradient_rows_.copy_rows(chunk.first, chunk.end - chunk.first,
-                                     gathered_rows_ + chunk.first * rows_.channels());
-        });
     }
 
     TrainingContext context_;
@@ -281,16 +361,19 @@ class ConvolutionTraining final : public TrainingStep {
     dnnl::convolution_backward_weights weights_primitive_;
     dnnl::convolution_backward_data data_primitive_;
     std::unordered_map<int, memory> weights_arguments_, data_arguments_;
+    KernelValues weights_x_, weights_dy_, data_dx_, data_dy_;
 
     struct Pass {
         WeightFormat weights;
+        KernelValues x, y;
         std::unordered_map<int, memory> arguments;
     };
     std::vector<Pass> passes_; ///< the first and, where it is done again, the second
 
     bool has_backward_ = false;
     RowReader gradient_rows_;
-    float* gathered_rows_ = nullptr; ///< where the terms are added up, unless they are one dense array
+    float* gather_memory_ = nullptr;
+    ValueArray gathered_rows_; ///< where the terms are added up, unless they are one dense array
 };
 
 } // namespace

@@ -95,7 +95,7 @@ struct Operand {
     std::vector<double> deviation;   ///< 1 / sqrt(variance + epsilon), [group][channel]
 
     RowReader reader; ///< of the backward
-    float* dx = nullptr;
+    ValueArray dx;
 
     bool normalises() const { return kind == Kind::batch_norm || kind == Kind::instance_norm; }
     bool plain() const { return kind == Kind::plain; }
@@ -154,14 +154,14 @@ class Sum final : public TrainingStep {
         return needs;
     }
 
-    void bind(const TrainingPlan& plan, const StepPlan& step, float* block) override {
+    void bind(const Binding& binding, const StepPlan& step) override {
         for (const StepPlan::Forward& forward : step.forwards) {
             Pass& pass = passes_.emplace_back();
             for (const Channels& channels : forward.inputs)
-                pass.readers.emplace_back(plan, block, channels);
+                pass.readers.emplace_back(binding, channels);
             for (const StepPlan::Output& output : forward.outputs)
-                pass.writers.push_back({output.first, output.channels.count, plan.at(block, output.channels.array)});
-            pass.memory = plan.at(block, forward.scratch);
+                pass.writers.push_back({output.first, output.channels.count, binding.values(output.channels.array)});
+            pass.memory = binding.scratch(forward.scratch);
         }
         sums_memory_ = ChunkSums(rows_, operands_.size(), behind(passes_[0].memory, 2));
         sums_ = step.has_backward;
@@ -169,17 +169,17 @@ class Sum final : public TrainingStep {
             return;
         for (std::size_t k = 0; k < operands_.size(); ++k) {
             if (!operands_[k].plain())
-                operands_[k].reader = RowReader(plan, block, step.inputs[k]);
-            operands_[k].dx = plan.at(block, step.input_gradients[k]);
-            writes_inputs_ = writes_inputs_ || operands_[k].dx != nullptr;
+                operands_[k].reader = RowReader(binding, step.inputs[k]);
+            operands_[k].dx = binding.values(step.input_gradients[k]);
+            writes_inputs_ = writes_inputs_ || operands_[k].dx;
         }
         mask_ = step.mask;
-        gradient_reader_ = RowReader(plan, block, rows_.channels(), step.terms);
+        gradient_reader_ = RowReader(binding, rows_.channels(), step.terms);
         if (mask_ == MaskBy::array)
-            mask_reader_ = RowReader(plan, block, step.mask_array);
-        masked_ = plan.at(block, step.summed);
-        gradient_ = plan.at(block, step.gradient);
-        backward_memory_ = plan.at(block, step.scratch);
+            mask_reader_ = RowReader(binding, step.mask_array);
+        masked_ = binding.values(step.summed);
+        gradient_ = binding.values(step.gradient);
+        backward_memory_ = binding.scratch(step.scratch);
         backward_sums_memory_ = ChunkSums(rows_, operands_.size(), behind(backward_memory_, 4));
     }
 
@@ -428,7 +428,9 @@ class Sum final : public TrainingStep {
 
     void compute_block(const Pass& pass, std::int64_t sample, std::int64_t first, std::int64_t voxels, float* memory) {
         const bool direct = step_.slices.empty();
-        float* y = direct ? pass.writers[0].to + first * rows_.channels() : scratch_block(memory, 0);
+        const std::int64_t place = first * rows_.channels();
+        const ValueArray& whole = pass.writers[0].to;
+        float* y = direct ? whole.target(place, scratch_block(memory, 0)) : scratch_block(memory, 0);
         for (std::size_t k = 0; k < operands_.size(); ++k) {
             const Operand& operand = operands_[k];
             const float* x = pass.readers[k].rows(first, voxels, scratch_block(memory, 1));
@@ -438,8 +440,10 @@ class Sum final : public TrainingStep {
             else
                 loops_.normalise(row(voxels), activation, operand.affine(sample), x, k > 0, y);
         }
-        for (std::size_t i = 0; !direct && i < pass.writers.size(); ++i)
-            pass.writers[i].write(y, rows_.channels(), first, voxels);
+        if (direct)
+            return whole.store(place, voxels * rows_.channels(), y);
+        for (const RowWriter& writer : pass.writers)
+            writer.write(y, rows_.channels(), first, voxels);
     }
 
     // Backward.
@@ -449,7 +453,8 @@ class Sum final : public TrainingStep {
         const Row r = row(voxels);
         const float* g = gradient_reader_.rows(first, voxels, scratch_block(memory, 0));
         if (masked_) {
-            float* to = masked_ + first * rows_.channels();
+            const std::int64_t place = first * rows_.channels();
+            float* to = masked_.target(place, scratch_block(memory, 2));
             if (mask_ == MaskBy::array)
                 loops_.mask(r, step_.activation, g, mask_reader_.rows(first, voxels, scratch_block(memory, 1)), to);
             else if (mask_ == MaskBy::operand)
@@ -457,7 +462,8 @@ class Sum final : public TrainingStep {
                                        operands_[0].reader.rows(first, voxels, scratch_block(memory, 1)), to);
             else
                 loops_.take(r, no_activation, g, false, to);
-            g = to;
+            masked_.store(place, r.count, to);
+            g = masked_.read(place, r.count, to); // the sums are those of what was stored
         }
         for (std::size_t k = 0; k < operands_.size(); ++k) {
             if (operands_[k].plain())
@@ -551,20 +557,22 @@ class Sum final : public TrainingStep {
     void input_gradient_block(std::int64_t sample, std::int64_t first, std::int64_t voxels, float* memory) {
         const Row r = row(voxels);
         const std::int64_t place = first * rows_.channels();
+        const float* g = gradient_.read(place, r.count, scratch_block(memory, 1));
         for (const Operand& operand : operands_) {
             if (!operand.dx)
                 continue;
-            const float* g = gradient_ + place;
+            float* dx = operand.dx.target(place, scratch_block(memory, 2));
             if (operand.kind == Operand::Kind::weight) {
-                loops_.scale(r.count, operand.scale[0], g, operand.dx + place);
-                continue;
+                loops_.scale(r.count, operand.scale[0], g, dx);
+            } else {
+                const float* x = operand.reader.rows(first, voxels, scratch_block(memory, 0));
+                if (!masked_ && mask_ == MaskBy::operand)
+                    loops_.masked_input_gradient(r, step_.activation, operand.affine(sample), operand.gradient(sample),
+                                                 g, x, dx);
+                else
+                    loops_.input_gradient(r, operand.gradient(sample), g, x, dx);
             }
-            const float* x = operand.reader.rows(first, voxels, scratch_block(memory, 0));
-            if (!masked_ && mask_ == MaskBy::operand)
-                loops_.masked_input_gradient(r, step_.activation, operand.affine(sample), operand.gradient(sample), g,
-                                             x, operand.dx + place);
-            else
-                loops_.input_gradient(r, operand.gradient(sample), g, x, operand.dx + place);
+            operand.dx.store(place, r.count, dx);
         }
     }
 
@@ -583,8 +591,8 @@ class Sum final : public TrainingStep {
     RowReader gradient_reader_;
     MaskBy mask_ = MaskBy::nothing;
     RowReader mask_reader_;
-    float* masked_ = nullptr;   ///< where the first pass leaves the masked gradient; null if it does not
-    float* gradient_ = nullptr; ///< what the second pass reads: that, or the only term
+    ValueArray masked_;   ///< where the first pass leaves the masked gradient; null if it does not
+    ValueArray gradient_; ///< what the second pass reads: that, or the only term
     float* backward_memory_ = nullptr;
     ChunkSums backward_sums_memory_;
 };
@@ -602,7 +610,7 @@ class Copy final : public TrainingStep {
 
     StepNeeds needs() const override { return {}; }
 
-    void bind(const TrainingPlan& plan, const StepPlan& step, float* block) override {
+    void bind(const Binding& binding, const StepPlan& step) override {
         for (const StepPlan::Forward& forward : step.forwards) {
             std::vector<GradientTerm> reads; // here: what goes where
             std::int64_t to = 0;
@@ -615,17 +623,13 @@ class Copy final : public TrainingStep {
                 to += channels.count;
             }
             passes_.push_back(
-                {RowReader(plan, block, rows_.channels(), reads), plan.at(block, forward.outputs[0].channels.array)});
+                {RowReader(binding, rows_.channels(), reads), binding.values(forward.outputs[0].channels.array)});
         }
     }
 
     void forward(dnnl::stream&, bool again) override {
         const Pass& pass = passes_[again ? 1 : 0];
-        rows_.for_chunks([&](const Blocks::Chunk& chunk, int) {
-            rows_.for_blocks(chunk, [&](std::int64_t first, std::int64_t voxels) {
-                pass.reader.copy_rows(first, voxels, pass.to + first * rows_.channels());
-            });
-        });
+        pass.reader.store_all(rows_, pass.to, nullptr);
     }
 
     void backward(dnnl::stream&) override {}
@@ -633,7 +637,7 @@ class Copy final : public TrainingStep {
   private:
     struct Pass {
         RowReader reader;
-        float* to;
+        ValueArray to;
     };
 
     const Node& node_;

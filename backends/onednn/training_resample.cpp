@@ -10,11 +10,12 @@ namespace mfres::onednn {
 
 namespace {
 
-/// An operation that reads one dense array and writes another, without parameters.
+/// An operation that reads one dense array and writes another, without parameters. What is not f32 is widened as a
+/// whole, but for an upsampled value and its gradient, the larger ones, of which that is done a line at a time.
 class Resampling final : public TrainingStep {
   public:
     Resampling(const TrainingContext& context, NodeId id)
-        : node_(context.graph.node(id)),
+        : node_(context.graph.node(id)), type_(context.type),
           in_(context.graph.node(node_.inputs[0]).shape), domain_{node_.shape, context.threads},
           rows_(node_.shape, context.threads) {
         if (kind() != OpKind::upsample)
@@ -34,71 +35,100 @@ class Resampling final : public TrainingStep {
     }
 
     StepNeeds needs() const override {
-        StepNeeds needs;
-        if (kind() != OpKind::upsample)
-            return needs;
         constexpr auto bytes = static_cast<std::int64_t>(sizeof(float));
-        needs.forward = needs.again = upsample_values_scratch(domain_, in_) * bytes;
-        needs.backward = upsample_gradient_scratch(domain_, in_) * bytes;
-        needs.terms_in_place = std::numeric_limits<std::size_t>::max();
+        StepNeeds needs;
+        const bool upsamples = kind() == OpKind::upsample;
+        needs.forward =
+            (widened(in_) + (upsamples ? upsample_values_scratch(domain_, in_, type_) : widened(out()))) * bytes;
+        needs.again = needs.forward;
+        needs.backward =
+            (widened(in_) + (upsamples ? upsample_gradient_scratch(domain_, in_) : 2 * widened(out()) + widened(in_))) *
+            bytes;
+        if (upsamples || type_ != ValueType::f32)
+            needs.terms_in_place = std::numeric_limits<std::size_t>::max();
         return needs;
     }
 
-    void bind(const TrainingPlan& plan, const StepPlan& step, float* block) override {
+    void bind(const Binding& binding, const StepPlan& step) override {
         for (const StepPlan::Forward& forward : step.forwards)
-            passes_.push_back({plan.at(block, forward.inputs[0].array),
-                               plan.at(block, forward.outputs[0].channels.array), plan.at(block, forward.scratch)});
+            passes_.push_back({binding.values(forward.inputs[0].array),
+                               binding.values(forward.outputs[0].channels.array), binding.scratch(forward.scratch)});
         if (!step.has_backward)
             return;
-        x_data_ = plan.at(block, step.inputs[0].array);
-        y_data_ = plan.at(block, step.output.array);
-        gradient_rows_ = RowReader(plan, block, node_.shape[1], step.terms);
-        gathered_data_ = plan.at(block, step.summed);
-        dx_data_ = plan.at(block, step.input_gradients[0]);
-        backward_memory_ = plan.at(block, step.scratch);
+        x_data_ = binding.values(step.inputs[0].array);
+        y_data_ = binding.values(step.output.array);
+        gradient_rows_ = RowReader(binding, node_.shape[1], step.terms);
+        gathered_data_ = binding.scratch(step.summed);
+        dx_data_ = binding.values(step.input_gradients[0]);
+        backward_memory_ = binding.scratch(step.scratch);
     }
 
     void forward(dnnl::stream&, bool again) override {
         const Pass& pass = passes_[again ? 1 : 0];
+        float* memory = pass.scratch;
+        const float* x = pass.x.read_all(in_.elements(), domain_.threads, take(memory, in_));
+        if (kind() == OpKind::upsample)
+            return upsample_values(domain_, blends_, in_, x, memory, pass.y);
+        float* const y = pass.y.target(0, memory);
         if (kind() == OpKind::max_pool)
-            max_pool(domain_, node_.as<MaxPool>(), in_, pass.x, pass.y);
+            max_pool(domain_, node_.as<MaxPool>(), in_, x, y);
         else if (kind() == OpKind::adaptive_avg_pool)
-            adaptive_avg_pool(domain_, in_, pass.x, pass.y);
-        else if (kind() == OpKind::upsample)
-            upsample_values(domain_, blends_, in_, pass.x, pass.scratch, pass.y);
+            adaptive_avg_pool(domain_, in_, x, y);
         else
-            softmax(domain_, pass.x, pass.y);
+            softmax(domain_, x, y);
+        pass.y.store_all(out().elements(), domain_.threads, y);
     }
 
     void backward(dnnl::stream&) override {
         if (!dx_data_)
             return;
+        float* memory = backward_memory_;
+        float* const dx = dx_data_.target(0, take(memory, in_));
         if (kind() == OpKind::upsample)
-            return upsample_gradient(domain_, blends_, along_z_, in_, gradient_rows_, backward_memory_, dx_data_);
-        const float* dy = gather();
-        if (kind() == OpKind::max_pool)
-            max_pool_gradient(domain_, node_.as<MaxPool>(), in_, x_data_, dy, dx_data_);
-        else if (kind() == OpKind::adaptive_avg_pool)
-            adaptive_avg_pool_gradient(domain_, in_, dy, dx_data_);
+            upsample_gradient(domain_, blends_, along_z_, in_, gradient_rows_, memory, dx);
         else
-            softmax_gradient(domain_, y_data_, dy, dx_data_);
+            dense_gradient(memory, dx);
+        dx_data_.store_all(in_.elements(), domain_.threads, dx);
     }
 
   private:
     OpKind kind() const { return node_.kind(); }
+    const Shape& out() const { return node_.shape; }
+
+    /// Floats of an array that is widened as a whole.
+    std::int64_t widened(const Shape& shape) const {
+        return type_ == ValueType::f32 ? 0 : (shape.elements() + 15) / 16 * 16;
+    }
+    float* take(float*& memory, const Shape& shape) const {
+        float* const own = memory;
+        memory += widened(shape);
+        return own;
+    }
+
+    void dense_gradient(float* memory, float* dx) const {
+        const float* dy = gather(take(memory, out()));
+        if (kind() == OpKind::max_pool)
+            max_pool_gradient(domain_, node_.as<MaxPool>(), in_,
+                              x_data_.read_all(in_.elements(), domain_.threads, memory), dy, dx);
+        else if (kind() == OpKind::adaptive_avg_pool)
+            adaptive_avg_pool_gradient(domain_, in_, dy, dx);
+        else
+            softmax_gradient(domain_, y_data_.read_all(out().elements(), domain_.threads, memory), dy, dx);
+    }
 
     /// The gradient of y as one dense array.
-    const float* gather() const {
-        if (!gathered_data_)
+    const float* gather(float* memory) const {
+        float* const to = type_ == ValueType::f32 ? gathered_data_ : memory;
+        if (!to)
             return gradient_rows_.rows(0, 0, nullptr);
         rows_.for_chunks([&](const Blocks::Chunk& chunk, int) {
-            gradient_rows_.copy_rows(chunk.first, chunk.end - chunk.first,
-                                     gathered_data_ + chunk.first * rows_.channels());
+            gradient_rows_.copy_rows(chunk.first, chunk.end - chunk.first, to + chunk.first * rows_.channels());
         });
-        return gathered_data_;
+        return to;
     }
 
     const Node& node_;
+    ValueType type_;
     Shape in_;
     Domain domain_;
     Blocks rows_;
@@ -106,12 +136,13 @@ class Resampling final : public TrainingStep {
     Transposed along_z_;
 
     struct Pass {
-        float *x, *y, *scratch;
+        ValueArray x, y;
+        float* scratch;
     };
     std::vector<Pass> passes_; ///< the first and, where it is done again, the second
     RowReader gradient_rows_;
-    float *x_data_ = nullptr, *y_data_ = nullptr, *dx_data_ = nullptr, *gathered_data_ = nullptr;
-    float* backward_memory_ = nullptr;
+    ValueArray x_data_, y_data_, dx_data_;
+    float *gathered_data_ = nullptr, *backward_memory_ = nullptr;
 };
 
 } // namespace

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "backends/distributed/communicator.h"
+#include "backends/onednn/value_array.h"
 #include "backends/planned/host_parameters.h"
 #include "backends/planned/training_schedule.h"
 
@@ -30,9 +31,9 @@ class TrainingStep {
     virtual std::int64_t constant_bytes() const { return 0; }
 
     virtual StepNeeds needs() const = 0;
-    /// `block` is the memory planned, `step` what of it is this step's. May throw dnnl::error, StepFailure and
-    /// std::bad_alloc, as may what follows.
-    virtual void bind(const TrainingPlan& plan, const StepPlan& step, float* block) = 0;
+    /// `step` is what of the memory is this step's. May throw dnnl::error, StepFailure and std::bad_alloc, as may what
+    /// follows.
+    virtual void bind(const Binding& binding, const StepPlan& step) = 0;
 
     /// `again`: a second time in the same step of the optimiser, into other arrays and with the statistics of the
     /// first.
@@ -50,6 +51,7 @@ struct TrainingContext {
     double batch_norm_momentum = 0.1;
     int threads = 1;
     Communicator& ranks;
+    ValueType type = ValueType::f32; ///< of values and gradients between steps
 
     /// Values and gradient of a node's parameter.
     float* values(const Node& node, std::size_t index) const { return parameters.values(node.parameters[index].name); }

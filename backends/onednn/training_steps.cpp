@@ -19,7 +19,7 @@ class SliceInPlace final : public TrainingStep {
     std::string backward_implementation() const override { return {}; }
 
     StepNeeds needs() const override { return {}; }
-    void bind(const TrainingPlan&, const StepPlan&, float*) override {}
+    void bind(const Binding&, const StepPlan&) override {}
     void forward(dnnl::stream&, bool) override {}
     void backward(dnnl::stream&) override {}
 

@@ -88,13 +88,24 @@ struct VectorLoops {
     void (*scale)(std::int64_t count, float factor, const float* x, float* y);
     void (*add_scaled)(std::int64_t count, float factor, const float* x, float* y);
 
+    /// bfloat16 to float, which is exact.
+    void (*from_bf16)(std::int64_t count, const std::uint16_t* x, float* y);
+
+    /// `count` channels of every voxel from x, which has `x_channels`, to y, which has `y_channels`; with `adds` to what
+    /// is there. And the way back, as to_bf16 rounds.
+    void (*widen_channels)(const std::uint16_t* x, std::int64_t x_channels, float* y, std::int64_t y_channels,
+                           std::int64_t count, std::int64_t voxels, bool adds);
+    void (*narrow_channels)(const float* x, std::int64_t x_channels, std::uint16_t* y, std::int64_t y_channels,
+                            std::int64_t count, std::int64_t voxels);
+
     /// Integers of quantize(), in two's complement where they are signed.
     void (*to_bytes)(std::int64_t count, const Quantizer& quantizer, const float* x, std::uint8_t* y);
 
     /// bfloat16, ties to even; NaN stays NaN.
     void (*to_bf16)(std::int64_t count, const float* x, std::uint16_t* y);
 
-    /// Softmax of up to `stride` voxels, class by class: p[c * stride + voxel]. `spare` holds 2 * stride floats.
+    /// Softmax of up to `stride` voxels, class by class: p[c * stride + voxel]. `spare` holds 2 * stride floats: by voxel
+    /// the greatest logit, and 1 / the sum of exp(logit - greatest).
     void (*probabilities)(const float* logits, std::int64_t voxels, std::int64_t channels, std::int64_t stride,
                           float* p, float* spare);
 
@@ -104,6 +115,16 @@ struct VectorLoops {
     /// dL/dz from probabilities as above; `spare` holds `stride` floats.
     void (*logit_gradient)(const float* p, const std::uint8_t* truth, std::int64_t voxels, std::int64_t channels,
                            std::int64_t stride, const RowSlope* slopes, float* spare, float* gradient);
+
+    /// The pointwise part of a loss (PointwiseLoss) by voxel: its value f, and the coefficient of df/dz_c = coefficient *
+    /// (p_c - g_c). `spare` and p as probabilities() has left them.
+    void (*pointwise)(const float* logits, const float* p, const float* spare, const std::uint8_t* truth,
+                      std::int64_t voxels, std::int64_t channels, std::int64_t stride, float gamma, float* value,
+                      float* coefficient);
+
+    /// gradient += coefficient * (p - g).
+    void (*add_pointwise)(const float* p, const std::uint8_t* truth, const float* coefficient, std::int64_t voxels,
+                          std::int64_t channels, std::int64_t stride, float* gradient);
 
     /// y = sum of weights[k] * lines[k], four lines.
     void (*blend_lines)(std::int64_t count, const float* const* lines, const float* weights, float* y);

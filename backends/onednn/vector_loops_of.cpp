@@ -97,14 +97,74 @@ void to_bytes(std::int64_t count, const Quantizer& quantizer, const float* x, st
         y[i] = static_cast<std::uint8_t>(static_cast<std::int32_t>(quantize(q, x[i])));
 }
 
+inline std::uint16_t narrowed(float value) {
+    const auto bits = std::bit_cast<std::uint32_t>(value);
+    const std::uint32_t nearest = (bits + 0x7FFFU + ((bits >> 16U) & 1U)) >> 16U;
+    const std::uint32_t quiet = (bits >> 16U) | 0x40U;
+    return static_cast<std::uint16_t>((bits & 0x7FFFFFFFU) > 0x7F800000U ? quiet : nearest);
+}
+
+inline float widened(std::uint16_t value) {
+    return std::bit_cast<float>(static_cast<std::uint32_t>(value) << 16U);
+}
+
 void to_bf16(std::int64_t count, const float* x, std::uint16_t* y) {
     MFRES_SIMD
-    for (std::int64_t i = 0; i < count; ++i) {
-        const auto bits = std::bit_cast<std::uint32_t>(x[i]);
-        const std::uint32_t nearest = (bits + 0x7FFFU + ((bits >> 16U) & 1U)) >> 16U;
-        const std::uint32_t quiet = (bits >> 16U) | 0x40U;
-        y[i] = static_cast<std::uint16_t>((bits & 0x7FFFFFFFU) > 0x7F800000U ? quiet : nearest);
+    for (std::int64_t i = 0; i < count; ++i)
+        y[i] = narrowed(x[i]);
+}
+
+void from_bf16(std::int64_t count, const std::uint16_t* x, float* y) {
+    constexpr std::int64_t line = 32;    // values of a cache line
+    constexpr std::int64_t ahead = 4096; // a block: what is read next while this one is computed with
+    std::int64_t first = 0;
+    for (; first + line <= count; first += line) {
+        __builtin_prefetch(x + first + ahead);
+        MFRES_SIMD
+        for (std::int64_t i = first; i < first + line; ++i)
+            y[i] = widened(x[i]);
     }
+    MFRES_SIMD
+    for (std::int64_t i = first; i < count; ++i)
+        y[i] = widened(x[i]);
+}
+
+/// Calls body(x, y, n) with the first of the channels of every voxel; n as in with_count.
+template <typename From, typename To, typename Body>
+void for_voxels(const From* x, std::int64_t x_channels, To* y, std::int64_t y_channels, std::int64_t count,
+                std::int64_t voxels, const Body& body) {
+    const auto all = [=](const auto n) {
+        for (std::int64_t v = 0; v < voxels; ++v)
+            body(x + v * x_channels, y + v * y_channels, n);
+    };
+    if (count == 2)
+        return all(std::integral_constant<std::int64_t, 2>{});
+    with_count(count, all);
+}
+
+void widen_channels(const std::uint16_t* x, std::int64_t x_channels, float* y, std::int64_t y_channels,
+                    std::int64_t count, std::int64_t voxels, bool adds) {
+    if (adds)
+        for_voxels(x, x_channels, y, y_channels, count, voxels, [](const std::uint16_t* from, float* to, const auto n) {
+            MFRES_SIMD
+            for (std::int64_t c = 0; c < n; ++c)
+                to[c] += widened(from[c]);
+        });
+    else
+        for_voxels(x, x_channels, y, y_channels, count, voxels, [](const std::uint16_t* from, float* to, const auto n) {
+            MFRES_SIMD
+            for (std::int64_t c = 0; c < n; ++c)
+                to[c] = widened(from[c]);
+        });
+}
+
+void narrow_channels(const float* x, std::int64_t x_channels, std::uint16_t* y, std::int64_t y_channels,
+                     std::int64_t count, std::int64_t voxels) {
+    for_voxels(x, x_channels, y, y_channels, count, voxels, [](const float* from, std::uint16_t* to, const auto n) {
+        MFRES_SIMD
+        for (std::int64_t c = 0; c < n; ++c)
+            to[c] = narrowed(from[c]);
+    });
 }
 
 void mask(const Row& row, const Activation& activation, const float* g, const float* z, float* y) {
@@ -279,6 +339,78 @@ void logit_gradient(const float* p, const std::uint8_t* truth, std::int64_t voxe
     });
 }
 
+/// log(x) for normal x > 0 to about one unit in the last place: x = 2^n m with m around 1, and a polynomial in m - 1
+/// (Cephes' logf). NaN becomes a number.
+inline float logarithm(float x) {
+    constexpr std::uint32_t root_of_half = 0x3F3504F3U;
+    constexpr float ln2_high = 0.693359375F;
+    constexpr float ln2_low = -2.12194440e-4F;
+    const auto bits = std::bit_cast<std::uint32_t>(x);
+    const std::int32_t power = static_cast<std::int32_t>(bits - root_of_half) >> 23;
+    const float r = std::bit_cast<float>(bits - (static_cast<std::uint32_t>(power) << 23U)) - 1.0F;
+    const auto n = static_cast<float>(power);
+    float series = 7.0376836292e-2F;
+    series = series * r - 1.1514610310e-1F;
+    series = series * r + 1.1676998740e-1F;
+    series = series * r - 1.2420140846e-1F;
+    series = series * r + 1.4249322787e-1F;
+    series = series * r - 1.6668057665e-1F;
+    series = series * r + 2.0000714765e-1F;
+    series = series * r - 2.4999993993e-1F;
+    series = series * r + 3.3333331174e-1F;
+    return n * ln2_high + (r + ((series * r - 0.5F) * (r * r) + n * ln2_low));
+}
+
+/// See reference/gradients.h. q is the sum of the other probabilities, which is exact where it is small; there ce / q is
+/// the series of -log(1 - q) / q.
+void pointwise(const float* logits, const float* p, const float* spare, const std::uint8_t* truth, std::int64_t voxels,
+               std::int64_t channels, std::int64_t stride, float gamma, float* value, float* coefficient) {
+    MFRES_SIMD
+    for (std::int64_t v = 0; v < voxels; ++v)
+        value[v] = coefficient[v] = 0.0F;
+    for (std::int64_t c = 0; c < channels; ++c) {
+        MFRES_SIMD
+        for (std::int64_t v = 0; v < voxels; ++v) {
+            value[v] += truth[v] == c ? logits[v * channels + c] : 0.0F;
+            coefficient[v] += truth[v] == c ? 0.0F : p[c * stride + v];
+        }
+    }
+    const float* most = spare;
+    const float* inverse = spare + stride;
+    if (gamma == 0.0F) {
+        MFRES_SIMD
+        for (std::int64_t v = 0; v < voxels; ++v) {
+            const float entropy = (most[v] - value[v]) - logarithm(inverse[v]) + (inverse[v] - inverse[v]);
+            value[v] = entropy < 0.0F ? 0.0F : entropy;
+            coefficient[v] = 1.0F;
+        }
+        return;
+    }
+    MFRES_SIMD
+    for (std::int64_t v = 0; v < voxels; ++v) {
+        const float q = coefficient[v];
+        const float entropy = (most[v] - value[v]) - logarithm(inverse[v]) + (inverse[v] - inverse[v]);
+        const bool small = q < 0.01F;
+        const float divisor = small ? 1.0F : q;
+        const float ratio = small ? 1.0F + q * (0.5F + q * (1.0F / 3.0F + q * 0.25F)) : entropy / divisor;
+        const float exponent = gamma * logarithm(q > 1e-30F ? q : 1e-30F);
+        const float factor = q > 1e-30F ? exponential(exponent < 0.0F ? exponent : 0.0F) : 0.0F;
+        value[v] = small ? factor * q * ratio : factor * entropy;
+        value[v] += inverse[v] - inverse[v];
+        coefficient[v] = factor * (1.0F + gamma * (1.0F - q) * ratio);
+    }
+}
+
+void add_pointwise(const float* p, const std::uint8_t* truth, const float* coefficient, std::int64_t voxels,
+                   std::int64_t channels, std::int64_t stride, float* gradient) {
+    with_count(channels, [&](const auto count) {
+        for (std::int64_t c = 0; c < count; ++c)
+            MFRES_SIMD
+        for (std::int64_t v = 0; v < voxels; ++v)
+            gradient[v * count + c] += coefficient[v] * (p[c * stride + v] - (truth[v] == c ? 1.0F : 0.0F));
+    });
+}
+
 void blend_lines(std::int64_t count, const float* const* lines, const float* weights, float* y) {
     const float *a = lines[0], *b = lines[1], *c = lines[2], *d = lines[3];
     const float wa = weights[0], wb = weights[1], wc = weights[2], wd = weights[3];
@@ -341,11 +473,16 @@ const VectorLoops MFRES_VECTORS{add_statistics,
                                 masked_input_gradient,
                                 scale,
                                 add_scaled,
+                                from_bf16,
+                                widen_channels,
+                                narrow_channels,
                                 to_bytes,
                                 to_bf16,
                                 probabilities,
                                 class_sums,
                                 logit_gradient,
+                                pointwise,
+                                add_pointwise,
                                 blend_lines,
                                 expand_line,
                                 reduce_line};

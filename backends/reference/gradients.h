@@ -4,12 +4,14 @@
 #pragma once
 
 #include "backends/distributed/data_parallel.h"
+#include "backends/planned/loss_terms.h"
 #include "backends/reference/ops.h"
 #include "backends/training.h"
 #include "core/try.h"
 
 #include <array>
 #include <cstdint>
+#include <numeric>
 #include <span>
 #include <vector>
 
@@ -548,11 +550,11 @@ void for_slab(const Shape& shape, const T* logits, std::span<const std::uint8_t>
     }
 }
 
-/// The sums that a loss is made of, of softmax(logits) against classes. Slab by slab, so that the order of additions
-/// does not depend on the threads.
+/// The sums that a loss is made of, of softmax(logits) against classes, [group][class]: one group, or one per sample.
+/// Slab by slab, so that the order of additions does not depend on the threads.
 template <typename T>
 std::vector<ClassSums> class_sums(const Shape& shape, const T* logits, std::span<const std::uint8_t> classes,
-                                  int threads) {
+                                  std::size_t groups, int threads) {
     const auto channels = static_cast<std::size_t>(shape[1]);
     const std::int64_t slabs = shape[0] * shape[2];
     std::vector<ClassSums> parts(static_cast<std::size_t>(slabs) * channels);
@@ -569,9 +571,10 @@ std::vector<ClassSums> class_sums(const Shape& shape, const T* logits, std::span
             });
         }
     });
-    std::vector<ClassSums> total(channels);
+    std::vector<ClassSums> total(groups * channels);
+    const std::size_t of_group = parts.size() / groups;
     for (std::size_t i = 0; i < parts.size(); ++i) {
-        ClassSums& sums = total[i % channels];
+        ClassSums& sums = total[i / of_group * channels + i % channels];
         sums.probability_truth += parts[i].probability_truth;
         sums.probability += parts[i].probability;
         sums.probability_squared += parts[i].probability_squared;
@@ -580,34 +583,109 @@ std::vector<ClassSums> class_sums(const Shape& shape, const T* logits, std::span
     return total;
 }
 
+/// The pointwise part of a loss at one voxel: f, and df/dz_c = coefficient * (p_c - g_c).
+struct PointwiseValue {
+    double value = 0.0;
+    double coefficient = 0.0;
+};
+
+/// With q = 1 - p of the true class and ce = -log p: f = q^gamma ce, coefficient = q^gamma (1 + gamma p ce / q), where
+/// ce / q tends to 1 as q vanishes. `voxel`: its first logit, the others `size` apart. No logarithm of 0 is taken.
+template <typename T>
+PointwiseValue pointwise_value(const T* voxel, std::int64_t size, std::int64_t channels, std::uint8_t truth,
+                               double gamma) {
+    double most = -std::numeric_limits<double>::infinity();
+    for (std::int64_t c = 0; c < channels; ++c)
+        most = std::max(most, static_cast<double>(voxel[c * size]));
+    double others = 0.0;
+    for (std::int64_t c = 0; c < channels; ++c)
+        others += c == truth ? 0.0 : std::exp(static_cast<double>(voxel[c * size]) - most);
+    const double own = static_cast<double>(voxel[truth * size]);
+    const double all = others + std::exp(own - most);
+    const double q = others / all;
+    const double cross_entropy = q < 0.5 ? -std::log1p(-q) : most - own + std::log(all);
+    const double factor = std::pow(q, gamma);
+    return {factor * cross_entropy, factor * (1.0 + gamma * (1.0 - q) * (q > 0.0 ? cross_entropy / q : 1.0))};
+}
+
+/// What a value counts by.
+inline double counted(const PointwiseRule& rule, double value) {
+    return value < rule.threshold ? 0.0 : value == rule.threshold ? rule.at_threshold : 1.0;
+}
+
+/// Values of the pointwise part by voxel [batch][x][y][z].
+template <typename T>
+std::vector<double> pointwise_values(const Shape& shape, const T* logits, std::span<const std::uint8_t> classes,
+                                     double gamma, int threads) {
+    std::vector<double> values(classes.size());
+    const std::int64_t size = plane_size(shape);
+    parallel_ranges(static_cast<std::int64_t>(values.size()), threads, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i) {
+            const T* voxel = logits + i / size * shape[1] * size + i % size;
+            const auto at = static_cast<std::size_t>(i);
+            values[at] = pointwise_value(voxel, size, shape[1], classes[at], gamma).value;
+        }
+    });
+    return values;
+}
+
+/// The gradient of a loss whose terms are known, and the sum of its pointwise values, each times what it counts by:
+/// dL/dz_c = p_c (s_c - sum over k of p_k s_k) + coefficient (p_c - g_c) with s_k = dL/dp_k.
+template <typename T>
+double loss_gradient(const Shape& shape, const T* logits, std::span<const std::uint8_t> classes, const LossTerms& terms,
+                     T* gradient, int threads) {
+    const std::int64_t size = plane_size(shape);
+    const auto channels = static_cast<std::size_t>(shape[1]);
+    const PointwiseRule& rule = terms.rule();
+    std::vector<double> sums(static_cast<std::size_t>(shape[0] * shape[2]));
+    parallel_ranges(shape[0] * shape[2], threads, [&](std::int64_t begin, std::int64_t end) {
+        std::vector<double> slopes(channels);
+        for (std::int64_t slab = begin; slab < end; ++slab) {
+            const std::int64_t group = terms.groups() == 1 ? 0 : slab / shape[2];
+            const ClassSlope* of_class = terms.slopes().data() + static_cast<std::size_t>(group) * channels;
+            for_slab(shape, logits, classes, slab,
+                     [&](const std::vector<double>& p, std::int64_t first, std::uint8_t truth) {
+                         double mean = 0.0;
+                         for (std::size_t c = 0; c < channels; ++c) {
+                             const ClassSlope& slope = of_class[c];
+                             slopes[c] = (c == truth ? slope.truth : 0.0) + slope.constant + slope.probability * p[c];
+                             mean += p[c] * slopes[c];
+                         }
+                         PointwiseValue own;
+                         if (terms.has_pointwise()) {
+                             own = pointwise_value(logits + first, size, shape[1], truth, rule.gamma);
+                             const double counts = counted(rule, own.value);
+                             sums[static_cast<std::size_t>(slab)] += counts * own.value;
+                             own.coefficient *= rule.weight * counts;
+                         }
+                         for (std::size_t c = 0; c < channels; ++c)
+                             gradient[first + static_cast<std::int64_t>(c) * size] = static_cast<T>(
+                                 p[c] * (slopes[c] - mean) + own.coefficient * (p[c] - (c == truth ? 1.0 : 0.0)));
+                     });
+        }
+    });
+    return std::accumulate(sums.begin(), sums.end(), 0.0);
+}
+
 /// The loss of softmax(logits) [batch, channel, x, y, z] against `classes` [batch][x][y][z], and its gradient by the
-/// logits: dL/dz_c = p_c (s_c - sum over k of p_k s_k) with s_k = dL/dp_k. Errors: those of check_classes and of
-/// Communicator. The batch is that of all ranks.
+/// logits. Errors: those of check_classes and of Communicator. The batch is that of all ranks.
 template <typename T>
 Result<double> loss_and_gradient(const Shape& shape, const T* logits, std::span<const std::uint8_t> classes,
                                  const Loss& loss, T* gradient, int threads, Communicator& ranks = single_rank()) {
     MFRES_CHECK(check_classes(classes, shape));
-    std::vector<ClassSums> sums = class_sums(shape, logits, classes, threads);
-    MFRES_CHECK(sum_classes(ranks, sums));
-    const LossValue value = loss(sums);
-    const std::int64_t size = plane_size(shape);
-    parallel_ranges(shape[0] * shape[2], threads, [&](std::int64_t begin, std::int64_t end) {
-        std::vector<double> slopes(value.slopes.size());
-        for (std::int64_t slab = begin; slab < end; ++slab)
-            for_slab(shape, logits, classes, slab,
-                     [&](const std::vector<double>& p, std::int64_t first, std::uint8_t truth) {
-                         double mean = 0.0;
-                         for (std::size_t c = 0; c < slopes.size(); ++c) {
-                             const ClassSlope& slope = value.slopes[c];
-                             slopes[c] = (c == truth ? slope.truth : 0.0) + slope.constant + slope.probability * p[c];
-                             mean += p[c] * slopes[c];
-                         }
-                         for (std::size_t c = 0; c < slopes.size(); ++c)
-                             gradient[first + static_cast<std::int64_t>(c) * size] =
-                                 static_cast<T>(p[c] * (slopes[c] - mean));
-                     });
-    });
-    return value.loss;
+    LossTerms terms(loss, shape, ranks);
+    if (terms.has_overlap())
+        MFRES_CHECK(terms.take_sums(class_sums(shape, logits, classes, terms.groups(), threads)));
+    if (terms.chooses()) {
+        const std::vector<double> values = pointwise_values(shape, logits, classes, terms.rule().gamma, threads);
+        MFRES_CHECK(terms.choose<double>([&](std::uint64_t prefix, int shift, std::span<double> counts) {
+            for (const double value : values)
+                if (const std::uint64_t key = ordered_bits(value); has_prefix(key, prefix, shift))
+                    counts[digit_of(key, shift)] += 1.0;
+            return Status();
+        }));
+    }
+    return terms.value(loss_gradient(shape, logits, classes, terms, gradient, threads));
 }
 
 } // namespace mfres::reference

@@ -1,4 +1,5 @@
-// One network timed on this machine.
+// SPDX-License-Identifier: MIT
+// Timing of a network on this machine.
 #include <mfres/benchmark.h>
 
 #include "backends/backend.h"
@@ -58,7 +59,7 @@ Tensor random_input(const Shape& shape, std::uint64_t seed) {
     return input;
 }
 
-/// Times the steps of passes, between one call of the observer and the next.
+/// Times ops as the intervals between calls of the observer.
 class StepTimes {
   public:
     explicit StepTimes(std::size_t steps) : times_(steps) {}
@@ -73,7 +74,7 @@ class StepTimes {
             std::chrono::duration<double, std::milli>(now - last_).count());
         last_ = now;
     }
-    /// Whether the engine told of every step, and did not run the network in one call.
+    /// Whether the engine reports every op, and does not run the network in one call.
     bool single() const { return single_; }
     double median_ms(std::size_t step) const { return times_[step].empty() ? 0.0 : median(times_[step]); }
 
@@ -91,7 +92,7 @@ double floor_ms(const OpCost& cost, const MachineProbe& machine) {
            1e6;
 }
 
-/// Warm-up and timed runs; the report's times, and those of the steps.
+/// Warm-up and timed runs; fills the times of the report and of its ops.
 Status run_all(Executable& executable, const Tensor& input, const BenchmarkOptions& options, const Progress& progress,
                StepTimes& steps, BenchmarkReport& report) {
     const int total = options.warm_up_runs + options.runs;
@@ -128,7 +129,7 @@ void fill_steps(const Executable& executable, const StepTimes& times, const Grap
                                     chosen[i].cost.bytes, chosen[i].cost.macs,
                                     floor_ms(chosen[i].cost, report.machine)});
     }
-    if (report.macs == 0) { // an engine that does not say which ops it runs
+    if (report.macs == 0) { // an engine that does not report its ops
         const Graph form = inference_form(graph);
         for (const OpCost& cost : op_costs(form, fuse_ops(form)))
             report.macs += cost.macs;
@@ -185,7 +186,7 @@ Result<BenchmarkReport> run_benchmark(const std::filesystem::path& path, const B
 
     const auto output = executable->output(0);
     std::vector<std::uint8_t> classes(static_cast<std::size_t>(output.shape.elements() / output.shape[1]));
-    MFRES_CHECK(argmax(output, classes, report.threads)); // which rejects what is not finite
+    MFRES_CHECK(argmax(output, classes, report.threads)); // also checks that all logits are finite
     if (!options.input.empty())
         MFRES_CHECK(write_npy(options.input, view(input)));
     if (!options.output.empty())

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "benchmark/npy.h"
 
 #include "core/file.h"
@@ -16,7 +17,8 @@ Status write_npy(const std::filesystem::path& path, const StridedView<const floa
         extents += std::to_string(values.shape[axis]) +
                    (values.shape.rank() == 1 || axis + 1 < values.shape.rank() ? ", " : "");
     std::string header = "{'descr': '<f4', 'fortran_order': False, 'shape': (" + extents + "), }";
-    // Magic, version and length take 10 bytes; header and they together end at a multiple of 64 with a line feed.
+    // Magic, version and length take 10 bytes. Together with them the header, padded with spaces and ended by a line
+    // feed, must be a multiple of 64 bytes.
     header.resize((header.size() + 11 + 63) / 64 * 64 - 11, ' ');
     header += '\n';
     std::string start("\x93NUMPY\x01\x00", 8);

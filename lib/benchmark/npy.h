@@ -1,5 +1,6 @@
-// NumPy's file format for one array of f32 (numpy.lib.format, version 1.0), so that other runtimes get the same input
-// and their results can be compared.
+// SPDX-License-Identifier: MIT
+// NumPy's file format for one f32 array (numpy.lib.format, version 1.0), to compare results with other runtimes on the
+// same input.
 #pragma once
 
 #include "core/tensor.h"
@@ -10,7 +11,7 @@
 
 namespace mfres {
 
-/// Writes a tensor, C order, little-endian; complete or not at all. Errors: file_write.
+/// Writes a tensor atomically, in C order and little-endian. Errors: file_write.
 Status write_npy(const std::filesystem::path& path, const StridedView<const float>& values);
 
 } // namespace mfres

@@ -1,4 +1,5 @@
-// What the machine can do at best: multiply-adds in registers, and copies of memory.
+// SPDX-License-Identifier: MIT
+// Peak rates of the machine: multiply-adds in registers, and memory copies.
 #include <mfres/benchmark.h>
 
 #include "core/parallel.h"
@@ -23,10 +24,10 @@ double seconds_since(Clock::time_point start) {
     return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-/// Enough chains of dependent multiply-adds to hide their latency (4 cycles, 2 units, and a margin).
+/// Number of independent chains of multiply-adds: enough to hide their latency (4 cycles, 2 units, and a margin).
 constexpr int chains = 12;
 
-// The chains have to stay in registers: a loop over them would go through memory, whose latency is another limit.
+// The chains must stay in registers, so the loop over them is unrolled.
 #if defined(__clang__)
 #define MFRES_UNROLL _Pragma("unroll")
 #else
@@ -92,7 +93,7 @@ Burn best_burn() {
     return burn_plain;
 }
 
-/// Seconds that `work(thread)` takes on all threads at once: the shortest of a few, since what disturbs only adds.
+/// Seconds of `work(thread)` on all threads at once: the shortest of a few runs, because interference only adds time.
 template <typename Work>
 double shortest(int threads, const Work& work) {
     double best = 1e30;
@@ -120,7 +121,7 @@ double probe_gflops(int threads) {
 }
 
 double probe_bandwidth(int threads) {
-    constexpr std::size_t bytes = std::size_t{96} << 20U; // beyond any cache this is meant for
+    constexpr std::size_t bytes = std::size_t{96} << 20U; // larger than the caches
     const auto from = std::make_unique<std::byte[]>(bytes);
     const auto to = std::make_unique<std::byte[]>(bytes);
     const double seconds = shortest(threads, [&](std::int64_t thread) {

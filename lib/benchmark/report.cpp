@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The report of a benchmark as JSON and as text.
 #include <mfres/benchmark.h>
 
@@ -20,7 +21,7 @@ std::string format(const char* pattern, Values... values) {
     return buffer.data();
 }
 
-/// Three decimals are a microsecond; more would only look precise.
+/// Rounds milliseconds to microseconds.
 double rounded(double value) {
     return std::round(value * 1000.0) / 1000.0;
 }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "core/argmax.h"
 
 #include "core/parallel.h"
@@ -14,11 +15,11 @@ namespace logits {
 
 namespace {
 
-/// Voxels of one row handled at once: a constant, so that loops over them become vector instructions.
+/// Voxels of a z-line that are processed at once; a constant, so that the compiler vectorises loops over them.
 constexpr std::int64_t lanes = 32;
 using Lanes = std::array<float, lanes>;
 
-/// Gathers `count` <= lanes values; the lanes behind them become 0.
+/// Gathers `count` <= lanes values; the remaining lanes become 0.
 inline void load(const float* from, std::int64_t stride, std::int64_t count, Lanes& to) {
     if (count < lanes)
         to.fill(0.0F);
@@ -29,7 +30,7 @@ inline void load(const float* from, std::int64_t stride, std::int64_t count, Lan
             to[static_cast<std::size_t>(i)] = from[i * stride];
 }
 
-/// How many lanes are NaN or infinite: those whose exponent bits are all set.
+/// The number of lanes that are NaN or infinite, i.e. whose exponent bits are all set.
 inline std::int32_t not_finite(const Lanes& values) {
     constexpr std::uint32_t exponent = 0x7F800000U;
     std::int32_t count = 0;
@@ -38,7 +39,7 @@ inline std::int32_t not_finite(const Lanes& values) {
     return count;
 }
 
-/// Labels of up to `lanes` voxels along z; returns how many of their logits are not finite.
+/// Labels of up to `lanes` voxels along z; returns the number of logits that are not finite.
 std::int64_t label_voxels(const float* logits, std::int64_t class_stride, std::int64_t z_stride, std::int64_t classes,
                           std::int64_t count, std::uint8_t* labels) {
     Lanes best;

@@ -1,4 +1,5 @@
-// Products and sums of sizes that say so when they leave 64 bits, instead of wrapping.
+// SPDX-License-Identifier: MIT
+// Products and sums of sizes with a check for overflow of 64 bits.
 #pragma once
 
 #include <cstdint>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "core/file.h"
 
 #include "core/try.h"
@@ -213,7 +214,7 @@ Status PendingFile::commit() {
     temporary_.clear();
     const Descriptor parent(::open(folder_of(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (parent.get() >= 0)
-        ::fsync(parent.get()); // some file systems cannot fsync a folder; the data itself is safe already
+        ::fsync(parent.get()); // some file systems cannot fsync a folder; the file itself has been synced
     return {};
 }
 

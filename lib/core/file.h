@@ -1,4 +1,5 @@
-// Whole-file access with clear errors, and writes that are either complete or absent.
+// SPDX-License-Identifier: MIT
+// Reading files, and writing them atomically.
 #pragma once
 
 #include <mfres/status.h>
@@ -18,8 +19,8 @@ namespace mfres {
 Result<std::vector<std::byte>> read_file(const std::filesystem::path& path, std::uint64_t cap,
                                          ErrorCode too_large_code = ErrorCode::memory_limit);
 
-/// A file that lies complete on the disk beside its target and waits to be put in place, so that several files can
-/// appear together or not at all. Without commit() it disappears with the object.
+/// A complete temporary file beside its target, renamed by commit(). Several files are written this way before the
+/// first one is committed. The destructor removes a file that was not committed.
 class PendingFile {
   public:
     /// Writes beside the target and fsyncs. Errors: file_exists when the target exists and `overwrite` is false,
@@ -41,8 +42,8 @@ class PendingFile {
     std::string temporary_; ///< empty once there is nothing to remove
 };
 
-/// A PendingFile in the making, for content that is too large to hold: written piece by piece beside its target.
-/// Without finish() it disappears with the object.
+/// Writes a PendingFile in parts, for content that does not fit into memory. The destructor removes a file that was not
+/// finished.
 class PendingWriter {
   public:
     /// Errors: file_exists when the target exists and `overwrite` is false, file_write.
@@ -58,7 +59,7 @@ class PendingWriter {
     Status replace(std::uint64_t offset, std::span<const std::byte> bytes);
     /// Bytes appended so far.
     std::uint64_t size() const { return size_; }
-    /// fsyncs and closes; the writer is used up. Errors: file_write.
+    /// fsyncs and closes. The writer cannot be used afterwards. Errors: file_write.
     Result<PendingFile> finish() &&;
 
   private:
@@ -68,10 +69,10 @@ class PendingWriter {
     std::uint64_t size_ = 0;
 };
 
-/// A file that is read in parts, also by several threads at once.
+/// A file for random access; several threads may read at once.
 class ReadableFile {
   public:
-    /// Errors: file_not_found, file_read (also for what is no regular file).
+    /// Errors: file_not_found, file_read (also for what is not a regular file).
     static Result<ReadableFile> open(const std::filesystem::path& path);
 
     ReadableFile(ReadableFile&& other) noexcept;
@@ -79,9 +80,9 @@ class ReadableFile {
     ~ReadableFile();
 
     const std::filesystem::path& path() const { return path_; }
-    /// Bytes in the file when it was opened.
+    /// Size in bytes when the file was opened.
     std::uint64_t size() const { return size_; }
-    /// Fills `bytes` from `offset` on. Errors: file_read, also when the file ends before.
+    /// Fills `bytes` from `offset` on. Errors: file_read, also if the file is too short.
     Status read_at(std::uint64_t offset, std::span<std::byte> bytes) const;
 
   private:
@@ -92,7 +93,7 @@ class ReadableFile {
     std::uint64_t size_;
 };
 
-/// A new folder in the system's temporary one, which only this user may enter; removed with all it holds.
+/// A new folder in the system's temporary folder, accessible to this user only; removed with its content.
 class ScratchFolder {
   public:
     /// `purpose` becomes part of its name. Errors: file_write.
@@ -109,13 +110,13 @@ class ScratchFolder {
     std::filesystem::path path_; ///< empty once moved from
 };
 
-/// Rejects before any work what could only fail at its end: an output that exists (file_exists, unless `overwrite`) or
-/// has no folder (file_write). An empty path is no output.
+/// Checks an output path before the computation whose result it will hold. Errors: file_exists (unless `overwrite`),
+/// file_write (the folder does not exist). An empty path means no output and is accepted.
 Status check_output(const std::filesystem::path& path, bool overwrite);
 
-/// PendingFile::write and commit in one: after a crash or a full disk the target holds either the old bytes or the new
-/// ones. On an error no temporary file is left. Fails with `file_exists` when the target exists and `overwrite` is
-/// false.
+/// PendingFile::write and commit. After a crash or on a full disk the target holds either the old bytes or the new
+/// ones. On an error no temporary file is left. Errors: file_exists when the target exists and `overwrite` is false,
+/// file_write.
 Status write_file_atomically(const std::filesystem::path& path, std::span<const std::byte> bytes,
                              bool overwrite = true);
 Status write_file_atomically(const std::filesystem::path& path, std::string_view content, bool overwrite = true);

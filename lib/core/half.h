@@ -1,5 +1,6 @@
-// The two 16-bit floating-point formats of model files. Conversions work on bits, so they are the same on every
-// processor and compiler.
+// SPDX-License-Identifier: MIT
+// The two 16-bit floating-point formats of model files. Conversions operate on bits and give the same results on every
+// processor.
 #pragma once
 
 #include <cstdint>

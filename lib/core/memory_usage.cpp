@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "core/memory_usage.h"
 
 #include <algorithm>

@@ -1,25 +1,26 @@
-// How much memory this process holds, as the operating system sees it.
+// SPDX-License-Identifier: MIT
+// Resident memory of this process and available memory, as the operating system reports them.
 #pragma once
 
 #include <cstdint>
 
 namespace mfres {
 
-/// Bytes of resident memory now; 0 where the system does not tell.
+/// Current resident memory in bytes; 0 if the system does not report it.
 std::int64_t resident_bytes();
 
-/// Most bytes resident since the process started or since reset_peak_resident(); 0 where the system does not tell.
+/// Peak resident memory in bytes since the start of the process or reset_peak_resident(); 0 if it is not reported.
 std::int64_t peak_resident_bytes();
 
-/// Lets peak_resident_bytes() start afresh from now. False where the system cannot (then the peak is since the start).
+/// Resets the peak to the current value. False if the system does not support it.
 bool reset_peak_resident();
 
-/// Bytes that programs can still take without swapping, as the system estimates it, and no more than a container's
-/// limit leaves this process; 0 where the system does not tell.
+/// Bytes that can be allocated without swapping, as the system estimates it, within the limit of the container; 0 if
+/// the system does not report it.
 std::int64_t available_memory();
 
-/// Gives memory that the allocator holds for later back to the system, where the C library can. Used once per compiled
-/// network, whose construction leaves holes of tens of megabytes behind.
+/// Returns free memory of the allocator to the system, where the C library supports it. Called once per compiled
+/// network, because compiling leaves tens of megabytes of free heap.
 void release_unused_memory();
 
 } // namespace mfres

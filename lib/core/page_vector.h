@@ -1,4 +1,5 @@
-// Vectors whose memory goes back to the system when they are freed.
+// SPDX-License-Identifier: MIT
+// A vector whose memory is returned to the system when it is freed.
 #pragma once
 
 #include <cstddef>
@@ -11,8 +12,8 @@
 
 namespace mfres {
 
-/// Allocates large blocks as pages of their own where the system has them. malloc may keep what a thread freed for
-/// later, tens of megabytes that a limit on memory cannot spare.
+/// Allocates large blocks as anonymous pages where the system has them. malloc may keep freed blocks for reuse, tens of
+/// megabytes that would count against a memory limit.
 template <typename T>
 struct PageAllocator {
     using value_type = T;

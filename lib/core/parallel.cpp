@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "core/parallel.h"
 
 #include "core/thread_pool.h"
@@ -16,7 +17,7 @@ int resolve_threads(int requested) {
     if (requested > 0)
         return requested;
 #ifdef __linux__
-    // The affinity mask rather than the machine: containers and `taskset` give a process less.
+    // The affinity mask, because containers and `taskset` restrict a process to fewer CPUs than the machine has.
     cpu_set_t allowed;
     CPU_ZERO(&allowed);
     if (sched_getaffinity(0, sizeof allowed, &allowed) == 0)

@@ -1,5 +1,5 @@
-// Loops over index ranges, used outside the backends' engines: by the calling thread's ThreadPool, or by short-lived threads
-// where it has none.
+// SPDX-License-Identifier: MIT
+// Parallel loops over index ranges: on the ThreadPool of the calling thread, or on short-lived threads if it has none.
 #pragma once
 
 #include <cstdint>

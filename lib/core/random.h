@@ -1,4 +1,5 @@
-// Seeded random numbers that are the same on every platform and compiler (std:: distributions are not).
+// SPDX-License-Identifier: MIT
+// Seeded random numbers that are equal on every platform and compiler (std:: distributions are not).
 #pragma once
 
 #include <cmath>
@@ -8,7 +9,7 @@
 namespace mfres {
 
 /// SplitMix64 (Steele, Lea, Flood 2014; public domain reference by Vigna): one 64-bit state, passes BigCrush, and
-/// any seed is a good seed. `fork` gives an independent stream, so that work can be split without sharing a state.
+/// every seed is valid. `fork` gives an independent stream, so that parallel work needs no shared state.
 class Random {
   public:
     explicit Random(std::uint64_t seed) : state_(seed) {}

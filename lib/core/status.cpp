@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <mfres/status.h>
 
 namespace mfres {

@@ -1,4 +1,5 @@
-// Shape and Tensor: arithmetic only, no medical meaning (that is Volume's). Activations are
+// SPDX-License-Identifier: MIT
+// Shape and Tensor: numbers without geometry (see Volume for images). Activations are
 // [batch, channel, x, y, z] with z contiguous; weights are [out, in/groups, kx, ky, kz] or [channels].
 #pragma once
 
@@ -112,7 +113,7 @@ class Tensor {
     AlignedVector<float> values_;
 };
 
-/// A window into floats laid out with any strides (in elements): how a backend shows its own memory.
+/// A view of floats with arbitrary strides (in elements), used by backends to expose their memory.
 /// T is float or const float.
 template <typename T>
 struct StridedView {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "core/thread_pool.h"
 
 #include "core/parallel.h"
@@ -31,7 +32,7 @@ void relax() {
 #endif
 }
 
-/// Spins until `ready()` or out of spin_timeout; whether it was ready.
+/// Spins until `ready()` or until the spin timeout; returns whether it was ready.
 template <typename Ready>
 bool spin_until(const Ready& ready, std::chrono::nanoseconds spin_timeout) {
     if (ready())
@@ -50,7 +51,7 @@ bool spin_until(const Ready& ready, std::chrono::nanoseconds spin_timeout) {
 }
 
 #ifdef __linux__
-/// Where the calling thread may run; empty where the system does not tell.
+/// The CPUs the calling thread may run on; empty if the system does not report them.
 std::vector<int> allowed_processors() {
     cpu_set_t allowed;
     CPU_ZERO(&allowed);
@@ -62,7 +63,7 @@ std::vector<int> allowed_processors() {
     return processors;
 }
 
-/// Processors to start a thread pool's threads on, one after the other, beginning behind the calling thread's.
+/// The CPUs to start workers on in turn, rotated so that the CPU of the calling thread comes first.
 std::vector<int> processors_from_here() {
     std::vector<int> processors = allowed_processors();
     const auto here = std::find(processors.begin(), processors.end(), sched_getcpu());
@@ -71,7 +72,7 @@ std::vector<int> processors_from_here() {
     return processors;
 }
 
-/// Processors were checked before; if the system rejects them now the thread stays where it is.
+/// The CPUs were checked before. If the system rejects them nevertheless, the affinity stays unchanged.
 void pin_this_thread(const std::vector<int>& processors) {
     cpu_set_t wanted;
     CPU_ZERO(&wanted);
@@ -125,8 +126,8 @@ ThreadPool::ThreadPool(const ThreadOptions& options, std::chrono::nanoseconds sp
             if (!processors_.empty()) {
                 pin_this_thread({at(processors_)});
             } else if (!apart.empty()) {
-                // Where the system has all threads on one processor and puts other work on the rest, it can take
-                // seconds to spread them. Moved once, they are left to it.
+                // The scheduler can take seconds to spread threads that start on one CPU of a busy machine. Each
+                // worker is moved once and then scheduled freely.
                 pin_this_thread({at(apart)});
                 pin_this_thread(apart);
             }
@@ -147,7 +148,7 @@ ThreadPool* ThreadPool::current() {
 }
 
 void ThreadPool::run_part(int part) {
-    const ThreadPoolScope alone(nullptr); // a part's own loops run on its thread
+    const ThreadPoolScope alone(nullptr); // nested loops run on the thread of their part
     try {
         (*body_)(part);
     } catch (...) {
@@ -157,7 +158,7 @@ void ThreadPool::run_part(int part) {
     }
 }
 
-/// Takes and runs one part of the job, if one is left.
+/// Takes and runs one part of the job; false if none is left.
 bool ThreadPool::take_part() {
     std::uint64_t job = job_.load(std::memory_order_acquire);
     for (;;) {
@@ -209,7 +210,7 @@ void ThreadPool::run(int parts, const std::function<void(int)>& body) {
         std::rethrow_exception(failure);
 }
 
-/// Hands the parts of `body_` out, works on them, too, and waits for the last.
+/// Publishes the parts of `body_` to the workers, runs parts on the calling thread, and waits for the last one.
 void ThreadPool::share(int parts) {
     open_parts_ = parts;
     const auto number = static_cast<std::uint32_t>(job_.load() >> (2 * part_bits)) + 1;

@@ -1,7 +1,9 @@
-// A set of threads that stays: parts of a computation are handed out to whoever is free, and waiting is cheap for
-// others. Made for a pass of a network, which meets hundreds of times: there each meeting that waits for a thread the
-// system has put aside can cost a slice of 4 to 8 ms. So nobody spins for long (a spinning thread looks busy and takes
-// the processor that a waiting part needs), and parts belong to no thread: one that is late finds its part done.
+// SPDX-License-Identifier: MIT
+// A persistent thread pool. Parts of a parallel loop are taken dynamically by idle threads.
+//
+// One inference has hundreds of barriers. A barrier that waits for a preempted thread can take a scheduler time slice
+// of 4 to 8 ms. Therefore threads spin only for a short timeout, because a spinning thread occupies the CPU that a
+// preempted one needs, and parts are not bound to threads, so that the others complete the parts of a late thread.
 #pragma once
 
 #include <mfres/status.h>
@@ -21,24 +23,23 @@ namespace mfres {
 
 class ThreadPool {
   public:
-    /// Errors: invalid_argument (threads outside 0..4096, another way of waiting, a processor that this process may not
-    /// use).
+    /// Errors: invalid_argument (threads outside 0..4096, an unknown wait policy, a CPU that this process may not use).
     static Result<std::shared_ptr<ThreadPool>> create(const ThreadOptions& options);
     ~ThreadPool();
     ThreadPool(const ThreadPool&) = delete;
     ThreadPool& operator=(const ThreadPool&) = delete;
 
-    /// That work together, with the calling one.
+    /// Number of threads, the calling one included.
     int threads() const { return threads_; }
 
-    /// Calls body(part) for 0 <= part < parts and returns when all have returned; a throwing part does not stop the
-    /// others, and the first exception is thrown on. One thread at a time may call it.
+    /// Calls body(part) for 0 <= part < parts and returns when all calls have returned. If parts throw, the others
+    /// still run, and the first exception is rethrown. Not reentrant: one thread at a time may call it.
     void run(int parts, const std::function<void(int)>& body);
 
-    /// How often run() was called with several parts: each is a time at which threads wait for each other.
+    /// Number of calls of run() with several parts, each of which ends in a barrier.
     std::int64_t barriers() const { return barriers_; }
 
-    /// The pool whose ThreadPoolScope is the innermost of the calling thread; null outside, and inside of a part.
+    /// The pool of the innermost ThreadPoolScope of the calling thread; null outside of scopes and inside of parts.
     static ThreadPool* current();
 
   private:
@@ -50,17 +51,17 @@ class ThreadPool {
     void run_part(int part);
 
     int threads_;
-    std::chrono::nanoseconds spin_timeout_; ///< of a thread that spins before it sleeps
+    std::chrono::nanoseconds spin_timeout_; ///< a waiting thread sleeps after it
     std::vector<int> processors_;
     ParallelFor host_;
     std::int64_t barriers_ = 0;
 
-    /// The job's number, the part to take next and the number of parts, in one word: whoever takes a part knows that
-    /// the job is still open, so that `body_` is its own.
+    /// The number of the job, the next part and the number of parts in one atomic word. A thread that takes a part
+    /// knows by it that the job is still running and that `body_` belongs to that job.
     std::atomic<std::uint64_t> job_{0};
     const std::function<void(int)>* body_ = nullptr;
     std::atomic<std::int32_t> open_parts_{0};
-    std::atomic<std::uint32_t> calls_{0}; ///< what sleeping workers wait for
+    std::atomic<std::uint32_t> calls_{0}; ///< incremented to wake sleeping workers
     std::atomic<int> sleepers_{0};
     std::atomic<bool> caller_sleeps_{false};
     std::atomic<bool> leaving_{false};
@@ -69,10 +70,10 @@ class ThreadPool {
     std::vector<std::thread> workers_;
 };
 
-/// While it lives, the calling thread's parallel loops are run by a pool.
+/// During its lifetime the parallel loops of the calling thread run on a pool.
 class ThreadPoolScope {
   public:
-    /// Pins the calling thread, too, if the pool has processors. A null pool: parts on the calling thread alone.
+    /// Pins the calling thread if the pool has CPUs. With a null pool all parts run on the calling thread.
     explicit ThreadPoolScope(ThreadPool* pool);
     ~ThreadPoolScope();
     ThreadPoolScope(const ThreadPoolScope&) = delete;
@@ -80,7 +81,7 @@ class ThreadPoolScope {
 
   private:
     ThreadPool* before_;
-    std::vector<int> processors_before_; ///< that the thread might run on before it was pinned; empty if it was not
+    std::vector<int> processors_before_; ///< affinity before pinning; empty if not pinned
 };
 
 } // namespace mfres

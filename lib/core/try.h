@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Propagation of errors: MFRES_TRY(auto x, call()) binds the value or returns the error;
 // MFRES_CHECK(call()) does the same for a call without a value.
 #pragma once
@@ -27,7 +28,7 @@
 
 namespace mfres {
 
-/// Everything streamed one after the other: text("grid is ", 240, " voxels wide").
+/// Concatenates its arguments by operator<<: text("grid is ", 240, " voxels wide").
 template <typename... Parts>
 std::string text(const Parts&... parts) {
     std::ostringstream stream;

@@ -163,11 +163,19 @@ inline float interpolate(const T* at, const RowTaps::Tap& tap, const Steps& step
     return tap.x[0] * along_y(at) + tap.x[1] * along_y(at + steps.x);
 }
 
-/// Classes and brain of a row from the nearest voxels; lists the voxels that are brain.
-void collect_row(const CachedCase& source, Triple place, const Triple& step, std::int64_t length, std::uint8_t* classes,
-                 std::uint8_t* brain, RowTaps& row) {
+using Displacements = std::array<std::vector<std::int64_t>, 3>;
+
+/// Classes and brain of a row from the nearest voxels; lists the voxels that are brain. `displacements` may be null.
+void collect_row(const CachedCase& source, Triple begin, const Triple& step, std::int64_t length,
+                 const Displacements* displacements, std::uint8_t* classes, std::uint8_t* brain, RowTaps& row) {
     row.taps.clear();
     for (std::int64_t z = 0; z < length; ++z) {
+        Triple place = begin;
+        for (std::size_t axis = 0; axis < 3; ++axis) {
+            begin[axis] += step[axis];
+            if (displacements != nullptr)
+                place[axis] += (*displacements)[axis][static_cast<std::size_t>(z)];
+        }
         const Triple nearest = {(place[0] + half) >> fraction_bits, (place[1] + half) >> fraction_bits,
                                 (place[2] + half) >> fraction_bits};
         const auto within = [&](std::size_t axis) {
@@ -193,8 +201,6 @@ void collect_row(const CachedCase& source, Triple place, const Triple& step, std
         }
         if (brain != nullptr)
             brain[z] = is_brain;
-        for (std::size_t axis = 0; axis < 3; ++axis)
-            place[axis] += step[axis];
     }
 }
 
@@ -250,7 +256,24 @@ CropSource source_of(const CachedCase& source) {
     return made;
 }
 
-void resample_crop(const CachedCase& source, const Pose& pose, const Crop& crop) {
+Warp::Warp(const Triple& extents, double amplitude, std::uint64_t seed)
+    : fields_{SmoothField(extents, {spacing, spacing, spacing}, Random(seed).fork(0).state()),
+              SmoothField(extents, {spacing, spacing, spacing}, Random(seed).fork(1).state()),
+              SmoothField(extents, {spacing, spacing, spacing}, Random(seed).fork(2).state())},
+      amplitude_(static_cast<float>(amplitude)), line_(static_cast<std::size_t>(extents[2])) {
+    displacements_.fill(std::vector<std::int64_t>(line_.size()));
+}
+
+const std::array<std::vector<std::int64_t>, 3>& Warp::row(std::int64_t x, std::int64_t y) {
+    for (std::size_t axis = 0; axis < 3; ++axis) {
+        fields_[axis].row(x, y, line_);
+        for (std::size_t z = 0; z < line_.size(); ++z)
+            displacements_[axis][z] = static_cast<std::int64_t>(amplitude_ * line_[z] * 0x1p32F);
+    }
+    return displacements_;
+}
+
+void resample_crop(const CachedCase& source, const Pose& pose, const Crop& crop, Warp* warp) {
     const CropWalk walk = walk_of(pose, crop.extents);
     const Steps steps(source.size);
     const std::int64_t length = crop.extents[2];
@@ -263,8 +286,8 @@ void resample_crop(const CachedCase& source, const Pose& pose, const Crop& crop)
             for (std::size_t axis = 0; axis < 3; ++axis)
                 place[axis] = walk.start[axis] + x * walk.column[0][axis] + y * walk.column[1][axis];
             const std::int64_t first = (x * crop.extents[1] + y) * length;
-            collect_row(source, place, walk.column[2], length, crop.classes + first,
-                        crop.brain != nullptr ? crop.brain + first : nullptr, row);
+            collect_row(source, place, walk.column[2], length, warp != nullptr ? &warp->row(x, y) : nullptr,
+                        crop.classes + first, crop.brain != nullptr ? crop.brain + first : nullptr, row);
             row.brain.resize(row.taps.size());
             for (std::size_t i = 0; i < row.taps.size(); ++i)
                 row.brain[i] = interpolate(source.brain.data() + row.taps[i].base, row.taps[i], steps);
@@ -274,9 +297,9 @@ void resample_crop(const CachedCase& source, const Pose& pose, const Crop& crop)
         }
 }
 
-void take_crop(const CachedCase& source, const Pose& pose, const Crop& crop) {
-    if (pose.resamples())
-        return resample_crop(source, pose, crop);
+void take_crop(const CachedCase& source, const Pose& pose, const Crop& crop, Warp* warp) {
+    if (pose.resamples() || warp != nullptr)
+        return resample_crop(source, pose, crop, warp);
     const std::int64_t plane = crop.extents[1] * crop.extents[2];
     copy_crop(source, pose, crop, {crop.extents[0] * plane, plane, crop.extents[2], 1});
 }
@@ -327,7 +350,7 @@ class NormalNumbers {
     float even_ = 0.0F, odd_ = 0.0F;
 };
 
-void apply_gamma(std::span<float> image, std::span<const std::uint8_t> brain, float gamma) {
+void apply_gamma(std::span<float> image, std::span<const std::uint8_t> brain, float gamma, bool inverted) {
     float least = std::numeric_limits<float>::infinity();
     float greatest = -least;
     for (std::size_t i = 0; i < image.size(); ++i)
@@ -340,14 +363,15 @@ void apply_gamma(std::span<float> image, std::span<const std::uint8_t> brain, fl
         return;
     for (std::size_t i = 0; i < image.size(); ++i)
         if (brain[i] != 0)
-            image[i] = least + range * std::pow((image[i] - least) / range, gamma);
+            image[i] = inverted ? greatest - range * std::pow((greatest - image[i]) / range, gamma)
+                                : least + range * std::pow((image[i] - least) / range, gamma);
 }
 
 } // namespace
 
 void change_intensity(std::span<float> image, std::span<const std::uint8_t> brain, const IntensityChange& change) {
     if (change.gamma != 1.0)
-        apply_gamma(image, brain, static_cast<float>(change.gamma));
+        apply_gamma(image, brain, static_cast<float>(change.gamma), change.inverted);
     const auto scale = static_cast<float>(change.scale);
     const auto shift = static_cast<float>(change.shift);
     if (change.scale != 1.0 || change.shift != 0.0)

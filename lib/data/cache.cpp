@@ -1,9 +1,8 @@
 #include "data/cache.h"
 
-#include "core/file.h"
 #include "core/try.h"
 #include "data/block_codec.h"
-#include "data/cache_format.h"
+#include "data/cache_file.h"
 #include "model/sha256.h"
 
 #include <algorithm>
@@ -72,16 +71,20 @@ std::uint64_t memory_of(const CacheRecord& record) {
     return bytes_per_voxel * static_cast<std::uint64_t>(record.voxels());
 }
 
+/// Cases of one cache file or of several.
 class OpenedCache final : public Cache {
   public:
-    OpenedCache(ReadableFile file, std::vector<CacheRecord> records, std::string fingerprint)
-        : file_(std::move(file)), records_(std::move(records)), fingerprint_(std::move(fingerprint)) {
-        for (const auto& record : records_) {
+    explicit OpenedCache(std::vector<CacheCase> cases) : cases_(std::move(cases)) {
+        std::vector<CacheRecord> records;
+        for (const CacheCase& one : cases_) {
+            const CacheRecord& record = one.record();
             std::uint64_t bytes = 0;
             for (const auto& block : record.blocks)
                 bytes += block.bytes;
             entries_.push_back({record.id, record.size, record.class_voxels, bytes});
+            records.push_back(record);
         }
+        fingerprint_ = fingerprint_of(records);
     }
 
     const std::vector<CacheEntry>& entries() const override { return entries_; }
@@ -89,102 +92,87 @@ class OpenedCache final : public Cache {
     void keep_at_most(std::uint64_t bytes) const override { recent_.limit(bytes); }
 
     Result<std::shared_ptr<const CachedCase>> load(std::size_t index) const override {
-        if (index >= records_.size())
-            return Error{
-                ErrorCode::invalid_argument,
-                text("case ", index, " was asked for, but ", file_.path().string(), " holds ", records_.size()),
-                file_.path().string()};
+        if (index >= cases_.size())
+            return Error{ErrorCode::invalid_argument,
+                         text("case ", index, " was asked for, but ", where(cases_[0]), " holds ", cases_.size()),
+                         where(cases_[0])};
         if (auto kept = recent_.find(index))
             return kept;
         try {
-            MFRES_TRY(CachedCase loaded, read_case(records_[index]));
+            MFRES_TRY(CachedCase loaded, read_case(cases_[index]));
             auto shared = std::make_shared<const CachedCase>(std::move(loaded));
-            recent_.keep(index, memory_of(records_[index]), shared);
+            recent_.keep(index, memory_of(cases_[index].record()), shared);
             return std::shared_ptr<const CachedCase>(std::move(shared));
         } catch (const std::bad_alloc&) {
             return Error{ErrorCode::memory_limit,
-                         text("there is no memory for case ", records_[index].id, " of ", file_.path().string()),
-                         file_.path().string()};
+                         text("there is no memory for case ", entries_[index].id, " of ", where(cases_[index])),
+                         where(cases_[index])};
         }
     }
 
   private:
-    /// Names a block in errors.
-    std::string place(const CacheRecord& record, std::size_t block) const {
-        constexpr std::array<const char*, cache_blocks> names = {"T1", "T1ce", "T2", "FLAIR", "classes", "brain mask"};
-        return text("the ", names[block], " block of case ", record.id, " in ", file_.path().string());
-    }
+    static std::string where(const CacheCase& of) { return of.file->path().string(); }
 
-    Error damaged(const CacheRecord& record, std::size_t block, const std::string& what) const {
-        return {ErrorCode::cache_damaged, text(place(record, block), " is damaged: ", what), file_.path().string()};
-    }
-
-    /// The bytes of a block, checksum verified.
-    Result<std::vector<std::byte>> read_block(const CacheRecord& record, std::size_t block) const {
-        const CacheBlock& there = record.blocks[block];
-        std::vector<std::byte> bytes(there.bytes);
-        MFRES_CHECK(file_.read_at(there.begin, bytes));
-        if (crc32_of(bytes) != there.crc)
-            return damaged(record, block, text("its ", there.bytes, " bytes do not have the CRC-32 that was recorded"));
-        return bytes;
-    }
-
-    Result<std::vector<std::uint8_t>> read_labels(const CacheRecord& record, std::size_t block) const {
-        MFRES_TRY(const auto packed, read_block(record, block));
-        std::vector<std::uint8_t> labels(static_cast<std::size_t>(record.voxels()));
-        MFRES_CHECK(unpack_labels(packed, labels, place(record, block)));
+    static Result<std::vector<std::uint8_t>> read_labels(const CacheCase& of, std::size_t block) {
+        MFRES_TRY(const auto packed, of.file->read_block(of.index, block));
+        std::vector<std::uint8_t> labels(static_cast<std::size_t>(of.record().voxels()));
+        MFRES_CHECK(unpack_labels(packed, labels, of.file->place(of.index, block)));
         return labels;
     }
 
     template <typename T>
-    Status read_quanta(const CacheRecord& record, std::size_t block, CachedCase& loaded) const {
-        MFRES_TRY(const auto packed, read_block(record, block));
+    static Status read_quanta(const CacheCase& of, std::size_t block, CachedCase& loaded) {
+        const CacheRecord& record = of.record();
+        MFRES_TRY(const auto packed, of.file->read_block(of.index, block));
         std::vector<T> quanta(static_cast<std::size_t>(record.voxels()));
-        MFRES_CHECK(unpack_quanta(packed, loaded.brain, record.size, std::span<T>(quanta), place(record, block)));
+        MFRES_CHECK(
+            unpack_quanta(packed, loaded.brain, record.size, std::span<T>(quanta), of.file->place(of.index, block)));
         loaded.modalities[block] = {std::move(quanta), record.modalities[block].scale, record.modalities[block].offset};
         return {};
     }
 
-    Status check_labels(const CacheRecord& record, const CachedCase& loaded) const {
+    static Status check_labels(const CacheCase& of, const CachedCase& loaded) {
+        const CacheRecord& record = of.record();
         std::array<std::int64_t, 256> classes{};
         for (const auto value : loaded.classes)
             ++classes[value];
         for (std::size_t c = 0; c < record.class_voxels.size(); ++c)
             if (classes[c] != record.class_voxels[c])
-                return damaged(record, classes_block,
-                               text("it holds ", classes[c], " voxels of class ", c, " where the index counts ",
-                                    record.class_voxels[c]));
+                return of.file->damaged(of.index, classes_block,
+                                        text("it holds ", classes[c], " voxels of class ", c,
+                                             " where the index counts ", record.class_voxels[c]));
         std::array<std::int64_t, 256> brain{};
         for (const auto value : loaded.brain)
             ++brain[value];
         if (brain[1] != record.brain_voxels || brain[0] != record.voxels() - record.brain_voxels)
-            return damaged(record, brain_block,
-                           text("it holds ", brain[1], " brain voxels where the index counts ", record.brain_voxels));
+            return of.file->damaged(
+                of.index, brain_block,
+                text("it holds ", brain[1], " brain voxels where the index counts ", record.brain_voxels));
         return {};
     }
 
-    Result<CachedCase> read_case(const CacheRecord& record) const {
+    static Result<CachedCase> read_case(const CacheCase& of) {
+        const CacheRecord& record = of.record();
         CachedCase loaded;
         loaded.id = record.id;
         loaded.size = record.size;
         loaded.voxel_mm = record.voxel_mm;
-        MFRES_TRY(loaded.classes, read_labels(record, classes_block));
-        MFRES_TRY(loaded.brain, read_labels(record, brain_block));
-        MFRES_CHECK(check_labels(record, loaded));
+        MFRES_TRY(loaded.classes, read_labels(of, classes_block));
+        MFRES_TRY(loaded.brain, read_labels(of, brain_block));
+        MFRES_CHECK(check_labels(of, loaded));
         for (std::size_t m = 0; m < loaded.modalities.size(); ++m)
-            MFRES_CHECK(record.modalities[m].wide ? read_quanta<std::int16_t>(record, m, loaded)
-                                                  : read_quanta<std::uint8_t>(record, m, loaded));
+            MFRES_CHECK(record.modalities[m].wide ? read_quanta<std::int16_t>(of, m, loaded)
+                                                  : read_quanta<std::uint8_t>(of, m, loaded));
         return loaded;
     }
 
-    ReadableFile file_;
-    std::vector<CacheRecord> records_;
+    std::vector<CacheCase> cases_; ///< at least one
     std::vector<CacheEntry> entries_;
     std::string fingerprint_;
     mutable RecentCases recent_;
 };
 
-Result<std::shared_ptr<const Cache>> open_cache(const std::filesystem::path& path) {
+Result<std::shared_ptr<const CacheFile>> open_file(const std::filesystem::path& path) {
     const std::string where = path.string();
     MFRES_TRY(ReadableFile file, ReadableFile::open(path));
     std::vector<std::byte> head(static_cast<std::size_t>(std::min<std::uint64_t>(file.size(), cache_header_bytes)));
@@ -193,22 +181,70 @@ Result<std::shared_ptr<const Cache>> open_cache(const std::filesystem::path& pat
     std::vector<std::byte> index(static_cast<std::size_t>(header.index_bytes));
     MFRES_CHECK(file.read_at(header.index_begin, index));
     MFRES_TRY(auto records, decode_index(header, index, where));
-    Sha256 hash;
-    hash.update(head);
-    hash.update(index);
-    return std::shared_ptr<const Cache>(
-        std::make_shared<OpenedCache>(std::move(file), std::move(records), to_hex(hash.finish())));
+    return std::shared_ptr<const CacheFile>(std::make_shared<CacheFile>(std::move(file), std::move(records)));
 }
 
 } // namespace
 
-Result<std::shared_ptr<const Cache>> Cache::open(const std::filesystem::path& path) {
+Result<std::shared_ptr<const CacheFile>> CacheFile::open(const std::filesystem::path& path) {
     try {
-        return open_cache(path);
+        return open_file(path);
     } catch (const std::bad_alloc&) {
         return Error{ErrorCode::memory_limit, text("there is no memory for the index of ", path.string()),
                      path.string()};
     }
+}
+
+std::string CacheFile::place(std::size_t index, std::size_t block) const {
+    constexpr std::array<const char*, cache_blocks> names = {"T1", "T1ce", "T2", "FLAIR", "classes", "brain mask"};
+    return text("the ", names[block], " block of case ", records_[index].id, " in ", path().string());
+}
+
+Error CacheFile::damaged(std::size_t index, std::size_t block, const std::string& what) const {
+    return {ErrorCode::cache_damaged, text(place(index, block), " is damaged: ", what), path().string()};
+}
+
+Result<std::vector<std::byte>> CacheFile::read_block(std::size_t index, std::size_t block) const {
+    const CacheBlock& there = records_[index].blocks[block];
+    std::vector<std::byte> bytes(there.bytes);
+    MFRES_CHECK(file_.read_at(there.begin, bytes));
+    if (crc32_of(bytes) != there.crc)
+        return damaged(index, block, text("its ", there.bytes, " bytes do not have the CRC-32 that was recorded"));
+    return bytes;
+}
+
+std::vector<CacheCase> cases_of(const std::shared_ptr<const CacheFile>& file) {
+    std::vector<CacheCase> cases;
+    for (std::size_t i = 0; i < file->records().size(); ++i)
+        cases.push_back({file, i});
+    return cases;
+}
+
+std::string fingerprint_of(std::span<const CacheRecord> records) {
+    std::uint64_t index_begin = cache_header_bytes;
+    for (const CacheRecord& record : records)
+        for (const CacheBlock& block : record.blocks)
+            index_begin += block.bytes;
+    const std::vector<std::byte> index = encode_index(records);
+    Sha256 hash;
+    hash.update(encode_header(records.size(), index_begin, index));
+    hash.update(index);
+    return to_hex(hash.finish());
+}
+
+Result<std::shared_ptr<const Cache>> open_cases(std::vector<CacheCase> cases) {
+    if (cases.empty())
+        return Error{ErrorCode::dataset_empty, "no case is left of the data", {}};
+    try {
+        return std::shared_ptr<const Cache>(std::make_shared<OpenedCache>(std::move(cases)));
+    } catch (const std::bad_alloc&) {
+        return Error{ErrorCode::memory_limit, "there is no memory for an index of the cases", {}};
+    }
+}
+
+Result<std::shared_ptr<const Cache>> Cache::open(const std::filesystem::path& path) {
+    MFRES_TRY(const auto file, CacheFile::open(path));
+    return open_cases(cases_of(file));
 }
 
 } // namespace mfres

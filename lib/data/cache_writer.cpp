@@ -5,6 +5,7 @@
 #include "data/cache.h"
 #include "data/cache_format.h"
 #include "data/quantize.h"
+#include "data/sources.h"
 #include "imaging/case.h"
 #include "imaging/geometry.h"
 #include "imaging/labels.h"
@@ -177,7 +178,21 @@ CacheRecord describe(const CachedCase& content, const PackedBlocks& packed) {
     return record;
 }
 
-Status check_request(std::span<const CaseFiles> cases, const CacheOptions& options, const std::string& where) {
+/// A file that is read cannot be written at the same time; with the same cases in it nobody would notice a mistake.
+Status check_not_an_input(const std::filesystem::path& path, std::span<const CaseSource> cases) {
+    std::error_code problem;
+    for (const CaseSource& source : cases)
+        if (const auto* cached = std::get_if<CacheCase>(&source))
+            if (std::filesystem::equivalent(path, cached->file->path(), problem))
+                return Error{ErrorCode::invalid_argument,
+                             text(path.string(), " is a cache to take cases from; the one to write needs another name"),
+                             path.string()};
+    return {};
+}
+
+Status check_request(const std::filesystem::path& path, std::span<const CaseSource> cases,
+                     const CacheOptions& options) {
+    const std::string where = path.string();
     if (options.levels != 0 && (options.levels < 2 || options.levels > 256))
         return Error{ErrorCode::invalid_argument,
                      text("a cache can have 2 to 256 levels, or 0 for exact intensities, not ", options.levels), where};
@@ -185,14 +200,31 @@ Status check_request(std::span<const CaseFiles> cases, const CacheOptions& optio
         return Error{ErrorCode::invalid_argument, text("the number of threads is ", options.threads), where};
     if (cases.empty())
         return Error{ErrorCode::dataset_empty, text("there is no case to write to ", where), where};
-    for (const auto& files : cases)
-        if (files.id.empty() || files.id.size() > longest_case_id)
+    for (const CaseSource& source : cases)
+        if (const std::string& id = id_of(source); id.empty() || id.size() > longest_case_id)
             return Error{ErrorCode::invalid_argument,
-                         text("a case id must have 1 to ", longest_case_id, " bytes, not ", files.id.size()), files.id};
-    return {};
+                         text("a case id must have 1 to ", longest_case_id, " bytes, not ", id.size()), id};
+    return check_not_an_input(path, cases);
 }
 
-Status write_cases(PendingWriter& writer, std::span<const CaseFiles> cases, const CacheOptions& options,
+Result<CacheRecord> write_case(PendingWriter& writer, const CaseFiles& files, int levels, int threads) {
+    MFRES_TRY(const CachedCase content, make_case(files, levels, threads));
+    MFRES_TRY(const PackedBlocks packed, pack_case(content, threads));
+    for (const auto& block : packed)
+        MFRES_CHECK(writer.append(block));
+    return describe(content, packed);
+}
+
+/// Copies a case's blocks as they are.
+Result<CacheRecord> write_case(PendingWriter& writer, const CacheCase& cached) {
+    for (std::size_t block = 0; block < cache_blocks; ++block) {
+        MFRES_TRY(const auto bytes, cached.file->read_block(cached.index, block));
+        MFRES_CHECK(writer.append(bytes));
+    }
+    return cached.record();
+}
+
+Status write_cases(PendingWriter& writer, std::span<const CaseSource> cases, const CacheOptions& options,
                    const CacheProgress& progress, std::vector<CacheRecord>& records) {
     const int threads = resolve_threads(options.threads);
     const auto report = [&](std::size_t done) -> Status {
@@ -202,20 +234,18 @@ Status write_cases(PendingWriter& writer, std::span<const CaseFiles> cases, cons
                          {}};
         return {};
     };
-    for (const auto& files : cases) {
+    for (const CaseSource& source : cases) {
         MFRES_CHECK(report(records.size()));
-        MFRES_TRY(const CachedCase content, make_case(files, options.levels, threads));
-        MFRES_TRY(const PackedBlocks packed, pack_case(content, threads));
-        for (const auto& block : packed)
-            MFRES_CHECK(writer.append(block));
-        records.push_back(describe(content, packed));
+        const auto* files = std::get_if<CaseFiles>(&source);
+        MFRES_TRY(records.emplace_back(), files != nullptr ? write_case(writer, *files, options.levels, threads)
+                                                           : write_case(writer, std::get<CacheCase>(source)));
     }
     return report(records.size());
 }
 
-Status write_whole_cache(const std::filesystem::path& path, std::span<const CaseFiles> cases,
+Status write_whole_cache(const std::filesystem::path& path, std::span<const CaseSource> cases,
                          const CacheOptions& options, const CacheProgress& progress) {
-    MFRES_CHECK(check_request(cases, options, path.string()));
+    MFRES_CHECK(check_request(path, cases, options));
     MFRES_TRY(PendingWriter writer, PendingWriter::create(path, options.overwrite));
     MFRES_CHECK(writer.append(std::array<std::byte, cache_header_bytes>{})); // the header is known last
     std::vector<CacheRecord> records;
@@ -230,13 +260,19 @@ Status write_whole_cache(const std::filesystem::path& path, std::span<const Case
 
 } // namespace
 
-Status write_cache(const std::filesystem::path& path, std::span<const CaseFiles> cases, const CacheOptions& options,
+Status write_cache(const std::filesystem::path& path, std::span<const CaseSource> cases, const CacheOptions& options,
                    const CacheProgress& progress) {
     try {
         return write_whole_cache(path, cases, options, progress);
     } catch (const std::bad_alloc&) {
         return Error{ErrorCode::memory_limit, text("there is no memory to make ", path.string()), path.string()};
     }
+}
+
+Status write_cache(const std::filesystem::path& path, std::span<const CaseFiles> cases, const CacheOptions& options,
+                   const CacheProgress& progress) {
+    const std::vector<CaseSource> sources(cases.begin(), cases.end());
+    return write_cache(path, sources, options, progress);
 }
 
 } // namespace mfres

@@ -2,19 +2,15 @@
 
 #include "core/random.h"
 #include "core/try.h"
-#include "data/augmentation.h"
 
 #include <mfres/volume.h>
 
-#include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <condition_variable>
 #include <map>
 #include <mutex>
 #include <new>
-#include <numbers>
-#include <numeric>
+#include <optional>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -23,38 +19,7 @@ namespace mfres {
 
 namespace {
 
-constexpr std::int64_t largest_batch = 4096;
-constexpr std::int64_t largest_crop = 1024;
 constexpr int most_threads = 1024;
-
-// What is random gets a stream of its own, so that switching one option on leaves the others' numbers as they were.
-enum Stream : std::uint64_t { placement_stream, mirror_stream, turn_stream, intensity_stream };
-/// Orders of the passes come from Random(seed).fork(first_pass_stream + pass), apart from every step's stream.
-constexpr std::uint64_t first_pass_stream = std::uint64_t{1} << 63U;
-
-Status check_range(const char* option, double value, double low, double high) {
-    if (value >= low && value <= high)
-        return {};
-    return Error{ErrorCode::invalid_argument, text(option, " must lie between ", low, " and ", high, ", not ", value),
-                 option};
-}
-
-Status check_sampling(const Sampling& sampling) {
-    const auto check_count = [](const char* option, std::int64_t value, std::int64_t most) {
-        return check_range(option, static_cast<double>(value), 1.0, static_cast<double>(most));
-    };
-    MFRES_CHECK(check_count("batch", sampling.batch, largest_batch));
-    for (const auto extent : sampling.crop)
-        MFRES_CHECK(check_count("crop", extent, largest_crop));
-    MFRES_CHECK(check_range("tumour_probability", sampling.tumour_probability, 0.0, 1.0));
-    MFRES_CHECK(check_range("rotation_degrees", sampling.rotation_degrees, 0.0, 180.0));
-    MFRES_CHECK(check_range("rotation_probability", sampling.rotation_probability, 0.0, 1.0));
-    MFRES_CHECK(check_range("intensity_scale", sampling.intensity_scale, 0.0, 0.99));
-    MFRES_CHECK(check_range("intensity_shift", sampling.intensity_shift, 0.0, 100.0));
-    MFRES_CHECK(check_range("gamma", sampling.gamma, 0.0, 0.99));
-    MFRES_CHECK(check_range("noise", sampling.noise, 0.0, 100.0));
-    return check_range("zoom", sampling.zoom, 0.0, 0.9);
-}
 
 Status check_part(const Sampling& sampling, const BatchPart& part) {
     if (part.count >= 1 && part.index >= 0 && part.index < part.count && sampling.batch % part.count == 0)
@@ -64,101 +29,32 @@ Status check_part(const Sampling& sampling, const BatchPart& part) {
                  "batch"};
 }
 
-/// The cases of a pass in a random order (Fisher and Yates's shuffle).
-std::vector<std::size_t> order_of_pass(std::size_t cases, std::uint64_t seed, std::uint64_t pass) {
-    std::vector<std::size_t> order(cases);
-    std::iota(order.begin(), order.end(), std::size_t{0});
-    Random random = Random(seed).fork(first_pass_stream + pass);
-    for (std::size_t left = cases; left > 1; --left)
-        std::swap(order[left - 1], order[random.below(left)]);
-    return order;
-}
+/// Memory that the samples of a batch share.
+struct Workspace {
+    std::vector<std::uint8_t> brain;
+    ArtefactWorkspace artefacts;
+};
 
-/// Of samples [begin, end) of the step's batch.
-std::vector<std::size_t> cases_of_step(std::size_t cases, std::int64_t batch, std::int64_t begin, std::int64_t end,
-                                       std::uint64_t seed, std::int64_t step) {
-    std::vector<std::size_t> chosen;
-    std::vector<std::size_t> order;
-    std::uint64_t pass_of_order = 0;
-    for (std::int64_t i = begin; i < end; ++i) {
-        const auto sample = static_cast<std::uint64_t>(step * batch + i);
-        const std::uint64_t pass = sample / cases;
-        if (order.empty() || pass != pass_of_order) {
-            order = order_of_pass(cases, seed, pass);
-            pass_of_order = pass;
-        }
-        chosen.push_back(order[sample % cases]);
+/// Cuts a sample and varies it. `donor` is null where no tumour is placed.
+void make_sample(const CachedCase& source, const SampleDraw& draw, const CachedCase* donor, Crop crop,
+                 Workspace& workspace) {
+    const auto voxels = static_cast<std::size_t>(crop.extents[0] * crop.extents[1] * crop.extents[2]);
+    const bool varied = draw.changes_intensities();
+    if (varied || donor != nullptr) {
+        workspace.brain.resize(voxels);
+        crop.brain = workspace.brain.data();
     }
-    return chosen;
-}
-
-/// The place of the n-th voxel whose class is not background. Precondition: there are more than n.
-std::array<std::int64_t, 3> tumour_voxel(const CachedCase& source, std::uint64_t n) {
-    std::int64_t index = 0;
-    for (std::uint64_t seen = 0;; ++index)
-        if (source.classes[static_cast<std::size_t>(index)] != 0 && seen++ == n)
-            break;
-    return {index / (source.size[1] * source.size[2]), index / source.size[2] % source.size[1], index % source.size[2]};
-}
-
-/// Where the crop begins: so that it lies within the box, or the box within the crop, along each axis.
-std::array<std::int64_t, 3> place_crop(const CachedCase& source, const CacheEntry& entry, const Sampling& sampling,
-                                       Random random) {
-    const auto tumour =
-        static_cast<std::uint64_t>(entry.class_voxels[1] + entry.class_voxels[2] + entry.class_voxels[3]);
-    std::array<double, 3> anywhere{};
-    for (auto& number : anywhere)
-        number = random.uniform();
-    const bool centred = random.uniform() < sampling.tumour_probability && tumour > 0;
-    const std::uint64_t drawn = random.next();
-    std::array<std::int64_t, 3> centre{};
-    if (centred)
-        centre = tumour_voxel(source, drawn % tumour);
-    std::array<std::int64_t, 3> begin{};
-    for (std::size_t axis = 0; axis < 3; ++axis) {
-        const std::int64_t room = source.size[axis] - sampling.crop[axis];
-        const std::int64_t low = std::min<std::int64_t>(room, 0);
-        const std::int64_t high = std::max<std::int64_t>(room, 0);
-        begin[axis] = centred ? std::clamp(centre[axis] - sampling.crop[axis] / 2, low, high)
-                              : low + static_cast<std::int64_t>(anywhere[axis] * static_cast<double>(high - low + 1));
+    std::optional<Warp> warp;
+    if (draw.warp > 0.0)
+        warp.emplace(crop.extents, draw.warp, draw.warp_seed);
+    take_crop(source, draw.pose, crop, warp ? &*warp : nullptr);
+    if (donor != nullptr)
+        mix_tumour(*donor, *draw.mix, crop);
+    for (std::size_t m = 0; varied && m < draw.intensities.size(); ++m) {
+        const std::span<float> image(crop.images + m * voxels, voxels);
+        add_artefacts(image, crop.extents, workspace.brain, draw.artefacts[m], workspace.artefacts);
+        change_intensity(image, workspace.brain, draw.intensities[m]);
     }
-    return begin;
-}
-
-Pose draw_pose(const CachedCase& source, const CacheEntry& entry, const Sampling& sampling, const Random& random) {
-    Pose pose;
-    pose.begin = place_crop(source, entry, sampling, random.fork(placement_stream));
-    Random mirror = random.fork(mirror_stream);
-    for (auto& flip : pose.flip)
-        flip = sampling.flips && mirror.uniform() < 0.5;
-    Random turn = random.fork(turn_stream);
-    const bool turned = turn.uniform() < sampling.rotation_probability;
-    pose.axis = static_cast<int>(turn.below(3));
-    const double angle = turn.uniform(-sampling.rotation_degrees, sampling.rotation_degrees);
-    const double zoom = turn.uniform(1.0 - sampling.zoom, 1.0 + sampling.zoom);
-    if (turned) {
-        pose.radians = angle * std::numbers::pi / 180.0;
-        pose.zoom = zoom;
-    }
-    return pose;
-}
-
-bool changes_intensities(const Sampling& sampling) {
-    return sampling.intensity_scale > 0.0 || sampling.intensity_shift > 0.0 || sampling.gamma > 0.0 ||
-           sampling.noise > 0.0;
-}
-
-std::array<IntensityChange, 4> draw_intensities(const Sampling& sampling, const Random& random) {
-    std::array<IntensityChange, 4> changes;
-    for (std::size_t m = 0; m < changes.size(); ++m) {
-        Random draws = random.fork(intensity_stream + m);
-        changes[m].scale = draws.uniform(1.0 - sampling.intensity_scale, 1.0 + sampling.intensity_scale);
-        changes[m].shift = draws.uniform(-sampling.intensity_shift, sampling.intensity_shift);
-        changes[m].gamma = draws.uniform(1.0 - sampling.gamma, 1.0 + sampling.gamma);
-        changes[m].noise = sampling.noise;
-        changes[m].noise_seed = draws.next();
-    }
-    return changes;
 }
 
 Result<Batch> assemble(const Cache& cache, const Sampling& sampling, std::uint64_t seed, std::int64_t step,
@@ -175,28 +71,25 @@ Result<Batch> assemble(const Cache& cache, const Sampling& sampling, std::uint64
         batch.classes.resize(static_cast<std::size_t>(samples * voxels));
     }
     const Random random = Random(seed).fork(static_cast<std::uint64_t>(step));
-    std::vector<std::uint8_t> brain;
-    if (changes_intensities(sampling))
-        brain.resize(static_cast<std::size_t>(voxels));
+    Workspace workspace;
     for (std::int64_t i = 0; i < samples; ++i) {
         const std::size_t chosen = batch.cases[static_cast<std::size_t>(i)];
         MFRES_TRY(auto source, cache.load(chosen));
-        const Random sample_random = random.fork(static_cast<std::uint64_t>(begin + i));
-        const Pose pose = draw_pose(*source, cache.entries()[chosen], sampling, sample_random);
-        std::array<IntensityChange, 4> changes;
-        if (changes_intensities(sampling))
-            changes = draw_intensities(sampling, sample_random);
+        const SampleDraw draw =
+            draw_sample(*source, cache.entries()[chosen], sampling, random.fork(static_cast<std::uint64_t>(begin + i)));
         if (form == BatchForm::crops) {
             const CropSource view = source_of(*source);
-            batch.crops.push_back({std::move(source), view, walk_of(pose, sampling.crop), changes});
+            batch.crops.push_back({std::move(source), view, walk_of(draw.pose, sampling.crop), draw.intensities});
             continue;
         }
-        const Crop crop{sampling.crop, batch.images.data() + i * static_cast<std::int64_t>(modalities.size()) * voxels,
-                        batch.classes.data() + i * voxels, brain.empty() ? nullptr : brain.data()};
-        take_crop(*source, pose, crop);
-        for (std::size_t m = 0; !brain.empty() && m < changes.size(); ++m)
-            change_intensity(std::span(crop.images + static_cast<std::int64_t>(m) * voxels, brain.size()), brain,
-                             changes[m]);
+        std::shared_ptr<const CachedCase> donor;
+        if (const auto index = draw.mix ? donor_of(cache.entries(), chosen, draw.mix->donor) : std::nullopt) {
+            MFRES_TRY(donor, cache.load(*index));
+        }
+        make_sample(*source, draw, donor.get(),
+                    {sampling.crop, batch.images.data() + i * static_cast<std::int64_t>(modalities.size()) * voxels,
+                     batch.classes.data() + i * voxels, nullptr},
+                    workspace);
     }
     return batch;
 }
@@ -211,6 +104,10 @@ Result<Batch> make_batch(const Cache& cache, const Sampling& sampling, std::uint
         return Error{ErrorCode::invalid_argument, text("a step must lie between 0 and 2^48, not ", step), {}};
     if (cache.entries().empty())
         return Error{ErrorCode::dataset_empty, "there is no case to make a batch of", {}};
+    if (form == BatchForm::crops && made_on_host(sampling))
+        return Error{ErrorCode::invalid_argument,
+                     "samples with artefacts, warps or placed tumours are made as arrays, not as crops",
+                     {}};
     try {
         return assemble(cache, sampling, seed, step, part, form);
     } catch (const std::bad_alloc&) {

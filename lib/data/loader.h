@@ -3,8 +3,7 @@
 // before it, and training resumes at any step.
 #pragma once
 
-#include "backends/crops.h"
-#include "data/cache.h"
+#include "data/sampling.h"
 
 #include <array>
 #include <cstdint>
@@ -12,24 +11,6 @@
 #include <vector>
 
 namespace mfres {
-
-/// How a sample is drawn and varied. The defaults are the paper's: crop anywhere, mirror, rotate.
-struct Sampling {
-    std::int64_t batch = 8;
-    std::array<std::int64_t, 3> crop{128, 128, 128};
-    /// How often the crop is centred on a random tumour voxel, as far as it then still lies in the box. Otherwise it
-    /// lies anywhere in the box, or holds the whole box along an axis where the crop is larger.
-    double tumour_probability = 0.0;
-    bool flips = true;              ///< mirror along each axis with probability 1/2
-    double rotation_degrees = 10.0; ///< angle uniform in +- this, about x, y or z (linear; labels nearest)
-    /// How often a crop is rotated and zoomed; the others are copied, which takes a third of the time.
-    double rotation_probability = 1.0;
-    double intensity_scale = 0.0; ///< factor uniform in 1 +- this, per modality
-    double intensity_shift = 0.0; ///< z-score offset uniform in +- this, per modality, inside the brain
-    double gamma = 0.0;           ///< exponent uniform in 1 +- this on the intensities mapped to 0..1, per modality
-    double noise = 0.0;           ///< standard deviation of Gaussian noise, z-score units, inside the brain
-    double zoom = 0.0;            ///< isotropic scale uniform in 1 +- this, together with the rotation
-};
 
 /// One of `count` equal parts of every batch: the samples [index, index + 1) * batch / count, just as the whole batch
 /// has them. What one of several ranks trains on.
@@ -51,8 +32,8 @@ struct Batch {
 
 /// Makes the batch of one step; what the Loader's threads call. In epochs: over n cases, samples step * batch + i take
 /// the cases in the order of a fresh shuffle per pass.
-/// Errors: those of Cache::load; invalid_argument (an option out of range, a batch that has no such parts),
-/// dataset_empty, memory_limit.
+/// Errors: those of Cache::load; invalid_argument (an option out of range, a batch that has no such parts, crops of a
+/// sampling that is made_on_host), dataset_empty, memory_limit.
 Result<Batch> make_batch(const Cache& cache, const Sampling& sampling, std::uint64_t seed, std::int64_t step,
                          const BatchPart& part = {}, BatchForm form = BatchForm::arrays);
 

@@ -1,14 +1,74 @@
-// Which cases are trained on and which are held out.
+// Which cases are trained on and which are held out. Splits are by patient: all scans of a patient are on one side.
 #pragma once
 
 #include <mfres/case.h>
 #include <mfres/status.h>
 
+#include <cstddef>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace mfres {
+
+/// The patient of a case id: the id, without the time point that BraTS 2023 and later append ("BraTS-GLI-00005-100" is
+/// a later scan of "BraTS-GLI-00005-000").
+std::string_view patient_of(std::string_view id);
+
+/// Which case ids are of one patient. Two are where patient_of is the same; where they differ in the release of BraTS
+/// only ("Brats17_", "Brats18_" and "BraTS19_CBICA_AAB_1"; and "Brats17_TCIA_653_1", which later is TCIA13_653_1:
+/// BraTS 2019's name_mapping.csv shows that nothing else changed from 2017 to 2019); or where a list says so.
+class Patients {
+  public:
+    Patients() = default;
+
+    /// A list of its own: each element holds the ids of scans of one patient.
+    /// Errors: invalid_argument (fewer than two ids, an empty one, a patient in two elements).
+    static Result<Patients> of_groups(std::vector<std::vector<std::string>> groups);
+
+    /// A list in a file: one line per patient with the ids of its scans, spaces or commas between; empty lines, and what
+    /// follows a #, are skipped. Errors: file_not_found, file_read, those of of_groups, with the file's name.
+    static Result<Patients> read(const std::filesystem::path& path);
+
+    /// A name that is the same for every scan of the patient, and no other patient's.
+    std::string of(std::string_view id) const;
+
+    const std::vector<std::vector<std::string>>& groups() const { return groups_; }
+
+    /// A sentence that names the ids of the list which no case has, since a misspelled one leaves scans of one patient
+    /// on both sides; empty where there are none.
+    std::string warning_about(std::span<const std::string> ids) const;
+
+  private:
+    std::vector<std::vector<std::string>> groups_;
+    std::map<std::string, std::string, std::less<>> names_; ///< of those patients that the list joins
+};
+
+/// One of `count` parts of a data set.
+struct Fold {
+    int index = 1; ///< 1 to count
+    int count = 5;
+};
+
+/// "2/5". Errors: invalid_argument (other words, fewer than 2 parts or more than 1000, no such part).
+Result<Fold> parse_fold(std::string_view words);
+
+/// "2/5"
+std::string to_string(const Fold& fold);
+
+/// Whether each case is in the fold. Patients are numbered in the order of the SHA-256 of their ids (of a patient with
+/// several scans: of the smallest patient_of), and number n is in fold n mod count + 1: a rule that depends on nothing
+/// but the ids in the data, and mixes sites and grades without balancing them. Fold 1/5 is what hold_out_fifth holds
+/// out. Errors: dataset_empty (too few patients: the fold or the rest would be empty).
+Result<std::vector<bool>> in_fold(std::span<const std::string> ids, const Fold& fold, const Patients& patients);
+
+/// Errors: invalid_argument, naming a patient on both sides and two of its cases.
+Status check_apart(std::span<const std::string> trained, std::span<const std::string> held_out,
+                   const Patients& patients);
 
 struct Split {
     std::vector<CaseFiles> train;
@@ -16,18 +76,20 @@ struct Split {
     std::string rule; ///< in words, for the table's caption
 };
 
-/// The patient of a case id: the id, without the time point that BraTS 2023 and later append ("BraTS-GLI-00005-100" is
-/// a later scan of "BraTS-GLI-00005-000").
-std::string_view patient_of(std::string_view id);
+/// Holds out every fifth patient, in the order of the SHA-256 of the patients' ids, the first included: in_fold of 1/5.
+/// Both parts keep the order of `cases`. Errors: those of in_fold.
+Result<Split> hold_out_fifth(std::vector<CaseFiles> cases, const Patients& patients = {});
 
-/// Holds out every fifth patient, in the order of the SHA-256 of the patients' ids, the first included: a rule that
-/// depends on nothing but the ids, and mixes sites and grades. Both parts keep the order of `cases`.
-/// Errors: dataset_empty (fewer than two patients).
-Result<Split> hold_out_fifth(std::vector<CaseFiles> cases);
+/// How find_split splits.
+struct SplitOptions {
+    std::filesystem::path data;       ///< folder of cases
+    std::filesystem::path validation; ///< folder of those to hold out; empty = a fold of `data`
+    std::optional<Fold> fold;         ///< not with `validation`; none = hold_out_fifth
+    Patients patients;
+};
 
-/// The cases of `data`, split by hold_out_fifth, or those of `validation` held out where that is not empty.
-/// Errors: those of find_cases and hold_out_fifth; invalid_argument (a patient in both folders), file_not_found (cases
-/// without a segmentation, all of them named).
-Result<Split> find_split(const std::filesystem::path& data, const std::filesystem::path& validation);
+/// The cases of `data`, split. Errors: those of find_cases and in_fold; invalid_argument (a patient in both folders;
+/// a fold beside `validation`), file_not_found (cases without a segmentation, all of them named).
+Result<Split> find_split(const SplitOptions& options);
 
 } // namespace mfres

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "exchange/match.h"
 
 #include "core/try.h"
@@ -12,7 +13,7 @@ namespace {
 template <typename... Parts>
 std::string described(std::string_view kind, const Parts&... parts) {
     std::ostringstream all;
-    all.precision(6); // epsilons and slopes pass through 32 bits on their way
+    all.precision(6); // ONNX stores epsilons and slopes as 32-bit floats
     all << kind;
     ((all << ' ' << parts), ...);
     return std::move(all).str();
@@ -22,7 +23,7 @@ std::string axes(const Axes& a) {
     return text(a[0], ",", a[1], ",", a[2]);
 }
 
-/// Everything about an operation that decides what it computes, as text.
+/// Kind and attributes of an op as text.
 struct Describe {
     std::string operator()(const Input&) const { return "input"; }
     std::string operator()(const Conv& op) const {
@@ -48,7 +49,7 @@ std::uint64_t mixed(std::uint64_t hash, std::uint64_t value) {
     return hash * 0xFF51AFD7ED558CCDU;
 }
 
-/// A graph with a number per node that two nodes share if everything that leads to them is the same.
+/// Hashes of the nodes of a graph. Two nodes have equal hashes if the subgraphs that compute them are equal.
 class Fingerprints {
   public:
     explicit Fingerprints(const Graph& graph) : graph_(graph), consumers_(graph.consumers()) {
@@ -64,7 +65,7 @@ class Fingerprints {
 
     std::uint64_t of(NodeId id) const { return hashes_[static_cast<std::size_t>(id)]; }
 
-    /// The inputs; of a sum all its terms, through sums that nobody else reads, in an order that names do not decide.
+    /// The inputs of a node. For a sum: its summands with nested sums of a single consumer flattened, sorted by hash.
     std::vector<NodeId> operands(NodeId id) const {
         const Node& node = graph_.node(id);
         if (node.kind() != OpKind::add)

@@ -1,4 +1,5 @@
-// Recognising a network in a graph that was written by somebody else.
+// SPDX-License-Identifier: MIT
+// Recognising a network in a graph written by another program.
 #pragma once
 
 #include "graph/graph.h"
@@ -8,9 +9,9 @@
 
 namespace mfres {
 
-/// For each node of `known` the node of `other` that does the same, if both graphs compute their first output by the
-/// same operations with the same attributes and shapes; nodes' names, their order, the order of a sum's terms and
-/// whether sums are nested do not matter. Nodes of `known` that no output needs, and sums inside sums, get -1.
+/// For each node of `known` the corresponding node of `other`, if both graphs compute their outputs by the same ops
+/// with the same attributes and shapes. Names and order of nodes, order of summands and nesting of sums do not matter.
+/// Nodes of `known` that no output depends on, and sums nested in sums, get -1. Nothing if the graphs differ.
 std::optional<std::vector<NodeId>> match_graphs(const Graph& known, const Graph& other);
 
 } // namespace mfres

@@ -1,14 +1,15 @@
-// ONNX (https://onnx.ai, opset 13) both ways. Writing and reading need the ONNX protobuf messages (Debian:
-// libonnx-dev); in a build without them every function here returns operation_unsupported.
+// SPDX-License-Identifier: MIT
+// Import and export of ONNX (https://onnx.ai, opset 13). Both need the ONNX protobuf messages (Debian: libonnx-dev); in
+// a build without them every function here returns operation_unsupported.
 //
 // A file written here has one input "input" [batch, channel, x, y, z] and one output "logits" on the same grid. Its
 // metadata_props hold the model's metadata under the keys of model.h (variant, modalities, normalisation, label scheme,
-// hash of the weights) and, so that the file can be checked against what it claims to be:
+// hash of the weights) and these keys, so that an import can verify the file:
 //   mfres.onnx.dialect   "standard" or "opencv"
 //   mfres.onnx.folded    "0" or "1": BatchNorms folded into convolutions
-//   mfres.onnx.dynamic   "0" or "1": spatial axes are free
+//   mfres.onnx.dynamic   "0" or "1": spatial axes are dynamic
 //   mfres.onnx.size      "128,128,128": the grid the file was written for
-// doc_string says in prose how to prepare the input and how to read the output.
+// doc_string describes the preprocessing of the input and the meaning of the output.
 #pragma once
 
 #include "graph/graph.h"
@@ -30,7 +31,7 @@ namespace mfres {
 inline constexpr std::uint64_t max_onnx_bytes = (std::uint64_t{1} << 31U) - 1;
 
 enum class OnnxDialect : std::uint8_t {
-    standard, ///< operators on five axes, one per operation of the network
+    standard, ///< operators on five axes, one per op of the network
     opencv,   ///< at most four axes (lower_to_planes), which a stock OpenCV (4.6 and newer) runs
 };
 
@@ -42,20 +43,20 @@ Result<OnnxDialect> onnx_dialect(std::string_view name);
 
 struct OnnxForm {
     OnnxDialect dialect = OnnxDialect::standard;
-    bool dynamic = false; ///< free spatial axes; standard dialect only
+    bool dynamic = false; ///< dynamic spatial axes; standard dialect only
 };
 
-/// What an ONNX file says besides its graph.
+/// Metadata and description of an ONNX file.
 struct OnnxText {
     std::map<std::string, std::string, std::less<>> metadata; ///< metadata_props
     std::string description;                                  ///< doc_string
 };
 
-/// The bytes of an ONNX file that computes the graph's outputs from its input; the same input gives the same bytes.
-/// Initialisers that are parameters of the graph keep their names, nodes those of the graph.
+/// The bytes of an ONNX file of a graph; equal arguments give equal bytes. Initialisers and nodes have the names of the
+/// graph's parameters and nodes.
 /// Errors: those of check_weights; invalid_argument for dynamic axes in the opencv dialect; operation_unsupported for a
-/// node that has no form with dynamic axes (adaptive pooling, resampling to a fixed grid), or without ONNX in this
-/// build; memory_limit for a file beyond max_onnx_bytes.
+/// node that cannot have dynamic axes (adaptive pooling, resampling to a fixed grid), and in a build without ONNX;
+/// memory_limit for a file beyond max_onnx_bytes.
 Result<std::vector<std::byte>> encode_onnx(const Graph& graph, const Weights& weights, const OnnxText& about,
                                            const OnnxForm& form);
 
@@ -68,7 +69,7 @@ struct OnnxExport {
 /// The bytes of an ONNX file for a model. Errors: those of build_network and of encode_onnx for graphs.
 Result<std::vector<std::byte>> encode_onnx(const Model& model, const OnnxExport& options);
 
-/// Writes it, complete or not at all. Errors: those of encode_onnx; file_exists unless `overwrite`, file_write.
+/// Writes an ONNX file atomically. Errors: those of encode_onnx; file_exists unless `overwrite`, file_write.
 Status export_onnx(const std::filesystem::path& path, const Model& model, const OnnxExport& options,
                    bool overwrite = false);
 
@@ -81,27 +82,27 @@ struct OnnxNetwork {
 
 /// Reads an ONNX graph made of the operations of op.h on five axes: Conv, BatchNormalization, InstanceNormalization,
 /// Relu, LeakyRelu, Add, Sum, Mul by a scalar (in a sum), Concat and Slice and Split along channels, MaxPool,
-/// AveragePool and GlobalAveragePool where they equal an adaptive pooling, Resize and Upsample, Softmax, Identity,
-/// Dropout, Constant, and arithmetic on extents (Shape, Gather, Add, ...). Nothing in a file is executed, no external
-/// data is opened, and nothing is allocated beyond what the file's own bytes hold. `size` stands in for spatial axes
-/// that the file leaves free. Parameters get the names of their initialisers where those end as parameters do
-/// ("<node>.weight"), else they are made from the nodes' names. `path` is only named in messages; every error's `where`
-/// is `path`. Errors: model_header_invalid (no ONNX, or a graph that contradicts itself), model_tensor_size (an
+/// AveragePool and GlobalAveragePool if equal to an adaptive pooling, Resize and Upsample, Softmax, Identity,
+/// Dropout, Constant, and arithmetic on extents (Shape, Gather, Add, ...). Nothing of a file is executed, external data
+/// is not opened, and allocations are bounded by the size of the file. `size` replaces dynamic spatial axes. Parameters
+/// get the names of their initialisers if these end like parameter names ("<node>.weight"), otherwise names derived
+/// from the nodes. `path` is used in messages only, and is the `where` of every error.
+/// Errors: model_header_invalid (not ONNX, or an inconsistent graph), model_tensor_size (an
 /// initialiser whose bytes differ from its shape), model_dtype_unsupported, model_not_finite, model_tensor_missing (a
 /// value that nothing produces), operation_unsupported (an operator, an attribute or an axis outside the list above;
 /// names the node), graph_invalid (shapes that do not fit), memory_limit (more than max_onnx_bytes).
 Result<OnnxNetwork> decode_onnx(std::span<const std::byte> bytes, const std::string& path,
                                 const Axes& size = {64, 64, 64});
 
-/// Reads a model from an ONNX file. One that export_onnx wrote in the standard dialect comes back bit for bit, checked
-/// against the recorded hash of its weights; from any other the weights are taken if its graph is that of `variant`,
-/// whatever its names are. Where BatchNorms were folded the model gets BatchNorms that change nothing but the last bit.
-/// `variant` may be null where the file names one.
-/// Errors: those of read_file and decode_onnx; model_metadata_invalid (no variant, or one that contradicts `variant`);
+/// Reads a model from an ONNX file. A file that export_onnx wrote in the standard dialect gives the same bits, verified
+/// by the recorded hash of the weights. From any other file the weights are taken if its graph matches that of
+/// `variant`, independently of names. If BatchNorms were folded, the model gets identity BatchNorms, which may change
+/// the last bit. `variant` may be null if the file names one.
+/// Errors: those of read_file and decode_onnx; model_metadata_invalid (no variant, or another one than `variant`);
 /// graph_invalid (another network); model_hash_mismatch.
 Result<Model> import_onnx(const std::filesystem::path& path, const Variant* variant = nullptr);
 
-/// The same for a file that was read already.
+/// The same for a file that has been read.
 Result<Model> import_onnx(std::span<const std::byte> bytes, const std::string& path, const Variant* variant = nullptr);
 
 } // namespace mfres

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "exchange/onnx.h"
 
 #include "core/file.h"
@@ -12,7 +13,7 @@ namespace mfres {
 
 namespace {
 
-/// How to feed and read the network, for a person who has nothing but the file.
+/// Preprocessing and output of the network as text, so that the file can be used on its own.
 std::string description(const Model& model, const OnnxExport& options) {
     std::string modalities;
     for (const std::string& modality : model.metadata.modalities)

@@ -1,4 +1,5 @@
-// What the readers of ONNX files share.
+// SPDX-License-Identifier: MIT
+// Functions shared by the readers of ONNX files.
 #pragma once
 
 #include "core/try.h"
@@ -10,10 +11,10 @@
 
 namespace mfres {
 
-/// The message in a file. Errors: memory_limit, model_header_invalid.
+/// Parses the protobuf message. Errors: memory_limit, model_header_invalid.
 Result<onnx::ModelProto> parse_onnx(std::span<const std::byte> bytes, const std::string& path);
 
-/// decode_onnx for a message that was parsed already.
+/// decode_onnx for a message that has been parsed.
 Result<OnnxNetwork> read_onnx_graph(const onnx::ModelProto& model, const std::string& path, const Axes& size);
 
 } // namespace mfres

@@ -1,4 +1,5 @@
-// ONNX graphs as graphs of ours.
+// SPDX-License-Identifier: MIT
+// Reading ONNX graphs as mfres::Graph.
 #include "exchange/onnx.h"
 
 #include "core/checked.h"
@@ -21,13 +22,13 @@ namespace mfres {
 
 namespace {
 
-constexpr std::int64_t least_opset = 11; // the first with today's Resize
+constexpr std::int64_t least_opset = 11; // the first with Resize in its present form
 constexpr int max_nodes = 100'000;
 
 /// Tensors by name: initialisers and the values of Constant nodes.
 using Tensors = std::map<std::string, const onnx::TensorProto*, std::less<>>;
 
-/// One reading of one file; every error's `where` is set by the caller.
+/// Reads one file. The caller sets the `where` of errors.
 class GraphReader {
   public:
     GraphReader(const onnx::ModelProto& model, const Axes& size) : model_(model), graph_(model.graph()), size_(size) {}
@@ -38,7 +39,7 @@ class GraphReader {
             tensors_[tensor.name()] = &tensor;
         if (graph_.sparse_initializer_size() > 0)
             return unsupported("sparse initialisers");
-        count_readers();
+        count_consumers();
         MFRES_CHECK(read_input());
         for (const onnx::NodeProto& node : graph_.node())
             MFRES_CHECK(read_node(node));
@@ -57,8 +58,8 @@ class GraphReader {
     }
 
   private:
-    /// A sum in the making: its terms, each with a factor or none. Sums that only one sum reads are flattened into it,
-    /// which makes n-ary sums of the binary ones that exporters write.
+    /// A sum that is not in the graph yet: its summands, each with an optional factor. A sum whose only consumer is a
+    /// sum is flattened into it, so that chains of binary sums become one n-ary sum.
     struct PendingSum {
         std::string name;
         std::vector<NodeId> terms;
@@ -91,12 +92,12 @@ class GraphReader {
         return {};
     }
 
-    void count_readers() {
+    void count_consumers() {
         for (const onnx::NodeProto& node : graph_.node())
             for (const std::string& input : node.input())
-                ++readers_[input];
+                ++consumers_[input];
         for (const onnx::ValueInfoProto& output : graph_.output())
-            readers_[output.name()] += 2; // never hidden in a sum
+            consumers_[output.name()] += 2; // outputs are never flattened into a sum
     }
 
     Status read_input() {
@@ -112,7 +113,7 @@ class GraphReader {
             return invalid("the graph has no input");
         const auto& type = found->type().tensor_type();
         if (!found->type().has_tensor_type() || type.elem_type() != onnx::TensorProto_DataType_FLOAT)
-            return unsupported(text("an input ", printable(found->name()), " that is no tensor of float32"));
+            return unsupported(text("an input ", printable(found->name()), " that is not a float32 tensor"));
         if (type.shape().dim_size() != 5)
             return unsupported(text("an input of ", type.shape().dim_size(), " axes, where 5 are expected,"));
         Shape shape{1, 0, size_[0], size_[1], size_[2]};
@@ -154,7 +155,7 @@ class GraphReader {
         MFRES_TRY(const NodeId id, operation(type));
         values_[node.output(0)] = id;
         for (int i = 1; i < node.output_size(); ++i)
-            if (!node.output(i).empty() && readers_.count(node.output(i)) > 0)
+            if (!node.output(i).empty() && consumers_.count(node.output(i)) > 0)
                 return unsupported_here(text("output ", i));
         return {};
     }
@@ -201,7 +202,7 @@ class GraphReader {
                 return &found;
         return nullptr;
     }
-    /// Nothing but these attributes: an unknown one may change what the node means.
+    /// Rejects all other attributes, because an unknown one may change the meaning of the node.
     Status known(std::initializer_list<std::string_view> names) const {
         for (const onnx::AttributeProto& found : node_->attribute())
             if (std::find(names.begin(), names.end(), found.name()) == names.end())
@@ -230,7 +231,7 @@ class GraphReader {
         std::copy(found->ints().begin(), found->ints().end(), result.begin());
         return result;
     }
-    /// Padding that is the same on both sides of each axis.
+    /// Padding, which must be equal on both sides of each axis.
     Result<Axes> padding() const {
         if (word("auto_pad", "NOTSET") != "NOTSET")
             return unsupported_here("auto_pad");
@@ -271,7 +272,7 @@ class GraphReader {
     }
     Shape shape(NodeId id) const { return builder_.shape(id); }
 
-    /// A name for the node: `wanted`, its own or one made up, with what makes it unique.
+    /// A unique name for the node: `wanted`, the name in the file or a generated one, with a suffix if necessary.
     std::string unique(std::string wanted) {
         if (wanted.empty())
             wanted = node_->name().empty() ? text("node", values_.size()) : printable(node_->name());
@@ -307,7 +308,7 @@ class GraphReader {
     static Result<std::int64_t> elements(const onnx::TensorProto& tensor) {
         if (tensor.data_location() == onnx::TensorProto_DataLocation_EXTERNAL || tensor.external_data_size() > 0)
             return Error{ErrorCode::operation_unsupported,
-                         text("tensor ", printable(tensor.name()), " lies in another file, which is not opened"),
+                         text("tensor ", printable(tensor.name()), " is stored in another file, which is not opened"),
                          {}};
         const auto count = checked_product(tensor.dims());
         if (!count)
@@ -392,7 +393,7 @@ class GraphReader {
         return integers(*found);
     }
 
-    /// "enc1.down.conv" of the initialiser "enc1.down.conv.weight", so that parameters come back under their names.
+    /// "enc1.down.conv" of the initialiser "enc1.down.conv.weight", so that parameters keep their names.
     std::string stem(int index, std::string_view ending) const {
         const std::string& name = index < node_->input_size() ? node_->input(index) : std::string();
         const bool fits = name.size() > ending.size() && name.ends_with(ending) && printable(name) == name;
@@ -404,7 +405,7 @@ class GraphReader {
         return {};
     }
 
-    // Integers: extents and what exporters compute from them to cut and resize. They are computed right here.
+    // Integers: extents, and what exporters compute from them for Slice and Resize. They are evaluated while reading.
 
     bool is_known(const std::string& name) const { return tensors_.count(name) > 0 || integers_.count(name) > 0; }
     bool is_integers(const std::string& name) const {
@@ -428,7 +429,7 @@ class GraphReader {
                 result.insert(result.end(), part.begin(), part.end());
             }
         } else if (type == "Unsqueeze" || type == "Squeeze" || type == "Identity") {
-            MFRES_TRY(result, integers(0)); // scalars and vectors of one element are the same here
+            MFRES_TRY(result, integers(0)); // scalars and vectors of one element are not distinguished
         } else if (type == "Cast" && integer("to", 0) == onnx::TensorProto_DataType_INT64) {
             MFRES_TRY(result, integers(0));
         } else if (type == "Add" || type == "Sub" || type == "Mul" || type == "Div") {
@@ -455,7 +456,7 @@ class GraphReader {
         return result;
     }
 
-    /// Two lists element by element; a list of one is repeated.
+    /// Combines two lists element by element; a list of one element is broadcast.
     Result<std::vector<std::int64_t>> combined(const std::string& type) const {
         MFRES_TRY(const auto a, integers(0));
         MFRES_TRY(const auto b, integers(1));
@@ -488,7 +489,7 @@ class GraphReader {
     Status read_constant() {
         const auto* found = attribute("value");
         if (found == nullptr || !found->has_t())
-            return unsupported_here("a constant that is no tensor");
+            return unsupported_here("a constant that is not a tensor");
         tensors_[node_->output(0)] = &found->t();
         return {};
     }
@@ -541,7 +542,7 @@ class GraphReader {
         return add(name, InstanceNorm{decimal(real("epsilon", 1e-5F))}, {x});
     }
 
-    /// The decimal number that was meant by a float: 1e-5 of 9.99999975e-06.
+    /// The shortest decimal number that rounds to the float: 1e-5 for 9.99999975e-06.
     static double decimal(float value) {
         char digits[32];
         std::snprintf(digits, sizeof digits, "%.7g", double{value});
@@ -683,10 +684,10 @@ class GraphReader {
 
     // Sums.
 
-    /// One operand of a sum: the terms of a sum that only this one reads, or the value itself.
+    /// Appends one operand of a sum: the summands of a nested sum with a single consumer, or the value itself.
     Status append_operand(PendingSum& sum, const std::string& name) {
         const auto found = pending_.find(name);
-        if (found != pending_.end() && readers_[name] == 1) {
+        if (found != pending_.end() && consumers_[name] == 1) {
             sum.terms.insert(sum.terms.end(), found->second.terms.begin(), found->second.terms.end());
             sum.factors.insert(sum.factors.end(), found->second.factors.begin(), found->second.factors.end());
             pending_.erase(found);
@@ -726,7 +727,7 @@ class GraphReader {
         return {};
     }
 
-    /// The node of a sum whose value is needed now.
+    /// Adds a pending sum to the graph.
     Result<NodeId> finish_sum(const std::string& value_name) {
         PendingSum sum = std::move(pending_.find(value_name)->second);
         pending_.erase(value_name);
@@ -734,7 +735,7 @@ class GraphReader {
             std::any_of(sum.factors.begin(), sum.factors.end(), [](const auto& f) { return !f.empty(); });
         if (scaled && sum.terms.size() == 1)
             return unsupported_here("a product outside a sum");
-        // Branch weights are called "<node>.weight1" and on.
+        // Branch weights are named "<node>.weight1", "<node>.weight2", ...
         std::string wanted = sum.name;
         if (scaled && sum.factors[0].ends_with(".weight1"))
             wanted = sum.factors[0].substr(0, sum.factors[0].size() - std::string_view(".weight1").size());
@@ -753,7 +754,7 @@ class GraphReader {
         for (const Node& node : network.graph.nodes())
             for (const Parameter& parameter : node.parameters) {
                 const auto found = parameters_.find(parameter.name);
-                Tensor values(Shape{1}, 1.0F); // the factor of a term that had none
+                Tensor values(Shape{1}, 1.0F); // the factor of a summand without one
                 if (found != parameters_.end()) {
                     MFRES_TRY(values, floats(*found->second));
                     if (parameter.role == ParameterRole::branch) {
@@ -774,18 +775,18 @@ class GraphReader {
     const onnx::ModelProto& model_;
     const onnx::GraphProto& graph_;
     Axes size_;
-    const onnx::NodeProto* node_ = nullptr; ///< being read, for messages
+    const onnx::NodeProto* node_ = nullptr; ///< the current node, for messages
     Tensors tensors_;
-    std::map<std::string, int, std::less<>> readers_;
+    std::map<std::string, int, std::less<>> consumers_;
     std::map<std::string, NodeId, std::less<>> values_;
     std::map<std::string, PendingSum, std::less<>> pending_;
-    std::map<std::string, std::vector<std::int64_t>, std::less<>> integers_; ///< values that were computed already
+    std::map<std::string, std::vector<std::int64_t>, std::less<>> integers_; ///< values that have been computed
     Tensors parameters_;                                                     ///< by the parameter's name
     std::set<std::string> taken_;
     GraphBuilder builder_;
 };
 
-/// The same error, told about a file.
+/// The same error with the path of the file.
 Error about(const std::string& path, const Error& error) {
     return {error.code, text(path, ": ", error.message), path};
 }

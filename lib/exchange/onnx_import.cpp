@@ -1,4 +1,5 @@
-// ONNX files as models: recognising the network, and putting its weights under its names.
+// SPDX-License-Identifier: MIT
+// Reading ONNX files as models: recognises the network and assigns weights to its parameters.
 #include "exchange/onnx.h"
 
 #include "core/file.h"
@@ -59,13 +60,13 @@ Result<Variant> chosen_variant(const std::optional<ModelMetadata>& recorded, con
     if (wanted != nullptr && wanted->json() != variant->json())
         return Error{
             ErrorCode::model_metadata_invalid,
-            text("the file holds ", variant->name(), " (", variant->json(), "), ", wanted->name(), " was asked for"),
+            text("the file holds ", variant->name(), " (", variant->json(), "), ", wanted->name(), " was requested"),
             {}};
     return variant;
 }
 
-/// Weights of the folded network as weights of the network itself: its BatchNorms get mean 0, variance 1 and a scale
-/// that undoes epsilon.
+/// Weights of the original network from those of the folded one: BatchNorms get mean 0, variance 1 and a scale that
+/// cancels epsilon.
 Weights unfolded(const Graph& graph, Weights weights) {
     for (const Node& node : graph.nodes()) {
         if (node.kind() != OpKind::batch_norm || weights.count(node.name + ".running_var") > 0)
@@ -84,7 +85,7 @@ Weights unfolded(const Graph& graph, Weights weights) {
     return weights;
 }
 
-/// The weights of `known` out of a network with the same structure; nothing if it has another one.
+/// The weights of `known` taken from a graph of the same structure; nothing if the structures differ.
 std::optional<Weights> matched_weights(const Graph& known, const Graph& other, const Weights& weights) {
     const auto partner = match_graphs(known, other);
     if (!partner)
@@ -102,7 +103,7 @@ std::optional<Weights> matched_weights(const Graph& known, const Graph& other, c
 }
 
 Result<Weights> weights_of_any_graph(const onnx::ModelProto& model, const std::string& path, const Variant& variant) {
-    // Twice the multiple at least, so that no axis is so small that operations become equal.
+    // At least twice the multiple: on smaller axes different ops could become equal.
     const std::int64_t edge = (63 / variant.multiple() + 1) * variant.multiple();
     MFRES_TRY(const OnnxNetwork network, read_onnx_graph(model, path, {edge, edge, edge}));
     const Shape& input = network.graph.node(network.graph.input()).shape;
@@ -135,8 +136,8 @@ Result<Axes> recorded_size(const Strings& metadata) {
     return size;
 }
 
-/// The initialisers that are parameters of the graph. The bytes were checked against nothing yet: only sizes that fit
-/// are taken.
+/// The initialisers that are parameters of the graph. Nothing has been checked yet, so initialisers of another size are
+/// ignored.
 std::optional<Weights> named_weights(const onnx::GraphProto& graph, const Graph& known) {
     std::map<std::string_view, const onnx::TensorProto*> tensors;
     for (const onnx::TensorProto& tensor : graph.initializer())
@@ -158,8 +159,8 @@ std::optional<Weights> named_weights(const onnx::GraphProto& graph, const Graph&
     return weights;
 }
 
-/// The weights of a file that is, but for them, what an export writes: the graph is written again and compared. Nothing
-/// if it is another one.
+/// The weights of a file written by export_onnx: the graph is exported again and compared with that of the file.
+/// Nothing if they differ.
 Result<std::optional<Weights>> weights_of_own_export(const onnx::ModelProto& model, const Strings& metadata,
                                                      const Variant& variant) {
     if (entry(metadata, "mfres.onnx.dialect") != name(OnnxDialect::standard))

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "exchange/onnx_program.h"
 
 #include "core/try.h"
@@ -14,7 +15,7 @@ namespace mfres {
 namespace {
 
 constexpr std::int64_t opset = 13;
-constexpr std::int64_t ir_version = 7; // what came with opset 13; older runtimes reject newer ones
+constexpr std::int64_t ir_version = 7; // the version of opset 13; older runtimes reject newer ones
 
 static_assert(std::endian::native == std::endian::little, "raw_data of ONNX is little-endian");
 
@@ -49,7 +50,7 @@ class ProgramWriter {
     }
 
   private:
-    /// Values are called as the steps that leave them, except that the first output is "logits".
+    /// A value has the name of the step that produces it; the first output is named "logits".
     void name_values() {
         values_.push_back(program_.input_name);
         for (const plain::Step& step : program_.steps)
@@ -65,7 +66,7 @@ class ProgramWriter {
     void add_outputs() {
         for (std::size_t i = 0; i < program_.outputs.size(); ++i) {
             const std::string& value = values_[static_cast<std::size_t>(program_.outputs[i])];
-            if (value != output_names_[i]) { // the input itself, or a value that is an output twice
+            if (value != output_names_[i]) { // the input, or a value that is an output twice
                 onnx::NodeProto& node = *graph_->add_node();
                 node.set_op_type("Identity");
                 node.set_name(output_names_[i]);
@@ -122,7 +123,7 @@ class ProgramWriter {
             node.add_input(program_.constant(constant).name);
     }
 
-    /// An input made of integers, as a constant of its own.
+    /// Adds a constant input of integers.
     void read(onnx::NodeProto& node, const std::string& name, const std::vector<std::int64_t>& values) {
         add_integers(name, values);
         node.add_input(name);
@@ -209,7 +210,7 @@ class ProgramWriter {
             scaled.add_output(scaled.name());
             terms.back() = scaled.name();
         }
-        // Two at a time: OpenCV's importer knows Add.
+        // Binary sums, because OpenCV's importer supports Add only.
         for (std::size_t i = 1; i < terms.size(); ++i) {
             const bool last = i + 1 == terms.size();
             onnx::NodeProto& sum = *graph_->add_node();

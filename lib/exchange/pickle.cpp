@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "exchange/pickle.h"
 
 #include "core/try.h"
@@ -11,7 +12,7 @@ namespace mfres::pickle {
 
 namespace {
 
-/// Opcodes by their names in Python's pickletools.
+/// Opcodes, named as in Python's pickletools.
 enum Opcode : std::uint8_t {
     mark = '(',
     stop = '.',
@@ -110,7 +111,7 @@ class Reader {
         position_ += static_cast<std::size_t>(count);
         return part;
     }
-    /// An unsigned little-endian number.
+    /// An unsigned little-endian integer.
     Result<std::uint64_t> number(std::size_t count) {
         MFRES_TRY(const auto part, take(count));
         std::uint64_t value = 0;
@@ -162,7 +163,7 @@ class Reader {
     Result<Value*> top(Kind kind, const char* what) {
         const std::size_t floor = marks_.empty() ? 0 : marks_.back();
         if (stack_.size() <= floor || document_.values[stack_.back()].kind != kind)
-            return invalid(text("adds to something that is no ", what));
+            return invalid(text("adds to something that is not a ", what));
         return &document_.values[stack_.back()];
     }
 
@@ -275,7 +276,7 @@ class Reader {
     }
     Status skip_real() {
         MFRES_CHECK(take(8));
-        return push({.kind = Kind::real}); // learning rates and the like: nothing here needs their value
+        return push({.kind = Kind::real}); // learning rates and the like, whose values are not used
     }
     Status string(std::size_t length_bytes) {
         MFRES_TRY(const std::uint64_t length, number(length_bytes));
@@ -323,7 +324,7 @@ class Reader {
         MFRES_TRY(const Handle name, pop());
         MFRES_TRY(const Handle module, pop());
         if (document_.at(name).kind != Kind::text || document_.at(module).kind != Kind::text)
-            return invalid("names a global by something that is no text");
+            return invalid("names a global by something that is not text");
         return push_global(document_.at(module).text + "." + document_.at(name).text);
     }
 
@@ -333,7 +334,7 @@ class Reader {
         const Value& tuple_value = document_.at(id);
         const bool five = tuple_value.kind == Kind::tuple && tuple_value.items.size() == 5;
         if (!five || document_.at(tuple_value.items[0]).text != "storage")
-            return invalid("has a persistent id that is no storage");
+            return invalid("has a persistent id that is not a storage");
         const Value& type = document_.at(tuple_value.items[1]);
         const Value& key = document_.at(tuple_value.items[2]);
         const Value& count = document_.at(tuple_value.items[4]);
@@ -347,7 +348,7 @@ class Reader {
         MFRES_TRY(const Handle arguments, pop());
         MFRES_TRY(const Handle function, pop());
         if (document_.at(function).kind != Kind::global || document_.at(arguments).kind != Kind::tuple)
-            return invalid("calls something that is no function");
+            return invalid("calls something that is not a function");
         const std::string& name = document_.at(function).text;
         const std::vector<Handle>& given = document_.at(arguments).items;
         if (name == "collections.OrderedDict" && given.empty())
@@ -368,7 +369,7 @@ class Reader {
                 return invalid("builds a tensor from values of the wrong kinds");
         return push({.kind = Kind::tensor, .items = std::move(parts)});
     }
-    /// A state_dict carries its module versions as an attribute, which nothing here needs.
+    /// A state_dict has its module versions as an attribute, which is ignored.
     Status set_state() {
         MFRES_CHECK(pop());
         MFRES_CHECK(top(Kind::dictionary, "dictionary"));

@@ -1,5 +1,6 @@
-// The part of Python's pickle format that dictionaries of tensors are made of. Nothing is executed: opcodes build plain
-// values, and the only "functions" are the few that PyTorch names for rebuilding tensors, which become values as well.
+// SPDX-License-Identifier: MIT
+// The subset of Python's pickle format that dictionaries of tensors use. Nothing is executed: opcodes build plain
+// values, and the few functions that PyTorch refers to for rebuilding tensors become values, too.
 #pragma once
 
 #include "model/safetensors.h"
@@ -36,11 +37,11 @@ struct Value {
     std::int64_t number = 0;
     std::string text;
     Dtype dtype = Dtype::f32;
-    /// Of tuples and lists the items; of dictionaries key, value, key, value, ...
+    /// The items of a tuple or list; key, value, key, value, ... of a dictionary.
     std::vector<Handle> items;
 };
 
-/// All values of a pickle. Values refer to each other by handle, so that however deep they are nested nothing recurses.
+/// All values of a pickle. Values refer to each other by handle, so that nested values need no recursion.
 struct Document {
     std::vector<Value> values;
     Handle root = 0;
@@ -48,13 +49,13 @@ struct Document {
     const Value& at(Handle handle) const { return values[handle]; }
 };
 
-/// Most values and longest text that are read: many times what any network of this project needs.
+/// Limits on the number of values and the length of texts, far above what a network needs.
 inline constexpr std::size_t max_values = 1'000'000;
 inline constexpr std::size_t max_text = 10'000;
 
 /// Reads a pickle of protocol 2 to 4 that ends at its STOP. Errors, `where` is empty: operation_unsupported (an opcode
-/// or a global that dictionaries of tensors do not need; named), model_truncated, model_header_invalid (anything that
-/// contradicts itself), memory_limit (more than max_values).
+/// or a global that dictionaries of tensors do not need; named), model_truncated, model_header_invalid (inconsistent),
+/// memory_limit (more than max_values).
 Result<Document> parse(std::span<const std::byte> bytes);
 
 } // namespace mfres::pickle

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "exchange/state_dict.h"
 
 #include "core/try.h"
@@ -28,11 +29,11 @@ Result<std::regex> expression(const json& value, const std::string& place) {
         return std::regex(pattern, std::regex::ECMAScript);
     } catch (const std::regex_error& error) {
         return mapping_error(ErrorCode::invalid_argument, place,
-                             text("'", printable(pattern), "' is no regular expression: ", error.what()));
+                             text("'", printable(pattern), "' is not a regular expression: ", error.what()));
     }
 }
 
-/// Only these keys, and both of them arrays where they are there.
+/// Allows these keys only; both must be arrays if present.
 Status check_keys(const json& object) {
     if (!object.is_object())
         return mapping_error(ErrorCode::json_invalid, "the file", "is not a JSON object");
@@ -152,7 +153,7 @@ Result<Model> adopt_weights(const Variant& variant, StateDict tensors, const std
             }
             Tensor& values = found.mapped();
             if (values.shape().rank() == 0 && parameter.shape == Shape{1})
-                values = Tensor(Shape{1}, values[0]); // PyTorch's scalars have no axis
+                values = Tensor(Shape{1}, values[0]); // PyTorch scalars have no axes
             if (!(values.shape() == parameter.shape))
                 other_shape.push_back(
                     text(parameter.name, ": ", to_string(values.shape()), " instead of ", to_string(parameter.shape)));

@@ -1,5 +1,6 @@
-// Weights from elsewhere: named tensors as training code saves them (PyTorch's state_dict), brought to the names of one
-// of our networks. Sources are safetensors files and PyTorch checkpoints (.pt, .pth).
+// SPDX-License-Identifier: MIT
+// Import of PyTorch state_dicts: named tensors from safetensors files or PyTorch checkpoints (.pt, .pth), renamed to
+// the parameters of a registered network.
 #pragma once
 
 #include "model/model.h"
@@ -17,26 +18,27 @@
 
 namespace mfres {
 
-/// Tensors by their names in the file.
+/// Tensors by name in the file.
 using StateDict = std::map<std::string, Tensor, std::less<>>;
 
-/// How names in a file become names of a network. As JSON:
+/// Maps names in a file to parameter names. As JSON:
 ///   {"rules": [{"match": "module\\.(.*)", "name": "$1"}, ...], "ignore": ["aux\\..*", ...]}
-/// A name that an "ignore" expression matches is left out; any other gets the "name" of the first rule whose "match"
-/// matches it, with $1 ... $9 and $& replaced; one that no rule matches stays as it is. Expressions (ECMAScript) match
-/// whole names. "num_batches_tracked" of a BatchNorm is always left out: no network computes with it.
+/// A name that matches an "ignore" expression is dropped. Any other name gets the "name" of the first rule whose
+/// "match" matches it, with $1 ... $9 and $& replaced. A name without a matching rule is unchanged. Expressions
+/// (ECMAScript) match whole names. "num_batches_tracked" of a BatchNorm is always dropped, because inference does not
+/// use it.
 class NameMapping {
   public:
-    /// Names and expressions may have so many bytes, and so many rules may stand in a file: std::regex needs stack
-    /// and time that grow with all three.
+    /// Limits on the length of names and expressions in bytes and on the number of rules, because stack and time of
+    /// std::regex grow with all three.
     static constexpr std::size_t max_length = 256;
     static constexpr std::size_t max_rules = 256;
 
-    /// Leaves names as they are.
+    /// The identity.
     NameMapping() = default;
 
-    /// Errors: json_invalid (no JSON, other keys or types), invalid_argument (an expression that is none; too many or
-    /// too long). The message names the rule.
+    /// Errors: json_invalid (not JSON, other keys or types), invalid_argument (an invalid expression; too many or too
+    /// long ones). The message names the rule.
     static Result<NameMapping> parse(std::string_view json);
 
     /// The tensors under their new names. Errors, `where` is `path`: model_header_invalid (a name longer than
@@ -52,31 +54,31 @@ class NameMapping {
     std::vector<std::regex> ignore_;
 };
 
-/// The tensors of a safetensors file; those of integers (counters) are left out. Errors: those of read_safetensors and
+/// The tensors of a safetensors file. Integer tensors (counters) are skipped. Errors: those of read_safetensors and
 /// decode_tensor.
 Result<StateDict> read_safetensors_state(const std::filesystem::path& path);
 
 /// The tensors of a PyTorch checkpoint as torch.save has written it since PyTorch 1.6: a zip archive of a pickle and
-/// one uncompressed entry per storage. Nothing of the pickle is executed: a reader of the few opcodes that dictionaries
-/// of tensors are made of builds plain values, and knows no function but collections.OrderedDict,
-/// torch._utils._rebuild_tensor_v2 and _rebuild_parameter and the types of torch storages. The dictionary is the
-/// checkpoint itself or stands in it under "state_dict" or "model_state_dict"; other entries beside that one are
-/// ignored. float32, float64, float16 and bfloat16 become floats; tensors of integers (counters) are left out. Errors,
-/// `where` is `path`: those of read_file (memory_limit above max_safetensors_bytes); model_header_invalid (no such
-/// archive, compressed or encrypted entries, a pickle that is damaged or no dictionary of tensors);
+/// one uncompressed entry per storage. Nothing of the pickle is executed: the few opcodes that dictionaries of tensors
+/// need build plain values, and the only globals accepted are collections.OrderedDict, torch._utils._rebuild_tensor_v2,
+/// _rebuild_parameter and the types of torch storages. The dictionary is the checkpoint itself or its entry
+/// "state_dict" or "model_state_dict"; other entries are ignored. float32, float64, float16 and bfloat16 become floats;
+/// integer tensors (counters) are skipped. Errors,
+/// `where` is `path`: those of read_file (memory_limit above max_safetensors_bytes); model_header_invalid (not such an
+/// archive, compressed or encrypted entries, a pickle that is damaged or not a dictionary of tensors);
 /// operation_unsupported (an opcode or a global outside the list, named); model_truncated (archive, pickle or storage
 /// ends early); model_tensor_size (a tensor outside its storage, extents that overflow); model_tensor_shape (more than
 /// five axes); model_dtype_unsupported; model_not_finite; operation_unsupported without libzip in this build.
 Result<StateDict> read_torch_state(const std::filesystem::path& path);
 
-/// The same for a file that was read already.
+/// The same for a file that has been read.
 Result<StateDict> read_torch_state(std::span<const std::byte> bytes, const std::string& path);
 
-/// A model of `variant` with these weights; modalities and preprocessing are this project's own, which is a promise of
-/// whoever trained them. `origin` becomes part of the recipe. Every tensor must be there with its shape and no other:
-/// the message lists all that are missing, all that are too many and all of another shape.
-/// Errors, `where` is `path`: model_tensor_missing, else model_tensor_extra, else model_tensor_shape;
-/// model_metadata_invalid for more input channels than there are modalities; those of parameter_graph.
+/// A model of `variant` with these weights. Its metadata state this project's modalities and preprocessing; the caller
+/// is responsible for weights that were trained with them. `origin` becomes part of the recipe. The tensors must be
+/// exactly the network's parameters: the message lists missing tensors, extra ones and those of another shape. Errors,
+/// `where` is `path`: model_tensor_missing, else model_tensor_extra, else model_tensor_shape; model_metadata_invalid
+/// for more input channels than there are modalities; those of parameter_graph.
 Result<Model> adopt_weights(const Variant& variant, StateDict tensors, const std::string& path,
                             std::string_view origin);
 

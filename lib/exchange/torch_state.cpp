@@ -1,4 +1,5 @@
-// PyTorch checkpoints: the zip archive around the pickle, and the tensors it describes.
+// SPDX-License-Identifier: MIT
+// Reading PyTorch checkpoints: the zip archive and the tensors described by its pickle.
 #include "exchange/state_dict.h"
 
 #include "core/checked.h"
@@ -29,7 +30,7 @@ Error invalid(const std::string& problem) {
     return {ErrorCode::model_header_invalid, problem, {}};
 }
 
-/// A zip archive in memory whose entries are all stored as they are, so that none is larger than the file.
+/// A zip archive in memory. All entries must be uncompressed, so that none is larger than the file.
 class Archive {
   public:
     static Result<Archive> open(std::span<const std::byte> bytes) {
@@ -52,7 +53,7 @@ class Archive {
         return archive;
     }
 
-    /// The name in front of "/data.pkl", which every entry starts with.
+    /// The folder of "data.pkl", the common prefix of all entries.
     const std::string& prefix() const { return prefix_; }
 
     Result<std::vector<std::byte>> read(const std::string& name) const {
@@ -89,7 +90,7 @@ class Archive {
                                     " is compressed or encrypted or larger than the file; PyTorch stores entries as "
                                     "they are"));
             if (!sizes_.emplace(name, about.size).second)
-                return invalid(text("entry ", printable(name), " stands in the archive twice"));
+                return invalid(text("entry ", printable(name), " occurs twice in the archive"));
             constexpr std::string_view pickle_name = "/data.pkl";
             if (name.ends_with(pickle_name)) {
                 if (!prefix_.empty())
@@ -127,7 +128,7 @@ float element(const std::byte* at, Dtype dtype) {
 /// Reads the tensors of a checkpoint; storages that several tensors share are read once.
 class TensorReader {
   public:
-    /// `most` elements in all may be read: tensors that share a storage could ask for more than any machine has.
+    /// Limits the total number of elements to `most`, because tensors may share one storage many times.
     TensorReader(const Archive& archive, const Document& document, std::size_t most)
         : archive_(archive), document_(document), left_(static_cast<std::int64_t>(most)) {}
 
@@ -138,11 +139,11 @@ class TensorReader {
             const Value& key = document_.at(dictionary->items[i]);
             const Value& value = document_.at(dictionary->items[i + 1]);
             if (key.kind != Kind::text || value.kind != Kind::tensor)
-                return invalid(text("entry ", printable(key.text), " of the dictionary is no tensor with a name"));
+                return invalid(text("entry ", printable(key.text), " of the dictionary is not a named tensor"));
             MFRES_TRY(std::optional<Tensor> tensor, read(key.text, value));
             if (!tensor)
                 continue;
-            // The same name twice: Python keeps the last.
+            // The last one of equal names is kept, as in Python.
             tensors.insert_or_assign(key.text, std::move(*tensor));
         }
         if (tensors.empty())
@@ -154,7 +155,7 @@ class TensorReader {
     Result<const Value*> state_dict() const {
         const Value* root = &document_.at(document_.root);
         if (root->kind != Kind::dictionary)
-            return invalid("the checkpoint is no dictionary");
+            return invalid("the checkpoint is not a dictionary");
         for (std::size_t i = 0; i + 1 < root->items.size(); i += 2) {
             const Value& key = document_.at(root->items[i]);
             const Value& value = document_.at(root->items[i + 1]);
@@ -171,7 +172,7 @@ class TensorReader {
         for (const pickle::Handle item : document_.at(handle).items) {
             const Value& value = document_.at(item);
             if (value.kind != Kind::integer || value.number < 0)
-                return invalid(text("tensor ", printable(name), " has an extent or stride that is no whole number"));
+                return invalid(text("tensor ", printable(name), " has an extent or stride that is not an integer"));
             numbers.push_back(value.number);
         }
         return numbers;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "imaging/compact_volume.h"
 
 #include "core/tensor.h"
@@ -18,7 +19,7 @@ namespace {
 
 using Size = std::array<std::int64_t, 3>;
 
-/// Calls visit(first, count, step) for the border voxels of every row along i, each voxel once.
+/// Calls visit(first, count, step) for the border voxels of every line along i, each voxel once.
 template <typename Visit>
 void visit_border(const Size& size, const Visit& visit) {
     for (std::int64_t k = 0; k < size[2]; ++k)
@@ -32,7 +33,7 @@ void visit_border(const Size& size, const Visit& visit) {
         }
 }
 
-/// The value that more than half of them have, by one vote against another (Boyer and Moore 1991), if there is one.
+/// The value that more than half of them have, if there is one: majority vote of Boyer and Moore (1991).
 std::optional<float> majority(const std::vector<float>& values) {
     float candidate = 0.0F;
     std::int64_t lead = 0;
@@ -80,7 +81,7 @@ float background_of(std::span<const T> voxels, const Size& size, double slope, d
     return most_frequent(std::move(border));
 }
 
-/// The box of what differs from `background`: a stored value, so that no scaling is needed to compare.
+/// The box of voxels that differ from `background`, which is a stored value, so that nothing has to be scaled.
 template <typename T>
 std::pair<Size, Size> box_of_others(const PageVector<T>& voxels, const Size& size, T background) {
     Size begin = size;
@@ -116,8 +117,8 @@ PageVector<T> cut_out(const PageVector<T>& voxels, const Size& grid, const Size&
     return cut;
 }
 
-/// The stored value on the border that stands for the background's intensity. Others may stand for it, too, where
-/// rounding to float takes them together; those are kept like any other voxel.
+/// The stored value of the background. Other stored values may have the same intensity after rounding to float; their
+/// voxels are kept like any other.
 template <typename T>
 std::optional<T> stored_background(const PageVector<T>& voxels, const Size& size, double slope, double inter,
                                    float background) {

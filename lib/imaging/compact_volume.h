@@ -1,6 +1,8 @@
-// One modality between its file and the network: voxels in the type they are stored in, and only where they are not
-// background. A brain fills a third of its grid and most files hold 8 or 16 bits, so a case takes a sixth of what four
-// volumes of floats take. Nothing is lost: every voxel is read back as the float that a Volume would hold.
+// SPDX-License-Identifier: MIT
+// A compact volume: one modality in memory, in the type in which its file stores voxels, cropped to the box of voxels
+// that differ from the background. A brain fills a third of its grid and most files have 8 or 16 bits a voxel, so a
+// case takes a sixth of the memory of four float volumes. The representation is lossless: every voxel is read as the
+// float that a Volume would hold.
 #pragma once
 
 #include "core/page_vector.h"
@@ -16,7 +18,7 @@
 namespace mfres {
 
 /// The background value of a volume: the most frequent value on the six faces of its grid; of equally frequent ones the
-/// smallest. NaN never wins. Precondition: the voxels fill the grid.
+/// smallest. NaN is ignored. Precondition: the number of voxels is that of the grid.
 float border_value(const Volume& volume);
 
 class CompactVolume {
@@ -25,34 +27,34 @@ class CompactVolume {
         std::variant<PageVector<float>, PageVector<std::uint8_t>, PageVector<std::int16_t>, PageVector<std::uint16_t>>;
 
     CompactVolume() = default;
-    /// Keeps of `voxels`, which fill the grid in its order, the smallest box that holds every voxel whose value differs
-    /// from the background. Intensity = stored * slope + inter, in double precision, rounded to float.
+    /// Crops `voxels`, one per grid position, to the smallest box that holds every voxel that differs from the
+    /// background. Intensity = stored * slope + inter in double precision, rounded to float.
     CompactVolume(const Grid& grid, Voxels voxels, double slope, double inter);
 
     const Grid& grid() const { return grid_; }
-    /// border_value() of the whole.
+    /// border_value() of the whole volume.
     float background() const { return background_; }
-    /// The part that is kept: voxels begin <= i < begin + size along each axis. All others have the background value.
+    /// The box that is kept: begin <= i < begin + size along each axis. All other voxels have the background value.
     const std::array<std::int64_t, 3>& kept_begin() const { return begin_; }
     const std::array<std::int64_t, 3>& kept_size() const { return size_; }
     /// Whether every voxel has one value.
     bool constant() const { return size_[0] == 0; }
-    /// Memory of the voxels kept, and of them all before they were cut, both in bytes.
+    /// Memory of the voxels after and before cropping, in bytes.
     std::int64_t bytes() const;
     std::int64_t whole_bytes() const;
 
-    /// Intensities of `count` voxels of row (j, k) of the grid from i = first on; all inside the grid.
+    /// Intensities of `count` voxels (i, j, k) of the grid from i = first on; all inside the grid.
     void read(std::int64_t first, std::int64_t j, std::int64_t k, std::int64_t count, float* out) const;
 
-    /// The whole as floats.
+    /// The whole volume as floats.
     Volume volume() const;
 
-    /// Gives the voxels' memory back; what is left has no voxels to read.
+    /// Frees the memory of the voxels. read() and volume() are not allowed afterwards.
     void clear();
 
-    /// As for volumes: every voxel keeps its place in the world.
+    /// As reorient() of geometry.h: every voxel keeps its world position.
     friend CompactVolume reorient(CompactVolume scan, const Orientation& orientation);
-    /// For grids that agree better than their files say.
+    /// Replaces the grid, for modalities whose affines differ by less than the tolerance.
     void set_grid(const Grid& grid) { grid_ = grid; }
 
   private:
@@ -62,11 +64,11 @@ class CompactVolume {
     std::array<std::int64_t, 3> size_{};
     double slope_ = 1.0;
     double inter_ = 0.0;
-    Voxels voxels_; ///< of the part kept, i fastest
+    Voxels voxels_; ///< of the box that is kept, i fastest
 };
 
-/// The scan of a volume. Whole numbers that 16 bits can hold are kept as such.
-/// Errors: invalid_argument (an empty grid, or voxels that do not fill it).
+/// The compact form of a volume. Volumes of integers that fit into 16 bits are stored as such.
+/// Errors: invalid_argument (an empty grid, or another number of voxels than the grid has).
 Result<CompactVolume> make_scan(const Volume& volume);
 
 /// Whether both have the same intensity in every voxel. False for different sizes.

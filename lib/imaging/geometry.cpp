@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "imaging/geometry.h"
 
 #include "core/parallel.h"
@@ -41,7 +42,7 @@ bool all_finite(const Affine& affine) {
     });
 }
 
-/// The world axis a direction is nearest to.
+/// The world axis nearest to a direction.
 int dominant_axis(const Point& direction) {
     int best = 0;
     for (int axis = 1; axis < 3; ++axis)
@@ -55,7 +56,7 @@ double angle_to_world_axis(const Point& direction) {
     return std::acos(std::min(cosine, 1.0)) * degrees_per_radian;
 }
 
-/// Calls visit(output offset, source index) for every voxel of `target`, slab by slab on several threads.
+/// Calls visit(output offset, source index) for every voxel of `target`, in slabs on several threads.
 template <typename Visit>
 Status visit_positions(const Grid& source, const Grid& target, int threads, const Visit& visit) {
     const auto to_source = inverse(source.affine);
@@ -91,7 +92,7 @@ Between between(double position, std::int64_t size) {
 }
 
 std::int64_t nearest(double position, std::int64_t size) {
-    constexpr double tie = 0.5 + 1e-6; // rounding noise must not decide which way a tie falls
+    constexpr double tie = 0.5 + 1e-6; // ties are independent of rounding errors
     const double inside = std::clamp(std::ceil(position - tie), 0.0, static_cast<double>(size - 1));
     return static_cast<std::int64_t>(inside);
 }
@@ -181,7 +182,7 @@ double tilt_degrees(const Affine& affine) {
 }
 
 Result<Orientation> orientation_of(const Affine& affine, const std::string& where) {
-    constexpr double limit = 45.0 - 1e-6; // at 45 degrees exactly, rounding noise would choose the reading
+    constexpr double limit = 45.0 - 1e-6; // at exactly 45 degrees, rounding errors would decide
     Orientation orientation;
     std::array<bool, 3> claimed{};
     for (int axis = 0; axis < 3; ++axis) {

@@ -1,4 +1,5 @@
-// Where voxels lie: affines, the 48 axis-aligned orientations, and resampling between grids.
+// SPDX-License-Identifier: MIT
+// Geometry of volumes: affines, the 48 axis-aligned orientations, and resampling between grids.
 // World axes are NIfTI's, in millimetres: x to the right, y to anterior, z to superior.
 #pragma once
 
@@ -23,47 +24,47 @@ Point voxel_size(const Affine& affine);
 /// Determinant of the 3x3 part, cubic millimetres; negative for a left-handed voxel order.
 double determinant(const Affine& affine);
 
-/// The affine that leads back: inverse(a) * world = index. Nothing if an entry is not finite or the axes do not span
-/// space (determinant below 1e-6 of the product of the column lengths).
+/// The inverse affine: inverse(a) * world = index. Nothing if an entry is not finite or the matrix is singular
+/// (determinant below 1e-6 of the product of the column lengths).
 std::optional<Affine> inverse(const Affine& affine);
 
-/// The affine that applies `second` to what `first` gives.
+/// The composition: first `first`, then `second`.
 Affine compose(const Affine& second, const Affine& first);
 
 /// The largest distance between corresponding corner voxels (index 0 or size - 1 along each axis) of two grids, mm.
 double max_corner_distance(const Grid& a, const Grid& b);
 
-/// How far the three axes are from being at right angles: the largest deviation from 90 degrees among the pairs.
+/// Shear: the largest deviation from 90 degrees between two of the three axes.
 /// Precondition: no column is zero.
 double shear_degrees(const Affine& affine);
 
-/// How far the voxel axes are turned away from the body's: the largest angle between a voxel axis and the world axis
-/// nearest to it, degrees (0 for axis-aligned data). Precondition: no column is zero.
+/// Obliqueness: the largest angle between a voxel axis and the nearest world axis, degrees (0 for axis-aligned data).
+/// Precondition: no column is zero.
 double tilt_degrees(const Affine& affine);
 
-/// How a voxel array has to be turned over to run L-P-S: i to the left, j to posterior, k to superior. One of the 48
-/// combinations of an axis permutation and flips.
+/// The axis permutation and flips (48 combinations) that reorient a voxel array to L-P-S: i to the left, j to
+/// posterior, k to superior.
 struct Orientation {
-    std::array<int, 3> axis = {0, 1, 2}; ///< axis[c]: the array's own axis that runs along canonical axis c
-    std::array<bool, 3> flip{};          ///< flip[c]: it runs the other way (to the right, to anterior, to inferior)
+    std::array<int, 3> axis = {0, 1, 2}; ///< axis[c]: the array axis parallel to canonical axis c
+    std::array<bool, 3> flip{}; ///< flip[c]: it has the opposite direction (to the right, to anterior, to inferior)
 
     bool is_canonical() const { return *this == Orientation{}; }
     friend bool operator==(const Orientation&, const Orientation&) = default;
 };
 
-/// The nearest axis-aligned reading of an affine. Each voxel axis must lie closer than 45 degrees to the world axis
-/// it is taken for, which (without shear) is exactly when no two axes can claim the same direction; otherwise
-/// orientation_oblique. `where` names the file in the message. Precondition: no column is zero.
+/// The nearest axis-aligned orientation of an affine. Each voxel axis must be within 45 degrees of its world axis, so
+/// that without shear no two voxel axes have the same nearest world axis. Error: orientation_oblique.
+/// `where` names the file in the message. Precondition: no column is zero.
 Result<Orientation> orientation_of(const Affine& affine, const std::string& where);
 
-/// The orientation that undoes `orientation`.
+/// The inverse orientation.
 Orientation inverse(const Orientation& orientation);
 
-/// The grid after turning the array over: sizes and columns permuted and negated, the origin moved to the voxel that
-/// becomes (0, 0, 0). Every voxel keeps its world position.
+/// The grid after reorientation: sizes and columns are permuted and negated, and the origin is that of the new voxel
+/// (0, 0, 0). Every voxel keeps its world position.
 Grid reorient(const Grid& grid, const Orientation& orientation);
 
-/// The same for voxels and their grid. Canonical data is moved through, not copied.
+/// Reorients voxels and grid. A volume that is canonical already is moved, not copied.
 Volume reorient(Volume volume, const Orientation& orientation);
 LabelMap reorient(LabelMap labels, const Orientation& orientation);
 
@@ -72,7 +73,7 @@ LabelMap reorient(LabelMap labels, const Orientation& orientation);
 Grid with_voxel_size(const Grid& grid, double mm);
 
 /// Trilinear interpolation at the voxel centres of `target`; beyond the outermost voxel centres the nearest edge value
-/// is continued, so `target` should cover the same box. Reducing the resolution averages no more than eight voxels.
+/// is continued, so `target` should cover the same box. There is no low-pass filter: downsampling uses eight voxels.
 /// Error: affine_singular if `source.grid` has no inverse.
 Result<Volume> resample_linear(const Volume& source, const Grid& target, int threads);
 

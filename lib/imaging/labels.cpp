@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "imaging/labels.h"
 
 #include "core/try.h"
@@ -47,7 +48,7 @@ std::optional<Error> stray_value(const LabelMap& map, const Histogram& counts, c
     return std::nullopt;
 }
 
-/// Replaces from[c] by to[c]; rejects any other value before it changes anything.
+/// Replaces from[c] by to[c]. Any other value is an error, and the map is unchanged then.
 Status replace_values(LabelMap& map, const ClassLabels& from, const ClassLabels& to, std::string_view kind,
                       std::string_view source) {
     if (auto error = stray_value(map, count_values(map), from, kind, source))
@@ -60,7 +61,7 @@ Status replace_values(LabelMap& map, const ClassLabels& from, const ClassLabels&
     return {};
 }
 
-/// The value among `all` that name() calls `wanted`.
+/// The value among `all` whose name() is `wanted`.
 template <typename T, std::size_t count>
 Result<T> by_name(const std::array<T, count>& all, std::string_view wanted, std::string_view kind) {
     std::string known;
@@ -163,8 +164,9 @@ std::int64_t relabel_small_enhancing(LabelMap& classes, double least_mm3) noexce
 
 namespace {
 
-/// Collects the connected part of the tumour that holds voxel `seed`, as indices into the map, and marks it.
-std::vector<std::int64_t> take_island(const LabelMap& classes, std::int64_t seed, std::vector<bool>& taken) {
+/// The connected component of the tumour that contains voxel `seed`, as indices into the map; marks its voxels in
+/// `taken`.
+std::vector<std::int64_t> take_component(const LabelMap& classes, std::int64_t seed, std::vector<bool>& taken) {
     const auto& size = classes.grid.size;
     std::vector<std::int64_t> component{seed};
     taken[static_cast<std::size_t>(seed)] = true;
@@ -193,12 +195,12 @@ std::int64_t remove_small_components(LabelMap& classes, double least_mm3) {
         return 0;
     const double voxel_mm3 = voxel_millilitres(classes.grid) * 1000.0;
     std::vector<bool> taken(classes.labels.size(), false);
-    std::vector<std::int64_t> small;   // voxels to turn
-    std::vector<std::int64_t> largest; // of all so far
+    std::vector<std::int64_t> small;   // voxels to relabel
+    std::vector<std::int64_t> largest; // the largest component so far
     for (std::size_t seed = 0; seed < classes.labels.size(); ++seed) {
         if (classes.labels[seed] == 0 || taken[seed])
             continue;
-        std::vector<std::int64_t> component = take_island(classes, static_cast<std::int64_t>(seed), taken);
+        std::vector<std::int64_t> component = take_component(classes, static_cast<std::int64_t>(seed), taken);
         if (component.size() > largest.size())
             component.swap(largest);
         if (static_cast<double>(component.size()) * voxel_mm3 < least_mm3)

@@ -1,4 +1,5 @@
-// A PNG that shows one segmented case to a person: two contrasts in three planes, labels in colour, volumes in words.
+// SPDX-License-Identifier: MIT
+// A PNG picture of one segmented case: two modalities in three planes, labels in colour, class volumes as text.
 #pragma once
 
 #include <mfres/status.h>
@@ -27,7 +28,7 @@ std::span<const PreviewClass> preview_classes();
 
 struct PreviewOptions {
     std::string title;                   ///< e.g. case and network; characters beyond ASCII appear as '?'
-    std::string footer;                  ///< shown before the fixed "research use only" words, e.g. the model's hash
+    std::string footer;                  ///< shown before the fixed "research use only" text, e.g. the model's hash
     bool overlay = true;                 ///< false: images without labels, the legend still has the volumes
     const LabelMap* reference = nullptr; ///< drawn as a white outline around its whole tumour; same grid
 };
@@ -36,28 +37,28 @@ struct PreviewOptions {
 /// and whole tumour (all labels) in ml: voxel counts times the determinant of the affine.
 std::string preview_summary(const LabelMap& labels);
 
-/// Ok in a build with OpenCV's imgproc and imgcodecs; otherwise operation_unsupported, naming what is missing. For
-/// rejecting a wish for a picture before the work whose result it would show.
+/// Ok in a build with OpenCV's imgproc and imgcodecs; otherwise operation_unsupported, naming what is missing. Called
+/// before a case is segmented, so that an impossible preview is rejected early.
 Status can_draw_previews();
 
-/// Pixels row by row, three bytes (red, green, blue) each.
+/// An RGB image: rows from top to bottom, three bytes (red, green, blue) a pixel.
 struct PreviewImage {
     int width = 0;
     int height = 0;
     std::vector<std::uint8_t> rgb;
 };
 
-/// FLAIR (upper row) and T1ce (lower row), each as axial, coronal and sagittal slice where the tumour's cross-section
-/// is largest, or through the middle of the brain when there is no tumour, which the legend then says. Volumes are
-/// expected in the canonical orientation L-P-S (i to the left, j to posterior, k to superior) and are shown in
-/// radiological convention: the patient's right is on the image's left. Voxel spacing (mm) is the length of the
+/// FLAIR (upper row) and T1ce (lower row), each as an axial, a coronal and a sagittal slice. The slices are those with
+/// the largest cross-section of tumour; without tumour they go through the middle of the brain, and the legend says so.
+/// Volumes are expected in the canonical orientation L-P-S (i to the left, j to posterior, k to superior) and are shown
+/// in radiological convention: the patient's right is on the image's left. Voxel spacing (mm) is the length of the
 /// affine's columns. Intensities are windowed between the 1st and 99.7th percentile of the brain, which is everything
 /// that differs from the most frequent value on the grid's border.
 ///
 /// Errors: grid_size_mismatch for different sizes, invalid_argument for voxel counts that do not match their grid or an
 /// empty grid, affine_singular for a column of length 0 or not finite, voxel_not_finite, label_outside_scheme for a
 /// label other than 0 to 4, operation_unsupported in a build without OpenCV's imgproc and imgcodecs, internal if OpenCV
-/// rejects to draw.
+/// throws.
 Result<PreviewImage> render_preview(const Volume& flair, const Volume& t1ce, const LabelMap& labels,
                                     const PreviewOptions& options = {});
 
@@ -65,7 +66,7 @@ Result<PreviewImage> render_preview(const Volume& flair, const Volume& t1ce, con
 Result<std::vector<std::byte>> encode_preview(const Volume& flair, const Volume& t1ce, const LabelMap& labels,
                                               const PreviewOptions& options = {});
 
-/// Renders and writes a PNG, completely or not at all. Errors: those of render_preview and of write_file_atomically.
+/// Renders a PNG and writes it atomically. Errors: those of render_preview and of write_file_atomically.
 Status write_preview(const std::filesystem::path& path, const Volume& flair, const Volume& t1ce, const LabelMap& labels,
                      const PreviewOptions& options = {});
 

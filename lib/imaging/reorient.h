@@ -1,4 +1,5 @@
-// Arrays of any type turned over to another orientation of the 48.
+// SPDX-License-Identifier: MIT
+// Reorientation of arrays of any type.
 #pragma once
 
 #include "imaging/geometry.h"
@@ -10,13 +11,13 @@
 
 namespace mfres {
 
-/// Copies an array so that output axis c runs along input axis orientation.axis[c], backwards where flip[c].
+/// Copies an array so that output axis c is input axis orientation.axis[c], reversed if flip[c].
 template <typename T, typename Allocator>
 std::vector<T, Allocator> reorient(const std::vector<T, Allocator>& input, const std::array<std::int64_t, 3>& size,
                                    const Orientation& orientation) {
     const std::array<std::int64_t, 3> input_stride = {1, size[0], size[0] * size[1]};
     std::array<std::int64_t, 3> extent{};
-    std::array<std::int64_t, 3> from{}; // input step for one step along output axis c
+    std::array<std::int64_t, 3> from{}; // input stride for one step along output axis c
     std::int64_t first = 0;
     for (int c = 0; c < 3; ++c) {
         const int axis = orientation.axis[c];
@@ -27,8 +28,8 @@ std::vector<T, Allocator> reorient(const std::vector<T, Allocator>& input, const
     }
     const std::array<std::int64_t, 3> to = {1, extent[0], extent[0] * extent[1]};
 
-    // Inner loops: output axis 0, contiguous in the output, and the axis contiguous in the input, in small blocks, so
-    // that a cache line is used up on both sides before it is dropped.
+    // Blocked copy over the axis that is contiguous in the output and the one that is contiguous in the input, so that
+    // cache lines of both arrays are used completely.
     const int input_fastest = inverse(orientation).axis[0];
     const int inner = input_fastest == 0 ? 1 : input_fastest;
     const int outer = 3 - inner;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "core/checked.h"
 #include "core/parallel.h"
 #include "core/try.h"
@@ -27,7 +28,7 @@ ValueSet inside_region(TumourRegion region, RegionDefinition definition) {
     return inside;
 }
 
-/// Every value a class, as many as the grid says.
+/// Checks the number of voxels and that every value is a class.
 Status check_classes(const LabelMap& map, const std::string& source) {
     const auto voxels = static_cast<std::int64_t>(map.labels.size());
     if (voxels != map.grid.voxels())
@@ -37,7 +38,7 @@ Status check_classes(const LabelMap& map, const std::string& source) {
     return counted ? Status() : Status(counted.error());
 }
 
-/// Both masks empty, or one of them.
+/// Scores of a region of which both masks, or one of them, are empty.
 void score_empty(RegionMetrics& scores, bool both, EmptyScheme scheme) {
     switch (scheme) {
     case EmptyScheme::server2019: scores[Metric::hd95].reset(); return;
@@ -58,7 +59,7 @@ RegionMetrics score(const RegionCount& count, std::int64_t voxels, EmptyScheme s
     return scores;
 }
 
-/// A worker thread must not let an exception out, so each region keeps whether it ran out of memory.
+/// Distances of one region, or the fact that memory ran out: exceptions must not leave a worker thread.
 struct RegionDistances {
     std::vector<double> values;
     bool out_of_memory = false;

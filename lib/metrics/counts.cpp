@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <mfres/metrics.h>
 
 #include "imaging/labels.h"
@@ -8,7 +9,7 @@ namespace mfres {
 
 namespace {
 
-/// Voxels by predicted class and reference class.
+/// Confusion matrix: voxels by predicted class and reference class.
 using Confusion = std::array<std::array<std::int64_t, tumour_classes>, tumour_classes>;
 
 constexpr std::size_t class_of(std::uint8_t value) {

@@ -1,6 +1,8 @@
-// Tables of measurements as the challenge server writes them. Cells may be quoted as RFC 4180 has it.
+// SPDX-License-Identifier: MIT
+// Tables in the CSV format of the challenge server. Cells may be quoted as in RFC 4180.
 #include "core/file.h"
 #include "core/try.h"
+#include "metrics/csv_rows.h"
 #include "metrics/summary_rows.h"
 
 #include <mfres/metrics.h>
@@ -18,7 +20,7 @@ namespace {
 constexpr std::uint64_t largest_file = std::uint64_t{64} << 20U;
 constexpr std::string_view label_heading = "Label";
 
-/// How far a file's own summary may be from ours: it and the cases it was made of are rounded to five decimals each.
+/// Tolerance for the summary of a file: the file rounds both the summary and the cases to five decimals.
 constexpr double rounding = 1.1e-5;
 
 struct Column {
@@ -26,7 +28,7 @@ struct Column {
     TumourRegion region;
 };
 
-/// In the server's order: per metric ET, WT, TC.
+/// The columns in the server's order: ET, WT, TC of each metric.
 std::vector<Column> server_columns() {
     std::vector<Column> columns;
     for (const Metric metric : all_metrics)
@@ -47,17 +49,8 @@ std::string number(double value) {
     return {buffer.data(), written.ptr};
 }
 
-std::string quoted(const std::string& cell) {
-    if (cell.find_first_of(",\"\r\n") == std::string::npos)
-        return cell;
-    std::string result = "\"";
-    for (const char c : cell)
-        result += c == '"' ? std::string("\"\"") : std::string(1, c);
-    return result + '"';
-}
-
 std::string line_of(const CaseMetrics& measured, const std::vector<Column>& columns) {
-    std::string line = quoted(measured.id);
+    std::string line = csv_cell(measured.id);
     for (const Column& column : columns) {
         const auto& value = measured[column.region][column.metric];
         line += ',' + (value ? number(*value) : std::string());
@@ -67,79 +60,14 @@ std::string line_of(const CaseMetrics& measured, const std::vector<Column>& colu
 
 // Reading ----------------------------------------------------------------------------------------------------------
 
-struct Row {
-    std::vector<std::string> cells;
-    std::size_t line = 0; ///< where it starts, from 1
-};
-
 Error invalid(const std::string& source, std::size_t line, const std::string& what) {
     return {ErrorCode::table_invalid, text(source, ", line ", line, ": ", what), source};
 }
 
-/// Splits text into rows of cells; empty lines are dropped.
-class Splitter {
-  public:
-    Splitter(std::string_view csv, const std::string& source) : csv_(csv), source_(source) {}
-
-    Result<std::vector<Row>> rows() {
-        std::vector<Row> all;
-        while (at_ < csv_.size()) {
-            Row row{{}, line_};
-            MFRES_CHECK(read_row(row));
-            if (row.cells.size() > 1 || !row.cells[0].empty())
-                all.push_back(std::move(row));
-        }
-        return all;
-    }
-
-  private:
-    Status read_row(Row& row) {
-        row.cells.emplace_back();
-        while (at_ < csv_.size()) {
-            const char c = csv_[at_++];
-            if (c == '"' && row.cells.back().empty()) {
-                MFRES_CHECK(read_quoted(row.cells.back()));
-            } else if (c == ',') {
-                row.cells.emplace_back();
-            } else if (c == '\n') {
-                ++line_;
-                return {};
-            } else if (c != '\r' || (at_ < csv_.size() && csv_[at_] != '\n')) {
-                row.cells.back() += c;
-            }
-        }
-        return {};
-    }
-
-    /// After the opening mark; two marks within are one.
-    Status read_quoted(std::string& cell) {
-        const std::size_t opened = line_;
-        while (at_ < csv_.size()) {
-            const char c = csv_[at_++];
-            if (c == '\n')
-                ++line_;
-            if (c != '"') {
-                cell += c;
-            } else if (at_ < csv_.size() && csv_[at_] == '"') {
-                cell += c;
-                ++at_;
-            } else {
-                return {};
-            }
-        }
-        return invalid(source_, opened, "a quotation mark is not closed");
-    }
-
-    std::string_view csv_;
-    const std::string& source_;
-    std::size_t at_ = 0;
-    std::size_t line_ = 1;
-};
-
-/// What each cell of a row holds; nothing for the label.
+/// The column of each cell of a row; nullopt for the label.
 using Layout = std::vector<std::optional<Column>>;
 
-Result<Layout> layout_of(const Row& header, const std::string& source) {
+Result<Layout> layout_of(const CsvRow& header, const std::string& source) {
     Layout layout;
     std::set<std::string> seen;
     const auto known = server_columns();
@@ -149,18 +77,18 @@ Result<Layout> layout_of(const Row& header, const std::string& source) {
         const auto found = std::find_if(known.begin(), known.end(), [&](const auto& c) { return heading(c) == cell; });
         if (found == known.end() && cell != label_heading)
             return invalid(source, header.line,
-                           text("\"", cell, "\" is no column of such a table; there are ", label_heading,
+                           text("\"", cell, "\" is not a column of such a table; the columns are ", label_heading,
                                 ", and Dice, Sensitivity, Specificity and Hausdorff95, each with _ET, _WT or _TC"));
         layout.push_back(found == known.end() ? std::nullopt : std::optional(*found));
     }
     if (seen.count(std::string(label_heading)) == 0)
         return invalid(source, header.line, text("there is no column \"", label_heading, "\""));
     if (seen.size() == 1)
-        return invalid(source, header.line, "there is no column of measurements");
+        return invalid(source, header.line, "there is no metric column");
     return layout;
 }
 
-/// The value of a cell, nothing if it is blank; or what is wrong with it.
+/// The value of a cell; nullopt if it is blank. Errors: table_invalid.
 Result<std::optional<double>> parse_value(const std::string& cell, const Column& column, const std::string& source,
                                           std::size_t line) {
     if (cell.empty())
@@ -169,7 +97,7 @@ Result<std::optional<double>> parse_value(const std::string& cell, const Column&
     const auto end = cell.data() + cell.size();
     const auto parsed = std::from_chars(cell.data(), end, value);
     if (parsed.ec != std::errc() || parsed.ptr != end || !std::isfinite(value))
-        return invalid(source, line, text(heading(column), " is \"", cell, "\", which is no finite number"));
+        return invalid(source, line, text(heading(column), " is \"", cell, "\", which is not a finite number"));
     if (value < 0.0 || (value > 1.0 && column.metric != Metric::hd95))
         return invalid(
             source, line,
@@ -177,7 +105,7 @@ Result<std::optional<double>> parse_value(const std::string& cell, const Column&
     return std::optional<double>(value);
 }
 
-Result<CaseMetrics> parse_row(const Row& row, const Layout& layout, const std::string& source) {
+Result<CaseMetrics> parse_row(const CsvRow& row, const Layout& layout, const std::string& source) {
     if (row.cells.size() != layout.size())
         return invalid(source, row.line,
                        text("there are ", row.cells.size(), " cells under ", layout.size(), " columns"));
@@ -194,7 +122,7 @@ Result<CaseMetrics> parse_row(const Row& row, const Layout& layout, const std::s
     return measured;
 }
 
-/// How the summary rows of a file compare with what its cases give.
+/// Compares the summary rows of a file with the statistics of its cases.
 std::string compare_summary(const std::vector<CaseMetrics>& stated, const MetricsTable& table) {
     const auto ours = summary_rows(summarise(table));
     std::string rows;
@@ -216,10 +144,7 @@ std::string compare_summary(const std::vector<CaseMetrics>& stated, const Metric
 }
 
 Result<MetricsTable> parse_table(std::string_view csv, const std::string& source) {
-    constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
-    if (csv.starts_with(byte_order_mark))
-        csv.remove_prefix(byte_order_mark.size());
-    MFRES_TRY(const auto rows, Splitter(csv, source).rows());
+    MFRES_TRY(const auto rows, csv_rows(csv, source));
     if (rows.empty())
         return invalid(source, 1, "there is no row of column names");
     MFRES_TRY(const Layout layout, layout_of(rows[0], source));
@@ -253,6 +178,23 @@ std::string to_csv(const MetricsTable& table) {
         csv += line_of(measured, columns);
     for (const CaseMetrics& row : summary_rows(summarise(table)))
         csv += line_of(row, columns);
+    return csv;
+}
+
+std::string sites_csv(const MetricsTable& table) {
+    const auto columns = server_columns();
+    std::string csv = "Site,Cases";
+    for (const Column& column : columns)
+        csv += ',' + heading(column);
+    csv += '\n';
+    for (const SiteSummary& of : summarise_by_site(table)) {
+        csv += text(csv_cell(of.site), ',', of.summary.cases);
+        for (const Column& column : columns) {
+            const auto& mean = of.summary.at(column.region, column.metric).mean;
+            csv += ',' + (mean ? number(*mean) : std::string());
+        }
+        csv += '\n';
+    }
     return csv;
 }
 

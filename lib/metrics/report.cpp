@@ -1,4 +1,5 @@
-// A table's statistics for programs (JSON) and for people (Markdown).
+// SPDX-License-Identifier: MIT
+// Statistics of a table as JSON and as Markdown.
 #include "core/try.h"
 #include "imaging/labels.h"
 
@@ -40,10 +41,18 @@ Json statistics_json(const Statistics& of) {
 }
 
 Json case_json(const CaseMetrics& measured) {
-    Json json = {{"case", measured.id}};
+    Json json = {{"case", measured.id}, {"site", measured.site.empty() ? site_of(measured.id) : measured.site}};
     for (const TumourRegion region : tumour_regions)
         for (const Metric metric : all_metrics)
             json[std::string(name(region))][std::string(key(metric))] = value_json(measured[region][metric]);
+    return json;
+}
+
+Json summary_json(const MetricsSummary& summary) {
+    Json json;
+    for (const TumourRegion region : tumour_regions)
+        for (const Metric metric : all_metrics)
+            json[std::string(name(region))][std::string(key(metric))] = statistics_json(summary.at(region, metric));
     return json;
 }
 
@@ -85,9 +94,8 @@ std::string fixed(const std::optional<double>& value) {
     return buffer.data();
 }
 
-/// Aligned for reading as plain text, too. The first two columns are words, the others numbers.
-std::string markdown_table(const std::vector<Cells>& rows) {
-    constexpr std::size_t words = 2;
+/// Cells are padded for reading as plain text. The first columns are text, the others numbers.
+std::string markdown_table(const std::vector<Cells>& rows, std::size_t words) {
     std::vector<std::size_t> widths(rows[0].size(), 3);
     for (const Cells& row : rows)
         for (std::size_t c = 0; c < row.size(); ++c)
@@ -108,6 +116,22 @@ std::string markdown_table(const std::vector<Cells>& rows) {
     return all;
 }
 
+/// The mean Dice of each site; nothing where no case tells its site.
+std::string sites_markdown(const MetricsTable& table) {
+    const auto sites = summarise_by_site(table);
+    if (sites.empty() || (sites.size() == 1 && sites[0].site == unknown_site))
+        return {};
+    std::vector<Cells> rows = {{"site", "cases"}};
+    for (const TumourRegion region : tumour_regions)
+        rows[0].push_back(text("Dice ", name(region)));
+    for (const SiteSummary& of : sites) {
+        Cells& row = rows.emplace_back(Cells{of.site, std::to_string(of.summary.cases)});
+        for (const TumourRegion region : tumour_regions)
+            row.push_back(fixed(of.summary.at(region, Metric::dice).mean));
+    }
+    return "\nMean Dice by site:\n\n" + markdown_table(rows, 1);
+}
+
 } // namespace
 
 std::string to_json(const MetricsTable& table) {
@@ -116,16 +140,17 @@ std::string to_json(const MetricsTable& table) {
     json["scheme"] = table.scheme ? Json(name(*table.scheme)) : Json(nullptr);
     const MetricsSummary summary = summarise(table);
     json["cases"] = summary.cases;
-    for (const TumourRegion region : tumour_regions)
-        for (const Metric metric : all_metrics)
-            json["summary"][std::string(name(region))][std::string(key(metric))] =
-                statistics_json(summary.at(region, metric));
+    json["summary"] = summary_json(summary);
+    json["sites"] = Json::array();
+    for (const SiteSummary& of : summarise_by_site(table))
+        json["sites"].push_back(
+            {{"site", of.site}, {"cases", of.summary.cases}, {"summary", summary_json(of.summary)}});
     json["notes"] = table.notes;
     json["per_case"] = Json::array();
     for (const CaseMetrics& measured : table.cases)
         json["per_case"].push_back(case_json(measured));
     json["notice"] = "Research use only: not a medical device.";
-    // Labels may hold bytes that are no UTF-8; they are replaced rather than failing the report.
+    // Labels may contain bytes that are not UTF-8; these are replaced.
     return json.dump(2, ' ', false, Json::error_handler_t::replace);
 }
 
@@ -141,7 +166,7 @@ std::string to_markdown(const MetricsTable& table) {
         }
     std::string all = text(summary.cases, summary.cases == 1 ? " case. " : " cases. ",
                            definition_sentence(table.definition), "; ", scheme_sentence(table.scheme), ".\n\n");
-    all += markdown_table(rows);
+    all += markdown_table(rows, 2) + sites_markdown(table);
     for (const std::string& note : table.notes)
         all += "\n" + note + "\n";
     return all;

@@ -1,4 +1,5 @@
-// The rows of the challenge server's tables that are no cases.
+// SPDX-License-Identifier: MIT
+// The summary rows of the challenge server's tables: Mean, StdDev, Median, 25quantile and 75quantile.
 #pragma once
 
 #include <mfres/metrics.h>

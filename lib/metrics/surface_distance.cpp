@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "metrics/surface_distance.h"
 
 #include <algorithm>
@@ -61,8 +62,8 @@ Box common_box(const Box& a, const Box& b) {
     return box;
 }
 
-/// 1 on the voxels of the box that are inside the mask and have a 6-neighbour that is not. The box contains the whole
-/// mask, so everything around it is outside, be it within the array or beyond.
+/// 1 on the voxels of the box that are inside the mask and have a 6-neighbour outside, else 0. The box contains the
+/// whole mask, so that everything around the box is outside.
 std::vector<std::uint8_t> surface(const Mask& mask, const Box& box) {
     const Size size = box.size();
     const Size padded = {size[0] + 2, size[1] + 2, size[2] + 2};
@@ -91,14 +92,14 @@ std::vector<std::uint8_t> surface(const Mask& mask, const Box& box) {
 }
 
 /// The lower envelope of parabolas over a line of samples: min over v of ((x - v) spacing)^2 + height(v)
-/// (Felzenszwalb and Huttenlocher 2012, algorithm DT). Infinite heights are no parabolas.
+/// (Felzenszwalb and Huttenlocher 2012, algorithm DT). Samples of infinite height are skipped.
 class LowerEnvelope {
   public:
     LowerEnvelope(std::int64_t longest, double spacing)
         : spacing_(spacing), origins_(static_cast<std::size_t>(longest)), heights_(static_cast<std::size_t>(longest)),
           starts_(static_cast<std::size_t>(longest) + 1) {}
 
-    /// Takes the line first[0], first[stride], ... of `count` heights. False if every one is infinite.
+    /// Builds the envelope of the `count` heights first[0], first[stride], ... False if all are infinite.
     bool build(const double* first, std::int64_t stride, std::int64_t count) {
         parabolas_ = 0;
         for (std::int64_t v = 0; v < count; ++v)
@@ -121,7 +122,7 @@ class LowerEnvelope {
     }
 
   private:
-    /// Parabolas hidden by the new one before they start to be the lowest are dropped.
+    /// Adds a parabola, and removes those that are never the lowest any more.
     void add(std::int64_t v, double height) {
         double start = -infinite;
         while (parabolas_ > 0) {
@@ -143,10 +144,10 @@ class LowerEnvelope {
     std::size_t parabolas_ = 0;
     std::vector<std::int64_t> origins_;
     std::vector<double> heights_;
-    std::vector<double> starts_; ///< where each parabola begins to be the lowest, in samples
+    std::vector<double> starts_; ///< from where on each parabola is the lowest, in samples
 };
 
-/// Squared distance of every voxel to the nearest feature in its own row along i; infinite in rows without one.
+/// Squared distance of every voxel to the nearest feature in its line along i; infinite in lines without one.
 std::vector<double> squared_row_distances(const std::vector<std::uint8_t>& features, const Size& size, double spacing) {
     std::vector<double> squared(features.size(), infinite);
     const auto square = [spacing](std::int64_t steps) {
@@ -174,7 +175,7 @@ std::vector<double> squared_row_distances(const std::vector<std::uint8_t>& featu
     return squared;
 }
 
-/// Adds the way along j to squared distances within rows along i.
+/// Extends squared distances within lines along i to planes, by the envelope along j.
 void extend_along_j(std::vector<double>& squared, const Size& size, double spacing) {
     LowerEnvelope envelope(size[1], spacing);
     for (std::int64_t k = 0; k < size[2]; ++k)
@@ -185,7 +186,8 @@ void extend_along_j(std::vector<double>& squared, const Size& size, double spaci
         }
 }
 
-/// Appends the distance of every query voxel to the nearest feature. Only lines that hold a query take the last step.
+/// Appends the distance of every query voxel to the nearest feature. The envelope along k is computed for lines that
+/// contain a query voxel only.
 void append_distances(const std::vector<std::uint8_t>& queries, const std::vector<std::uint8_t>& features,
                       const Size& size, const std::array<double, 3>& spacing, std::vector<double>& distances) {
     std::vector<double> squared = squared_row_distances(features, size, spacing[0]);
@@ -214,7 +216,7 @@ std::vector<double> pooled_surface_distances(const Mask& a, const Mask& b, const
     std::vector<double> distances;
     if (box_a.empty() || box_b.empty())
         return distances;
-    // No surface lies outside this box, so neither does a shortest way between two of them.
+    // Both surfaces lie in this box, and so do the shortest distances between them.
     const Box box = common_box(box_a, box_b);
     const auto surface_a = surface(a, box);
     const auto surface_b = surface(b, box);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <mfres/metrics.h>
 
 #include "metrics/summary_rows.h"

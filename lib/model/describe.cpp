@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/describe.h"
 
 #include "core/try.h"
@@ -103,7 +104,7 @@ nlohmann::ordered_json model_json(const ModelSummary& model) {
     const ModelMetadata& metadata = model.metadata;
     nlohmann::ordered_json json;
     json["network"] = model.network;
-    // Both texts went through parse_strict, which bounds their depth.
+    // parse_strict has accepted this text and that of the recipe, which bounds their depth.
     json["variant"] = nlohmann::ordered_json::parse(metadata.variant_json, nullptr, false);
     json["modalities"] = metadata.modalities;
     json["normalisation"] = metadata.normalisation;

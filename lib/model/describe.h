@@ -1,4 +1,5 @@
-// What `mfres info` shows of a model file, or of any safetensors file.
+// SPDX-License-Identifier: MIT
+// Description of a model file, or of any safetensors file, for `mfres info`.
 #pragma once
 
 #include "model/model.h"
@@ -14,7 +15,7 @@
 
 namespace mfres {
 
-/// One row of the tensor table.
+/// One entry of the tensor table.
 struct TensorInfo {
     std::string name;
     Dtype dtype = Dtype::f32;
@@ -24,7 +25,7 @@ struct TensorInfo {
 };
 
 enum class FileKind : std::uint8_t {
-    model,   ///< load_model accepts it, its SHA-256 was recomputed and is the recorded one
+    model,   ///< load_model accepts it; the SHA-256 of its weights equals the recorded one
     damaged, ///< it has metadata of this project, but load_model rejects it
     tensors, ///< safetensors without metadata of this project
 };
@@ -32,7 +33,7 @@ enum class FileKind : std::uint8_t {
 /// "model", "damaged", "tensors"
 std::string_view name(FileKind kind) noexcept;
 
-/// What the verified part of a model file says.
+/// Content of a verified model file.
 struct ModelSummary {
     std::string network; ///< the variant's name
     ModelMetadata metadata;
@@ -52,10 +53,10 @@ struct ModelInfo {
     std::int64_t tensor_bytes = 0;               ///< of all tensors
 };
 
-/// Describes a file. Errors: those of read_safetensors; a file that is sound safetensors can always be described.
+/// Describes a file. Errors: those of read_safetensors; every valid safetensors file can be described.
 Result<ModelInfo> describe(const std::filesystem::path& path);
 
-/// The description for a person: lines ending in '\n', control characters from the file made visible.
+/// The description as text. Control characters of the file are escaped.
 std::string info_text(const ModelInfo& info);
 
 /// The description as one JSON object, indented, ending in '\n'. Keys: path, file_bytes, kind, error (null or code and

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/metadata.h"
 
 #include "core/try.h"
@@ -18,7 +19,7 @@ constexpr std::string_view format_version = "1";
 constexpr std::array<std::string_view, 4> known_modalities = {"t1", "t1ce", "t2", "flair"};
 constexpr std::array<std::string_view, 1> known_normalisations = {"zscore-brain"};
 constexpr std::array<std::string_view, 2> known_label_schemes = {"brats", "brats2023"};
-constexpr std::string_view quantization_key = "mfres.quantisation"; // may be absent
+constexpr std::string_view quantization_key = "mfres.quantisation"; // optional
 constexpr std::array<std::string_view, 10> keys = {
     "mfres.format_version", "mfres.variant",      "mfres.modalities", "mfres.normalisation",  "mfres.label_scheme",
     "mfres.voxel_min_mm",   "mfres.voxel_max_mm", "mfres.recipe",     "mfres.weights_sha256", "mfres.created_by"};
@@ -84,7 +85,7 @@ class Reader {
             if (!is_one_of(entry, known_modalities))
                 return invalid(key, text("'", printable(entry), "' is not one of ", listed(known_modalities)));
             if (is_one_of(entry, names))
-                return invalid(key, text(entry, " stands there twice"));
+                return invalid(key, text(entry, " occurs twice"));
             names.emplace_back(entry);
             more = comma != std::string_view::npos;
             rest.remove_prefix(more ? comma + 1 : rest.size());
@@ -136,7 +137,7 @@ bool has_model_metadata(const MetadataStrings& strings) {
 
 Result<ModelMetadata> metadata_from_strings(const MetadataStrings& strings) {
     const Reader reader(strings);
-    // The version comes first: another version may well have other keys.
+    // The version is checked first, because another version may have other keys.
     const auto version = strings.find("mfres.format_version");
     if (version != strings.end() && version->second != format_version)
         return invalid(version->first, text("'", printable(version->second), "' is not the version that is read here, ",

@@ -1,4 +1,5 @@
-// ModelMetadata as the strings of a safetensors header and back.
+// SPDX-License-Identifier: MIT
+// Conversion between ModelMetadata and the strings of a safetensors header.
 #pragma once
 
 #include "model/model.h"
@@ -10,11 +11,11 @@ namespace mfres {
 
 using MetadataStrings = std::map<std::string, std::string, std::less<>>;
 
-/// Whether any key belongs to this project, i.e. the file was meant to be a model.
+/// Whether any key starts with "mfres.", i.e. the file was written as a model.
 bool has_model_metadata(const MetadataStrings& strings);
 
 /// Reads the keys described in model.h. Error: model_metadata_invalid, with `where` = the key, if one is missing or
-/// unknown or its value is impossible in itself.
+/// unknown or has a value that is not allowed.
 Result<ModelMetadata> metadata_from_strings(const MetadataStrings& strings);
 
 /// The inverse.

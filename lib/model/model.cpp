@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/model.h"
 
 #include "core/checked.h"
@@ -14,13 +15,13 @@ namespace mfres {
 
 namespace {
 
-/// The same error, told about a file.
+/// The same error with the path of the file.
 Error about(const std::string& path, const Error& error) {
     const bool named = error.message.starts_with(path);
     return {error.code, named ? error.message : text(path, ": ", error.message), path};
 }
 
-/// Parses the recorded variant: whatever is wrong with it, it is the metadata that is wrong.
+/// Parses the recorded variant. Every error becomes model_metadata_invalid.
 Result<Variant> recorded_variant(const ModelMetadata& metadata) {
     auto variant = parse_variant(metadata.variant_json);
     if (variant)
@@ -29,7 +30,7 @@ Result<Variant> recorded_variant(const ModelMetadata& metadata) {
                  text("metadata mfres.variant: ", printable(variant.error().message, 400)), "mfres.variant"};
 }
 
-/// FNV-1a, 64 bits (Fowler, Noll, Vo): turns a parameter's name into the number of its random stream.
+/// FNV-1a, 64 bits (Fowler, Noll, Vo): maps a parameter's name to the number of its random stream.
 std::uint64_t stream_of(std::string_view parameter_name) {
     std::uint64_t hash = 0xCBF29CE484222325U;
     for (const char character : parameter_name)
@@ -59,7 +60,7 @@ Tensor initial_values(const Parameter& parameter, const Random& random) {
     return {};
 }
 
-/// All parameters as f32 must fit into a file that can be read back.
+/// All parameters as f32 must fit into a file that read_safetensors accepts.
 Status check_size(const Graph& graph, const std::string& network) {
     constexpr auto most = static_cast<std::int64_t>(max_safetensors_bytes / sizeof(float));
     std::int64_t total = 0;
@@ -78,9 +79,9 @@ Status check_size(const Graph& graph, const std::string& network) {
     return {};
 }
 
-constexpr std::string_view scale_suffix = "_scale"; // behind the name of a weight
+constexpr std::string_view scale_suffix = "_scale"; // appended to the name of a weight
 
-/// Integers and scales in place of the weights of quantized convolutions; everything else as it is.
+/// Replaces the weights of quantized convolutions by integers and scales; other weights stay unchanged.
 Weights integer_weights(const Graph& graph, const Model& model) {
     Weights weights = model.weights;
     for (const std::string& conv : wholly_quantized(inference_form(graph), model.metadata.quantization.ranges)) {
@@ -127,7 +128,7 @@ Status apply_scales(const SafetensorsFile& file, Weights& weights) {
     return {};
 }
 
-/// The tensors of a model file as the floats they stand for.
+/// The dequantized tensors of a model file.
 Result<Weights> decode_weights(const SafetensorsFile& file, const QuantizationRecord& quantization) {
     MFRES_TRY(Weights weights, decode_tensors(file));
     if (quantization.int8_weights)
@@ -135,7 +136,7 @@ Result<Weights> decode_weights(const SafetensorsFile& file, const QuantizationRe
     return weights;
 }
 
-/// Every range is that of a convolution which the network has.
+/// Checks that every range belongs to a convolution of the network.
 Status check_ranges(const Graph& graph, const ActivationRanges& ranges) {
     if (ranges.empty())
         return {};
@@ -175,7 +176,7 @@ Result<std::vector<std::byte>> encode_model(const Model& model, Dtype dtype) {
     MFRES_CHECK(check_ranges(graph, metadata.quantization.ranges));
     const Weights integers = dtype == Dtype::i8 ? integer_weights(graph, model) : Weights();
     const auto tensors = storage_plan(dtype == Dtype::i8 ? integers : model.weights, dtype);
-    // The hash is that of the values a reader gets, after rounding to the stored dtype.
+    // The hash is that of the values as read back, after rounding to the stored dtype.
     MFRES_TRY(std::vector<std::byte> without_metadata, encode_safetensors(tensors, {}));
     MFRES_TRY(const SafetensorsFile stored, parse_safetensors(std::move(without_metadata), model.variant.name()));
     MFRES_TRY(const Weights weights, decode_weights(stored, metadata.quantization));
@@ -212,7 +213,7 @@ std::string ModelMetadata::default_created_by() {
 }
 
 Result<Graph> parameter_graph(const Variant& variant) {
-    // 64 voxels: no network of the registry pools a smaller map than that away.
+    // 64 voxels are enough: no registered network reduces them to an empty feature map.
     const std::int64_t edge = (63 / variant.multiple() + 1) * variant.multiple();
     return build_network(variant, {edge, edge, edge});
 }

@@ -1,23 +1,25 @@
-// A model: a network variant, its weights, and what must be known to feed it and to read its answer. On disk it is a
-// safetensors file (safetensors.h) whose tensors are the network's parameters under the names of its graph, and whose
-// "__metadata__" holds exactly these keys:
+// SPDX-License-Identifier: MIT
+// A model: a network variant, its weights, and the metadata needed for preprocessing and for reading its output. On
+// disk it is a safetensors file (safetensors.h). Its tensors are the network's parameters under the names of the graph.
+// Its "__metadata__" holds exactly these keys:
 //   mfres.format_version   "1"
 //   mfres.variant          the network as JSON, as parse_variant takes it
 //   mfres.modalities       names of the input channels in their order, joined by commas: "t1,t1ce,t2,flair"
-//   mfres.normalisation    how intensities are prepared: "zscore-brain"
-//   mfres.label_scheme     the label values the classes stand for: "brats" (0, 1, 2, 4) or "brats2023" (0, 1, 2, 3)
+//   mfres.normalisation    normalisation of intensities: "zscore-brain"
+//   mfres.label_scheme     the label value of each class: "brats" (0, 1, 2, 4) or "brats2023" (0, 1, 2, 3)
 //   mfres.voxel_min_mm     smallest and largest voxel edge the model was trained for, millimetres
 //   mfres.voxel_max_mm
-//   mfres.recipe           how the weights came to be, a JSON object
-//   mfres.weights_sha256   weights_sha256 (sha256.h) of the weights as they stand in the file
+//   mfres.recipe           origin of the weights, a JSON object
+//   mfres.weights_sha256   weights_sha256 (sha256.h) of the weights as stored
 //   mfres.created_by       program and version
 // and, for a model that can run in int8:
 //   mfres.quantisation     ranges of activations, see quantization_record.h
-// If that says "weights": "int8", the weight of every convolution whose parts all have a range is stored as
-// "<conv>.weight", I8 in -127..127, with "<conv>.weight_scale", F32 [out channels], above 0: the weight is their
-// product. It is symmetric per output channel, and the largest integer of a channel that is not zero is 127, so that
-// folding a BatchNorm and quantizing again gives the same integers. Biases and normalisations stay F32. A reader gets
-// the products as floats, and mfres.weights_sha256 is theirs: such a file runs in f32 in every backend.
+// If that contains "weights": "int8", the weight of every convolution whose parts all have a range is stored as
+// "<conv>.weight", I8 in -127..127, and "<conv>.weight_scale", F32 [out channels], above 0. The weight is their
+// product. Quantization is symmetric per output channel. The largest magnitude of a channel that is not zero is 127, so
+// that folding a BatchNorm and quantizing again gives the same integers. Biases and normalisations stay F32. Readers
+// get the products as floats, and mfres.weights_sha256 is the hash of these floats. Such a file runs in f32 in every
+// backend.
 #pragma once
 
 #include "graph/graph.h"
@@ -34,8 +36,8 @@
 
 namespace mfres {
 
-/// What a model file says besides its weights. A default one is complete but for variant_json and weights_sha256,
-/// which save_model fills in.
+/// Metadata of a model file. A default-constructed one lacks variant_json and weights_sha256 only, which save_model
+/// sets.
 struct ModelMetadata {
     std::string format_version = "1";
     std::string variant_json;
@@ -59,34 +61,34 @@ struct Model {
     Weights weights;
 };
 
-/// The variant's graph at a small input size: enough to know every parameter's name, role and shape, which do not
-/// depend on the size. Errors: those of build_network.
+/// The graph of the variant at a small input size. Names, roles and shapes of parameters do not depend on the size.
+/// Errors: those of build_network.
 Result<Graph> parameter_graph(const Variant& variant);
 
-/// Reads a model file and checks all of it. Every error's `where` is the path and its message starts with it.
-/// Errors: those of read_safetensors and decode_tensors; model_metadata_invalid (a key is missing, unknown or has an
-/// impossible value, the variant does not parse, a scale of weights is not above 0); model_tensor_missing,
-/// model_tensor_extra, model_tensor_shape; model_hash_mismatch (the weights are not those that were saved).
+/// Reads a model file and verifies it. The `where` of every error is the path, and its message starts with it.
+/// Errors: those of read_safetensors and decode_tensors; model_metadata_invalid (a key is missing, unknown or has a
+/// value that is not allowed, the variant does not parse, a scale of weights is not above 0); model_tensor_missing,
+/// model_tensor_extra, model_tensor_shape; model_hash_mismatch (the hash of the weights differs from the recorded one).
 Result<Model> load_model(const std::filesystem::path& path);
 
-/// The same for a file that was read already. Errors: as load_model, without those of reading.
+/// The same for a file that has been read. Errors: those of load_model, without those of reading.
 Result<Model> decode_model(const SafetensorsFile& file);
 
-/// Writes a model file, complete or not at all. Convolution weights are stored as `dtype` (f32, f16, bf16 or i8), all
-/// else as f32: it is little, and a small running variance would vanish in f16. As i8 those of quantized convolutions
-/// are stored as integers, see above, and the others as f32; that needs ranges (invalid_argument). The recorded variant
-/// and SHA-256 are made from model.variant and the values as stored; metadata.variant_json and metadata.weights_sha256
-/// are not read. Every error's `where` is the path. Errors: those of check_weights, encode_safetensors and
-/// write_file_atomically (file_exists unless `overwrite`); model_metadata_invalid for metadata that load_model would
-/// reject.
+/// Writes a model file atomically. Convolution weights are stored as `dtype` (f32, f16, bf16 or i8), everything else as
+/// f32, because it is small and a small running variance would underflow in f16. With i8, weights of quantized
+/// convolutions are stored as integers, see above, and others as f32; the model must have ranges (invalid_argument).
+/// The recorded variant and SHA-256 are computed from model.variant and the values as stored; metadata.variant_json and
+/// metadata.weights_sha256 are ignored. Every error's `where` is the path. Errors: those of check_weights,
+/// encode_safetensors and write_file_atomically (file_exists unless `overwrite`); model_metadata_invalid for metadata
+/// that load_model would reject.
 Status save_model(const std::filesystem::path& path, const Model& model, Dtype dtype = Dtype::f32,
                   bool overwrite = false);
 
 /// A model with untrained weights: convolutions drawn from a normal distribution of mean 0 and standard deviation
 /// sqrt(2 / fan_in), fan_in = input channels per group * kernel volume (He et al. 2015, "Delving deep into rectifiers",
 /// eq. 10); biases, shifts and running means 0; norm scales, running variances and branch weights 1.
-/// Each tensor draws from its own stream, made of the seed and its name, so its values depend on nothing else.
-/// Modalities are the first input_channels of the default ones. Errors: those of build_network; memory_limit for
+/// Each tensor has its own random stream, which depends on the seed and the tensor's name only.
+/// Modalities are the first input_channels of the default list. Errors: those of build_network; memory_limit for
 /// weights that would not fit into a model file; invalid_argument for more input channels than there are modalities.
 Result<Model> init_model(const Variant& variant, std::uint64_t seed);
 

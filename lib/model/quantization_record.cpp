@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/quantization_record.h"
 
 #include "core/try.h"
@@ -11,7 +12,7 @@ namespace mfres {
 namespace {
 
 constexpr const char* key = "mfres.quantisation";
-constexpr double largest_value = 1e30; // beyond it scales of sums leave what a float holds
+constexpr double largest_value = 1e30; // above it the scale of a sum could overflow a float
 
 Error invalid(const std::string& problem) {
     return {ErrorCode::model_metadata_invalid, text("metadata ", key, ": ", problem), key};

@@ -1,4 +1,5 @@
-// What a model file says about its quantization, as JSON: the value of the metadata key mfres.quantisation.
+// SPDX-License-Identifier: MIT
+// Quantization of a model file as JSON, the value of the metadata key mfres.quantisation:
 //   {"calibration": "minmax", "percentile" or "mse",
 //    "cases": 8,                                  cases the ranges were measured on, at least 1
 //    "weights": "float" or "int8",                how the weights of the quantized convolutions are stored
@@ -16,8 +17,8 @@ namespace mfres {
 struct QuantizationRecord {
     std::string calibration = "percentile";
     int cases = 0;
-    bool int8_weights = false; ///< the file holds integers, and runs in int8 unless asked otherwise
-    ActivationRanges ranges;   ///< none: the model was not calibrated
+    bool int8_weights = false; ///< the file holds integers and runs in int8 by default
+    ActivationRanges ranges;   ///< empty: the model was not calibrated
 };
 
 /// Error: model_metadata_invalid, `where` = the key.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/safetensors.h"
 
 #include "core/checked.h"
@@ -21,13 +22,13 @@ namespace {
 constexpr std::size_t length_bytes = 8;
 constexpr std::string_view metadata_key = "__metadata__";
 
-struct DtypeRow {
+struct DtypeEntry {
     Dtype dtype;
     std::string_view name;
     std::int64_t bytes;
 };
 
-constexpr std::array<DtypeRow, 15> dtypes = {{
+constexpr std::array<DtypeEntry, 15> dtypes = {{
     {Dtype::boolean, "BOOL", 1},
     {Dtype::u8, "U8", 1},
     {Dtype::i8, "I8", 1},
@@ -45,7 +46,7 @@ constexpr std::array<DtypeRow, 15> dtypes = {{
     {Dtype::f64, "F64", 8},
 }};
 
-/// One entry of the header, before anything but its structure was checked.
+/// One entry of the header; only its structure has been checked.
 struct HeaderTensor {
     std::optional<std::string> dtype;
     std::optional<std::vector<std::uint64_t>> shape;
@@ -57,8 +58,7 @@ struct Header {
     std::map<std::string, std::string, std::less<>> metadata;
 };
 
-/// Takes the parser's events as they come and stops at the first one that the format does not allow. A document tree
-/// would have hidden repeated keys.
+/// SAX handler that stops at the first event that the format does not allow. A document tree would hide repeated keys.
 class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   public:
     Header header;
@@ -252,7 +252,7 @@ class Parser {
     Result<Header> read_header(std::string_view json) const {
         if (json.empty() || json.front() != '{')
             return error(ErrorCode::model_header_invalid, "the header does not start with '{'");
-        // The JSON parser takes a zero byte for the end of its input and would not look at what follows.
+        // The JSON parser takes a zero byte for the end of its input and would ignore the rest.
         if (const auto zero = json.find('\0'); zero != std::string_view::npos)
             return error(ErrorCode::model_header_invalid, text("the header has a zero byte at ", zero));
         HeaderReader reader;
@@ -264,7 +264,7 @@ class Parser {
     Result<StoredTensor> check_tensor(const std::string& tensor_name, const HeaderTensor& entry) const {
         const std::string who = text("tensor '", printable(tensor_name), "'");
         const auto row = std::find_if(dtypes.begin(), dtypes.end(),
-                                      [&](const DtypeRow& candidate) { return candidate.name == *entry.dtype; });
+                                      [&](const DtypeEntry& candidate) { return candidate.name == *entry.dtype; });
         if (row == dtypes.end())
             return error(ErrorCode::model_dtype_unsupported,
                          text(who, " has the unknown dtype '", printable(*entry.dtype), "'"));
@@ -365,7 +365,8 @@ Status append_values(std::vector<std::byte>& bytes, const std::string& tensor_na
             const float value = (*tensor.values)[i];
             if (value != std::nearbyint(value) || value < -128.0F || value > 127.0F)
                 return Error{ErrorCode::model_not_finite,
-                             text(who, " has ", value, " at index ", i, ", which is no 8-bit integer"), tensor_name};
+                             text(who, " has ", value, " at index ", i, ", which is not an 8-bit integer"),
+                             tensor_name};
             bytes.push_back(std::bit_cast<std::byte>(static_cast<std::int8_t>(value)));
         }
         return {};
@@ -415,7 +416,7 @@ Result<std::string> header_json(const std::vector<const Entry*>& order,
         offset = end;
     }
     std::string json = header.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-    // Text that is not UTF-8 was replaced, so it does not come back.
+    // dump() replaced text that is not UTF-8, so that it differs after parsing.
     if (nlohmann::ordered_json::parse(json, nullptr, false) != header)
         return Error{ErrorCode::model_header_invalid, "a tensor's name or the metadata is not UTF-8", {}};
     json.append((length_bytes - json.size() % length_bytes) % length_bytes, ' ');
@@ -441,7 +442,7 @@ std::string printable(std::string_view raw, std::size_t limit) {
     constexpr std::string_view digits = "0123456789abcdef";
     std::size_t length = std::min(raw.size(), limit);
     while (length > 0 && length < raw.size() && (static_cast<unsigned char>(raw[length]) & 0xC0U) == 0x80U)
-        --length; // never inside a UTF-8 sequence
+        --length; // do not cut a UTF-8 sequence
     std::string shown;
     for (const char character : raw.substr(0, length)) {
         const auto byte = static_cast<unsigned char>(character);
@@ -505,7 +506,7 @@ Result<std::vector<std::byte>> encode_safetensors(const std::map<std::string, Te
                          tensor_name};
         if (tensor_name == metadata_key)
             return Error{ErrorCode::model_header_invalid,
-                         "a tensor cannot be called '__metadata__', the format keeps that name", tensor_name};
+                         "a tensor cannot be called '__metadata__', the format reserves that name", tensor_name};
     }
     const auto order = data_order(tensors);
     MFRES_TRY(const std::string header, header_json(order, metadata));

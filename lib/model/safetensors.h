@@ -1,20 +1,21 @@
+// SPDX-License-Identifier: MIT
 // Reading and writing safetensors, the tensor file format of the PyTorch ecosystem
 // (https://github.com/huggingface/safetensors, "Format").
 //
-// A file is three parts, one after the other:
+// A file consists of three parts:
 //   1. eight bytes: the length N of the header, an unsigned little-endian integer;
 //   2. N bytes: the header, a JSON object in UTF-8 that starts with '{' and may end in spaces;
-//   3. the data, up to the end of the file.
+//   3. the data, to the end of the file.
 // Each key of the header names a tensor; its value is an object of exactly three fields:
 //   "dtype"         "F32", "F16", "BF16", "I8", ... (see Dtype);
 //   "shape"         an array of extents, empty for a scalar;
 //   "data_offsets"  [begin, end): the tensor's bytes, counted from the start of the data.
-// The key "__metadata__" is not a tensor but an object of free strings. Values are little-endian, last axis contiguous.
+// The key "__metadata__" is not a tensor but an object of strings. Values are little-endian, last axis contiguous.
 // The tensors' byte ranges cover the data exactly: no overlap, no gap, nothing after the last one.
 //
-// This reader rejects whatever deviates from that, and headers longer than max_header_bytes. The writer pads the header
-// with spaces so that the data starts at a multiple of 8, puts wider dtypes first and sorts equal ones by name, so that
-// every tensor is aligned to its element size and equal tensors give equal bytes.
+// The reader rejects any deviation from that, and headers longer than max_header_bytes. The writer pads the header with
+// spaces so that the data starts at a multiple of 8, and orders tensors by decreasing element size and then by name.
+// Every tensor is therefore aligned to its element size, and equal tensors give equal files.
 #pragma once
 
 #include "core/tensor.h"
@@ -34,13 +35,13 @@
 namespace mfres {
 
 /// Longest header that is read or written, in bytes. The format's own limit is 100 MB; the networks of this project
-/// need some tens of kilobytes.
+/// need tens of kilobytes.
 inline constexpr std::uint64_t max_header_bytes = 1'000'000;
 
 /// Largest file that is read, in bytes.
 inline constexpr std::uint64_t max_safetensors_bytes = std::uint64_t{4} << 30U;
 
-/// Element types of the format. Weights may be f32, f16, bf16 or i8; the others can be listed, not decoded.
+/// Element types of the format. Weights may be f32, f16, bf16 or i8; the others can be listed but not decoded.
 enum class Dtype : std::uint8_t {
     boolean,
     u8,
@@ -76,7 +77,7 @@ struct StoredTensor {
     std::int64_t elements() const { return bytes() / element_bytes(dtype); }
 };
 
-/// A whole file whose header was found to describe its data completely.
+/// A file whose header describes its data completely.
 struct SafetensorsFile {
     std::string path; ///< for messages
     std::map<std::string, StoredTensor, std::less<>> tensors;
@@ -90,18 +91,18 @@ struct SafetensorsFile {
     }
 };
 
-/// Checks the bytes of a file; `path` is only named in messages. Every error's `where` is `path`.
+/// Checks the bytes of a file; `path` is used in messages only, and is the `where` of every error.
 /// Errors: model_header_too_large, model_truncated (the file ends before the header or the data does),
-/// model_header_invalid (not JSON, another structure, repeated or unknown keys, numbers that are no whole numbers),
-/// model_dtype_unsupported (no dtype of the list above), model_tensor_size (dtype x shape overflows 64 bits or differs
-/// from the byte range), model_offsets_invalid (overlap, gap, reversed range, bytes after the last tensor).
+/// model_header_invalid (not JSON, another structure, repeated or unknown keys, numbers that are not integers),
+/// model_dtype_unsupported (a dtype outside the list above), model_tensor_size (dtype x shape overflows 64 bits or
+/// differs from the byte range), model_offsets_invalid (overlap, gap, reversed range, bytes after the last tensor).
 Result<SafetensorsFile> parse_safetensors(std::vector<std::byte> bytes, std::string path);
 
 /// Reads and checks a file. Errors: those of read_file (memory_limit above max_safetensors_bytes) and
 /// parse_safetensors.
 Result<SafetensorsFile> read_safetensors(const std::filesystem::path& path);
 
-/// One tensor as floats: f32, f16 and bf16 exactly, i8 as whole numbers. Errors, `where` is the file's path:
+/// One tensor as floats: f32, f16 and bf16 exactly, i8 as integers. Errors, `where` is the file's path:
 /// model_tensor_missing, model_dtype_unsupported, model_tensor_shape (more than five axes), model_not_finite (a NaN or
 /// infinity; the message names the first index and the count).
 Result<Tensor> decode_tensor(const SafetensorsFile& file, std::string_view tensor_name);
@@ -109,20 +110,20 @@ Result<Tensor> decode_tensor(const SafetensorsFile& file, std::string_view tenso
 /// All tensors of the file as floats. Errors: those of decode_tensor.
 Result<Weights> decode_tensors(const SafetensorsFile& file);
 
-/// A tensor to be written, in f32, f16 or bf16 (rounded to nearest, ties to even), or i8 (whole numbers -128..127).
+/// A tensor to be written as f32, f16 or bf16 (rounded to nearest, ties to even) or i8 (integers -128..127).
 struct TensorToWrite {
     const Tensor* values = nullptr;
     Dtype dtype = Dtype::f32;
 };
 
 /// The bytes of a file; the same input gives the same bytes. Errors: model_dtype_unsupported (a dtype other than those
-/// four), model_not_finite (a value is NaN or infinite, or not one of its dtype), model_header_too_large,
+/// four), model_not_finite (a value is NaN or infinite, or not representable as i8), model_header_too_large,
 /// model_header_invalid (a tensor called "__metadata__", text that is not UTF-8).
 Result<std::vector<std::byte>> encode_safetensors(const std::map<std::string, TensorToWrite, std::less<>>& tensors,
                                                   const std::map<std::string, std::string, std::less<>>& metadata);
 
-/// `raw` for a person's eyes: control characters as \xNN, and "..." for what is beyond `limit` bytes. Text from a file
-/// goes through this before it reaches a message or a terminal.
+/// `raw` with control characters escaped as \xNN, truncated with "..." to `limit` bytes. Text from a file is passed
+/// through it before it is put into a message.
 std::string printable(std::string_view raw, std::size_t limit = 120);
 
 } // namespace mfres

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/sha256.h"
 
 #include <algorithm>
@@ -38,7 +39,7 @@ std::array<std::uint32_t, 64> message_schedule(const std::byte* block) {
     return w;
 }
 
-/// A little-endian image of an unsigned number.
+/// The little-endian bytes of an unsigned integer.
 template <typename T>
 std::array<std::byte, sizeof(T)> little_endian(T value) {
     std::array<std::byte, sizeof(T)> bytes{};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // SHA-256 (NIST FIPS 180-4) and the hash that identifies a set of weights.
 #pragma once
 
@@ -12,14 +13,14 @@
 
 namespace mfres {
 
-/// SHA-256 of bytes that arrive in pieces; the pieces' borders do not matter.
+/// Incremental SHA-256.
 class Sha256 {
   public:
     using Digest = std::array<std::uint8_t, 32>;
 
     void update(std::span<const std::byte> bytes);
     void update(std::string_view text);
-    /// The digest of everything so far. Call once; the object is used up.
+    /// The digest of all bytes so far. The object cannot be used afterwards.
     Digest finish();
 
   private:
@@ -35,11 +36,11 @@ class Sha256 {
 /// 64 lower-case hexadecimal digits.
 std::string to_hex(const Sha256::Digest& digest);
 
-/// Identifies weights by their values, whatever dtype or order a file stores them in. It is the SHA-256 of, for every
-/// tensor in ascending byte order of the names:
+/// Identifies weights by their values, independently of stored dtype and order. It is the SHA-256 of the concatenation,
+/// for every tensor in ascending byte order of the names, of:
 ///   the length of the name in bytes, the name in UTF-8, the number of axes, each extent, and every value as IEEE 754
 ///   binary32, last axis fastest;
-/// lengths, axes and extents are unsigned 64-bit integers, and all numbers are little-endian, with nothing in between.
+/// lengths, axes and extents are unsigned 64-bit integers, and all numbers are little-endian.
 /// Returns 64 lower-case hexadecimal digits.
 std::string weights_sha256(const Weights& weights);
 

@@ -1,4 +1,5 @@
-// Complexity of networks by name: builds the graph, counts it, groups layers into stages.
+// SPDX-License-Identifier: MIT
+// Complexity of networks by name: builds the graph, counts its ops, groups layers into stages.
 #include "core/try.h"
 #include "graph/complexity.h"
 #include "networks/family.h"
@@ -50,7 +51,7 @@ void accumulate(ComplexityCounts& sum, const ComplexityCounts& counts) {
     sum.activation_bytes += counts.activation_bytes;
 }
 
-/// Sums of parts of a total that was checked for overflow.
+/// Adds a layer to its stage. The total was checked for overflow before, so no stage can overflow.
 void add_to_stages(std::vector<StageComplexity>& stages, const LayerComplexity& layer) {
     const std::string stage = layer.name.substr(0, layer.name.find('.'));
     for (StageComplexity& known : stages)

@@ -1,5 +1,7 @@
-// DMFNet and MFNet (Chen, Liu, Peng, Liu, Li, MICCAI 2019): units of grouped convolutions behind a 1x1x1 multiplexer,
-// pre-activation; DMF units weigh three dilations with learnable scalars. Names are those of the published state_dict.
+// SPDX-License-Identifier: MIT
+// DMFNet and MFNet (Chen, Liu, Peng, Liu, Li, MICCAI 2019): pre-activation units of a 1x1x1 multiplexer followed by
+// grouped convolutions. DMF units sum three dilated branches with learnable weights. Parameter names are those of the
+// published state_dict.
 #include "core/try.h"
 #include "networks/family.h"
 #include "networks/layers.h"
@@ -40,7 +42,7 @@ Status check(const Settings& settings) {
     for (const std::string_view key : {"n", "channels"})
         for (const std::string_view divisor : {"groups", "mf_reduction"})
             MFRES_CHECK(check_multiple(settings, key, divisor));
-    // Level 4 widens to three times `channels` and comes back to twice, which takes two units.
+    // Level 4 widens to 3 * channels in its first unit and narrows to 2 * channels in its last, so it needs two units.
     if (const std::int64_t last = settings.integers("units")[2]; last < 2)
         return violation("/units/2", last, "is less than 2, which level 4 needs");
     return {};

@@ -1,5 +1,6 @@
+// SPDX-License-Identifier: MIT
 // 3D-ESPNet (Nuechterlein and Mehta, BraTS 2018), as in its authors' repository: efficient spatial pyramids of dilated
-// convolutions, a pyramid pooling head. What that code calls as functions is marked uncounted (see Node).
+// convolutions and a pyramid pooling head. Function calls of the original code are marked as not counted (see Node).
 #include "core/try.h"
 #include "networks/family.h"
 #include "networks/layers.h"
@@ -10,7 +11,7 @@ namespace mfres {
 
 namespace {
 
-/// Of every normalisation but the one behind the concatenation of a pyramid, which has the framework's default.
+/// Of every normalisation except the one after the concatenation of a pyramid, which uses the framework's default.
 constexpr double epsilon = 1e-3;
 constexpr double pyramid_epsilon = 1e-5;
 
@@ -81,7 +82,7 @@ class EspNet {
         for (std::size_t i = 0; i < dilations_.size(); ++i) {
             const NodeId branch =
                 builder_.conv(text(name, ".branch", i + 1, ".conv"), reduced, cubic(part, 3, stride, dilations_[i]));
-            // The first branch stands alone; the others accumulate from the second on.
+            // Branches are accumulated from the second one on; the first is not part of the sums.
             levels.push_back(i < 2 ? branch : builder_.sum(text(name, ".sum", i + 1), {levels.back(), branch}));
         }
         NodeId y = layers_.norm(name, builder_.concat(name + ".concat", levels), pyramid_epsilon);

@@ -1,4 +1,5 @@
-// What the registry knows of a network: its options, how it is built, and what was published about it.
+// SPDX-License-Identifier: MIT
+// An entry of the network registry: options, builder and published figures.
 #pragma once
 
 #include "graph/graph.h"
@@ -15,7 +16,7 @@ namespace mfres {
 struct NetworkFamily {
     std::string name;    ///< what users type
     std::string summary; ///< one sentence: what it is
-    std::string status;  ///< how sure this structure is, and how its counts compare with the published ones
+    std::string status;  ///< how the structure is known, and how its counts compare with the published ones
     std::vector<Option> options;
     std::optional<PublishedFigures> published;
 
@@ -23,7 +24,7 @@ struct NetworkFamily {
     Status (*check)(const Settings& settings) = nullptr;
     /// Input edges must be multiples of this.
     std::int64_t (*multiple)(const Settings& settings) = nullptr;
-    /// Adds all layers behind `input` and returns the logits.
+    /// Adds all layers to the graph and returns the node of the logits.
     NodeId (*build)(GraphBuilder& builder, const Settings& settings, NodeId input) = nullptr;
 };
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "networks/layers.h"
 
 namespace mfres {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Options and layers that several networks share.
 #pragma once
 
@@ -6,7 +7,7 @@
 
 namespace mfres {
 
-/// Widest layer a variant may ask for; keeps sizes far from overflow and typing errors visible.
+/// Allowed channel counts of a variant's layer; they keep sizes far from overflow.
 inline constexpr Range width_range{1, 4096};
 
 /// Options that every network has: input_channels, classes.
@@ -14,7 +15,7 @@ std::vector<Option> image_options();
 /// norm, activation and interpolation with a network's own defaults.
 std::vector<Option> layer_options(std::string norm, std::string activation);
 
-/// How a variant normalises, activates and upsamples, read from its layer_options.
+/// Builds layers with the normalisation, activation and interpolation of a variant, read from its layer_options.
 class Layers {
   public:
     Layers(GraphBuilder& builder, const Settings& settings, double epsilon = 1e-5);
@@ -32,7 +33,7 @@ class Layers {
     NodeId conv_norm_activation(const std::string& name, NodeId x, const Conv& conv);
     /// "<name>.bn" or ".norm", "<name>.relu", "<name>.conv" (pre-activation)
     NodeId norm_activation_conv(const std::string& name, NodeId x, const Conv& conv);
-    /// To twice the extent.
+    /// Upsampling by a factor of 2.
     NodeId upsample(const std::string& name, NodeId x) { return builder_.upsample2(name, x, interpolation_); }
     Interpolation interpolation() const { return interpolation_; }
 

@@ -1,4 +1,5 @@
-// MF-RES2Net: a U-shaped network of units that multiplex fibres (MF) and then mix scales inside one layer (RES2).
+// SPDX-License-Identifier: MIT
+// MF-RES2Net: a U-shaped network of multi-fibre units (MF) followed by a Res2Net split (RES2).
 // The paper's text fixes the structure (section 2.2, eq. 1-3); the channel widths are a reconstruction.
 #include "core/try.h"
 #include "networks/family.h"
@@ -47,7 +48,7 @@ Status check(const Settings& settings) {
         MFRES_CHECK(check_groups(settings, key));
     }
     MFRES_CHECK(check_multiples(settings, "widths", "mf_reduction"));
-    // What a decoder level leaves is multiplexed by the next unit; behind the last unit there is none.
+    // The output of a decoder level is the input of the next level's multiplexer; the last level has no successor.
     const auto units = settings.integers("decoder_units");
     return check_multiples(settings, "decoder", "mf_reduction", units.back() > 1 ? units.size() : units.size() - 1);
 }
@@ -66,7 +67,7 @@ class MfRes2Net {
         const auto decoder_units = settings_.integers("decoder_units");
 
         NodeId x = input;
-        std::vector<NodeId> skips; // by resolution, finest (half) first
+        std::vector<NodeId> skips; // by resolution, the finest (half) first
         for (std::size_t level = 0; level < widths.size(); ++level) {
             const std::string name = text("enc", level + 1);
             x = downsample(name + ".down", x, widths[level], level == 0);
@@ -78,7 +79,7 @@ class MfRes2Net {
         for (std::size_t level = 0; level < decoder.size(); ++level) {
             const std::string name = text("dec", level + 1);
             x = layers_.upsample(name + ".up", x);
-            if (!skips.empty()) { // at full resolution the encoder has no map
+            if (!skips.empty()) { // the encoder has no feature map at full resolution
                 x = builder_.concat(name + ".concat", {x, skips.back()});
                 skips.pop_back();
             }
@@ -89,19 +90,19 @@ class MfRes2Net {
     }
 
   private:
-    /// A convolution with normalisation and activation in the variant's order.
+    /// Convolution, normalisation and activation in the order of the variant.
     NodeId layer(const std::string& name, NodeId x, const Conv& conv) {
         return pre_ ? layers_.norm_activation_conv(name, x, conv) : layers_.conv_norm_activation(name, x, conv);
     }
 
-    /// The same for a branch of the residual sum, which post-activation networks activate after the addition.
+    /// The same without the activation, for a branch of the residual sum of a post-activation network.
     NodeId linear_layer(const std::string& name, NodeId x, const Conv& conv) {
         return pre_ ? layers_.norm_activation_conv(name, x, conv) : layers_.conv_norm(name, x, conv);
     }
 
     NodeId downsample(const std::string& name, NodeId x, std::int64_t width, bool reads_image) {
         const Conv conv = cubic(width, 3, 2);
-        // Activating the image would throw its negative half away.
+        // A pre-activation of the image would discard its negative values.
         return pre_ && reads_image ? builder_.conv(name + ".conv", x, conv) : layer(name, x, conv);
     }
 
@@ -156,16 +157,14 @@ class MfRes2Net {
 const NetworkFamily& mf_res2net() {
     static const NetworkFamily family{
         "mf-res2net",
+        // clang-format off
         "MF-RES2Net: multi-fibre multiplexers and Res2Net scales in separable 3x3x1 and 1x3x3 convolutions; its "
-        "channel "
-        "widths are a reconstruction.",
+        "channel widths are a reconstruction.",
         "reconstruction: structure from the paper's text; the published widths are lost, twelve sets of widths print "
-        "the "
-        "published counts and this is the smoothest of them",
-        options(),
-        PublishedFigures{3.16, 16.24, PublishedDice{89.98, 84.02, 77.62}, "MF-RES2Net paper, Table 2"},
-        check,
-        [](const Settings& settings) { return std::int64_t{1} << settings.integers("widths").size(); },
+        "the published counts and this is the smoothest of them",
+        // clang-format on
+        options(), PublishedFigures{3.16, 16.24, PublishedDice{89.98, 84.02, 77.62}, "MF-RES2Net paper, Table 2"},
+        check, [](const Settings& settings) { return std::int64_t{1} << settings.integers("widths").size(); },
         [](GraphBuilder& builder, const Settings& settings, NodeId input) {
             return MfRes2Net(builder, settings).build(input);
         }};

@@ -1,4 +1,5 @@
-// The public view of the registry.
+// SPDX-License-Identifier: MIT
+// The public functions of the registry.
 #include "core/try.h"
 #include "networks/family.h"
 #include "networks/registry.h"
@@ -10,7 +11,7 @@ std::vector<NetworkInfo> networks() {
     for (const std::string& name : network_names()) {
         const auto variant = parse_variant(name);
         if (!variant)
-            continue; // a registered network is valid by construction; its test says so
+            continue; // registered networks are valid, which a test checks
         const NetworkFamily& family = variant->family();
         NetworkInfo info{family.name, family.summary, family.status, family.published, {}, variant->json()};
         for (const Option& option : family.options)

@@ -1,5 +1,6 @@
-// No New-Net (Isensee et al., BraTS 2018): a plain U-Net with instance normalisation, halved channels before
-// upsampling. Two forms: as described by its authors, and the one that reproduces the row of Table 2.
+// SPDX-License-Identifier: MIT
+// No New-Net (Isensee et al., BraTS 2018): a plain U-Net with instance normalisation that halves channels before
+// upsampling. Two forms: the one its authors describe, and the one that reproduces the figures of Table 2.
 #include "networks/family.h"
 #include "networks/layers.h"
 
@@ -13,7 +14,7 @@ std::vector<Option> options(const std::string& merge, std::int64_t decoder_convs
     std::vector<Option> all = image_options();
     const std::vector<Option> own{
         integers("widths", {30, 60, 120, 240, 480}, {2, 7}, width_range, "channels per level, finest first"),
-        choice("merge", merge, {"concat", "add"}, "how an upsampled map meets the encoder's"),
+        choice("merge", merge, {"concat", "add"}, "how upsampled and encoder feature maps are merged"),
         integer("decoder_convs", decoder_convs, {1, 2}, "convolutions per decoder level"),
         flag("conv_bias", true, "whether convolutions in front of a normalisation have a bias"),
     };
@@ -41,7 +42,7 @@ NodeId build(GraphBuilder& builder, const Settings& settings, NodeId input) {
         if (level > 0)
             x = builder.max_pool(name + ".pool", x);
         x = layer(name + ".0", x, widths[level]);
-        // The deepest level already narrows to the width of the skip its upsampled map will meet.
+        // The deepest level narrows to the width of the skip connection that its upsampled output is concatenated with.
         x = layer(name + ".1", x, widths[level == deepest ? level - 1 : level]);
         skips.push_back(x);
     }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "networks/registry.h"
 
 #include "core/try.h"
@@ -10,7 +11,8 @@ namespace mfres {
 
 namespace {
 
-/// Every network, in the order of the paper's Table 2 and after. To add one: its file, its line in family.h, its row.
+/// All networks; those of the paper's Table 2 come first, in its order. A new one needs a file, a declaration in
+/// family.h and an entry here.
 const std::vector<const NetworkFamily*>& families() {
     static const std::vector<const NetworkFamily*> all{
         &mf_res2net(), &espnet(),   &dmfnet(),    &unet(),     &unetpp(), &no_new_net_as_counted(),
@@ -35,7 +37,7 @@ Error unknown_network(std::string_view name) {
     return {ErrorCode::network_unknown, text("there is no network '", shown, "'; there are ", known), shown};
 }
 
-/// The "name" a user gives a variant: it appears in file names and tables, so it is short and plain.
+/// The "name" of a variant. It appears in file names and tables, so its length and characters are restricted.
 Result<std::string> variant_name(const nlohmann::json& object, const NetworkFamily& family) {
     const auto given = object.find("name");
     if (given == object.end())
@@ -67,7 +69,7 @@ Result<Variant> parse_variant(std::string_view name_or_json) {
         const auto network = object.find("network");
         if (network == object.end())
             return Error{ErrorCode::variant_invalid,
-                         "/network: is missing; it says which registered network the variant is made from", "/network"};
+                         "/network: is missing; it names the registered network of the variant", "/network"};
         if (!network->is_string())
             return violation("/network", *network, "is not the name of a network");
         family = find_family(network->get_ref<const std::string&>());

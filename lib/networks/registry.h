@@ -1,4 +1,5 @@
-// The networks of the project by name, and variants of them as JSON.
+// SPDX-License-Identifier: MIT
+// The registered networks by name, and variants of them as JSON.
 #pragma once
 
 #include "graph/graph.h"
@@ -16,10 +17,10 @@ namespace mfres {
 struct NetworkFamily; // one per file of this folder; see family.h
 class Settings;
 
-/// A network with every width decided: parsed from JSON, validated, immutable, cheap to copy.
+/// A fully specified network: parsed from JSON, validated, immutable.
 class Variant {
   public:
-    /// Registry name ("mf-res2net") or the "name" a user's JSON gave; for messages and reports.
+    /// The registered name ("mf-res2net") or the "name" of the JSON; for messages and reports.
     const std::string& name() const { return name_; }
     /// Canonical JSON text with every key present, sorted: equal variants give equal text.
     const std::string& json() const { return json_; }
@@ -27,7 +28,7 @@ class Variant {
     std::int64_t classes() const { return classes_; }
     /// Spatial input edges must be multiples of this.
     std::int64_t multiple() const { return multiple_; }
-    /// True when every value is the registered network's own, so that figures published for it apply.
+    /// True if every value equals that of the registered network, so that its published figures apply.
     bool standard() const { return standard_; }
     const NetworkFamily& family() const { return *family_; }
     const Settings& settings() const { return *settings_; }
@@ -48,11 +49,11 @@ class Variant {
 /// Errors: network_unknown (lists the names), json_invalid, variant_invalid (JSON path, value, what is allowed).
 Result<Variant> parse_variant(std::string_view name_or_json);
 
-/// Builds the graph for an input [batch, input_channels, size x, size y, size z] up to the logits (no softmax), its
-/// only output. Errors: graph_invalid, for a size that is not a multiple of Variant::multiple() among others.
+/// Builds the graph for an input [batch, input_channels, size x, size y, size z]. Its only output are the logits (no
+/// softmax). Errors: graph_invalid, for a size that is not a multiple of Variant::multiple() among others.
 Result<Graph> build_network(const Variant& variant, const Axes& size, std::int64_t batch = 1);
 
-/// Names of all registered networks in the order of the paper's Table 2 and after.
+/// Names of all registered networks; those of the paper's Table 2 come first, in its order.
 std::vector<std::string> network_names();
 
 } // namespace mfres

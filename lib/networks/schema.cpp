@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "networks/schema.h"
 
 #include "core/try.h"
@@ -15,7 +16,7 @@ namespace {
 constexpr std::size_t max_text = std::size_t{64} << 10U;
 constexpr std::size_t max_depth = 8;
 
-/// A value as it appears in a message: its JSON, cut after 60 bytes.
+/// A value for a message: its JSON, truncated to 60 bytes.
 std::string shown(const json& value) {
     std::string dumped = value.dump(-1, ' ', true, json::error_handler_t::replace);
     if (dumped.size() > 60)
@@ -35,7 +36,7 @@ std::string between(std::int64_t least, std::int64_t most) {
     return text(least, " to ", most);
 }
 
-/// "line 3, column 7" of a byte offset that counts from 1.
+/// "line 3, column 7" of a byte offset; offsets start at 1.
 std::string position(std::string_view source, std::size_t offset) {
     const std::string_view before = source.substr(0, std::min(source.size(), offset == 0 ? 0 : offset - 1));
     const auto line = std::count(before.begin(), before.end(), '\n') + 1;
@@ -44,7 +45,7 @@ std::string position(std::string_view source, std::size_t offset) {
     return text("line ", line, ", column ", column);
 }
 
-/// Sees the text before any value is built, and stops at the first thing a strict reader rejects.
+/// SAX handler that checks the text before any value is built, and stops at the first violation.
 class StrictReader final : public nlohmann::json_sax<json> {
   public:
     StrictReader(std::string_view source, std::string_view what) : source_(source), what_(what) {}
@@ -67,7 +68,7 @@ class StrictReader final : public nlohmann::json_sax<json> {
             return true;
         const std::string token = "/" + pointer_token(name);
         error_ = Error{ErrorCode::json_invalid,
-                       text("key ", shown(name), " stands more than once in the same object of the ", what_), token};
+                       text("key ", shown(name), " occurs more than once in the same object of the ", what_), token};
         return false;
     }
 
@@ -218,7 +219,7 @@ Result<json> parse_strict(std::string_view source, std::string_view what) {
         return Error{ErrorCode::json_invalid,
                      text("the ", what, "'s JSON has ", source.size(), " bytes, more than the ", max_text, " allowed"),
                      {}};
-    // The parser would take a NUL for the end of the text and ignore what follows.
+    // The parser takes a NUL byte for the end of the text and would ignore the rest.
     if (const std::size_t nul = source.find('\0'); nul != std::string_view::npos)
         return Error{ErrorCode::json_invalid,
                      text("the ", what, " is not JSON: there is a NUL byte at ", position(source, nul + 1)),
@@ -249,7 +250,7 @@ Result<Settings> read_settings(const json& object, const std::vector<Option>& op
             std::find_if(options.begin(), options.end(), [&](const Option& candidate) { return candidate.key == key; });
         if (option == options.end())
             return violation("/" + pointer_token(key), value,
-                             text("stands under an unknown key; allowed keys are network, name", known));
+                             text("has an unknown key; allowed keys are network, name", known));
         MFRES_CHECK(check_value(value, *option));
         values[key] = value;
     }

@@ -1,5 +1,5 @@
-// Strict reading of a variant's JSON: a list of keys with types, ranges and defaults, and errors that name path and
-// value.
+// SPDX-License-Identifier: MIT
+// Strict reading of JSON objects: keys with types, ranges and defaults; errors name path and value.
 #pragma once
 
 #include <mfres/status.h>
@@ -13,7 +13,7 @@
 
 namespace mfres {
 
-/// One key of a network's JSON: what may stand there and what stands there when the user says nothing.
+/// One key of a network's JSON: its type, range and default value.
 struct Option {
     enum class Kind : std::uint8_t { integer, integers, flag, flags, choice };
 
@@ -21,13 +21,13 @@ struct Option {
     std::string help;
     Kind kind = Kind::integer;
     nlohmann::json standard;          ///< the default value
-    std::int64_t least = 0;           ///< of an integer, or of each in a list
-    std::int64_t most = 0;            ///< likewise
+    std::int64_t least = 0;           ///< of an integer, or of each entry of a list
+    std::int64_t most = 0;            ///< as above
     std::size_t fewest = 1;           ///< entries of a list
-    std::size_t longest = 1;          ///< likewise
+    std::size_t longest = 1;          ///< as above
     std::vector<std::string> choices; ///< of a choice
 
-    /// What is allowed, for messages and listings: "an integer from 1 to 16", "one of batch, instance".
+    /// The allowed values, for messages and listings: "an integer from 1 to 16", "one of batch, instance".
     std::string allowed() const;
 };
 
@@ -42,7 +42,7 @@ Option flag(std::string key, bool standard, std::string help);
 Option flags(std::string key, std::vector<bool> standard, Range length, std::string help);
 Option choice(std::string key, std::string standard, std::vector<std::string> choices, std::string help);
 
-/// Options that went through `read_settings`: every key is there with its type, so access cannot fail.
+/// Values checked by `read_settings`: every key is present with its type, so access cannot fail.
 /// Precondition of all accessors: `key` is an option of the network, of that kind.
 class Settings {
   public:
@@ -61,7 +61,8 @@ class Settings {
 };
 
 /// Parses one JSON object of at most 64 KiB, 8 levels deep, without repeated keys. `what` names it in messages.
-/// Errors: json_invalid (with line and column, path of a repeated key, or the cap), variant_invalid if it is no object.
+/// Errors: json_invalid (with line and column, path of a repeated key, or the cap), variant_invalid if it is not an
+/// object.
 Result<nlohmann::json> parse_strict(std::string_view text, std::string_view what = "variant");
 
 /// The options' defaults overridden by `object`. Keys in `reserved` are skipped.

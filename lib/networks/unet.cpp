@@ -1,5 +1,6 @@
+// SPDX-License-Identifier: MIT
 // 3D U-Net with the widths of Cicek et al. (MICCAI 2016) and parameter-free upsampling, the form in which the DMFNet
-// paper counts it (16.21 M, 1669.53 G). The row of the MF-RES2Net paper's Table 2 is another network and not known.
+// paper counts it (16.21 M, 1669.53 G). The 3D U-Net of the MF-RES2Net paper's Table 2 is another, unknown network.
 #include "core/try.h"
 #include "networks/family.h"
 #include "networks/layers.h"
@@ -66,15 +67,13 @@ NodeId build(GraphBuilder& builder, const Settings& settings, NodeId input) {
 
 const NetworkFamily& unet() {
     static const NetworkFamily family{
-        "3d-unet",
-        "3D U-Net: the widths of Cicek 2016 with pooling, trilinear upsampling and concatenation.",
+        "3d-unet", "3D U-Net: the widths of Cicek 2016 with pooling, trilinear upsampling and concatenation.",
+        // clang-format off
         "fits the DMFNet paper's 16.21 M / 1669.53 G (which count 0.0168 G more on the head); the row of Table 2 is "
-        "not "
-        "reproduced",
-        options(),
-        PublishedFigures{15.80, 1240.27, PublishedDice{88.35, 80.74, 74.82}, "MF-RES2Net paper, Table 2"},
-        check,
-        [](const Settings& settings) { return std::int64_t{1} << (settings.integers("widths").size() - 1); },
+        "not reproduced",
+        // clang-format on
+        options(), PublishedFigures{15.80, 1240.27, PublishedDice{88.35, 80.74, 74.82}, "MF-RES2Net paper, Table 2"},
+        check, [](const Settings& settings) { return std::int64_t{1} << (settings.integers("widths").size() - 1); },
         build};
     return family;
 }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // 3D U-Net++ (Zhou et al. 2018 in three dimensions): nested, densely connected skip paths, no deep supervision.
 #include "networks/family.h"
 #include "networks/layers.h"
@@ -30,7 +31,7 @@ NodeId build(GraphBuilder& builder, const Settings& settings, NodeId input) {
         return layers.conv_norm_activation(name + ".1", layers.conv_norm_activation(name + ".0", x, conv), conv);
     };
 
-    // rows[i] holds X[i,0], X[i,1], ...; each diagonal i + j = constant only needs the one before it.
+    // rows[i] holds X[i,0], X[i,1], ...; a node on the diagonal i + j = n depends on the diagonal n - 1 only.
     std::vector<std::vector<NodeId>> rows(widths.size());
     for (std::size_t depth = 0; depth < widths.size(); ++depth) {
         const NodeId below = depth == 0 ? input : builder.max_pool(text("x", depth, "_0.pool"), rows[depth - 1][0]);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "paper/disturb.h"
 
 #include "imaging/geometry.h"
@@ -18,12 +19,12 @@ constexpr double contrast_gamma = 1.25;
 constexpr double bias_strength = 0.2;
 constexpr double noise_share = 0.1;
 
-/// The original's index that voxel n of a window shows along an axis.
+/// The index in the original of voxel n of a window along an axis.
 std::int64_t source_index(const Window& window, std::size_t axis, std::int64_t n) {
     return window.mirrored[axis] ? window.begin[axis] + window.size[axis] - 1 - n : window.begin[axis] + n;
 }
 
-/// Calls work(index in the window, index in the original) for every voxel that both have.
+/// Calls work(index in the window, index in the original) for every voxel that is in both.
 template <typename Work>
 void for_common(const Window& window, const std::array<std::int64_t, 3>& original, const Work& work) {
     const auto inside = [&](std::size_t axis, std::int64_t index) { return index >= 0 && index < original[axis]; };
@@ -50,7 +51,7 @@ Grid grid_of(const Window& window, const Grid& original) {
     return grid;
 }
 
-/// Least, greatest, mean and standard deviation of what is not background.
+/// Minimum, maximum, mean and standard deviation of the voxels that are not background.
 struct Spread {
     double least = std::numeric_limits<double>::infinity();
     double greatest = -std::numeric_limits<double>::infinity();
@@ -78,7 +79,7 @@ Spread spread_of(const Volume& volume, float background) {
     return spread;
 }
 
-/// Replaces every voxel that is not background by change(value, i, j, k), and keeps it apart from the background.
+/// Replaces every voxel that is not background by change(value, i, j, k), which never becomes equal to the background.
 template <typename Change>
 void change_each(Volume& volume, float background, const Change& change) {
     std::size_t index = 0;
@@ -89,7 +90,7 @@ void change_each(Volume& volume, float background, const Change& change) {
                 if (voxel == background)
                     continue;
                 voxel = static_cast<float>(change(static_cast<double>(voxel), i, j, k));
-                // What lies within a few roundings of the background counts as background when the file is read.
+                // A value within a few rounding errors of the background would be read as background.
                 const float apart = std::max(std::abs(background), 1.0F) * 1e-4F;
                 if (std::abs(voxel - background) < apart)
                     voxel = background + apart;
@@ -97,7 +98,7 @@ void change_each(Volume& volume, float background, const Change& change) {
 }
 
 void add_bias(Volume& volume, float background, Random stream) {
-    // f = the sum of c_m m over the monomials of degree 1 and 2 in places from -1 to 1, scaled to |f| <= strength.
+    // f = sum of c_m m over the monomials m of degree 1 and 2 in coordinates from -1 to 1, scaled to |f| <= strength.
     std::array<double, 9> weight{};
     double bound = 0.0;
     for (double& c : weight) {
@@ -157,7 +158,7 @@ Window window_of(Disturbance disturbance, const std::array<std::int64_t, 3>& siz
     Window window{{}, size, {}};
     for (std::size_t axis = 0; axis < 3; ++axis) {
         if (disturbance == Disturbance::shift) {
-            // Towards the wider margin, as far as it reaches.
+            // Towards the wider margin, limited by it.
             const std::int64_t before = brain_begin[axis];
             const std::int64_t behind = size[axis] - brain_end[axis];
             window.begin[axis] =

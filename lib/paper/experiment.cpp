@@ -1,4 +1,5 @@
-// An experiment, top to bottom: decide, split the cases, take up or begin the folder, then run after run.
+// SPDX-License-Identifier: MIT
+// The control flow of an experiment: plan, split of the cases, start or resume, then one run after the other.
 #include <mfres/experiment.h>
 
 #include "backends/backend.h"
@@ -29,7 +30,7 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-/// What the cost of a network is measured on: the paper's patch.
+/// Input size for the cost of a network: the paper's patch.
 constexpr std::array<std::int64_t, 3> cost_size{128, 128, 128};
 constexpr int cost_runs = 3;
 
@@ -42,7 +43,7 @@ Result<ExperimentPlan> read_record(const fs::path& out) {
     return parse_plan(object, record_file(out));
 }
 
-/// Errors that end one run and not the others, and the state they leave it in.
+/// The state of a run after an error that ends this run only; nullopt for errors that end the experiment.
 std::optional<RunState> state_after(ErrorCode code) {
     if (code == ErrorCode::memory_limit || code == ErrorCode::operation_unsupported)
         return RunState::skipped;
@@ -51,7 +52,8 @@ std::optional<RunState> state_after(ErrorCode code) {
     return std::nullopt;
 }
 
-/// Makes a folder for a new experiment, or takes one that holds nothing but caches of one that never began.
+/// Creates the folder of a new experiment. A folder with nothing but caches of an experiment that did not start is
+/// accepted.
 Status claim_folder(const fs::path& out) {
     std::error_code problem;
     fs::create_directories(out, problem);
@@ -62,7 +64,8 @@ Status claim_folder(const fs::path& out) {
         const std::string name = entry.path().filename().string();
         bool own = false;
         for (const std::string file : {"train.mfcache", "held-out.mfcache", "experiment.json"})
-            own = own || name == file || name.starts_with("." + file + "."); // the second: of an interrupted write
+            own = own || name == file ||
+                  name.starts_with("." + file + "."); // the second: temporary file of an interrupted write
         if (!own)
             return Error{ErrorCode::file_exists,
                          text("the folder ", out.string(), " is not empty (it holds ", name,
@@ -84,7 +87,15 @@ class Experiment {
         report_.plan = std::move(plan);
     }
 
-    /// Takes up the folder's experiment if it is this one, or begins it; then the caches are there.
+    /// Warns of a list of patients that does not fit the cases.
+    void check_list(const Patients& patients) {
+        std::vector<std::string> ids = plan().train.ids;
+        ids.insert(ids.end(), plan().held_out.ids.begin(), plan().held_out.ids.end());
+        if (std::string warning = patients.warning_about(ids); !warning.empty())
+            report_.warnings.push_back(std::move(warning));
+    }
+
+    /// Starts the experiment, or resumes it if the folder holds the same one; creates the caches.
     Status prepare() {
         const bool begun = is_there(record_file(options_.out));
         if (!begun)
@@ -94,7 +105,7 @@ class Experiment {
             MFRES_TRY(recorded, read_record(options_.out));
             plan().train.fingerprint = recorded.train.fingerprint;
             plan().held_out.fingerprint = recorded.held_out.fingerprint;
-            MFRES_CHECK(check_same(recorded)); // what differs already need not be packed first
+            MFRES_CHECK(check_same(recorded)); // reject a different experiment before cases are packed
         }
         MFRES_TRY(plan().train.fingerprint, cache(train_cache(), split_.train, begun));
         MFRES_TRY(plan().held_out.fingerprint, cache(options_.out / "held-out.mfcache", split_.held_out, begun));
@@ -146,11 +157,11 @@ class Experiment {
             return {};
         return Error{ErrorCode::checkpoint_mismatch,
                      text("the folder ", options_.out.string(), " holds another experiment: ", differences,
-                          "; what was asked for needs a folder of its own"),
+                          "; use another folder for a different experiment"),
                      options_.out.string()};
     }
 
-    /// Packs the cases, or keeps the cache that an experiment that has begun made of them; its fingerprint.
+    /// Packs the cases, or keeps the cache of an experiment that has started; returns the fingerprint.
     Result<std::string> cache(const fs::path& path, const std::vector<CaseFiles>& cases, bool keep) {
         if (!keep || !is_there(path)) {
             const auto progress = [&](std::size_t done, std::size_t total) {
@@ -168,7 +179,7 @@ class Experiment {
 
     std::int64_t memory_limit() const { return options_.max_memory > 0 ? options_.max_memory : available_memory(); }
 
-    /// Brings a run to its end, unless it is there already. Fails only with what ends the whole experiment.
+    /// Completes a run unless it has finished. Returns only errors that end the whole experiment.
     Status conduct(ExperimentRun& run) {
         if (run.state != RunState::finished && tell(event(ExperimentEvent::Kind::begin, run))) {
             Status status = run.state == RunState::trained ? Status() : train(run);
@@ -210,7 +221,7 @@ class Experiment {
         return read_run(options_.out, run);
     }
 
-    /// Measures the model on the held-out cases, from their files.
+    /// Evaluates the model on the files of the held-out cases.
     Status evaluate(ExperimentRun& run) {
         const RunFiles files{options_.out / run.folder};
         MFRES_TRY(Segmenter segmenter, Segmenter::open(files.model(), {.backend = plan().backend,
@@ -225,7 +236,7 @@ class Experiment {
         return read_run(options_.out, run);
     }
 
-    /// Times a pass of a network that table 2 compares, once; one that does not fit into memory stays without.
+    /// Times one inference of a network of table 2. A network that does not fit into memory has no cost.
     Status measure_cost(ExperimentRun& run) {
         const RunFiles files{options_.out / run.folder};
         if (plan().table != ExperimentTable::table2 || run.cost)
@@ -250,7 +261,7 @@ class Experiment {
         return read_run(options_.out, run);
     }
 
-    /// A pass that cannot be measured leaves the run as it is.
+    /// Ignores errors of a network that cannot be timed.
     Status note_cost(const Error& error) {
         if (error.code == ErrorCode::interrupted)
             report_.stopped = true;
@@ -259,7 +270,7 @@ class Experiment {
         return {};
     }
 
-    /// Takes down what ends one run only.
+    /// Records an error that ends one run only.
     Status note(ExperimentRun& run, const Error& error) {
         if (error.code == ErrorCode::interrupted) {
             report_.stopped = true;
@@ -287,7 +298,7 @@ class Experiment {
     std::size_t index_ = 0; ///< of the current run
 };
 
-/// Why runs were skipped or failed when the experiment last ran, by folder; that stands in its table only.
+/// Why runs were skipped or failed, by folder. This is recorded in the table of the experiment only.
 Result<std::map<std::string, std::pair<RunState, std::string>>> read_reasons(const fs::path& out) {
     std::map<std::string, std::pair<RunState, std::string>> reasons;
     if (!is_there(out / "table.json"))
@@ -300,7 +311,7 @@ Result<std::map<std::string, std::pair<RunState, std::string>>> read_reasons(con
                     reasons[run.at("run").get<std::string>()] = {state, run.at("reason").get<std::string>()};
     } catch (const json::exception& problem) {
         const std::string path = (out / "table.json").string();
-        return Error{ErrorCode::json_invalid, text(path, " is no table of an experiment: ", problem.what()), path};
+        return Error{ErrorCode::json_invalid, text(path, " is not a table of an experiment: ", problem.what()), path};
     }
     return reasons;
 }
@@ -322,7 +333,18 @@ Result<ExperimentReport> read_status(const fs::path& out) {
     return report;
 }
 
-/// Runs `work` and turns what the standard library throws into errors.
+Result<SplitOptions> split_options(const ExperimentOptions& options) {
+    SplitOptions wanted{options.data, options.validation, {}, {}};
+    if (!options.fold.empty()) {
+        MFRES_TRY(wanted.fold, parse_fold(options.fold));
+    }
+    if (!options.same_patient.empty()) {
+        MFRES_TRY(wanted.patients, Patients::read(options.same_patient));
+    }
+    return wanted;
+}
+
+/// Runs `work` and converts exceptions of the standard library to errors.
 template <typename Work>
 Result<ExperimentReport> guarded(const fs::path& out, const Work& work) {
     try {
@@ -341,8 +363,10 @@ Result<ExperimentReport> guarded(const fs::path& out, const Work& work) {
 Result<ExperimentReport> run_experiment(const ExperimentOptions& options, const ExperimentObserver& observer) {
     return guarded(options.out, [&]() -> Result<ExperimentReport> {
         MFRES_TRY(ExperimentPlan plan, make_plan(options));
-        MFRES_TRY(Split split, find_split(options.data, options.validation));
+        MFRES_TRY(const SplitOptions wanted, split_options(options));
+        MFRES_TRY(Split split, find_split(wanted));
         Experiment experiment(options, observer, std::move(plan), std::move(split));
+        experiment.check_list(wanted.patients);
         MFRES_CHECK(experiment.prepare());
         return experiment.run();
     });

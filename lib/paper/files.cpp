@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "paper/files.h"
 
 #include "core/file.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Files of an experiment.
 #pragma once
 
@@ -9,7 +10,7 @@
 
 namespace mfres {
 
-/// Whether a file or folder of that name exists; no where the system does not tell.
+/// Whether a file or folder of that name exists; false if the system reports an error.
 bool is_there(const std::filesystem::path& path);
 
 /// The content of a JSON file of at most 64 MiB. Errors: file_not_found, file_read, json_invalid, memory_limit.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "paper/plan.h"
 
 #include "backends/backend.h"
@@ -38,7 +39,7 @@ Status check_options(const ExperimentOptions& options) {
     return {};
 }
 
-/// Keys of a recipe that the experiment decides by itself.
+/// Recipe keys that the experiment sets.
 std::vector<std::string> decided_keys(ExperimentTable table) {
     std::vector<std::string> keys{"network", "seed", "init_seed"};
     if (table == ExperimentTable::table1)
@@ -46,7 +47,7 @@ std::vector<std::string> decided_keys(ExperimentTable table) {
     return keys;
 }
 
-/// The recipe that the user gave, as an object.
+/// The recipe of the options as an object.
 Result<json> shared_recipe(const ExperimentOptions& options) {
     const auto shared = parse_strict(options.recipe, "recipe");
     if (!shared)
@@ -61,7 +62,7 @@ Result<json> shared_recipe(const ExperimentOptions& options) {
     return *shared;
 }
 
-/// Network and loss of every row, as given.
+/// Network and loss of every row, as in the options.
 std::vector<ExperimentRow> wanted_rows(const ExperimentOptions& options) {
     const bool losses = options.table == ExperimentTable::table1;
     std::vector<std::string> networks = options.networks;
@@ -93,7 +94,7 @@ Result<Recipe> settle(ExperimentRow& row, const json& shared) {
     wanted["network"] = network_json(row.network);
     if (!row.loss.empty())
         wanted["loss"] = row.loss;
-    // From the text as given, in which alone a repeated key can be seen.
+    // The original text is parsed, because repeated keys are lost after parsing.
     MFRES_TRY(const Variant variant, parse_variant(row.network));
     MFRES_TRY(Recipe recipe, parse_recipe(wanted.dump()));
     MFRES_CHECK(build_network(variant, recipe.sampling.crop, recipe.sampling.batch));
@@ -104,7 +105,7 @@ Result<Recipe> settle(ExperimentRow& row, const json& shared) {
     return recipe;
 }
 
-/// Runs live in folders beside the experiment's own files.
+/// Checks that folders of runs do not have names of the experiment's files.
 Status check_folders(const ExperimentPlan& plan) {
     std::set<std::string> taken{"experiment.json", "train.mfcache", "held-out.mfcache", "table.md",
                                 "table.json",      "tradeoff.svg",  "tradeoff.png"};
@@ -133,7 +134,7 @@ std::string names_of(const ExperimentPlan& plan) {
     return names;
 }
 
-/// The first difference of the cases, with their numbers.
+/// Adds the first difference between the cases, and their numbers.
 void compare_cases(const std::string& what, const ExperimentCases& wanted, const ExperimentCases& recorded,
                    std::vector<std::string>& differences) {
     if (wanted.ids != recorded.ids) {
@@ -234,7 +235,7 @@ json plan_json(const ExperimentPlan& plan) {
 
 Result<ExperimentPlan> parse_plan(const json& object, const std::filesystem::path& where) {
     const auto reject = [&](const std::string& problem) {
-        return Error{ErrorCode::json_invalid, text(where.string(), " is no record of an experiment: ", problem),
+        return Error{ErrorCode::json_invalid, text(where.string(), " is not a record of an experiment: ", problem),
                      where.string()};
     };
     try {

@@ -1,5 +1,6 @@
-// What an experiment does: decided from the options before any case is read, and recorded in its folder, where it is
-// compared with what is asked for the next time.
+// SPDX-License-Identifier: MIT
+// The plan of an experiment. It is made from the options before any case is read, and recorded in the experiment's
+// folder to be compared with the options when the experiment is resumed.
 #pragma once
 
 #include "train/recipe.h"
@@ -30,7 +31,7 @@ nlohmann::json plan_json(const ExperimentPlan& plan);
 /// The inverse. Errors: json_invalid, naming `where`.
 Result<ExperimentPlan> parse_plan(const nlohmann::json& json, const std::filesystem::path& where);
 
-/// What differs, in words: "recipe steps 20 instead of 40". Empty for equal plans.
+/// The differences as text: "recipe steps 20 instead of 40". Empty for equal plans.
 std::vector<std::string> plan_differences(const ExperimentPlan& wanted, const ExperimentPlan& recorded);
 
 } // namespace mfres

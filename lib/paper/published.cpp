@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "paper/published.h"
 
 #include <algorithm>
@@ -22,8 +23,8 @@ std::optional<PublishedFigures> published_loss(const std::string& loss) {
 }
 
 std::optional<PublishedFigures> published_network(std::string_view network) {
-    // The printed counts of No New-Net fit another structure than that network's own paper describes. The registry
-    // keeps them with the one they fit; the row of the comparison is the network as described.
+    // The printed counts of No New-Net fit another structure than its authors describe. The registry keeps them with
+    // the structure they fit; the experiment trains the network as described.
     if (network == "no-new-net")
         network = "no-new-net-as-counted";
     const auto all = networks();

@@ -1,4 +1,5 @@
-// What the paper printed for the rows of an experiment.
+// SPDX-License-Identifier: MIT
+// Published figures of the rows of an experiment.
 #pragma once
 
 #include <mfres/experiment.h>
@@ -7,8 +8,8 @@
 
 namespace mfres {
 
-/// The published figures of a row: those of Table 1 for a loss that MF-RES2Net as registered is trained with, those of
-/// Table 2 for a registered network. Nothing for any other row, e.g. a variant.
+/// The published figures of a row: those of Table 1 for the registered MF-RES2Net trained with a loss, those of Table 2
+/// for a registered network. Nothing for other rows, e.g. variants.
 std::optional<PublishedFigures> published_row(ExperimentTable table, const ExperimentRow& row);
 
 } // namespace mfres

@@ -1,4 +1,5 @@
-// The table of an experiment for people (Markdown) and programs (JSON).
+// SPDX-License-Identifier: MIT
+// The table of an experiment as Markdown and as JSON.
 #include "core/try.h"
 #include "paper/plan.h"
 #include "paper/published.h"
@@ -19,7 +20,7 @@ constexpr std::array<std::int64_t, 3> published_size{128, 128, 128};
 constexpr std::array<Metric, 2> shown_metrics{Metric::dice, Metric::hd95};
 constexpr const char* no_value = "-";
 
-/// Per cent of a Dice, as the paper prints it; millimetres as they are.
+/// Dice is shown in per cent, as in the paper; distances in millimetres.
 double shown_scale(Metric metric) {
     return metric == Metric::dice ? 100.0 : 1.0;
 }
@@ -53,11 +54,11 @@ std::string notes_of(const ExperimentReport& report, std::size_t row) {
             note += ": " + run.reason;
         notes += (notes.empty() ? "" : "; ") + note;
     }
-    std::replace(notes.begin(), notes.end(), '|', '/'); // would end the cell
+    std::replace(notes.begin(), notes.end(), '|', '/'); // a bar would end the cell
     return notes;
 }
 
-/// What the row is, where its name alone could be taken for a registered network.
+/// The name of a row, and for a variant the registered network it is derived from.
 std::string label_of(const ExperimentReport& report, std::size_t row) {
     const ExperimentRow& shown = report.plan.rows[row];
     const auto described = describe_network(shown.network);
@@ -89,7 +90,7 @@ std::string budget_sentence(const ExperimentPlan& plan, const Recipe& recipe) {
                 " passes over the cases); ", seeds_words(plan.seeds), ".");
 }
 
-/// Keys of the recipe that are not the paper's; budget, seeds and what makes the rows are told elsewhere.
+/// Recipe keys that differ from the paper's, without budget, seeds and the keys that define the rows.
 std::string recipe_sentence(const ExperimentPlan& plan, const Recipe& recipe) {
     const auto standard = parse_recipe("{}");
     const json ours = to_json(recipe);
@@ -137,7 +138,7 @@ std::string cost_words(const ExperimentReport& report) {
     return {};
 }
 
-/// What table and figures are, one sentence a line.
+/// The caption, one sentence a line.
 std::vector<std::string> caption(const ExperimentReport& report) {
     const ExperimentPlan& plan = report.plan;
     const auto recipe = recipe_of(plan, report.runs[0]);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "paper/run_files.h"
 
 #include "core/file.h"
@@ -11,7 +12,7 @@ using nlohmann::json;
 
 namespace {
 
-/// What the table tells of a training, from to_json(TrainReport).
+/// Reads the training part of a run from to_json(TrainReport).
 Status read_training(const RunFiles& files, ExperimentRun& run) {
     MFRES_TRY(const json report, read_json(files.train()));
     try {
@@ -22,13 +23,13 @@ Status read_training(const RunFiles& files, ExperimentRun& run) {
         run.threads = report.at("threads").get<int>();
     } catch (const json::exception& problem) {
         return Error{ErrorCode::json_invalid,
-                     text(files.train().string(), " is no report of a training: ", problem.what()),
+                     text(files.train().string(), " is not a report of a training: ", problem.what()),
                      files.train().string()};
     }
     return {};
 }
 
-/// From to_json(BenchmarkReport).
+/// Reads the cost from to_json(BenchmarkReport).
 Result<PassCost> read_cost(const RunFiles& files) {
     MFRES_TRY(const json report, read_json(files.cost()));
     try {
@@ -36,7 +37,7 @@ Result<PassCost> read_cost(const RunFiles& files) {
                         report.at("backend").at("engine").get<std::string>(), report.at("threads").get<int>()};
     } catch (const json::exception& problem) {
         return Error{ErrorCode::json_invalid,
-                     text(files.cost().string(), " is no report of a benchmark: ", problem.what()),
+                     text(files.cost().string(), " is not a report of a benchmark: ", problem.what()),
                      files.cost().string()};
     }
 }

@@ -1,4 +1,5 @@
-// What the runs of an experiment leave in their folders, and what can be read from it.
+// SPDX-License-Identifier: MIT
+// Files of the runs of an experiment.
 #pragma once
 
 #include <mfres/experiment.h>
@@ -7,8 +8,8 @@
 
 namespace mfres {
 
-/// The files that an experiment adds to the folder of one training. They are written in this order, each complete or
-/// absent, so the last one that is there tells how far the run has come.
+/// The files that an experiment adds to the folder of one training. They are written atomically and in this order, so
+/// that the last one that exists defines the state of the run.
 struct RunFiles {
     std::filesystem::path folder;
 
@@ -19,7 +20,7 @@ struct RunFiles {
     std::filesystem::path cost() const { return folder / "bench.json"; } ///< table 2 only
 };
 
-/// True if the folder holds a checkpoint to go on from.
+/// Whether the folder holds a checkpoint.
 bool has_checkpoint(const std::filesystem::path& folder);
 
 /// Records a complete training. Errors: file_write.
@@ -28,8 +29,8 @@ Status write_training(const RunFiles& files, const TrainReport& report);
 /// Records the measurements of its model. Errors: file_write.
 Status write_measurements(const RunFiles& files, const MetricsTable& table);
 
-/// Fills state, step, measurements and what is told of the training from the run's folder below `out`; a folder that
-/// is not there leaves the run waiting. Errors: file_read, json_invalid, table_invalid, checkpoint_damaged.
+/// Reads state, step, training and measurements of a run from its folder below `out`. Without a folder the state is
+/// `waiting`. Errors: file_read, json_invalid, table_invalid, checkpoint_damaged.
 Status read_run(const std::filesystem::path& out, ExperimentRun& run);
 
 } // namespace mfres

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "paper/tradeoff.h"
 
 #include "core/try.h"
@@ -19,7 +20,7 @@ constexpr Colour grid = {0xE2, 0xE2, 0xE2};
 
 constexpr double left = 92;
 constexpr double right = 940;
-constexpr double top = 150; ///< above it stand title, key and names
+constexpr double top = 150; ///< title, legend and names are above it
 constexpr double bottom = 520;
 constexpr double dice_step = 0.1;
 
@@ -48,7 +49,7 @@ std::vector<Shown> shown_rows(const ExperimentReport& report) {
     return rows;
 }
 
-/// Powers of ten around all values, as logarithms.
+/// The powers of ten that enclose all values, as logarithms.
 struct Decades {
     double low = 2.0;
     double high = 3.0;
@@ -95,7 +96,7 @@ void draw_frame(Drawing& drawing, const Decades& decades) {
 
 void draw_rows(Drawing& drawing, const std::vector<Shown>& rows, const Decades& decades) {
     constexpr double line_height = 17;
-    constexpr double half_character = 4.1; ///< of the wider of the two fonts, that of the PNG
+    constexpr double half_character = 4.1; ///< of the font of the PNG, the wider one
     std::array<double, 4> occupied{};      ///< right ends of the names on each line, the lowest line first
     for (const Shown& row : rows) {
         const double x = decades.x(row.cost.milliseconds);
@@ -103,7 +104,7 @@ void draw_rows(Drawing& drawing, const std::vector<Shown>& rows, const Decades& 
         const std::string words = row.name + ", " + grouped(row.cost.peak_mib, 0) + " MiB";
         const double half = half_character * static_cast<double>(words.size());
         const double centre = std::clamp(x, left + half, right + 50 - half);
-        // The lowest line with room; where there is none, that which ends first.
+        // The lowest line with free space; otherwise the line that ends first.
         auto line = std::find_if(occupied.begin(), occupied.end(), [&](double end) { return end <= centre - half; });
         if (line == occupied.end())
             line = std::min_element(occupied.begin(), occupied.end());

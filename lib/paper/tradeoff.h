@@ -1,4 +1,5 @@
-// The picture of a comparison of networks: what each reaches over what a pass of it costs.
+// SPDX-License-Identifier: MIT
+// Plot of a comparison of networks: Dice over the time of one inference.
 #pragma once
 
 #include "report/drawing.h"
@@ -7,8 +8,8 @@
 
 namespace mfres {
 
-/// Mean Dice of each region over the milliseconds of a pass, on a logarithmic axis, one column of markers per network
-/// with its name and the memory it holds. Rows that lack either are left out; without any, the frame is empty.
+/// Mean Dice of each region over the milliseconds of an inference on a logarithmic axis: one column of markers per
+/// network with its name and peak memory. Rows without Dice or cost are omitted.
 Drawing draw_tradeoff(const ExperimentReport& report);
 
 } // namespace mfres

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "phantom/anatomy.h"
 
 #include <array>
@@ -7,8 +8,8 @@ namespace mfres::phantom {
 
 namespace {
 
-/// Approximate distance to an axis-aligned ellipsoid's surface, positive inside: k (k - 1) / |gradient k^2 / 2|, exact
-/// to first order at the surface.
+/// Approximate distance to the surface of an axis-aligned ellipsoid, positive inside: k (k - 1) / |gradient k^2 / 2|,
+/// exact to first order at the surface.
 float ellipsoid(Point p, Point centre, Point radii) {
     const Point d = p - centre;
     const Point a = {d.x / radii.x, d.y / radii.y, d.z / radii.z};
@@ -22,7 +23,7 @@ struct Bead {
     float radius;
 };
 
-/// Distance to the hull of two spheres, positive inside.
+/// Distance to the convex hull of two spheres, positive inside.
 float capsule(Point p, const Bead& a, const Bead& b) {
     const Point axis = b.centre - a.centre;
     const float t = std::clamp(dot(p - a.centre, axis) / dot(axis, axis), 0.0F, 1.0F);
@@ -33,14 +34,14 @@ Point mirrored(Point p) {
     return {std::abs(p.x), p.y, p.z};
 }
 
-/// The roof of the cerebellum: above it cerebrum, below it cerebellum. Positive above; irrelevant in front of the
-/// brainstem, where it rises out of the way.
+/// Distance to the tentorium, the surface between cerebrum and cerebellum; positive above. In front of the brainstem it
+/// rises above the cerebellum and has no effect.
 float above_tentorium(Point p) {
     const float roof = -9.0F + 0.24F * (p.y + 30.0F) - 0.25F * std::abs(p.x);
     return (p.z - roof) * 0.93F + 60.0F * smooth_step(-30.0F, 0.0F, p.y + 0.5F * std::abs(p.x));
 }
 
-/// Both hemispheres as one smooth egg: narrower in front, flat below.
+/// Both hemispheres as one smooth ovoid, narrower in front and flat below.
 float cerebral_egg(Point p) {
     constexpr float exponent = 2.35F;
     const float half_width = 67.0F * (1.0F - 0.13F * smooth_step(-20.0F, 80.0F, p.y));
@@ -71,7 +72,7 @@ float brainstem(Point p) {
                       3);
 }
 
-/// Where the hemispheres are joined: corpus callosum and all that lies below it. Positive inside, mm.
+/// The region that joins the hemispheres: corpus callosum and everything below it. Positive inside, mm.
 float commissures(Point p) {
     const float y = (p.y + 3.0F) / 41.0F;
     const float z = (p.z - 4.0F) / 25.0F;
@@ -86,12 +87,12 @@ float fourth_ventricle(Point p) {
     return ellipsoid(p, {0, -31, -36}, {6, 4.5F, 10});
 }
 
-/// Fluid between cerebrum, brainstem and cerebellum, which skull stripping keeps.
+/// Cisterns: fluid between cerebrum, brainstem and cerebellum, which remains after skull stripping.
 float cisterns(Point p) {
     return ellipsoid(p, {0, -40, -14}, {32, 24, 15});
 }
 
-/// Where a deep nucleus lies and how much of it counts as grey matter.
+/// Position of a deep nucleus and its grey matter fraction.
 struct Nucleus {
     Point centre;
     Point radii;
@@ -100,7 +101,7 @@ struct Nucleus {
 
 constexpr std::array<Nucleus, 7> nuclei = {{
     {{13, 22, 9}, {6, 11, 9}, 0.95F},      // head of the caudate
-    {{18, -4, 22}, {4, 18, 4}, 0.95F},     // its body
+    {{18, -4, 22}, {4, 18, 4}, 0.95F},     // body of the caudate
     {{12, -13, 5}, {9.5F, 15, 10}, 0.70F}, // thalamus
     {{26, 3, 1}, {5.5F, 18, 11}, 0.95F},   // putamen
     {{19, -1, -1}, {4.5F, 10, 7}, 0.50F},  // pallidum, rich in myelin and iron
@@ -108,7 +109,7 @@ constexpr std::array<Nucleus, 7> nuclei = {{
     {{23, -4, -22}, {8, 10, 7}, 0.95F},    // amygdala and hippocampal head
 }};
 
-/// The half width of tissue borders at 1 mm voxels.
+/// Half width of tissue borders at 1 mm voxels, mm.
 constexpr float sharpest = 0.6F;
 
 } // namespace
@@ -142,15 +143,15 @@ float Anatomy::step(float distance) const {
     return std::clamp(0.5F + distance / (2.0F * blur_), 0.0F, 1.0F);
 }
 
-/// Distance to the fluid-filled gap between the hemispheres, positive beside it.
+/// Distance to the longitudinal fissure, positive beside it.
 float Anatomy::fissure(Point p) const {
     const float joined = std::max(commissures(p), 0.0F);
     const float half_gap = 0.5F + 0.5F * sulcus_width_ * smooth_step(10, 70, length(p));
     return std::sqrt(p.x * p.x + joined * joined) - half_gap;
 }
 
-/// Distance to the nearest sulcal sheet, positive beside it. Sulci are the zero set of `folds_`, looked up where the
-/// ray from the hemisphere's inside through p meets the surface, so that they run inwards like folds.
+/// Distance to the nearest sulcus, positive beside it. Sulci are the zero set of `folds_`, evaluated at the
+/// intersection of the surface and the ray from the centre of the hemisphere through p, so that they extend inwards.
 float Anatomy::sulcus(Point p, float hull) const {
     constexpr float deepest = 30.0F;
     if (hull > deepest)
@@ -164,10 +165,10 @@ float Anatomy::sulcus(Point p, float hull) const {
         return deepest;
     const Point ray = outwards * (1.0F / reach);
     const Point foot = p + ray * hull;
-    // Where the ray meets the midline below the corpus callosum there is no surface to fold.
+    // No sulci where the ray intersects the midline below the corpus callosum, because there is no surface.
     const float joined = smooth_step(-4, 4, commissures(foot)) * smooth_step(-12, -4, -std::abs(foot.x));
     const float floor_depth = std::clamp(14.0F + 5.0F * fold_depth_.at(foot), 5.0F, 24.0F) - 40.0F * joined;
-    const Point own = {foot.x + side * 15.0F, foot.y, foot.z}; // the hemispheres fold differently at the midline
+    const Point own = {foot.x + side * 15.0F, foot.y, foot.z}; // different sulci on both sides of the midline
     const float value = folds_.at(own);
     const Point gradient = folds_.gradient(own);
     const float slope = length(gradient - ray * dot(gradient, ray));
@@ -178,7 +179,7 @@ float Anatomy::sulcus(Point p, float hull) const {
     return std::sqrt(beside * beside + below * below) - half_gap + thinning_;
 }
 
-/// The fissure above the temporal lobe with the insula at its end: a T in coronal section.
+/// The lateral sulcus above the temporal lobe with the insula at its end, T-shaped in coronal section.
 float Anatomy::lateral_sulcus(Point p) const {
     const float u = std::abs(p.x);
     const float height = (p.z + 11.0F + 0.42F * p.y + 2.0F * fold_depth_.at(p)) * 0.92F;
@@ -193,7 +194,7 @@ float Anatomy::lateral_sulcus(Point p) const {
                       insula - 0.7F * sulcus_width_, 2.0F);
 }
 
-/// Distance to the cortex' outer surface, positive inside the cortex and below it.
+/// Distance to the outer surface of the cortex, positive inside and below it.
 float Anatomy::cortex(Point p, float hull) const {
     const float midline = fissure(p);
     const float smooth_surface = smooth_min(hull, midline, 4.0F);
@@ -235,7 +236,7 @@ void Anatomy::paint_cerebrum(Tissue& tissue, Point p, float hull) const {
     const float inside = step(surface);
     float white = inside * step(surface - thickness);
     const float joined = commissures(p);
-    // The corpus callosum and the white matter it fans into carry no cortex.
+    // No cortex on the corpus callosum and its radiation.
     const float callosum = step(joined) * step(8.0F - joined) * smooth_step(-8, 0, p.z) * step(13 - std::abs(p.x));
     white = lerp(white, inside, callosum);
     tissue.white = white;
@@ -259,7 +260,7 @@ void Anatomy::paint_brainstem(Tissue& tissue, float distance) const {
     tissue.white = lerp(tissue.white, 0.7F, inside);
 }
 
-/// Folia as sheets that fan out from the fourth ventricle, white matter left where they do not reach.
+/// Folia as sheets that fan out from the fourth ventricle; white matter elsewhere.
 void Anatomy::paint_cerebellum(Tissue& tissue, Point p, float distance) const {
     const float inside = step(distance);
     if (inside <= 0)
@@ -267,7 +268,7 @@ void Anatomy::paint_cerebellum(Tissue& tissue, Point p, float distance) const {
     const float y = p.y + 38.0F;
     const float z = p.z + 44.0F;
     const float angle = std::atan2(z, -y) + 0.13F * detail_.at(p) + 0.004F * std::abs(p.x);
-    const float leaf = std::abs(std::sin(folia_ * angle)); // 0 between two folia, 1 amid one
+    const float leaf = std::abs(std::sin(folia_ * angle)); // 0 between two folia, 1 in the middle of one
     const float gap = 0.45F * smooth_step(-0.45F, 0.0F, -leaf) * smooth_step(-11.0F, -6.0F, -distance);
     const float stalk = 0.75F * smooth_step(0.5F, 1.0F, leaf) * smooth_step(1.0F, 9.0F, distance);
     const float core = smooth_step(11.0F, 17.0F, distance + 2.0F * detail_.at(p));
@@ -285,7 +286,7 @@ void Anatomy::paint_fluid(Tissue& tissue, float fraction) const {
 }
 
 Tissue Anatomy::at(Point p) const {
-    constexpr float meninges = 1.0F; // fluid left around the brain by skull stripping
+    constexpr float meninges = 1.0F; // fluid around the brain that remains after skull stripping, mm
     Tissue tissue;
     const Point bare = individual(p);
     const float bumps = 1.2F * outline_.at(p);

@@ -1,4 +1,5 @@
-// The healthy part of the phantom: which tissue lies at a point of the head, from distance formulas and noise.
+// SPDX-License-Identifier: MIT
+// Healthy anatomy of the phantom: tissue fractions at a point of the head, from distance functions and noise.
 #pragma once
 
 #include "core/random.h"
@@ -6,38 +7,37 @@
 
 namespace mfres::phantom {
 
-/// Tissue at one point. Fractions are in [0, 1] and sum to 1: what a voxel around the point would hold.
+/// Tissue fractions of a voxel around a point, in [0, 1], with sum 1.
 struct Tissue {
     float depth = 0;   ///< mm to the surface of the skull-stripped brain, positive inside
     float csf = 1;     ///< cerebrospinal fluid
     float grey = 0;    ///< grey matter
     float white = 0;   ///< white matter
-    float barrier = 0; ///< fraction of ventricle and of the fissure between the hemispheres: no tumour grows through
+    float barrier = 0; ///< fraction of ventricle and of the longitudinal fissure, which tumour does not cross
 };
 
-/// A lesion's pressure: anatomy inside the skull is moved away from `centre`, most at `radius`.
+/// Mass effect of a lesion: anatomy is displaced away from `centre`, most at `radius`.
 struct MassEffect {
     Point centre;
     float radius = 1;
-    float shift = 0; ///< mm of displacement at `radius`; below radius / e, so that the map stays one-to-one
+    float shift = 0; ///< displacement at `radius` in mm; below radius / e, so that the map is one-to-one
 };
 
 /// Cerebrum with folded cortex, ventricles and deep nuclei, cerebellum and brainstem of one individual.
 class Anatomy {
   public:
-    /// `blur` is the half width, in mm, over which one tissue turns into the next: at least half a voxel.
+    /// `blur` is the half width of tissue borders in mm, at least half a voxel.
     Anatomy(Random random, float blur);
 
     void press(const MassEffect& effect) { effect_ = effect; }
 
     Tissue at(Point p) const;
 
-    /// How far, in mm, a point is from what a tumour seed must stay away from: the brain's surface, the midline and the
-    /// ventricles. Negative outside the cerebrum.
+    /// Distance in mm to the nearest of the brain's surface, the midline and the ventricles; negative outside the
+    /// cerebrum. The centre of a tumour must have a minimum distance.
     float room_for_tumour(Point p) const;
 
-    /// How much of a blood vessel lies at a point of the fluid around the brain: 1 in a vessel's centre, 0 away from
-    /// it.
+    /// Density of blood vessels at a point of the fluid around the brain: 1 in the centre of a vessel, 0 far from it.
     float vessel(Point p) const;
 
   private:
@@ -57,7 +57,7 @@ class Anatomy {
     void paint_fluid(Tissue& tissue, float fraction) const;
 
     float blur_;
-    float thinning_; ///< taken off sulci that are thinner than a voxel, or they would hold too much fluid
+    float thinning_; ///< reduction of sulci thinner than a voxel, which would contain too much fluid
     float sulcus_width_;
     float cortex_thickness_;
     float ventricle_size_;

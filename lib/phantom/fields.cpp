@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "phantom/fields.h"
 
 #include <array>
@@ -19,8 +20,8 @@ std::array<float, 4> spline_weights(float t) {
             (3.0F * s * s * s - 6.0F * s * s + 4.0F) / 6.0F, t * t * t / 6.0F};
 }
 
-/// Evaluates splines along the fastest axis and makes that axis the slowest: three calls visit every axis and restore
-/// the order. `source` has `rows` rows of `knots` coefficients; every row becomes `points` values.
+/// Evaluates splines along the fastest axis and makes that axis the slowest; three calls process all axes and restore
+/// the order. `source` has `rows` lines of `knots` coefficients, each of which gives `points` values.
 std::vector<float> spline_along_rows(const std::vector<float>& source, std::size_t rows, int knots, int points,
                                      float knots_per_point) {
     std::vector<float> result(rows * static_cast<std::size_t>(points));
@@ -37,7 +38,7 @@ std::vector<float> spline_along_rows(const std::vector<float>& source, std::size
     return result;
 }
 
-/// cos and sin of one wave along one axis, at every lattice coordinate.
+/// cos and sin of a wave along one axis, at every lattice coordinate.
 struct AxisPhase {
     std::vector<float> cosine;
     std::vector<float> sine;
@@ -53,7 +54,7 @@ AxisPhase axis_phase(const Field& field, double wave_number, double phase) {
     return result;
 }
 
-/// Adds cos(kx x + ky y + kz z + phase), split by the addition theorem so that only axes need trigonometry.
+/// Adds cos(kx x + ky y + kz z + phase), computed from cos and sin along the axes by the addition theorem.
 void add_wave(Field& field, const AxisPhase& x, const AxisPhase& y, const AxisPhase& z) {
     const auto n = static_cast<std::size_t>(field.points());
     for (std::size_t k = 0; k < n; ++k)

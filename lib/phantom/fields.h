@@ -1,4 +1,5 @@
-// Points in the phantom's head frame, and smooth random scalar fields over it.
+// SPDX-License-Identifier: MIT
+// Points in the head coordinates of the phantom, and smooth random scalar fields.
 #pragma once
 
 #include "core/random.h"
@@ -10,7 +11,8 @@
 
 namespace mfres::phantom {
 
-/// Millimetres of an adult head; x to the right, y to anterior, z to superior, origin amid the cerebrum.
+/// Head coordinates in mm of an adult head; x to the right, y to anterior, z to superior, origin in the middle of the
+/// cerebrum.
 struct Point {
     float x = 0;
     float y = 0;
@@ -33,7 +35,7 @@ inline float length(Point a) {
     return std::sqrt(dot(a, a));
 }
 
-/// 0 below `low`, 1 above `high`, a cubic without kinks between.
+/// 0 below `low`, 1 above `high`, a smooth cubic between.
 inline float smooth_step(float low, float high, float value) {
     const float t = std::clamp((value - low) / (high - low), 0.0F, 1.0F);
     return t * t * (3.0F - 2.0F * t);
@@ -41,7 +43,7 @@ inline float smooth_step(float low, float high, float value) {
 inline float lerp(float a, float b, float t) {
     return a + (b - a) * t;
 }
-/// The smaller of two distances, rounded where they differ by less than `radius`.
+/// Smooth minimum of two distances; it differs from the minimum where they differ by less than `radius`.
 inline float smooth_min(float a, float b, float radius) {
     const float h = std::max(radius - std::abs(a - b), 0.0F);
     return std::min(a, b) - h * h / (4.0F * radius);
@@ -50,11 +52,11 @@ inline float smooth_max(float a, float b, float radius) {
     return -smooth_min(-a, -b, radius);
 }
 
-/// A scalar on a coarse cubic lattice around the origin, read by trilinear interpolation: the expensive part of a
-/// noise is paid once per lattice point instead of once per voxel.
+/// A scalar field on a coarse cubic lattice around the origin, evaluated by trilinear interpolation. Noise is computed
+/// once per lattice point, which is cheaper than once per voxel.
 class Field {
   public:
-    /// The lattice covers [-half_extent, half_extent] on every axis; beyond it the border value continues.
+    /// The lattice covers [-half_extent, half_extent] on every axis; beyond it the border value is continued.
     static constexpr float half_extent = 120.0F;
 
     /// Lattice points lie at most `spacing` mm apart; all values start at 0.
@@ -77,12 +79,12 @@ class Field {
     std::vector<float> values_;
 };
 
-/// Noise whose blobs measure about `feature` mm: independent normal coefficients of cubic B-splines with that knot
+/// Noise with features of about `feature` mm: independent normal coefficients of cubic B-splines with that knot
 /// distance. Mean 0, standard deviation 1.
 Field noise_field(Random random, float feature);
 
-/// A sum of plane waves of random direction and phase whose lengths scatter by 15 % around `wavelength` mm. Its zero
-/// set is a maze of sheets about half a wavelength apart. Mean 0, standard deviation 1.
+/// A sum of plane waves of random direction and phase; wavelengths have a spread of 15 % around `wavelength` mm. Its
+/// zero set is a labyrinth of sheets about half a wavelength apart. Mean 0, standard deviation 1.
 Field wave_field(Random random, float wavelength);
 
 } // namespace mfres::phantom

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "phantom/lesion.h"
 
 #include <cmath>
@@ -22,7 +23,7 @@ Index3 position(const Pose& pose, std::size_t index) {
     return {n % pose.size[0], n / pose.size[0] % pose.size[1], n / (pose.size[0] * pose.size[1])};
 }
 
-/// Calls visit(index, offset) for the neighbours of a voxel that lie on the grid: the 6 that share a face, or all 26.
+/// Calls visit(index, offset) for the 6 or 26 neighbours of a voxel inside the grid.
 template <typename Visit>
 void for_neighbours(const Pose& pose, std::size_t index, bool faces_only, const Visit& visit) {
     const Index3 p = position(pose, index);
@@ -40,7 +41,7 @@ void for_neighbours(const Pose& pose, std::size_t index, bool faces_only, const 
             }
 }
 
-/// The tumour's body as a level set: value below 0 inside, in mm.
+/// Level set of core and rim in mm, negative inside.
 class Shape {
   public:
     Shape(Random random, const LesionPlan& plan)
@@ -63,14 +64,14 @@ class Shape {
         const Point d = p - plan_.centre;
         const float along = dot(d, axis_);
         const Point across = d - axis_ * along;
-        const float spread = std::sqrt(stretch_); // keeps the ellipsoid's volume that of the ball
+        const float spread = std::sqrt(stretch_); // the ellipsoid has the volume of the ball
         const float main = length(across * spread + axis_ * (along / stretch_)) - 0.93F * plan_.radius;
         const float side = length(p - lobe_) - 0.62F * plan_.radius;
         return smooth_min(main, side, 0.3F * plan_.radius) +
                plan_.radius * (0.12F * coarse_.at(p) + 0.05F * fine_.at(p));
     }
 
-    /// Thickness of the enhancing rim, mm: at least what makes it one voxel thick.
+    /// Thickness of the enhancing rim in mm, at least one voxel.
     float rim(Point p, float voxel) const {
         const float thickness = std::clamp(3.2F + 1.6F * rim_.at(p), 1.3F, 8.0F);
         return std::min(std::max(thickness, 1.1F * voxel), 0.55F * plan_.radius);
@@ -84,7 +85,7 @@ class Shape {
     Point lobe_;
 };
 
-/// Parenchyma that tumour may replace.
+/// Whether a voxel is parenchyma that tumour may replace.
 bool is_open(const TissueMap& tissue, std::size_t index) {
     return tissue.inside[index] != 0 && tissue.barrier[index] < 128;
 }
@@ -92,7 +93,7 @@ bool is_parenchyma(const TissueMap& tissue, std::size_t index) {
     return is_open(tissue, index) && tissue.csf[index] < 128;
 }
 
-/// Voxels of the body that hang together with its deepest one; the value is the level set there.
+/// The connected component of core and rim that contains the deepest voxel, with the level set at each voxel.
 std::vector<std::pair<std::size_t, float>> body_voxels(const Shape& shape, const Pose& pose, const TissueMap& tissue) {
     std::vector<float> level(pose.voxels(), std::numeric_limits<float>::infinity());
     std::size_t deepest = 0;
@@ -118,7 +119,7 @@ std::vector<std::pair<std::size_t, float>> body_voxels(const Shape& shape, const
     return body;
 }
 
-/// For every body voxel the number of steps across faces to the first voxel outside the body: 1 at its surface.
+/// Distance of every voxel of core and rim to the outside, in steps between face neighbours: 1 at the surface.
 std::vector<std::uint8_t> steps_from_outside(const Pose& pose, const std::vector<std::pair<std::size_t, float>>& body) {
     constexpr std::uint8_t unknown = 255;
     std::vector<std::uint8_t> steps(pose.voxels(), 0);
@@ -145,9 +146,9 @@ std::vector<std::uint8_t> steps_from_outside(const Pose& pose, const std::vector
     return steps;
 }
 
-/// Splits the body: core where the rim's thickness is exceeded, both to the level set and to whatever cut the body off.
+/// Labels as core the voxels that are deeper than the rim's thickness, both in the level set and in steps from outside.
 void label_body(Lesion& lesion, const Shape& shape, const Pose& pose, const TissueMap& tissue) {
-    constexpr float mean_step = 0.8F; // straight distance per step across faces, averaged over directions
+    constexpr float mean_step = 0.8F; // Euclidean distance per step between face neighbours, averaged over directions
     const auto body = body_voxels(shape, pose, tissue);
     const auto steps = steps_from_outside(pose, body);
     for (const auto& [index, level] : body) {
@@ -165,7 +166,7 @@ float front_speed(const TissueMap& tissue, const Field& fingers, const Pose& pos
     return (white + 0.13F * grey + 0.02F) * std::exp(0.75F * fingers.at(pose.head(p[0], p[1], p[2])));
 }
 
-/// Marks oedema voxels in order of arrival until `target` voxels are tumour; returns each one's arrival time.
+/// Labels oedema voxels in the order of their arrival times until `target` voxels are tumour.
 void run_front(Lesion& lesion, std::size_t target, const Field& fingers, const Pose& pose, const TissueMap& tissue) {
     using Arrival = std::pair<float, std::size_t>;
     std::priority_queue<Arrival, std::vector<Arrival>, std::greater<>> front;
@@ -198,8 +199,8 @@ void run_front(Lesion& lesion, std::size_t target, const Field& fingers, const P
         lesion.strength[index] = static_cast<std::uint8_t>(255.0F - 90.0F * time / last);
 }
 
-/// Majority vote over 27 voxels on tumour against background, so that the oedema's border is smooth, as a person would
-/// draw it. Core and rim stay.
+/// Majority filter over 27 voxels between tumour and background, which gives oedema a smooth border as in manual
+/// segmentations. Core and rim are unchanged.
 void smooth_oedema(Lesion& lesion, const Pose& pose, const TissueMap& tissue) {
     const std::vector<std::uint8_t> before = lesion.labels;
     for (std::size_t index = 0; index < before.size(); ++index) {

@@ -1,5 +1,6 @@
-// Complexity reports as text, Markdown, CSV and JSON. Every form names the convention of each number, the input size
-// and the batch.
+// SPDX-License-Identifier: MIT
+// Complexity reports as text, Markdown, CSV and JSON. Every format states the convention of each number, the input size
+// and the batch size.
 #include "core/try.h"
 #include "report/text_table.h"
 
@@ -16,17 +17,18 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
-// --- pieces -----------------------------------------------------------------------------------------------------
+// --- common -----------------------------------------------------------------------------------------------------
 
 constexpr const char* by_macs = "learned scalars and MACs";
 constexpr const char* by_table2 = "Table 2";
 constexpr const char* by_formulas = "paper formulas";
 
+// clang-format off
 constexpr const char* conventions =
     "Conventions. Learnables: every learned scalar. MACs: multiply-accumulates of convolutions. Table 2: MACs + biases "
     "+ 1 per element of normalisation, (leaky) ReLU, max-pooling input and upsampling output, as the counter behind "
-    "the "
-    "paper's Table 2 counts. Eq. 11: a bias per output channel always, no normalisation. Eq. 13: 2 x MACs.";
+    "the paper's Table 2 counts. Eq. 11: a bias per output channel always, no normalisation. Eq. 13: 2 x MACs.";
+// clang-format on
 
 std::string times(const std::array<std::int64_t, 5>& extents, std::size_t from = 0) {
     std::string all;
@@ -43,7 +45,7 @@ std::string millions(std::int64_t value) {
     return grouped(static_cast<double>(value) / 1e6, 3);
 }
 
-/// Long names lose their middle, where they repeat themselves.
+/// Shortens long names in the middle.
 std::string shortened(const std::string& name, std::size_t width) {
     if (name.size() <= width)
         return name;
@@ -65,7 +67,7 @@ std::string published_words(const PublishedFigures& published) {
     return words + "; " + published.source;
 }
 
-// --- one report, for people -------------------------------------------------------------------------------------
+// --- one report as text and Markdown ----------------------------------------------------------------------------
 
 using Facts = std::vector<std::pair<std::string, std::string>>;
 
@@ -83,13 +85,12 @@ Facts facts(const ComplexityReport& report) {
     all.emplace_back("convolutions", grouped(report.convolutions));
     all.emplace_back("weights", mebibytes(report.weight_bytes) + " MiB (f32, with running statistics)");
     all.emplace_back("activations", mebibytes(report.total.activation_bytes) + " MiB if every output were kept (f32)");
-    all.emplace_back("memory plan",
-                     mebibytes(report.memory.planned) +
-                         " MiB of activations at the peak; no plan of "
-                         "these steps needs less than " +
-                         mebibytes(report.memory.lower_bound) +
-                         " MiB (rewritten for inference, sums and activations in place; weights and scratch "
-                         "memory come on top)");
+    all.emplace_back(
+        "memory plan",
+        mebibytes(report.memory.planned) +
+            " MiB peak of activations; no placement for this order of ops needs less than " +
+            mebibytes(report.memory.lower_bound) +
+            " MiB (rewritten for inference, sums and activations in place; without weights and workspace)");
     return all;
 }
 
@@ -122,7 +123,7 @@ TextTable stage_table(const ComplexityReport& report) {
     return table;
 }
 
-/// Operations in millions, so that names, shapes and five counts fit into 120 columns.
+/// Counts are in millions, so that the table fits into 120 columns.
 TextTable layer_table(const ComplexityReport& report, bool with_operation) {
     std::vector<TableColumn> columns{{"", "layer", false}};
     if (with_operation)
@@ -181,9 +182,9 @@ std::string as_markdown(const ComplexityReport& report, bool per_layer) {
     return all + conventions + '\n';
 }
 
-// --- for programs -----------------------------------------------------------------------------------------------
+// --- JSON and CSV -----------------------------------------------------------------------------------------------
 
-/// A field as RFC 4180 wants it.
+/// A field of CSV (RFC 4180).
 std::string csv_field(const std::string& value) {
     if (value.find_first_of(",\"\n\r") == std::string::npos)
         return value;
@@ -321,11 +322,12 @@ std::string overview(const std::vector<ComplexityReport>& reports, bool markdown
 
 // --- Table 2 ----------------------------------------------------------------------------------------------------
 
+// clang-format off
 constexpr const char* table2_note =
     "Published figures have two or three decimals, so residuals (ours - published) below half their last digit are "
     "agreement. Dice is what the papers print (BraTS 2019 validation server), not re-measured. No width was tuned to "
-    "hit "
-    "a printed number.";
+    "hit a printed number.";
+// clang-format on
 
 struct Residuals {
     std::optional<double> parameters_m, flops_g;
@@ -348,7 +350,7 @@ Residuals residuals(const Table2Row& row) {
     return difference;
 }
 
-/// "+0.4123 (+2.61 %)", or "-" where nothing was published.
+/// "+0.4123 (+2.61 %)", or "-" without a published figure.
 std::string residual_cell(const std::optional<double>& residual, double published) {
     if (!residual)
         return "-";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "report/drawing.h"
 
 #include "core/file.h"
@@ -14,31 +15,32 @@
 
 namespace mfres {
 
-void Drawing::line(std::vector<Point> points, const Colour& colour, double width, double dash) {
+void Drawing::line(std::vector<CanvasPoint> points, const Colour& colour, double width, double dash) {
     shapes_.push_back({Shape::Kind::line, std::move(points), colour, width, dash, {}, Anchor::start, false});
 }
 
-void Drawing::marker(Point centre, Marker marker, double radius, const Colour& colour) {
+void Drawing::marker(CanvasPoint centre, Marker marker, double radius, const Colour& colour) {
     if (marker == Marker::circle) {
         shapes_.push_back({Shape::Kind::circle, {centre}, colour, radius, 0.0, {}, Anchor::start, false});
         return;
     }
     const double r = radius;
-    const std::vector<Point> corners =
-        marker == Marker::square ? std::vector<Point>{{-0.85 * r, -0.85 * r},
-                                                      {0.85 * r, -0.85 * r},
-                                                      {0.85 * r, 0.85 * r},
-                                                      {-0.85 * r, 0.85 * r}}
-                                 : std::vector<Point>{{0.0, -1.15 * r}, {1.05 * r, 0.75 * r}, {-1.05 * r, 0.75 * r}};
-    std::vector<Point> placed;
-    for (const Point& corner : corners)
+    const std::vector<CanvasPoint> corners =
+        marker == Marker::square
+            ? std::vector<CanvasPoint>{{-0.85 * r, -0.85 * r},
+                                       {0.85 * r, -0.85 * r},
+                                       {0.85 * r, 0.85 * r},
+                                       {-0.85 * r, 0.85 * r}}
+            : std::vector<CanvasPoint>{{0.0, -1.15 * r}, {1.05 * r, 0.75 * r}, {-1.05 * r, 0.75 * r}};
+    std::vector<CanvasPoint> placed;
+    for (const CanvasPoint& corner : corners)
         placed.push_back({centre.x + corner.x, centre.y + corner.y});
     shapes_.push_back({Shape::Kind::polygon, std::move(placed), colour, 0.0, 0.0, {}, Anchor::start, false});
 }
 
-void Drawing::words(Point at, std::string words, double size, const Colour& colour, Anchor anchor, bool upwards) {
+void Drawing::words(CanvasPoint at, std::string words, double size, const Colour& colour, Anchor anchor, bool upwards) {
     for (char& c : words)
-        if (c < ' ' || c > '~') // the PNG's font knows no other characters, and the SVG shall say the same
+        if (c < ' ' || c > '~') // the font of the PNG has no other characters, and the SVG shows the same text
             c = '?';
     shapes_.push_back({Shape::Kind::words, {at}, colour, size, 0.0, std::move(words), anchor, upwards});
 }
@@ -66,9 +68,9 @@ std::string escaped(const std::string& words) {
     return result;
 }
 
-std::string coordinates(const std::vector<Point>& points) {
+std::string coordinates(const std::vector<CanvasPoint>& points) {
     std::string list;
-    for (const Point& point : points)
+    for (const CanvasPoint& point : points)
         list += (list.empty() ? "" : " ") + number(point.x) + ',' + number(point.y);
     return list;
 }
@@ -148,38 +150,38 @@ class Painter {
     static constexpr int bits = 8;
     static constexpr double one = 1 << bits;
     static constexpr int font = cv::FONT_HERSHEY_SIMPLEX;
-    /// Height of a capital at font scale 1, against that of a typical face of 1 pixel.
+    /// Height of text in pixels at font scale 1.
     static constexpr double font_pixels = 30.0;
 
     static cv::Scalar colour(const Drawing::Shape& shape) {
         return {static_cast<double>(shape.colour[2]), static_cast<double>(shape.colour[1]),
-                static_cast<double>(shape.colour[0])}; // imencode wants blue first
+                static_cast<double>(shape.colour[0])}; // imencode expects BGR
     }
-    cv::Point place(const Point& point) const {
+    cv::Point place(const CanvasPoint& point) const {
         return {static_cast<int>(std::lround(point.x * scale_ * one)),
                 static_cast<int>(std::lround(point.y * scale_ * one))};
     }
     int weight(double width) const { return std::max(1, static_cast<int>(std::lround(width * scale_))); }
 
-    void solid(const std::vector<Point>& points, const Drawing::Shape& shape) {
+    void solid(const std::vector<CanvasPoint>& points, const Drawing::Shape& shape) {
         for (std::size_t i = 1; i < points.size(); ++i)
             cv::line(image_, place(points[i - 1]), place(points[i]), colour(shape), weight(shape.size), cv::LINE_AA,
                      bits);
     }
 
-    /// Cuts the line into strokes; the pattern runs on across its corners.
+    /// Splits the polyline into dashes; the pattern continues across its corners.
     void dashed(const Drawing::Shape& shape) {
         double walked = 0.0;
         for (std::size_t i = 1; i < shape.points.size(); ++i) {
-            const Point& a = shape.points[i - 1];
-            const Point& b = shape.points[i];
+            const CanvasPoint& a = shape.points[i - 1];
+            const CanvasPoint& b = shape.points[i];
             const double length = std::hypot(b.x - a.x, b.y - a.y);
             double at = 0.0;
             while (at < length) {
                 const double cell = std::floor(walked / shape.dash + 1e-9);
                 const double step = std::max(1e-3, std::min(length - at, (cell + 1.0) * shape.dash - walked));
                 const auto between = [&](double share) {
-                    return Point{a.x + (b.x - a.x) * share / length, a.y + (b.y - a.y) * share / length};
+                    return CanvasPoint{a.x + (b.x - a.x) * share / length, a.y + (b.y - a.y) * share / length};
                 };
                 if (std::fmod(cell, 2.0) < 0.5)
                     solid({between(at), between(std::min(length, at + step))}, shape);
@@ -191,7 +193,7 @@ class Painter {
 
     void polygon(const Drawing::Shape& shape) {
         std::vector<cv::Point> corners;
-        for (const Point& point : shape.points)
+        for (const CanvasPoint& point : shape.points)
             corners.push_back(place(point));
         cv::fillConvexPoly(image_, corners, colour(shape), cv::LINE_AA, bits);
     }
@@ -209,7 +211,7 @@ class Painter {
             cv::putText(image_, shape.words, {at.x - before, at.y}, font, size, colour(shape), stroke, cv::LINE_AA);
             return;
         }
-        // Hershey fonts write to the right only: written on paper of their own, turned, and laid on where it fits.
+        // Hershey fonts are horizontal only: the text is drawn on a separate image, rotated, and copied.
         cv::Mat paper(room.height + below + 2, room.width + 2, CV_8UC3, cv::Scalar::all(255));
         cv::putText(paper, shape.words, {1, room.height + 1}, font, size, colour(shape), stroke, cv::LINE_AA);
         cv::rotate(paper, paper, cv::ROTATE_90_COUNTERCLOCKWISE);

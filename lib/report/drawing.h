@@ -1,4 +1,5 @@
-// A flat drawing of lines, markers and words, written as SVG anywhere and as PNG where OpenCV is there.
+// SPDX-License-Identifier: MIT
+// A drawing of lines, markers and text, written as SVG, and as PNG in a build with OpenCV.
 #pragma once
 
 #include <mfres/status.h>
@@ -14,8 +15,8 @@ namespace mfres {
 
 using Colour = std::array<std::uint8_t, 3>; ///< red, green, blue
 
-/// In pixels, x to the right, y downwards from the drawing's top left corner.
-struct Point {
+/// A position in pixels from the top left corner, x to the right, y downwards.
+struct CanvasPoint {
     double x = 0.0;
     double y = 0.0;
 };
@@ -23,34 +24,35 @@ struct Point {
 enum class Anchor : std::uint8_t { start, middle, end };
 enum class Marker : std::uint8_t { circle, square, triangle };
 
-/// Shapes in the order in which they cover each other.
+/// A list of shapes, drawn in order.
 class Drawing {
   public:
     Drawing(int width, int height) : width_(width), height_(height) {}
 
-    /// `dash` > 0: strokes and gaps of that length.
-    void line(std::vector<Point> points, const Colour& colour, double width, double dash = 0.0);
+    /// `dash` > 0: dashes and gaps of that length.
+    void line(std::vector<CanvasPoint> points, const Colour& colour, double width, double dash = 0.0);
     /// Filled, `radius` pixels from its centre to its border.
-    void marker(Point centre, Marker marker, double radius, const Colour& colour);
-    /// ASCII words in a sans-serif face, `size` pixels high, on the baseline through `at`; `upwards` turns them a
-    /// quarter to the left.
-    void words(Point at, std::string words, double size, const Colour& colour, Anchor anchor = Anchor::start,
+    void marker(CanvasPoint centre, Marker marker, double radius, const Colour& colour);
+    /// ASCII text in a sans-serif font, `size` pixels high, on the baseline through `at`; `upwards` rotates it by 90
+    /// degrees counter-clockwise.
+    void words(CanvasPoint at, std::string words, double size, const Colour& colour, Anchor anchor = Anchor::start,
                bool upwards = false);
 
-    /// A complete SVG 1.1 file on white.
+    /// An SVG 1.1 file with a white background.
     std::string svg() const;
 
-    /// A PNG file on white, `scale` pixels for each pixel of the drawing.
-    /// Errors: operation_unsupported (this build is without OpenCV's pictures), internal (OpenCV failed).
+    /// A PNG file with a white background, `scale` pixels for each pixel of the drawing.
+    /// Errors: operation_unsupported (a build without OpenCV's imgproc and imgcodecs), internal (OpenCV failed).
     Result<std::vector<std::byte>> png(double scale) const;
 
-    /// One shape; which members count depends on the kind.
+    /// One shape; the members used depend on the kind.
     struct Shape {
         enum class Kind : std::uint8_t { line, polygon, circle, words };
         Kind kind = Kind::line;
-        std::vector<Point> points; ///< of line and polygon; else one: centre, or the baseline's anchor
+        std::vector<CanvasPoint>
+            points; ///< of a line or polygon; otherwise one: the centre, or the anchor on the baseline
         Colour colour{};
-        double size = 1.0; ///< width of a line, radius of a circle, height of words
+        double size = 1.0; ///< width of a line, radius of a circle, height of text
         double dash = 0.0;
         std::string words;
         Anchor anchor = Anchor::start;
@@ -64,7 +66,7 @@ class Drawing {
     std::vector<Shape> shapes_;
 };
 
-/// Writes <stem>.svg, and <stem>.png at `scale` where this build can. Errors: internal, file_write.
+/// Writes <stem>.svg, and <stem>.png at `scale` in a build with OpenCV. Errors: internal, file_write.
 Status write_drawing(const Drawing& drawing, const std::filesystem::path& stem, double scale);
 
 } // namespace mfres

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "report/plot.h"
 
 #include "core/try.h"
@@ -19,7 +20,7 @@ constexpr Colour purple = {0xCC, 0x79, 0xA7};
 
 constexpr int width = 1000;
 constexpr double left = 92;
-constexpr double right = 900; ///< beyond it there is room for the last values
+constexpr double right = 900; ///< labels of the last values are to the right of it
 constexpr double label_size = 14;
 constexpr double small_size = 13;
 
@@ -29,7 +30,7 @@ std::string format(const char* pattern, double value) {
     return digits.data();
 }
 
-/// As few digits as tell ticks of that distance apart; "5e-4" where decimals would be many.
+/// The fewest digits that distinguish ticks of that distance; "5e-4" for small values.
 std::string tick_label(double value, double step) {
     if (value == 0.0)
         return "0";
@@ -49,13 +50,13 @@ struct Extent {
     double high = 1.0;
 };
 
-/// Grows the range to ticks, so that the axis ends on them.
+/// Extends the range to multiples of the tick distance.
 Extent to_ticks(Extent extent, int most) {
     if (!(extent.high > extent.low)) {
         const double room = std::max(std::abs(extent.low) * 0.1, 1e-3);
         extent = {extent.low - room, extent.low + room};
     }
-    // The grown range may need wider ticks, which grow it once more; two rounds settle it.
+    // The extended range may have a larger tick distance, which extends it again; two rounds are enough.
     for (int round = 0; round < 3; ++round) {
         const double step = tick_step(extent.high - extent.low, most);
         extent = {std::floor(extent.low / step + 1e-6) * step, std::ceil(extent.high / step - 1e-6) * step};
@@ -63,12 +64,12 @@ Extent to_ticks(Extent extent, int most) {
     return extent;
 }
 
-/// Axes and the way from values to pixels.
+/// Axes of a panel and the map from values to pixels.
 struct Panel {
     double top, bottom;
     Extent x, y;
 
-    Point at(double step, double value) const {
+    CanvasPoint at(double step, double value) const {
         const double share_x = (step - x.low) / (x.high - x.low);
         const double share_y = (std::clamp(value, y.low, y.high) - y.low) / (y.high - y.low);
         return {left + share_x * (right - left), bottom - share_y * (bottom - top)};
@@ -79,13 +80,13 @@ void draw_axes(Drawing& drawing, const Panel& panel, const std::string& name, in
     const double y_step = tick_step(panel.y.high - panel.y.low, y_ticks);
     for (double tick = std::ceil(panel.y.low / y_step - 1e-6); tick <= panel.y.high / y_step + 1e-6; tick += 1.0) {
         const double shown = tick == 0.0 ? 0.0 : tick * y_step;
-        const Point start = panel.at(panel.x.low, shown);
+        const CanvasPoint start = panel.at(panel.x.low, shown);
         drawing.line({start, panel.at(panel.x.high, shown)}, grid, 1.0);
         drawing.words({left - 10, start.y + 5}, tick_label(shown, y_step), small_size, grey, Anchor::end);
     }
     const double x_step = std::max(1.0, tick_step(panel.x.high - panel.x.low, 9));
     for (double value = 0.0; value <= panel.x.high * (1 + 1e-9); value += x_step) {
-        const Point foot = panel.at(value, panel.y.low);
+        const CanvasPoint foot = panel.at(value, panel.y.low);
         drawing.line({foot, {foot.x, panel.top}}, grid, 1.0);
         drawing.line({foot, {foot.x, foot.y + 5}}, grey, 1.0);
         if (step_labels)
@@ -97,16 +98,16 @@ void draw_axes(Drawing& drawing, const Panel& panel, const std::string& name, in
         drawing.words({0.5 * (left + right), panel.bottom + 46}, "step", label_size, black, Anchor::middle);
 }
 
-std::vector<Point> path(const Panel& panel, std::span<const TrainRow> rows, std::span<const double> values) {
-    std::vector<Point> points;
+std::vector<CanvasPoint> path(const Panel& panel, std::span<const TrainRow> rows, std::span<const double> values) {
+    std::vector<CanvasPoint> points;
     for (std::size_t i = 0; i < rows.size(); ++i)
         points.push_back(panel.at(static_cast<double>(rows[i].step), values[i]));
     return points;
 }
 
-/// Where the last value of a line is written.
-Point beside_end(const Panel& panel, std::span<const TrainRow> rows, double value) {
-    const Point end = panel.at(static_cast<double>(rows.back().step), value);
+/// Position of the label of a line's last value.
+CanvasPoint beside_end(const Panel& panel, std::span<const TrainRow> rows, double value) {
+    const CanvasPoint end = panel.at(static_cast<double>(rows.back().step), value);
     return {end.x + 12, end.y + 5};
 }
 
@@ -125,7 +126,7 @@ Extent extent_of(std::span<const double> values, Extent when_empty) {
     return {*low, *high};
 }
 
-/// Loss per row, faint, under its running mean; of few rows only the rows.
+/// Loss of each row in a pale colour and its running mean; without the mean if there are few rows.
 void draw_loss(Drawing& drawing, Panel panel, std::span<const TrainRow> rows) {
     const auto loss = column(rows, [](const TrainRow& row) { return row.loss; });
     panel.y = to_ticks(extent_of(loss, {0.0, 1.0}), 6);
@@ -145,7 +146,7 @@ void draw_loss(Drawing& drawing, Panel panel, std::span<const TrainRow> rows) {
         drawing.words(beside_end(panel, rows, smooth.back()), format("%.4f", smooth.back()), label_size, blue);
 }
 
-/// Baselines of the labels behind the lines' ends, moved apart where they would cover each other.
+/// Baselines of the labels at the lines' ends, moved apart if they overlap.
 std::array<double, 3> label_heights(const Panel& panel, const RegionDice& dice) {
     constexpr double apart = 19;
     std::array<std::size_t, 3> order = {0, 1, 2};
@@ -181,7 +182,7 @@ void draw_dice(Drawing& drawing, Panel panel, std::span<const TrainRow> rows, co
         const auto dice = column(evaluated, [&](const TrainRow& row) { return (*row.dice)[region]; });
         const auto points = path(panel, evaluated, dice);
         drawing.line(points, look.colour, 2.0);
-        for (const Point& point : points)
+        for (const CanvasPoint& point : points)
             drawing.marker(point, look.marker, crowded ? 2.8 : 4.5, look.colour);
         drawing.words({points.back().x + 12, heights[region]}, format("%.3f", dice.back()), label_size, look.colour);
     }
@@ -199,7 +200,7 @@ void draw_rate(Drawing& drawing, Panel panel, std::span<const TrainRow> rows) {
 
 } // namespace
 
-void draw_region_key(Drawing& drawing, const Point& at) {
+void draw_region_key(Drawing& drawing, const CanvasPoint& at) {
     for (std::size_t region = 0; region < 3; ++region) {
         const RegionLook& look = region_looks[region];
         const double x = at.x + 150 * static_cast<double>(region);
@@ -234,11 +235,11 @@ double tick_step(double span, int most) {
 
 Drawing draw_curve(std::span<const TrainRow> rows, const CurveOptions& options) {
     constexpr double title_height = 54;
-    constexpr double key_height = 34; ///< above a panel, for its key
+    constexpr double key_height = 34; ///< height of the legend above a panel
     constexpr double gap = 26;
     const bool evaluated = std::any_of(rows.begin(), rows.end(), [](const TrainRow& row) { return row.dice; });
     const std::int64_t last = rows.empty() ? 1 : rows.back().step;
-    // Up to the end of the training, unless that would squeeze a beginning into the corner.
+    // To the end of the training, but to no more than three times the last step.
     const Extent steps = {0.0, static_cast<double>(std::max(last, std::min(options.steps, 3 * last)))};
 
     Panel panel{title_height + key_height, title_height + key_height + 250, steps, {}};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "report/text_table.h"
 
 #include <algorithm>
@@ -14,7 +15,7 @@ std::string padded(const std::string& cell, std::size_t width, bool right) {
     return right ? space + cell : cell + space;
 }
 
-/// Without the spaces that padding leaves behind the last cell.
+/// Removes trailing spaces and appends a line feed.
 std::string line(std::string cells) {
     cells.erase(cells.find_last_not_of(' ') + 1);
     return cells + '\n';
@@ -40,7 +41,7 @@ std::vector<std::size_t> TextTable::widths() const {
             width = std::max(width, cells[c].size());
         widths.push_back(width);
     }
-    // A group's heading may be wider than its columns: its first column then makes room.
+    // If the heading of a group is wider than its columns, its first column is widened.
     for (std::size_t c = 0; c < columns_.size();) {
         std::size_t end = c + 1;
         std::size_t span = widths[c];

@@ -1,4 +1,5 @@
-// Tables of already formatted cells, for a terminal or as Markdown.
+// SPDX-License-Identifier: MIT
+// Tables of formatted cells, as text for a terminal or as Markdown.
 #pragma once
 
 #include <cstdint>
@@ -19,12 +20,12 @@ class TextTable {
 
     /// Precondition: one cell per column.
     void row(std::vector<std::string> cells) { rows_.push_back(std::move(cells)); }
-    /// A line in front of the next row, such as the total.
+    /// A horizontal line before the next row, e.g. before a total.
     void rule() { rules_.push_back(rows_.size()); }
 
-    /// Aligned with two spaces between columns; groups stand above their titles.
+    /// Aligned text with two spaces between columns and the groups above the titles.
     std::string text() const;
-    /// A Markdown table; a column is headed "group: title".
+    /// A Markdown table with column titles "group: title".
     std::string markdown() const;
 
   private:
@@ -38,11 +39,11 @@ class TextTable {
 
 /// "1,234,567"
 std::string grouped(std::int64_t value);
-/// "1,234.57": with `decimals` digits behind the point.
+/// "1,234.57", with `decimals` decimals.
 std::string grouped(double value, int decimals);
-/// The same with a sign in front, "+0.412"; a value that rounds to zero has none.
+/// The same with a sign, "+0.412"; without one if the value rounds to zero.
 std::string with_sign(double value, int decimals);
-/// Breaks at spaces so that no line exceeds `width` where words allow; further lines are indented by `indent`.
+/// Wraps text at spaces to lines of at most `width` characters; lines after the first are indented by `indent`.
 std::string wrapped(const std::string& words, std::size_t indent, std::size_t width = 120);
 
 } // namespace mfres

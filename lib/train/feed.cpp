@@ -8,10 +8,11 @@ namespace mfres {
 
 Result<BatchFeed> BatchFeed::start(TrainingExecutable& executable, const FeedSource& source) {
     constexpr int ahead = 2;
-    const BatchForm form = executable.cuts_crops() ? BatchForm::crops : BatchForm::arrays;
+    const bool on_device = executable.cuts_crops() && !made_on_host(source.sampling);
+    const BatchForm form = on_device ? BatchForm::crops : BatchForm::arrays;
     MFRES_TRY(auto loader, Loader::start(source.cache, source.sampling, source.seed, source.first_step, source.threads,
                                          ahead, source.part, form));
-    return BatchFeed(executable, std::move(loader), source);
+    return BatchFeed(executable, std::move(loader), form, source);
 }
 
 Status BatchFeed::begin_crops() {
@@ -21,7 +22,7 @@ Status BatchFeed::begin_crops() {
 
 Status BatchFeed::next() {
     ++step_;
-    if (executable_->cuts_crops()) {
+    if (form_ == BatchForm::crops) {
         if (!begun_)
             problem_ = begin_crops();
         begun_ = false;
@@ -34,7 +35,7 @@ Status BatchFeed::next() {
 }
 
 void BatchFeed::prepare() {
-    if (begun_ || step_ >= end_step_ || !executable_->cuts_crops())
+    if (begun_ || step_ >= end_step_ || form_ != BatchForm::crops)
         return;
     problem_ = begin_crops();
     begun_ = true;

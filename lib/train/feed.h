@@ -1,5 +1,5 @@
 // Batch after batch into an executable: as arrays that the loader's threads have made, or, for an engine that cuts
-// crops on its device, as what was drawn, one step ahead of the one that trains.
+// crops on its device and where it can make all that was drawn, as that, one step ahead of the one that trains.
 #pragma once
 
 #include "backends/training.h"
@@ -34,12 +34,14 @@ class BatchFeed {
     double waited_seconds() const { return loader_->waited_seconds(); }
 
   private:
-    BatchFeed(TrainingExecutable& executable, std::unique_ptr<Loader> loader, const FeedSource& source)
-        : executable_(&executable), loader_(std::move(loader)), step_(source.first_step), end_step_(source.end_step) {}
+    BatchFeed(TrainingExecutable& executable, std::unique_ptr<Loader> loader, BatchForm form, const FeedSource& source)
+        : executable_(&executable), loader_(std::move(loader)), form_(form), step_(source.first_step),
+          end_step_(source.end_step) {}
     Status begin_crops();
 
     TrainingExecutable* executable_;
     std::unique_ptr<Loader> loader_;
+    BatchForm form_;
     std::int64_t step_; ///< the next one
     std::int64_t end_step_;
     bool begun_ = false; ///< its crops are on their way, or `problem_` says why not

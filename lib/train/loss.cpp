@@ -10,21 +10,26 @@ namespace mfres {
 
 namespace {
 
-constexpr std::array all_kinds = {LossKind::dice, LossKind::gdl, LossKind::gdl_paper, LossKind::tversky,
-                                  LossKind::weighted_tversky};
+constexpr std::array all_kinds = {
+    LossKind::dice,   LossKind::gdl, LossKind::gdl_paper, LossKind::tversky, LossKind::weighted_tversky,
+    LossKind::dice_ce};
 constexpr std::array all_rules = {Absent::literal, Absent::skip};
 
 /// Denominators up to this hold nothing; far above the smallest double, so that its square still divides.
 constexpr double nothing = 1e-30;
 
-bool counts(const ClassSums& sums, Absent absent) {
-    return sums.truth > 0.0 || absent == Absent::literal;
+bool is_left_out(std::size_t class_index, const LossOptions& options) {
+    return class_index == 0 && !options.background;
 }
 
-double number_that_count(std::span<const ClassSums> classes, Absent absent) {
+bool counts(std::span<const ClassSums> classes, std::size_t l, const LossOptions& options) {
+    return !is_left_out(l, options) && (classes[l].truth > 0.0 || options.absent == Absent::literal);
+}
+
+double number_that_count(std::span<const ClassSums> classes, const LossOptions& options) {
     double number = 0.0;
-    for (const ClassSums& sums : classes)
-        number += counts(sums, absent) ? 1.0 : 0.0;
+    for (std::size_t l = 0; l < classes.size(); ++l)
+        number += counts(classes, l, options) ? 1.0 : 0.0;
     return number;
 }
 
@@ -38,10 +43,10 @@ double tversky_denominator(const ClassSums& sums, const LossOptions& options) {
 /// d/dp 2 S p g / D = 2 g / D - 2 S p g * 2 p / D^2, with D = S p^2 + S g^2 + epsilon.
 LossValue dice(std::span<const ClassSums> classes, const LossOptions& options) {
     LossValue value{0.0, std::vector<ClassSlope>(classes.size())};
-    const double number = number_that_count(classes, options.absent);
+    const double number = number_that_count(classes, options);
     for (std::size_t l = 0; l < classes.size(); ++l) {
         const ClassSums& sums = classes[l];
-        if (!counts(sums, options.absent))
+        if (!counts(classes, l, options))
             continue;
         const double denominator = sums.probability_squared + sums.truth + options.dice_epsilon;
         const double score = 2.0 * sums.probability_truth / denominator;
@@ -52,13 +57,30 @@ LossValue dice(std::span<const ClassSums> classes, const LossOptions& options) {
     return value;
 }
 
+/// d/dp 2 S p g / D = 2 g / D - 2 S p g / D^2, with D = S p + S g + epsilon.
+LossValue dice_without_squares(std::span<const ClassSums> classes, const LossOptions& options) {
+    LossValue value{0.0, std::vector<ClassSlope>(classes.size())};
+    const double number = number_that_count(classes, options);
+    for (std::size_t l = 0; l < classes.size(); ++l) {
+        const ClassSums& sums = classes[l];
+        if (!counts(classes, l, options))
+            continue;
+        const double denominator = sums.probability + sums.truth + options.dice_epsilon;
+        const double score = 2.0 * sums.probability_truth / denominator;
+        value.loss += (1.0 - score) / number;
+        value.slopes[l].truth = -2.0 / denominator / number;
+        value.slopes[l].constant = score / denominator / number;
+    }
+    return value;
+}
+
 /// d/dp TP / D = g / D - TP ((1 - alpha - beta) g + alpha) / D^2, with D = TP + alpha FP + beta FN.
 LossValue tversky(std::span<const ClassSums> classes, const LossOptions& options) {
     LossValue value{0.0, std::vector<ClassSlope>(classes.size())};
-    const double number = number_that_count(classes, options.absent);
+    const double number = number_that_count(classes, options);
     for (std::size_t l = 0; l < classes.size(); ++l) {
         const ClassSums& sums = classes[l];
-        if (!counts(sums, options.absent))
+        if (!counts(classes, l, options))
             continue;
         const double denominator = tversky_denominator(sums, options);
         if (denominator <= nothing) {
@@ -114,14 +136,15 @@ double dice_weight(const ClassSums& sums, const LossOptions& options) {
 }
 
 /// eq. 7
-double tversky_weight(const ClassSums& sums, const LossOptions& options) {
-    return counts(sums, options.absent) ? 1.0 / (sums.truth * sums.truth + options.weight_epsilon) : 0.0;
+double tversky_weight(std::span<const ClassSums> classes, std::size_t l, const LossOptions& options) {
+    const double truth = classes[l].truth;
+    return counts(classes, l, options) ? 1.0 / (truth * truth + options.weight_epsilon) : 0.0;
 }
 
 LossValue generalised_dice(std::span<const ClassSums> classes, const LossOptions& options) {
     std::vector<Term> terms;
     for (const ClassSums& sums : classes)
-        terms.push_back({.weight = dice_weight(sums, options),
+        terms.push_back({.weight = is_left_out(terms.size(), options) ? 0.0 : dice_weight(sums, options),
                          .numerator = 2.0 * sums.probability_truth,
                          .denominator = sums.probability + sums.truth,
                          .gain = 2.0,
@@ -133,7 +156,7 @@ LossValue generalised_dice(std::span<const ClassSums> classes, const LossOptions
 LossValue weighted_tversky(std::span<const ClassSums> classes, const LossOptions& options) {
     std::vector<Term> terms;
     for (const ClassSums& sums : classes)
-        terms.push_back({.weight = tversky_weight(sums, options),
+        terms.push_back({.weight = tversky_weight(classes, terms.size(), options),
                          .numerator = sums.probability_truth,
                          .denominator = tversky_denominator(sums, options),
                          .gain = 1.0,
@@ -166,7 +189,47 @@ Status check(const LossOptions& options) {
         if (!std::isfinite(epsilon) || epsilon <= 0.0)
             return Error{ErrorCode::invalid_argument,
                          text("a loss's epsilon must be finite and above 0; it is ", epsilon), "epsilon"};
+    const double ce_weight = options.ce_weight.value_or(standard_ce_weight(options.kind));
+    if (negative(options.overlap_weight) || negative(ce_weight) || options.overlap_weight + ce_weight == 0.0)
+        return Error{ErrorCode::invalid_argument,
+                     text("the weights of a loss's parts must be finite, not negative and not both 0; they are ",
+                          options.overlap_weight, " and ", ce_weight),
+                     "overlap_weight, ce_weight"};
+    if (negative(options.focal_gamma))
+        return Error{ErrorCode::invalid_argument,
+                     text("focal_gamma must be finite and not negative; it is ", options.focal_gamma), "focal_gamma"};
+    if (!(options.top_share > 0.0 && options.top_share <= 1.0))
+        return Error{ErrorCode::invalid_argument,
+                     text("the share of the hardest voxels must be above 0 and at most 1; it is ", options.top_share),
+                     "top_share"};
     return {};
+}
+
+/// Null for an overlap part that counts for nothing.
+OverlapLoss make_overlap(const LossOptions& options) {
+    const double weight = options.overlap_weight;
+    const auto with = [&](auto function) -> OverlapLoss {
+        if (weight == 0.0)
+            return nullptr;
+        if (weight == 1.0)
+            return [options, function](std::span<const ClassSums> classes) { return function(classes, options); };
+        return [options, function, weight](std::span<const ClassSums> classes) {
+            LossValue value = function(classes, options);
+            value.loss *= weight;
+            for (ClassSlope& slope : value.slopes)
+                slope = {weight * slope.truth, weight * slope.constant, weight * slope.probability};
+            return value;
+        };
+    };
+    switch (options.kind) {
+    case LossKind::dice: return with(dice);
+    case LossKind::gdl:
+    case LossKind::gdl_paper: return with(generalised_dice);
+    case LossKind::tversky: return with(tversky);
+    case LossKind::weighted_tversky: return with(weighted_tversky);
+    case LossKind::dice_ce: return with(dice_without_squares);
+    }
+    return nullptr;
 }
 
 } // namespace
@@ -178,6 +241,7 @@ std::string_view name(LossKind kind) noexcept {
     case LossKind::gdl_paper: return "gdl-paper";
     case LossKind::tversky: return "tversky";
     case LossKind::weighted_tversky: return "weighted-tversky";
+    case LossKind::dice_ce: return "dice-ce";
     }
     return "unknown";
 }
@@ -188,6 +252,10 @@ std::string_view name(Absent absent) noexcept {
     case Absent::skip: return "skip";
     }
     return "unknown";
+}
+
+double standard_ce_weight(LossKind kind) noexcept {
+    return kind == LossKind::dice_ce ? 1.0 : 0.0;
 }
 
 std::span<const LossKind> loss_kinds() {
@@ -208,17 +276,12 @@ Result<Absent> parse_absent(std::string_view text_to_parse) {
 
 Result<Loss> make_loss(const LossOptions& options) {
     MFRES_CHECK(check(options));
-    const auto with = [options](auto function) -> Loss {
-        return [options, function](std::span<const ClassSums> classes) { return function(classes, options); };
-    };
-    switch (options.kind) {
-    case LossKind::dice: return with(dice);
-    case LossKind::gdl:
-    case LossKind::gdl_paper: return with(generalised_dice);
-    case LossKind::tversky: return with(tversky);
-    case LossKind::weighted_tversky: return with(weighted_tversky);
-    }
-    return Error{ErrorCode::internal, "a loss without a formula", {}};
+    Loss loss;
+    loss.overlap = make_overlap(options);
+    loss.per_sample = !options.batch;
+    loss.pointwise = {options.ce_weight.value_or(standard_ce_weight(options.kind)), options.focal_gamma,
+                      options.top_share};
+    return loss;
 }
 
 } // namespace mfres

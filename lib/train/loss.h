@@ -1,5 +1,6 @@
-// The losses a network is trained with. Each one is a function of four sums per class (ClassSums), so it is written
-// once for every backend; a backend sums, asks for the slopes and spreads them over the voxels.
+// The losses a network is trained with. The overlap part of each is a function of four sums per class (ClassSums), so it
+// is written once for every backend; a backend sums, asks for the slopes and spreads them over the voxels. A term of
+// cross-entropy (PointwiseLoss) can be added to each.
 //
 // Notation: p softmax probability, g one-hot truth, l class, m number of classes, S the sum over all voxels of the
 // batch; TP = S p g, FP = S p (1 - g), FN = S (1 - p) g. Equation numbers are those of the MF-RES2Net paper.
@@ -10,6 +11,7 @@
 #include <mfres/status.h>
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -28,6 +30,9 @@ enum class LossKind : std::uint8_t {
     /// 1 - S_l w_l TP_l / S_l w_l (TP_l + alpha FP_l + beta FN_l), w_l = 1 / ((S g)^2 + weight_epsilon); eq. 7-8, the
     /// paper's own loss. Its denominator is read as one weighted sum.
     weighted_tversky,
+    /// 1 - mean_l 2 S p g / (S p + S g + dice_epsilon), plus the mean cross-entropy with ce_weight = 1: what nnU-Net
+    /// (Isensee et al. 2021) trains with, whose Dice has no squares in the denominator
+    dice_ce,
 };
 
 /// What a class without a single voxel in the batch (S g = 0) counts for.
@@ -47,9 +52,20 @@ struct LossOptions {
     Absent absent = Absent::skip;
     double dice_epsilon = 1e-5;   ///< dice: keeps the fraction finite where a class is neither there nor predicted
     double weight_epsilon = 1e-4; ///< eq. 7's eps
+
+    bool background = true; ///< false: class 0 is left out of the overlap part, like an absent class with skip
+    bool batch = true;      ///< false: Loss::per_sample
+    double overlap_weight = 1.0;
+    /// Of the cross-entropy; without a value that of the loss: 1 for dice_ce, else 0.
+    std::optional<double> ce_weight = std::nullopt;
+    double focal_gamma = 0.0; ///< see PointwiseLoss, as the next one
+    double top_share = 1.0;
 };
 
-/// "dice", "gdl", "gdl-paper", "tversky", "weighted-tversky"
+/// Weight of the cross-entropy that belongs to a loss.
+double standard_ce_weight(LossKind kind) noexcept;
+
+/// "dice", "gdl", "gdl-paper", "tversky", "weighted-tversky", "dice-ce"
 std::string_view name(LossKind kind) noexcept;
 /// "literal", "skip"
 std::string_view name(Absent absent) noexcept;
@@ -63,10 +79,11 @@ Result<LossKind> parse_loss_kind(std::string_view text);
 /// The rule of that name. Error: invalid_argument (lists the names).
 Result<Absent> parse_absent(std::string_view text);
 
-/// The loss as a function of the sums of all classes, with slopes dL/dp = truth * g + constant + probability * p. For
-/// finite sums its value and slopes are finite: a class whose denominator is not above 1e-30 (nothing of it is there
-/// and nothing predicted) scores 0 and has no slope, and where no class counts the loss is 0. Error: invalid_argument
-/// (alpha or beta negative or not finite or both 0, an epsilon not positive or not finite).
+/// The overlap part is a function of the sums of all classes, with slopes dL/dp = truth * g + constant + probability * p.
+/// For finite sums its value and slopes are finite: a class whose denominator is not above 1e-30 (nothing of it is there
+/// and nothing predicted) scores 0 and has no slope, and where no class counts the loss is 0.
+/// Error: invalid_argument (alpha or beta negative or not finite or both 0, an epsilon not positive or not finite, a
+/// weight or focal_gamma negative or not finite, both weights 0, top_share not within 0 < top_share <= 1).
 Result<Loss> make_loss(const LossOptions& options);
 
 } // namespace mfres

@@ -44,7 +44,7 @@ const std::vector<Field>& fields() {
          MFRES_FIELD(loss),
          0,
          0,
-         {"dice", "gdl", "gdl-paper", "tversky", "weighted-tversky"}},
+         {"dice", "gdl", "gdl-paper", "tversky", "weighted-tversky", "dice-ce"}},
         {"tversky_alpha", "weight of false positives", MFRES_FIELD(tversky_alpha), 0, 1},
         {"tversky_beta", "weight of false negatives", MFRES_FIELD(tversky_beta), 0, 1},
         {"absent",
@@ -53,6 +53,18 @@ const std::vector<Field>& fields() {
          0,
          0,
          {"literal", "skip"}},
+        {"loss_background", "whether the background is one of the classes of the overlap part of the loss",
+         MFRES_FIELD(loss_background)},
+        {"batch_dice", "sums over the batch before the quotient; false: the loss of each sample, then their mean",
+         MFRES_FIELD(batch_dice)},
+        {"overlap_weight", "weight of the overlap part of the loss, 0 = cross-entropy alone",
+         MFRES_FIELD(overlap_weight), 0, 1000},
+        {"ce_weight", "weight of the cross-entropy that is added; naming a loss sets it: 1 for dice-ce, else 0",
+         MFRES_FIELD(ce_weight), 0, 1000},
+        {"focal_gamma", "cross-entropies are multiplied by (1 - p)^focal_gamma, 0 = they are not",
+         MFRES_FIELD(focal_gamma), 0, 10},
+        {"topk_percent", "the cross-entropy is the mean over that share of the batch's voxels, the hardest; 100 = all",
+         MFRES_FIELD(topk_percent), 0.0001, 100},
         {"learning_rate", "of Adam, at the start", MFRES_FIELD(learning_rate), 1e-12, 10},
         {"adam_beta1", "decay of the first moment", MFRES_FIELD(adam_beta1), 0, 0.999999},
         {"adam_beta2", "decay of the second moment", MFRES_FIELD(adam_beta2), 0, 0.99999999},
@@ -85,6 +97,28 @@ const std::vector<Field>& fields() {
         {"gamma", "largest change of the gamma exponent", MFRES_FIELD(sampling.gamma), 0, 0.9},
         {"noise", "standard deviation of added noise", MFRES_FIELD(sampling.noise), 0, 10},
         {"zoom", "largest relative change of size", MFRES_FIELD(sampling.zoom), 0, 0.5},
+        {"modality_dropout", "how often a contrast is all 0, as a missing sequence; never T1ce and FLAIR both",
+         MFRES_FIELD(sampling.modality_dropout), 0, 1},
+        // clang-format off
+        {"gamma_inverted", "how often gamma is applied to the negated intensities", MFRES_FIELD(sampling.gamma_inverted), 0, 1},
+        {"histogram_shift", "largest shift of grey values, as a share of a tenth of their range", MFRES_FIELD(sampling.histogram_shift), 0, 0.49},
+        {"histogram_shift_probability", "how often, per contrast", MFRES_FIELD(sampling.histogram_shift_probability), 0, 1},
+        {"bias_field", "largest relative change of gain by a smooth field", MFRES_FIELD(sampling.bias_field), 0, 0.9},
+        {"bias_field_probability", "how often, per contrast", MFRES_FIELD(sampling.bias_field_probability), 0, 1},
+        {"blur", "largest sigma of a Gaussian blur, in voxels", MFRES_FIELD(sampling.blur), 0, 10},
+        {"blur_probability", "how often, per contrast", MFRES_FIELD(sampling.blur_probability), 0, 1},
+        {"low_resolution", "largest factor by which voxels are enlarged along all axes, 1 = never", MFRES_FIELD(sampling.low_resolution), 1, 10},
+        {"low_resolution_probability", "how often, per contrast", MFRES_FIELD(sampling.low_resolution_probability), 0, 1},
+        {"anisotropy", "largest factor by which slices are thickened along a random axis, 1 = never", MFRES_FIELD(sampling.anisotropy), 1, 10},
+        {"anisotropy_probability", "how often, per contrast", MFRES_FIELD(sampling.anisotropy_probability), 0, 1},
+        {"ringing", "largest share of frequencies cut off along a random axis (Gibbs ringing)", MFRES_FIELD(sampling.ringing), 0, 0.9},
+        {"ringing_probability", "how often, per contrast", MFRES_FIELD(sampling.ringing_probability), 0, 1},
+        {"ghost", "largest strength of shifted copies along a random axis (motion)", MFRES_FIELD(sampling.ghost), 0, 1},
+        {"ghost_probability", "how often, per contrast", MFRES_FIELD(sampling.ghost_probability), 0, 1},
+        {"elastic", "largest displacement of an elastic deformation, in voxels", MFRES_FIELD(sampling.elastic), 0, 10},
+        {"elastic_probability", "how often a sample is deformed", MFRES_FIELD(sampling.elastic_probability), 0, 1},
+        {"tumour_mixing", "how often a tumour of another case is placed into a sample", MFRES_FIELD(sampling.tumour_mixing), 0, 1},
+        // clang-format on
         {"precision",
          "of activations and convolutions in training steps",
          MFRES_FIELD(precision),
@@ -207,6 +241,12 @@ Status check_together(const Recipe& recipe) {
                                 " needs it"));
     if (recipe.tversky_alpha + recipe.tversky_beta <= 0)
         return invalid("tversky_beta", recipe.tversky_beta, "must not be 0 together with tversky_alpha");
+    if (recipe.overlap_weight + recipe.ce_weight <= 0)
+        return invalid("overlap_weight", recipe.overlap_weight, "must not be 0 together with ce_weight");
+    if (recipe.ce_weight <= 0 && recipe.focal_gamma > 0)
+        return invalid("focal_gamma", recipe.focal_gamma, "changes the cross-entropy, whose ce_weight is 0");
+    if (recipe.ce_weight <= 0 && recipe.topk_percent < 100)
+        return invalid("topk_percent", recipe.topk_percent, "changes the cross-entropy, whose ce_weight is 0");
     return {};
 }
 
@@ -238,6 +278,8 @@ Result<Recipe> parse_recipe(std::string_view text_value, const Recipe& base) {
         if (field->key != "network" && !store(entry.value(), *field, field->place(recipe)))
             return invalid(field->key, entry.value(), "is not " + allowed(*field, field->place(recipe)));
     }
+    if (recipe.loss != base.loss && !object->contains("ce_weight"))
+        recipe.ce_weight = recipe.loss == "dice-ce" ? 1.0 : 0.0;
     if (object->contains("steps") && object->contains("epochs"))
         return invalid("steps", object->at("steps"), "stands beside epochs; the length is given in one of them");
     if (object->contains("steps"))

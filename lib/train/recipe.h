@@ -30,6 +30,12 @@ struct Recipe {
     double tversky_alpha = 0.3;            ///< weight of false positives
     double tversky_beta = 0.7;             ///< weight of false negatives
     std::string absent = "skip";           ///< "literal" or "skip": classes that a batch does not hold
+    bool loss_background = true;           ///< whether the background is one of the overlap loss's classes
+    bool batch_dice = true;                ///< class sums over the batch; false: each sample's loss, then their mean
+    double overlap_weight = 1.0;           ///< of `loss` without its cross-entropy
+    double ce_weight = 0.0;                ///< of the mean cross-entropy; a loss that is named brings its own
+    double focal_gamma = 0.0;              ///< cross-entropies times (1 - p)^focal_gamma
+    double topk_percent = 100.0;           ///< the mean is over that share of the voxels, the hardest
 
     double learning_rate = 1e-3;
     double adam_beta1 = 0.9;

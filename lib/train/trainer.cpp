@@ -72,6 +72,12 @@ Result<Loss> loss_of(const Recipe& recipe) {
     MFRES_TRY(options.absent, parse_absent(recipe.absent));
     options.alpha = recipe.tversky_alpha;
     options.beta = recipe.tversky_beta;
+    options.background = recipe.loss_background;
+    options.batch = recipe.batch_dice;
+    options.overlap_weight = recipe.overlap_weight;
+    options.ce_weight = recipe.ce_weight;
+    options.focal_gamma = recipe.focal_gamma;
+    options.top_share = recipe.topk_percent / 100.0;
     return make_loss(options);
 }
 
@@ -409,8 +415,9 @@ struct Trainer::State {
         training.amsgrad = recipe().amsgrad;
         training.batch_norm_momentum = recipe().batch_norm_momentum;
         training.memory_cap = options.memory_cap;
-        for (const CacheEntry& entry : data->entries())
-            training.largest_case = std::max(training.largest_case, entry.size[0] * entry.size[1] * entry.size[2]);
+        if (!made_on_host(recipe().sampling)) // else an engine gets no crops
+            for (const CacheEntry& entry : data->entries())
+                training.largest_case = std::max(training.largest_case, entry.size[0] * entry.size[1] * entry.size[2]);
         training.ranks = &ranks();
         MFRES_CHECK(compile_for_training(graph, initial, training, observer));
         MFRES_TRY(loss, loss_of(recipe()));

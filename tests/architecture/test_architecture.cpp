@@ -1,14 +1,9 @@
-// The rules of the architecture that a compiler cannot check: who may include whom.
+// SPDX-License-Identifier: MIT
+// The rules of the architecture that a compiler cannot check: which module includes which, and the words of the glossary.
+#include "checker.h"
 #include "support/catch.h"
 
-#include <filesystem>
-#include <fstream>
-#include <iterator>
-#include <map>
-#include <regex>
-#include <set>
-#include <string>
-#include <vector>
+using namespace mfres::test;
 
 namespace {
 
@@ -16,35 +11,10 @@ namespace fs = std::filesystem;
 
 const fs::path root = MFRES_SOURCE_DIR;
 
-std::vector<fs::path> sources(const fs::path& folder) {
-    std::vector<fs::path> files;
-    for (const auto& entry : fs::recursive_directory_iterator(root / folder))
-        if (entry.path().extension() == ".h" || entry.path().extension() == ".cpp" || entry.path().extension() == ".cu")
-            files.push_back(entry.path());
-    return files;
-}
-
-std::vector<std::string> includes(const fs::path& file) {
-    static const std::regex pattern(R"(^\s*#\s*include\s*[<"]([^>"]+)[>"])");
-    std::ifstream in(file);
-    std::vector<std::string> found;
-    std::string line;
-    std::smatch match;
-    while (std::getline(in, line))
-        if (std::regex_search(line, match, pattern))
-            found.push_back(match[1]);
-    return found;
-}
-
-bool starts_with(const std::string& text, const std::string& prefix) {
-    return text.rfind(prefix, 0) == 0;
-}
-
-} // namespace
-
-TEST_CASE("modules include only modules below them") {
-    // lib/<module> may include itself and these; mfres/ (the public headers) everybody may.
-    const std::map<std::string, std::set<std::string>> below = {
+const Rules rules = [] {
+    // Public headers may be included everywhere.
+    Rules all = {
+        {"public", {}},
         {"core", {}},
         {"graph", {"core"}},
         {"networks", {"core", "graph"}},
@@ -54,46 +24,118 @@ TEST_CASE("modules include only modules below them") {
         {"phantom", {"core", "imaging"}},
         {"metrics", {"core", "imaging"}},
         {"report", {"core"}},
-        {"data", {"core", "model", "imaging", "backends"}},
-        {"inference", {"core", "graph", "networks", "model", "imaging", "phantom", "metrics", "backends"}},
-        {"train",
-         {"core", "graph", "networks", "model", "imaging", "metrics", "backends", "data", "inference", "report"}},
-        {"benchmark", {"core", "graph", "networks", "model", "imaging", "backends", "inference"}},
-        {"paper",
-         {"core", "graph", "networks", "model", "imaging", "metrics", "backends", "data", "inference", "train",
-          "report"}},
+        {"data", {"core", "model", "imaging"}},
+        {"inference", {"core", "graph", "networks", "model", "imaging", "phantom", "metrics"}},
+        {"train", {"core", "graph", "networks", "model", "imaging", "metrics", "data", "inference", "report"}},
+        {"benchmark", {"core", "graph", "networks", "model", "imaging", "inference"}},
+        {"paper", {"core", "graph", "networks", "model", "imaging", "metrics", "data", "inference", "train", "report"}},
+        {"backends", {"core", "graph"}},
+        {"tools",
+         {"core", "graph", "networks", "model", "exchange", "imaging", "phantom", "metrics", "report", "data",
+          "inference", "train", "benchmark", "paper"}},
     };
-    std::set<std::string> modules{"backends", "tools"};
-    for (const auto& [module, allowed] : below)
-        modules.insert(module);
-    for (const auto& entry : fs::directory_iterator(root / "lib"))
-        if (entry.is_directory() && entry.path().filename() != "include") {
-            INFO("lib/" << entry.path().filename().string() << " has no line in this test");
-            CHECK(below.count(entry.path().filename().string()) == 1);
-        }
-    for (const auto& [module, allowed] : below)
-        for (const auto& file : sources(fs::path("lib") / module))
-            for (const auto& include : includes(file)) {
-                const std::string target = include.substr(0, include.find('/'));
-                if (modules.count(target) == 0 || target == module)
-                    continue;
-                INFO(file.string() << " includes " << include);
-                CHECK(allowed.count(target) == 1);
-            }
+    // Common folders of backends. They see core, graph and each other. An engine sees them and itself.
+    const std::set<std::string> common{"backends", "backends/planned", "backends/distributed", "backends/kernels"};
+    for (const char* user : {"data", "inference", "train", "benchmark", "paper", "tools"})
+        all[user].insert({"backends", "backends/distributed"});
+    for (const auto& entry : fs::directory_iterator(root / "backends"))
+        if (entry.is_directory())
+            all["backends/" + entry.path().filename().string()] = {"core", "graph"};
+    for (auto& [module, allowed] : all)
+        if (module.rfind("backends", 0) == 0)
+            allowed.insert(common.begin(), common.end());
+    return all;
+}();
+
+std::vector<SourceFile> all_sources() {
+    std::vector<SourceFile> files;
+    for (const char* folder : {"lib", "backends", "tools"})
+        for (SourceFile& file : read_sources(root, folder))
+            files.push_back(std::move(file));
+    return files;
 }
 
-TEST_CASE("backends see core, graph and themselves only") {
-    for (const auto& file : sources("backends")) {
-        const std::string own = fs::relative(file, root / "backends").begin()->string();
-        for (const auto& include : includes(file)) {
-            INFO(file.string() << " includes " << include);
-            for (const std::string module : {"networks/", "model/", "imaging/", "train/", "metrics/"})
-                CHECK_FALSE(starts_with(include, module));
-            const bool shared = include.find('/') == include.rfind('/'); // a file of backends/ itself
-            if (starts_with(include, "backends/") && !shared)
-                CHECK(starts_with(include, "backends/" + own + "/"));
+bool exists(const std::string& path) {
+    return fs::is_regular_file(root / path);
+}
+
+std::string listed(const std::vector<std::string>& violations) {
+    std::string lines;
+    for (const std::string& violation : violations)
+        lines += violation + "\n";
+    return lines;
+}
+
+} // namespace
+
+TEST_CASE("modules include only modules below them") {
+    const auto files = all_sources();
+    CHECK(files.size() > 300);
+    const auto violations = include_violations(files, rules, exists);
+    INFO(listed(violations));
+    CHECK(violations.empty());
+}
+
+TEST_CASE("every source file of lib, backends and tools is read") {
+    const auto files = all_sources();
+    std::size_t found = 0;
+    for (const char* folder : {"lib", "backends", "tools"})
+        for (const auto& entry : fs::recursive_directory_iterator(root / folder)) {
+            const std::string name = entry.path().filename().string();
+            if (!entry.is_regular_file() || name == "CMakeLists.txt")
+                continue;
+            INFO(entry.path() << " has a suffix that the checks do not know");
+            CHECK(is_source(name));
+            ++found;
         }
-    }
+    CHECK(files.size() == found);
+}
+
+TEST_CASE("the include check finds violations made on purpose") {
+    const std::set<std::string> existing{"lib/core/a.h",          "lib/core/b.h",         "lib/graph/g.h",
+                                         "lib/include/mfres/m.h", "backends/backend.h",   "backends/one/x.h",
+                                         "backends/two/y.h",      "backends/planned/p.h", "lib/top.h",
+                                         "tools/mfres/cli.h"};
+    const Exists made_up = [&](const std::string& path) { return existing.count(path) > 0; };
+    const Rules two = {{"core", {}},
+                       {"graph", {"core"}},
+                       {"public", {}},
+                       {"backends", {}},
+                       {"backends/one", {"backends", "core"}},
+                       {"tools", {"core"}}};
+    const auto violations = [&](const std::string& path, const std::string& text) {
+        return include_violations({{path, text}}, two, made_up);
+    };
+    const auto rejected = [&](const std::string& path, const std::string& text, const std::string& words) {
+        const auto found = violations(path, text);
+        INFO(path << ": " << listed(found));
+        REQUIRE(found.size() == 1);
+        CHECK(found[0].find(words) != std::string::npos);
+    };
+    // Allowed: the module itself, beside the file or by its path, modules below, public headers, system headers.
+    CHECK(violations("lib/graph/g.cpp", "#include \"g.h\"\n#include \"graph/g.h\"\n#include \"core/a.h\"\n"
+                                        "#include <mfres/m.h>\n#include <vector>\n#  include <nifti2_io.h>\n")
+              .empty());
+    CHECK(violations("tools/mfres/x.cpp", "#include \"cli.h\"\n").empty());
+    CHECK(violations("backends/one/x.cpp", "#include \"x.h\"\n#include \"../backend.h\"\n").empty());
+    // A module above, by its path, in angle brackets, relative to the file, and behind white space.
+    rejected("lib/core/a.cpp", "#include \"graph/g.h\"\n", "core must not include graph");
+    rejected("lib/core/a.cpp", "#include <graph/g.h>\n", "core must not include graph");
+    rejected("lib/core/a.cpp", "#include \"../graph/g.h\"\n", "core must not include graph");
+    rejected("lib/core/a.cpp", "\n \t# include\t\"graph/g.h\"\n", "core must not include graph");
+    rejected("lib/core/a.h", "#include \"backends/backend.h\"\n", "core must not include backends");
+    // Another engine, a common folder without permission, the program, a file directly in lib.
+    rejected("backends/one/x.cpp", "#include \"backends/two/y.h\"\n", "must not include backends/two");
+    rejected("backends/one/x.cpp", "#include \"../two/y.h\"\n", "must not include backends/two");
+    rejected("backends/one/x.cpp", "#include \"backends/planned/p.h\"\n", "must not include backends/planned");
+    rejected("backends/backend.cpp", "#include \"one/x.h\"\n", "backends must not include backends/one");
+    rejected("lib/core/a.cpp", "#include \"tools/mfres/cli.h\"\n", "core must not include tools");
+    rejected("lib/core/a.cpp", "#include \"top.h\"\n", "core must not include lib");
+    rejected("lib/include/mfres/m.h", "#include \"core/a.h\"\n", "public must not include core");
+    // A file or a module without a rule, and a quoted header that does not exist.
+    rejected("lib/top.cpp", "#include <vector>\n", "module lib has no rule");
+    rejected("lib/new/n.cpp", "", "module new has no rule");
+    rejected("lib/core/a.cpp", "#include \"missing.h\"\n", "not found");
 }
 
 TEST_CASE("engine headers stay inside their backend") {
@@ -101,52 +143,74 @@ TEST_CASE("engine headers stay inside their backend") {
         {"oneapi/dnnl", "backends/onednn"}, {"dnnl", "backends/onednn"},        {"cudnn", "backends/cuda"},
         {"cuda", "backends/cuda"},          {"nccl", "backends/cuda"},          {"omp.h", "backends/onednn"},
         {"mpi.h", "backends/distributed"},  {"opencv2/dnn", "backends/opencv"}, {"onnx/", "lib/exchange"},
-        {"zip.h", "lib/exchange"},
+        {"zip.h", "lib/exchange"},          {"nifti2_io.h", "lib/imaging"},
     };
-    for (const fs::path folder : {"lib", "backends", "tools"})
-        for (const auto& file : sources(folder))
-            for (const auto& include : includes(file))
-                for (const auto& [engine, home] : engines)
-                    if (starts_with(include, engine)) {
-                        INFO(file.string() << " includes " << include);
-                        CHECK(starts_with(fs::relative(file, root).string(), home + "/"));
-                    }
+    for (const SourceFile& file : all_sources())
+        for (const Include& include : includes_of(file))
+            for (const auto& [engine, home] : engines)
+                if (include.name.rfind(engine, 0) == 0) {
+                    INFO(file.path << " includes " << include.name);
+                    CHECK(file.path.rfind(home + "/", 0) == 0);
+                }
 }
 
 TEST_CASE("public headers use standard types only") {
-    for (const auto& file : sources("lib/include"))
-        for (const auto& include : includes(file)) {
-            INFO(file.string() << " includes " << include);
-            const bool standard = include.find('/') == std::string::npos && include.find('.') == std::string::npos;
-            CHECK((standard || include == "stdint.h" || starts_with(include, "mfres/")));
+    for (const SourceFile& file : read_sources(root, "lib/include"))
+        for (const Include& include : includes_of(file)) {
+            INFO(file.path << " includes " << include.name);
+            const std::string& name = include.name;
+            const bool standard = name.find('/') == std::string::npos && name.find('.') == std::string::npos;
+            CHECK((standard || name == "stdint.h" || name.rfind("mfres/", 0) == 0));
         }
 }
 
+TEST_CASE("comments of the public headers use the terms of the glossary") {
+    // Words of the "not" column of docs/glossary.md that have no other meaning in this project.
+    const std::vector<std::string> banned = {"refuse",         "coat",     "seam",   "meeting",
+                                             "patience",       "speck",    "island", "learned by heart",
+                                             "fullest moment", "lone rank"};
+    const auto violations = word_violations(read_sources(root, "lib/include"), banned);
+    INFO(listed(violations));
+    CHECK(violations.empty());
+
+    std::ifstream glossary(root / "docs/glossary.md");
+    const std::string text((std::istreambuf_iterator<char>(glossary)), std::istreambuf_iterator<char>());
+    for (const std::string& word : banned) {
+        INFO(word);
+        CHECK(text.find(word) != std::string::npos);
+    }
+}
+
+TEST_CASE("the word check finds words in comments only") {
+    const auto count = [](const std::string& text) {
+        return word_violations({{"x.h", text}}, {"refuse", "seam", "learned by heart"}).size();
+    };
+    CHECK(count("int a; // it refuses the file\n") == 1);
+    CHECK(count("/// A Refusal.\n") == 1);
+    CHECK(count("/* two\n * seams */ int x;") == 1);
+    CHECK(count("// has learned by\n// heart\n") == 1);
+    CHECK(count("int seam = 0; const char* t = \"// refuse\"; char c = '\"'; // fine\n") == 0);
+    CHECK(count("constexpr int n = 1'000; // seam\n") == 1);
+    CHECK(count("// seamless, rejects\n") == 0);
+}
+
 TEST_CASE("no switch over an enum hides new values behind a default") {
-    // -Wswitch lists the places a new operation or error code has to be added to, as long as nobody writes default.
-    for (const fs::path folder : {"lib/graph", "backends"})
-        for (const auto& file : sources(folder)) {
-            std::ifstream in(file);
-            std::string line;
-            while (std::getline(in, line)) {
-                INFO(file.string());
-                CHECK(line.find("default:") == std::string::npos);
-            }
+    // -Wswitch lists the places a new op or error code has to be added to, as long as no switch has a default.
+    for (const char* folder : {"lib/graph", "backends"})
+        for (const SourceFile& file : read_sources(root, folder)) {
+            INFO(file.path);
+            CHECK(file.text.find("default:") == std::string::npos);
         }
 }
 
 TEST_CASE("no test's name has a semicolon") {
-    // It would end the name on its way through CMake's lists: CTest would look for a test of half the name, find none,
-    // and call that passed.
+    // It would end the name in CMake's lists: CTest would run a filter that matches no test, and report success.
     static const std::regex names(R"rx(TEST_CASE\(\s*((?:"(?:[^"\\]|\\.)*"\s*)+))rx");
     std::size_t seen = 0;
-    for (const auto& file : sources("tests")) {
-        std::ifstream in(file);
-        const std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
-        for (std::sregex_iterator name(text.begin(), text.end(), names), end; name != end; ++name, ++seen) {
-            INFO(file.string() << ": " << (*name)[1]);
+    for (const SourceFile& file : read_sources(root, "tests"))
+        for (std::sregex_iterator name(file.text.begin(), file.text.end(), names), end; name != end; ++name, ++seen) {
+            INFO(file.path << ": " << (*name)[1]);
             CHECK((*name)[1].str().find(';') == std::string::npos);
         }
-    }
     CHECK(seen > 300);
 }

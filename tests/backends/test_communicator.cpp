@@ -187,7 +187,7 @@ TEST_CASE("a launcher is recognised by its variables") {
         const auto launch = find_launch(environment(variables));
         REQUIRE_OK(launch);
         CHECK((*launch)->local_rank == local);
-        CHECK_FALSE((*launch)->meeting);
+        CHECK_FALSE((*launch)->rendezvous);
     }
     // torchrun in a task of srun: its ranks count, and meet beside the port that it listens at itself.
     std::map<std::string, std::string> torchrun = {
@@ -198,11 +198,11 @@ TEST_CASE("a launcher is recognised by its variables") {
     CHECK((*torch)->variable == "RANK");
     CHECK((*torch)->rank == 6);
     CHECK((*torch)->local_rank == 2);
-    REQUIRE((*torch)->meeting);
-    CHECK((*torch)->meeting->address == "node1");
-    CHECK((*torch)->meeting->port == 29500);
+    REQUIRE((*torch)->rendezvous);
+    CHECK((*torch)->rendezvous->address == "node1");
+    CHECK((*torch)->rendezvous->port == 29500);
     torchrun["TORCHELASTIC_USE_AGENT_STORE"] = "True";
-    CHECK((**find_launch(environment(torchrun))).meeting->port == 29501);
+    CHECK((**find_launch(environment(torchrun))).rendezvous->port == 29501);
     for (const auto& [name, words] :
          {std::pair{"MASTER_PORT", "0"}, {"MASTER_PORT", "65535"}, {"MASTER_PORT", "http"}, {"LOCAL_RANK", "-1"}}) {
         auto wrong = torchrun;

@@ -1,9 +1,9 @@
 // The backward of every operation: in double precision against central differences, and every backend that trains
 // against double precision. One table of cases for all.
 #include "support/check_backend.h"
+#include "support/loss_cases.h"
 #include "support/op_cases.h"
 #include "support/training.h"
-#include "train/loss.h"
 
 #include <set>
 
@@ -45,15 +45,6 @@ double difference_error(Doubles& values, const Doubles& gradient, double step, c
         analytic.push_back(gradient[i]);
     }
     return test::relative_error(analytic, numeric);
-}
-
-/// One random class below `present` for each voxel.
-std::vector<std::uint8_t> random_classes(const Shape& logits, std::uint64_t seed, std::uint64_t present) {
-    Random random(seed);
-    std::vector<std::uint8_t> classes(static_cast<std::size_t>(logits.elements() / logits[1]));
-    for (auto& value : classes)
-        value = static_cast<std::uint8_t>(random.below(present));
-    return classes;
 }
 
 } // namespace
@@ -104,61 +95,116 @@ TEST_CASE("every backend that trains computes the forward, the running statistic
 
 TEST_CASE("the gradient of every loss by the logits equals central differences") {
     const Shape shape{2, 4, 3, 2, 4};
-    for (const LossKind kind : loss_kinds())
-        for (const Absent absent : absent_rules())
-            for (const std::uint64_t present : {4U, 3U, 1U}) {
-                INFO(name(kind) << ", " << name(absent) << ", " << present << " classes present");
-                // The default epsilon of 1e-4 makes an absent class so heavy that the loss is 1 - 1e-6, and its
-                // rounding all that differences would see.
-                const auto loss = make_loss({.kind = kind, .absent = absent, .weight_epsilon = 0.1});
-                REQUIRE_OK(loss);
-                const auto classes = random_classes(shape, present, present);
-                Doubles logits = test::random_doubles(static_cast<std::size_t>(shape.elements()), present + 7);
-                Doubles gradient(logits.size());
-                Doubles unused(logits.size());
-                REQUIRE_OK(reference::loss_and_gradient(shape, logits.data(), classes, *loss, gradient.data(), 2));
-                const auto value = [&] {
-                    return *reference::loss_and_gradient(shape, logits.data(), classes, *loss, unused.data(), 1);
-                };
-                CHECK(difference_error(logits, gradient, 1e-3, value) <= 1e-4);
-            }
+    for (auto [called, options] : test::loss_cases())
+        for (const std::uint64_t present : {4U, 3U, 1U}) {
+            INFO(called << ", " << present << " classes present");
+            // The default epsilon of 1e-4 makes an absent class so heavy that the loss is 1 - 1e-6, and its
+            // rounding all that differences would see.
+            options.weight_epsilon = 0.1;
+            const Loss loss = test::loss_of(options);
+            const auto classes = test::random_classes(shape, present, present);
+            Doubles logits = test::random_doubles(static_cast<std::size_t>(shape.elements()), present + 7);
+            Doubles gradient(logits.size());
+            Doubles unused(logits.size());
+            REQUIRE_OK(reference::loss_and_gradient(shape, logits.data(), classes, loss, gradient.data(), 2));
+            const auto value = [&] {
+                return *reference::loss_and_gradient(shape, logits.data(), classes, loss, unused.data(), 1);
+            };
+            // A short step keeps the choice of the hardest voxels as it is.
+            CHECK(difference_error(logits, gradient, options.top_share < 1.0 ? 1e-6 : 1e-3, value) <= 1e-4);
+        }
 }
 
 TEST_CASE("every backend that trains computes every loss and its gradient") {
-    GraphBuilder builder;
-    const NodeId x = builder.input(Shape{2, 4, 5, 3, 7});
-    builder.output(builder.conv("head", x, Conv{.out_channels = 4}));
-    auto graph = builder.finish();
-    REQUIRE_OK(graph);
-    const Weights weights = test::random_weights(*graph, 3);
-    const Tensor input = test::random_tensor(graph->node(0).shape, 4);
-    const Shape& shape = graph->node(1).shape;
-    test::DoubleTraining truth(*graph, weights, input);
-    const Doubles logits = truth.forward();
     for (const Backend* backend : test::training_backends()) {
-        const auto training = test::compile_training(*backend, *graph, weights);
-        copy(view(input), training->input());
-        REQUIRE_OK(training->forward());
-        for (const LossKind kind : loss_kinds())
-            for (const Absent absent : absent_rules())
-                for (const std::uint64_t present : {4U, 3U, 1U}) {
-                    INFO(backend->name() << ": " << name(kind) << ", " << name(absent) << ", " << present);
-                    const auto loss = make_loss({.kind = kind, .absent = absent});
-                    REQUIRE_OK(loss);
-                    const auto classes = random_classes(shape, present, present);
-                    Doubles gradient(logits.size());
-                    const auto expected =
-                        reference::loss_and_gradient(shape, logits.data(), classes, *loss, gradient.data(), 2);
-                    REQUIRE_OK(expected);
-                    const auto value = training->loss(classes, *loss);
-                    REQUIRE_OK(value);
-                    CHECK(*value == Approx(*expected).margin(1e-6));
-                    CHECK(test::normalised_squared_error(test::dense(as_const(training->output_gradient())),
-                                                         gradient) <= 1e-10);
-                    REQUIRE_OK(training->backward());
-                    truth.backward(gradient);
-                    CHECK(test::normalised_squared_error(training->gradients().at("head.weight"),
-                                                         truth.gradients.at("head.weight")) <= 1e-9);
-                }
+        INFO(backend->name());
+        test::check_losses(*backend);
+    }
+}
+
+namespace {
+
+/// Loss and output gradient of a backend for given logits.
+std::pair<double, Tensor> loss_of_logits(TrainingExecutable& training, const Tensor& logits,
+                                         const std::vector<std::uint8_t>& classes, const LossOptions& options) {
+    copy(view(logits), training.input());
+    REQUIRE_OK(training.forward());
+    const auto value = training.loss(classes, test::loss_of(options));
+    REQUIRE_OK(value);
+    return {*value, test::dense(as_const(training.output_gradient()))};
+}
+
+} // namespace
+
+TEST_CASE("voxels as hard as the last one chosen share its place, on every backend that trains") {
+    const Graph graph = test::identity_graph(Shape{2, 4, 2, 2, 2});
+    // All voxels alike but one, which is harder: of 16 voxels 4 are chosen, so the other 15 share 3 places.
+    Tensor logits(graph.node(0).shape, 0.0F);
+    view(logits).at(1, 2, 1, 0, 1) = 3.0F;
+    const std::vector<std::uint8_t> classes(16, 0);
+    for (const Backend* backend : test::training_backends()) {
+        INFO(backend->name());
+        const auto training = test::compile_training(*backend, graph, test::identity_weights(graph));
+        const LossOptions options{.overlap_weight = 0.0, .ce_weight = 1.0, .top_share = 0.25};
+        const auto [value, gradient] = loss_of_logits(*training, logits, classes, options);
+        const double hard = std::log(3.0 + std::exp(3.0));
+        CHECK(value == Approx((hard + 3.0 * std::log(4.0)) / 4.0).epsilon(1e-6));
+        const auto g = view(gradient);
+        for (const std::int64_t x : {0, 1})
+            CHECK(g.at(0, 0, x, 0, 0) == Approx(3.0 / 15.0 * (0.25 - 1.0) / 4.0).epsilon(1e-5));
+        CHECK(g.at(1, 0, 1, 0, 1) == Approx((std::exp(-hard) - 1.0) / 4.0).epsilon(1e-5));
+    }
+}
+
+TEST_CASE("certain logits, right or wrong, have a finite loss and gradient on every backend that trains") {
+    const Graph graph = test::identity_graph(Shape{1, 4, 2, 2, 2});
+    Tensor logits(graph.node(0).shape, -500.0F);
+    for (std::int64_t x = 0; x < 2; ++x)
+        for (std::int64_t y = 0; y < 2; ++y)
+            for (std::int64_t z = 0; z < 2; ++z)
+                view(logits).at(0, 1, x, y, z) = 500.0F;
+    const std::vector<std::uint8_t> classes{1, 1, 1, 1, 1, 1, 1, 2}; // the last one is wrong by 1000
+    for (const Backend* backend : test::training_backends())
+        for (const double gamma : {0.0, 0.5, 2.0})
+            for (const double share : {1.0, 0.5}) {
+                INFO(backend->name() << ", gamma " << gamma << ", share " << share);
+                const auto training = test::compile_training(*backend, graph, test::identity_weights(graph));
+                const LossOptions options{
+                    .overlap_weight = 0.0, .ce_weight = 1.0, .focal_gamma = gamma, .top_share = share};
+                const auto [value, gradient] = loss_of_logits(*training, logits, classes, options);
+                CHECK(value == Approx(1000.0 / (8.0 * share)).epsilon(1e-6));
+                CHECK(view(gradient).at(0, 2, 1, 1, 1) == Approx(-1.0 / (8.0 * share)).epsilon(1e-6));
+                CHECK(view(gradient).at(0, 1, 1, 1, 1) == Approx(1.0 / (8.0 * share)).epsilon(1e-6));
+                CHECK(view(gradient).at(0, 1, 0, 0, 0) == Approx(0.0).margin(1e-12));
+            }
+}
+
+TEST_CASE("a logit that is no number gives a loss that is none, whatever the parts, on every backend that trains") {
+    const Graph graph = test::identity_graph(Shape{1, 4, 2, 2, 2});
+    Tensor logits = test::random_tensor(graph.node(0).shape, 3);
+    view(logits).at(0, 1, 1, 1, 0) = std::numeric_limits<float>::quiet_NaN();
+    const std::vector<std::uint8_t> classes{0, 1, 2, 3, 0, 1, 2, 3};
+    for (const Backend* backend : test::training_backends())
+        for (const auto& [called, options] : test::loss_cases()) {
+            INFO(backend->name() << ": " << called);
+            const auto training = test::compile_training(*backend, graph, test::identity_weights(graph));
+            CHECK(std::isnan(loss_of_logits(*training, logits, classes, options).first));
+        }
+}
+
+TEST_CASE("every loss has the same bits on one thread and on several, on every backend that trains") {
+    const Graph graph = test::identity_graph(Shape{3, 4, 20, 17, 19});
+    const Tensor logits = test::random_tensor(graph.node(0).shape, 5);
+    const auto classes = test::random_classes(graph.node(0).shape, 6, 4);
+    for (const Backend* backend : test::training_backends()) {
+        const auto one = test::compile_training(*backend, graph, test::identity_weights(graph), {.threads = 1});
+        const auto three = test::compile_training(*backend, graph, test::identity_weights(graph), {.threads = 3});
+        for (const auto& [called, options] : test::loss_cases()) {
+            INFO(backend->name() << ": " << called);
+            const auto a = loss_of_logits(*one, logits, classes, options);
+            const auto b = loss_of_logits(*three, logits, classes, options);
+            CHECK(a.first == b.first);
+            CHECK(std::equal(a.second.values().begin(), a.second.values().end(), b.second.values().begin()));
+        }
     }
 }

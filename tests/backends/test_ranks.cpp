@@ -4,6 +4,7 @@
 #include "model/model.h"
 #include "networks/registry.h"
 #include "support/cases.h"
+#include "support/loss_cases.h"
 #include "support/op_cases.h"
 #include "support/rank_cases.h"
 #include "support/ranks.h"
@@ -97,6 +98,12 @@ TEST_CASE("two and three ranks compute every gradient case as one does with all 
                 if (size == 2 && has_batch_norm(gradient_case.graph))
                     test::check_on_ranks(*backend, gradient_case.graph, seed, size, NormStatistics::running);
             }
+}
+
+TEST_CASE("every loss on two and three ranks is that of one with all their samples") {
+    for (const Backend* backend : test::training_backends())
+        for (const int size : {2, 3})
+            test::check_losses_on_ranks(*backend, size);
 }
 
 TEST_CASE("gradients of many megabytes are summed in parts while the backward goes on") {

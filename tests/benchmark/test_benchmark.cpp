@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Benchmarks: the numbers of a report fit together, its files are what it says, and what makes no sense is rejected.
 #include "backends/backend.h"
 #include "benchmark/npy.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "core/file.h"
 #include "support/catch.h"
 #include "support/paths.h"

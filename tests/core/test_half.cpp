@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // All 65536 patterns of both 16-bit formats, against definitions in double precision.
 #include "core/half.h"
 #include "support/catch.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "core/parallel.h"
 #include "core/thread_pool.h"
 #include "support/catch.h"

@@ -47,11 +47,14 @@ std::array<IntensityChange, 4> some_changes(std::uint64_t seed) {
     std::array<IntensityChange, 4> changes;
     for (std::size_t m = 0; m < 4; ++m) {
         changes[m].gamma = m == 1 ? 1.0 : random.uniform(0.7, 1.3);
+        changes[m].inverted = random.below(2) == 1;
         changes[m].scale = m == 2 ? 1.0 : random.uniform(0.8, 1.2);
         changes[m].shift = random.uniform(-0.2, 0.2);
         changes[m].noise = m == 3 ? 0.0 : 0.1;
         changes[m].noise_seed = random.next();
     }
+    if (random.below(2) == 1)
+        changes[random.below(4)] = IntensityChange::to_nothing();
     return changes;
 }
 
@@ -95,6 +98,11 @@ TEST_CASE("the kernels cut, turn, mirror and vary crops as lib/train does") {
             const auto classes = std::span(got.classes).subspan(sample * truth.classes.size(), truth.classes.size());
             CHECK(std::equal(classes.begin(), classes.end(), truth.classes.begin()));
             CHECK(largest_difference(images, truth.images) <= 2e-5);
+            for (std::size_t m = 0; m < 4; ++m)
+                if (changes[m].scale == 0.0) {
+                    const auto dropped = images.subspan(m * classes.size(), classes.size());
+                    CHECK(std::all_of(dropped.begin(), dropped.end(), [](float v) { return v == 0.0F; }));
+                }
         }
     }
 }
@@ -123,6 +131,7 @@ FeedSource feed_source() {
     source.sampling.intensity_scale = source.sampling.intensity_shift = source.sampling.gamma = 0.1;
     source.sampling.noise = 0.05;
     source.sampling.zoom = 0.1;
+    source.sampling.modality_dropout = 0.3;
     source.seed = 7;
     source.end_step = 4;
     return source;
@@ -171,6 +180,17 @@ TEST_CASE("batches cut on the device train as those of the loader's threads, mad
     const Fed unhurried = train(test::on_host(), source, false);
     CHECK(unhurried.losses == device.losses);
     CHECK(test::same_bits(unhurried.state, device.state));
+
+    FeedSource hard = source; // with what the loader's threads alone can make
+    hard.sampling.blur = 1.0;
+    hard.sampling.elastic = 2.0;
+    hard.sampling.blur_probability = hard.sampling.elastic_probability = 0.7;
+    const Fed hard_device = train(test::on_host(), hard, true);
+    const Fed hard_host = train(**find_backend("reference"), hard, true);
+    for (std::size_t i = 0; i < 4; ++i) {
+        CHECK(hard_device.losses[i] == Approx(hard_host.losses[i]).epsilon(1e-5));
+        CHECK(hard_device.losses[i] != device.losses[i]);
+    }
 
     FeedSource first = source, second = source;
     first.end_step = second.first_step = 2;

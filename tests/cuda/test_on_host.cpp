@@ -7,6 +7,7 @@
 #include "cuda/on_host.h"
 #include "gpu/network.h"
 #include "support/check_backend.h"
+#include "support/loss_cases.h"
 #include "support/op_cases.h"
 #include "support/rank_cases.h"
 #include "support/ranks.h"
@@ -114,6 +115,10 @@ TEST_CASE("loss, its gradient, clipping, Adam and AMSGrad are the reference's ov
         CHECK(largest_difference(ours->state().second_moment, theirs->state().second_moment) <= 1e-5);
         CHECK(ours->state().largest_second_moment.empty() == !amsgrad);
     }
+}
+
+TEST_CASE("the kernels compute every loss and its gradient") {
+    test::check_losses(test::on_host());
 }
 
 TEST_CASE("a checkpoint goes from one backend to the other and back without a changed bit") {
@@ -421,6 +426,11 @@ TEST_CASE(
                 first = states[0];
             CHECK(test::same_bits(states[0], *first));
         }
+}
+
+TEST_CASE("every loss on two ranks of the cuda backend is that of one with all samples, whatever carries the sums") {
+    test::check_losses_on_ranks(test::on_host(), 2);
+    test::check_losses_on_ranks(staged_on_host(), 2);
 }
 
 TEST_CASE("every gradient case on two and three ranks of the cuda backend is that of one with all samples") {

@@ -156,6 +156,68 @@ TEST_CASE("resampled crops are what the definition says, voxel by voxel") {
         }
 }
 
+TEST_CASE("an elastic deformation is part of the one resampling, within its bound, and does not fold") {
+    const CachedCase source = test::ellipsoid_case({41, 46, 38}, 3);
+    const Index extents = {36, 40, 44};
+    Pose pose;
+    pose.begin = {2, 3, -4};
+    pose.axis = 1;
+    pose.radians = 0.2;
+    pose.flip = {true, false, true};
+    for (const double amplitude : {5.3, 0.0}) {
+        Warp warp(extents, amplitude, 11);
+        Taken taken(extents);
+        take_crop(source, pose, taken.crop(), &warp);
+        std::vector<Place> moves;
+        for_voxels(extents, [&](const Index& v) {
+            const auto& row = warp.row(v[0], v[1]);
+            Place move{};
+            for (std::size_t a = 0; a < 3; ++a)
+                move[a] = std::ldexp(double(row[a][static_cast<std::size_t>(v[2])]), -32);
+            moves.push_back(move);
+        });
+        double worst = 0.0;
+        double farthest = 0.0;
+        for_voxels(extents, [&](const Index& v) {
+            Place place = looks_at(pose, extents, v);
+            for (std::size_t a = 0; a < 3; ++a) {
+                place[a] += moves[taken.index(v)][a];
+                farthest = std::max(farthest, std::abs(moves[taken.index(v)][a]));
+            }
+            if (!unambiguous(place))
+                return;
+            const Index nearest = {std::lround(place[0]), std::lround(place[1]), std::lround(place[2])};
+            const std::uint8_t brain = label_at(source, source.brain, nearest);
+            REQUIRE(taken.brain[taken.index(v)] == brain);
+            REQUIRE(taken.classes[taken.index(v)] == label_at(source, source.classes, nearest));
+            for (std::size_t m = 0; m < 4; ++m)
+                worst = std::max(
+                    worst, std::abs(double(taken.image(m, v)) - (brain != 0 ? trilinear(source, m, place) : 0.0)));
+        });
+        CHECK(worst < 4e-5);
+        CHECK(farthest <= amplitude);
+        CHECK(farthest >= 0.3 * amplitude);
+        double sum = 0.0; // of squares of the derivatives, at most
+        for_voxels({extents[0] - 1, extents[1] - 1, extents[2] - 1}, [&](const Index& v) {
+            double squares = 0.0;
+            for (std::size_t along = 0; along < 3; ++along) {
+                Index next = v;
+                ++next[along];
+                for (std::size_t a = 0; a < 3; ++a)
+                    squares += std::pow(moves[taken.index(next)][a] - moves[taken.index(v)][a], 2.0);
+            }
+            sum = std::max(sum, squares);
+        });
+        CHECK(sum < 1.0);
+        if (amplitude == 0.0) {
+            Taken plain(extents);
+            take_crop(source, pose, plain.crop());
+            CHECK(plain.images == taken.images);
+            CHECK(plain.classes == taken.classes);
+        }
+    }
+}
+
 TEST_CASE("a positive angle turns x to y, y to z and z to x") {
     const Index extents = {21, 21, 21};
     const Index centre = {10, 10, 10};
@@ -269,6 +331,12 @@ TEST_CASE("intensities change inside the brain only, and as asked") {
     each_brain_voxel([&](std::size_t i) {
         const double t = (double(original[i]) + 8.0) / (255.0 / 16.0);
         REQUIRE(bent[i] == Approx(-8.0 + t * t * 255.0 / 16.0).margin(1e-4));
+    });
+
+    const auto inverted = changed({.gamma = 2.0, .inverted = true});
+    each_brain_voxel([&](std::size_t i) {
+        const double t = (double(original[i]) + 8.0) / (255.0 / 16.0);
+        REQUIRE(inverted[i] == Approx(-8.0 + (1.0 - (1.0 - t) * (1.0 - t)) * 255.0 / 16.0).margin(1e-4));
     });
 
     const auto noisy = changed({.noise = 0.3, .noise_seed = 17});

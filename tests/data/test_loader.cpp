@@ -30,6 +30,28 @@ Sampling busy_sampling() {
     sampling.gamma = 0.2;
     sampling.noise = 0.05;
     sampling.zoom = 0.1;
+    sampling.modality_dropout = 0.2;
+    return sampling;
+}
+
+/// The same with all that hosts make.
+Sampling busiest_sampling() {
+    Sampling sampling = busy_sampling();
+    sampling.gamma_inverted = 0.5;
+    sampling.histogram_shift = 0.4;
+    sampling.bias_field = 0.4;
+    sampling.blur = 1.0;
+    sampling.low_resolution = 2.0;
+    sampling.anisotropy = 4.0;
+    sampling.ringing = 0.4;
+    sampling.ghost = 0.3;
+    sampling.elastic = 2.0;
+    sampling.tumour_mixing = 0.5;
+    for (double* const often :
+         {&sampling.histogram_shift_probability, &sampling.bias_field_probability, &sampling.blur_probability,
+          &sampling.low_resolution_probability, &sampling.anisotropy_probability, &sampling.ringing_probability,
+          &sampling.ghost_probability, &sampling.elastic_probability})
+        *often = 0.5;
     return sampling;
 }
 
@@ -73,7 +95,7 @@ std::span<const float> channel(const Batch& batch, std::int64_t sample, std::int
 
 TEST_CASE("one seed gives the same batches for any number of threads and from any first step") {
     const auto cache = small_cache();
-    const Sampling sampling = busy_sampling();
+    const Sampling sampling = GENERATE(busy_sampling(), busiest_sampling());
     std::vector<Batch> truth;
     for (std::int64_t step = 0; step < 12; ++step)
         truth.push_back(batch_of(*cache, sampling, 42, step));
@@ -95,7 +117,7 @@ TEST_CASE("one seed gives the same batches for any number of threads and from an
 
 TEST_CASE("the parts of a batch are its samples, bit for bit, whoever makes them") {
     const auto cache = small_cache();
-    Sampling sampling = busy_sampling();
+    Sampling sampling = busiest_sampling();
     sampling.batch = 6;
     for (const std::int64_t step : {0, 3}) {
         const Batch whole = batch_of(*cache, sampling, 42, step);
@@ -133,9 +155,10 @@ TEST_CASE("the parts of a batch are its samples, bit for bit, whoever makes them
 TEST_CASE("a batch has the documented shape and every voxel is written") {
     const auto cache = small_cache();
     for (const bool intensities : {false, true}) {
-        Sampling sampling = busy_sampling();
+        Sampling sampling = intensities ? busiest_sampling() : busy_sampling();
         if (!intensities)
-            sampling.intensity_scale = sampling.intensity_shift = sampling.gamma = sampling.noise = 0.0;
+            sampling.intensity_scale = sampling.intensity_shift = sampling.gamma = sampling.noise =
+                sampling.modality_dropout = 0.0;
         const Batch batch = batch_of(*cache, sampling, 1, 4);
         CHECK(batch.images.shape() == Shape{3, 4, 12, 16, 8});
         CHECK(batch.classes.size() == 3 * 12 * 16 * 8);
@@ -319,11 +342,139 @@ TEST_CASE("intensity options keep their ranges, differ between modalities, and l
     }
     CHECK(factors.size() > 60);
 
-    Sampling everything = busy_sampling();
+    Sampling everything = busiest_sampling();
     everything.crop = {22, 22, 22};
     const Batch batch = batch_of(*cache, everything, 2, 0);
     for (std::int64_t m = 0; m < 4; ++m) // a corner of so large a crop is outside the box however it is turned
         CHECK(channel(batch, 0, m)[0] == 0.0F);
+}
+
+TEST_CASE("contrasts are dropped as often as the rule says, T1ce and FLAIR never both, and the rest keeps its bits") {
+    const auto cache = std::make_shared<test::MemoryCache>(std::vector<CachedCase>{test::ellipsoid_case({8, 8, 8})});
+    Sampling plain = plain_sampling(4, {8, 8, 8});
+    plain.intensity_scale = plain.gamma = plain.noise = 0.1;
+    plain.flips = true;
+    for (const double p : {0.3, 1.0, 0.0}) {
+        Sampling dropping = plain;
+        dropping.modality_dropout = p;
+        std::array<double, 16> share{}; // of each set of dropped contrasts, bit m for modality m
+        constexpr int steps = 1000;
+        for (std::int64_t step = 0; step < steps; ++step) {
+            const Batch before = batch_of(*cache, plain, 21, step);
+            const Batch after = batch_of(*cache, dropping, 21, step);
+            REQUIRE(after.classes == before.classes);
+            for (std::int64_t sample = 0; sample < 4; ++sample) {
+                std::size_t dropped = 0;
+                for (std::int64_t m = 0; m < 4; ++m) {
+                    const auto is = channel(after, sample, m), was = channel(before, sample, m);
+                    if (std::all_of(is.begin(), is.end(), [](float v) { return v == 0.0F; }))
+                        dropped |= std::size_t{1} << static_cast<std::size_t>(m);
+                    else
+                        REQUIRE(std::equal(is.begin(), is.end(), was.begin()));
+                }
+                share[dropped] += 0.25 / steps;
+            }
+        }
+        for (std::size_t dropped = 0; dropped < 16; ++dropped) {
+            const bool t1 = (dropped & 1U) != 0, t1ce = (dropped & 2U) != 0;
+            const bool t2 = (dropped & 4U) != 0, flair = (dropped & 8U) != 0;
+            const double pair = t1ce && flair ? 0.0 : t1ce || flair ? p * (1 - p) + p * p / 2 : (1 - p) * (1 - p);
+            const double expected = (t1 ? p : 1 - p) * (t2 ? p : 1 - p) * pair;
+            INFO("p " << p << ", set " << dropped);
+            if (expected == 0.0 || expected == 1.0)
+                CHECK(share[dropped] == Approx(expected));
+            else
+                CHECK(std::abs(share[dropped] - expected) < 4.0 * std::sqrt(expected / (4.0 * steps)));
+        }
+    }
+}
+
+TEST_CASE("artefacts are drawn as often as asked, within their ranges, and none moves another's numbers") {
+    const CachedCase source = test::ellipsoid_case({16, 16, 16});
+    const test::MemoryCache cache({source});
+    const Sampling all = busiest_sampling();
+    Sampling blurring = busy_sampling();
+    blurring.blur = all.blur;
+    blurring.blur_probability = all.blur_probability;
+    std::array<double, 8> share{};
+    constexpr int draws = 1000;
+    for (int i = 0; i < draws; ++i) {
+        const Random random = Random(31).fork(static_cast<std::uint64_t>(i));
+        const SampleDraw drawn = draw_sample(source, cache.entries()[0], all, random);
+        const SampleDraw blurred = draw_sample(source, cache.entries()[0], blurring, random);
+        REQUIRE(drawn.pose.begin == blurred.pose.begin);
+        REQUIRE(drawn.pose.radians == blurred.pose.radians);
+        for (std::size_t m = 0; m < 4; ++m) {
+            const Artefacts& a = drawn.artefacts[m];
+            REQUIRE(a.blur == blurred.artefacts[m].blur);
+            REQUIRE(drawn.intensities[m].gamma == blurred.intensities[m].gamma);
+            REQUIRE(drawn.intensities[m].noise_seed == blurred.intensities[m].noise_seed);
+            if (drawn.intensities[m].leaves_nothing()) {
+                REQUIRE_FALSE(a.any());
+                continue;
+            }
+            const std::array<bool, 8> happens = {a.histogram_shift > 0.0, a.bias_field > 0.0,           a.blur > 0.0,
+                                                 a.low_resolution > 1.0,  a.slice_thickness > 1.0,      a.ringing > 0.0,
+                                                 a.ghost > 0.0,           drawn.intensities[m].inverted};
+            for (std::size_t kind = 0; kind < 8; ++kind)
+                share[kind] += happens[kind] ? 1.0 / (4 * draws) : 0.0;
+            REQUIRE(a.blur <= all.blur);
+            REQUIRE(a.bias_field <= all.bias_field);
+            REQUIRE(a.low_resolution <= all.low_resolution);
+            REQUIRE(a.slice_thickness <= all.anisotropy);
+            REQUIRE(a.ringing <= all.ringing);
+            REQUIRE(a.ghost <= all.ghost);
+            if (a.ghost > 0.0) {
+                const std::int64_t extent = all.crop[static_cast<std::size_t>(a.ghost_axis)];
+                REQUIRE(8 * a.ghost_shift >= extent);
+                REQUIRE(2 * a.ghost_shift <= extent);
+            }
+        }
+        REQUIRE(drawn.warp <= all.elastic);
+    }
+    const double kept = (2.0 * 0.8 + 2.0 * (0.8 + 0.2 * 0.2 / 2.0)) / 4.0; // contrasts that are not dropped
+    for (const double of_kind : share)
+        CHECK(std::abs(of_kind - 0.5 * kept) < 4.0 * std::sqrt(0.25 / (4.0 * draws)));
+
+    const SampleDraw plain = draw_sample(source, cache.entries()[0], Sampling{}, Random(1));
+    CHECK_FALSE(plain.changes_intensities());
+    CHECK(plain.warp == 0.0);
+    CHECK_FALSE(made_on_host(busy_sampling()));
+    CHECK(made_on_host(blurring));
+    REQUIRE_CODE(make_batch(cache, blurring, 1, 0, {}, BatchForm::crops), invalid_argument);
+}
+
+TEST_CASE("tumours of other cases come as often as asked, and never where there is no other case") {
+    std::vector<CachedCase> cases;
+    for (std::uint64_t seed = 1; seed <= 3; ++seed) {
+        cases.push_back(test::ellipsoid_case({26, 28, 24}, seed));
+        if (seed > 1)
+            std::fill(cases.back().classes.begin(), cases.back().classes.end(), std::uint8_t{0});
+    }
+    const test::MemoryCache cache(cases);
+    const Sampling plain = plain_sampling(3, {26, 28, 24}); // one pass a step
+    Sampling mixing = plain;
+    mixing.tumour_mixing = 0.5;
+    int mixed = 0;
+    constexpr int steps = 150;
+    for (std::int64_t step = 0; step < steps; ++step) {
+        const Batch before = batch_of(cache, plain, 12, step);
+        const Batch after = batch_of(cache, mixing, 12, step);
+        REQUIRE(after.cases == before.cases);
+        const std::size_t voxels = before.classes.size() / 3;
+        for (std::size_t i = 0; i < 3; ++i) {
+            const auto tumour = std::count_if(after.classes.begin() + static_cast<std::ptrdiff_t>(i * voxels),
+                                              after.classes.begin() + static_cast<std::ptrdiff_t>((i + 1) * voxels),
+                                              [](auto c) { return c != 0; });
+            if (after.cases[i] == 0) // the only one that has a tumour gets none
+                REQUIRE(std::equal(channel(before, static_cast<std::int64_t>(i), 1).begin(),
+                                   channel(before, static_cast<std::int64_t>(i), 1).end(),
+                                   channel(after, static_cast<std::int64_t>(i), 1).begin()));
+            else
+                mixed += tumour > 0 ? 1 : 0;
+        }
+    }
+    CHECK(std::abs(mixed - steps) < 4.0 * std::sqrt(0.5 * steps)); // half of 2 samples a step: all found a place
 }
 
 TEST_CASE("errors come with the step where they happened") {
@@ -370,6 +521,18 @@ TEST_CASE("options out of range are rejected") {
     rejected([](Sampling& s) { s.gamma = 1.0; });
     rejected([](Sampling& s) { s.noise = HUGE_VAL; });
     rejected([](Sampling& s) { s.zoom = 1.0; });
+    rejected([](Sampling& s) { s.modality_dropout = 1.5; });
+    rejected([](Sampling& s) { s.gamma_inverted = -0.5; });
+    rejected([](Sampling& s) { s.histogram_shift = 0.5; });
+    rejected([](Sampling& s) { s.bias_field = 1.0; });
+    rejected([](Sampling& s) { s.blur = -1.0; });
+    rejected([](Sampling& s) { s.low_resolution = 0.5; });
+    rejected([](Sampling& s) { s.anisotropy = std::nan(""); });
+    rejected([](Sampling& s) { s.ringing = 1.0; });
+    rejected([](Sampling& s) { s.ghost = 1.1; });
+    rejected([](Sampling& s) { s.elastic = 11.0; });
+    rejected([](Sampling& s) { s.elastic_probability = 2.0; });
+    rejected([](Sampling& s) { s.tumour_mixing = -1.0; });
     const Sampling good = busy_sampling();
     REQUIRE_CODE(make_batch(*cache, good, 1, -1), invalid_argument);
     REQUIRE_CODE(Loader::start(cache, good, 1, -1, 1), invalid_argument);

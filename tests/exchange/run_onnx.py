@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Checks an ONNX file with one other program: run_onnx.py RUNTIME MODEL TENSORS TOLERANCE
 
 RUNTIME: checker (onnx.checker with shape inference), onnxruntime, openvino or opencv. TENSORS: safetensors with "input"

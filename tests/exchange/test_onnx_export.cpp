@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // ONNX files of ours in other hands: ONNX's checker, ONNX Runtime, OpenVINO, and OpenCV as users have it.
 #include "exchange/onnx.h"
 #include "support/network_runs.h"

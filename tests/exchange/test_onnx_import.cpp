@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // ONNX files read back: ours, PyTorch's, and broken or hostile ones.
 #include "core/file.h"
 #include "exchange/match.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Weights from elsewhere: names, PyTorch checkpoints, and files that try to do more than hold weights.
 #include "core/file.h"
 #include "exchange/pickle.h"

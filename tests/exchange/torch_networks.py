@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Networks of the registry as PyTorch modules, written from their descriptions, and what PyTorch saves of them.
 
 usage: torch_networks.py <mf-res2net|dmfnet> <folder>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The plain C interface does what the C++ one does.
 #include "support/cases.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // mfres cache from outside.
 #include "support/catch.h"
 #include "support/program.h"

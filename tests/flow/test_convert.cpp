@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // `mfres convert` as a user runs it.
 #include "model/model.h"
 #include "support/cases.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Evaluation of whole data sets: labels of phantoms against themselves and against spoilt ones, a model, the program.
 #include "core/file.h"
 #include "imaging/labels.h"
@@ -200,7 +201,7 @@ TEST_CASE("a model evaluated in one go scores what its written labels score") {
     REQUIRE_CODE(evaluate_model(*segmenter, {files}, {.threads = -1}), invalid_argument);
 }
 
-TEST_CASE("mfres evaluate of files: a table, three files, and no overwriting by accident") {
+TEST_CASE("mfres evaluate of files: a table, four files, and no overwriting by accident") {
     const TemporaryFolder folder;
     write_references(folder);
     for (const std::string id : {"a", "a_2"})
@@ -227,8 +228,20 @@ TEST_CASE("mfres evaluate of files: a table, three files, and no overwriting by 
     check_perfect(table->cases[1]);
     const json summary = json::parse(file_text(folder / "out" / "summary.json"));
     CHECK(summary["summary"]["WT"]["dice"]["mean"] == 1.0);
+    CHECK(run.out.find("| ref  |     2 | 1.00000 |") != std::string::npos); // ids that tell no site: the folder's name
+    CHECK(file_text(folder / "out" / "sites.csv").find("\nref,2,1,1,1,1,1,1,1,1,1,0,0,0\n") != std::string::npos);
 
     CHECK(run_program(arguments).exit_code == 6);
+    REQUIRE_OK(write_file_atomically(folder / "sites.csv", std::string_view("case,site\na,Graz\nb,Wien\n")));
+    std::vector<std::string> by_site = arguments;
+    by_site.insert(by_site.end(), {"--force", "--sites", (folder / "sites.csv").string()});
+    const auto sites = run_program(by_site);
+    REQUIRE(sites.exit_code == 0);
+    CHECK(sites.out.find("| Graz |     1 | 1.00000 |") != std::string::npos);
+    CHECK(sites.out.find("| ref  |     1 | 1.00000 |") != std::string::npos);
+    CHECK(sites.out.find("names 1 of 2 cases that were not measured") != std::string::npos);
+    by_site.back() = (folder / "out/cases.csv").string();
+    CHECK(run_program(by_site).exit_code == 3); // no table of sites
     std::vector<std::string> again = arguments;
     again.insert(again.end(), {"--force", "--json", "--regions", "paper", "--scheme", "brats2020"});
     const auto second = run_program(again);

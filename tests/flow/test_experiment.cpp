@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // `mfres experiment` as a user runs it: interrupted, gone on with, rejected, and what its table says.
 #include "support/cached_cases.h"
 #include "support/cases.h"
@@ -261,7 +262,7 @@ TEST_CASE("the experiment command shows its table, its status and what it reject
         return all;
     };
 
-    // Ctrl-C in a long training saves, and the same command goes on.
+    // Ctrl-C in a long training saves, and the same command resumes.
     const fs::path log = folder / "log";
     const pid_t child = test::start_program(with({"--steps", "100000"}), log);
     const bool trains = test::wait_for(log, "step 10/100000");
@@ -271,7 +272,7 @@ TEST_CASE("the experiment command shows its table, its status and what it reject
     INFO(file_text(log));
     REQUIRE(trains);
     CHECK(WEXITSTATUS(status) == 130);
-    CHECK(file_text(log).find("the same command goes on") != std::string::npos);
+    CHECK(file_text(log).find("the same command resumes") != std::string::npos);
     const Finished begun = run_program({"experiment", "--status", "--out", out});
     CHECK(begun.exit_code == 0);
     CHECK(begun.out.find("table2, 0 of 2 runs finished") != std::string::npos);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The OpenCV backend on whole networks and on a real case.
 #include "backends/training.h"
 #include "networks/registry.h"

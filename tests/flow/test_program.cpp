@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The program from outside: exit codes, what it prints, what it leaves on disk.
 #include "support/catch.h"
 #include "support/program.h"
@@ -46,7 +47,7 @@ TEST_CASE("mfres info --plan shows how a model runs, step by step") {
     const auto text = run_program({"info", model, "--plan", "--size", "16"});
     REQUIRE(text.exit_code == 0);
     CHECK(text.out.find("batch_norm") != std::string::npos);
-    CHECK(text.out.find("MiB of activations") != std::string::npos);
+    CHECK(text.out.find("MiB peak of activations") != std::string::npos);
     CHECK(run_program({"info", model, "--plan", "--size", "17"}).exit_code != 0);
 }
 

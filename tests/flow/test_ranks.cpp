@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // `mfres train` under mpirun, as a user runs it on several processes.
 #include "support/catch.h"
 #include "support/program.h"

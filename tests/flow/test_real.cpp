@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Real patients, where the shared data is present: every case through the fast backend, two through the reference too.
 #include "imaging/case.h"
 #include "imaging/preprocess.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Robustness measured on phantoms: what cannot change does not, and the program tells it.
 #include "core/file.h"
 #include "support/cases.h"

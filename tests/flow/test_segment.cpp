@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Whole cases through the library: files in, label map out, and nothing out where something is wrong.
 #include "core/file.h"
 #include "core/memory_usage.h"

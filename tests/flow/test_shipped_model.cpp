@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The weights that come with mfres: found without being named, and worth something.
 #include "support/cases.h"
 #include "support/program.h"

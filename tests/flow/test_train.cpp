@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // `mfres train` as a user runs it: from a folder of cases to a model that segments, stopped and resumed on the way.
 #include "support/catch.h"
 #include "support/program.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // NIfTI files put together byte by byte from the field offsets of the two standards, so that tests of the reader do
 // not rest on the writer, and can be wrong wherever they want to be.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "core/random.h"
 #include "imaging/geometry.h"
 #include "support/catch.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "imaging/labels.h"
 #include "support/catch.h"
 

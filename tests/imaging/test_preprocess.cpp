@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "core/random.h"
 #include "imaging/preprocess.h"
 #include "support/catch.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "imaging/preview.h"
 
 #include "core/file.h"

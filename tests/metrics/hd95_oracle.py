@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """HD95 as medpy defines it, with SciPy: the independent answer that test_hd95.cpp compares ours with.
 
 Usage: hd95_oracle.py FOLDER. Reads FOLDER/pairs.txt, one line per pair: name, size along i, j, k, spacing along i, j, k

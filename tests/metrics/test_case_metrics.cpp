@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // One case: both schemes on every combination of empty regions, both definitions, spacing from the grid, rejections.
 #include "support/catch.h"
 

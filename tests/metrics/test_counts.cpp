@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Dice, sensitivity and specificity from counts, against numbers worked out by hand.
 #include "support/catch.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The surface distance: by hand where a hand can, against SciPy where it cannot.
 #include "core/file.h"
 #include "core/random.h"

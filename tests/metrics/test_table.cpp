@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Tables: statistics by hand, the challenge server's own table, numbers that survive a file, tables that are rejected.
 #include "core/file.h"
 #include "support/catch.h"
@@ -57,7 +58,7 @@ MetricsTable table_of(const std::string& csv) {
     return std::move(table).value();
 }
 
-void check_refused(const std::string& csv, const std::string& part_of_message) {
+void check_rejected(const std::string& csv, const std::string& part_of_message) {
     INFO(csv);
     const auto table = parse_csv(csv, "test.csv");
     REQUIRE_CODE(table, table_invalid);
@@ -125,6 +126,39 @@ TEST_CASE("the server's table comes out as the server summarised it") {
             }
 }
 
+TEST_CASE("the server's table by site, worked out from its own rows") {
+    const auto path = test::shared_data(server_table);
+    if (!path)
+        return;
+    const auto table = read_csv(*path);
+    REQUIRE_OK(table);
+    const auto sites = summarise_by_site(*table);
+    REQUIRE(sites.size() > 1);
+    auto rows = plain_rows(content_of(*path));
+    const std::vector<std::string> names = rows.at("Label");
+    const auto column = static_cast<std::size_t>(std::find(names.begin(), names.end(), "Dice_ET") - names.begin());
+    std::map<std::string, std::pair<std::int64_t, double>> sums; // by what stands between the id's first two marks
+    for (const auto& [label, cells] : rows)
+        if (label.starts_with("Brats18_")) {
+            std::string site = label.substr(8, label.find('_', 8) - 8);
+            site = site.starts_with("TCIA") ? "TCIA" : site;
+            sums[site].first += 1;
+            sums[site].second += std::stod(cells[column]);
+        }
+    REQUIRE(sites.size() == sums.size());
+    std::int64_t cases = 0;
+    for (const SiteSummary& of : sites) {
+        INFO(of.site);
+        REQUIRE(sums.count(of.site) == 1);
+        const auto& [count, sum] = sums[of.site];
+        CHECK(of.summary.cases == count);
+        CHECK(*of.summary.at(TumourRegion::et, Metric::dice).mean ==
+              Approx(sum / static_cast<double>(count)).epsilon(1e-12));
+        cases += count;
+    }
+    CHECK(cases == 66);
+}
+
 TEST_CASE("the server's blanks under the scheme of 2020") {
     const auto path = test::shared_data(server_table);
     if (!path)
@@ -153,6 +187,7 @@ TEST_CASE("a table written and read again is the same to the bit") {
     CHECK(read.cases == table.cases);
     REQUIRE(read.notes.size() == 1);
     CHECK(read.notes[0].find("agree") != std::string::npos);
+    CHECK(sites_csv(table).starts_with("Site,Cases,Dice_ET,Dice_WT"));
     CHECK(to_csv(table).find("Label,Dice_ET,Dice_WT,Dice_TC,Sensitivity_ET,Sensitivity_WT,Sensitivity_TC,"
                              "Specificity_ET,Specificity_WT,Specificity_TC,Hausdorff95_ET,Hausdorff95_WT,"
                              "Hausdorff95_TC\nplain,") == 0);
@@ -183,27 +218,27 @@ TEST_CASE("a summary in the file that does not follow from its cases is told") {
 }
 
 TEST_CASE("tables that cannot be believed are rejected with file, line and value") {
-    check_refused("", "line 1: there is no row of column names");
-    check_refused("\n\n", "line 1");
-    check_refused("Label,Dice_ET\n", "ends without a case");
-    check_refused("Label,Dice_ET\nMean,0.5\n", "ends without a case");
-    check_refused("Label\na\n", "no column of measurements");
-    check_refused("Dice_ET,Dice_WT\n0.1,0.2\n", "no column \"Label\"");
-    check_refused("Label,Dice_Et\na,0.1\n", "line 1: \"Dice_Et\"");
-    check_refused("Label,Dice_ET,Dice_ET\na,0.1,0.2\n", "\"Dice_ET\" appears twice");
-    check_refused("Label,Dice_ET\na,0.1\nb\n", "line 3: there are 1 cells under 2 columns");
-    check_refused("Label,Dice_ET\na,0.1,0.2\n", "line 2: there are 3 cells under 2 columns");
-    check_refused("Label,Dice_ET\na,zero\n", "line 2: Dice_ET is \"zero\"");
-    check_refused("Label,Dice_ET\n\na,0.1x\n", "line 3: Dice_ET is \"0.1x\"");
-    check_refused("Label,Dice_ET\na,nan\n", "\"nan\"");
-    check_refused("Label,Hausdorff95_ET\na,inf\n", "\"inf\"");
-    check_refused("Label,Dice_ET\na,1e999\n", "\"1e999\"");
-    check_refused("Label,Dice_ET\na,1.01\n", "Dice_ET is 1.01");
-    check_refused("Label,Specificity_WT\na,-0.1\n", "Specificity_WT is -0.1");
-    check_refused("Label,Hausdorff95_WT\na,-3\n", "Hausdorff95_WT is -3");
-    check_refused("Label,Dice_ET\na,0.1\nb,0.2\na,0.3\n", "line 4: the label \"a\" appears twice");
-    check_refused("Label,Dice_ET\n,0.1\n", "line 2: the label is empty");
-    check_refused("Label,Dice_ET\n\"a,0.1\nb,0.2\n", "line 2: a quotation mark is not closed");
+    check_rejected("", "line 1: there is no row of column names");
+    check_rejected("\n\n", "line 1");
+    check_rejected("Label,Dice_ET\n", "ends without a case");
+    check_rejected("Label,Dice_ET\nMean,0.5\n", "ends without a case");
+    check_rejected("Label\na\n", "there is no metric column");
+    check_rejected("Dice_ET,Dice_WT\n0.1,0.2\n", "no column \"Label\"");
+    check_rejected("Label,Dice_Et\na,0.1\n", "line 1: \"Dice_Et\"");
+    check_rejected("Label,Dice_ET,Dice_ET\na,0.1,0.2\n", "\"Dice_ET\" appears twice");
+    check_rejected("Label,Dice_ET\na,0.1\nb\n", "line 3: there are 1 cells under 2 columns");
+    check_rejected("Label,Dice_ET\na,0.1,0.2\n", "line 2: there are 3 cells under 2 columns");
+    check_rejected("Label,Dice_ET\na,zero\n", "line 2: Dice_ET is \"zero\"");
+    check_rejected("Label,Dice_ET\n\na,0.1x\n", "line 3: Dice_ET is \"0.1x\"");
+    check_rejected("Label,Dice_ET\na,nan\n", "\"nan\"");
+    check_rejected("Label,Hausdorff95_ET\na,inf\n", "\"inf\"");
+    check_rejected("Label,Dice_ET\na,1e999\n", "\"1e999\"");
+    check_rejected("Label,Dice_ET\na,1.01\n", "Dice_ET is 1.01");
+    check_rejected("Label,Specificity_WT\na,-0.1\n", "Specificity_WT is -0.1");
+    check_rejected("Label,Hausdorff95_WT\na,-3\n", "Hausdorff95_WT is -3");
+    check_rejected("Label,Dice_ET\na,0.1\nb,0.2\na,0.3\n", "line 4: the label \"a\" appears twice");
+    check_rejected("Label,Dice_ET\n,0.1\n", "line 2: the label is empty");
+    check_rejected("Label,Dice_ET\n\"a,0.1\nb,0.2\n", "line 2: a quotation mark is not closed");
     REQUIRE_CODE(read_csv("/nonexistent/table.csv"), file_not_found);
 }
 

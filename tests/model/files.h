@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Safetensors files made by hand, byte by byte, independent of the library's writer.
 #pragma once
 

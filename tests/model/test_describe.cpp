@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "core/file.h"
 #include "model/describe.h"
 #include "model/files.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Our files in other hands: Python's standard library, and the safetensors package that PyTorch users have.
 #include "core/file.h"
 #include "model/model.h"

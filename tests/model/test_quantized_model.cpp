@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Model files with ranges of activations and integer weights: round trips, and what is rejected.
 #include "core/file.h"
 #include "core/random.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "model/sha256.h"
 #include "support/catch.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Published and golden integers of every registered network, and the reports made of them.
 #include "core/file.h"
 #include "graph/complexity.h"

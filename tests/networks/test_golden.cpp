@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Small networks with weights and outputs computed by independent PyTorch definitions. They pin what counts cannot:
 // kernel axes, the order of ReLU and addition, epsilon, half-pixel interpolation, the order of concatenation, names.
 #include "support/golden.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The golden files in training mode: batch statistics, a loss, and its gradient by every parameter, computed in float32
 // by independent PyTorch definitions.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // One whole training step's loss and gradients of every registered network, on every backend that trains, against
 // double precision. Narrow variants with the full networks' structure; tests/train/test_torch.cpp has a full one.
 #include "networks/registry.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Variants as JSON: what is rejected and how it is named, canonical text, and that every option builds and runs.
 #include "core/random.h"
 #include "core/try.h"

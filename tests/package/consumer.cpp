@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A program as a user of the installed library writes it: only public headers, an expected error, exit code 0.
 #include <mfres/case.h>
 #include <mfres/complexity.h>

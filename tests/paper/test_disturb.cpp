@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a disturbance does to voxels and places, and that its labels come back to where they belong.
 #include "paper/disturb.h"
 #include "support/cases.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What an experiment does, decided before anything is read.
 #include "paper/plan.h"
 #include "paper/published.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The table of an experiment.
 #include "paper/plan.h"
 #include "paper/tradeoff.h"

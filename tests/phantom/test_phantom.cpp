@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "phantom/phantom.h"
 
 #include "support/catch.h"

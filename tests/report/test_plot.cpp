@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The training curve: its scales, and that both files hold what was drawn.
 #include "report/plot.h"
 #include "support/catch.h"

@@ -63,10 +63,11 @@ Loss loss_of(const LossOptions& options) {
 template <typename Body>
 void for_every_loss(const Body& body) {
     for (const LossKind kind : loss_kinds())
-        for (const Absent absent : absent_rules()) {
-            INFO(name(kind) << ", " << name(absent));
-            body(LossOptions{.kind = kind, .absent = absent});
-        }
+        for (const Absent absent : absent_rules())
+            for (const bool background : {true, false}) {
+                INFO(name(kind) << ", " << name(absent) << ", background " << background);
+                body(LossOptions{.kind = kind, .absent = absent, .background = background});
+            }
 }
 
 bool finite(const LossValue& value) {
@@ -104,6 +105,28 @@ TEST_CASE("a loss with senseless numbers is rejected") {
     REQUIRE_CODE(make_loss({.dice_epsilon = 0.0}), invalid_argument);
     REQUIRE_CODE(make_loss({.weight_epsilon = INFINITY}), invalid_argument);
     REQUIRE_OK(make_loss({.alpha = 0.0, .beta = 1.0}));
+    REQUIRE_CODE(make_loss({.overlap_weight = -1.0}), invalid_argument);
+    REQUIRE_CODE(make_loss({.overlap_weight = 0.0}), invalid_argument);
+    REQUIRE_CODE(make_loss({.ce_weight = INFINITY}), invalid_argument);
+    REQUIRE_CODE(make_loss({.focal_gamma = -0.5}), invalid_argument);
+    REQUIRE_CODE(make_loss({.top_share = 0.0}), invalid_argument);
+    REQUIRE_CODE(make_loss({.top_share = 1.5}), invalid_argument);
+    REQUIRE_OK(make_loss({.overlap_weight = 0.0, .ce_weight = 1.0}));
+}
+
+TEST_CASE("a loss says which parts it has") {
+    const Loss paper = loss_of({});
+    CHECK(paper.overlap);
+    CHECK_FALSE(paper.per_sample);
+    CHECK(paper.pointwise.weight == 0.0);
+    const Loss both = loss_of({.kind = LossKind::dice_ce, .batch = false, .focal_gamma = 2.0, .top_share = 0.1});
+    CHECK(both.overlap);
+    CHECK(both.per_sample);
+    CHECK(both.pointwise.weight == 1.0);
+    CHECK(both.pointwise.focal_gamma == 2.0);
+    CHECK(both.pointwise.top_share == 0.1);
+    CHECK(loss_of({.kind = LossKind::dice_ce, .ce_weight = 0.0}).pointwise.weight == 0.0);
+    CHECK_FALSE(loss_of({.overlap_weight = 0.0, .ce_weight = 1.0}).overlap);
 }
 
 TEST_CASE("losses of two voxels and two classes, worked out by hand") {
@@ -116,6 +139,11 @@ TEST_CASE("losses of two voxels and two classes, worked out by hand") {
     CHECK(value(LossKind::gdl_paper) == Approx(1 - 1.25 / 4).epsilon(1e-12));
     CHECK(value(LossKind::tversky) == Approx(1 - 0.5 * (0.75 / 1.075 + 0.5 / 0.925)).epsilon(1e-12));
     CHECK(value(LossKind::weighted_tversky) == Approx(1 - 1.25 / 2).epsilon(1e-12));
+    CHECK(value(LossKind::dice_ce) == Approx(1 - 0.5 * (1.5 / 2.25 + 1 / 1.75)).epsilon(1e-4));
+    CHECK(loss_of({.kind = LossKind::dice_ce, .background = false})(even).loss == Approx(1 - 1 / 1.75).epsilon(1e-4));
+    CHECK(loss_of({.kind = LossKind::gdl, .background = false})(even).loss == Approx(1 - 1 / 1.75).epsilon(1e-12));
+    CHECK(loss_of({.kind = LossKind::gdl, .overlap_weight = 3.0})(even).loss ==
+          Approx(3 - 6 * 1.25 / 4).epsilon(1e-12));
 
     // Two more voxels of class 0, given wholly to class 0: the weights become 1/9 and 1 (with eps: 1/9.0001, 1/1.0001).
     const std::vector<ClassSums> uneven{{2.75, 3.25, 2.8125, 3}, {0.5, 0.75, 0.3125, 1}};
@@ -162,7 +190,7 @@ TEST_CASE("slopes are the derivatives of the loss by every probability") {
                         CHECK(analytic == Approx((above - below) / (2 * h)).epsilon(1e-5).margin(1e-15 / h));
                         largest = std::max(largest, std::abs(analytic));
                     }
-                if (options.absent == Absent::skip && beta > 0.0)
+                if (options.absent == Absent::skip && beta > 0.0 && (options.background || present > 1))
                     CHECK(largest > 1e-4);
             }
     });

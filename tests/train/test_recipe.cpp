@@ -43,6 +43,12 @@ TEST_CASE("every key of a recipe reads back as it was written") {
                                 {"tversky_alpha", 0.25},
                                 {"tversky_beta", 0.5},
                                 {"absent", "literal"},
+                                {"loss_background", false},
+                                {"batch_dice", false},
+                                {"overlap_weight", 0.5},
+                                {"ce_weight", 0.25},
+                                {"focal_gamma", 2.0},
+                                {"topk_percent", 10.0},
                                 {"learning_rate", 0.0123456789012345},
                                 {"adam_beta1", 0.8},
                                 {"adam_beta2", 0.99},
@@ -71,6 +77,25 @@ TEST_CASE("every key of a recipe reads back as it was written") {
                                 {"gamma", 0.3},
                                 {"noise", 0.05},
                                 {"zoom", 0.125},
+                                {"modality_dropout", 0.2},
+                                {"gamma_inverted", 0.1},
+                                {"histogram_shift", 0.3},
+                                {"histogram_shift_probability", 0.15},
+                                {"bias_field", 0.25},
+                                {"bias_field_probability", 0.3},
+                                {"blur", 1.0},
+                                {"blur_probability", 0.25},
+                                {"low_resolution", 2.0},
+                                {"low_resolution_probability", 0.35},
+                                {"anisotropy", 5.0},
+                                {"anisotropy_probability", 0.4},
+                                {"ringing", 0.45},
+                                {"ringing_probability", 0.05},
+                                {"ghost", 0.2},
+                                {"ghost_probability", 0.07},
+                                {"elastic", 4.0},
+                                {"elastic_probability", 0.5},
+                                {"tumour_mixing", 0.2},
                                 {"precision", "bf16"},
                                 {"allow_tf32", true},
                                 {"deterministic", false}};
@@ -118,11 +143,22 @@ TEST_CASE("a recipe that violates the schema is rejected by key and value") {
         {R"({"flips": 1})", "flips", "true or false"},
         {R"({"amsgrad": null})", "amsgrad", "null"},
         {R"({"loss": "dise"})", "loss", "dise"},
+        {R"({"overlap_weight": 0})", "overlap_weight", "together with ce_weight"},
+        {R"({"ce_weight": -1})", "ce_weight", "-1"},
+        {R"({"focal_gamma": 2})", "focal_gamma", "whose ce_weight is 0"},
+        {R"({"topk_percent": 10})", "topk_percent", "whose ce_weight is 0"},
+        {R"({"topk_percent": 0, "ce_weight": 1})", "topk_percent", "0"},
+        {R"({"batch_dice": 1})", "batch_dice", "true or false"},
         {R"({"absent": "zero"})", "absent", "literal, skip"},
         {R"({"seed": -1})", "seed", "-1"},
         {R"({"steps": 0})", "steps", "0"},
         {R"({"steps": 10, "epochs": 10})", "steps", "epochs"},
         {R"({"ema": 1.0})", "ema", "1.0"},
+        {R"({"modality_dropout": 1.5})", "modality_dropout", "1.5"},
+        {R"({"blur": -1})", "blur", "a number from 0 to 10"},
+        {R"({"low_resolution": 0})", "low_resolution", "a number from 1 to 10"},
+        {R"({"tumour_mixing": 2})", "tumour_mixing", "a number from 0 to 1"},
+        {R"({"elastic": 11})", "elastic", "a number from 0 to 10"},
         {R"({"network": "mf-res3net"})", "network", "mf-res3net"},
         {R"({"network": {"network": "mf-res2net", "classes": 3}})", "network", "3"},
         {R"({"network": {"network": "mf-res2net", "input_channels": 2}})", "network", "2"},
@@ -158,6 +194,16 @@ TEST_CASE("keys that are not given keep the base's values, and a length replaces
     const auto differences = recipe_differences(parsed(R"({"seed": 6})", base), base);
     REQUIRE(differences.size() == 1);
     CHECK(differences[0] == "seed 6 instead of 5");
+}
+
+TEST_CASE("naming a loss brings its own weight of the cross-entropy") {
+    CHECK(parsed("{}").ce_weight == 0.0);
+    const Recipe dice_ce = parsed(R"({"loss": "dice-ce"})");
+    CHECK(dice_ce.ce_weight == 1.0);
+    CHECK(parsed(R"({"loss": "dice-ce", "ce_weight": 0.5})").ce_weight == 0.5);
+    CHECK(parsed(R"({"ce_weight": 0.5})").ce_weight == 0.5);
+    CHECK(parsed(R"({"loss": "dice-ce"})", parsed(R"({"loss": "dice-ce", "ce_weight": 0.5})")).ce_weight == 0.5);
+    CHECK(parsed(R"({"loss": "dice"})", dice_ce).ce_weight == 0.0);
 }
 
 TEST_CASE("epochs count passes over the cases") {

@@ -2,9 +2,11 @@
 // description of the network alone.
 #include "backends/planned/host_parameters.h"
 #include "networks/registry.h"
+#include "support/loss_cases.h"
 #include "support/python.h"
 #include "support/training.h"
-#include "train/loss.h"
+
+#include <nlohmann/json.hpp>
 
 using namespace mfres;
 using test::Doubles;
@@ -38,6 +40,21 @@ LossCase loss_case(const Shape& shape, double spread, std::uint64_t present) {
         value = static_cast<float>(drawn);
     }
     return made;
+}
+
+/// What the script has to know of the losses of the table.
+std::string described_losses() {
+    nlohmann::json all;
+    for (const auto& [called, options] : test::loss_cases())
+        all[called] = {{"kind", name(options.kind)},
+                       {"absent", name(options.absent)},
+                       {"background", options.background},
+                       {"batch", options.batch},
+                       {"overlap_weight", options.overlap_weight},
+                       {"ce_weight", options.ce_weight.value_or(options.kind == LossKind::dice_ce ? 1.0 : 0.0)},
+                       {"focal_gamma", options.focal_gamma},
+                       {"top_share", options.top_share}};
+    return all.dump();
 }
 
 /// A batch that can be learned: three nested balls, whose class shifts the modalities, and noise.
@@ -167,27 +184,26 @@ TEST_CASE("every loss and its gradient equal PyTorch's with autograd") {
     }
     const test::TemporaryFolder folder;
     test::write_tensors(folder / "case.safetensors", tensors);
+    REQUIRE_OK(write_file_atomically(folder / "losses.json", described_losses()));
     test::require_python(*python, "train/torch_losses.py",
                          {"losses", (folder / "case.safetensors").string(), folder.path().string()});
     for (std::size_t k = 0; k < cases.size(); ++k)
-        for (const LossKind kind : loss_kinds())
-            for (const Absent absent : absent_rules()) {
-                const std::string name_of_case = text(name(kind), ".", name(absent), ".", k);
-                INFO(name_of_case);
-                const auto loss = make_loss({.kind = kind, .absent = absent});
-                REQUIRE_OK(loss);
-                const Doubles logits = test::doubles(cases[k].logits);
-                Doubles gradient(logits.size());
-                const auto value = reference::loss_and_gradient(cases[k].logits.shape(), logits.data(),
-                                                                cases[k].classes, *loss, gradient.data(), 2);
-                REQUIRE_OK(value);
-                const Doubles theirs = test::read_doubles(folder / (name_of_case + ".f64"));
-                REQUIRE(theirs.size() == 1);
-                CHECK(std::abs(*value - theirs[0]) <= 1e-9);
-                const Doubles their_gradient = test::read_doubles(folder / (name_of_case + ".grad.f64"));
-                REQUIRE(their_gradient.size() == gradient.size());
-                CHECK(test::relative_error(gradient, their_gradient) <= 1e-7);
-            }
+        for (const auto& [called, options] : test::loss_cases()) {
+            const std::string name_of_case = text(called, ".", k);
+            INFO(name_of_case);
+            const Loss loss = test::loss_of(options);
+            const Doubles logits = test::doubles(cases[k].logits);
+            Doubles gradient(logits.size());
+            const auto value = reference::loss_and_gradient(cases[k].logits.shape(), logits.data(), cases[k].classes,
+                                                            loss, gradient.data(), 2);
+            REQUIRE_OK(value);
+            const Doubles theirs = test::read_doubles(folder / (name_of_case + ".f64"));
+            REQUIRE(theirs.size() == 1);
+            CHECK(std::abs(*value - theirs[0]) <= 1e-9);
+            const Doubles their_gradient = test::read_doubles(folder / (name_of_case + ".grad.f64"));
+            REQUIRE(their_gradient.size() == gradient.size());
+            CHECK(test::relative_error(gradient, their_gradient) <= 1e-7);
+        }
 }
 
 TEST_CASE("ten steps of Adam with L2, AMSGrad and clipping equal PyTorch's") {

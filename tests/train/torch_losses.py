@@ -3,36 +3,43 @@
 usage: torch_losses.py losses <case.safetensors> <folder>
        torch_losses.py adam <case.safetensors> <folder>
 
-losses: the case holds `logits.<k>` [batch, class, x, y, z] and `classes.<k>` [batch, x, y, z] for k = 0, 1, ... Writes
-`<loss>.<absent>.<k>`, the loss, and `<loss>.<absent>.<k>.grad`, its gradient by the logits, for all losses and rules.
+losses: the case holds `logits.<k>` [batch, class, x, y, z] and `classes.<k>` [batch, x, y, z] for k = 0, 1, ...;
+`losses.json` in the folder says which losses, by name. Writes `<name>.<k>`, the loss, and `<name>.<k>.grad`, its gradient
+by the logits, for all of them.
 
 adam: the case holds `start`, a parameter, and `gradients` [step, ...]. Writes `<amsgrad>.<clip>`, the parameter after
 all steps, for amsgrad 0 and 1, clip 0 and 1 (the norm to which gradients are clipped; 0: not at all).
 """
 
 import itertools
+import json
+import os
 import sys
 
 import torch
 
 import exchange
 
-LOSSES = ("dice", "gdl", "gdl-paper", "tversky", "weighted-tversky")
-RULES = ("literal", "skip")
 
-
-def loss_of(logits, classes, kind, absent, alpha=0.3, beta=0.7):
+def overlap_loss(logits, classes, kind, absent, background, alpha=0.3, beta=0.7):
     count = logits.shape[1]
     by_class = (1, 0, 2, 3, 4)
     p = torch.softmax(logits, dim=1).permute(*by_class).reshape(count, -1)
     g = torch.nn.functional.one_hot(classes, count).to(p.dtype).permute(4, 0, 1, 2, 3).reshape(count, -1)
     present = g.sum(1) > 0
     counted = present if absent == "skip" else torch.ones_like(present)
+    if not background:
+        counted = counted & (torch.arange(count) > 0)
+        if not counted.any():
+            return (0 * logits).sum()
     true_positive = (p * g).sum(1)
     priced = true_positive + alpha * (p * (1 - g)).sum(1) + beta * ((1 - p) * g).sum(1)
 
     if kind == "dice":
         score = 2 * true_positive / ((p * p).sum(1) + (g * g).sum(1) + 1e-5)
+        return 1 - score[counted].mean()
+    if kind == "dice-ce":
+        score = 2 * true_positive / (p.sum(1) + g.sum(1) + 1e-5)
         return 1 - score[counted].mean()
     if kind == "tversky":
         return 1 - (true_positive / priced)[counted].mean()
@@ -44,16 +51,32 @@ def loss_of(logits, classes, kind, absent, alpha=0.3, beta=0.7):
     return 1 - (ratio / count if kind == "gdl-paper" else ratio)
 
 
+def cross_entropy(logits, classes, focal_gamma, top_share):
+    values = torch.nn.functional.cross_entropy(logits, classes, reduction="none").flatten()
+    values = (1 - torch.exp(-values)) ** focal_gamma * values
+    if top_share < 1:
+        values = values.topk(max(1, int(top_share * values.numel()))).values
+    return values.mean()
+
+
+def loss_of(logits, classes, kind, absent, background, batch, overlap_weight, ce_weight, focal_gamma, top_share):
+    groups = [slice(None)] if batch else [slice(n, n + 1) for n in range(len(logits))]
+    overlap = torch.stack([overlap_loss(logits[n], classes[n], kind, absent, background) for n in groups]).mean()
+    return overlap_weight * overlap + ce_weight * cross_entropy(logits, classes, focal_gamma, top_share)
+
+
 def losses(case, folder):
     tensors = exchange.read_safetensors(case)
+    with open(os.path.join(folder, "losses.json")) as file:
+        described = json.load(file)
     for k in range(len(tensors) // 2):
         classes = torch.from_numpy(tensors[f"classes.{k}"]).to(torch.int64)
-        for kind, absent in itertools.product(LOSSES, RULES):
+        for name, options in described.items():
             logits = torch.from_numpy(tensors[f"logits.{k}"]).to(torch.float64).requires_grad_()
-            loss = loss_of(logits, classes, kind, absent)
+            loss = loss_of(logits, classes, **options)
             loss.backward()
-            exchange.write_doubles(folder, f"{kind}.{absent}.{k}", [loss.item()])
-            exchange.write_doubles(folder, f"{kind}.{absent}.{k}.grad", logits.grad.numpy())
+            exchange.write_doubles(folder, f"{name}.{k}", [loss.item()])
+            exchange.write_doubles(folder, f"{name}.{k}.grad", logits.grad.numpy())
 
 
 def adam(case, folder):

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli.h"
 
 #include <mfres/benchmark.h>
@@ -9,9 +10,9 @@ namespace mfres::cli {
 namespace {
 
 constexpr const char* about =
-    "Times a model's network on random input: median, shortest and longest of several runs, memory, and how far that\n"
-    "is from what the processors can do at best. --profile shows every step with its bytes and multiply-adds.\n"
-    "A busy machine makes every number longer: compare ratios of runs that alternate, not times of different days.";
+    "Times a model's network on random input: median, minimum and maximum of several runs, memory, and the lower bound\n"
+    "that follows from the machine's peak rates. --profile lists every op with its bytes and multiply-adds.\n"
+    "Times depend on the load of the machine: compare ratios of alternating runs, not times of different days.";
 
 constexpr const char* examples = "Examples:\n"
                                  "  mfres bench\n"
@@ -24,20 +25,24 @@ constexpr const char* examples = "Examples:\n"
 
 int bench(const std::vector<std::string>& arguments) {
     Options options("bench [--model FILE] [--shape X,Y,Z]", about, examples);
-    options.add()("model,m", po::value<std::string>(),
-                  "model file, or a name of weights that come with mfres (mf-res2net-half); default: mf-res2net")(
-        "shape", po::value<std::string>()->default_value("128"), "input voxels: 128 or 240,240,160")(
-        "backend", po::value<std::string>()->default_value("auto"),
-        "auto, or one that 'mfres help' lists")("threads", po::value<int>()->default_value(0), "0 = all processors")(
-        "runs", po::value<int>()->default_value(10), "that are timed")("warm-up", po::value<int>()->default_value(1),
-                                                                       "runs before them that are not")(
-        "seed", po::value<std::uint64_t>()->default_value(1), "of the input")("profile", "time every step")(
-        "waiting", po::value<std::string>()->default_value("auto"),
-        "of threads: auto, passive or active")("processors", po::value<std::string>(), "to pin threads to, e.g. 0,2")(
-        "no-probe", "do not measure what the machine can do")("save-input", po::value<std::string>(),
-                                                              "write the input to this .npy file")(
-        "save-output", po::value<std::string>(), "write the logits to this .npy file")(
-        "format,f", po::value<std::string>()->default_value("text"), "text or json")("quiet,q", "no progress");
+    // clang-format off
+    options.add()
+        ("model,m", po::value<std::string>(), "model file, or a name of weights that come with mfres (mf-res2net-half); default: mf-res2net")
+        ("shape", po::value<std::string>()->default_value("128"), "input voxels: 128 or 240,240,160")
+        ("backend", po::value<std::string>()->default_value("auto"), "auto, or one that 'mfres help' lists")
+        ("threads", po::value<int>()->default_value(0), "0 = all processors")
+        ("runs", po::value<int>()->default_value(10), "timed runs")
+        ("warm-up", po::value<int>()->default_value(1), "runs before them that are not timed")
+        ("seed", po::value<std::uint64_t>()->default_value(1), "of the input")
+        ("profile", "time every op")
+        ("waiting", po::value<std::string>()->default_value("auto"), "of threads: auto, passive or active")
+        ("processors", po::value<std::string>(), "to pin threads to, e.g. 0,2")
+        ("no-probe", "do not measure the machine's peak rates")
+        ("save-input", po::value<std::string>(), "write the input to this .npy file")
+        ("save-output", po::value<std::string>(), "write the logits to this .npy file")
+        ("format,f", po::value<std::string>()->default_value("text"), "text or json")
+        ("quiet,q", "no progress");
+    // clang-format on
     add_arithmetic_options(options);
     if (const auto done = options.parse(arguments))
         return *done;

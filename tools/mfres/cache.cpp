@@ -1,7 +1,7 @@
 #include "cli.h"
 
 #include "core/try.h"
-#include "data/cache.h"
+#include "data/sources.h"
 
 #include <mfres/case.h>
 
@@ -15,14 +15,17 @@ namespace mfres::cli {
 namespace {
 
 constexpr const char* about =
-    "Makes a training cache: every labelled case of a folder, cropped to its brain box and packed without loss into "
+    "Makes a training cache: every labelled case of folders, cropped to its brain box and packed without loss into "
     "one\n"
-    "checksummed file, about half the size of the images. --info shows what is in a cache and checks every block.";
+    "checksummed file, about half the size of the images. Cases of other caches can be added: their blocks are copied\n"
+    "as they are. Several sources are merged in the order of the case ids; a case that occurs twice is rejected.\n"
+    "--info shows what is in a cache and checks every block.";
 
 constexpr const char* examples =
     "Examples:\n"
     "  mfres cache --data MICCAI_BraTS_2019_Data_Training --out train.mfcache\n"
     "  mfres cache --data MICCAI_BraTS_2019_Data_Training --out small.mfcache --levels 64\n"
+    "  mfres cache --data BraTS-Africa --data train.mfcache other.mfcache --out all.mfcache\n"
     "  mfres cache --info train.mfcache --json\n";
 
 nlohmann::json to_json(const CacheEntry& entry) {
@@ -88,12 +91,15 @@ int show(const std::filesystem::path& path, const Options& options) {
 }
 
 Status make(const std::filesystem::path& path, const Options& options) {
-    MFRES_TRY(const auto cases, find_cases(options.get<std::string>("data")));
+    MFRES_TRY(const auto found, find_data(options.paths("data")));
+    std::vector<CaseSource> cases;
+    for (const DataCase& one : found)
+        cases.push_back(one.content);
     ProgressDisplay display(options.has("quiet"));
     const CacheOptions request{options.get<int>("levels"), options.get<int>("threads"), options.has("force")};
     return write_cache(path, cases, request, [&](std::size_t done, std::size_t total) {
         if (done < total)
-            display.set_label(text("[", done + 1, "/", total, "] ", cases[done].id));
+            display.set_label(text("[", done + 1, "/", total, "] ", found[done].id()));
         return display.update("packing", static_cast<double>(done) / static_cast<double>(total));
     });
 }
@@ -101,12 +107,13 @@ Status make(const std::filesystem::path& path, const Options& options) {
 } // namespace
 
 int cache(const std::vector<std::string>& arguments) {
-    Options options("cache (--data DIR --out FILE | --info FILE)", about, examples);
-    options.add()("data", po::value<std::string>(),
-                  "folder of cases with their segmentations")("out,o", po::value<std::string>(), "cache file to write")(
-        "info", po::value<std::string>(),
-        "cache file to show and check")("levels", po::value<int>()->default_value(0),
-                                        "round intensities to this many steps, 2 to 256; 0 = without loss")(
+    Options options("cache (--data DIR|CACHE ... --out FILE | --info FILE)", about, examples);
+    options.add()("data", po::value<std::vector<std::string>>()->multitoken(),
+                  "folders of cases with their segmentations, and caches (.mfcache) to take cases from")(
+        "out,o", po::value<std::string>(), "cache file to write")("info", po::value<std::string>(),
+                                                                  "cache file to show and check")(
+        "levels", po::value<int>()->default_value(0),
+        "round intensities of folders to this many steps, 2 to 256; 0 = without loss")(
         "threads", po::value<int>()->default_value(0),
         "0 = all processors")("force", "overwrite an existing file")("json", "print as JSON")("quiet,q", "no progress");
     if (const auto done = options.parse(arguments))

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli.h"
 
 #include "core/try.h"
@@ -16,7 +17,7 @@ namespace {
 
 constexpr const char* about =
     "Reads one case or every case of a data set and verifies everything that segment would reject: files, headers,\n"
-    "checksums, geometry, voxels, brain, and the labels where there are any. Runs no network and writes nothing.";
+    "checksums, geometry, voxels, brain, and the labels if there are any. Runs no network and writes nothing.";
 
 constexpr const char* examples = "Examples:\n"
                                  "  mfres check BraTS19_CBICA_AAB_1\n"
@@ -53,12 +54,16 @@ std::string sizes(const std::array<std::int64_t, 3>& size) {
 
 int check(const std::vector<std::string>& arguments) {
     Options options("check DIR", about, examples);
-    options.add()("data", po::value<std::string>()->required(), "a case, or a folder of cases (also without --data)")(
-        "labels", po::value<std::string>()->default_value("brats"),
-        "label scheme: brats (0 1 2 4) or brats2023 (0 1 2 3)")("use", po::value<std::string>()->default_value("auto"),
-                                                                "sform or qform: which to believe when they disagree")(
-        "resample", "accept other voxel sizes")("threads", po::value<int>()->default_value(0), "0 = all processors")(
-        "json", "print findings as JSON")("quiet,q", "no progress");
+    // clang-format off
+    options.add()
+        ("data", po::value<std::string>()->required(), "a case, or a folder of cases (also without --data)")
+        ("labels", po::value<std::string>()->default_value("brats"), "label scheme: brats (0 1 2 4) or brats2023 (0 1 2 3)")
+        ("use", po::value<std::string>()->default_value("auto"), "sform or qform: which one to use if they disagree")
+        ("resample", "accept other voxel sizes")
+        ("threads", po::value<int>()->default_value(0), "0 = all processors")
+        ("json", "print findings as JSON")
+        ("quiet,q", "no progress");
+    // clang-format on
     options.positional("data");
     if (const auto done = options.parse(arguments))
         return *done;
@@ -96,7 +101,7 @@ int check(const std::vector<std::string>& arguments) {
                            {"code", name(finding.error().code)},
                            {"message", finding.error().message}});
             if (!json)
-                std::printf("REFUSED  %-26s [%s] %s\n", files.id.c_str(),
+                std::printf("REJECTED %-26s [%s] %s\n", files.id.c_str(),
                             std::string(name(finding.error().code)).c_str(), finding.error().message.c_str());
             continue;
         }
@@ -118,7 +123,7 @@ int check(const std::vector<std::string>& arguments) {
         std::cout << all.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
     else
         std::printf("%zu of %zu cases accepted\n", cases->size() - rejected, cases->size());
-    return rejected == 0 ? exit_ok : exit_refused;
+    return rejected == 0 ? exit_ok : exit_rejected;
 }
 
 } // namespace mfres::cli

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli.h"
 
 #include "core/file.h"
@@ -77,7 +78,7 @@ ExitCode exit_code(ErrorCode code) {
     case ErrorCode::cache_invalid:
     case ErrorCode::cache_damaged:
     case ErrorCode::dataset_empty:
-    case ErrorCode::table_invalid: return exit_refused;
+    case ErrorCode::table_invalid: return exit_rejected;
     case ErrorCode::recipe_invalid: return exit_usage;
     case ErrorCode::checkpoint_damaged:
     case ErrorCode::checkpoint_mismatch: return exit_model;
@@ -110,7 +111,7 @@ Options::Options(std::string usage, std::string about, std::string examples)
 
 std::optional<int> Options::parse(const std::vector<std::string>& arguments) {
     try {
-        // No guessing of abbreviated names: a script must not change its meaning when an option is added.
+        // No abbreviated option names, because a new option could change the meaning of a script.
         const int style = po::command_line_style::default_style & ~po::command_line_style::allow_guessing;
         po::store(po::command_line_parser(arguments).options(visible_).positional(positional_).style(style).run(),
                   values_);
@@ -125,9 +126,17 @@ std::optional<int> Options::parse(const std::vector<std::string>& arguments) {
     return std::nullopt;
 }
 
+std::vector<std::filesystem::path> Options::paths(const char* name) const {
+    const auto values = get_or_default<std::vector<std::string>>(name);
+    return {values.begin(), values.end()};
+}
+
 void add_relaxation_options(Options& options) {
-    options.add()("allow-tf32", "let a GPU take f32 products in TF32 (10-bit mantissas); rejected by other backends")(
-        "non-deterministic", "let a GPU be faster and not give equal bits in every run; rejected by other backends");
+    // clang-format off
+    options.add()
+        ("allow-tf32", "allow TF32 (10-bit mantissas) for f32 products on a GPU; rejected by other backends")
+        ("non-deterministic", "allow faster GPU algorithms whose results differ between runs; rejected by other backends");
+    // clang-format on
 }
 
 void add_arithmetic_options(Options& options) {
@@ -144,10 +153,11 @@ void add_mirror_option(Options& options) {
 }
 
 void add_least_options(Options& options) {
-    options.add()("min-enhancing", po::value<double>()->default_value(0.0),
-                  "mm^3: less enhancing tumour than that in all is labelled as necrotic core; 0 = never")(
-        "min-component", po::value<double>()->default_value(0.0),
-        "mm^3: connected parts of the tumour below that are dropped, but for the largest; 0 = never");
+    // clang-format off
+    options.add()
+        ("min-enhancing", po::value<double>()->default_value(0.0), "mm^3: less enhancing tumour in total is labelled as necrotic core; 0 = never")
+        ("min-component", po::value<double>()->default_value(0.0), "mm^3: smaller connected components of tumour are removed, except the largest; 0 = never");
+    // clang-format on
 }
 
 Result<std::int64_t> parse_bytes(const std::string& text_value) {
@@ -202,7 +212,7 @@ Result<std::vector<int>> processors_of(const Options& options) {
         int value = 0;
         const auto [rest, problem] = std::from_chars(at, end, value);
         if (problem != std::errc() || value < 0 || (rest != end && (*rest != ',' || rest + 1 == end)))
-            return Error{ErrorCode::invalid_argument, text("'", list, "' is no list of processors; write 0 or 0,2"),
+            return Error{ErrorCode::invalid_argument, text("'", list, "' is not a list of processors; write 0 or 0,2"),
                          list};
         processors.push_back(value);
         at = rest == end ? rest : rest + 1;
@@ -254,7 +264,7 @@ volatile std::sig_atomic_t stop_signal = 0;
 
 void on_signal(int signal) {
     stop_signal = signal;
-    std::signal(signal, SIG_DFL); // the next one ends the program at once
+    std::signal(signal, SIG_DFL); // the next signal ends the program at once
 }
 
 } // namespace
@@ -266,7 +276,7 @@ bool stop_requested() {
 void watch_signals() {
     std::signal(SIGINT, on_signal);
     std::signal(SIGTERM, on_signal);
-    std::signal(SIGUSR1, on_signal); // what schedulers send some time before they kill
+    std::signal(SIGUSR1, on_signal); // sent by schedulers some time before they end a job
 }
 
 ProgressDisplay::ProgressDisplay(bool quiet) : quiet_(quiet), terminal_(::isatty(STDERR_FILENO) != 0) {}

@@ -1,4 +1,5 @@
-// What all subcommands share: options, exit codes, error output, progress.
+// SPDX-License-Identifier: MIT
+// Common parts of all subcommands: options, exit codes, error output, progress.
 #pragma once
 
 #include <mfres/segmenter.h>
@@ -24,14 +25,14 @@ enum ExitCode : int {
     exit_ok = 0,
     exit_failure = 1,   ///< a bug in mfres, or a training that diverged
     exit_usage = 2,     ///< unknown or contradicting options
-    exit_refused = 3,   ///< the images (see `mfres check`) or a table of measurements were rejected
+    exit_rejected = 3,  ///< the images (see `mfres check`) or a table of measurements were rejected
     exit_model = 4,     ///< the model file or network variant was rejected
     exit_resources = 5, ///< not enough memory, or the backend failed or is missing
     exit_files = 6,     ///< a file could not be found, read or written
     exit_interrupted = 130,
 };
 
-/// The exit code an error leads to.
+/// The exit code for an error.
 ExitCode exit_code(ErrorCode code);
 
 /// Prints "mfres: error [code]: sentence" to stderr, or {"error": {...}} to stdout with `json`; returns the exit code.
@@ -44,10 +45,10 @@ class Options {
     Options(std::string usage, std::string about, std::string examples);
 
     po::options_description_easy_init add() { return visible_.add_options(); }
-    /// Lets bare arguments fill option `name`.
+    /// Arguments without an option name are values of `name`.
     void positional(const char* name, int count = 1) { positional_.add(name, count); }
 
-    /// Parses; returns nothing when the command should go on, or the exit code (help shown, or a usage error).
+    /// Parses the arguments. Returns the exit code if the command must end (help, or a usage error), otherwise nullopt.
     std::optional<int> parse(const std::vector<std::string>& arguments);
 
     bool has(const char* name) const { return values_.count(name) > 0; }
@@ -55,11 +56,13 @@ class Options {
     const T& get(const char* name) const {
         return values_[name].template as<T>();
     }
-    /// The value, or T() where the option was not given.
+    /// The value, or T() if the option was not given.
     template <typename T>
     T get_or_default(const char* name) const {
         return has(name) ? get<T>(name) : T();
     }
+    /// The values of an option that takes several and may be repeated, as paths; none where it was not given.
+    std::vector<std::filesystem::path> paths(const char* name) const;
 
   private:
     std::string usage_, about_, examples_;
@@ -70,10 +73,10 @@ class Options {
 
 /// --allow-tf32 and --non-deterministic.
 void add_relaxation_options(Options& options);
-/// These and --precision: how an engine may compute.
+/// The numerics options: these and --precision.
 void add_arithmetic_options(Options& options);
 
-/// What they say, into anything with members as those of SegmenterOptions.
+/// Copies their values to a struct with the members of SegmenterOptions.
 template <typename Setup>
 void read_arithmetic(const Options& options, Setup& setup) {
     setup.precision = options.get<std::string>("precision");
@@ -86,7 +89,7 @@ void add_mirror_option(Options& options);
 /// --min-enhancing and --min-component.
 void add_least_options(Options& options);
 
-/// What these two say, into SegmentOptions or EvaluationOptions.
+/// Copies their values to SegmentOptions or EvaluationOptions.
 template <typename Request>
 void read_least_options(const Options& options, Request& request) {
     request.min_enhancing_mm3 = options.get<double>("min-enhancing");
@@ -102,24 +105,25 @@ Result<std::int64_t> parse_bytes(const std::string& text);
 /// "128" or "240,240,160" -> three extents. invalid_argument for anything else.
 Result<std::array<std::int64_t, 3>> parse_size(const std::string& text);
 
-/// What --processors says: "0,2" -> {0, 2}; none without it. invalid_argument for anything else.
+/// The value of --processors: "0,2" -> {0, 2}; empty without it. invalid_argument for anything else.
 Result<std::vector<int>> processors_of(const Options& options);
 
-/// The model a command uses: the file that --model names; or the weights that come with mfres under that name
-/// (mf-res2net-half) where it is one without folder or ending, and mf-res2net without --model. Those are looked for in
-/// $MFRES_MODELS, in <prefix>/share/mfres/models of an installed program and in the source tree of a built one.
-/// Errors: file_not_found where none of these has them.
+/// The model file of a command: the file named by --model, or shipped weights if the name has no folder and no suffix
+/// (mf-res2net-half), or mf-res2net without --model. Shipped weights are searched in $MFRES_MODELS, in
+/// <prefix>/share/mfres/models of an installed program, and in the source tree of a built one.
+/// Errors: file_not_found.
 Result<std::filesystem::path> model_path(const Options& options);
 
-/// A network as a user names one: text as it is, unless it names a file, whose content (JSON, at most 1 MiB) it then
-/// is.
+/// The network of an argument: the content of a file (JSON, at most 1 MiB) if the argument names one, otherwise the
+/// argument itself.
 Result<std::string> network_text(const std::string& argument);
 
-/// True after the first SIGINT, SIGTERM or SIGUSR1; long work asks for it and stops cleanly. A second signal kills.
+/// True after the first SIGINT, SIGTERM or SIGUSR1. Long computations poll it and stop cleanly. A second signal
+/// terminates the process.
 bool stop_requested();
 void watch_signals();
 
-/// Progress of long work on stderr: a bar with the time left on a terminal, plain lines elsewhere, nothing when quiet.
+/// Progress on stderr: a bar with the remaining time on a terminal, lines of text elsewhere, nothing if quiet.
 class ProgressDisplay {
   public:
     explicit ProgressDisplay(bool quiet);
@@ -127,11 +131,11 @@ class ProgressDisplay {
     ProgressDisplay& operator=(const ProgressDisplay&) = delete;
     ~ProgressDisplay() { clear(); }
 
-    /// Text in front of every line, e.g. the case's id.
+    /// Prefix of every line, e.g. the id of the case.
     void set_label(std::string label) { label_ = std::move(label); }
-    /// Fits mfres::Progress: also returns false once stop_requested().
+    /// Usable as mfres::Progress. Returns false after stop_requested().
     bool update(std::string_view stage, double done);
-    /// Removes the bar, so that other output starts on a clean line.
+    /// Removes the bar before other output.
     void clear();
 
   private:
@@ -147,7 +151,7 @@ class ProgressDisplay {
     Clock::time_point last_output_{};
 };
 
-// One line per subcommand; each lives in the file of its name.
+// One function per subcommand, each in the file of its name.
 int segment(const std::vector<std::string>& arguments);
 int check(const std::vector<std::string>& arguments);
 int evaluate(const std::vector<std::string>& arguments);

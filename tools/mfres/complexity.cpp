@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli.h"
 
 #include "core/file.h"
@@ -11,9 +12,9 @@ namespace mfres::cli {
 namespace {
 
 constexpr const char* about =
-    "Counts parameters, operations and memory of networks. Three conventions stand side by side, each named in its\n"
-    "column head: the paper's formulas (eq. 11 and 13), learnables with MACs, and the counter that filled the paper's\n"
-    "Table 2. Without --network: every network of that table, beside what was published.";
+    "Counts parameters, operations and memory of networks in three conventions, named in the column heads: the paper's\n"
+    "formulas (eq. 11 and 13), learnables with MACs, and the counter used for the paper's Table 2.\n"
+    "Without --network: all networks of that table beside their published figures.";
 
 constexpr const char* examples =
     "Examples:\n"
@@ -38,14 +39,17 @@ void list_networks() {
 
 int complexity(const std::vector<std::string>& arguments) {
     Options options("complexity [--network NAME|FILE.json]... [--size X,Y,Z]", about, examples);
-    options.add()("network,n", po::value<std::vector<std::string>>(),
-                  "a registered network, or a variant: a JSON file or JSON text; repeatable")(
-        "size", po::value<std::string>(), "input voxels: 128 or 240,240,160 (default 128)")(
-        "batch", po::value<std::int64_t>()->default_value(1), "cases per pass")("per-layer",
-                                                                                "every layer instead of every stage")(
-        "format,f", po::value<std::string>()->default_value("text"),
-        "text, markdown, csv or json")("out,o", po::value<std::string>(), "write to this file instead of stdout")(
-        "force", "overwrite an existing output file")("list", "describe the networks and their variant keys");
+    // clang-format off
+    options.add()
+        ("network,n", po::value<std::vector<std::string>>(), "a registered network, or a variant: a JSON file or JSON text; repeatable")
+        ("size", po::value<std::string>(), "input voxels: 128 or 240,240,160 (default 128)")
+        ("batch", po::value<std::int64_t>()->default_value(1), "cases per inference")
+        ("per-layer", "every layer instead of every stage")
+        ("format,f", po::value<std::string>()->default_value("text"), "text, markdown, csv or json")
+        ("out,o", po::value<std::string>(), "write to this file instead of stdout")
+        ("force", "overwrite an existing output file")
+        ("list", "describe the networks and their variant keys");
+    // clang-format on
     if (const auto done = options.parse(arguments))
         return *done;
     if (options.has("list")) {

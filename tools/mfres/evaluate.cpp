@@ -2,6 +2,7 @@
 
 #include "core/file.h"
 #include "core/try.h"
+#include "data/sources.h"
 
 #include <mfres/evaluate.h>
 
@@ -14,9 +15,8 @@ namespace {
 
 constexpr const char* about =
     "Measures how well labels agree with a reference: Dice, sensitivity, specificity and HD95 (mm) of whole tumour,\n"
-    "tumour core and enhancing tumour, per case and over all cases. The labels come from files, or from a model that "
-    "is\n"
-    "run on every case; a table of the challenge server is summarised as it is.\n"
+    "tumour core and enhancing tumour, per case, over the cases of each site, and over all cases. The labels come from\n"
+    "files, or from a model that is run on every case; a table of the challenge server is summarised as it is.\n"
     "Research use only: not a medical device.";
 
 constexpr const char* examples =
@@ -39,7 +39,10 @@ Options make_options() {
         "regions", po::value<std::string>(), "brats (default: WT 1 2 4, TC 1 4, ET 4) or paper (WT 1 2, TC 1, ET 4)")(
         "scheme", po::value<std::string>(),
         "for empty regions: server2019 (default: HD95 blank) or brats2020 (HD95 0 or 373.12866)")(
-        "out,o", po::value<std::string>(), "folder for cases.csv, summary.json and table.md")(
+        "sites", po::value<std::string>(),
+        "table (.csv: case,site) of the sites that the summary is divided by; without it, what ids of BraTS tell, or "
+        "else the folder's name")("out,o", po::value<std::string>(),
+                                  "folder for cases.csv, sites.csv, summary.json and table.md")(
         "labels", po::value<std::string>(),
         "label scheme of the files: brats (0 1 2 4) or brats2023 (0 1 2 3); without it, as their values show")(
         "backend", po::value<std::string>()->default_value("auto"), "for --model: auto, onednn, opencv or reference")(
@@ -56,11 +59,11 @@ Options make_options() {
 
 /// The files of --out.
 struct Outputs {
-    std::filesystem::path cases, summary, table;
+    std::filesystem::path cases, sites, summary, table;
 };
 
 Outputs outputs_in(const std::filesystem::path& folder) {
-    return {folder / "cases.csv", folder / "summary.json", folder / "table.md"};
+    return {folder / "cases.csv", folder / "sites.csv", folder / "summary.json", folder / "table.md"};
 }
 
 /// Rejects before the work what could only fail at its end.
@@ -74,7 +77,7 @@ Status prepare_outputs(const Options& options) {
     if (problem)
         return Error{ErrorCode::file_write, text("cannot make the folder ", folder.string(), ": ", problem.message()),
                      folder.string()};
-    for (const auto& path : {outputs.cases, outputs.summary, outputs.table})
+    for (const auto& path : {outputs.cases, outputs.sites, outputs.summary, outputs.table})
         MFRES_CHECK(check_output(path, options.has("force")));
     return {};
 }
@@ -83,16 +86,18 @@ std::span<const std::byte> bytes_of(const std::string& content) {
     return std::as_bytes(std::span(content));
 }
 
-/// All three files lie complete on the disk before the first is put in place.
+/// All files lie complete on the disk before the first is put in place.
 Status write_outputs(const Options& options, const MetricsTable& table) {
     if (!options.has("out"))
         return {};
     const Outputs outputs = outputs_in(options.get<std::string>("out"));
     const bool force = options.has("force");
     MFRES_TRY(PendingFile cases, PendingFile::write(outputs.cases, bytes_of(to_csv(table)), force));
+    MFRES_TRY(PendingFile sites, PendingFile::write(outputs.sites, bytes_of(sites_csv(table)), force));
     MFRES_TRY(PendingFile summary, PendingFile::write(outputs.summary, bytes_of(to_json(table) + "\n"), force));
     MFRES_TRY(PendingFile markdown, PendingFile::write(outputs.table, bytes_of(to_markdown(table)), force));
     MFRES_CHECK(cases.commit());
+    MFRES_CHECK(sites.commit());
     MFRES_CHECK(summary.commit());
     return markdown.commit();
 }
@@ -144,15 +149,38 @@ Result<MetricsTable> table_from_model(const Options& options, const EvaluationOp
     return evaluate_model(segmenter, cases, request, progress);
 }
 
-Result<MetricsTable> make_table(const Options& options, ProgressDisplay& display) {
-    MFRES_TRY(const EvaluationOptions request, evaluation_options(options));
-    MFRES_CHECK(prepare_outputs(options));
+/// What --sites says; nothing without it.
+Result<SiteTable> sites_of(const Options& options) {
+    if (!options.has("sites"))
+        return SiteTable();
+    return read_sites(options.get<std::string>("sites"));
+}
+
+/// The name of the folder that the cases are in, for those whose ids tell no site; none for a table.
+std::string source_of(const Options& options) {
+    for (const char* folder : {"data", "ref"})
+        if (options.has(folder))
+            return source_name(options.get<std::string>(folder));
+    return std::string(unknown_site);
+}
+
+Result<MetricsTable> measured_table(const Options& options, const EvaluationOptions& request,
+                                    ProgressDisplay& display) {
     const Progress progress = [&](std::string_view stage, double done) { return display.update(stage, done); };
     if (options.has("table"))
         return table_from_file(options, request);
     if (options.has("data"))
         return table_from_model(options, request, progress);
     return evaluate_folders(options.get<std::string>("pred"), options.get<std::string>("ref"), request, progress);
+}
+
+Result<MetricsTable> make_table(const Options& options, ProgressDisplay& display) {
+    MFRES_TRY(const EvaluationOptions request, evaluation_options(options));
+    MFRES_TRY(const SiteTable sites, sites_of(options));
+    MFRES_CHECK(prepare_outputs(options));
+    MFRES_TRY(MetricsTable table, measured_table(options, request, display));
+    set_sites(table, sites, source_of(options));
+    return table;
 }
 
 bool compares_precisions(const Options& options) {
@@ -163,14 +191,20 @@ bool compares_precisions(const Options& options) {
 Result<std::vector<PrecisionEvaluation>> precisions_of_model(const Options& options, ProgressDisplay& display) {
     MFRES_TRY(const EvaluationOptions request, evaluation_options(options));
     MFRES_TRY(const SegmenterOptions setup, segmenter_options(options, request));
+    MFRES_TRY(const SiteTable sites, sites_of(options));
     MFRES_TRY(const auto cases, find_cases(options.get<std::string>("data")));
     MFRES_TRY(const auto model, model_path(options));
     std::vector<std::string> names;
     std::istringstream list(options.get<std::string>("precision"));
     for (std::string name; std::getline(list, name, ',');)
         names.push_back(name);
-    return evaluate_precisions(model, setup, names, cases, request,
-                               [&](std::string_view stage, double done) { return display.update(stage, done); });
+    MFRES_TRY(auto compared,
+              evaluate_precisions(model, setup, names, cases, request,
+                                  [&](std::string_view stage, double done) { return display.update(stage, done); }));
+    for (PrecisionEvaluation& of : compared)
+        for (MetricsTable* table : {&of.against_reference, &of.against_f32})
+            set_sites(*table, sites, source_of(options));
+    return compared;
 }
 
 int print_precisions(const Options& options, ProgressDisplay& display) {

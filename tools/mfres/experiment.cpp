@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli.h"
 #include "recipe_text.h"
 #include "train_display.h"
@@ -17,14 +18,13 @@ namespace {
 using nlohmann::json;
 
 constexpr const char* about =
-    "Repeats a comparison of the MF-RES2Net paper on cases of yours, and prints ours beside what was published.\n"
-    "table1: MF-RES2Net trained with each of the paper's three losses. table2: all networks of the paper's "
-    "comparison.\n"
-    "Every row gets the same recipe and budget (the paper's, unless you say otherwise), is trained in a folder of its\n"
-    "own below --out, and evaluated on the held-out cases as `mfres evaluate` does. Without --val every fifth patient\n"
-    "is held out, in the order of the SHA-256 of their ids, because BraTS's own validation cases have no labels.\n"
-    "Ctrl-C saves and stops. The same command again goes on: finished runs are kept, an unfinished one continues from\n"
-    "its checkpoint; other options are rejected. What does not fit into memory is skipped, and the table says so.\n"
+    "Repeats a comparison of the MF-RES2Net paper on your cases, and prints the results beside the published figures.\n"
+    "table1: MF-RES2Net trained with each of the paper's three losses. table2: all networks of the paper's comparison.\n"
+    "Every row has the same recipe and budget (by default the paper's), is trained in its own folder below --out, and is\n"
+    "evaluated on the held-out cases like `mfres evaluate` does. Without --val every fifth patient is held out, in the\n"
+    "order of the SHA-256 of their ids, because BraTS's validation cases have no labels.\n"
+    "Ctrl-C saves and stops. The same command resumes: finished runs are kept, others continue from their checkpoints;\n"
+    "different options are rejected. Runs that do not fit into memory are skipped, and the table states it.\n"
     "Research use only: not a medical device.";
 
 constexpr const char* examples =
@@ -32,44 +32,47 @@ constexpr const char* examples =
     "  The paper's tables, from a BraTS 2019 folder with its HGG and LGG:\n"
     "  mfres experiment table1 --data MICCAI_BraTS_2019_Data_Training --out table1\n"
     "  mfres experiment table2 --data MICCAI_BraTS_2019_Data_Training --out table2 --seeds 3\n\n"
-    "  A laptop-size trial, to see everything work in minutes (its Dice means nothing):\n"
+    "  A small trial of a few minutes (its Dice has no meaning):\n"
     "  for i in 1 2 3 4 5 6; do mfres phantom --seed $i --size 96,112,80 --out trial/data/case$i; done\n"
     "  mfres experiment table2 --data trial/data --out trial/table2 --steps 20 --patch 32 --batch 2 \\\n"
     "      --networks mf-res2net,dmfnet\n"
     "  mfres experiment --status --out trial/table2\n"
     "  cat trial/table2/table.md\n\n"
-    "A recipe file is one of `mfres train`, without network and seeds: {\"learning_rate\": 0.002, \"clip_norm\": 5}.\n";
+    "A recipe file is that of `mfres train` without network and seeds: {\"learning_rate\": 0.002, \"clip_norm\": 5}.\n";
 
 Options make_options() {
     Options options("experiment table1|table2 --data FOLDER --out FOLDER", about, examples);
     options.positional("table");
-    options.add()("table", po::value<std::string>(), "table1 (losses) or table2 (networks)")(
-        "data", po::value<std::string>(), "folder of segmented cases; may have HGG and LGG below it")(
-        "val", po::value<std::string>(), "folder of the cases to evaluate; default: every fifth patient of --data")(
-        "out,o", po::value<std::string>()->required(), "folder of the experiment")(
-        "networks", po::value<std::string>(),
-        "names or JSON files of variants with commas between; table1 takes one (default mf-res2net)")(
-        "losses", po::value<std::string>(), "table1: names with commas between; default dice,gdl,weighted-tversky")(
-        "recipe", po::value<std::string>(), "JSON file of a recipe; what it leaves out is the paper's")(
-        "steps", po::value<std::int64_t>(), "training steps of every run, instead of 500 epochs")(
-        "patch", po::value<std::string>(), "voxels of a training patch: an edge, or x,y,z; default 128")(
-        "batch", po::value<std::int64_t>(),
-        "patches per step; default 8")("seed", po::value<std::uint64_t>()->default_value(1), "of weights and batches")(
-        "seeds", po::value<int>()->default_value(1),
-        "repeats with the seeds that follow: mean and spread in the table")(
-        "backend", po::value<std::string>()->default_value("auto"),
-        "auto, or one that 'mfres help' lists")("threads", po::value<int>()->default_value(0), "0 = all processors")(
-        "loader-threads", po::value<int>()->default_value(1), "that make batches; 0 = between the steps")(
-        "max-memory", po::value<std::string>(),
-        "what one run may hold, e.g. 16G; more is skipped; default: what the system has left")(
-        "status", "only show how far the experiment in --out has come")("json", "print the report as JSON")(
-        "quiet,q", "no progress");
+    // clang-format off
+    options.add()
+        ("table", po::value<std::string>(), "table1 (losses) or table2 (networks)")
+        ("data", po::value<std::string>(), "folder of segmented cases; may have HGG and LGG below it")
+        ("val", po::value<std::string>(), "folder of the cases to evaluate; default: every fifth patient of --data")
+        ("fold", po::value<std::string>(), "hold out part 2 of 5 of --data (2/5) instead; by patient")
+        ("same-patient", po::value<std::string>(), "file with a line per patient: the case ids of its scans")
+        ("out,o", po::value<std::string>()->required(), "folder of the experiment")
+        ("networks", po::value<std::string>(), "names or JSON files of variants, separated by commas; table1 takes one (default mf-res2net)")
+        ("losses", po::value<std::string>(), "table1: names separated by commas; default dice,gdl,weighted-tversky")
+        ("recipe", po::value<std::string>(), "JSON file of a recipe; other keys have the paper's values")
+        ("steps", po::value<std::int64_t>(), "training steps of every run, instead of 500 epochs")
+        ("patch", po::value<std::string>(), "voxels of a training patch: an edge, or x,y,z; default 128")
+        ("batch", po::value<std::int64_t>(), "patches per step; default 8")
+        ("seed", po::value<std::uint64_t>()->default_value(1), "of weights and batches")
+        ("seeds", po::value<int>()->default_value(1), "repeats with the following seeds: mean and spread in the table")
+        ("backend", po::value<std::string>()->default_value("auto"), "auto, or one that 'mfres help' lists")
+        ("threads", po::value<int>()->default_value(0), "0 = all processors")
+        ("loader-threads", po::value<int>()->default_value(1), "that prepare batches; 0 = between the steps")
+        ("max-memory", po::value<std::string>(), "memory limit of one run, e.g. 16G; larger runs are skipped; default: the available memory")
+        ("status", "show the state of the experiment in --out")
+        ("json", "print the report as JSON")
+        ("quiet,q", "no progress");
+    // clang-format on
     return options;
 }
 
 // ---- options --------------------------------------------------------------------------------------------------------
 
-/// The parts between the commas.
+/// Splits a list at its commas.
 std::vector<std::string> listed(const std::string& names) {
     std::vector<std::string> parts;
     std::istringstream stream(names);
@@ -94,6 +97,8 @@ Result<ExperimentOptions> experiment_options(const Options& options) {
     MFRES_TRY(chosen.table, experiment_table(options.get_or_default<std::string>("table")));
     chosen.data = options.get_or_default<std::string>("data");
     chosen.validation = options.get_or_default<std::string>("val");
+    chosen.fold = options.get_or_default<std::string>("fold");
+    chosen.same_patient = options.get_or_default<std::string>("same-patient");
     chosen.out = options.get<std::string>("out");
     for (const std::string& network : listed(options.get_or_default<std::string>("networks"))) {
         MFRES_TRY(chosen.networks.emplace_back(), network_text(network));
@@ -111,7 +116,7 @@ Result<ExperimentOptions> experiment_options(const Options& options) {
     return chosen;
 }
 
-// ---- what the user sees ---------------------------------------------------------------------------------------------
+// ---- output ---------------------------------------------------------------------------------------------
 
 /// "finished  WT 0.701  TC 0.650  ET 0.612  mean 0.654"
 std::string state_words(const ExperimentRun& run) {
@@ -132,7 +137,7 @@ void print_runs(const ExperimentReport& report) {
         std::cout << "  " << run.folder << "  " << state_words(run) << '\n';
 }
 
-/// The training's own display under a line that names the run.
+/// The display of a training, after a line that names the run.
 class ExperimentDisplay {
   public:
     explicit ExperimentDisplay(bool quiet) : training_(quiet), evaluation_(quiet) {}
@@ -143,7 +148,7 @@ class ExperimentDisplay {
         if (event.kind == Kind::caching)
             training_.bar(event.done, event.total, text("cases into the cache, ", event.done, " of ", event.total));
         if (event.kind == Kind::begin)
-            training_.line(run + (event.state == RunState::waiting ? "" : text(" goes on (", name(event.state), ")")));
+            training_.line(run + (event.state == RunState::waiting ? "" : text(" resumes (", name(event.state), ")")));
         if (event.kind == Kind::training)
             return training_.show(*event.training);
         if (event.kind == Kind::evaluating) {
@@ -188,7 +193,7 @@ int show_status(const Options& options) {
     return exit_ok;
 }
 
-/// What stands where the table is not all there.
+/// Prints the report; if stopped, the state of the runs. Returns the exit code.
 int finish(const ExperimentReport& report, const Options& options) {
     if (options.has("json"))
         std::cout << to_json(report) << '\n';
@@ -196,7 +201,7 @@ int finish(const ExperimentReport& report, const Options& options) {
         std::cout << to_markdown(report);
     if (report.stopped) {
         if (!options.has("json")) {
-            std::cout << options.get<std::string>("out") << ": stopped and saved; the same command goes on\n";
+            std::cout << options.get<std::string>("out") << ": stopped and saved; the same command resumes\n";
             print_runs(report);
         }
         return exit_interrupted;

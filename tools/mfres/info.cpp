@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli.h"
 
 #include "backends/backend.h"
@@ -17,17 +18,17 @@ namespace mfres::cli {
 
 namespace {
 
-constexpr const char* about = "Shows what is in a model file, or in any safetensors file: network, metadata, tensors, "
-                              "and whether the weights are\n"
-                              "those whose SHA-256 was recorded.";
+constexpr const char* about =
+    "Shows the content of a model file, or of any safetensors file: network, metadata and tensors. Verifies the recorded\n"
+    "SHA-256 of the weights.";
 
 constexpr const char* examples = "Examples:\n  mfres info m.safetensors\n  mfres info m.safetensors --json\n"
                                  "  mfres info m.safetensors --plan --size 144,176,144 --threads 2\n";
 
-/// How a model runs: what rewriting leaves of its operations, the steps a backend makes of them, and the memory.
+/// How a model runs: ops before and after rewriting, the execution steps of a backend, and memory.
 struct Plan {
     std::string backend;
-    std::vector<std::pair<std::string, std::array<std::int64_t, 2>>> operations; ///< how many before and after
+    std::vector<std::pair<std::string, std::array<std::int64_t, 2>>> operations; ///< counts before and after rewriting
     std::vector<Chosen> steps;
     std::int64_t weights = 0, activations = 0, peak = 0; ///< bytes
 };
@@ -35,11 +36,11 @@ struct Plan {
 void count(const Graph& graph, std::size_t when, Plan& plan) {
     for (NodeId id = 0; id < graph.size(); ++id) {
         const std::string kind(name(graph.node(id).kind()));
-        auto row = std::find_if(plan.operations.begin(), plan.operations.end(),
-                                [&](const auto& operation) { return operation.first == kind; });
-        if (row == plan.operations.end())
-            row = plan.operations.insert(row, {kind, {}});
-        ++row->second[when];
+        auto entry = std::find_if(plan.operations.begin(), plan.operations.end(),
+                                  [&](const auto& operation) { return operation.first == kind; });
+        if (entry == plan.operations.end())
+            entry = plan.operations.insert(entry, {kind, {}});
+        ++entry->second[when];
     }
 }
 
@@ -94,8 +95,8 @@ std::string plan_text(const Plan& plan) {
         append("  %8.2f  %8.1f  %s (%s, %s)\n", static_cast<double>(step.cost.bytes) / 1e6,
                static_cast<double>(step.cost.macs) / 1e6, step.node.c_str(), step.operation.c_str(),
                step.implementation.c_str());
-    append("\nmemory: %.1f MiB of weights in the file; %.1f MiB of activations, shared by all that are never needed at "
-           "once;\n%.1f MiB with the backend's own weights and scratch memory\n",
+    append("\nmemory: %.1f MiB of weights in the file; %.1f MiB peak of activations;\n"
+           "%.1f MiB with the backend's weights and workspace\n",
            static_cast<double>(plan.weights) / mib, static_cast<double>(plan.activations) / mib,
            static_cast<double>(plan.peak) / mib);
     return lines;
@@ -105,11 +106,15 @@ std::string plan_text(const Plan& plan) {
 
 int info(const std::vector<std::string>& arguments) {
     Options options("info FILE", about, examples);
-    options.add()("file", po::value<std::string>()->required(), "the file (also without --file)")(
-        "plan", "show how a model runs: rewritten operations, steps, memory")(
-        "size", po::value<std::string>()->default_value("128"), "of --plan: input voxels, 128 or 240,240,160")(
-        "backend", po::value<std::string>()->default_value("auto"), "of --plan")(
-        "threads", po::value<int>()->default_value(0), "of --plan; 0 = all processors")("json", "print as JSON");
+    // clang-format off
+    options.add()
+        ("file", po::value<std::string>()->required(), "the file (also without --file)")
+        ("plan", "show how a model runs: rewritten ops, execution steps, memory")
+        ("size", po::value<std::string>()->default_value("128"), "of --plan: input voxels, 128 or 240,240,160")
+        ("backend", po::value<std::string>()->default_value("auto"), "of --plan")
+        ("threads", po::value<int>()->default_value(0), "of --plan; 0 = all processors")
+        ("json", "print as JSON");
+    // clang-format on
     options.positional("file");
     if (const auto done = options.parse(arguments))
         return *done;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli.h"
 
 #include "core/file.h"
@@ -9,9 +10,9 @@ namespace mfres::cli {
 
 namespace {
 
-constexpr const char* about = "Writes a model file with random weights (He et al. 2015), the same on every machine for "
-                              "the same seed. Everything\n"
-                              "runs with it, and its labels mean nothing.";
+constexpr const char* about =
+    "Writes a model file with random weights (He et al. 2015); equal seeds give equal weights on every machine.\n"
+    "The model is for tests: its labels have no meaning.";
 
 constexpr const char* examples =
     "Examples:\n"
@@ -22,11 +23,13 @@ constexpr const char* examples =
 
 int init(const std::vector<std::string>& arguments) {
     Options options("init --network NAME|FILE.json --out FILE", about, examples);
-    options.add()("network,n", po::value<std::string>()->default_value("mf-res2net"),
-                  "a registered network, or a variant: a JSON file or JSON text")(
-        "seed", po::value<std::uint64_t>()->default_value(1),
-        "of the random weights")("out,o", po::value<std::string>()->required(),
-                                 "model file to write (.safetensors)")("force", "overwrite an existing file");
+    // clang-format off
+    options.add()
+        ("network,n", po::value<std::string>()->default_value("mf-res2net"), "a registered network, or a variant: a JSON file or JSON text")
+        ("seed", po::value<std::uint64_t>()->default_value(1), "of the random weights")
+        ("out,o", po::value<std::string>()->required(), "model file to write (.safetensors)")
+        ("force", "overwrite an existing file");
+    // clang-format on
     if (const auto done = options.parse(arguments))
         return *done;
     const auto network = network_text(options.get<std::string>("network"));

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli.h"
 
 #include <exception>
@@ -20,17 +21,17 @@ struct Command {
 constexpr Command commands[] = {
     {"segment", "brain tumour labels from T1, T1ce, T2 and FLAIR volumes", mfres::cli::segment},
     {"train", "train a network on segmented cases, or export a checkpoint", mfres::cli::train},
-    {"experiment", "the paper's comparisons of losses and networks, on cases of yours", mfres::cli::experiment},
-    {"check", "verify cases against everything that segment would reject", mfres::cli::check},
+    {"experiment", "repeat the paper's comparisons of losses and networks on your cases", mfres::cli::experiment},
+    {"check", "check cases for everything that segment would reject", mfres::cli::check},
     {"evaluate", "Dice, sensitivity, specificity and HD95 against reference labels", mfres::cli::evaluate},
-    {"robustness", "how much labels change when nothing about the patient does", mfres::cli::robustness},
+    {"robustness", "how labels change when a case is shifted, cropped, mirrored or made noisy", mfres::cli::robustness},
     {"complexity", "parameters, FLOPs and memory of networks and variants", mfres::cli::complexity},
-    {"bench", "time a network on this machine, step by step if asked for", mfres::cli::bench},
+    {"bench", "time a network on this machine, in total or per op", mfres::cli::bench},
     {"init", "write a model file with seeded random weights", mfres::cli::init},
-    {"info", "show what is in a model file", mfres::cli::info},
-    {"convert", "models to and from ONNX, PyTorch and safetensors", mfres::cli::convert},
-    {"phantom", "write a synthetic case to try things with", mfres::cli::phantom},
-    {"cache", "pack labelled cases into one file to train from, or check one", mfres::cli::cache},
+    {"info", "show the content of a model file", mfres::cli::info},
+    {"convert", "convert models between safetensors, ONNX and PyTorch", mfres::cli::convert},
+    {"phantom", "write a synthetic case for trials", mfres::cli::phantom},
+    {"cache", "pack labelled cases into a training cache, or check one", mfres::cli::cache},
 };
 
 void help(std::ostream& out) {
@@ -43,9 +44,8 @@ void help(std::ostream& out) {
     for (const auto& backend : mfres::available_backends())
         out << "  " << backend.name << std::string(12 - backend.name.size(), ' ') << backend.engine << '\n';
     out << "\nExit codes: 0 done; 1 a bug in mfres, or a training that diverged; 2 wrong options; 3 the images, or a\n"
-           "table of measurements, were rejected; 4 the model or variant was rejected; 5 not enough memory, or a "
-           "backend\n"
-           "failed or is missing; 6 a file could not be found, read or written; 130 interrupted.\n\n"
+           "table of measurements, were rejected; 4 the model or variant was rejected; 5 not enough memory, or a\n"
+           "backend failed or is missing; 6 a file could not be found, read or written; 130 interrupted.\n\n"
            "Research use only: not a medical device.\n";
 }
 

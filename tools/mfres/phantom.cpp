@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli.h"
 
 #include "core/try.h"
@@ -13,9 +14,8 @@ namespace mfres::cli {
 namespace {
 
 constexpr const char* about =
-    "Writes a synthetic case in BraTS layout: T1, T1ce, T2 and FLAIR of a skull-stripped head with a tumour, and its "
-    "true\n"
-    "labels. Made of formulas and a seed, no patient's data; the headers say that it is synthetic.";
+    "Writes a synthetic case in BraTS layout: T1, T1ce, T2 and FLAIR of a skull-stripped head with a tumour, and its true\n"
+    "labels. It is generated from formulas and a seed without data of patients; the headers state that it is synthetic.";
 
 constexpr const char* examples = "Examples:\n"
                                  "  mfres phantom --seed 7 --out phantom\n"
@@ -39,7 +39,7 @@ Status write_case(const std::filesystem::path& folder, const std::string& id, co
     std::error_code ignored;
     if (!status)
         for (const auto& path : written)
-            std::filesystem::remove(path, ignored); // no half a case
+            std::filesystem::remove(path, ignored); // no incomplete case
     return status;
 }
 
@@ -47,11 +47,15 @@ Status write_case(const std::filesystem::path& folder, const std::string& id, co
 
 int phantom(const std::vector<std::string>& arguments) {
     Options options("phantom --out FOLDER", about, examples);
-    options.add()("out,o", po::value<std::string>()->required(), "folder of the case; its name becomes the case's id")(
-        "seed", po::value<std::uint64_t>()->default_value(1), "decides head, tumour and noise")(
-        "size", po::value<std::string>()->default_value("240,240,155"), "voxels of 1 mm, each edge 32 to 1024")(
-        "preview", po::value<std::string>(), "also write a picture with the true labels (.png)")(
-        "threads", po::value<int>()->default_value(0), "0 = all processors")("force", "overwrite existing files");
+    // clang-format off
+    options.add()
+        ("out,o", po::value<std::string>()->required(), "folder of the case; its name becomes the case's id")
+        ("seed", po::value<std::uint64_t>()->default_value(1), "determines head, tumour and noise")
+        ("size", po::value<std::string>()->default_value("240,240,155"), "voxels of 1 mm, each edge 32 to 1024")
+        ("preview", po::value<std::string>(), "also write a picture with the true labels (.png)")
+        ("threads", po::value<int>()->default_value(0), "0 = all processors")
+        ("force", "overwrite existing files");
+    // clang-format on
     if (const auto done = options.parse(arguments))
         return *done;
     const auto size = parse_size(options.get<std::string>("size"));

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "imaging/nifti/gzip.h"
 
 #include "core/try.h"
@@ -14,9 +15,9 @@ namespace mfres {
 
 namespace {
 
-constexpr int largest_window_as_gzip = 15 + 16; // zlib: +16 selects the gzip wrapper, and nothing else is accepted
+constexpr int largest_window_as_gzip = 15 + 16; // zlib: +16 selects the gzip format, and no other is accepted
 
-/// zlib counts in unsigned int; longer buffers are handed over in pieces.
+/// zlib counts in unsigned int; longer buffers are passed in parts.
 uInt piece(std::size_t bytes) {
     return static_cast<uInt>(std::min<std::size_t>(bytes, std::numeric_limits<uInt>::max()));
 }
@@ -60,15 +61,15 @@ struct GzipReader::State {
                     text("is a damaged gzip file: ", detail, " near byte ", consumed, " of ", compressed.size()));
     }
 
-    /// The first two bytes of a member. zlib would call a single wrong byte truncated rather than wrong.
+    /// Checks the first two bytes of a member. zlib reports a single wrong byte as truncation.
     Status check_member_magic() const {
         constexpr std::array<std::byte, 2> magic = {std::byte{0x1F}, std::byte{0x8B}};
         const auto rest = compressed.subspan(consumed);
         if (std::equal(magic.begin(), magic.begin() + std::min<std::ptrdiff_t>(2, std::ssize(rest)), rest.begin()))
             return {};
         return fail(ErrorCode::gzip_corrupt,
-                    members == 0 ? "is no gzip file: it does not begin with the bytes 1F 8B"
-                                 : text("has ", rest.size(), " bytes after its gzip stream that are no further one"));
+                    members == 0 ? "is not a gzip file: it does not begin with the bytes 1F 8B"
+                                 : text("has ", rest.size(), " bytes after its gzip stream that are not another one"));
     }
 
     /// One call of inflate() into `output`; returns the bytes written.
@@ -88,9 +89,9 @@ struct GzipReader::State {
             between = true;
             ++members;
             return written;
-        case Z_BUF_ERROR: // no progress possible: there is room for output, so it is input that is missing
+        case Z_BUF_ERROR: // no progress although there is space for output: the input is incomplete
             return truncated();
-        case Z_MEM_ERROR: return fail(ErrorCode::memory_limit, "could not be inflated for want of memory");
+        case Z_MEM_ERROR: return fail(ErrorCode::memory_limit, "could not be inflated: out of memory");
         default: return corrupt();
         }
     }
@@ -105,7 +106,7 @@ GzipReader::~GzipReader() = default;
 Result<std::size_t> GzipReader::read(std::span<std::byte> output) {
     State& state = *state_;
     if (!state.initialised)
-        return state.fail(ErrorCode::memory_limit, "could not be inflated for want of memory");
+        return state.fail(ErrorCode::memory_limit, "could not be inflated: out of memory");
     std::size_t done = 0;
     while (done < output.size()) {
         if (state.between) {
@@ -130,7 +131,7 @@ Result<std::vector<std::byte>> gunzip(std::span<const std::byte> compressed, std
         std::vector<std::byte> content;
         std::size_t filled = 0;
         while (true) {
-            // One byte beyond the cap is asked for, to tell a stream that ends there from one that goes on.
+            // One byte more than the cap is requested, to distinguish a stream that ends there from a longer one.
             const std::uint64_t wanted = std::max(first_guess, 2 * std::uint64_t{filled});
             content.resize(static_cast<std::size_t>(std::min(wanted, cap + 1)));
             MFRES_TRY(const std::size_t got, reader.read(std::span(content).subspan(filled)));
@@ -158,7 +159,7 @@ Result<std::vector<std::byte>> gzip(std::span<const std::byte> content, int leve
     const auto release = [](z_stream* s) { deflateEnd(s); };
     const std::unique_ptr<z_stream, decltype(release)> owner(&stream, release);
     gz_header header{};
-    header.os = 255; // "unknown": zlib would write the system it was built for
+    header.os = 255; // "unknown"; by default zlib writes the system it was built for
     deflateSetHeader(&stream, &header);
 
     try {

@@ -1,5 +1,6 @@
-// gzip (RFC 1952) in memory. Every stream is inflated to its end, so that CRC-32 and length are always verified:
-// zlib's own gzread accepts a file that has lost its trailer.
+// SPDX-License-Identifier: MIT
+// gzip (RFC 1952) in memory. Every stream is inflated to its end, so that CRC-32 and length are always verified; zlib's
+// gzread accepts a file without its trailer.
 #pragma once
 
 #include <mfres/status.h>
@@ -13,10 +14,10 @@
 
 namespace mfres {
 
-/// Inflates a gzip file piece by piece, one member after the other, without ever holding the whole output.
+/// Inflates a gzip file incrementally, one member after the other.
 class GzipReader {
   public:
-    /// The largest number of bytes that one byte of DEFLATE data can stand for: 258 bytes from two bits.
+    /// The largest expansion of one byte of DEFLATE data: two bits can encode 258 bytes.
     static constexpr std::uint64_t max_expansion = 1032;
 
     /// `compressed` must outlive the reader; `where` names the file in error messages.
@@ -25,9 +26,9 @@ class GzipReader {
     GzipReader& operator=(GzipReader&&) noexcept;
     ~GzipReader();
 
-    /// Fills `output` and returns how many bytes were written. Fewer than asked for means that every member has ended
-    /// with the right CRC-32 and length and that nothing follows. Errors: gzip_truncated, gzip_corrupt (bad header,
-    /// block, CRC-32 or length, or bytes that are no further member), memory_limit.
+    /// Fills `output` and returns the number of bytes written. Fewer than requested mean that all members have ended,
+    /// each with the right CRC-32 and length, and that no bytes follow. Errors: gzip_truncated, gzip_corrupt (bad
+    /// header, block, CRC-32 or length, or trailing bytes that are not a member), memory_limit.
     Result<std::size_t> read(std::span<std::byte> output);
 
   private:
@@ -35,8 +36,8 @@ class GzipReader {
     std::unique_ptr<State> state_;
 };
 
-/// The whole content of a gzip file held in `compressed`. Grows its buffer with the output, so that a promise of
-/// gigabytes costs nothing. Errors: those of GzipReader::read, and nifti_too_large beyond `cap` bytes.
+/// The whole content of a gzip file held in `compressed`. The buffer grows with the output, so that a small
+/// file cannot allocate gigabytes. Errors: those of GzipReader::read, and nifti_too_large beyond `cap` bytes.
 Result<std::vector<std::byte>> gunzip(std::span<const std::byte> compressed, std::uint64_t cap,
                                       const std::string& where);
 

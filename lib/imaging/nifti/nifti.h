@@ -1,19 +1,28 @@
+// SPDX-License-Identifier: MIT
 // NIfTI-1 and NIfTI-2 files: .nii, .nii.gz and .hdr/.img pairs (either half may be .gz), both byte orders.
 //
-// nifti_clib is the authority on the format: it parses and lays out headers and turns quaternions into matrices. In
-// front of it every header field is checked in the raw 348 or 540 bytes, and the voxels are inflated and converted
-// here, because nifti_clib replaces NaN by 0, cannot see a gzip file that lost its trailer, and believes sizes.
+// nifti_clib parses and lays out headers and converts quaternions to matrices. Every header field is checked in the raw
+// 348 or 540 bytes before, and voxels are inflated and converted here, because nifti_clib replaces NaN by 0, accepts a
+// gzip file without its trailer, and allocates what a header declares without comparing it with the file.
 //
-// Accepted is one three-dimensional scalar volume. Rejected, in this order:
+// One three-dimensional scalar volume is accepted. Rejected, in this order:
+//
+// clang-format off
 //   not_nifti             sizeof_hdr or magic is none of NIfTI's (ANALYZE 7.5 has no magic)
 //   nifti_truncated       the file ends within the header
 //   nifti_header_invalid  a field has an impossible value; the file name does not fit the magic
 //   nifti_dimensions      dim[0] outside 1..7; an extent <= 0; one of the first three > 1024
-//   nifti_not_3d          fewer than 3 axes, an extent of 1 among the first three (a 2-D image), or more than one
-//   volume nifti_datatype        anything but (u)int8/16/32/64, float32, float64 nifti_too_large       the file, or the
-//   decoded floats, need more bytes than allowed orientation_missing, qform_sform_disagree, affine_singular,
-//   affine_sheared      see affine_of() gzip_truncated, gzip_corrupt, nifti_truncated, nifti_trailing_bytes the exact
-//   number of bytes voxel_not_finite      NaN or infinity, before or after scaling
+//   nifti_not_3d          fewer than 3 axes, an extent of 1 among the first three (a 2-D image), or more than one volume
+//   nifti_datatype        anything but (u)int8/16/32/64, float32, float64
+//   nifti_too_large       the file, or the decoded voxels, need more bytes than allowed
+//   orientation_missing, qform_sform_disagree, affine_singular, affine_sheared
+//                         see affine_of()
+//   gzip_truncated, gzip_corrupt, nifti_truncated, nifti_trailing_bytes
+//                         the file does not have exactly the bytes that its header declares
+//   voxel_not_finite      NaN or infinity, before or after scaling
+// clang-format on
+//
+// names.h: files and suffixes; bytes.h: sequential reading; header.h: parsing and checks; voxels.h: conversion.
 #pragma once
 
 #include "imaging/compact_volume.h"
@@ -31,12 +40,12 @@
 
 namespace mfres {
 
-/// Every header field that says where voxels lie, as stored. Equal geometry in, equal geometry out.
+/// The header fields that place voxels in the world, as stored. Written back unchanged, they give the same fields.
 struct NiftiGeometry {
     int version = 1;                 ///< 1 or 2; NIfTI-1 holds these numbers as float, NIfTI-2 as double
     std::array<double, 8> pixdim{};  ///< [0] is qfac, [1..3] voxel sizes
-    int qform_code = 0;              ///< > 0: the quaternion and its offset hold
-    int sform_code = 0;              ///< > 0: srow holds
+    int qform_code = 0;              ///< > 0: the quaternion and its offset are set
+    int sform_code = 0;              ///< > 0: srow is set
     std::array<double, 3> quatern{}; ///< quatern_b, quatern_c, quatern_d
     std::array<double, 3> qoffset{}; ///< qoffset_x, qoffset_y, qoffset_z
     Affine srow{};                   ///< srow_x, srow_y, srow_z
@@ -72,9 +81,9 @@ struct NiftiStorage {
     bool compressed = false;
 };
 
-/// Which of the two affines to believe where a file has both.
+/// Which affine to use if a file has both.
 enum class AffineSource : std::uint8_t {
-    automatic, ///< the sform if set, otherwise the qform; both set and disagreeing is an error
+    automatic, ///< the sform if set, otherwise the qform; an error if both are set and differ
     sform,
     qform,
 };
@@ -95,7 +104,7 @@ struct NiftiVolume {
 };
 
 struct NiftiCompactVolume {
-    CompactVolume scan; ///< the same intensities, in less memory
+    CompactVolume scan; ///< the same intensities as in NiftiVolume, in less memory
     NiftiGeometry geometry;
     NiftiStorage storage;
 };
@@ -106,13 +115,13 @@ struct NiftiLabels {
     NiftiStorage storage;
 };
 
-/// Reads one volume. `path` may name a .nii file or either half of a pair; a name ending in .gz has to be gzip.
-/// Holds the file as it is on disk and the float volume, nothing more. Errors: those listed at the top of this file,
+/// Reads one volume. `path` names a .nii file or either half of a pair; a file whose name ends in .gz must be gzip.
+/// Peak memory: the file as stored and the float volume. Errors: those listed at the top of this file,
 /// file_not_found, file_read, memory_limit, invalid_argument (another file name suffix).
 Result<NiftiVolume> read_nifti(const std::filesystem::path& path, const NiftiReadOptions& options = {});
 
-/// The same, kept as a scan. While it reads it holds the whole volume in the type of the file: integers of 8 (unsigned)
-/// and 16 bits as they are, everything else as floats.
+/// The same as a compact volume. Unsigned integers of 8 bits and integers of 16 bits are kept in their type, everything
+/// else as float. Peak memory: the file as stored and the whole volume in that type.
 Result<NiftiCompactVolume> read_nifti_scan(const std::filesystem::path& path, const NiftiReadOptions& options = {});
 
 /// Reads labels, stored as integers or as integer-valued floats. Errors: as read_nifti, and label_outside_scheme with
@@ -121,12 +130,12 @@ Result<NiftiLabels> read_nifti_labels(const std::filesystem::path& path, const N
 
 /// Writes `volume.voxels` without scaling, as .nii or .nii.gz by the suffix, in this machine's byte order and the
 /// NIfTI version of `geometry`, whose fields are stored as they are (volume.grid gives only the size). float32 is
-/// exact; int16 rounds to the nearest integer. `description` is cut to 79 bytes. The file appears complete or not
-/// at all. Errors: invalid_argument (suffix, datatype, sizes, values outside int16), file_exists, file_write.
+/// exact; int16 rounds to the nearest integer. `description` is cut to 79 bytes. The file is written
+/// atomically. Errors: invalid_argument (suffix, datatype, sizes, values outside int16), file_exists, file_write.
 Status write_nifti(const std::filesystem::path& path, const Volume& volume, const NiftiGeometry& geometry,
                    NiftiDatatype datatype, std::string_view description, bool overwrite);
 
-/// A label map as write_nifti_labels stores it, in memory; `path` decides on compression and is named in errors.
+/// The bytes of the file that write_nifti_labels would write. `path` decides on compression and is named in errors.
 Result<std::vector<std::byte>> encode_nifti_labels(const std::filesystem::path& path, const LabelMap& labels,
                                                    const NiftiGeometry& geometry, std::string_view description);
 
@@ -134,11 +143,11 @@ Result<std::vector<std::byte>> encode_nifti_labels(const std::filesystem::path& 
 Status write_nifti_labels(const std::filesystem::path& path, const LabelMap& labels, const NiftiGeometry& geometry,
                           std::string_view description, bool overwrite);
 
-/// NIfTI-1 geometry of a grid made by us: sform and qform both set (code 1), millimetres. Numbers are rounded to
-/// float, so that they survive the file. The qform is the nearest rotation if the affine is sheared.
+/// NIfTI-1 geometry of a grid: sform and qform both set (code 1), millimetres. Numbers are rounded to float, so that
+/// they are equal after writing and reading. The qform is the nearest rotation if the affine is sheared.
 NiftiGeometry geometry_of(const Grid& grid);
 
-/// The voxel-to-world matrix of a header, in mm. `size` gives the corners at which two affines are compared.
+/// The voxel-to-world matrix of a header, in mm. `size` defines the corners at which two affines are compared.
 /// Errors: orientation_missing (the codes asked for are 0), nifti_header_invalid (NaN, a voxel size <= 0 or a
 /// quaternion longer than 1), qform_sform_disagree (automatic, both set, more than 0.5 mm apart at a corner),
 /// affine_singular, affine_sheared (axes more than 1 degree from right angles).

@@ -1,5 +1,5 @@
-// How fast a network runs on this machine: the time of one pass, step by step if asked for, beside what the machine
-// could do at best.
+// SPDX-License-Identifier: MIT
+// Inference time of a network on this machine, in total or per op, and lower bounds from the machine's peak rates.
 //
 //   auto report = mfres::benchmark("model.safetensors", {.size = {128, 128, 128}, .threads = 2});
 //   std::cout << mfres::to_text(*report);
@@ -23,35 +23,35 @@ struct BenchmarkOptions {
     std::string precision = "auto"; ///< as in SegmenterOptions, as the next two
     bool allow_tf32 = false;
     bool deterministic = true;
-    int runs = 10;                 ///< that are timed, 1 to 100000
-    int warm_up_runs = 1;          ///< that are not, 0 to 1000
+    int runs = 10;                 ///< timed runs, 1 to 100000
+    int warm_up_runs = 1;          ///< runs before them that are not timed, 0 to 1000
     std::uint64_t seed = 1;        ///< of the input: standard normal numbers
-    bool profile = false;          ///< time every step
-    bool probe = true;             ///< measure what the machine can do, for the floors
-    std::filesystem::path input;   ///< where to write the input as .npy, f32 [1, channels, x, y, z]; empty = nowhere
-    std::filesystem::path output;  ///< and the logits of the last run, f32 [1, classes, x, y, z]
+    bool profile = false;          ///< time every op
+    bool probe = true;             ///< measure the machine's peak rates, for the lower bounds
+    std::filesystem::path input;   ///< path of an .npy file for the input, f32 [1, channels, x, y, z]; empty = none
+    std::filesystem::path output;  ///< the same for the logits of the last run, f32 [1, classes, x, y, z]
     std::string waiting = "auto";  ///< as in ThreadOptions
     std::vector<int> processors{}; ///< as in ThreadOptions
 };
 
-/// What the processors reach in loops made for nothing else, with the threads asked for.
+/// Peak rates of the machine with a number of threads, measured by dedicated loops.
 struct MachineProbe {
     double gflops = 0.0;               ///< f32 multiply-adds, 2 operations each, 10^9 per second
-    double gigabytes_per_second = 0.0; ///< read and written memory while one array far beyond the caches is copied
+    double gigabytes_per_second = 0.0; ///< memory read and written while copying an array larger than the caches
 };
 
 /// Measures both in about a quarter of a second. Precondition: threads >= 1.
 MachineProbe probe_machine(int threads);
 
-/// One step of a pass, in the order of execution.
+/// One op of an inference, in execution order.
 struct BenchmarkStep {
     std::string node;
     std::string operation;
     std::string implementation;
     double median_ms = 0.0;
-    std::int64_t bytes = 0; ///< every operand read and the result written once, f32
+    std::int64_t bytes = 0; ///< all operands and the result once, f32
     std::int64_t macs = 0;  ///< multiply-accumulates of a convolution
-    double floor_ms = 0.0;  ///< the longer of bytes and operations at the probed rates; 0 without a probe
+    double floor_ms = 0.0;  ///< lower bound: the larger of bytes and operations at the probed rates; 0 without a probe
 };
 
 struct BenchmarkReport {
@@ -65,30 +65,30 @@ struct BenchmarkReport {
     bool deterministic = true;
     int threads = 0;
     std::array<std::int64_t, 5> shape{}; ///< of the input
-    std::vector<double> times_ms;        ///< of each run: input copied in, network computed
+    std::vector<double> times_ms;        ///< of each run, copying the input included
     double median_ms = 0.0;
     double min_ms = 0.0;
     double max_ms = 0.0;
-    double compile_ms = 0.0;       ///< until the network was ready to run
+    double compile_ms = 0.0;       ///< of compiling the network
     double first_ms = 0.0;         ///< the first run, warm-up or not
-    double planned_peak_mib = 0.0; ///< that the backend says it holds
-    double peak_rss_mib = 0.0;     ///< of the whole process until the last run; 0 where the system does not tell
+    double planned_peak_mib = 0.0; ///< as planned by the backend
+    double peak_rss_mib = 0.0;     ///< of the process, up to the last run; 0 if the system does not report it
     std::int64_t macs = 0;         ///< of the network as the backend runs it
     MachineProbe machine;          ///< zeros without a probe
-    /// How often all threads waited for each other in one pass; 0 where an engine's own threads do.
+    /// Barriers of the thread pool in one inference; 0 for engines with their own threads.
     std::int64_t barriers = 0;
-    double arithmetic_floor_ms = 0.0; ///< all multiply-adds at the probed rate; 0 without a probe
-    std::vector<BenchmarkStep> steps; ///< empty without `profile`, and for an engine that runs all in one call
+    double arithmetic_floor_ms = 0.0; ///< lower bound: all multiply-adds at the probed rate; 0 without a probe
+    std::vector<BenchmarkStep> steps; ///< empty without `profile`, and for engines that run the network in one call
 };
 
-/// Runs the model's network on random input and times it. Every number that a run computes has to be finite.
+/// Times the model's network on random input. All logits must be finite.
 /// Errors: invalid_argument, those of load_model, build_network, backend_unknown, backend_unavailable,
 /// operation_unsupported, memory_limit, backend_failed, logits_not_finite, interrupted, those of
 /// write_file_atomically.
 Result<BenchmarkReport> benchmark(const std::filesystem::path& model, const BenchmarkOptions& options,
                                   const Progress& progress = {});
 
-/// The report as a JSON object, and as text for people.
+/// The report as a JSON object and as text.
 std::string to_json(const BenchmarkReport& report);
 std::string to_text(const BenchmarkReport& report);
 

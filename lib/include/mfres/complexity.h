@@ -1,4 +1,5 @@
-// Parameters, operations and memory of a network, in conventions that are named, at an input size that is printed.
+// SPDX-License-Identifier: MIT
+// Parameters, operations and memory of a network at a given input size, in three named conventions.
 #pragma once
 
 #include <mfres/network.h>
@@ -18,28 +19,28 @@ struct ComplexityCounts {
     std::int64_t learnables = 0;       ///< learned scalars: weights, real biases, norm scale and shift, branch weights
     std::int64_t macs = 0;             ///< multiply-accumulates of convolutions
     std::int64_t table2_flops = 0;     ///< operations as the counter behind the paper's Table 2 counts them
-    std::int64_t eq11_parameters = 0;  ///< paper, eq. 11: a bias always counted, no normalisation
+    std::int64_t eq11_parameters = 0;  ///< paper, eq. 11: biases always counted, normalisations not
     std::int64_t eq13_flops = 0;       ///< paper, eq. 13: twice the MACs
     std::int64_t activation_bytes = 0; ///< of all outputs, 4 bytes each
 };
 
-/// Bytes of activations (f32) that one inference holds when values share one block of memory according to their
-/// lifetimes, the network rewritten for inference (BatchNorm folded, pointwise convolutions before the upsampling they
-/// read), sums and activations done in place.
+/// Activation memory of one inference in bytes (f32), with values placed in one arena according to their lifetimes. The
+/// network is rewritten for inference first (BatchNorm folded, pointwise convolutions moved before upsampling); sums
+/// and activations are computed in place.
 struct ActivationMemory {
-    std::int64_t lower_bound = 0; ///< most bytes alive at one step: no placement of these steps needs less
-    std::int64_t planned = 0;     ///< what the static plan of this library needs
+    std::int64_t lower_bound = 0; ///< largest sum of live values: no placement for this order needs less
+    std::int64_t planned = 0;     ///< peak memory of the static plan
 };
 
 struct LayerComplexity {
     std::string name;
     std::string operation;                ///< "conv 3x3x3 stride 2 groups 16"
     std::array<std::int64_t, 5> output{}; ///< [batch, channel, x, y, z]
-    bool seen_by_table2 = true;           ///< false: a function call in the original code, which that counter misses
+    bool seen_by_table2 = true; ///< false: a function call in the original code, which that counter does not see
     ComplexityCounts counts;
 };
 
-/// All layers whose names agree up to the first dot.
+/// All layers whose names are equal up to the first dot.
 struct StageComplexity {
     std::string name;
     ComplexityCounts counts;
@@ -48,7 +49,7 @@ struct StageComplexity {
 struct ComplexityReport {
     NetworkDescription network;
     std::string status;                        ///< of the registered network; empty for a changed variant
-    std::optional<PublishedFigures> published; ///< only for a registered network as it is, at the published input
+    std::optional<PublishedFigures> published; ///< only for an unchanged registered network at the published input
     std::array<std::int64_t, 5> input{};       ///< [batch, channel, x, y, z]
     ComplexityCounts total;
     std::int64_t convolutions = 0;
@@ -64,7 +65,7 @@ struct ComplexityReport {
 Result<ComplexityReport> complexity(std::string_view name_or_json, const std::array<std::int64_t, 3>& size,
                                     std::int64_t batch = 1);
 
-/// One registered network beside what was published of it.
+/// One registered network and its published figures.
 struct Table2Row {
     std::string name;
     std::string status;
@@ -77,7 +78,7 @@ struct Table2Report {
     std::vector<Table2Row> rows;
 };
 
-/// All registered networks at input 1x4x128x128x128. Errors: those of `complexity`; none occurs in a sound build.
+/// All registered networks at input 1x4x128x128x128. Errors: those of `complexity`, none of which is expected.
 Result<Table2Report> table2();
 
 enum class ReportFormat : std::uint8_t { text, markdown, csv, json };
@@ -85,15 +86,15 @@ enum class ReportFormat : std::uint8_t { text, markdown, csv, json };
 /// "text", "markdown", "csv", "json". Error: invalid_argument, listing these.
 Result<ReportFormat> parse_report_format(std::string_view name);
 
-/// The report for people (text for a terminal of 120 columns, Markdown) or programs (CSV, JSON with exact integers).
+/// The report as text for a terminal of 120 columns, as Markdown, or as CSV or JSON with exact integers.
 /// `per_layer` lists every layer instead of every stage; CSV without it has one line for the whole network.
 std::string render(const ComplexityReport& report, ReportFormat format, bool per_layer = false);
 
-/// Several networks in one table; JSON: an array of the single reports. With `per_layer`, each one's layers follow.
+/// Several networks in one table; JSON: an array of reports. With `per_layer`, the layers of each follow.
 std::string render(const std::vector<ComplexityReport>& reports, ReportFormat format, bool per_layer = false);
 
-/// Published figures, ours in the Table 2 convention, residuals (ours - published, absolute and per cent), both paper
-/// formulas, published Dice (not re-measured) and the status of every network.
+/// Published figures, counts in the Table 2 convention, residuals (count - published, absolute and per cent), both
+/// paper formulas, published Dice (not re-measured) and the status of every network.
 std::string render(const Table2Report& report, ReportFormat format);
 
 } // namespace mfres

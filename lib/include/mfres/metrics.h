@@ -1,5 +1,5 @@
-// How well a segmentation agrees with a reference: Dice, sensitivity, specificity and the 95th percentile of the
-// surface distances, per tumour region, per case, and as tables over many cases.
+// SPDX-License-Identifier: MIT
+// Segmentation metrics: Dice, sensitivity, specificity and HD95 per tumour region and case, and tables of many cases.
 #pragma once
 
 #include <mfres/regions.h>
@@ -9,6 +9,7 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -28,9 +29,9 @@ struct RegionCount {
     friend bool operator==(const RegionCount&, const RegionCount&) = default;
 };
 
-/// Voxels of every region; sums of counts are counts of the sum.
+/// Voxel counts of every region. Counts of several cases may be added.
 struct RegionCounts {
-    std::int64_t voxels = 0;              ///< compared altogether
+    std::int64_t voxels = 0;              ///< number of voxels compared
     std::array<RegionCount, 3> regions{}; ///< in the order of tumour_regions
 
     const RegionCount& operator[](TumourRegion region) const { return regions[static_cast<std::size_t>(region)]; }
@@ -38,8 +39,8 @@ struct RegionCounts {
     friend bool operator==(const RegionCounts&, const RegionCounts&) = default;
 };
 
-/// Counts two arrays of class indices 0..3, voxel for voxel; any other value counts as background. One pass, no memory.
-/// Precondition: equal lengths (of unequal ones the common beginning is counted).
+/// Compares two arrays of class indices 0..3; any other value counts as background. One pass, no allocation.
+/// Precondition: equal lengths (otherwise the common prefix is counted).
 RegionCounts count_regions(std::span<const std::uint8_t> predicted_classes,
                            std::span<const std::uint8_t> reference_classes, RegionDefinition definition);
 
@@ -49,18 +50,19 @@ double dice(const RegionCount& count) noexcept;
 /// |P n R| / |R|, 0..1. With an empty reference: 1 if the prediction is empty too, else 0.
 double sensitivity(const RegionCount& count) noexcept;
 
-/// The share of the voxels outside the reference that the prediction leaves out, 0..1; 1 where there are none.
-/// `voxels` is what was compared altogether. It is close to 1 wherever that includes much background; the published
-/// values of the challenge server are lower than a whole 240 x 240 x 155 grid can give, so it counted over less.
+/// The fraction of the voxels outside the reference that the prediction leaves out, 0..1; 1 if there are none.
+/// `voxels` is the number of voxels compared. Over a whole grid with much background the value is close to 1. The
+/// published values of the challenge server are lower than a 240 x 240 x 155 grid can give, so the server counted over
+/// a smaller part of it.
 double specificity(const RegionCount& count, std::int64_t voxels) noexcept;
 
 // Surface distances --------------------------------------------------------------------------------------------------
 
 /// The 95th percentile of the Hausdorff distance between two masks (non-zero = inside), mm, as the challenge server's
-/// 2018/19 measure and medpy define it: the surface of a mask is its voxels with a 6-neighbour outside (beyond the
-/// array is outside), the distances of each surface's voxels to the other surface are pooled, and the percentile is
-/// interpolated linearly. Exact Euclidean distances (Felzenszwalb and Huttenlocher, Distance Transforms of Sampled
-/// Functions, 2012) within the common bounding box. Nothing if a mask is empty.
+/// 2018/19 measure and medpy define it. The surface of a mask is its voxels with a 6-neighbour outside; voxels beyond
+/// the array count as outside. The distances of the voxels of each surface to the other surface are pooled, and the
+/// percentile is interpolated linearly. Exact Euclidean distances (Felzenszwalb and Huttenlocher, Distance Transforms
+/// of Sampled Functions, 2012) within the common bounding box. Nothing if a mask is empty.
 /// `size` voxels along i, j, k with i fastest, `spacing_mm` between their centres.
 /// Errors: invalid_argument (lengths that are not the product of `size`, spacing not positive and finite),
 /// memory_limit.
@@ -70,7 +72,7 @@ Result<std::optional<double>> hausdorff95(std::span<const std::uint8_t> a, std::
 
 // Cases --------------------------------------------------------------------------------------------------------------
 
-/// What is scored where the prediction or the reference of a region is empty.
+/// Scores of a region whose prediction or reference is empty.
 enum class EmptyScheme : std::uint8_t {
     server2019, ///< both empty: Dice, sensitivity and specificity 1, HD95 blank; one empty: Dice and sensitivity 0,
                 ///< HD95 blank. Means skip blanks.
@@ -85,17 +87,17 @@ inline constexpr double worst_hd95_mm = 373.12866;
 /// "server2019", "brats2020"
 std::string_view name(EmptyScheme scheme) noexcept;
 
-/// The scheme of that name. Errors: invalid_argument, naming the schemes there are.
+/// The scheme of that name. Errors: invalid_argument, listing the schemes.
 Result<EmptyScheme> empty_scheme(std::string_view scheme_name);
 
 enum class Metric : std::uint8_t { dice, sensitivity, specificity, hd95 };
 inline constexpr std::array<Metric, 4> all_metrics = {Metric::dice, Metric::sensitivity, Metric::specificity,
                                                       Metric::hd95};
 
-/// "Dice", "Sensitivity", "Specificity", "Hausdorff95": the words of the challenge server's tables
+/// "Dice", "Sensitivity", "Specificity", "Hausdorff95", as in the challenge server's tables
 std::string_view name(Metric metric) noexcept;
 
-/// Measurements of one region of one case; nothing = blank, no value.
+/// Metrics of one region of one case; nullopt = blank.
 class RegionMetrics {
   public:
     std::optional<double>& operator[](Metric metric) { return values_[static_cast<std::size_t>(metric)]; }
@@ -109,6 +111,7 @@ class RegionMetrics {
 struct CaseMetrics {
     std::string id;
     std::array<RegionMetrics, 3> regions; ///< in the order of tumour_regions
+    std::string site{};                   ///< empty = site_of the id alone
 
     RegionMetrics& operator[](TumourRegion region) { return regions[static_cast<std::size_t>(region)]; }
     const RegionMetrics& operator[](TumourRegion region) const { return regions[static_cast<std::size_t>(region)]; }
@@ -117,7 +120,7 @@ struct CaseMetrics {
 
 /// Measures one case: two maps of class indices 0..3 on one grid. The result does not depend on `threads` (0 = all).
 /// Errors: grid_size_mismatch, grid_position_mismatch (corners more than 0.1 mm apart), label_outside_scheme (a value
-/// that is no class), invalid_argument (voxels do not fit the grid's size), memory_limit.
+/// that is not a class), invalid_argument (the number of voxels differs from the grid's size), memory_limit.
 Result<CaseMetrics> evaluate_case(std::string id, const LabelMap& predicted_classes, const LabelMap& reference_classes,
                                   RegionDefinition definition, EmptyScheme scheme, int threads = 1);
 
@@ -126,16 +129,16 @@ Result<CaseMetrics> evaluate_case(std::string id, const LabelMap& predicted_clas
 /// Measurements of many cases.
 struct MetricsTable {
     std::vector<CaseMetrics> cases;
-    std::optional<RegionDefinition> definition; ///< nothing where a table file does not tell
+    std::optional<RegionDefinition> definition; ///< nullopt if a table file does not state it
     std::optional<EmptyScheme> scheme;          ///< likewise
-    std::vector<std::string> notes;             ///< sentences for the report
+    std::vector<std::string> notes;             ///< remarks for the report
 };
 
 /// One column of a table; blanks are skipped.
 struct Statistics {
     std::int64_t count = 0;          ///< values that are not blank
-    std::optional<double> mean;      ///< these are nothing without a value
-    std::optional<double> deviation; ///< of the sample (divided by count - 1); nothing below two values
+    std::optional<double> mean;      ///< nullopt without values, as all below
+    std::optional<double> deviation; ///< of the sample (divided by count - 1); nullopt below two values
     std::optional<double> median;    ///< quantiles are interpolated linearly
     std::optional<double> lower_quartile;
     std::optional<double> upper_quartile;
@@ -152,12 +155,54 @@ struct MetricsSummary {
     const Statistics& at(TumourRegion region, Metric metric) const& {
         return columns[static_cast<std::size_t>(region)][static_cast<std::size_t>(metric)];
     }
-    const Statistics& at(TumourRegion region, Metric metric) const&& = delete; ///< it would not outlive the summary
+    const Statistics& at(TumourRegion region, Metric metric) const&& = delete; ///< would dangle
 };
 MetricsSummary summarise(const MetricsTable& table);
 
-/// The table as the same cases score under `scheme`: blank HD95 values of a server2019 table become 0 where Dice is 1
-/// and 373.12866 where it is 0 under brats2020. The other way nothing can be told, so values stay as they are.
+// Sites --------------------------------------------------------------------------------------------------------------
+
+/// The hospital, or the collection, that a case id names, since a mean over several hides the one that fails:
+///   Brats17_, Brats18_ and BraTS19_ before CBICA, 2013, TMC or TCIA with a number   CBICA, 2013, TMC, TCIA
+///   BraTS20_, BraTS2021_                                                            BraTS2020, BraTS2021
+///   BraTS-SSA-                                                                      BraTS-Africa
+///   BraTS-GLI- and other challenges of BraTS 2023 and later                         BraTS-GLI
+///   UPENN-GBM-, TCGA-                                                               UPENN, TCGA
+/// whether letters are small or capital. Empty where it names none.
+std::string site_named_by(std::string_view id);
+
+/// Sites by case id.
+using SiteTable = std::map<std::string, std::string, std::less<>>;
+
+/// Reads a CSV table with the columns case and site in any order, and no other. Errors: table_invalid (naming file,
+/// line and value: other columns, a row without case or site, a case that is named twice), file_not_found, file_read.
+Result<SiteTable> read_sites(const std::filesystem::path& path);
+
+/// The site of a case that nothing is known of.
+inline constexpr std::string_view unknown_site = "unknown";
+
+/// The site of a case: what `sites` says; else what its id names; else `source`, the name of the folder or file it
+/// comes from.
+std::string site_of(std::string_view id, const SiteTable& sites = {}, std::string_view source = unknown_site);
+
+/// Sets the site of every case. Cases that `sites` names and the table does not hold are told in a note.
+void set_sites(MetricsTable& table, const SiteTable& sites, std::string_view source);
+
+/// The cases of one site.
+struct SiteSummary {
+    std::string site;
+    MetricsSummary summary;
+};
+
+/// A summary for each site of a table, in the order of their names.
+std::vector<SiteSummary> summarise_by_site(const MetricsTable& table);
+
+/// Site,Cases,Dice_ET,Dice_WT,...,Hausdorff95_TC: the means of each site in the columns of the challenge server's
+/// tables. Blank = no value.
+std::string sites_csv(const MetricsTable& table);
+
+/// The table under another scheme. From server2019 to brats2020, blank HD95 values become 0 where Dice is 1 and
+/// 373.12866 where it is 0. From brats2020 to server2019 the values are unchanged, because the original blanks cannot
+/// be identified.
 MetricsTable with_scheme(MetricsTable table, EmptyScheme scheme);
 
 /// The table as the challenge server writes it: Label,Dice_ET,Dice_WT,Dice_TC,Sensitivity_ET,...,Hausdorff95_TC, one
@@ -165,20 +210,21 @@ MetricsTable with_scheme(MetricsTable table, EmptyScheme scheme);
 /// that read back as the same double.
 std::string to_csv(const MetricsTable& table);
 
-/// Reads such a table, its columns in any order and some of them absent (then blank). The file's own summary rows are
-/// no cases; they are compared with ours, and a note says how that came out. `source` is named in errors.
+/// Reads such a table. Columns may be in any order; absent ones are blank. The summary rows of the file are not cases:
+/// they are compared with the computed statistics, and a note states the result. `source` is named in errors.
 /// Errors: table_invalid, naming line, column and value: unknown, repeated or missing columns, another number of cells
-/// than columns, a value that is no finite number, a Dice, sensitivity or specificity outside 0..1, a negative
-/// distance, a repeated or empty label, no case at all, an unclosed quotation mark.
+/// than columns, a value that is not a finite number, a Dice, sensitivity or specificity outside 0..1, a negative
+/// distance, a repeated or empty label, no case, an unclosed quotation mark.
 Result<MetricsTable> parse_csv(std::string_view csv, const std::string& source);
 
 /// parse_csv of a file of at most 64 MiB. Errors: also file_not_found, file_read.
 Result<MetricsTable> read_csv(const std::filesystem::path& path);
 
-/// Names, statistics of every column, notes and every case as a JSON object; numbers read back as the same double.
+/// Names, statistics of every column over all cases and by site, notes and every case as a JSON object; numbers read back as the same double.
 std::string to_json(const MetricsTable& table);
 
-/// The statistics as a Markdown table under a line that names definition and scheme.
+/// The statistics as a Markdown table under a line that names definition and scheme, then the mean Dice of each site
+/// where the site of any case is known.
 std::string to_markdown(const MetricsTable& table);
 
 } // namespace mfres

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* mfres in plain C, for programs and languages that cannot use the C++ headers.
  *
  *   mfres_error error;

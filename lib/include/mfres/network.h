@@ -1,4 +1,5 @@
-// The networks this library knows, what can be changed about them, and what was published.
+// SPDX-License-Identifier: MIT
+// The registered networks, their options, and their published figures.
 #pragma once
 
 #include <mfres/status.h>
@@ -11,14 +12,14 @@
 
 namespace mfres {
 
-/// Dice in per cent of whole tumour, tumour core and enhancing tumour, as printed in a paper. Not re-measured here.
+/// Dice of whole tumour, tumour core and enhancing tumour in per cent, as printed in a paper; not measured here.
 struct PublishedDice {
     double whole_tumour = 0;
     double tumour_core = 0;
     double enhancing = 0;
 };
 
-/// Figures printed in a paper for input 1x4x128x128x128 and 4 classes. Not measured here.
+/// Figures printed in a paper for input 1x4x128x128x128 and 4 classes; not measured here.
 struct PublishedFigures {
     std::optional<double> parameters_m; ///< millions
     std::optional<double> flops_g;      ///< 10^9 operations
@@ -38,20 +39,20 @@ struct NetworkOption {
 struct NetworkInfo {
     std::string name;
     std::string summary;
-    std::string status; ///< how sure the structure is: exact, reconstruction, inferred, ...
+    std::string status; ///< how the structure is known: exact, reconstruction, inferred, ...
     std::optional<PublishedFigures> published;
     std::vector<NetworkOption> options;
     std::string json; ///< the registered variant as canonical JSON
 };
 
-/// Every registered network, those of the paper's Table 2 first.
+/// All registered networks; those of the paper's Table 2 come first.
 std::vector<NetworkInfo> networks();
 
-/// What a name or a JSON variant describes, validated.
+/// A validated network variant.
 struct NetworkDescription {
-    std::string name;                 ///< the variant's own name
-    std::string network;              ///< the registered network it is made from
-    bool standard = true;             ///< nothing differs from the registered network, so its published figures apply
+    std::string name;                 ///< of the variant
+    std::string network;              ///< the registered network it is derived from
+    bool standard = true;             ///< equal to the registered network, so its published figures apply
     std::string json;                 ///< canonical: every key, sorted
     std::vector<std::string> changes; ///< options that differ from the registered network, "widths [8, 16]"
     std::int64_t input_channels = 0;

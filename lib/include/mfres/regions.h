@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The tumour regions that are evaluated, and which label values form them.
 #pragma once
 
@@ -19,7 +20,7 @@ std::string_view name(TumourRegion region) noexcept;
 /// Which classes form the regions.
 enum class RegionDefinition : std::uint8_t {
     brats, ///< the challenge's: WT {1, 2, 3}, TC {1, 3}, ET {3} (classes)
-    paper, ///< the MF-RES2Net paper's text: WT {1, 2}, TC {1}, ET {3}; its numbers nevertheless follow `brats`
+    paper, ///< the text of the MF-RES2Net paper: WT {1, 2}, TC {1}, ET {3}; its figures follow `brats` nevertheless
 };
 inline constexpr std::array<RegionDefinition, 2> region_definitions = {RegionDefinition::brats,
                                                                        RegionDefinition::paper};
@@ -27,7 +28,7 @@ inline constexpr std::array<RegionDefinition, 2> region_definitions = {RegionDef
 /// "brats", "paper"
 std::string_view name(RegionDefinition definition) noexcept;
 
-/// The definition of that name. Errors: invalid_argument, naming the definitions there are.
+/// The definition of that name. Errors: invalid_argument, listing the definitions.
 Result<RegionDefinition> region_definition(std::string_view definition_name);
 
 } // namespace mfres

@@ -1,5 +1,6 @@
-// How much a segmentation changes when nothing about the patient does: the same cases moved, mirrored, cropped, and
-// with other intensities, labelled again and compared with the labels of the untouched case and with the reference.
+// SPDX-License-Identifier: MIT
+// Robustness of a segmentation: cases are shifted, mirrored, cropped or changed in intensity, segmented again, and
+// compared with the labels of the original case and with the reference.
 //
 //   auto segmenter = mfres::Segmenter::open("model.safetensors", {});
 //   auto cases = mfres::find_cases("validation");
@@ -21,16 +22,16 @@
 
 namespace mfres {
 
-/// What is done to a case. Random numbers come from a seed, the modality, and nothing else.
+/// A change of a case. Random numbers depend on the seed and the modality only.
 enum class Disturbance : std::uint8_t {
-    none,       ///< as it is
-    shift,      ///< the field of view moved by up to 7, 5 and 3 voxels
+    none,       ///< no change
+    shift,      ///< the field of view shifted by up to 7, 5 and 3 voxels
     tight_crop, ///< cropped to the brain
     loose_crop, ///< 20 more voxels of background on every side
     mirror,     ///< left and right exchanged
     scale,      ///< every modality times a factor between 1/3 and 3, plus an offset
-    contrast,   ///< gamma of 0.8 or 1.25, by modality
-    bias_field, ///< times exp(f), f a quadratic polynomial of the place with |f| <= 0.2
+    contrast,   ///< gamma of 0.8 or 1.25, depending on the modality
+    bias_field, ///< times exp(f), f a quadratic polynomial of the position with |f| <= 0.2
     noise,      ///< Gaussian noise of a tenth of the brain's standard deviation
 };
 inline constexpr std::array<Disturbance, 9> disturbances = {
@@ -47,13 +48,13 @@ struct RobustnessOptions {
     int threads = 0;             ///< for reading; 0 = all processors this process may use
 };
 
-/// One case under one disturbance. Regions are the challenge's (RegionDefinition::brats), in the order of
-/// tumour_regions; Dice is 1 where both sides are empty.
+/// One case under one disturbance. Regions are those of RegionDefinition::brats in the order of
+/// tumour_regions; Dice is 1 if both sides are empty.
 struct RobustnessCase {
     std::string id;
-    std::array<double, 3> agreement{};           ///< Dice with the labels of the untouched case
-    std::optional<std::array<double, 3>> dice;   ///< with the reference, where the case has one
-    std::optional<std::int64_t> false_enhancing; ///< voxels called enhancing that the reference does not
+    std::array<double, 3> agreement{};           ///< Dice with the labels of the original case
+    std::optional<std::array<double, 3>> dice;   ///< with the reference, if the case has one
+    std::optional<std::int64_t> false_enhancing; ///< enhancing voxels that are not enhancing in the reference
     friend bool operator==(const RobustnessCase&, const RobustnessCase&) = default;
 };
 
@@ -75,9 +76,9 @@ struct RobustnessReport {
 Result<RobustnessReport> measure_robustness(Segmenter& segmenter, const std::vector<CaseFiles>& cases,
                                             const RobustnessOptions& options, const Progress& progress = {});
 
-/// A table of means over the cases, with the worst case's agreement, under a line that says what was run.
+/// A table of means over the cases and the lowest agreement, with a line that states model and settings.
 std::string to_markdown(const RobustnessReport& report);
-/// The same and every case as a JSON object.
+/// The table and all cases as a JSON object.
 std::string to_json(const RobustnessReport& report);
 
 } // namespace mfres

@@ -1,4 +1,5 @@
-// Volumes: voxels with their place in the patient. Medical meaning lives here; plain arithmetic lives in Tensor.
+// SPDX-License-Identifier: MIT
+// Volumes: voxels on a grid in patient space. Tensor (core/tensor.h) is the type without geometry.
 #pragma once
 
 #include <array>
@@ -10,7 +11,7 @@
 
 namespace mfres {
 
-/// The four MRI contrasts, in the order the networks take them as channels.
+/// The four MRI modalities, in the order of the networks' input channels.
 enum class Modality : std::uint8_t { t1, t1ce, t2, flair };
 inline constexpr std::array<Modality, 4> modalities = {Modality::t1, Modality::t1ce, Modality::t2, Modality::flair};
 
@@ -21,7 +22,7 @@ std::string_view name(Modality modality) noexcept;
 /// anterior, z to superior): world = affine * (i, j, k, 1).
 using Affine = std::array<std::array<double, 4>, 3>;
 
-/// Size of a voxel array and where it lies in the world.
+/// Size of a voxel array and its position in world coordinates.
 struct Grid {
     std::array<std::int64_t, 3> size{}; ///< voxels along i, j, k
     Affine affine{};

@@ -1,10 +1,6 @@
+// SPDX-License-Identifier: MIT
 // Files that are wrong on purpose. Each has exactly one thing wrong, and its own error code.
-#include "core/memory_usage.h"
-#include "imaging/nifti/gzip.h"
-#include "imaging/nifti/nifti.h"
-#include "nifti_bytes.h"
-#include "support/catch.h"
-#include "support/paths.h"
+#include "nifti_files.h"
 
 #include <cmath>
 #include <functional>
@@ -13,6 +9,7 @@
 using namespace mfres;
 using test::Bytes;
 using test::Recipe;
+using test::zipped;
 
 namespace {
 
@@ -27,12 +24,6 @@ struct BadFile {
 };
 
 void unchanged(Recipe&) {}
-
-Bytes zipped(const Bytes& content) {
-    auto result = gzip(content);
-    REQUIRE_OK(result);
-    return std::move(result).value();
-}
 
 std::function<void(Recipe&)> second_version(const std::function<void(Recipe&)>& change) {
     return [change](Recipe& r) {
@@ -327,119 +318,4 @@ TEST_CASE("the recipe the bad files are made from is good") {
             REQUIRE_OK(read_nifti(folder / "x.nii"));
             REQUIRE_OK(read_nifti(folder / "y.nii.gz"));
         }
-}
-
-TEST_CASE("a sform sheared by 0.9 degrees is still accepted") {
-    const test::TemporaryFolder folder;
-    Recipe recipe;
-    recipe.srow[1] = std::tan(0.9 / 57.29578);
-    test::save(folder / "x.nii", recipe.file());
-    REQUIRE_OK(read_nifti(folder / "x.nii"));
-}
-
-TEST_CASE("a compressed volume cut at every one of its last 64 bytes is rejected as truncated") {
-    const test::TemporaryFolder folder;
-    const Bytes whole = zipped(Recipe{}.file());
-    REQUIRE(whole.size() > 64);
-    for (std::size_t missing = 1; missing <= 64; ++missing) {
-        test::save(folder / "x.nii.gz", {whole.begin(), whole.end() - static_cast<std::ptrdiff_t>(missing)});
-        INFO(missing << " bytes missing");
-        REQUIRE_CODE(read_nifti(folder / "x.nii.gz"), gzip_truncated);
-        REQUIRE_CODE(read_nifti_labels(folder / "x.nii.gz"), gzip_truncated);
-    }
-}
-
-TEST_CASE("a flipped bit in CRC-32 or length of a compressed volume is rejected, all 64") {
-    const test::TemporaryFolder folder;
-    const Bytes whole = zipped(Recipe{}.file());
-    for (std::size_t bit = 0; bit < 64; ++bit) {
-        Bytes damaged = whole;
-        damaged[whole.size() - 8 + bit / 8] ^= static_cast<std::byte>(1U << (bit % 8));
-        test::save(folder / "x.nii.gz", damaged);
-        INFO("bit " << bit);
-        REQUIRE_CODE(read_nifti(folder / "x.nii.gz"), gzip_corrupt);
-    }
-}
-
-TEST_CASE("damaged gzip around a good volume") {
-    const test::TemporaryFolder folder;
-    const auto read_bytes = [&](const Bytes& bytes) {
-        test::save(folder / "x.nii.gz", bytes);
-        return read_nifti(folder / "x.nii.gz");
-    };
-    const Bytes whole = zipped(Recipe{}.file());
-    REQUIRE_CODE(read_bytes(Recipe{}.file()), gzip_corrupt); // not compressed at all
-    REQUIRE_CODE(read_bytes({}), gzip_truncated);
-    Bytes trailing = whole;
-    trailing.push_back(std::byte{0});
-    REQUIRE_CODE(read_bytes(trailing), gzip_corrupt);
-    Bytes twice = whole;
-    twice.insert(twice.end(), whole.begin(), whole.end());
-    REQUIRE_CODE(read_bytes(twice), nifti_trailing_bytes);
-
-    Bytes file = Recipe{}.file(); // one volume over two members is in order
-    Bytes members = zipped({file.begin(), file.begin() + 500});
-    const Bytes rest = zipped({file.begin() + 500, file.end()});
-    members.insert(members.end(), rest.begin(), rest.end());
-    REQUIRE_OK(read_bytes(members));
-}
-
-TEST_CASE("pairs: a damaged header or a missing or wrong .img") {
-    const test::TemporaryFolder folder;
-    Recipe recipe;
-    recipe.magic = std::string("ni1\0", 4);
-    recipe.vox_offset = 0;
-    const Bytes header = recipe.header();
-    const Bytes data = recipe.data();
-    test::save(folder / "x.hdr", header);
-    REQUIRE_CODE(read_nifti(folder / "x.hdr"), file_not_found);
-    REQUIRE_CODE(read_nifti(folder / "x.img"), file_not_found);
-    test::save(folder / "x.img", data);
-    REQUIRE_OK(read_nifti(folder / "x.hdr"));
-    Bytes longer = data;
-    longer.push_back({});
-    test::save(folder / "x.img", longer);
-    REQUIRE_CODE(read_nifti(folder / "x.hdr"), nifti_trailing_bytes);
-    test::save(folder / "x.img", {data.begin(), data.end() - 1});
-    REQUIRE_CODE(read_nifti(folder / "x.img"), nifti_truncated);
-    test::save(folder / "x.img", {});
-    REQUIRE_CODE(read_nifti(folder / "x.img"), nifti_truncated);
-
-    test::save(folder / "z.img", data);
-    Bytes compressed = zipped(header);
-    compressed.pop_back();
-    test::save(folder / "z.hdr.gz", compressed);
-    REQUIRE_CODE(read_nifti(folder / "z.img"), gzip_truncated);
-}
-
-TEST_CASE("a missing file, a folder, and a file over the cap") {
-    const test::TemporaryFolder folder;
-    REQUIRE_CODE(read_nifti(folder / "x.nii"), file_not_found);
-    std::filesystem::create_directory(folder / "folder.nii");
-    REQUIRE_CODE(read_nifti(folder / "folder.nii"), file_read);
-    const Bytes file = Recipe{}.file();
-    test::save(folder / "x.nii", file);
-    REQUIRE_OK(read_nifti(folder / "x.nii", {.max_bytes = file.size()}));
-    REQUIRE_CODE(read_nifti(folder / "x.nii", {.max_bytes = file.size() - 1}), nifti_too_large);
-    test::save(folder / "x.nii.gz", zipped(file));
-    REQUIRE_OK(read_nifti(folder / "x.nii.gz", {.max_bytes = file.size()}));
-    REQUIRE_CODE(read_nifti(folder / "x.nii.gz", {.max_bytes = file.size() - 1}), nifti_too_large);
-}
-
-TEST_CASE("a promise of gigabytes in a small file costs no memory") {
-    const test::TemporaryFolder folder;
-    Recipe recipe;
-    recipe.dim = {3, 1024, 1024, 512, 1, 1, 1, 1}; // 2 GiB of float
-    recipe.values.assign(120, 1);
-    recipe.datatype = 2;
-    recipe.bitpix = 8;
-    test::save(folder / "x.nii", recipe.file());
-    test::save(folder / "x.nii.gz", zipped(recipe.file()));
-    if (!reset_peak_resident())
-        return;
-    const auto before = resident_bytes();
-    REQUIRE_CODE(read_nifti(folder / "x.nii"), nifti_truncated);
-    REQUIRE_CODE(read_nifti(folder / "x.nii.gz"), nifti_truncated);
-    REQUIRE_CODE(read_nifti_labels(folder / "x.nii.gz"), nifti_truncated);
-    CHECK(peak_resident_bytes() - before < (std::int64_t{16} << 20U));
 }

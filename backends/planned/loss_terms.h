@@ -1,0 +1,95 @@
+// A loss on its way from an engine's passes over the voxels to the next: what all engines do between them. The passes:
+// class sums, where the loss has an overlap part; counts of digits, where it chooses the hardest voxels; the gradient,
+// which also adds up the values of the pointwise part. Everything that sums over samples is summed over the ranks here,
+// but for the class sums of an engine that has done so already.
+#pragma once
+
+#include "backends/distributed/communicator.h"
+#include "backends/training.h"
+#include "core/try.h"
+
+#include <bit>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <span>
+#include <type_traits>
+#include <vector>
+
+namespace mfres {
+
+/// The pointwise part as the pass of the gradient applies it: value f counts by 0 below `threshold`, by `at_threshold`
+/// where it is equal, else (NaN too) by 1, and by `weight` in any case.
+struct PointwiseRule {
+    double weight = 0.0; ///< of the part, over the number of voxels that count; 0 = there is no such part
+    double gamma = 0.0;
+    double threshold = -1.0; ///< values are never negative
+    double at_threshold = 1.0;
+};
+
+/// Fills `counts`, one for each of `digit_values` digits: how many values of this rank have that digit at `shift`, of
+/// those whose higher bits, without the sign's, are those of `prefix`.
+using CountDigits = std::function<Status(std::uint64_t prefix, int shift, std::span<double> counts)>;
+constexpr int digit_bits = 16;
+constexpr std::size_t digit_values = std::size_t{1} << digit_bits;
+
+/// The bits of a value that is not negative, which are in the order of such values; NaN is above all.
+template <typename Value>
+auto ordered_bits(Value value) {
+    using Bits = std::conditional_t<sizeof(Value) == 8, std::uint64_t, std::uint32_t>;
+    return static_cast<Bits>(std::bit_cast<Bits>(value) & (std::numeric_limits<Bits>::max() >> 1U));
+}
+
+/// Whether `key` counts for CountDigits.
+constexpr bool has_prefix(std::uint64_t key, std::uint64_t prefix, int shift) {
+    return shift + digit_bits >= 64 || (key ^ prefix) >> static_cast<unsigned>(shift + digit_bits) == 0;
+}
+constexpr std::size_t digit_of(std::uint64_t key, int shift) {
+    return static_cast<std::size_t>(key >> static_cast<unsigned>(shift)) % digit_values;
+}
+
+class LossTerms {
+  public:
+    /// `logits`: the shape on this rank, of which all have as many samples. Both references have to outlive the object.
+    LossTerms(const Loss& loss, const Shape& logits, Communicator& ranks);
+
+    /// Whether take_sums() is wanted.
+    bool has_overlap() const { return static_cast<bool>(loss_.overlap); }
+    bool has_pointwise() const { return rule_.weight != 0.0; }
+    bool chooses() const { return has_pointwise() && loss_.pointwise.top_share < 1.0; }
+
+    /// Of class sums and slopes: one, or one for each sample of this rank.
+    std::size_t groups() const { return loss_.per_sample ? samples_ : 1; }
+    /// [group][class]; `summed`: over the ranks, too, where there is one group. Errors: those of Communicator.
+    Status take_sums(std::vector<ClassSums> sums, bool summed = false);
+    /// [group][class], zeros without an overlap part.
+    const std::vector<ClassSlope>& slopes() const { return slopes_; }
+
+    /// Finds the hardest voxels by the digits of their values, the highest first. `Value` is what the engine computes
+    /// them in. Errors: those of Communicator and `count`.
+    template <typename Value>
+    Status choose(const CountDigits& count) {
+        MFRES_TRY(const std::uint64_t bits, choose(8 * static_cast<int>(sizeof(Value)), count));
+        rule_.threshold = static_cast<double>(std::bit_cast<Value>(static_cast<decltype(ordered_bits(Value()))>(bits)));
+        return {};
+    }
+    const PointwiseRule& rule() const { return rule_; }
+
+    /// The loss; `pointwise_sum`: of the values of this rank's voxels, each times what it counts by, without the
+    /// rule's weight. Errors: those of Communicator.
+    Result<double> value(double pointwise_sum) const;
+
+  private:
+    Result<std::uint64_t> choose(int bits, const CountDigits& count);
+
+    const Loss& loss_;
+    Communicator& ranks_;
+    std::size_t samples_;
+    std::size_t channels_;
+    double voxels_;        ///< of all ranks
+    double overlap_ = 0.0; ///< of the whole batch, or this rank's part of the mean
+    std::vector<ClassSlope> slopes_;
+    PointwiseRule rule_;
+};
+
+} // namespace mfres

@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: MIT
+#include "imaging/nifti/voxels.h"
+
+#include "core/page_vector.h"
+#include "core/try.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <new>
+#include <nifti2_io.h>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace mfres {
+
+namespace fs = std::filesystem;
+
+namespace nifti {
+
+namespace {
+
+/// Values that are not allowed: how many, and the first one.
+struct Offenders {
+    std::int64_t count = 0;
+    std::int64_t nan = 0;
+    std::size_t first = 0;
+    double first_value = 0.0;
+
+    void note(std::size_t index, double value) {
+        if (count++ == 0) {
+            first = index;
+            first_value = value;
+        }
+        nan += std::isnan(value) ? 1 : 0;
+    }
+};
+
+/// Converts stored values to intensities.
+struct FloatSink {
+    std::vector<float> values;
+    Offenders not_finite;
+    Offenders no_label; // stays empty
+
+    void take(double value) {
+        const auto intensity = static_cast<float>(value);
+        if (!std::isfinite(intensity))
+            not_finite.note(values.size(), value);
+        values.push_back(intensity);
+    }
+};
+
+/// Converts stored values to labels.
+struct LabelSink {
+    std::vector<std::uint8_t> values;
+    Offenders not_finite;
+    Offenders no_label;
+
+    void take(double value) {
+        const bool is_label = value >= 0.0 && value <= 255.0 && value == std::floor(value);
+        if (!is_label)
+            (std::isfinite(value) ? no_label : not_finite).note(values.size(), value);
+        values.push_back(is_label ? static_cast<std::uint8_t>(value) : std::uint8_t{0});
+    }
+};
+
+template <typename Stored, typename Sink>
+void convert(std::span<const std::byte> bytes, double slope, double inter, Sink& sink) {
+    for (std::size_t at = 0; at < bytes.size(); at += sizeof(Stored)) {
+        Stored stored;
+        std::memcpy(&stored, bytes.data() + at, sizeof stored);
+        sink.take(static_cast<double>(stored) * slope + inter);
+    }
+}
+
+template <typename Sink>
+using Converter = void (*)(std::span<const std::byte>, double, double, Sink&);
+
+template <typename Sink>
+Converter<Sink> converter_for(NiftiDatatype datatype) {
+    switch (datatype) {
+    case NiftiDatatype::uint8: return convert<std::uint8_t, Sink>;
+    case NiftiDatatype::int8: return convert<std::int8_t, Sink>;
+    case NiftiDatatype::int16: return convert<std::int16_t, Sink>;
+    case NiftiDatatype::uint16: return convert<std::uint16_t, Sink>;
+    case NiftiDatatype::int32: return convert<std::int32_t, Sink>;
+    case NiftiDatatype::uint32: return convert<std::uint32_t, Sink>;
+    case NiftiDatatype::float32: return convert<float, Sink>;
+    case NiftiDatatype::float64: return convert<double, Sink>;
+    case NiftiDatatype::int64: return convert<std::int64_t, Sink>;
+    case NiftiDatatype::uint64: return convert<std::uint64_t, Sink>;
+    }
+    return nullptr;
+}
+
+/// Keeps values in the type they are stored in, in the byte order of this machine.
+template <typename T>
+struct StoredSink {
+    PageVector<T> values;
+    Offenders not_finite;
+    Offenders no_label; // stays empty
+
+    void append(std::span<const std::byte> bytes) {
+        const std::size_t before = values.size();
+        values.resize(before + bytes.size() / sizeof(T));
+        std::memcpy(values.data() + before, bytes.data(), bytes.size());
+    }
+
+    /// Scaled integers are finite floats if the scaled least and greatest values of the type are.
+    void check(double slope, double inter) {
+        using Limits = std::numeric_limits<T>;
+        const auto finite_as_float = [&](T stored) {
+            return std::isfinite(static_cast<float>(static_cast<double>(stored) * slope + inter));
+        };
+        if (finite_as_float(Limits::lowest()) && finite_as_float(Limits::max()))
+            return;
+        for (std::size_t i = 0; i < values.size(); ++i)
+            if (!finite_as_float(values[i]))
+                not_finite.note(i, static_cast<double>(values[i]) * slope + inter);
+    }
+};
+
+/// Reads exactly the voxels that the header declares, and checks that the file ends there and, if compressed, is
+/// intact.
+template <typename Sink>
+Status decode(ByteSource& source, const Header& header, const Layout& layout, const fs::path& path, Sink& sink) {
+    const auto truncated = [&](std::uint64_t present) {
+        return file_error(ErrorCode::nifti_truncated, path,
+                          text("ends after ", present, " of the ", layout.total, " bytes that its header declares for ",
+                               extents(header), " voxels"));
+    };
+    const auto voxel_bytes = static_cast<std::uint64_t>(layout.voxel_bytes);
+    const auto scaling = scaling_of(header);
+    const auto take = [&](std::span<const std::byte> part) {
+        if constexpr (requires { sink.append(part); })
+            sink.append(part);
+        else
+            converter_for<Sink>(static_cast<NiftiDatatype>(header.datatype))(part, scaling.first, scaling.second, sink);
+    };
+    const bool swapped = layout.voxel_bytes > 1 && header.big_endian != (std::endian::native == std::endian::big);
+
+    std::vector<std::byte> chunk(chunk_bytes);
+    std::uint64_t left = static_cast<std::uint64_t>(layout.voxels) * voxel_bytes;
+    std::uint64_t done = static_cast<std::uint64_t>(layout.total) - left;
+    // A small file may declare a large volume. Reserve no more than the file can contain.
+    sink.values.reserve(static_cast<std::size_t>(
+        std::min(static_cast<std::uint64_t>(layout.voxels), source.most_bytes() / voxel_bytes + 1)));
+    while (left > 0) {
+        const auto wanted = static_cast<std::size_t>(std::min<std::uint64_t>(left, chunk.size()));
+        const std::span<std::byte> part = std::span(chunk).first(wanted);
+        MFRES_TRY(const std::size_t got, source.read(part));
+        if (got < wanted)
+            return truncated(done + got);
+        if (swapped)
+            nifti_swap_Nbytes(static_cast<std::int64_t>(wanted / voxel_bytes), layout.voxel_bytes, part.data());
+        take(part);
+        left -= wanted;
+        done += wanted;
+    }
+    MFRES_TRY(const std::size_t surplus, source.read(std::span(chunk).first(1)));
+    if (surplus != 0)
+        return file_error(ErrorCode::nifti_trailing_bytes, path,
+                          text("continues after the ", layout.total, " bytes that its header declares"));
+    if constexpr (requires { sink.check(1.0, 0.0); })
+        sink.check(scaling.first, scaling.second);
+    return {};
+}
+
+template <typename Sink>
+Status check_values(const Sink& sink, const std::array<std::int64_t, 3>& size, const fs::path& path) {
+    const auto place = [&](const Offenders& found) {
+        return text(" of ", sink.values.size(), " voxels, the first at ",
+                    position(static_cast<std::int64_t>(found.first), size));
+    };
+    if (const Offenders& bad = sink.not_finite; bad.count > 0)
+        return file_error(
+            ErrorCode::voxel_not_finite, path,
+            text("has NaN in ", bad.nan, " and infinite or too large values in ", bad.count - bad.nan, place(bad)));
+    if (const Offenders& bad = sink.no_label; bad.count > 0)
+        return file_error(
+            ErrorCode::label_outside_scheme, path,
+            text("holds no label from 0 to 255 in ", bad.count, place(bad), ", where the value is ", bad.first_value));
+    return {};
+}
+
+/// Reads the header file of a pair to its end, which verifies a .hdr.gz, and opens the voxel file.
+Status open_voxels(ByteSource& source, Files& files, std::uint64_t max_bytes) {
+    MFRES_TRY(const std::uint64_t rest, source.skip(max_bytes));
+    if (rest == max_bytes)
+        return file_error(ErrorCode::nifti_too_large, files.header,
+                          text("has more than the ", max_bytes, " bytes allowed for a header"));
+    if (files.voxels.empty()) {
+        MFRES_TRY(files.voxels, partner(files.header, ".img"));
+    }
+    MFRES_TRY(source, ByteSource::open(files.voxels, max_bytes));
+    return {};
+}
+
+template <typename Sink>
+Status read_voxels(OpenFile& file, Sink& sink) {
+    MFRES_CHECK(decode(file.source, file.header, file.layout, file.files.voxels, sink));
+    return check_values(sink, file.description.grid.size, file.files.voxels);
+}
+
+/// Reads the file at `path` into `sink`.
+template <typename Sink>
+Result<Description> read_into(const fs::path& path, const NiftiReadOptions& options, Sink& sink) {
+    MFRES_TRY(OpenFile file, open_file(path, options, sizeof(typename decltype(sink.values)::value_type)));
+    MFRES_CHECK(read_voxels(file, sink));
+    return file.description;
+}
+
+template <typename T>
+Result<NiftiCompactVolume> read_stored(OpenFile& file) {
+    StoredSink<T> sink;
+    MFRES_CHECK(read_voxels(file, sink));
+    const auto [slope, inter] = scaling_of(file.header);
+    const Description& description = file.description;
+    return NiftiCompactVolume{CompactVolume(description.grid, std::move(sink.values), slope, inter),
+                              description.geometry, description.storage};
+}
+
+} // namespace
+
+std::string position(std::int64_t index, const std::array<std::int64_t, 3>& size) {
+    return text("(", index % size[0], ", ", index / size[0] % size[1], ", ", index / (size[0] * size[1]), ")");
+}
+
+Result<OpenFile> open_file(const fs::path& path, const NiftiReadOptions& options, std::size_t decoded_bytes) {
+    MFRES_TRY(Files files, files_of(path));
+    MFRES_TRY(ByteSource source, ByteSource::open(files.header, options.max_bytes));
+    MFRES_TRY(const auto header_bytes, read_header(source));
+    MFRES_TRY(const Header header, parse_header(header_bytes, files));
+    MFRES_CHECK(check_dimensions(header, files.header));
+    MFRES_CHECK(check_fields(header, files.header));
+    MFRES_TRY(const Layout layout, layout_of(header, options.max_bytes, decoded_bytes, files.header));
+    MFRES_CHECK(confirm_with_nifti_clib(header_bytes, header, layout, files.header));
+
+    Description description;
+    description.grid.size = {header.dim[1], header.dim[2], header.dim[3]};
+    description.geometry = header.geometry;
+    MFRES_TRY(description.grid.affine,
+              affine_of(header.geometry, description.grid.size, options.use, files.header.string()));
+
+    auto consumed = static_cast<std::int64_t>(header_bytes.size());
+    if (files.pair) {
+        MFRES_CHECK(open_voxels(source, files, options.max_bytes));
+        consumed = 0;
+    }
+    description.storage = {static_cast<NiftiDatatype>(header.datatype),
+                           header.scl_slope,
+                           header.scl_inter,
+                           layout.offset,
+                           header.big_endian,
+                           source.compressed()};
+    const auto gap = static_cast<std::uint64_t>(layout.offset - consumed);
+    MFRES_TRY(const std::uint64_t skipped, source.skip(gap));
+    if (skipped < gap)
+        return file_error(ErrorCode::nifti_truncated, files.voxels,
+                          text("ends before byte ", layout.offset, ", where its voxels should begin"));
+    return OpenFile{std::move(source), std::move(files), header, layout, description};
+}
+
+} // namespace nifti
+
+using nifti::FloatSink;
+using nifti::LabelSink;
+using nifti::OpenFile;
+using nifti::out_of_memory;
+
+Result<NiftiVolume> read_nifti(const fs::path& path, const NiftiReadOptions& options) {
+    try {
+        FloatSink sink;
+        MFRES_TRY(nifti::Description description, nifti::read_into(path, options, sink));
+        return NiftiVolume{{description.grid, std::move(sink.values)}, description.geometry, description.storage};
+    } catch (const std::bad_alloc&) {
+        return out_of_memory(path);
+    }
+}
+
+Result<NiftiCompactVolume> read_nifti_scan(const fs::path& path, const NiftiReadOptions& options) {
+    try {
+        MFRES_TRY(OpenFile file, nifti::open_file(path, options, sizeof(float)));
+        switch (file.description.storage.datatype) {
+        case NiftiDatatype::uint8: return nifti::read_stored<std::uint8_t>(file);
+        case NiftiDatatype::int16: return nifti::read_stored<std::int16_t>(file);
+        case NiftiDatatype::uint16: return nifti::read_stored<std::uint16_t>(file);
+        case NiftiDatatype::int8:
+        case NiftiDatatype::int32:
+        case NiftiDatatype::uint32:
+        case NiftiDatatype::float32:
+        case NiftiDatatype::float64:
+        case NiftiDatatype::int64:
+        case NiftiDatatype::uint64: break;
+        }
+        FloatSink sink;
+        MFRES_CHECK(nifti::read_voxels(file, sink));
+        const nifti::Description& description = file.description;
+        MFRES_TRY(CompactVolume scan, make_scan({description.grid, std::move(sink.values)}));
+        return NiftiCompactVolume{std::move(scan), description.geometry, description.storage};
+    } catch (const std::bad_alloc&) {
+        return out_of_memory(path);
+    }
+}
+
+Result<NiftiLabels> read_nifti_labels(const fs::path& path, const NiftiReadOptions& options) {
+    try {
+        LabelSink sink;
+        MFRES_TRY(nifti::Description description, nifti::read_into(path, options, sink));
+        return NiftiLabels{{description.grid, std::move(sink.values)}, description.geometry, description.storage};
+    } catch (const std::bad_alloc&) {
+        return out_of_memory(path);
+    }
+}
+
+} // namespace mfres

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT
+#include "core/file.h"
+#include "core/try.h"
+#include "imaging/nifti/gzip.h"
+#include "imaging/nifti/header.h"
+#include "imaging/nifti/names.h"
+#include "imaging/nifti/nifti.h"
+#include "imaging/nifti/voxels.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <nifti2_io.h>
+#include <span>
+#include <type_traits>
+
+namespace mfres {
+
+namespace fs = std::filesystem;
+
+using nifti::file_error;
+using nifti::out_of_memory;
+
+namespace {
+
+/// Fills the fields that both versions have.
+template <typename Raw>
+void describe(Raw& raw, const NiftiGeometry& geometry, std::string_view description) {
+    using Real = std::remove_all_extents_t<decltype(raw.pixdim)>; // float in NIfTI-1, double in NIfTI-2
+    for (std::size_t i = 0; i < 8; ++i)
+        raw.pixdim[i] = static_cast<Real>(geometry.pixdim[i]);
+    raw.quatern_b = static_cast<Real>(geometry.quatern[0]);
+    raw.quatern_c = static_cast<Real>(geometry.quatern[1]);
+    raw.quatern_d = static_cast<Real>(geometry.quatern[2]);
+    raw.qoffset_x = static_cast<Real>(geometry.qoffset[0]);
+    raw.qoffset_y = static_cast<Real>(geometry.qoffset[1]);
+    raw.qoffset_z = static_cast<Real>(geometry.qoffset[2]);
+    for (std::size_t i = 0; i < 4; ++i) {
+        raw.srow_x[i] = static_cast<Real>(geometry.srow[0][i]);
+        raw.srow_y[i] = static_cast<Real>(geometry.srow[1][i]);
+        raw.srow_z[i] = static_cast<Real>(geometry.srow[2][i]);
+    }
+    raw.qform_code = static_cast<decltype(raw.qform_code)>(geometry.qform_code);
+    raw.sform_code = static_cast<decltype(raw.sform_code)>(geometry.sform_code);
+    raw.xyzt_units = static_cast<decltype(raw.xyzt_units)>(geometry.xyzt_units);
+    const std::size_t length = std::min(description.size(), sizeof raw.descrip - 1);
+    std::memset(raw.descrip, 0, sizeof raw.descrip);
+    std::memcpy(raw.descrip, description.data(), length);
+}
+
+struct Free {
+    void operator()(void* memory) const { std::free(memory); }
+};
+
+/// The header and the four bytes that declare no extensions; empty if nifti_clib could not allocate it.
+template <typename Raw>
+std::vector<std::byte> header_bytes(Raw* made, const NiftiGeometry& geometry, std::string_view description) {
+    const std::unique_ptr<Raw, Free> raw(made);
+    if (!raw)
+        return {};
+    describe(*raw, geometry, description);
+    raw->vox_offset = sizeof(Raw) + 4;
+    std::vector<std::byte> bytes(sizeof(Raw) + 4);
+    std::memcpy(bytes.data(), raw.get(), sizeof(Raw));
+    return bytes;
+}
+
+std::vector<std::byte> new_header(const std::array<std::int64_t, 3>& size, NiftiDatatype datatype,
+                                  const NiftiGeometry& geometry, std::string_view description) {
+    nifti::silence_nifti_clib();
+    const std::array<std::int64_t, 8> dim = {3, size[0], size[1], size[2], 1, 1, 1, 1};
+    const int code = static_cast<int>(datatype);
+    return geometry.version == 2 ? header_bytes(nifti_make_new_n2_header(dim.data(), code), geometry, description)
+                                 : header_bytes(nifti_make_new_n1_header(dim.data(), code), geometry, description);
+}
+
+/// The bytes of a file. `voxels` are in their stored form already.
+Result<std::vector<std::byte>> encode_volume(const fs::path& path, const std::array<std::int64_t, 3>& size,
+                                             std::span<const std::byte> voxels, NiftiDatatype datatype,
+                                             const NiftiGeometry& geometry, std::string_view description) {
+    if (geometry.version != 1 && geometry.version != 2)
+        return file_error(ErrorCode::invalid_argument, path,
+                          text("cannot be written as NIfTI version ", geometry.version));
+    std::vector<std::byte> bytes = new_header(size, datatype, geometry, description);
+    if (bytes.empty())
+        return out_of_memory(path);
+    bytes.insert(bytes.end(), voxels.begin(), voxels.end());
+    if (!nifti::names_gzip(path))
+        return bytes;
+    return gzip(bytes);
+}
+
+Status write_encoded(const fs::path& path, const Result<std::vector<std::byte>>& bytes, bool overwrite) {
+    return bytes ? write_file_atomically(path, *bytes, overwrite) : Status(bytes.error());
+}
+
+Status check_writable(const fs::path& path, const Grid& grid, std::size_t voxels) {
+    if (nifti::suffix_of(path) != ".nii")
+        return file_error(ErrorCode::invalid_argument, path, "cannot be written: its name must end in .nii or .nii.gz");
+    const bool sizes_allowed = std::all_of(grid.size.begin(), grid.size.end(), [](std::int64_t extent) {
+        return extent >= 1 && extent <= nifti::largest_extent;
+    });
+    if (!sizes_allowed || static_cast<std::uint64_t>(grid.voxels()) != voxels)
+        return file_error(ErrorCode::invalid_argument, path,
+                          text("cannot be written: ", voxels, " voxels do not make a grid of ", grid.size[0], "x",
+                               grid.size[1], "x", grid.size[2], " with 1 to ", nifti::largest_extent,
+                               " along each axis"));
+    return {};
+}
+
+Result<std::vector<std::int16_t>> rounded(const Volume& volume, const fs::path& path) {
+    std::vector<std::int16_t> result;
+    result.reserve(volume.voxels.size());
+    for (const float value : volume.voxels) {
+        const float whole = std::nearbyint(value);
+        if (!(whole >= -32768.0F && whole <= 32767.0F))
+            return file_error(ErrorCode::invalid_argument, path,
+                              text("cannot be written as int16: voxel ",
+                                   nifti::position(static_cast<std::int64_t>(result.size()), volume.grid.size), " is ",
+                                   value));
+        result.push_back(static_cast<std::int16_t>(whole));
+    }
+    return result;
+}
+
+} // namespace
+
+Status write_nifti(const fs::path& path, const Volume& volume, const NiftiGeometry& geometry, NiftiDatatype datatype,
+                   std::string_view description, bool overwrite) {
+    try {
+        MFRES_CHECK(check_writable(path, volume.grid, volume.voxels.size()));
+        if (datatype == NiftiDatatype::float32)
+            return write_encoded(path,
+                                 encode_volume(path, volume.grid.size, std::as_bytes(std::span(volume.voxels)),
+                                               datatype, geometry, description),
+                                 overwrite);
+        if (datatype != NiftiDatatype::int16)
+            return file_error(
+                ErrorCode::invalid_argument, path,
+                text("cannot be written as ", name(datatype), "; volumes are written as int16 or float32"));
+        MFRES_TRY(const auto voxels, rounded(volume, path));
+        return write_encoded(
+            path,
+            encode_volume(path, volume.grid.size, std::as_bytes(std::span(voxels)), datatype, geometry, description),
+            overwrite);
+    } catch (const std::bad_alloc&) {
+        return out_of_memory(path);
+    }
+}
+
+Result<std::vector<std::byte>> encode_nifti_labels(const fs::path& path, const LabelMap& labels,
+                                                   const NiftiGeometry& geometry, std::string_view description) {
+    try {
+        MFRES_CHECK(check_writable(path, labels.grid, labels.labels.size()));
+        return encode_volume(path, labels.grid.size, std::as_bytes(std::span(labels.labels)), NiftiDatatype::uint8,
+                             geometry, description);
+    } catch (const std::bad_alloc&) {
+        return out_of_memory(path);
+    }
+}
+
+Status write_nifti_labels(const fs::path& path, const LabelMap& labels, const NiftiGeometry& geometry,
+                          std::string_view description, bool overwrite) {
+    return write_encoded(path, encode_nifti_labels(path, labels, geometry, description), overwrite);
+}
+
+} // namespace mfres

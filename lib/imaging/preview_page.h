@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT
+// Layout and drawing of a preview's page, with OpenCV.
+#pragma once
+
+#ifdef MFRES_WITH_OPENCV_IMAGES
+
+#include "imaging/preview_content.h"
+
+#include <opencv2/core.hpp>
+
+namespace mfres::preview {
+
+/// What all panels have in common.
+struct Page {
+    const LabelMap& labels;
+    const PreviewOptions& options;
+    std::array<double, 3> spacing; ///< mm
+    Box box;
+    Index3 slices;
+    double scale = 1; ///< pixels per mm
+};
+
+/// The largest scale at which three columns fit into the page's width and one row of panels into its height.
+double fitting_scale(const Page& page);
+
+/// Title, captions, two rows of three panels, legend and footer; RGB. OpenCV's exceptions pass through.
+cv::Mat draw_page(const Page& page, const Volume& flair, const Volume& t1ce, const Window& flair_window,
+                  const Window& t1ce_window);
+
+} // namespace mfres::preview
+
+#endif

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The interface between networks and the engines that run them. A backend runs a whole graph or rejects it, and then says
 // which nodes it does not support and why; graphs are not divided between backends. A backend does not throw: it returns
 // the exceptions of its engine as errors.

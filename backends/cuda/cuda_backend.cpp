@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/cuda/cuda_backend.h"
 
 #include "backends/cuda/inference.h"

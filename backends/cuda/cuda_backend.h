@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The backend over any engine: that of a GPU, or the host in the tests.
 #pragma once
 

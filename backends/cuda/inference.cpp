@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/cuda/inference.h"
 
 #include "backends/cuda/ops.h"

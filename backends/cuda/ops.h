@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The ops of an inference on a GPU: convolutions of the engine (cuDNN), and kernels of our own, on channels-last arrays.
 #pragma once
 

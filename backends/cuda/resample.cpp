@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/cuda/ops.h"
 
 #include <algorithm>

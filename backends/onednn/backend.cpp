@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The oneDNN backend: convolutions of oneDNN, loops of our own for other ops, and fusion groups, on channels-last arrays.
 #include "backends/backend.h"
 

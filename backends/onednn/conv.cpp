@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/onednn/conv.h"
 
 #include "backends/onednn/elementwise.h"

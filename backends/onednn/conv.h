@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Convolutions through oneDNN, in f32 and in low precision.
 #pragma once
 

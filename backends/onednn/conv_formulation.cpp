@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/onednn/conv_formulation.h"
 
 #include "core/try.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Equivalent formulations of a convolution for oneDNN. Which of them has a fast kernel depends on the processor.
 #pragma once
 

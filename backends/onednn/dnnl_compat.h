@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Wrappers for the calls that differ between oneDNN's API v2 (2.x) and v3 (3.x). v3 has no operation descriptors: a
 // primitive descriptor is made in one call. Its element-wise post-op has no scale. Integer results are scaled by an
 // argument of execute instead of an attribute, and before the bias is added instead of after. The tests of this backend

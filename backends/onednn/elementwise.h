@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Loops that treat every voxel alike: copies, sums, activations, factors and offsets per channel.
 #pragma once
 

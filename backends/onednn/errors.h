@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Exceptions of oneDNN as errors.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/onednn/fusion_group.h"
 
 #include "backends/onednn/inference.h"

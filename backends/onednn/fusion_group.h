@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A fusion group as one op: z-lines stream through all of its ops and stay in the cache.
 //
 // The volume is split along x into tiles, which threads share out. Within a tile, the ops advance along y together, one

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // In place of fusion_group.cpp in a build without Highway.
 #include "backends/onednn/fusion_group.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/onednn/inference.h"
 
 #include "backends/onednn/errors.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Inference on oneDNN.
 #pragma once
 

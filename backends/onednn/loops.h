@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Helpers of loops over channels-last arrays, [batch, x, y, z, channel].
 //
 // This backend has loops of its own for everything that is bound by memory bandwidth, where a plain loop is as fast as

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/onednn/low_precision.h"
 
 #include <algorithm>

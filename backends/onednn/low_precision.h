@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Which convolutions of a network run in bf16 or int8, and which values are stored in that format between them.
 //
 // Low precision is faster where a convolution is bound by arithmetic and its channels fill the vectors, minus one pass over

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/onednn/norm.h"
 
 #include "backends/onednn/elementwise.h"

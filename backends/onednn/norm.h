@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Normalisation that is not folded into a convolution.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The ops of an inference on oneDNN: its convolutions, and loops of our own over channels-last arrays of floats.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Loops from one voxel grid to another: pooling and upsampling.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/onednn/softmax.h"
 
 #include "backends/onednn/ops.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Softmax.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The OpenCV DNN backend: the network's inference form, lowered to operations on planes (graph/lower.h), as a network
 // of OpenCV's own layers. OpenCV has no 5-D resampling and its 3-D convolutions are slow; on planes it needs neither.
 #include "backends/backend.h"

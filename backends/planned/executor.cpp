@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/planned/executor.h"
 
 #include "core/try.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Inference on an engine whose memory is planned before it runs.
 //
 // compile_planned() does for every such engine what does not depend on one: it brings the graph into its inference form

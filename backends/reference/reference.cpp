@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The reference backend: every node of the graph as written, one after the other, nothing folded or fused. In bf16 and
 // int8 it runs the inference form instead, which is what those are defined on.
 #include "backends/backend.h"

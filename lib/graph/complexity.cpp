@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "graph/complexity.h"
 
 #include "core/checked.h"

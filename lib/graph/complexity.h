@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a graph costs, in the three conventions that the literature mixes up, side by side.
 //
 // | convention    | parameters                                       | operations                                    |

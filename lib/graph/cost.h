@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Lower bounds of what an op costs, independent of the implementation: bytes moved and multiply-adds.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "graph/fuse.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Fusion groups: sequences of ops that run in one pass over the volume.
 //
 // Between two ops a value is written to memory and read again. At levels with few channels and many voxels that takes

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "graph/memory_plan.h"
 
 #include <algorithm>

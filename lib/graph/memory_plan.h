@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Static memory planning: all values of a network live in one block of memory, at offsets that are chosen before anything
 // runs. Values that are never needed at the same time share memory.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "graph/rewrite.h"
 
 #include "core/try.h"

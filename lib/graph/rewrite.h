@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Rewrites of a graph for inference that keep its result up to rounding, and op fusion: which nodes of the graph run as
 // one op.
 #pragma once

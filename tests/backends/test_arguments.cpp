@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Arguments are checked once, for all backends: each rejects the same values with the same error.
 #include "support/catch.h"
 #include "support/check_arguments.h"

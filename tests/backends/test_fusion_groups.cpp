@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Fusion groups of the oneDNN backend: their results against the reference, and against the same ops run alone.
 #include "support/catch.h"
 #include "support/graphs.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What is particular to the oneDNN backend; that it computes every operation is checked by the op-case table.
 #include "core/memory_usage.h"
 #include "core/thread_pool.h"

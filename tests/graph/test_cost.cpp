@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Lower bounds of the cost of ops, against numbers worked out by hand.
 #include "graph/cost.h"
 #include "support/catch.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Which ops form a fusion group, in which order groups run, and that the memory plan follows.
 #include "graph/cost.h"
 #include "graph/fuse.h"

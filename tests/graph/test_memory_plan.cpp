@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Memory plans: nothing that is needed is ever overwritten, and lifetimes and aliases are as they should be.
 #include "core/random.h"
 #include "graph/memory_plan.h"

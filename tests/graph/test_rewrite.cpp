@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Folding BatchNorm preserves results; ops are fused exactly where they may be.
 #include "graph/rewrite.h"
 #include "networks/registry.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Arguments that every backend has to reject, with the same error code and place.
 #pragma once
 

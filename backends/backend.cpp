@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/backend.h"
 
 #include "backends/training.h"
@@ -5,8 +6,10 @@
 #include "core/try.h"
 #include "graph/complexity.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
+#include <utility>
 
 namespace mfres {
 
@@ -18,8 +21,78 @@ std::int64_t Backend::planned_activations(const Graph& graph) const {
     return plan_activations(graph).planned;
 }
 
-Result<std::unique_ptr<TrainingExecutable>> Backend::compile_training(const Graph&, const Weights&,
-                                                                      const TrainingOptions&) const {
+namespace {
+
+/// What the options of inference and training have in common.
+Status check_threads_and_device(const Backend& backend, int threads, int device) {
+    if (threads < 0 || threads > CompileOptions::max_threads)
+        return Error{
+            ErrorCode::invalid_argument,
+            text("threads must be 0 to ", CompileOptions::max_threads, ", where 0 means all, and not ", threads),
+            "threads"};
+    const int devices = backend.devices(); // 0 where available() says why
+    if (device < 0 || (devices > 0 && device >= devices))
+        return Error{
+            ErrorCode::invalid_argument,
+            text("backend ", backend.name(), " has no device ", device, "; it has ", devices, ", counted from 0"),
+            "device"};
+    return {};
+}
+
+Status check_options(const Backend& backend, const CompileOptions& options) {
+    MFRES_CHECK(check_threads_and_device(backend, options.threads, options.device));
+    for (const auto& [convolution, range] : options.ranges)
+        if (!std::isfinite(range.least) || !std::isfinite(range.most) || range.least > range.most)
+            return Error{ErrorCode::invalid_argument,
+                         text("the range of activations of convolution ", convolution, ", ", range.least, " to ",
+                              range.most, ", is not one of finite numbers in ascending order"),
+                         convolution};
+    return {};
+}
+
+Status check_options(const Backend& backend, const TrainingOptions& options) {
+    MFRES_CHECK(check_threads_and_device(backend, options.threads, options.device));
+    if (!(options.batch_norm_momentum >= 0.0 && options.batch_norm_momentum <= 1.0))
+        return Error{
+            ErrorCode::invalid_argument,
+            text("the momentum of batch normalisation is ", options.batch_norm_momentum, "; it must be within 0 and 1"),
+            "batch_norm_momentum"};
+    const std::pair<const char*, std::int64_t> sizes[] = {{"memory_cap", options.memory_cap},
+                                                          {"largest_case", options.largest_case},
+                                                          {"bucket_bytes", options.bucket_bytes}};
+    for (const auto& [option, value] : sizes)
+        if (value < 0)
+            return Error{ErrorCode::invalid_argument, text(option, " must not be negative and is ", value), option};
+    return {};
+}
+
+} // namespace
+
+Result<std::unique_ptr<Executable>> Backend::compile(const Graph& graph, const Weights& weights,
+                                                     const CompileOptions& options) const {
+    MFRES_CHECK(check_options(*this, options));
+    if (const auto rejected = unsupported(graph, options); !rejected.empty())
+        return unsupported_error(name(), rejected);
+    MFRES_CHECK(check_weights(graph, weights));
+    return make_executable(graph, weights, options);
+}
+
+Result<std::unique_ptr<TrainingExecutable>> Backend::compile_training(const Graph& graph, const Weights& weights,
+                                                                      const TrainingOptions& options) const {
+    MFRES_CHECK(check_options(*this, options));
+    MFRES_CHECK(check_training_outputs(graph));
+    if (const auto rejected = unsupported_training(graph, options); !rejected.empty())
+        return unsupported_error(name(), rejected);
+    MFRES_CHECK(check_weights(graph, weights));
+    return make_training(graph, weights, options);
+}
+
+std::vector<Unsupported> Backend::unsupported_training(const Graph& graph, const TrainingOptions& options) const {
+    return unsupported_arithmetic(graph, arithmetic_of(options));
+}
+
+Result<std::unique_ptr<TrainingExecutable>> Backend::make_training(const Graph&, const Weights&,
+                                                                   const TrainingOptions&) const {
     return Error{ErrorCode::operation_unsupported, text("backend ", name(), " does not train"), std::string(name())};
 }
 
@@ -31,6 +104,47 @@ Status check_loss_scaling(const LossScaling& scaling) {
                      text("the loss scale ", scaling.scale, " after ", scaling.good_steps,
                           " steps is not a power of two from 1 to ", LossScaling::largest, " after 0 or more"),
                      "loss_scaling"};
+    return {};
+}
+
+Status check_classes(std::span<const std::uint8_t> classes, const Shape& logits) {
+    const std::int64_t voxels = logits.elements() / logits[1];
+    if (static_cast<std::int64_t>(classes.size()) != voxels)
+        return Error{ErrorCode::invalid_argument,
+                     text("the loss got ", classes.size(), " classes for logits of ", to_string(logits), ", which has ",
+                          voxels, " voxels"),
+                     "classes"};
+    const auto beyond =
+        std::find_if(classes.begin(), classes.end(), [&](std::uint8_t c) { return std::int64_t{c} >= logits[1]; });
+    if (beyond != classes.end())
+        return Error{ErrorCode::invalid_argument,
+                     text("class ", int{*beyond}, " of voxel ", beyond - classes.begin(), " is not one of the ",
+                          logits[1], " of the logits"),
+                     "classes"};
+    return {};
+}
+
+Status check_optimiser_step(const OptimiserStep& step) {
+    const auto is_factor = [](double value) { return value >= 0.0 && value < 1.0; };
+    const auto is_size = [](double value) { return std::isfinite(value) && value >= 0.0; };
+    const auto invalid = [](const char* option, double value, const char* range) {
+        return Error{ErrorCode::invalid_argument,
+                     text(option, " of an optimiser step is ", value, "; it must be ", range), option};
+    };
+    if (step.step < 1)
+        return invalid("step", static_cast<double>(step.step), "1 or more");
+    if (!is_size(step.learning_rate))
+        return invalid("learning_rate", step.learning_rate, "a finite number, 0 or more");
+    if (!is_factor(step.beta1))
+        return invalid("beta1", step.beta1, "at least 0 and below 1");
+    if (!is_factor(step.beta2))
+        return invalid("beta2", step.beta2, "at least 0 and below 1");
+    if (!is_size(step.epsilon))
+        return invalid("epsilon", step.epsilon, "a finite number, 0 or more");
+    if (!is_size(step.l2))
+        return invalid("l2", step.l2, "a finite number, 0 or more");
+    if (!is_size(step.clip_norm))
+        return invalid("clip_norm", step.clip_norm, "a finite number, 0 or more");
     return {};
 }
 
@@ -67,8 +181,7 @@ Result<const Backend*> find_backend(std::string_view name) {
             continue;
         available += (available.empty() ? "" : ", ") + std::string(backend->name());
     }
-    static constexpr std::array<std::string_view, 4> all = {"cuda", "onednn", "opencv", "reference"};
-    for (const auto known : all)
+    for (const std::string_view known : known_backends())
         if (name == known)
             return Error{ErrorCode::backend_unavailable,
                          text("backend ", name, " is not part of this build; available: ", available),

@@ -1,5 +1,7 @@
-// The interface between networks and the engines that run them. A backend takes a whole graph or rejects it, saying which
-// nodes it cannot run and why; there are no mixed partitions. Exceptions of an engine stop inside its backend.
+// SPDX-License-Identifier: MIT
+// The interface between networks and the engines that run them. A backend runs a whole graph or rejects it, and then says
+// which nodes it does not support and why; graphs are not divided between backends. A backend does not throw: it returns
+// the exceptions of its engine as errors.
 #pragma once
 
 #include "graph/cost.h"
@@ -29,15 +31,17 @@ std::string_view name(Precision precision) noexcept;
 Result<Precision> parse_precision(std::string_view text);
 
 struct CompileOptions {
-    int threads = 0; ///< 0 = all processors this process may use
+    int threads = 0; ///< 0 to max_threads; 0 = all processors this process may use
     Precision precision = Precision::f32;
-    bool allow_tf32 = false;          ///< an engine may round the operands of f32 products to 10 bits
-    bool deterministic = true;        ///< false: an engine may be faster and not give equal bits in every run
-    int device = 0;                   ///< which of Backend::devices()
-    std::shared_ptr<ThreadPool> pool; ///< the threads to use, where the backend takes ours; `threads` is then not read
-    /// For int8: the convolutions that may be quantized. A backend may compute some of them in f32 where that is
-    /// faster, which is more exact; the reference backend quantizes all.
+    bool allow_tf32 = false;          ///< f32 products may be computed in TF32: operands rounded to 10-bit mantissas
+    bool deterministic = true;        ///< false: results may differ from run to run, if that is faster
+    int device = 0;                   ///< from 0 to Backend::devices() - 1
+    std::shared_ptr<ThreadPool> pool; ///< to run on, in place of `threads`, for a backend that uses one
+    /// For int8: the convolutions that may be quantized, with finite ranges, `least` not above `most`. A backend may run
+    /// some of them in f32 where that is faster; the reference backend quantizes all.
     ActivationRanges ranges;
+
+    static constexpr int max_threads = 4096;
 };
 
 /// A node that a backend cannot run.
@@ -46,18 +50,18 @@ struct Unsupported {
     std::string reason;
 };
 
-/// Which implementation a step of the network got.
+/// The implementation of an op.
 struct Chosen {
     std::string node;           ///< the main node, e.g. "enc1.down.conv"
     std::string operation;      ///< e.g. "conv + relu"
     std::string implementation; ///< the engine's own name for it, e.g. "brgconv:avx512_core"
-    StepCost cost;              ///< of inference; zeros for a step of training
+    OpCost cost;                ///< of inference; zeros for a step of training
 };
 
-/// Called after each step with the steps done and their number; return false to stop the run.
-using StepObserver = std::function<bool(int done, int total)>;
+/// Called after each op with the number of ops done and of all ops; returns false to stop the run.
+using RunObserver = std::function<bool(int done, int total)>;
 
-/// A network made ready to run: weights reordered, memory planned and allocated. One thread at a time may use it.
+/// A compiled network: weights reordered, memory planned and allocated. Used by one thread at a time.
 ///
 ///   copy(image, executable->input());
 ///   MFRES_CHECK(executable->run());
@@ -73,25 +77,26 @@ class Executable {
     /// during run(), so it has to be filled again before every run.
     virtual StridedView<float> input() = 0;
 
-    /// Computes all outputs from the input. Same input, same threads: same bits. `observer` may stop it (interrupted).
-    virtual Status run(const StepObserver& observer) = 0;
-    Status run() { return run(StepObserver()); }
+    /// Computes all outputs from the input. The same input and number of threads give the same bits, unless that was
+    /// waived (CompileOptions::deterministic). Errors: interrupted (by `observer`), backend_failed, memory_limit.
+    virtual Status run(const RunObserver& observer) = 0;
+    Status run() { return run(RunObserver()); }
 
     /// Output `index` of the graph, valid until the next run() or the next write to input().
     virtual StridedView<const float> output(std::size_t index) const = 0;
 
-    /// The class of each voxel [x][y][z] by output `index`, as argmax(output(index), classes, threads) gives them,
-    /// which this is unless an engine has a shorter way: where the output lies on a device, labels are a fraction of
-    /// its bytes. Errors: those of argmax, backend_failed.
+    /// argmax(output(index), classes, threads): the class of each voxel [x][y][z]. A backend whose output lies on a device
+    /// computes them there, because labels have a fraction of the bytes of logits. Errors: those of argmax,
+    /// backend_failed.
     virtual Status labels(std::size_t index, std::span<std::uint8_t> classes, int threads) const;
 
-    /// Bytes held for this executable at the peak of run(): weights, activations and scratch memory.
+    /// Bytes held for this executable at the peak of run(): weights, activations and workspace.
     virtual std::int64_t peak_bytes() const = 0;
 
-    /// How often all threads waited for each other in the runs so far; 0 where an engine's own threads do.
+    /// Barriers of all threads in the runs so far; 0 if the engine has its own threads.
     virtual std::int64_t barriers() const { return 0; }
 
-    /// The implementation chosen for each step, in execution order: that in which run() tells its observer of them.
+    /// The implementation of each op in execution order, which is the order in which run() calls its observer.
     virtual std::vector<Chosen> chosen() const = 0;
 };
 
@@ -115,41 +120,60 @@ class Backend {
     virtual int devices() const { return 1; }
     /// Every node this backend cannot run with these options; empty = compile will not reject.
     virtual std::vector<Unsupported> unsupported(const Graph& graph, const CompileOptions& options) const = 0;
-    /// Errors: operation_unsupported (first entry of unsupported()), those of check_weights, memory_limit,
-    /// backend_failed. The weights are copied; the caller may free them.
-    virtual Result<std::unique_ptr<Executable>> compile(const Graph& graph, const Weights& weights,
-                                                        const CompileOptions& options) const = 0;
 
-    /// Bytes of activations at the peak of a pass, without weights and scratch memory: known before anything is
-    /// allocated. Here the plan for steps that each keep their value (plan_activations).
+    /// Makes a network ready to run. The weights are copied. Arguments are checked here, for all backends alike.
+    /// Errors: invalid_argument (an option is out of its range), operation_unsupported (the first entry of
+    /// unsupported()), those of check_weights, memory_limit, backend_failed.
+    Result<std::unique_ptr<Executable>> compile(const Graph& graph, const Weights& weights,
+                                                const CompileOptions& options) const;
+
+    /// Bytes of activations at the peak of a run, without weights and workspace; nothing is allocated. The default is the
+    /// plan for ops without fusion groups (plan_activations).
     virtual std::int64_t planned_activations(const Graph& graph) const;
 
-    /// The same for training, starting at `weights` with zero moments. The graph's only output is what a loss is
-    /// computed from. A backend that does not train rejects with operation_unsupported, and what would hold more than
-    /// the options allow is rejected with memory_limit.
-    virtual Result<std::unique_ptr<TrainingExecutable>> compile_training(const Graph& graph, const Weights& weights,
-                                                                         const TrainingOptions& options) const;
+    /// Every node this backend cannot train with these options. The default is for a backend that trains in f32 only,
+    /// without TF32 and deterministically.
+    virtual std::vector<Unsupported> unsupported_training(const Graph& graph, const TrainingOptions& options) const;
+
+    /// Makes a network ready to be trained, starting at `weights` with zero moments. The graph has one output, of which
+    /// the loss is computed. Arguments are checked here, for all backends alike. Errors: invalid_argument (an option is
+    /// out of its range), graph_invalid (another number of outputs), operation_unsupported (the first entry of
+    /// unsupported_training(), or a backend that does not train), those of check_weights, memory_limit (it would hold
+    /// more than the options allow), backend_failed.
+    Result<std::unique_ptr<TrainingExecutable>> compile_training(const Graph& graph, const Weights& weights,
+                                                                 const TrainingOptions& options) const;
+
+  protected:
+    /// What compile() and compile_training() do once their arguments are valid.
+    virtual Result<std::unique_ptr<Executable>> make_executable(const Graph& graph, const Weights& weights,
+                                                                const CompileOptions& options) const = 0;
+    /// The default is for a backend that does not train.
+    virtual Result<std::unique_ptr<TrainingExecutable>> make_training(const Graph& graph, const Weights& weights,
+                                                                      const TrainingOptions& options) const;
 };
 
-/// Every backend in this build, best for inference first; the reference backend is always there and last.
+/// Every backend in this build, fastest for inference first; the last is always the reference backend.
 std::span<const Backend* const> backends();
 
-/// For a program that brings an engine of its own: puts it before the last of backends(). It has to live on, and nobody
-/// may use backends() meanwhile.
+/// Adds the backend of a program to backends(), in front of the reference backend. It must not be destroyed afterwards.
+/// Not thread-safe.
 void add_backend(const Backend& backend);
 
-/// The backend of that name; "auto" = the first of backends() that is available. backend_unavailable for one that
-/// exists but is not in this build or cannot work here, backend_unknown for any other name; both list what there is.
+/// The names of all backends that mfres can be built with, in the order of backends().
+std::span<const std::string_view> known_backends();
+
+/// The backend of that name; "auto" means the first of backends() that is available. Errors: backend_unavailable (it is
+/// not part of this build, or cannot work here), backend_unknown (any other name). Both list the available ones.
 Result<const Backend*> find_backend(std::string_view name);
 
-/// For a backend that has int8: why it cannot be without ranges, or an empty list.
+/// For a backend that runs int8: an entry for the input of the graph if int8 is asked for without ranges.
 std::vector<Unsupported> unsupported_without_ranges(const Graph& graph, const CompileOptions& options);
 
-/// For a backend that stores floats only: an entry for the graph's input if another precision is asked for.
+/// For a backend that stores floats only: an entry for the input of the graph if another precision is asked for.
 std::vector<Unsupported> unsupported_precision(const Graph& graph, Precision precision);
 
-/// For a backend without reduced products and with nothing to gain from unequal bits: an entry for the graph's input if
-/// TF32 is allowed or determinism waived. Who asks for either expects something of it.
+/// For a backend without TF32 and without faster nondeterministic kernels: an entry for the input of the graph if either
+/// is allowed, so that the option is not ignored silently.
 std::vector<Unsupported> unsupported_relaxations(const Graph& graph, bool allow_tf32, bool deterministic);
 
 /// Puts one list of rejections behind another.
@@ -158,7 +182,7 @@ inline void append(std::vector<Unsupported>& rejected, std::vector<Unsupported> 
         rejected.push_back(std::move(entry));
 }
 
-/// Both: for a backend that computes in f32 and in one way only.
+/// Both: for a backend that computes in f32 only, and deterministically.
 std::vector<Unsupported> unsupported_arithmetic(const Graph& graph, const CompileOptions& options);
 
 /// The operation_unsupported error for a list that is not empty.

@@ -164,6 +164,13 @@ Status check_training_outputs(const Graph& graph);
 Status check_training_memory(std::string_view backend, std::int64_t bytes, std::int64_t plain_bytes,
                              const TrainingOptions& options);
 
+/// What every loss() checks: one class for each voxel of the logits, [batch][x][y][z], below their number of channels.
+/// Errors: invalid_argument.
+Status check_classes(std::span<const std::uint8_t> classes, const Shape& logits);
+
+/// What every update() checks: the ranges that PyTorch's Adam has. Errors: invalid_argument.
+Status check_optimiser_step(const OptimiserStep& step);
+
 /// What the backward pass of a step computes a second time to hold less.
 struct Recomputation {
     std::int64_t steps = 0; ///< operations, as the engine runs them
@@ -212,7 +219,7 @@ class TrainingExecutable {
     /// channels), the loss, and its gradient into output_gradient(). No classes at all stand for those of the crops
     /// that were taken last. Of several outputs each coarser one has the class of every n-th voxel, n being the ratio of
     /// extents; only the first follows the targets, whose weight goes to the pointwise part in the others.
-    /// Precondition: forward() was run. Errors: invalid_argument (another number of classes, or of
+    /// Precondition: forward() was run. Errors: those of check_classes; invalid_argument (another number of
     /// Loss::output_weights).
     virtual Result<double> loss(std::span<const std::uint8_t> classes, const Loss& loss) = 0;
 
@@ -223,7 +230,7 @@ class TrainingExecutable {
     virtual Weights gradients() const = 0;
 
     /// Changes the parameters; returns the Euclidean norm of the gradient before clipping.
-    /// Errors: training_diverged if that norm is not finite; then nothing was changed. With Precision::fp16 gradients
+    /// Errors: those of check_optimiser_step; training_diverged if that norm is not finite; then nothing was changed. With Precision::fp16 gradients
     /// are scaled up to keep small ones; a step that overflows for that is left out, which the norm infinity tells, and
     /// the scale is halved; only below a scale of 1 that is an error.
     virtual Result<double> update(const OptimiserStep& step) = 0;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/cuda/cuda_backend.h"
 
 #include "backends/cuda/inference.h"
@@ -24,18 +25,20 @@ Result<std::unique_ptr<Made>> made(const Body& body) {
 
 } // namespace
 
-Result<std::unique_ptr<Executable>> CudaBackend::compile(const Graph& graph, const Weights& weights,
-                                                         const CompileOptions& options) const {
-    if (const auto rejected = unsupported(graph, options); !rejected.empty())
-        return unsupported_error(name(), rejected);
+std::vector<Unsupported> CudaBackend::unsupported_training(const Graph& graph, const TrainingOptions& options) const {
+    return unsupported(graph, arithmetic_of(options));
+}
+
+Result<std::unique_ptr<Executable>> CudaBackend::make_executable(const Graph& graph, const Weights& weights,
+                                                                 const CompileOptions& options) const {
     return made<Executable>([&]() -> Result<std::unique_ptr<Executable>> {
         MFRES_TRY(auto engine, factory_(options.device));
         return compile_inference(std::move(engine), graph, weights, options);
     });
 }
 
-Result<std::unique_ptr<TrainingExecutable>> CudaBackend::compile_training(const Graph& graph, const Weights& weights,
-                                                                          const TrainingOptions& options) const {
+Result<std::unique_ptr<TrainingExecutable>> CudaBackend::make_training(const Graph& graph, const Weights& weights,
+                                                                       const TrainingOptions& options) const {
     return made<TrainingExecutable>([&]() -> Result<std::unique_ptr<TrainingExecutable>> {
         MFRES_TRY(auto engine, factory_(options.device));
         return cuda::compile_training(std::move(engine), graph, weights, options);

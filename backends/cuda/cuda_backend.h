@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The backend over any engine: that of a GPU, or the host in the tests.
 #pragma once
 
@@ -27,10 +28,13 @@ class CudaBackend final : public Backend {
         return options.precision == Precision::int8 ? unsupported_precision(graph, options.precision)
                                                     : std::vector<Unsupported>();
     }
-    Result<std::unique_ptr<Executable>> compile(const Graph& graph, const Weights& weights,
-                                                const CompileOptions& options) const override;
-    Result<std::unique_ptr<TrainingExecutable>> compile_training(const Graph& graph, const Weights& weights,
-                                                                 const TrainingOptions& options) const override;
+    std::vector<Unsupported> unsupported_training(const Graph& graph, const TrainingOptions& options) const override;
+
+  protected:
+    Result<std::unique_ptr<Executable>> make_executable(const Graph& graph, const Weights& weights,
+                                                        const CompileOptions& options) const override;
+    Result<std::unique_ptr<TrainingExecutable>> make_training(const Graph& graph, const Weights& weights,
+                                                              const TrainingOptions& options) const override;
 
   private:
     std::string name_, description_;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Small pieces that inference and training share: constants on the device, shapes as kernels want them, and work that
 // is more than one kernel can take.
 #pragma once

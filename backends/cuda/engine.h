@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What runs kernels and convolutions and owns memory: a GPU, or the host in its place. Everything above this interface
 // (planning, steps, state) is the same for both, so tests run all of it where no GPU is.
 #pragma once

@@ -1,209 +1,154 @@
+// SPDX-License-Identifier: MIT
 #include "backends/cuda/inference.h"
 
-#include "backends/cuda/operations.h"
+#include "backends/cuda/ops.h"
+#include "backends/planned/executor.h"
 #include "core/try.h"
-#include "graph/memory_plan.h"
 
 #include <algorithm>
+#include <optional>
 
 namespace mfres::cuda {
 
 namespace {
 
-class CudaExecutable final : public Executable {
+/// A GPU as an engine of the executor. Values are channels-last arrays of one element type in device memory. The caller
+/// writes and reads planes of floats in host memory, [batch, channel, x, y, z]. After the first run, unobserved runs
+/// replay a recording of all launches.
+class CudaInference final : public InferenceEngine {
   public:
-    CudaExecutable(std::unique_ptr<Engine> engine, Network network, const CompileOptions& options)
-        : engine_(std::move(engine)), network_(std::move(network)), type_(element_type(options.precision)),
-          constants_(*engine_) {
+    CudaInference(std::unique_ptr<Engine> engine, const CompileOptions& options)
+        : engine_(std::move(engine)), type_(element_type(options.precision)), constants_(*engine_) {
         rules_.allow_tf32 = options.allow_tf32;
         rules_.deterministic = options.deterministic;
     }
 
-    Status compile() {
-        const Graph& graph = network_.graph;
-        const auto steps = leave_out_slices(graph, fuse_steps(graph));
-        StepBuffers buffers = plan_step_buffers(graph, steps, {bytes_of(type_), false});
-        const auto buffer_of = [&](NodeId id) {
-            return static_cast<std::size_t>(buffers.buffer_of[static_cast<std::size_t>(id)]);
-        };
-        compilation_ = std::make_unique<Compilation>(
-            Compilation{graph, network_.weights, channel_ranges(graph, steps), type_, rules_, *engine_, constants_});
-        const auto costs = step_costs(graph, steps);
-        std::vector<std::size_t> scratch; // index of each step's request
-        for (std::size_t i = 0; i < steps.size(); ++i) {
-            const std::string& node = graph.node(steps[i].main).name;
-            RunStep& made = steps_.emplace_back();
-            MFRES_CHECK(guarded(node, [&] { made.operation = make_operation(*compilation_, steps[i]); }));
-            made.chosen = {node, describe(graph, steps[i]), made.operation.implementation, costs[i]};
-            scratch.push_back(buffers.requests.size());
-            const int now = static_cast<int>(i) + 1;
-            buffers.requests.push_back({made.operation.scratch_bytes, now, now});
+    std::string_view name() const override { return "cuda"; }
+    Status guarded(const std::string& node, const std::function<void()>& body) const override {
+        return cuda::guarded(node, body);
+    }
+    Status enter(const std::function<Status()>& body) override {
+        MFRES_CHECK(guarded("(all)", [&] { engine_->enter(); }));
+        return body();
+    }
+
+    BufferRules buffer_rules() const override { return {bytes_of(type_), false}; }
+
+    void begin(const PlannedNetwork& planned) override {
+        context_.emplace(OpContext{planned, type_, rules_, *engine_, constants_});
+    }
+
+    std::unique_ptr<InferenceOp> make_op(const FusionGroup& group, bool) override {
+        return cuda::make_op(*context_, group.ops[0]);
+    }
+
+    void allocate(const ArrayPlan& plan) override {
+        plan_ = plan;
+        block_ = Block(*engine_, plan.bytes);
+        input_planes_ = Block(*engine_, float_bytes(plan.input));
+        host_input_ = Block(*engine_, float_bytes(plan.input), true);
+        for (const ArrayPlan::Array& array : plan.outputs) {
+            Output& output = outputs_.emplace_back();
+            output.planes = Block(*engine_, float_bytes(array));
+            output.host = Block(*engine_, float_bytes(array), true);
         }
-        const MemoryPlan plan = plan_memory(buffers.requests);
-        MFRES_CHECK(guarded("(all)", [&] { allocate(plan.bytes); }));
-        const auto request_at = [&](std::size_t request) { return arena_.as<std::byte>() + plan.offsets[request]; };
-        for (std::size_t i = 0; i < steps.size(); ++i) {
-            Place& place = steps_[i].place;
-            for (const NodeId input : graph.node(steps[i].main).inputs)
-                place.inputs.push_back(
-                    request_at(buffer_of(compilation_->ranges[static_cast<std::size_t>(input)].value)));
-            place.residual = steps[i].residual ? request_at(buffer_of(*steps[i].residual)) : nullptr;
-            place.output = request_at(buffer_of(steps[i].output));
-            place.scratch = request_at(scratch[i]);
-        }
-        device_input_ = request_at(buffer_of(graph.input()));
-        for (std::size_t k = 0; k < outputs_.size(); ++k)
-            outputs_[k].device = request_at(buffer_of(graph.outputs()[k]));
-        return {};
+    }
+
+    std::byte* block() const override { return block_.as<std::byte>(); }
+
+    std::int64_t other_bytes() const override {
+        std::int64_t bytes = input_planes_.bytes() + constants_.bytes();
+        for (const Output& output : outputs_)
+            bytes += output.planes.bytes();
+        return bytes;
     }
 
     StridedView<float> input() override {
-        const Shape& shape = network_.graph.node(network_.graph.input()).shape;
-        return {host_input_.as<float>(), shape, dense_strides(shape)};
-    }
-
-    using Executable::run;
-    Status run(const StepObserver& observer) override {
-        MFRES_CHECK(guarded("input", [&] {
-            engine_->enter();
-            engine_->upload(planes_.data(), host_input_.data(), host_input_.bytes());
-        }));
-        if (observer)
-            MFRES_CHECK(run_watched(observer));
-        else
-            MFRES_CHECK(guarded("(all)", [&] { run_all(); }));
-        for (Output& output : outputs_)
-            output.on_host = false;
-        return guarded("output", [&] { engine_->wait(); });
+        return {host_input_.as<float>(), plan_.input.shape, dense_strides(plan_.input.shape)};
     }
 
     StridedView<const float> output(std::size_t index) const override {
         const Output& output = outputs_[index];
+        const Shape& shape = plan_.outputs[index].shape;
         if (!output.on_host)
-            to_host(index);
+            copy_to_host(index);
         output.on_host = true;
-        return {output.host.as<float>(), output_shape(index), dense_strides(output_shape(index))};
+        return {output.host.as<float>(), shape, dense_strides(shape)};
     }
 
-    Status labels(std::size_t index, std::span<std::uint8_t> classes, int threads) const override {
-        const Shape& shape = output_shape(index);
-        constexpr std::int64_t most_channels = 255;
-        if (shape.rank() != 5 || shape[0] != 1 || shape[1] > most_channels ||
-            static_cast<std::int64_t>(classes.size()) != voxels_of(shape))
-            return Executable::labels(index, classes, threads); // which says what is wrong
-        MFRES_CHECK(guarded("labels", [&] {
-            SoftmaxArguments arguments;
-            arguments.voxels = voxels_of(shape);
-            arguments.channels = shape[1];
-            arguments.x = outputs_[index].device;
-            arguments.y = outputs_[index].planes.data(); // smaller than the logits, which it is made for
-            engine_->kernels().argmax(engine_->stream(), type_, arguments);
-            engine_->download(classes.data(), arguments.y, arguments.voxels);
-        }));
-        const bool finite = std::find(classes.begin(), classes.end(), std::uint8_t{most_channels}) == classes.end();
-        return finite ? Status() : Executable::labels(index, classes, threads); // which counts them
+    bool labels(std::size_t index, std::span<std::uint8_t> classes) const override {
+        constexpr std::int64_t max_channels = 255;
+        const Shape& shape = plan_.outputs[index].shape;
+        if (shape[1] > max_channels)
+            return false;
+        SoftmaxArguments arguments;
+        arguments.voxels = voxels_of(shape);
+        arguments.channels = shape[1];
+        arguments.x = block() + plan_.outputs[index].offset;
+        arguments.y = outputs_[index].planes.data(); // which is large enough for the logits
+        engine_->kernels().argmax(engine_->stream(), type_, arguments);
+        engine_->download(classes.data(), arguments.y, arguments.voxels);
+        return std::find(classes.begin(), classes.end(), std::uint8_t{max_channels}) == classes.end();
     }
 
-    std::int64_t peak_bytes() const override { return peak_bytes_; }
+    void start_run() override { engine_->upload(input_planes_.data(), host_input_.data(), host_input_.bytes()); }
 
-    std::vector<Chosen> chosen() const override {
-        std::vector<Chosen> all;
-        for (const RunStep& step : steps_)
-            all.push_back(step.chosen);
-        return all;
+    void convert_input() override {
+        const Shape& shape = plan_.input.shape;
+        engine_->kernels().from_planes(engine_->stream(), type_, shape[0], voxels_of(shape), shape[1],
+                                       input_planes_.as<float>(), 1.0F, block() + plan_.input.offset);
+    }
+
+    bool records() const override { return true; }
+    /// The first call is not recorded, because engines load kernels in it.
+    void run_all(const std::function<void()>& ops) override {
+        if (runs_++ == 1)
+            recording_ = engine_->record(ops);
+        if (recording_)
+            recording_->run();
+        else
+            ops();
+    }
+
+    void wait() override { engine_->wait(); }
+
+    void finish_run() override {
+        for (Output& output : outputs_)
+            output.on_host = false;
+        engine_->wait();
     }
 
   private:
-    struct RunStep {
-        Chosen chosen;
-        Operation operation;
-        Place place;
-    };
     struct Output {
-        std::byte* device = nullptr;
         Block planes, host;
-        mutable bool on_host = true;
+        mutable bool on_host = true; ///< `host` holds the output of the last run
     };
 
-    void allocate(std::int64_t bytes) {
-        const auto floats = [&](NodeId id) { return network_.graph.node(id).shape.elements() * 4; };
-        const std::int64_t in = floats(network_.graph.input());
-        arena_ = Block(*engine_, bytes);
-        planes_ = Block(*engine_, in);
-        host_input_ = Block(*engine_, in, true);
-        peak_bytes_ = bytes + in + constants_.bytes();
-        for (const NodeId id : network_.graph.outputs()) {
-            Output& output = outputs_.emplace_back();
-            output.planes = Block(*engine_, floats(id));
-            output.host = Block(*engine_, floats(id), true);
-            peak_bytes_ += floats(id);
-        }
+    static std::int64_t float_bytes(const ArrayPlan::Array& array) {
+        return array.shape.elements() * static_cast<std::int64_t>(sizeof(float));
     }
 
-    void read_input() const {
-        const Shape& shape = network_.graph.node(network_.graph.input()).shape;
-        engine_->kernels().from_planes(engine_->stream(), type_, shape[0], voxels_of(shape), shape[1],
-                                       planes_.as<float>(), 1.0F, device_input_);
-    }
-
-    const Shape& output_shape(std::size_t index) const {
-        return network_.graph.node(network_.graph.outputs()[index]).shape;
-    }
-
-    /// An error here shows itself at the next call that can report one.
-    void to_host(std::size_t index) const {
-        const Shape& shape = output_shape(index);
+    /// An error here is reported by the next call that returns a status.
+    void copy_to_host(std::size_t index) const {
+        const Shape& shape = plan_.outputs[index].shape;
         const Output& output = outputs_[index];
         (void)guarded("output", [&] {
-            engine_->kernels().to_planes(engine_->stream(), type_, shape[0], voxels_of(shape), shape[1], output.device,
-                                         1.0F, output.planes.as<float>());
+            engine_->kernels().to_planes(engine_->stream(), type_, shape[0], voxels_of(shape), shape[1],
+                                         block() + plan_.outputs[index].offset, 1.0F, output.planes.as<float>());
             engine_->download(output.host.data(), output.planes.data(), output.host.bytes());
         });
     }
 
-    void compute() const {
-        read_input();
-        for (const RunStep& step : steps_)
-            step.operation.run(step.place);
-    }
-
-    /// The first time as it is, as engines load what they need then; from the second on recorded.
-    void run_all() {
-        if (runs_++ == 1)
-            recording_ = engine_->record([this] { compute(); });
-        if (recording_)
-            recording_->run();
-        else
-            compute();
-    }
-
-    Status run_watched(const StepObserver& observer) {
-        MFRES_CHECK(guarded("input", [&] { read_input(); }));
-        int done = 0;
-        for (const RunStep& step : steps_) {
-            MFRES_CHECK(guarded(step.chosen.node, [&] {
-                step.operation.run(step.place);
-                engine_->wait();
-            }));
-            if (!observer(++done, static_cast<int>(steps_.size())))
-                return Error{ErrorCode::interrupted, text("stopped after node ", step.chosen.node), step.chosen.node};
-        }
-        return {};
-    }
-
-    std::unique_ptr<Engine> engine_; // first: everything else gives its memory back to it
-    Network network_;
+    std::unique_ptr<Engine> engine_; // first: everything else returns its memory to it
     ElementType type_;
     ConvolutionRules rules_;
     Constants constants_;
-    std::unique_ptr<Compilation> compilation_;
-    std::vector<RunStep> steps_;
-    Block arena_, planes_, host_input_;
-    std::byte* device_input_ = nullptr;
+    std::optional<OpContext> context_;
+    ArrayPlan plan_;
+    Block block_, input_planes_, host_input_;
     std::vector<Output> outputs_;
     std::unique_ptr<Recording> recording_;
     std::int64_t runs_ = 0;
-    std::int64_t peak_bytes_ = 0;
 };
 
 } // namespace
@@ -213,17 +158,15 @@ ElementType element_type(Precision precision) {
     case Precision::f32: return ElementType::f32;
     case Precision::bf16: return ElementType::bf16;
     case Precision::fp16: return ElementType::fp16;
-    case Precision::int8: break; // rejected before
+    case Precision::int8: break; // unsupported
     }
     return ElementType::f32;
 }
 
 Result<std::unique_ptr<Executable>> compile_inference(std::unique_ptr<Engine> engine, const Graph& graph,
                                                       const Weights& weights, const CompileOptions& options) {
-    MFRES_TRY(Network network, inference_form(graph, weights));
-    auto executable = std::make_unique<CudaExecutable>(std::move(engine), std::move(network), options);
-    MFRES_CHECK(executable->compile());
-    return std::unique_ptr<Executable>(std::move(executable));
+    MFRES_TRY(Network form, inference_form(graph, weights));
+    return compile_planned(std::make_unique<CudaInference>(std::move(engine), options), std::move(form));
 }
 
 } // namespace mfres::cuda

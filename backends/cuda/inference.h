@@ -1,6 +1,5 @@
-// Inference: batch normalisation folded, steps fused, every step one convolution of the engine or kernels of our own,
-// all activations and scratch memory in one block planned beforehand; after the first run the whole is replayed from a
-// recording.
+// SPDX-License-Identifier: MIT
+// Inference on a GPU.
 #pragma once
 
 #include "backends/backend.h"
@@ -8,10 +7,11 @@
 
 namespace mfres::cuda {
 
-/// See Backend::compile. Errors: those of check_weights, memory_limit, backend_failed.
+/// See Backend::compile. Errors: memory_limit, backend_failed. Precondition: the weights belong to the graph.
 Result<std::unique_ptr<Executable>> compile_inference(std::unique_ptr<Engine> engine, const Graph& graph,
                                                       const Weights& weights, const CompileOptions& options);
 
+/// The element type of a precision that unsupported() accepts: not int8.
 ElementType element_type(Precision precision);
 
 } // namespace mfres::cuda

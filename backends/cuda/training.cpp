@@ -180,7 +180,7 @@ class CudaTraining final : public TrainingExecutable {
         MFRES_CHECK(check_output_weights(loss, outputs()));
         const bool of_crops = classes.empty() && classes_on_device_;
         if (!of_crops)
-            MFRES_CHECK(check_classes(classes));
+            MFRES_CHECK(check_classes(classes, output_shape()));
         classes_on_device_ = of_crops;
         double value = 0.0;
         MFRES_CHECK(attempt("loss", [&] {
@@ -225,6 +225,7 @@ class CudaTraining final : public TrainingExecutable {
     Weights gradients() const override { return parameters_.gradients(scale_.value()); }
 
     Result<double> update(const OptimiserStep& step) override {
+        MFRES_CHECK(check_optimiser_step(step));
         double norm = 0.0;
         MFRES_CHECK(attempt("update", [&] { norm = parameters_.norm(scale_.value()); }));
         if (!std::isfinite(norm)) {
@@ -384,22 +385,6 @@ class CudaTraining final : public TrainingExecutable {
                                          static_cast<float>(factor), planes.as<float>());
             engine_->download(host.data(), planes.data(), host.bytes());
         });
-    }
-
-    Status check_classes(std::span<const std::uint8_t> classes) const {
-        if (static_cast<std::int64_t>(classes.size()) != class_count(output_shape()))
-            return Error{ErrorCode::invalid_argument,
-                         text("the loss got ", classes.size(), " classes for logits of ", to_string(output_shape()),
-                              ", which has ", class_count(output_shape()), " voxels"),
-                         "classes"};
-        const auto beyond = std::find_if(classes.begin(), classes.end(),
-                                         [&](std::uint8_t c) { return std::int64_t{c} >= output_shape()[1]; });
-        if (beyond != classes.end())
-            return Error{ErrorCode::invalid_argument,
-                         text("class ", int{*beyond}, " of voxel ", beyond - classes.begin(), " is not one of the ",
-                              output_shape()[1], " of the logits"),
-                         "classes"};
-        return {};
     }
 
     /// The classes of a coarser output, from those of the first.
@@ -568,13 +553,6 @@ class CudaTraining final : public TrainingExecutable {
 
 Result<std::unique_ptr<TrainingExecutable>> compile_training(std::unique_ptr<Engine> engine, const Graph& graph,
                                                              const Weights& weights, const TrainingOptions& options) {
-    MFRES_CHECK(check_weights(graph, weights));
-    MFRES_CHECK(check_training_outputs(graph));
-    if (!(options.batch_norm_momentum >= 0.0 && options.batch_norm_momentum <= 1.0))
-        return Error{
-            ErrorCode::invalid_argument,
-            text("the momentum of batch normalisation is ", options.batch_norm_momentum, "; it must be within 0 and 1"),
-            "batch_norm_momentum"};
     auto training = std::make_unique<CudaTraining>(std::move(engine), graph, weights, options);
     MFRES_CHECK(training->compile(options));
     return std::unique_ptr<TrainingExecutable>(std::move(training));

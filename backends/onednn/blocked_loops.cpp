@@ -3,27 +3,10 @@
 #include <algorithm>
 #include <cstring>
 #include <numeric>
-#include <type_traits>
-
-#define MFRES_SIMD _Pragma("omp simd")
 
 namespace mfres::onednn {
 
 namespace {
-
-/// Calls body(n) with n a constant where it is a usual small one.
-template <typename Body>
-void with_count(std::int64_t count, const Body& body) {
-    switch (count) {
-    case 1: return body(std::integral_constant<std::int64_t, 1>{});
-    case 2: return body(std::integral_constant<std::int64_t, 2>{});
-    case 4: return body(std::integral_constant<std::int64_t, 4>{});
-    case 8: return body(std::integral_constant<std::int64_t, 8>{});
-    case 16: return body(std::integral_constant<std::int64_t, 16>{});
-    case 32: return body(std::integral_constant<std::int64_t, 32>{});
-    }
-    return body(count);
-}
 
 template <typename T>
 void copy_range(const T* from, std::int64_t from_channels, T* to, std::int64_t to_channels, std::int64_t count,

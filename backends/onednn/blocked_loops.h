@@ -3,7 +3,7 @@
 // and never over two or four channels.
 #pragma once
 
-#include "backends/onednn/loops.h"
+#include "backends/onednn/elementwise.h"
 #include "backends/onednn/threads.h"
 #include "backends/onednn/value_array.h"
 #include "backends/planned/training_plan.h"

@@ -1,26 +1,26 @@
-// A region of the network's steps as one operation: lines along z stream through all of them and stay in the cache.
+// SPDX-License-Identifier: MIT
+// A fusion group as one op: z-lines stream through all of its ops and stay in the cache.
 //
-// The volume is cut into tiles along x, which threads share. In a tile every step computes one line of planes y after
-// the other, each `lag` lines behind the first step, so that a 3x3x1 or 1x3x3 convolution finds the lines around it,
-// and `halo` voxels beyond the tile along x, so that tiles need nothing of each other. Values that later lines need are
-// kept in rings of lines, the others in a single row. Inside, every channel of a line is a row of its own (planar), so
-// slices and concats are nothing but pointers, and arrays outside are channels-last as everywhere in this backend.
+// The volume is split along x into tiles, which threads share out. Within a tile, the ops advance along y together, one
+// line at a time. An op runs `delay` lines behind the first (its pipeline delay), so that a convolution along y finds the
+// lines around it already computed. An op also computes `halo` voxels beyond the tile along x, so that tiles are
+// independent. Values that are read again at other lines or positions are kept in line buffers (as many lines as the
+// largest distance, used in turn); other values exist for one z-line only.
 //
-// Why steps of this backend and no backend of its own: a network's wide levels stay with oneDNN's convolutions, and
-// both kinds of steps share one memory plan, one set of threads and one layout between them. lib/graph/fusion.h
-// chooses the regions.
+// Inside a group each channel of a z-line is a contiguous row of floats (planar), so slices and concats cost nothing.
+// Arrays outside are channels-last like all arrays of this backend.
+//
+// lib/graph/fuse.h decides which ops form a group. The wide levels of a network stay separate ops that use oneDNN's
+// convolutions. Both kinds of ops share one memory plan, one thread pool and one layout.
 #pragma once
 
-#include "backends/onednn/operations.h"
-#include "graph/fuse.h"
+#include "backends/onednn/ops.h"
 
 #include <memory>
 
 namespace mfres::onednn {
 
-/// The operation of a task of several steps. Its Place has the values of values_read() as inputs, in that order, and no
-/// residual. Throws std::bad_alloc. Precondition:
-/// can_fuse() of executable.h.
-std::unique_ptr<Operation> make_fused_region(const Compilation& compilation, const Task& task);
+/// The op of a group of several ops. Throws std::bad_alloc. Precondition: can_fuse() of inference.h.
+std::unique_ptr<InferenceOp> make_fusion_group(const OpContext& context, const FusionGroup& group);
 
 } // namespace mfres::onednn

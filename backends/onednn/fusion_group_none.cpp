@@ -1,7 +1,8 @@
-// Instead of fused_region.cpp in a build without Highway.
+// SPDX-License-Identifier: MIT
+// In place of fusion_group.cpp in a build without Highway.
 #include "backends/onednn/fusion_group.h"
 
-#include "backends/onednn/executable.h"
+#include "backends/onednn/inference.h"
 
 namespace mfres::onednn {
 
@@ -9,8 +10,8 @@ bool can_fuse() {
     return false;
 }
 
-std::unique_ptr<Operation> make_fused_region(const Compilation&, const Task&) {
-    return nullptr; // no task is fused here
+std::unique_ptr<InferenceOp> make_fusion_group(const OpContext&, const FusionGroup&) {
+    return nullptr; // no group has several ops
 }
 
 } // namespace mfres::onednn

@@ -6,8 +6,6 @@
 #include <cmath>
 #include <limits>
 
-#define MFRES_SIMD _Pragma("omp simd")
-
 namespace mfres::onednn {
 
 namespace {

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "backends/onednn/blocked_loops.h"
-#include "backends/onednn/loops.h"
+#include "backends/onednn/resample.h"
 #include "backends/onednn/vector_loops.h"
 
 #include <vector>

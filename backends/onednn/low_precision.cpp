@@ -1,6 +1,5 @@
+// SPDX-License-Identifier: MIT
 #include "backends/onednn/low_precision.h"
-
-#include "core/try.h"
 
 #include <algorithm>
 
@@ -12,23 +11,23 @@ using dnnl::memory;
 
 class Planner {
   public:
-    Planner(const Network& network, const std::vector<Task>& tasks, const CompileOptions& options,
+    Planner(const PlannedNetwork& planned, Precision precision, const ActivationRanges& activation_ranges,
             const LowPrecisionModel& model, const dnnl::engine& engine)
-        : network_(network), graph_(network.graph), tasks_(tasks), options_(options), model_(model), engine_(engine),
-          ranges_(channel_ranges(graph_, steps_of(tasks))) {
+        : planned_(planned), graph_(planned.network.graph), precision_(precision),
+          activation_ranges_(activation_ranges), model_(model), engine_(engine) {
         plan_.of_node.resize(static_cast<std::size_t>(graph_.size()));
         plan_.stored.resize(static_cast<std::size_t>(graph_.size()));
     }
 
-    LowPrecisionOps run() {
-        if (options_.precision == Precision::f32)
+    LowPrecisionPlan run() {
+        if (precision_ == Precision::f32)
             return std::move(plan_);
-        for (const Task& task : tasks_)
-            if (!task.fused())
-                reduce(task.steps[0]);
-        for (const Task& task : tasks_)
-            if (!task.fused())
-                store_reduced(task.steps[0]);
+        for (const FusionGroup& group : planned_.groups)
+            if (!group.fused())
+                choose_precision(group.ops[0]);
+        for (const FusionGroup& group : planned_.groups)
+            if (!group.fused())
+                choose_output_format(group.ops[0]);
         return std::move(plan_);
     }
 
@@ -38,116 +37,118 @@ class Planner {
         return values[static_cast<std::size_t>(id)];
     }
 
-    ConvolutionStep described(const Step& step) const {
-        const Node& node = graph_.node(step.main);
-        ConvolutionStep convolution;
-        convolution.conv = node.as<Conv>();
-        convolution.in = graph_.node(node.inputs[0]).shape;
-        convolution.out = node.shape;
-        convolution.residual = step.residual.has_value();
-        convolution.activation = step.activation;
-        return convolution;
+    ConvSpec spec_of(const FusedOp& op) const {
+        const Node& node = graph_.node(op.main);
+        ConvSpec spec;
+        spec.conv = node.as<Conv>();
+        spec.in = graph_.node(node.inputs[0]).shape;
+        spec.out = node.shape;
+        spec.residual = op.residual.has_value();
+        spec.activation = op.activation;
+        return spec;
     }
 
-    std::optional<Storage> source_of(const Step& step) const {
-        const Node& node = graph_.node(step.main);
-        if (options_.precision == Precision::bf16) {
-            if (node.inputs[0] == graph_.input() || graph_.is_output(step.output))
+    /// The format that the source of a convolution is converted to, if the precision asks for one.
+    std::optional<ValueFormat> source_format(const FusedOp& op) const {
+        const Node& node = graph_.node(op.main);
+        if (precision_ == Precision::bf16) {
+            if (node.inputs[0] == graph_.input() || graph_.is_output(op.output))
                 return std::nullopt;
-            return Storage{memory::data_type::bf16, {}};
+            return ValueFormat{memory::data_type::bf16, {}};
         }
-        const auto range = options_.ranges.find(node.name);
-        if (range == options_.ranges.end())
+        const auto range = activation_ranges_.find(node.name);
+        if (range == activation_ranges_.end())
             return std::nullopt;
         const Quantizer quantizer = quantiser_of(range->second);
-        return Storage{quantizer.is_signed() ? memory::data_type::s8 : memory::data_type::u8, quantizer};
+        return ValueFormat{quantizer.is_signed() ? memory::data_type::s8 : memory::data_type::u8, quantizer};
     }
 
-    bool pays(const ConvolutionStep& step, const Storage& source) const {
-        const std::int64_t groups = step.conv.groups;
-        if (step.in[1] / groups < model_.least_channels || step.out[1] / groups < model_.least_channels)
+    /// Whether the cost model predicts that the convolution is faster, with the conversion of its source.
+    bool is_faster(const ConvSpec& spec, const ValueFormat& source) const {
+        const std::int64_t groups = spec.conv.groups;
+        if (spec.in[1] / groups < model_.min_channels || spec.out[1] / groups < model_.min_channels)
             return false;
-        const auto& kernel = step.conv.kernel;
-        const double macs = static_cast<double>(step.out.elements()) * static_cast<double>(step.in[1] / groups) *
+        const auto& kernel = spec.conv.kernel;
+        const double macs = static_cast<double>(spec.out.elements()) * static_cast<double>(spec.in[1] / groups) *
                             static_cast<double>(kernel[0] * kernel[1] * kernel[2]);
-        const double reduced = source.integer() ? model_.int8_macs_per_ns : model_.bf16_macs_per_ns;
-        const double bytes = static_cast<double>(step.in.elements() * (4 + source.element_bytes()));
-        return macs / model_.f32_macs_per_ns > macs / reduced + bytes / model_.bytes_per_ns;
+        const double macs_per_ns = source.integer() ? model_.int8_macs_per_ns : model_.bf16_macs_per_ns;
+        const double bytes = static_cast<double>(spec.in.elements() * (4 + source.element_bytes()));
+        return macs / model_.f32_macs_per_ns > macs / macs_per_ns + bytes / model_.bytes_per_ns;
     }
 
-    void reduce(const Step& step) {
-        if (graph_.node(step.main).kind() != OpKind::conv)
+    void choose_precision(const FusedOp& op) {
+        if (graph_.node(op.main).kind() != OpKind::conv)
             return;
-        const auto source = source_of(step);
-        ConvolutionStep convolution = described(step);
-        if (!source || !pays(convolution, *source))
+        const auto source = source_format(op);
+        ConvSpec spec = spec_of(op);
+        if (!source || !is_faster(spec, *source))
             return;
-        convolution.reduction = LowPrecision{*source, {}, false, {}};
-        if (!has_compiled_kernel(convolution, engine_))
+        spec.low_precision = LowPrecision{*source, {}, false, {}};
+        if (!has_compiled_kernel(spec, engine_))
             return;
         if (source->integer())
-            convolution.reduction->largest = largest_per_channel(network_, graph_.node(step.main).name);
-        at(plan_.of_node, step.main) = std::move(convolution.reduction);
+            spec.low_precision->largest = largest_per_channel(planned_.network, graph_.node(op.main).name);
+        at(plan_.of_node, op.main) = std::move(spec.low_precision);
     }
 
-    /// The convolutions that read a value, if those are all and every one wants it stored in the same way.
-    std::vector<NodeId> agreeing_readers(NodeId value) const {
-        std::vector<NodeId> readers;
-        for (const Task& task : tasks_) {
-            for (const Step& step : task.steps) {
-                const auto& inputs = graph_.node(step.main).inputs;
+    /// The consumers of a value, if all are convolutions in low precision that convert it to the same format; else none.
+    std::vector<NodeId> agreeing_consumers(NodeId value) const {
+        std::vector<NodeId> consumers;
+        for (const FusionGroup& group : planned_.groups) {
+            for (const FusedOp& op : group.ops) {
+                const auto& inputs = graph_.node(op.main).inputs;
                 const bool reads = std::any_of(inputs.begin(), inputs.end(),
-                                               [&](NodeId input) { return at(ranges_, input).value == value; });
-                if (step.residual == value)
+                                               [&](NodeId input) { return at(planned_.ranges, input).value == value; });
+                if (op.residual == value)
                     return {};
                 if (!reads)
                     continue;
-                const auto& reduction = at(plan_.of_node, step.main);
-                if (task.fused() || !reduction || inputs[0] != value ||
-                    (!readers.empty() && !(reduction->source == at(plan_.of_node, readers[0])->source)))
+                const auto& low = at(plan_.of_node, op.main);
+                if (group.fused() || !low || inputs[0] != value ||
+                    (!consumers.empty() && !(low->source == at(plan_.of_node, consumers[0])->source)))
                     return {};
-                readers.push_back(step.main);
+                consumers.push_back(op.main);
             }
         }
-        return readers;
+        return consumers;
     }
 
-    void store_reduced(const Step& step) {
-        auto& reduction = at(plan_.of_node, step.main);
-        if (!reduction || step.residual || graph_.is_output(step.output))
+    /// Stores the output in the format that its consumers read, which saves them the conversion.
+    void choose_output_format(const FusedOp& op) {
+        auto& low = at(plan_.of_node, op.main);
+        if (!low || op.residual || graph_.is_output(op.output))
             return;
-        const std::vector<NodeId> readers = agreeing_readers(step.output);
-        if (readers.empty())
+        const std::vector<NodeId> consumers = agreeing_consumers(op.output);
+        if (consumers.empty())
             return;
-        const Storage wanted = at(plan_.of_node, readers[0])->source;
-        if (wanted.type == memory::data_type::s8) // oneDNN clamps to -128, the definition to -127
+        const ValueFormat wanted = at(plan_.of_node, consumers[0])->source;
+        if (wanted.type == memory::data_type::s8) // oneDNN clamps to -128, graph/quantization.h to -127
             return;
-        ConvolutionStep convolution = described(step);
-        convolution.reduction = reduction;
-        convolution.reduction->output = wanted;
-        if (!has_compiled_kernel(convolution, engine_))
+        ConvSpec spec = spec_of(op);
+        spec.low_precision = low;
+        spec.low_precision->output = wanted;
+        if (!has_compiled_kernel(spec, engine_))
             return;
-        reduction->output = wanted;
-        at(plan_.stored, step.output) = wanted;
-        for (const NodeId reader : readers)
-            at(plan_.of_node, reader)->source_is_there = true;
+        low->output = wanted;
+        at(plan_.stored, op.output) = wanted;
+        for (const NodeId consumer : consumers)
+            at(plan_.of_node, consumer)->source_is_stored = true;
     }
 
-    const Network& network_;
+    const PlannedNetwork& planned_;
     const Graph& graph_;
-    const std::vector<Task>& tasks_;
-    const CompileOptions& options_;
+    Precision precision_;
+    const ActivationRanges& activation_ranges_;
     const LowPrecisionModel& model_;
     dnnl::engine engine_;
-    std::vector<ChannelRange> ranges_;
-    LowPrecisionOps plan_;
+    LowPrecisionPlan plan_;
 };
 
 } // namespace
 
-LowPrecisionOps plan_reductions(const Network& network, const std::vector<Task>& tasks, const CompileOptions& options,
-                                const LowPrecisionModel& model, const dnnl::engine& engine) {
-    return Planner(network, tasks, options, model, engine).run();
+LowPrecisionPlan plan_low_precision(const PlannedNetwork& planned, Precision precision, const ActivationRanges& ranges,
+                                    const LowPrecisionModel& model, const dnnl::engine& engine) {
+    return Planner(planned, precision, ranges, model, engine).run();
 }
 
 std::optional<std::string> missing_instructions(Precision precision) {

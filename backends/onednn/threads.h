@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Threads of this backend. A pass of inference is run by a ThreadPool: every oneDNN primitive in it computes one part on one
 // thread, so that the engine starts no threads and waits for none. In training, oneDNN's threads and our loops' are the
 // same OpenMP team where both use OpenMP.

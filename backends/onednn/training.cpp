@@ -1,7 +1,7 @@
 #include "backends/onednn/training.h"
 
 #include "backends/distributed/data_parallel.h"
-#include "backends/onednn/guard.h"
+#include "backends/onednn/errors.h"
 #include "backends/onednn/low_precision.h"
 #include "backends/onednn/softmax_loss.h"
 #include "backends/onednn/threads.h"
@@ -113,11 +113,7 @@ class OneDnnTraining final : public TrainingExecutable {
     Result<double> loss(std::span<const std::uint8_t> classes, const Loss& loss) override {
         const ThreadScope scope(threads_);
         const Shape& shape = outputs_[0].shape;
-        const auto voxels = static_cast<std::size_t>(shape.elements() / shape[1]);
-        if (classes.size() != voxels)
-            return Error{ErrorCode::backend_failed,
-                         text("the loss was given the classes of ", classes.size(), " voxels, the output has ", voxels),
-                         {}};
+        MFRES_CHECK(check_classes(classes, shape));
         MFRES_CHECK(check_output_weights(loss, outputs()));
         if (outputs() == 1)
             return loss_of(0, classes, loss);
@@ -281,8 +277,6 @@ std::vector<Unsupported> unsupported_in_training(const Graph& graph, const Train
 
 Result<std::unique_ptr<TrainingExecutable>> compile_training(const Graph& graph, const Weights& weights,
                                                              const TrainingOptions& options) {
-    MFRES_CHECK(check_weights(graph, weights));
-    MFRES_CHECK(check_training_outputs(graph));
     try {
         auto training = std::make_unique<OneDnnTraining>(graph, weights, options);
         MFRES_CHECK(training->compile(options));

@@ -1,7 +1,7 @@
 #include "backends/onednn/training_convolution.h"
 
 #include "backends/onednn/blocked_loops.h"
-#include "backends/onednn/formulation.h"
+#include "backends/onednn/conv_formulation.h"
 
 #include <optional>
 #include <unordered_map>

@@ -2,7 +2,7 @@
 
 #include "backends/distributed/data_parallel.h"
 #include "backends/onednn/blocked_loops.h"
-#include "backends/onednn/guard.h"
+#include "backends/onednn/errors.h"
 #include "backends/onednn/vector_loops.h"
 
 #include <algorithm>

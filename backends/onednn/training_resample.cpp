@@ -2,7 +2,7 @@
 
 #include "backends/onednn/blocked_loops.h"
 #include "backends/onednn/gradient_loops.h"
-#include "backends/onednn/loops.h"
+#include "backends/onednn/softmax.h"
 
 #include <algorithm>
 #include <limits>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/opencv/layers.h"
 
 #include <algorithm>

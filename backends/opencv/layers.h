@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A program of planes as a network of OpenCV layers.
 #pragma once
 

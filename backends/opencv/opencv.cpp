@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The OpenCV DNN backend: the network's inference form, lowered to operations on planes (graph/lower.h), as a network
 // of OpenCV's own layers. OpenCV has no 5-D resampling and its 3-D convolutions are slow; on planes it needs neither.
 #include "backends/backend.h"
@@ -78,7 +79,7 @@ class OpenCvExecutable final : public Executable {
 
     using Executable::run;
     /// OpenCV runs a network in one call, so the observer hears of it at the end only.
-    Status run(const StepObserver& observer) override {
+    Status run(const RunObserver& observer) override {
         MFRES_CHECK(guarded("running the network", [&] {
             const ThreadScope scope(threads_);
             const std::vector<int> extents(program_.input.begin(), program_.input.end());
@@ -146,10 +147,9 @@ class OpenCvBackend final : public Backend {
         return rejected;
     }
 
-    Result<std::unique_ptr<Executable>> compile(const Graph& graph, const Weights& weights,
-                                                const CompileOptions& options) const override {
-        if (const auto rejected = unsupported(graph, options); !rejected.empty())
-            return unsupported_error(name(), rejected);
+  protected:
+    Result<std::unique_ptr<Executable>> make_executable(const Graph& graph, const Weights& weights,
+                                                        const CompileOptions& options) const override {
         try {
             MFRES_TRY(const Network network, inference_form(graph, weights));
             MFRES_TRY(plain::Program program, lower_to_planes(network.graph, network.weights));

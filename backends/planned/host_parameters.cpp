@@ -38,6 +38,7 @@ void HostParameters::clear_gradients() {
 }
 
 Result<double> HostParameters::update(const OptimiserStep& step, int threads) {
+    MFRES_CHECK(check_optimiser_step(step));
     double squares = 0.0;
     for (const Slot& slot : slots_) {
         if (!slot.learnable)

@@ -700,23 +700,13 @@ VoxelSums loss_gradient(const Shape& shape, const T* logits, std::span<const std
 }
 
 /// The loss of softmax(logits) [batch, channel, x, y, z] against `classes` [batch][x][y][z], and its gradient by the
-/// logits. Error: invalid_argument for classes that are not one per voxel or not below the number of channels; those of
-/// Communicator. The batch is that of all ranks. `targets`: of distillation, like the logits; null without it.
+/// logits. Errors: those of check_classes and of Communicator. The batch is that of all ranks. `targets`:
+/// of distillation, like the logits; null without it.
 template <typename T>
 Result<double> loss_and_gradient(const Shape& shape, const T* logits, std::span<const std::uint8_t> classes,
                                  const Loss& loss, T* gradient, int threads, Communicator& ranks = single_rank(),
                                  const T* targets = nullptr) {
-    if (static_cast<std::int64_t>(classes.size()) != shape[0] * plane_size(shape))
-        return Error{ErrorCode::invalid_argument,
-                     text("the loss got ", classes.size(), " classes for logits of ", to_string(shape), ", which has ",
-                          shape[0] * plane_size(shape), " voxels"),
-                     "classes"};
-    const auto beyond = std::find_if(classes.begin(), classes.end(), [&](std::uint8_t c) { return c >= shape[1]; });
-    if (beyond != classes.end())
-        return Error{ErrorCode::invalid_argument,
-                     text("class ", int{*beyond}, " of voxel ", beyond - classes.begin(), " is not one of the ",
-                          shape[1], " of the logits"),
-                     "classes"};
+    MFRES_CHECK(check_classes(classes, shape));
     LossTerms terms(loss, shape, ranks);
     if (terms.has_overlap())
         MFRES_CHECK(terms.take_sums(class_sums(shape, logits, classes, terms.groups(), threads)));

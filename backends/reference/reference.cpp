@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The reference backend: every node of the graph as written, one after the other, nothing folded or fused. In bf16 and
 // int8 it runs the inference form instead, which is what those are defined on.
 #include "backends/backend.h"
@@ -42,7 +43,7 @@ class ReferenceExecutable final : public Executable {
     }
 
     using Executable::run;
-    Status run(const StepObserver& observer) override {
+    Status run(const RunObserver& observer) override {
         for (NodeId id = 1; id < graph_.size(); ++id) {
             const Node& node = graph_.node(id);
             Operands<float> operands;
@@ -77,10 +78,10 @@ class ReferenceExecutable final : public Executable {
 
     std::vector<Chosen> chosen() const override {
         std::vector<Chosen> all;
-        std::vector<Step> steps;
+        std::vector<FusedOp> ops;
         for (NodeId id = 1; id < graph_.size(); ++id)
-            steps.push_back({.main = id, .output = id});
-        const auto costs = step_costs(graph_, steps);
+            ops.push_back({.main = id, .output = id});
+        const auto costs = op_costs(graph_, ops);
         for (NodeId id = 1; id < graph_.size(); ++id)
             all.push_back({graph_.node(id).name, std::string(name(graph_.node(id).kind())),
                            reduced_[static_cast<std::size_t>(id)] ? "reference, reduced" : "reference",
@@ -114,11 +115,9 @@ class ReferenceBackend final : public Backend {
         return rejected;
     }
 
-    Result<std::unique_ptr<Executable>> compile(const Graph& graph, const Weights& weights,
-                                                const CompileOptions& options) const override {
-        if (const auto rejected = unsupported(graph, options); !rejected.empty())
-            return unsupported_error(name(), rejected);
-        MFRES_CHECK(check_weights(graph, weights));
+  protected:
+    Result<std::unique_ptr<Executable>> make_executable(const Graph& graph, const Weights& weights,
+                                                        const CompileOptions& options) const override {
         Network network{graph, weights};
         if (options.precision != Precision::f32) {
             MFRES_TRY(network, inference_form(graph, weights));
@@ -134,11 +133,9 @@ class ReferenceBackend final : public Backend {
         }
     }
 
-    Result<std::unique_ptr<TrainingExecutable>> compile_training(const Graph& graph, const Weights& weights,
-                                                                 const TrainingOptions& options) const override {
-        if (const auto rejected = unsupported_arithmetic(graph, arithmetic_of(options)); !rejected.empty())
-            return unsupported_error(name(), rejected);
-        return make_training(graph, weights, options);
+    Result<std::unique_ptr<TrainingExecutable>> make_training(const Graph& graph, const Weights& weights,
+                                                              const TrainingOptions& options) const override {
+        return reference::make_training(graph, weights, options);
     }
 };
 

@@ -245,13 +245,6 @@ class ReferenceTraining final : public TrainingExecutable {
 
 Result<std::unique_ptr<TrainingExecutable>> make_training(const Graph& graph, const Weights& weights,
                                                           const TrainingOptions& options) {
-    MFRES_CHECK(check_weights(graph, weights));
-    MFRES_CHECK(check_training_outputs(graph));
-    if (!(options.batch_norm_momentum >= 0.0 && options.batch_norm_momentum <= 1.0))
-        return Error{
-            ErrorCode::invalid_argument,
-            text("the momentum of batch normalisation is ", options.batch_norm_momentum, "; it must be within 0 and 1"),
-            "batch_norm_momentum"};
     try {
         HostParameters parameters(graph, weights, options.amsgrad);
         MemoryPlan values = plan_values(graph);

@@ -60,9 +60,9 @@ Tensor random_input(const Shape& shape, std::uint64_t seed) {
 }
 
 /// Times ops as the intervals between calls of the observer.
-class StepTimes {
+class OpTimes {
   public:
-    explicit StepTimes(std::size_t steps) : times_(steps) {}
+    explicit OpTimes(std::size_t ops) : times_(ops) {}
 
     void start() { last_ = Clock::now(); }
     void note(int done, int total) {
@@ -76,7 +76,7 @@ class StepTimes {
     }
     /// Whether the engine reports every op, and does not run the network in one call.
     bool single() const { return single_; }
-    double median_ms(std::size_t step) const { return times_[step].empty() ? 0.0 : median(times_[step]); }
+    double median_ms(std::size_t op) const { return times_[op].empty() ? 0.0 : median(times_[op]); }
 
   private:
     std::vector<std::vector<double>> times_;
@@ -84,7 +84,7 @@ class StepTimes {
     Clock::time_point last_;
 };
 
-double floor_ms(const StepCost& cost, const MachineProbe& machine) {
+double floor_ms(const OpCost& cost, const MachineProbe& machine) {
     if (machine.gflops <= 0 || machine.gigabytes_per_second <= 0)
         return 0.0;
     return std::max(2.0 * static_cast<double>(cost.macs) / machine.gflops,
@@ -94,7 +94,7 @@ double floor_ms(const StepCost& cost, const MachineProbe& machine) {
 
 /// Warm-up and timed runs; fills the times of the report and of its ops.
 Status run_all(Executable& executable, const Tensor& input, const BenchmarkOptions& options, const Progress& progress,
-               StepTimes& steps, BenchmarkReport& report) {
+               OpTimes& ops, BenchmarkReport& report) {
     const int total = options.warm_up_runs + options.runs;
     for (int run = 0; run < total; ++run) {
         const bool timed = run >= options.warm_up_runs;
@@ -103,9 +103,9 @@ Status run_all(Executable& executable, const Tensor& input, const BenchmarkOptio
         const auto start = Clock::now();
         copy(view(input), executable.input());
         if (timed && options.profile) {
-            steps.start();
+            ops.start();
             MFRES_CHECK(executable.run([&](int done, int of) {
-                steps.note(done, of);
+                ops.note(done, of);
                 return true;
             }));
         } else {
@@ -120,18 +120,17 @@ Status run_all(Executable& executable, const Tensor& input, const BenchmarkOptio
     return {};
 }
 
-void fill_steps(const Executable& executable, const StepTimes& times, const Graph& graph, BenchmarkReport& report) {
+void fill_ops(const Executable& executable, const OpTimes& times, const Graph& graph, BenchmarkReport& report) {
     const auto chosen = executable.chosen();
     for (std::size_t i = 0; i < chosen.size(); ++i) {
         report.macs += chosen[i].cost.macs;
         if (times.single())
-            report.steps.push_back({chosen[i].node, chosen[i].operation, chosen[i].implementation, times.median_ms(i),
-                                    chosen[i].cost.bytes, chosen[i].cost.macs,
-                                    floor_ms(chosen[i].cost, report.machine)});
+            report.ops.push_back({chosen[i].node, chosen[i].operation, chosen[i].implementation, times.median_ms(i),
+                                  chosen[i].cost.bytes, chosen[i].cost.macs, floor_ms(chosen[i].cost, report.machine)});
     }
     if (report.macs == 0) { // an engine that does not report its ops
         const Graph form = inference_form(graph);
-        for (const StepCost& cost : step_costs(form, fuse_steps(form)))
+        for (const OpCost& cost : op_costs(form, fuse_ops(form)))
             report.macs += cost.macs;
     }
     if (report.machine.gflops > 0)
@@ -174,15 +173,15 @@ Result<BenchmarkReport> run_benchmark(const std::filesystem::path& path, const B
     MFRES_TRY(const auto executable, backend->compile(graph, model.weights, arithmetic));
     report.compile_ms = milliseconds_since(start);
     report.planned_peak_mib = mib(executable->peak_bytes());
-    StepTimes steps(executable->chosen().size());
-    MFRES_CHECK(run_all(*executable, input, options, progress, steps, report));
+    OpTimes ops(executable->chosen().size());
+    MFRES_CHECK(run_all(*executable, input, options, progress, ops, report));
     report.barriers = executable->barriers() / (options.warm_up_runs + options.runs);
     report.peak_rss_mib = mib(peak_resident_bytes());
     report.median_ms = median(report.times_ms);
     const auto [least, most] = std::minmax_element(report.times_ms.begin(), report.times_ms.end());
     report.min_ms = *least;
     report.max_ms = *most;
-    fill_steps(*executable, steps, graph, report);
+    fill_ops(*executable, ops, graph, report);
 
     const auto output = executable->output(0);
     std::vector<std::uint8_t> classes(static_cast<std::size_t>(output.shape.elements() / output.shape[1]));

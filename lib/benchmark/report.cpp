@@ -26,18 +26,18 @@ double rounded(double value) {
     return std::round(value * 1000.0) / 1000.0;
 }
 
-std::string step_lines(const BenchmarkReport& report) {
-    std::string lines = format("\n  %9s %7s %8s %8s %9s  %s\n", "ms", "share", "MB", "MMAC", "of floor", "step");
+std::string op_lines(const BenchmarkReport& report) {
+    std::string lines = format("\n  %9s %7s %8s %8s %9s  %s\n", "ms", "share", "MB", "MMAC", "of floor", "op");
     double sum = 0.0;
-    for (const BenchmarkStep& step : report.steps)
-        sum += step.median_ms;
-    for (const BenchmarkStep& step : report.steps) {
-        const std::string of_floor = step.floor_ms > 0 ? format("%.1f x", step.median_ms / step.floor_ms) : "-";
-        lines += format("  %9.3f %6.1f%% %8.2f %8.1f %9s  ", step.median_ms, 100.0 * step.median_ms / sum,
-                        static_cast<double>(step.bytes) / 1e6, static_cast<double>(step.macs) / 1e6, of_floor.c_str());
-        lines += step.node + " (" + step.operation + ", " + step.implementation + ")\n";
+    for (const BenchmarkOp& op : report.ops)
+        sum += op.median_ms;
+    for (const BenchmarkOp& op : report.ops) {
+        const std::string of_floor = op.floor_ms > 0 ? format("%.1f x", op.median_ms / op.floor_ms) : "-";
+        lines += format("  %9.3f %6.1f%% %8.2f %8.1f %9s  ", op.median_ms, 100.0 * op.median_ms / sum,
+                        static_cast<double>(op.bytes) / 1e6, static_cast<double>(op.macs) / 1e6, of_floor.c_str());
+        lines += op.node + " (" + op.operation + ", " + op.implementation + ")\n";
     }
-    return lines + format("  %9.3f  all steps\n", sum);
+    return lines + format("  %9.3f  all ops\n", sum);
 }
 
 } // namespace
@@ -69,14 +69,14 @@ std::string to_json(const BenchmarkReport& report) {
         json["machine"] = {{"gflops", rounded(report.machine.gflops)},
                            {"gigabytes_per_second", rounded(report.machine.gigabytes_per_second)},
                            {"arithmetic_floor_ms", rounded(report.arithmetic_floor_ms)}};
-    for (const BenchmarkStep& step : report.steps)
-        json["steps"].push_back({{"node", step.node},
-                                 {"operation", step.operation},
-                                 {"implementation", step.implementation},
-                                 {"median_ms", rounded(step.median_ms)},
-                                 {"bytes", step.bytes},
-                                 {"macs", step.macs},
-                                 {"floor_ms", rounded(step.floor_ms)}});
+    for (const BenchmarkOp& op : report.ops)
+        json["ops"].push_back({{"node", op.node},
+                               {"operation", op.operation},
+                               {"implementation", op.implementation},
+                               {"median_ms", rounded(op.median_ms)},
+                               {"bytes", op.bytes},
+                               {"macs", op.macs},
+                               {"floor_ms", rounded(op.floor_ms)}});
     return json.dump(2, ' ', false, Json::error_handler_t::replace);
 }
 
@@ -97,7 +97,7 @@ std::string to_text(const BenchmarkReport& report) {
         lines += format("  floor     %9.2f ms for %.2f GMAC at %.0f GFLOP/s (%.2f x; memory copies at %.1f GB/s)\n",
                         report.arithmetic_floor_ms, static_cast<double>(report.macs) / 1e9, report.machine.gflops,
                         report.median_ms / report.arithmetic_floor_ms, report.machine.gigabytes_per_second);
-    return report.steps.empty() ? lines : lines + step_lines(report);
+    return report.ops.empty() ? lines : lines + op_lines(report);
 }
 
 } // namespace mfres

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Pointwise convolutions and upsampling commute: see move_pointwise_before_upsample in rewrite.h.
 #include "graph/commute.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "graph/complexity.h"
 
 #include "core/checked.h"
@@ -119,7 +120,7 @@ Result<GraphCounts> count_operations(const Graph& graph) {
 
 ActivationMemory plan_activations(const Graph& graph) {
     const Graph form = inference_form(graph);
-    const StepBuffers buffers = plan_step_buffers(form, leave_out_slices(form, fuse_steps(form)));
+    const ValueBuffers buffers = plan_value_buffers(form, remove_slices(form, fuse_ops(form)));
     const MemoryPlan plan = plan_memory(buffers.requests);
     return {plan.lower_bound, plan.bytes};
 }

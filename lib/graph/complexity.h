@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a graph costs, in the three conventions that the literature mixes up, side by side.
 //
 // | convention    | parameters                                       | operations                                    |
@@ -33,8 +34,8 @@ struct GraphCounts {
 /// known of how it counts one), size_overflow when a number leaves 64 bits; both name the node.
 Result<GraphCounts> count_operations(const Graph& graph);
 
-/// Memory of the activations of one inference, planned as plan.h does for the graph in its inference form and steps
-/// fused. Weights and an engine's scratch memory come on top.
+/// Memory of the activations of one inference: the plan (memory_plan.h) for the inference form of the graph with ops
+/// fused and no fusion groups. Weights and the workspace of an engine come on top.
 ActivationMemory plan_activations(const Graph& graph);
 
 } // namespace mfres

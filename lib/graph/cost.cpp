@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "graph/cost.h"
 
 namespace mfres {
@@ -17,15 +18,15 @@ std::int64_t macs_of(const Node& node) {
 
 } // namespace
 
-std::vector<StepCost> step_costs(const Graph& graph, const std::vector<Step>& steps) {
-    std::vector<StepCost> costs;
-    for (const Step& step : steps) {
-        const Node& node = graph.node(step.main);
-        StepCost cost{bytes_of(graph.node(step.output).shape), macs_of(node)};
+std::vector<OpCost> op_costs(const Graph& graph, const std::vector<FusedOp>& ops) {
+    std::vector<OpCost> costs;
+    for (const FusedOp& op : ops) {
+        const Node& node = graph.node(op.main);
+        OpCost cost{bytes_of(graph.node(op.output).shape), macs_of(node)};
         for (const NodeId input : node.inputs)
             cost.bytes += bytes_of(graph.node(input).shape);
-        if (step.residual)
-            cost.bytes += bytes_of(graph.node(*step.residual).shape);
+        if (op.residual)
+            cost.bytes += bytes_of(graph.node(*op.residual).shape);
         for (const Parameter& parameter : node.parameters)
             cost.bytes += bytes_of(parameter.shape);
         costs.push_back(cost);
@@ -33,26 +34,26 @@ std::vector<StepCost> step_costs(const Graph& graph, const std::vector<Step>& st
     return costs;
 }
 
-std::vector<StepCost> task_costs(const Graph& graph, const std::vector<Task>& tasks) {
-    const auto steps = steps_of(tasks);
-    const auto each = step_costs(graph, steps);
-    const auto ranges = channel_ranges(graph, steps);
-    std::vector<StepCost> costs;
+std::vector<OpCost> group_costs(const Graph& graph, const std::vector<FusionGroup>& groups) {
+    const auto ops = ops_of(groups);
+    const auto each = op_costs(graph, ops);
+    const auto ranges = channel_ranges(graph, ops);
+    std::vector<OpCost> costs;
     std::size_t position = 0;
-    for (const Task& task : tasks) {
-        StepCost cost = each[position];
-        if (task.fused()) {
-            cost = {bytes_of(graph.node(task.output()).shape), 0};
-            for (const NodeId value : values_read(graph, ranges, task))
+    for (const FusionGroup& group : groups) {
+        OpCost cost = each[position];
+        if (group.fused()) {
+            cost = {bytes_of(graph.node(group.output()).shape), 0};
+            for (const NodeId value : values_read(graph, ranges, group))
                 cost.bytes += bytes_of(graph.node(value).shape);
-            for (std::size_t i = 0; i < task.steps.size(); ++i) {
+            for (std::size_t i = 0; i < group.ops.size(); ++i) {
                 cost.macs += each[position + i].macs;
-                for (const Parameter& parameter : graph.node(task.steps[i].main).parameters)
+                for (const Parameter& parameter : graph.node(group.ops[i].main).parameters)
                     cost.bytes += bytes_of(parameter.shape);
             }
         }
         costs.push_back(cost);
-        position += task.steps.size();
+        position += group.ops.size();
     }
     return costs;
 }

@@ -1,4 +1,5 @@
-// What a step of a network costs at the least: what bounds its time from below, whatever runs it.
+// SPDX-License-Identifier: MIT
+// Lower bounds of what an op costs, independent of the implementation: bytes moved and multiply-adds.
 #pragma once
 
 #include "graph/fuse.h"
@@ -8,19 +9,19 @@
 
 namespace mfres {
 
-struct StepCost {
-    /// Bytes if every operand is read once and the result written once, all in f32: the inputs of the step's main
-    /// node, the residual, the parameters, the output.
+struct OpCost {
+    /// Bytes if every operand is read once and the result is written once, all in f32: inputs, residual, parameters,
+    /// output.
     std::int64_t bytes = 0;
-    /// Multiply-accumulates of a convolution, ComplexityCounts::macs; 0 for everything else.
+    /// Multiply-accumulates of a convolution, as ComplexityCounts::macs; 0 for other ops.
     std::int64_t macs = 0;
 };
 
-/// The cost of each step, in their order.
-std::vector<StepCost> step_costs(const Graph& graph, const std::vector<Step>& steps);
+/// The cost of each op, in their order.
+std::vector<OpCost> op_costs(const Graph& graph, const std::vector<FusedOp>& ops);
 
-/// The same for tasks: of a region only what enters and leaves it counts as bytes, with the parameters of all its
-/// steps.
-std::vector<StepCost> task_costs(const Graph& graph, const std::vector<Task>& tasks);
+/// The cost of each fusion group. In a group of several ops, bytes are those of values that enter and leave the group,
+/// and of all parameters.
+std::vector<OpCost> group_costs(const Graph& graph, const std::vector<FusionGroup>& groups);
 
 } // namespace mfres

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "graph/fuse.h"
 
 #include <algorithm>
@@ -21,8 +22,8 @@ bool keeps_grid(const Conv& conv) {
     return true;
 }
 
-/// Whether a region may hold a step with this main node.
-bool known(const Graph& graph, const Node& node) {
+/// Whether a group of several ops may hold an op with this main node.
+bool groupable(const Graph& graph, const Node& node) {
     switch (node.kind()) {
     case OpKind::conv: return keeps_grid(node.as<Conv>());
     case OpKind::relu:
@@ -48,69 +49,69 @@ std::int64_t radius_along_x(const Node& node) {
     return node.kind() == OpKind::conv ? node.as<Conv>().kernel[0] / 2 : 0;
 }
 
-/// The values a step reads, where they are stored.
-std::vector<NodeId> reads_of(const Graph& graph, const std::vector<ChannelRange>& ranges, const Step& step) {
+/// The stored values that an op reads.
+std::vector<NodeId> reads_of(const Graph& graph, const std::vector<ChannelRange>& ranges, const FusedOp& op) {
     std::vector<NodeId> values;
-    for (const NodeId input : graph.node(step.main).inputs)
+    for (const NodeId input : graph.node(op.main).inputs)
         values.push_back(ranges[static_cast<std::size_t>(input)].value);
-    if (step.residual)
-        values.push_back(*step.residual);
+    if (op.residual)
+        values.push_back(*op.residual);
     return values;
 }
 
-class RegionFinder {
+class GroupFinder {
   public:
-    RegionFinder(const Graph& graph, const std::vector<Step>& steps, const FusionModel& model)
-        : graph_(graph), steps_(steps), model_(model), ranges_(channel_ranges(graph, steps)),
-          readers_(static_cast<std::size_t>(graph.size()), 0) {
-        for (std::size_t i = 0; i < steps.size(); ++i)
-            for (const NodeId value : reads_of(graph, ranges_, steps[i]))
-                ++readers_[static_cast<std::size_t>(value)];
+    GroupFinder(const Graph& graph, const std::vector<FusedOp>& ops, const FusionModel& model)
+        : graph_(graph), ops_(ops), model_(model), ranges_(channel_ranges(graph, ops)),
+          consumers_(static_cast<std::size_t>(graph.size()), 0) {
+        for (std::size_t i = 0; i < ops.size(); ++i)
+            for (const NodeId value : reads_of(graph, ranges_, ops[i]))
+                ++consumers_[static_cast<std::size_t>(value)];
     }
 
-    std::vector<Task> run() {
-        std::vector<Task> tasks;
+    std::vector<FusionGroup> run() {
+        std::vector<FusionGroup> groups;
         std::size_t position = 0;
-        while (position < steps_.size()) {
+        while (position < ops_.size()) {
             const Found found = best_from(position);
             for (const std::size_t moved : found.before)
-                tasks.push_back({{steps_[moved]}});
-            Task task;
+                groups.push_back({{ops_[moved]}});
+            FusionGroup group;
             for (const std::size_t member : found.members)
-                task.steps.push_back(steps_[member]);
-            tasks.push_back(std::move(task));
+                group.ops.push_back(ops_[member]);
+            groups.push_back(std::move(group));
             position = found.end;
         }
-        return tasks;
+        return groups;
     }
 
   private:
-    /// A region: its steps, those to run before it, and the position behind both.
+    /// A group by the indices of its ops, the ops that are scheduled in front of it, and the index behind all of them.
     struct Found {
         std::vector<std::size_t> members, before;
         std::size_t end = 0;
     };
 
-    bool may_join(const Step& step, const Shape& grid, const std::vector<NodeId>& inside) const {
-        const Node& node = graph_.node(step.main);
-        if (!known(graph_, node) || !same_grid(node.shape, grid))
+    bool may_join(const FusedOp& op, const Shape& grid, const std::vector<NodeId>& inside) const {
+        const Node& node = graph_.node(op.main);
+        if (!groupable(graph_, node) || !same_grid(node.shape, grid))
             return false;
-        // An upsampling streams from a whole array; what another grid computes is never inside.
+        // An upsampling reads an array on the coarser grid, which is never computed inside a group on the finer one.
         return node.kind() != OpKind::upsample ||
                std::count(inside.begin(), inside.end(), ranges_[static_cast<std::size_t>(node.inputs[0])].value) == 0;
     }
 
     Found best_from(std::size_t start) const {
         Found best{{start}, {}, start + 1};
-        const Shape& grid = graph_.node(steps_[start].main).shape;
-        if (!may_join(steps_[start], grid, {}))
+        const Shape& grid = graph_.node(ops_[start].main).shape;
+        if (!may_join(ops_[start], grid, {}))
             return best;
         Found grown{{start}, {}, start + 1};
-        std::vector<NodeId> inside{steps_[start].output};
-        for (std::size_t i = start + 1; i < steps_.size(); ++i) {
+        std::vector<NodeId> inside{ops_[start].output};
+        for (std::size_t i = start + 1; i < ops_.size(); ++i) {
             grown.end = i + 1;
-            if (!may_join(steps_[i], grid, inside)) {
-                const auto reads = reads_of(graph_, ranges_, steps_[i]);
+            if (!may_join(ops_[i], grid, inside)) {
+                const auto reads = reads_of(graph_, ranges_, ops_[i]);
                 if (std::any_of(reads.begin(), reads.end(),
                                 [&](NodeId value) { return std::count(inside.begin(), inside.end(), value) > 0; }))
                     break;
@@ -118,50 +119,49 @@ class RegionFinder {
                 continue;
             }
             grown.members.push_back(i);
-            inside.push_back(steps_[i].output);
-            const Task task = task_of(grown);
-            if (halo_of(graph_, ranges_, task) > model_.most_halo)
+            inside.push_back(ops_[i].output);
+            const FusionGroup group = group_of(grown);
+            if (halo_of(graph_, ranges_, group) > model_.max_halo)
                 break;
-            if (!leaves_only_last(task))
+            if (!stores_only_last(group))
                 continue;
-            // The longest that is worth it: what the last step leaves need not be read again.
-            if (const Times times = modelled(task); times.fused < (1.0 - model_.least_gain) * times.ordinary)
+            // The longest group with a gain: the value between the last two ops is then not stored either.
+            if (const Times times = modelled(group); times.fused < (1.0 - model_.min_gain) * times.separate)
                 best = grown;
         }
         return best;
     }
 
-    Task task_of(const Found& found) const {
-        Task task;
+    FusionGroup group_of(const Found& found) const {
+        FusionGroup group;
         for (const std::size_t member : found.members)
-            task.steps.push_back(steps_[member]);
-        return task;
+            group.ops.push_back(ops_[member]);
+        return group;
     }
 
-    bool leaves_only_last(const Task& task) const {
-        std::vector<int> open(static_cast<std::size_t>(graph_.size()), 0);
-        for (const Step& step : task.steps)
-            for (const NodeId value : reads_of(graph_, ranges_, step))
-                ++open[static_cast<std::size_t>(value)];
-        return std::all_of(task.steps.begin(), task.steps.end() - 1, [&](const Step& step) {
-            const auto id = static_cast<std::size_t>(step.output);
-            return open[id] == readers_[id] && !graph_.is_output(step.output);
+    bool stores_only_last(const FusionGroup& group) const {
+        std::vector<int> uses(static_cast<std::size_t>(graph_.size()), 0);
+        for (const FusedOp& op : group.ops)
+            for (const NodeId value : reads_of(graph_, ranges_, op))
+                ++uses[static_cast<std::size_t>(value)];
+        return std::all_of(group.ops.begin(), group.ops.end() - 1, [&](const FusedOp& op) {
+            const auto id = static_cast<std::size_t>(op.output);
+            return uses[id] == consumers_[id] && !graph_.is_output(op.output);
         });
     }
 
     double bytes_of(NodeId id) const { return static_cast<double>(graph_.node(id).shape.elements()) * sizeof(float); }
 
-    /// Bytes of what a step reads and writes; a slice or part of a concat counts as what it is, not what it is cut
-    /// from.
-    double traffic(const Step& step) const {
-        double bytes = bytes_of(step.output);
-        for (const NodeId input : graph_.node(step.main).inputs)
+    /// Bytes that an op reads and writes. A slice counts with its own size, not that of the array it is cut from.
+    double traffic(const FusedOp& op) const {
+        double bytes = bytes_of(op.output);
+        for (const NodeId input : graph_.node(op.main).inputs)
             bytes += bytes_of(input);
-        return step.residual ? bytes + bytes_of(*step.residual) : bytes;
+        return op.residual ? bytes + bytes_of(*op.residual) : bytes;
     }
 
-    double macs(const Step& step) const {
-        const Node& node = graph_.node(step.main);
+    double macs(const FusedOp& op) const {
+        const Node& node = graph_.node(op.main);
         if (node.kind() != OpKind::conv)
             return 0.0;
         const double taps = static_cast<double>(node.parameters[0].shape.elements());
@@ -170,80 +170,80 @@ class RegionFinder {
 
     /// In ns for one thread.
     struct Times {
-        double ordinary = 0.0; ///< step after step
+        double separate = 0.0; ///< of the ops one by one
         double fused = 0.0;
     };
 
-    Times modelled(const Task& task) const {
-        constexpr double vector_channels = 16.0; // a library's kernels compute whole vectors of output channels
-        constexpr double tile = 32.0;            // voxels along x between two halos
+    Times modelled(const FusionGroup& group) const {
+        constexpr double vector_channels = 16.0; // kernels of a library compute whole vectors of output channels
+        constexpr double tile = 32.0;            // voxels along x that are computed once, for each halo
         Times times;
         double inside = 0.0;
-        for (const Step& step : task.steps) {
-            const double channels = static_cast<double>(graph_.node(step.main).shape[1]);
+        for (const FusedOp& op : group.ops) {
+            const double channels = static_cast<double>(graph_.node(op.main).shape[1]);
             const double filled = std::min(1.0, channels / vector_channels);
-            times.ordinary += traffic(step) / model_.bytes_per_ns + macs(step) / (filled * model_.ordinary_macs_per_ns);
-            inside += traffic(step) / model_.fused_bytes_per_ns + macs(step) / model_.fused_macs_per_ns;
+            times.separate += traffic(op) / model_.bytes_per_ns + macs(op) / (filled * model_.separate_macs_per_ns);
+            inside += traffic(op) / model_.fused_bytes_per_ns + macs(op) / model_.fused_macs_per_ns;
         }
-        double outside = bytes_of(task.output());
-        for (const NodeId value : values_read(graph_, ranges_, task))
+        double outside = bytes_of(group.output());
+        for (const NodeId value : values_read(graph_, ranges_, group))
             outside += bytes_of(value);
-        const double halo = static_cast<double>(halo_of(graph_, ranges_, task));
+        const double halo = static_cast<double>(halo_of(graph_, ranges_, group));
         times.fused = outside / model_.bytes_per_ns + (1.0 + halo / tile) * inside;
         return times;
     }
 
     const Graph& graph_;
-    const std::vector<Step>& steps_;
+    const std::vector<FusedOp>& ops_;
     const FusionModel& model_;
     std::vector<ChannelRange> ranges_;
-    std::vector<int> readers_; ///< by value: how often steps read it
+    std::vector<int> consumers_; ///< by node: how many operands of ops read its value
 };
 
 } // namespace
 
-std::vector<NodeId> values_read(const Graph& graph, const std::vector<ChannelRange>& ranges, const Task& task) {
+std::vector<NodeId> values_read(const Graph& graph, const std::vector<ChannelRange>& ranges, const FusionGroup& group) {
     std::vector<NodeId> values;
     std::vector<NodeId> computed;
-    for (const Step& step : task.steps) {
-        for (const NodeId value : reads_of(graph, ranges, step))
+    for (const FusedOp& op : group.ops) {
+        for (const NodeId value : reads_of(graph, ranges, op))
             if (std::count(computed.begin(), computed.end(), value) == 0 &&
                 std::count(values.begin(), values.end(), value) == 0)
                 values.push_back(value);
-        computed.push_back(step.output);
+        computed.push_back(op.output);
     }
     return values;
 }
 
-std::int64_t halo_of(const Graph& graph, const std::vector<ChannelRange>& ranges, const Task& task) {
+std::int64_t halo_of(const Graph& graph, const std::vector<ChannelRange>& ranges, const FusionGroup& group) {
     std::vector<std::int64_t> halo(static_cast<std::size_t>(graph.size()), 0);
     std::int64_t most = 0;
-    for (auto step = task.steps.rbegin(); step != task.steps.rend(); ++step) {
-        const std::int64_t beyond =
-            halo[static_cast<std::size_t>(step->output)] + radius_along_x(graph.node(step->main));
+    for (auto op = group.ops.rbegin(); op != group.ops.rend(); ++op) {
+        const std::int64_t beyond = halo[static_cast<std::size_t>(op->output)] + radius_along_x(graph.node(op->main));
         most = std::max(most, beyond);
-        for (const NodeId value : reads_of(graph, ranges, *step))
+        for (const NodeId value : reads_of(graph, ranges, *op))
             halo[static_cast<std::size_t>(value)] = std::max(halo[static_cast<std::size_t>(value)], beyond);
     }
     return most;
 }
 
-std::vector<Task> form_fusion_groups(const Graph& graph, const std::vector<Step>& steps, const FusionModel& model) {
-    return RegionFinder(graph, steps, model).run();
+std::vector<FusionGroup> form_fusion_groups(const Graph& graph, const std::vector<FusedOp>& ops,
+                                            const FusionModel& model) {
+    return GroupFinder(graph, ops, model).run();
 }
 
-std::vector<Task> separate_tasks(const std::vector<Step>& steps) {
-    std::vector<Task> tasks;
-    for (const Step& step : steps)
-        tasks.push_back({{step}});
-    return tasks;
+std::vector<FusionGroup> separate_groups(const std::vector<FusedOp>& ops) {
+    std::vector<FusionGroup> groups;
+    for (const FusedOp& op : ops)
+        groups.push_back({{op}});
+    return groups;
 }
 
-std::vector<Step> steps_of(const std::vector<Task>& tasks) {
-    std::vector<Step> steps;
-    for (const Task& task : tasks)
-        steps.insert(steps.end(), task.steps.begin(), task.steps.end());
-    return steps;
+std::vector<FusedOp> ops_of(const std::vector<FusionGroup>& groups) {
+    std::vector<FusedOp> ops;
+    for (const FusionGroup& group : groups)
+        ops.insert(ops.end(), group.ops.begin(), group.ops.end());
+    return ops;
 }
 
 } // namespace mfres

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A network as a list of operations in static single assignment: every node is written once and comes after its inputs.
 // Shapes are inferred while it is built, so a wrong network fails at the line that is wrong. Everything else
 // (complexity, memory plans, weights, every backend) is a function of a Graph.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "graph/lower.h"
 
 #include "core/try.h"

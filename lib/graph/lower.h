@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Graphs as programs of plain tensor operations, exact up to rounding.
 #pragma once
 

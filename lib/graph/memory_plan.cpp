@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "graph/memory_plan.h"
 
 #include <algorithm>
@@ -50,13 +51,13 @@ PeakMemory peak_memory(const std::vector<BufferRequest>& requests) {
         change[static_cast<std::size_t>(request.last) + 1] -= aligned(request.bytes);
     }
     std::int64_t now = 0;
-    PeakMemory fullest;
+    PeakMemory peak;
     for (int time = 0; time <= last; ++time) {
         now += change[static_cast<std::size_t>(time)];
-        if (now > fullest.bytes)
-            fullest = {now, time};
+        if (now > peak.bytes)
+            peak = {now, time};
     }
-    return fullest;
+    return peak;
 }
 
 MemoryPlan plan_memory(const std::vector<BufferRequest>& requests) {
@@ -88,11 +89,11 @@ MemoryPlan plan_memory(const std::vector<BufferRequest>& requests) {
 
 namespace {
 
-/// The operand whose buffer the step's result may take over, or -1.
-NodeId overwritable(const Graph& graph, const Step& step, const StepBufferRules& rules) {
-    if (step.residual)
-        return rules.over_residual ? *step.residual : -1;
-    const Node& main = graph.node(step.main);
+/// The operand whose buffer the result of the op may overwrite, or -1.
+NodeId overwritable(const Graph& graph, const FusedOp& op, const BufferRules& rules) {
+    if (op.residual)
+        return rules.over_residual ? *op.residual : -1;
+    const Node& main = graph.node(op.main);
     switch (main.kind()) {
     case OpKind::batch_norm:
     case OpKind::instance_norm:
@@ -114,55 +115,55 @@ NodeId overwritable(const Graph& graph, const Step& step, const StepBufferRules&
 
 } // namespace
 
-StepBuffers plan_step_buffers(const Graph& graph, const std::vector<Step>& steps, const StepBufferRules& rules) {
-    return plan_step_buffers(graph, separate_tasks(steps), rules);
+ValueBuffers plan_value_buffers(const Graph& graph, const std::vector<FusedOp>& ops, const BufferRules& rules) {
+    return plan_value_buffers(graph, separate_groups(ops), rules);
 }
 
-StepBuffers plan_step_buffers(const Graph& graph, const std::vector<Task>& tasks, const StepBufferRules& rules) {
-    const int end = static_cast<int>(tasks.size()) + 1;
-    const auto ranges = channel_ranges(graph, steps_of(tasks));
-    // The values whose memory a step's main operation reads.
-    const auto read_by = [&](const Step& step) {
+ValueBuffers plan_value_buffers(const Graph& graph, const std::vector<FusionGroup>& groups, const BufferRules& rules) {
+    const int end = static_cast<int>(groups.size()) + 1;
+    const auto ranges = channel_ranges(graph, ops_of(groups));
+    // The stored values that the main operation of an op reads.
+    const auto read_by = [&](const FusedOp& op) {
         std::vector<NodeId> values;
-        for (const NodeId input : graph.node(step.main).inputs)
+        for (const NodeId input : graph.node(op.main).inputs)
             values.push_back(ranges[static_cast<std::size_t>(input)].value);
         return values;
     };
     std::vector<int> last_use(static_cast<std::size_t>(graph.size()), -1);
-    for (std::size_t i = 0; i < tasks.size(); ++i)
-        for (const NodeId value : values_read(graph, ranges, tasks[i]))
+    for (std::size_t i = 0; i < groups.size(); ++i)
+        for (const NodeId value : values_read(graph, ranges, groups[i]))
             last_use[static_cast<std::size_t>(value)] = static_cast<int>(i) + 1;
     for (const NodeId output : graph.outputs())
         last_use[static_cast<std::size_t>(output)] = end;
 
-    StepBuffers buffers;
+    ValueBuffers buffers;
     buffers.buffer_of.assign(static_cast<std::size_t>(graph.size()), -1);
-    const auto open = [&](NodeId id, int step) {
+    const auto open = [&](NodeId id, int op) {
         const std::int64_t bytes = graph.node(id).shape.elements() * rules.element_bytes;
         buffers.buffer_of[static_cast<std::size_t>(id)] = static_cast<int>(buffers.requests.size());
-        buffers.requests.push_back({bytes, step, std::max(step, last_use[static_cast<std::size_t>(id)])});
+        buffers.requests.push_back({bytes, op, std::max(op, last_use[static_cast<std::size_t>(id)])});
     };
     open(graph.input(), 0);
-    for (std::size_t i = 0; i < tasks.size(); ++i) {
+    for (std::size_t i = 0; i < groups.size(); ++i) {
         const int now = static_cast<int>(i) + 1;
-        if (tasks[i].fused()) {
-            open(tasks[i].output(), now);
+        if (groups[i].fused()) {
+            open(groups[i].output(), now);
             continue;
         }
-        const Step& step = tasks[i].steps[0];
-        const NodeId reused = overwritable(graph, step, rules);
-        const auto main_inputs = read_by(step);
-        const bool also_read = step.residual && std::count(main_inputs.begin(), main_inputs.end(), reused) > 0;
-        // Values read twice by the step itself (x + x, conv(x) + x) must survive until it is done.
+        const FusedOp& op = groups[i].ops[0];
+        const NodeId reused = overwritable(graph, op, rules);
+        const auto main_inputs = read_by(op);
+        const bool also_read = op.residual && std::count(main_inputs.begin(), main_inputs.end(), reused) > 0;
+        // A value that the op reads twice (x + x, conv(x) + x) must not be overwritten while it runs.
         const bool twice = std::count(main_inputs.begin(), main_inputs.end(), reused) > 1;
         const bool whole = reused >= 0 && ranges[static_cast<std::size_t>(reused)].value == reused;
         if (whole && !also_read && !twice && last_use[static_cast<std::size_t>(reused)] == now) {
             const int buffer = buffers.buffer_of[static_cast<std::size_t>(reused)];
-            buffers.buffer_of[static_cast<std::size_t>(step.output)] = buffer;
+            buffers.buffer_of[static_cast<std::size_t>(op.output)] = buffer;
             auto& request = buffers.requests[static_cast<std::size_t>(buffer)];
-            request.last = std::max(request.last, last_use[static_cast<std::size_t>(step.output)]);
+            request.last = std::max(request.last, last_use[static_cast<std::size_t>(op.output)]);
         } else {
-            open(step.output, now);
+            open(op.output, now);
         }
     }
     return buffers;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The operations a network is made of: one enum value and one plain attribute struct each. To add an operation, follow
 // the compiler: every `switch (kind)` in the project is complete and has no default.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A network as plain tensor operations: the few that every inference runtime has, on dense tensors of up to five axes,
 // with every constant in place. What a graph is lowered to (lower.h) before it is written for another runtime or handed
 // to an engine that knows less than five axes.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "graph/quantization.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Post-training quantization to 8 bits (Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
 // Integer-Arithmetic-Only Inference", with symmetric weights per output channel): what every backend computes that runs
 // a network in int8, to the last rounding.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "graph/rewrite.h"
 
 #include "core/try.h"
@@ -14,10 +15,10 @@ std::vector<NodeId> foldable_norms(const Graph& graph) {
     std::vector<NodeId> norm_of(static_cast<std::size_t>(graph.size()), -1);
     const auto consumers = graph.consumers();
     for (NodeId id = 0; id < graph.size(); ++id) {
-        const auto& readers = consumers[static_cast<std::size_t>(id)];
-        if (graph.node(id).kind() == OpKind::conv && readers.size() == 1 && !graph.is_output(id) &&
-            graph.node(readers[0]).kind() == OpKind::batch_norm)
-            norm_of[static_cast<std::size_t>(id)] = readers[0];
+        const auto& of_node = consumers[static_cast<std::size_t>(id)];
+        if (graph.node(id).kind() == OpKind::conv && of_node.size() == 1 && !graph.is_output(id) &&
+            graph.node(of_node[0]).kind() == OpKind::batch_norm)
+            norm_of[static_cast<std::size_t>(id)] = of_node[0];
     }
     return norm_of;
 }
@@ -30,7 +31,7 @@ Graph folded_graph(const Graph& graph, const std::vector<NodeId>& norm_of) {
         const Node& node = graph.node(id);
         auto& here = now[static_cast<std::size_t>(id)];
         if (here >= 0)
-            continue; // a BatchNorm that its convolution has swallowed
+            continue; // a BatchNorm that was folded
         std::vector<NodeId> inputs;
         for (const NodeId input : node.inputs)
             inputs.push_back(now[static_cast<std::size_t>(input)]);
@@ -116,84 +117,84 @@ namespace {
 class Fuser {
   public:
     explicit Fuser(const Graph& graph)
-        : graph_(graph), consumers_(graph.consumers()), step_of_(static_cast<std::size_t>(graph.size()), -1) {}
+        : graph_(graph), consumers_(graph.consumers()), op_of_(static_cast<std::size_t>(graph.size()), -1) {}
 
-    std::vector<Step> run() {
-        step_of_[0] = 0; // the input is there before the first step
+    std::vector<FusedOp> run() {
+        op_of_[0] = 0; // the input exists before the first op
         for (NodeId id = 1; id < graph_.size(); ++id)
-            if (step_of_[static_cast<std::size_t>(id)] < 0)
+            if (op_of_[static_cast<std::size_t>(id)] < 0)
                 fuse_from(id);
-        return std::move(steps_);
+        return std::move(ops_);
     }
 
   private:
-    /// The only reader of a value that nobody else needs, or -1.
-    NodeId only_reader(NodeId id) const {
-        const auto& readers = consumers_[static_cast<std::size_t>(id)];
-        return readers.size() == 1 && !graph_.is_output(id) ? readers[0] : -1;
+    /// The consumer of a value that has only one and is no output, or -1.
+    NodeId only_consumer(NodeId id) const {
+        const auto& consumers = consumers_[static_cast<std::size_t>(id)];
+        return consumers.size() == 1 && !graph_.is_output(id) ? consumers[0] : -1;
     }
 
-    void take(Step& step, NodeId id) {
-        step.output = id;
-        step_of_[static_cast<std::size_t>(id)] = static_cast<int>(steps_.size());
+    void take(FusedOp& op, NodeId id) {
+        op.output = id;
+        op_of_[static_cast<std::size_t>(id)] = static_cast<int>(ops_.size());
     }
 
-    void fuse_residual(Step& step) {
-        const NodeId reader = only_reader(step.output);
-        if (reader < 0 || graph_.node(reader).kind() != OpKind::add || graph_.node(reader).inputs.size() != 2)
+    void fuse_residual(FusedOp& op) {
+        const NodeId consumer = only_consumer(op.output);
+        if (consumer < 0 || graph_.node(consumer).kind() != OpKind::add || graph_.node(consumer).inputs.size() != 2)
             return;
-        const auto& operands = graph_.node(reader).inputs;
-        const NodeId other = operands[0] == step.output ? operands[1] : operands[0];
-        if (other == step.output || step_of_[static_cast<std::size_t>(other)] < 0)
-            return; // the other operand comes later: its own step will take the addition
-        step.residual = other;
-        take(step, reader);
+        const auto& operands = graph_.node(consumer).inputs;
+        const NodeId other = operands[0] == op.output ? operands[1] : operands[0];
+        if (other == op.output || op_of_[static_cast<std::size_t>(other)] < 0)
+            return; // the other operand is computed later: the add is fused into the op that computes it
+        op.residual = other;
+        take(op, consumer);
     }
 
-    void fuse_activation(Step& step) {
-        const NodeId reader = only_reader(step.output);
-        if (reader < 0)
+    void fuse_activation(FusedOp& op) {
+        const NodeId consumer = only_consumer(op.output);
+        if (consumer < 0)
             return;
-        const Node& node = graph_.node(reader);
+        const Node& node = graph_.node(consumer);
         if (node.kind() == OpKind::relu)
-            step.activation = {Activation::Kind::relu, 0.0F};
+            op.activation = {Activation::Kind::relu, 0.0F};
         else if (node.kind() == OpKind::leaky_relu)
-            step.activation = {Activation::Kind::leaky_relu, static_cast<float>(node.as<LeakyRelu>().slope)};
+            op.activation = {Activation::Kind::leaky_relu, static_cast<float>(node.as<LeakyRelu>().slope)};
         else
             return;
-        take(step, reader);
+        take(op, consumer);
     }
 
     void fuse_from(NodeId id) {
-        Step step;
-        step.main = id;
-        take(step, id);
+        FusedOp op;
+        op.main = id;
+        take(op, id);
         const OpKind kind = graph_.node(id).kind();
-        const bool takes_sum = kind == OpKind::conv || kind == OpKind::upsample;
-        if (takes_sum)
-            fuse_residual(step);
-        if (takes_sum || kind == OpKind::batch_norm || kind == OpKind::instance_norm || kind == OpKind::add)
-            fuse_activation(step);
-        steps_.push_back(step);
+        const bool fuses_add = kind == OpKind::conv || kind == OpKind::upsample;
+        if (fuses_add)
+            fuse_residual(op);
+        if (fuses_add || kind == OpKind::batch_norm || kind == OpKind::instance_norm || kind == OpKind::add)
+            fuse_activation(op);
+        ops_.push_back(op);
     }
 
     const Graph& graph_;
     std::vector<std::vector<NodeId>> consumers_;
-    std::vector<int> step_of_; ///< step that produces the node's value, -1 while none does
-    std::vector<Step> steps_;
+    std::vector<int> op_of_; ///< by node: index of the op that computes its value, -1 before there is one
+    std::vector<FusedOp> ops_;
 };
 
 } // namespace
 
-std::vector<Step> fuse_steps(const Graph& graph) {
+std::vector<FusedOp> fuse_ops(const Graph& graph) {
     return Fuser(graph).run();
 }
 
-std::string describe(const Graph& graph, const Step& step) {
-    std::string text(name(graph.node(step.main).kind()));
-    if (step.residual)
+std::string describe(const Graph& graph, const FusedOp& op) {
+    std::string text(name(graph.node(op.main).kind()));
+    if (op.residual)
         text += " + add";
-    switch (step.activation.kind) {
+    switch (op.activation.kind) {
     case Activation::Kind::none: break;
     case Activation::Kind::relu: text += " + relu"; break;
     case Activation::Kind::leaky_relu: text += " + leaky_relu"; break;
@@ -201,30 +202,30 @@ std::string describe(const Graph& graph, const Step& step) {
     return text;
 }
 
-std::vector<Step> leave_out_slices(const Graph& graph, std::vector<Step> steps) {
+std::vector<FusedOp> remove_slices(const Graph& graph, std::vector<FusedOp> ops) {
     std::vector<bool> needed(static_cast<std::size_t>(graph.size()), false);
     for (const NodeId output : graph.outputs())
         needed[static_cast<std::size_t>(output)] = true;
-    const auto left_out = [&](const Step& step) {
-        return graph.node(step.main).kind() == OpKind::slice && !needed[static_cast<std::size_t>(step.main)];
+    const auto removed = [&](const FusedOp& op) {
+        return graph.node(op.main).kind() == OpKind::slice && !needed[static_cast<std::size_t>(op.main)];
     };
-    // Backwards, as a slice may be left out because the slice that reads it is.
-    for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
-        const Node& main = graph.node(step->main);
-        if (main.kind() != OpKind::add && main.kind() != OpKind::concat && !left_out(*step))
+    // Backwards, because a slice may be removed if the slice that reads it is.
+    for (auto op = ops.rbegin(); op != ops.rend(); ++op) {
+        const Node& main = graph.node(op->main);
+        if (main.kind() != OpKind::add && main.kind() != OpKind::concat && !removed(*op))
             for (const NodeId input : main.inputs)
                 needed[static_cast<std::size_t>(input)] = true;
-        if (step->residual)
-            needed[static_cast<std::size_t>(*step->residual)] = true;
+        if (op->residual)
+            needed[static_cast<std::size_t>(*op->residual)] = true;
     }
-    std::erase_if(steps, left_out);
-    return steps;
+    std::erase_if(ops, removed);
+    return ops;
 }
 
-std::vector<ChannelRange> channel_ranges(const Graph& graph, const std::vector<Step>& steps) {
+std::vector<ChannelRange> channel_ranges(const Graph& graph, const std::vector<FusedOp>& ops) {
     std::vector<bool> computed(static_cast<std::size_t>(graph.size()), false);
-    for (const Step& step : steps)
-        computed[static_cast<std::size_t>(step.output)] = true;
+    for (const FusedOp& op : ops)
+        computed[static_cast<std::size_t>(op.output)] = true;
     std::vector<ChannelRange> ranges;
     for (NodeId id = 0; id < graph.size(); ++id) {
         const Node& node = graph.node(id);

@@ -1,4 +1,6 @@
-// Exact rewrites of a network for inference, and its grouping into steps that run as one operation each.
+// SPDX-License-Identifier: MIT
+// Rewrites of a graph for inference that keep its result up to rounding, and op fusion: which nodes of the graph run as
+// one op.
 #pragma once
 
 #include "graph/graph.h"
@@ -13,67 +15,71 @@ struct Network {
     Weights weights;
 };
 
-/// Folds each BatchNorm that follows a convolution nobody else reads into that convolution:
+/// Folds a BatchNorm into the convolution in front of it:
 ///   w' = w * gamma / sqrt(var + eps),  b' = beta + (b - mean) * gamma / sqrt(var + eps)   (in double precision).
-/// The convolution keeps its name and gains a bias; consumers of the BatchNorm read the convolution. BatchNorms in
-/// front of a convolution (pre-activation networks) stay. Errors: those of check_weights.
+/// Done where the BatchNorm is the only consumer of the convolution. The convolution keeps its name and gets a bias, and
+/// consumers of the BatchNorm read the convolution. A BatchNorm in front of a convolution is not folded.
+/// Errors: those of check_weights.
 Result<Network> fold_batch_norm(const Graph& graph, const Weights& weights);
 
-/// The same for the structure alone, where no weights exist (memory and operation counts).
+/// The same for a graph without weights, for memory plans and operation counts.
 Graph fold_batch_norm(const Graph& graph);
 
-/// Runs pointwise (k1, ungrouped) convolutions before the upsampling they read, on fewer voxels:
+/// Moves pointwise (1x1x1, ungrouped) convolutions in front of the upsampling that they read, where they run on fewer
+/// voxels:
 ///   conv(up(a)) = up(conv(a))    conv(concat(up(a), b)) = up(conv_A(a)) + conv_B(b)
-/// exact up to rounding because interpolation weights sum to 1, which carries the bias along. Done where nobody else
-/// needs the upsampled value or the concat, and the convolutions together have no more channels than it. A convolution
-/// of a concat becomes the nodes "<name>.high", "<name>.low", "<name>.up" and, unless a sum takes them, "<name>.sum".
+/// This is exact up to rounding, because interpolation weights sum to 1 and so leave the bias unchanged. It is done where
+/// the convolutions are the only consumers of the upsampled value and of the concat, and together have at most as many
+/// output channels as the upsampled value. A convolution of a concat becomes the nodes "<name>.high", "<name>.low",
+/// "<name>.up" and "<name>.sum"; the last is left out where an existing sum takes its operands.
 /// Precondition: the weights belong to the graph.
 Network move_pointwise_before_upsample(Network network);
 
-/// The same for the structure alone.
+/// The same for a graph without weights.
 Graph move_pointwise_before_upsample(const Graph& graph);
 
-/// Every rewrite above, in their order: what a backend runs, and what memory is planned for.
+/// All rewrites above in their order. Backends run this form, and memory is planned for it.
 /// Errors: those of check_weights.
 Result<Network> inference_form(const Graph& graph, const Weights& weights);
 
-/// The same for the structure alone.
+/// The same for a graph without weights.
 Graph inference_form(const Graph& graph);
 
-/// A pointwise tail that a step applies after its main operation.
+/// An activation that is applied to the result of an op before it is stored.
 struct Activation {
     enum class Kind : std::uint8_t { none, relu, leaky_relu };
     Kind kind = Kind::none;
     float slope = 0.0F; ///< of leaky_relu
 };
 
-/// One operation as a backend runs it: out = activation(main(inputs) + residual).
-struct Step {
-    NodeId main = -1;               ///< the node that is computed
-    std::optional<NodeId> residual; ///< value added to it, of the same shape, produced by an earlier step
+/// One or more nodes of the graph that run as one op: out = activation(main(inputs) + residual).
+struct FusedOp {
+    NodeId main = -1;               ///< the node whose operation is computed
+    std::optional<NodeId> residual; ///< value added to the result, of the same shape, computed by an earlier op
     Activation activation;
-    NodeId output = -1; ///< the node whose value the step leaves: main, or the last node fused into it
+    NodeId output = -1; ///< the node whose value is stored: main, or the last node fused into it
 };
 
-/// The graph as steps in execution order, without the input node. A conv, batch_norm, instance_norm, add or upsample
-/// takes a following ReLU or leaky ReLU with it, and a conv or upsample first a following two-input add whose other
-/// operand is known by then, as long as nobody else reads the values in between.
-std::vector<Step> fuse_steps(const Graph& graph);
+/// The graph as ops in execution order, without the input node. A ReLU or leaky ReLU is fused into a conv, batch_norm,
+/// instance_norm, add or upsample in front of it. Before that, a two-operand add is fused into a conv or upsample as its
+/// residual if the other operand is computed earlier. Both only where no other node reads the value in between.
+std::vector<FusedOp> fuse_ops(const Graph& graph);
 
-/// Channels [begin, begin + channels of the value asked for) of a value that a step computes, or of the input.
+/// The op in words: "conv + add + relu".
+std::string describe(const Graph& graph, const FusedOp& op);
+
+/// Removes slices that only add and concat ops read, for a backend whose add and concat read a range of channels of a
+/// larger array.
+std::vector<FusedOp> remove_slices(const Graph& graph, std::vector<FusedOp> ops);
+
+/// Where a value is read: channels [begin, begin + channels of the value) of what node `value` stores.
 struct ChannelRange {
     NodeId value = -1;
     std::int64_t begin = 0;
 };
 
-/// A step in words: "conv + add + relu".
-std::string describe(const Graph& graph, const Step& step);
-
-/// Leaves out the steps of slices that only add and concat steps read, for a backend in which those can read a range
-/// of another value's channels.
-std::vector<Step> leave_out_slices(const Graph& graph, std::vector<Step> steps);
-
-/// For each node where its value is to be read: with a slice that was left out, in what it is cut from.
-std::vector<ChannelRange> channel_ranges(const Graph& graph, const std::vector<Step>& steps);
+/// The range for each node. For a slice removed by remove_slices it lies in the array that the slice is cut from, for
+/// every other node it is the node's own value.
+std::vector<ChannelRange> channel_ranges(const Graph& graph, const std::vector<FusedOp>& ops);
 
 } // namespace mfres

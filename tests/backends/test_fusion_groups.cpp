@@ -1,4 +1,5 @@
-// Fused regions of the oneDNN backend: what they compute, against the reference and against the same steps one by one.
+// SPDX-License-Identifier: MIT
+// Fusion groups of the oneDNN backend: their results against the reference, and against the same ops run alone.
 #include "support/catch.h"
 #include "support/graphs.h"
 #include "support/op_cases.h"
@@ -6,7 +7,7 @@
 #include "support/run_graph.h"
 
 #ifdef MFRES_WITH_ONEDNN
-#include "backends/onednn/executable.h"
+#include "backends/onednn/inference.h"
 #include "core/try.h"
 
 using namespace mfres;
@@ -15,36 +16,41 @@ using test::network;
 
 namespace {
 
-/// Fuses wherever the pattern allows, gain or not.
+/// Forms every group that is possible, whatever the predicted gain.
 FusionModel eager() {
     FusionModel model;
-    model.least_gain = -1e30;
+    model.min_gain = -1e30;
     return model;
+}
+
+Result<std::unique_ptr<Executable>> compiled(const Network& form, int threads, const FusionModel* model) {
+    MFRES_TRY(auto pool, ThreadPool::create({.threads = threads}));
+    return onednn::compile_inference(form, std::move(pool), model);
 }
 
 struct Outcome {
     Tensor values;
-    int regions = 0;
+    int groups = 0; ///< of several ops
 };
 
 Outcome outcome(const Graph& graph, const Tensor& input, int threads, const FusionModel* model) {
     const auto network = inference_form(graph, test::random_weights(graph, 3));
     REQUIRE_OK(network);
-    auto executable = onednn::make_executable(*network, threads, model);
+    auto executable = compiled(*network, threads, model);
     REQUIRE_OK(executable);
     const auto values = test::run(**executable, input);
     REQUIRE_OK(values);
     Outcome result{*values, 0};
-    for (const Chosen& step : (*executable)->chosen())
-        result.regions += step.implementation.rfind("mfres:fused", 0) == 0;
-    // A second run finds nothing of the first.
+    for (const Chosen& op : (*executable)->chosen())
+        result.groups += op.implementation.rfind("mfres:fused", 0) == 0;
+    // A second run does not depend on the first.
     const auto again = test::run(**executable, input);
     REQUIRE_OK(again);
     REQUIRE(std::equal(values->values().begin(), values->values().end(), again->values().begin()));
     return result;
 }
 
-/// Regions made, after a comparison with the reference and with other numbers of threads.
+/// The number of groups, after a comparison with the reference and with other numbers of threads.
 int check(const std::string& name, const Graph& graph) {
     INFO(name);
     const FusionModel model = eager();
@@ -56,7 +62,7 @@ int check(const std::string& name, const Graph& graph) {
         const Outcome other = outcome(graph, input, threads, &model);
         CHECK(std::equal(fused.values.values().begin(), fused.values.values().end(), other.values.values().begin()));
     }
-    return fused.regions;
+    return fused.groups;
 }
 
 Conv same(std::int64_t channels, const Axes& kernel, bool bias = false) {
@@ -105,7 +111,7 @@ NodeId unit(GraphBuilder& b, const std::string& name, NodeId x, const UnitShape&
 
 TEST_CASE("a fused unit computes what the reference does, for any width, split, size and batch") {
     if (!onednn::can_fuse()) {
-        std::printf("SKIPPED: this processor has no vector instructions for fused regions\n");
+        std::printf("SKIPPED: this processor has no vector instructions for fusion groups\n");
         return;
     }
     const std::vector<UnitShape> shapes = {{16, 16, 4, true}, {16, 8, 4, true},   {48, 16, 4, true}, {8, 4, 4, false},
@@ -146,7 +152,7 @@ TEST_CASE("a fused decoder level computes what the reference does: upsampling, s
             }
 }
 
-TEST_CASE("a fused region takes every kind of step it may hold, and leaves the others alone") {
+TEST_CASE("a fusion group takes every kind of op it may hold, and no other") {
     if (!onednn::can_fuse())
         return;
     const Shape shape{1, 6, 7, 8, 9};
@@ -169,10 +175,10 @@ TEST_CASE("a fused region takes every kind of step it may hold, and leaves the o
     CHECK(check("nothing known", finished(strange, strange.softmax("soft", y))) == 0);
 }
 
-TEST_CASE("every operation in the table computes the same as part of a region, where it may be one") {
+TEST_CASE("every operation in the table computes the same in a fusion group, where it may be in one") {
     if (!onednn::can_fuse())
         return;
-    int regions = 0;
+    int groups = 0;
     for (const test::OpCase& each : test::op_cases()) {
         INFO(each.name);
         const FusionModel model = eager();
@@ -180,12 +186,12 @@ TEST_CASE("every operation in the table computes the same as part of a region, w
         const auto truth = test::run_double(each.graph, test::random_weights(each.graph, 3), input);
         const Outcome fused = outcome(each.graph, input, 2, &model);
         CHECK(test::normalised_squared_error(fused.values, truth) <= 1e-10);
-        regions += fused.regions;
+        groups += fused.groups;
     }
-    CHECK(regions >= 5);
+    CHECK(groups >= 5);
 }
 
-TEST_CASE("every network computes the same with all the regions that its pattern allows") {
+TEST_CASE("every network computes the same with all possible fusion groups") {
     if (!onednn::can_fuse())
         return;
     const FusionModel model = eager();
@@ -197,9 +203,9 @@ TEST_CASE("every network computes the same with all the regions that its pattern
         const Tensor input = test::random_tensor(graph.node(graph.input()).shape, 4);
         const Outcome fused = outcome(graph, input, 2, &model);
         const Outcome separate = outcome(graph, input, 2, nullptr);
-        CHECK(separate.regions == 0);
+        CHECK(separate.groups == 0);
         if (std::string(name) == "mf-res2net")
-            CHECK(fused.regions >= 12); // one for each of its units, and what can be joined between them
+            CHECK(fused.groups >= 12); // one for each of its units, and more between them
         double difference = 0.0;
         double largest = 0.0;
         for (std::int64_t i = 0; i < fused.values.elements(); ++i) {
@@ -210,7 +216,7 @@ TEST_CASE("every network computes the same with all the regions that its pattern
     }
 }
 
-TEST_CASE("NaN goes through a fused region") {
+TEST_CASE("NaN passes through a fusion group") {
     if (!onednn::can_fuse())
         return;
     GraphBuilder b;
@@ -219,8 +225,7 @@ TEST_CASE("NaN goes through a fused region") {
     Tensor input = test::random_tensor(Shape{1, 4, 6, 6, 6}, 4);
     input[100] = std::numeric_limits<float>::quiet_NaN();
     const FusionModel model = eager();
-    const auto values =
-        test::run(**onednn::make_executable(*inference_form(graph, test::random_weights(graph, 3)), 1, &model), input);
+    const auto values = test::run(**compiled(*inference_form(graph, test::random_weights(graph, 3)), 1, &model), input);
     REQUIRE_OK(values);
     CHECK(std::any_of(values->values().begin(), values->values().end(), [](float v) { return std::isnan(v); }));
 }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What is particular to the oneDNN backend; that it computes every operation is checked by the op-case table.
 #include "core/memory_usage.h"
 #include "core/thread_pool.h"
@@ -139,7 +140,7 @@ TEST_CASE("nor on a processor with AVX2 only, where it computes the same") {
     }
 }
 
-TEST_CASE("oneDNN runs steps as they were fused and says so") {
+TEST_CASE("oneDNN runs ops as they were fused and reports them") {
     const Backend* backend = onednn();
     if (!backend)
         return;
@@ -229,7 +230,7 @@ TEST_CASE("a host's own parallel loop runs a network to the same bits, and barri
     const auto own = compiled({.threads = 3});
     const auto expected = test::run(*own, input);
     REQUIRE_OK(expected);
-    // Every meeting may cost a slice of the system's scheduler on a busy machine: no more than one for each step.
+    // A barrier may cost a time slice of the scheduler on a busy machine: one for each op at most.
     CHECK(own->barriers() > 0);
     CHECK(own->barriers() <= static_cast<std::int64_t>(own->chosen().size()));
 
@@ -286,10 +287,10 @@ TEST_CASE("oneDNN shows its memory channels-last and needs no more than it says"
     CHECK((*executable)->output(0).strides[1] == 1);
 
     const Graph folded = inference_form(graph);
-    const auto plan = plan_memory(plan_step_buffers(folded, fuse_steps(folded)).requests);
-    // What lies inside a region has no memory, so the plan of single steps is no lower bound.
+    const auto plan = plan_memory(plan_value_buffers(folded, fuse_ops(folded)).requests);
+    // Values inside a fusion group have no buffer, so the plan without groups is no lower bound.
     CHECK((*executable)->peak_bytes() >= 4 * (output->elements() + 3'100'000)); // the logits and the weights
-    CHECK((*executable)->peak_bytes() <= plan.bytes + 4 * 4'000'000); // weights, 3.2 million, and scratch memory
+    CHECK((*executable)->peak_bytes() <= plan.bytes + 4 * 4'000'000);           // weights, 3.2 million, and workspace
     if (before > 0 && test::resident_memory_is_ours) {
         // Kernels compiled at run time are no part of the figure: about 10 KB for each convolution.
         const std::int64_t grown = resident_bytes() - before - 4 * output->elements();
@@ -297,7 +298,7 @@ TEST_CASE("oneDNN shows its memory channels-last and needs no more than it says"
     }
 }
 
-TEST_CASE("an observer follows the steps of oneDNN and can stop them") {
+TEST_CASE("an observer sees every op of oneDNN and can stop a run") {
     const Backend* backend = onednn();
     if (!backend)
         return;

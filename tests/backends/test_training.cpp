@@ -232,31 +232,6 @@ TEST_CASE("a gradient that is not finite stops an update before it changes anyth
     }
 }
 
-TEST_CASE("the reference backend says what is wrong with a batch or a network it is to train") {
-    const Graph graph = small_graph();
-    const Backend& reference = **find_backend("reference");
-    const auto training = test::compile_training(reference, graph, test::random_weights(graph, 1));
-    REQUIRE_OK(training->forward());
-    auto classes = small_classes();
-    classes.pop_back();
-    REQUIRE_CODE(training->loss(classes, dice()), invalid_argument);
-    classes = small_classes();
-    classes[17] = 2;
-    const auto wrong = training->loss(classes, dice());
-    REQUIRE_CODE(wrong, invalid_argument);
-    CHECK(wrong.error().message.find("voxel 17") != std::string::npos);
-
-    REQUIRE_CODE(reference.compile_training(graph, test::random_weights(graph, 1), {.batch_norm_momentum = 1.5}),
-                 invalid_argument);
-    GraphBuilder builder;
-    const NodeId x = builder.input(Shape{1, 1, 2, 2, 2});
-    builder.output(builder.relu("a", x));
-    builder.output(builder.slice("b", builder.concat("c", {x, x}), 0, 2));
-    auto two = builder.finish();
-    REQUIRE_OK(two);
-    REQUIRE_CODE(reference.compile_training(*two, {}, {}), graph_invalid);
-}
-
 TEST_CASE("the reference backend trains to the same bits whatever the threads, and reports its work") {
     const Graph graph = small_graph();
     const Weights weights = test::random_weights(graph, 1);

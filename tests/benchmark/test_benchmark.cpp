@@ -72,14 +72,14 @@ TEST_CASE("a benchmark's numbers fit together on every backend") {
         // The steps are those of one pass: no more time than the longest run, and all multiply-adds.
         double sum = 0.0;
         std::int64_t macs = 0;
-        for (const BenchmarkStep& step : report->steps) {
-            CHECK(step.bytes > 0);
-            CHECK(step.floor_ms > 0.0);
-            sum += step.median_ms;
-            macs += step.macs;
+        for (const BenchmarkOp& op : report->ops) {
+            CHECK(op.bytes > 0);
+            CHECK(op.floor_ms > 0.0);
+            sum += op.median_ms;
+            macs += op.macs;
         }
         if (backend->name() == "opencv") { // which runs all in one call
-            CHECK(report->steps.empty());
+            CHECK(report->ops.empty());
         } else {
             CHECK(sum > 0.0);
             CHECK(sum <= report->max_ms * 1.5);
@@ -133,7 +133,7 @@ TEST_CASE("the input and the logits of a benchmark are NumPy files that other ru
     const auto report = benchmark(path, options);
     REQUIRE_OK(report);
     CHECK(report->machine.gflops == 0.0);
-    CHECK(report->steps.empty());
+    CHECK(report->ops.empty());
 
     // 64-byte header blocks, then the values in C order.
     const auto values_of = [](const std::filesystem::path& file, const Shape& shape) {
@@ -215,7 +215,7 @@ TEST_CASE("mfres bench prints a report for people and one for programs") {
         CHECK(json[key].get<double>() > 0.0);
     CHECK(json["runs"] == 2);
     CHECK(json["times_ms"].size() == 2);
-    CHECK(json["steps"].size() > 15);
+    CHECK(json["ops"].size() > 15);
     CHECK(json["machine"]["gflops"].get<double>() > 0.0);
     const auto people = with({"--no-probe", "--quiet"});
     CHECK(people.exit_code == 0);

@@ -6,6 +6,7 @@
 #include "core/try.h"
 #include "cuda/on_host.h"
 #include "gpu/network.h"
+#include "support/check_arguments.h"
 #include "support/check_backend.h"
 #include "support/loss_cases.h"
 #include "support/op_cases.h"
@@ -20,6 +21,11 @@
 using namespace mfres;
 
 namespace {} // namespace
+
+TEST_CASE("the cuda backend rejects the same arguments as every other backend") {
+    test::check_rejected_arguments(test::on_host());
+    test::check_rejected_training_arguments(test::on_host());
+}
 
 TEST_CASE("the kernels compute every op case") {
     for (const auto& op_case : test::op_cases()) {

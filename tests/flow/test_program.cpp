@@ -29,7 +29,7 @@ std::string make_model(const TemporaryFolder& folder, const std::string& network
 
 } // namespace
 
-TEST_CASE("mfres info --plan shows how a model runs, step by step") {
+TEST_CASE("mfres info --plan shows how a model runs, op by op") {
     const TemporaryFolder folder;
     const auto model = make_model(folder);
     const auto shown = run_program({"info", model, "--plan", "--backend", "reference", "--size", "16,32,48", "--json"});
@@ -39,8 +39,8 @@ TEST_CASE("mfres info --plan shows how a model runs, step by step") {
     CHECK(plan["operations"]["conv"]["built"] == 105); // the network's convolutions, as its specification counts them
     CHECK(plan["operations"]["batch_norm"]["built"] == 104);
     std::int64_t macs = 0;
-    for (const json& step : plan["steps"])
-        macs += step["macs"].get<std::int64_t>();
+    for (const json& op : plan["ops"])
+        macs += op["macs"].get<std::int64_t>();
     CHECK(macs == 184230720); // 15,721,021,440 at 128^3, times the share of voxels: 16 * 32 * 48 / 128^3
     CHECK(plan["weight_bytes"].get<std::int64_t>() >= 3157168 * 4);
     CHECK(plan["peak_bytes"].get<std::int64_t>() > plan["weight_bytes"].get<std::int64_t>());

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The three counting conventions, operation by operation, against numbers worked out by hand.
 #include "graph/complexity.h"
 #include "graph/rewrite.h"

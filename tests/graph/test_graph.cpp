@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Shape inference of every operation, what each rejects, and the rules of building a graph.
 #include "graph/graph.h"
 #include "support/catch.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Lowered programs against the graphs they were made of, both executed in double precision.
 #include "graph/lower.h"
 #include "graph/rewrite.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Memory plans: nothing that is needed is ever overwritten, and lifetimes and aliases are as they should be.
 #include "core/random.h"
 #include "graph/memory_plan.h"
@@ -14,16 +15,16 @@ namespace {
 
 struct Planned {
     Graph graph;
-    std::vector<Step> steps;
-    StepBuffers buffers;
+    std::vector<FusedOp> ops;
+    ValueBuffers buffers;
     MemoryPlan memory;
 };
 
 Planned planned(const Graph& graph, bool slices_in_place = false) {
-    Planned p{graph, fuse_steps(graph), {}, {}};
+    Planned p{graph, fuse_ops(graph), {}, {}};
     if (slices_in_place)
-        p.steps = leave_out_slices(graph, std::move(p.steps));
-    p.buffers = plan_step_buffers(p.graph, p.steps);
+        p.ops = remove_slices(graph, std::move(p.ops));
+    p.buffers = plan_value_buffers(p.graph, p.ops);
     p.memory = plan_memory(p.buffers.requests);
     return p;
 }
@@ -36,17 +37,17 @@ class Simulation {
 
     void run() {
         write(p_.graph.input());
-        const auto ranges = channel_ranges(p_.graph, p_.steps);
-        for (const Step& step : p_.steps) {
+        const auto ranges = channel_ranges(p_.graph, p_.ops);
+        for (const FusedOp& op : p_.ops) {
             std::vector<NodeId> operands;
-            for (const NodeId input : p_.graph.node(step.main).inputs)
+            for (const NodeId input : p_.graph.node(op.main).inputs)
                 operands.push_back(ranges[static_cast<std::size_t>(input)].value);
-            if (step.residual)
-                operands.push_back(*step.residual);
+            if (op.residual)
+                operands.push_back(*op.residual);
             for (const NodeId operand : operands)
                 check_intact(operand);
-            check_overlap(step, operands);
-            write(step.output);
+            check_overlap(op, operands);
+            write(op.output);
         }
         for (const NodeId output : p_.graph.outputs())
             check_intact(output);
@@ -79,22 +80,22 @@ class Simulation {
                             [&](NodeId owner) { return owner == id; }));
     }
 
-    /// A step may write only over an operand that it reads element by element, once, at the very same place.
-    void check_overlap(const Step& step, const std::vector<NodeId>& operands) const {
-        const Blocks target = blocks(step.output);
+    /// An op may write only over an operand that it reads element by element, once, at the very same place.
+    void check_overlap(const FusedOp& op, const std::vector<NodeId>& operands) const {
+        const Blocks target = blocks(op.output);
         for (const NodeId operand : operands) {
             const Blocks source = blocks(operand);
             if (source.end <= target.begin || target.end <= source.begin)
                 continue;
-            INFO("step " << p_.graph.node(step.main).name << " writes over " << p_.graph.node(operand).name);
+            INFO("op " << p_.graph.node(op.main).name << " writes over " << p_.graph.node(operand).name);
             REQUIRE(source.begin == target.begin);
             REQUIRE(source.end == target.end);
             REQUIRE(std::count(operands.begin(), operands.end(), operand) == 1);
-            const OpKind kind = p_.graph.node(step.main).kind();
+            const OpKind kind = p_.graph.node(op.main).kind();
             const bool elementwise = kind == OpKind::batch_norm || kind == OpKind::instance_norm ||
                                      kind == OpKind::relu || kind == OpKind::leaky_relu || kind == OpKind::add ||
                                      kind == OpKind::scaled_add || kind == OpKind::softmax;
-            REQUIRE((elementwise || (step.residual && *step.residual == operand)));
+            REQUIRE((elementwise || (op.residual && *op.residual == operand)));
         }
     }
 
@@ -144,10 +145,10 @@ TEST_CASE("requests that live together never overlap, whatever they are") {
         const MemoryPlan plan = plan_memory(requests);
         REQUIRE(plan.offsets.size() == requests.size());
         std::int64_t most = 0;
-        for (int step = 0; step < 30; ++step) {
+        for (int op = 0; op < 30; ++op) {
             std::int64_t alive = 0;
             for (const BufferRequest& request : requests)
-                if (request.first <= step && step <= request.last)
+                if (request.first <= op && op <= request.last)
                     alive += (request.bytes + 63) / 64 * 64;
             most = std::max(most, alive);
         }
@@ -175,7 +176,7 @@ TEST_CASE("a residual that nobody needs afterwards is written over") {
     const NodeId c = b.conv("c", a, point(4));
     const NodeId s = b.sum("s", {c, x});
     const Planned p = planned(finished(b, b.relu("r", s)));
-    REQUIRE(p.steps.size() == 2);
+    REQUIRE(p.ops.size() == 2);
     CHECK(buffer(p, 4) == buffer(p, x)); // x is dead after the sum
     CHECK(buffer(p, a) != buffer(p, x));
     CHECK(buffer(p, c) == -1); // never exists on its own
@@ -192,7 +193,7 @@ TEST_CASE("what a slice is cut from lives, unchanged, while the slice is read in
     const NodeId c = b.relu("r", b.conv("c", a, point(2)));
     const NodeId s = b.sum("s", {cut, c});
     const Planned p = planned(finished(b, b.concat("cat", {s, b.slice("rest", cut, 1, 2)})), true);
-    REQUIRE(p.steps.size() == 4);
+    REQUIRE(p.ops.size() == 4);
     CHECK(buffer(p, cut) == -1);
     CHECK(buffer(p, s) != buffer(p, a)); // its first operand is only a part of that buffer
     CHECK(p.buffers.requests[static_cast<std::size_t>(buffer(p, a))].last == 4);
@@ -211,7 +212,7 @@ TEST_CASE("a residual that is read later, or by the convolution itself, keeps it
     x = own.input({1, 4, 4, 4, 4});
     s = own.sum("s", {own.conv("c", x, point(4)), x});
     const Planned own_input = planned(finished(own, s));
-    REQUIRE(own_input.steps.size() == 1);
+    REQUIRE(own_input.ops.size() == 1);
     CHECK(buffer(own_input, s) != buffer(own_input, x));
 
     GraphBuilder visible;

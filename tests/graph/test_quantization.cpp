@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The arithmetic of int8: rounding, ranges, and weights that stay the same integers through every rewrite.
 #include "graph/quantization.h"
 

@@ -1,4 +1,5 @@
-// Folding BatchNorm preserves results; grouping into steps takes exactly what it may.
+// SPDX-License-Identifier: MIT
+// Folding BatchNorm preserves results; ops are fused exactly where they may be.
 #include "graph/rewrite.h"
 #include "networks/registry.h"
 #include "support/catch.h"
@@ -32,19 +33,19 @@ int count(const Graph& graph, OpKind kind) {
     return found;
 }
 
-/// "main [+ residual] [kind] -> output" of every step.
+/// "main [+ residual] [kind] -> output" of every op.
 std::vector<std::string> described(const Graph& graph) {
     std::vector<std::string> all;
-    for (const Step& step : fuse_steps(graph)) {
-        std::string line = graph.node(step.main).name;
-        if (step.residual)
-            line += " + " + graph.node(*step.residual).name;
-        if (step.activation.kind == Activation::Kind::relu)
+    for (const FusedOp& op : fuse_ops(graph)) {
+        std::string line = graph.node(op.main).name;
+        if (op.residual)
+            line += " + " + graph.node(*op.residual).name;
+        if (op.activation.kind == Activation::Kind::relu)
             line += " relu";
-        if (step.activation.kind == Activation::Kind::leaky_relu)
+        if (op.activation.kind == Activation::Kind::leaky_relu)
             line += " leaky_relu";
-        if (step.output != step.main)
-            line += " -> " + graph.node(step.output).name;
+        if (op.output != op.main)
+            line += " -> " + graph.node(op.output).name;
         all.push_back(line);
     }
     return all;
@@ -152,7 +153,7 @@ TEST_CASE("values that somebody else needs are not folded away") {
     CHECK(folded.outputs() == std::vector<NodeId>{1});
 }
 
-TEST_CASE("a convolution takes its residual and activation along") {
+TEST_CASE("a residual and an activation are fused into a convolution") {
     GraphBuilder b;
     const NodeId x = b.input({1, 2, 2, 2, 2});
     const NodeId r = b.relu("r", x);
@@ -161,7 +162,7 @@ TEST_CASE("a convolution takes its residual and activation along") {
     CHECK(described(finished(b, {y})) == Lines{"r", "c + r relu -> y"});
 }
 
-TEST_CASE("of two convolutions that are added, the later takes the addition") {
+TEST_CASE("of two convolutions that are added, the later gets the add") {
     GraphBuilder b;
     const NodeId x = b.input({1, 2, 2, 2, 2});
     const NodeId c1 = b.conv("c1", x, point(2));
@@ -169,7 +170,7 @@ TEST_CASE("of two convolutions that are added, the later takes the addition") {
     const NodeId y = b.leaky_relu("y", b.sum("s", {c1, c2}), 0.25);
     const Graph graph = finished(b, {y});
     CHECK(described(graph) == Lines{"c1", "c2 + c1 leaky_relu -> y"});
-    CHECK(fuse_steps(graph)[1].activation.slope == 0.25F);
+    CHECK(fuse_ops(graph)[1].activation.slope == 0.25F);
 }
 
 TEST_CASE("normalisations, additions and upsamplings take an activation, other operations do not") {
@@ -186,7 +187,7 @@ TEST_CASE("normalisations, additions and upsamplings take an activation, other o
                                                "s relu -> r5", "w", "r6", "cut", "cat", "soft"});
 }
 
-TEST_CASE("an upsampling takes a sum and an activation along") {
+TEST_CASE("a sum and an activation are fused into an upsampling") {
     GraphBuilder b;
     const NodeId x = b.input({1, 2, 2, 2, 2});
     const NodeId first = b.upsample2("u1", x);
@@ -261,7 +262,7 @@ TEST_CASE("only enlarged values that pointwise convolutions alone read are moved
     CHECK(unchanged([](GraphBuilder& b, NodeId x) { // shrinks
         return b.conv("c", b.upsample("up", x, Interpolation::trilinear, {2, 2, 2}), point(1));
     }));
-    CHECK(unchanged([](GraphBuilder& b, NodeId x) { // a second reader
+    CHECK(unchanged([](GraphBuilder& b, NodeId x) { // a second consumer
         const NodeId up = b.upsample2("up", x);
         return b.sum("s", {b.conv("c", up, point(2)), up});
     }));
@@ -289,12 +290,12 @@ TEST_CASE("slices are left out where only sums and concats read them, and found 
     const NodeId s = b.sum("s", {summed, b.sum("r", {c, residual})});
     const NodeId cat = b.concat("cat", {s, nested, visible});
     const Graph graph = finished(b, {cat, visible});
-    const auto steps = leave_out_slices(graph, fuse_steps(graph));
+    const auto ops = remove_slices(graph, fuse_ops(graph));
     Lines left;
-    for (const Step& step : steps)
-        left.push_back(graph.node(step.main).name);
+    for (const FusedOp& op : ops)
+        left.push_back(graph.node(op.main).name);
     CHECK(left == Lines{"convolved", "residual", "visible", "c", "s", "cat"});
-    const auto ranges = channel_ranges(graph, steps);
+    const auto ranges = channel_ranges(graph, ops);
     const auto is = [&](NodeId id, NodeId value, std::int64_t begin) {
         const ChannelRange& range = ranges[static_cast<std::size_t>(id)];
         return range.value == value && range.begin == begin;
@@ -319,7 +320,7 @@ TEST_CASE("nothing is fused over a value that somebody else reads or gets") {
     CHECK(described(finished(b, {z, three})) == Lines{"c", "r", "d + c -> s", "e", "t", "f", "u", "z"});
 }
 
-TEST_CASE("steps of every network cover every node exactly once and in order") {
+TEST_CASE("ops of every network cover every node exactly once and in order") {
     for (const std::string& name : network_names()) {
         INFO(name);
         const auto built = build_network(*parse_variant(name), {32, 32, 32});
@@ -328,17 +329,17 @@ TEST_CASE("steps of every network cover every node exactly once and in order") {
         std::vector<int> produced(static_cast<std::size_t>(graph.size()), 0);
         produced[0] = 1;
         std::size_t fused = 0;
-        for (const Step& step : fuse_steps(graph)) {
-            for (const NodeId input : graph.node(step.main).inputs)
+        for (const FusedOp& op : fuse_ops(graph)) {
+            for (const NodeId input : graph.node(op.main).inputs)
                 CHECK(produced[static_cast<std::size_t>(input)] == 1);
-            if (step.residual)
-                CHECK(produced[static_cast<std::size_t>(*step.residual)] == 1);
-            CHECK(produced[static_cast<std::size_t>(step.output)]++ == 0);
-            fused += step.residual ? 1 : 0;
-            fused += step.activation.kind != Activation::Kind::none ? 1 : 0;
+            if (op.residual)
+                CHECK(produced[static_cast<std::size_t>(*op.residual)] == 1);
+            CHECK(produced[static_cast<std::size_t>(op.output)]++ == 0);
+            fused += op.residual ? 1 : 0;
+            fused += op.activation.kind != Activation::Kind::none ? 1 : 0;
         }
         for (const NodeId output : graph.outputs())
             CHECK(produced[static_cast<std::size_t>(output)] == 1);
-        CHECK(fuse_steps(graph).size() + fused + 1 == static_cast<std::size_t>(graph.size()));
+        CHECK(fuse_ops(graph).size() + fused + 1 == static_cast<std::size_t>(graph.size()));
     }
 }

@@ -25,11 +25,11 @@ constexpr const char* about =
 constexpr const char* examples = "Examples:\n  mfres info m.safetensors\n  mfres info m.safetensors --json\n"
                                  "  mfres info m.safetensors --plan --size 144,176,144 --threads 2\n";
 
-/// How a model runs: ops before and after rewriting, the execution steps of a backend, and memory.
+/// How a model runs: ops before and after rewriting, those that a backend runs, and memory.
 struct Plan {
     std::string backend;
     std::vector<std::pair<std::string, std::array<std::int64_t, 2>>> operations; ///< counts before and after rewriting
-    std::vector<Chosen> steps;
+    std::vector<Chosen> ops;
     std::int64_t weights = 0, activations = 0, peak = 0; ///< bytes
 };
 
@@ -54,7 +54,7 @@ Result<Plan> plan_of(const Options& options) {
     plan.backend = backend->description();
     count(graph, 0, plan);
     count(inference_form(graph), 1, plan);
-    plan.steps = executable->chosen();
+    plan.ops = executable->chosen();
     for (const auto& [key, tensor] : model.weights)
         plan.weights += tensor.elements() * static_cast<std::int64_t>(sizeof(float));
     plan.activations = backend->planned_activations(graph);
@@ -69,13 +69,13 @@ std::string plan_json(const Plan& plan) {
                                    {"peak_bytes", plan.peak}};
     for (const auto& [kind, counts] : plan.operations)
         json["operations"][kind] = {{"built", counts[0]}, {"run", counts[1]}};
-    json["steps"] = nlohmann::ordered_json::array();
-    for (const Chosen& step : plan.steps)
-        json["steps"].push_back({{"node", step.node},
-                                 {"operation", step.operation},
-                                 {"implementation", step.implementation},
-                                 {"bytes", step.cost.bytes},
-                                 {"macs", step.cost.macs}});
+    json["ops"] = nlohmann::ordered_json::array();
+    for (const Chosen& op : plan.ops)
+        json["ops"].push_back({{"node", op.node},
+                               {"operation", op.operation},
+                               {"implementation", op.implementation},
+                               {"bytes", op.cost.bytes},
+                               {"macs", op.cost.macs}});
     return json.dump(2) + "\n";
 }
 
@@ -90,11 +90,11 @@ std::string plan_text(const Plan& plan) {
     for (const auto& [kind, counts] : plan.operations)
         append("  %-18s %5lld  %5lld\n", kind.c_str(), static_cast<long long>(counts[0]),
                static_cast<long long>(counts[1]));
-    append("\n%zu steps by %s\n        MB      MMAC  step\n", plan.steps.size(), plan.backend.c_str());
-    for (const Chosen& step : plan.steps)
-        append("  %8.2f  %8.1f  %s (%s, %s)\n", static_cast<double>(step.cost.bytes) / 1e6,
-               static_cast<double>(step.cost.macs) / 1e6, step.node.c_str(), step.operation.c_str(),
-               step.implementation.c_str());
+    append("\n%zu ops by %s\n        MB      MMAC  op\n", plan.ops.size(), plan.backend.c_str());
+    for (const Chosen& op : plan.ops)
+        append("  %8.2f  %8.1f  %s (%s, %s)\n", static_cast<double>(op.cost.bytes) / 1e6,
+               static_cast<double>(op.cost.macs) / 1e6, op.node.c_str(), op.operation.c_str(),
+               op.implementation.c_str());
     append("\nmemory: %.1f MiB of weights in the file; %.1f MiB peak of activations;\n"
            "%.1f MiB with the backend's weights and workspace\n",
            static_cast<double>(plan.weights) / mib, static_cast<double>(plan.activations) / mib,
@@ -109,7 +109,7 @@ int info(const std::vector<std::string>& arguments) {
     // clang-format off
     options.add()
         ("file", po::value<std::string>()->required(), "the file (also without --file)")
-        ("plan", "show how a model runs: rewritten ops, execution steps, memory")
+        ("plan", "show how a model runs: rewritten ops, the ops of the backend, memory")
         ("size", po::value<std::string>()->default_value("128"), "of --plan: input voxels, 128 or 240,240,160")
         ("backend", po::value<std::string>()->default_value("auto"), "of --plan")
         ("threads", po::value<int>()->default_value(0), "of --plan; 0 = all processors")

@@ -44,7 +44,7 @@ struct MachineProbe {
 MachineProbe probe_machine(int threads);
 
 /// One op of an inference, in execution order.
-struct BenchmarkStep {
+struct BenchmarkOp {
     std::string node;
     std::string operation;
     std::string implementation;
@@ -78,7 +78,7 @@ struct BenchmarkReport {
     /// Barriers of the thread pool in one inference; 0 for engines with their own threads.
     std::int64_t barriers = 0;
     double arithmetic_floor_ms = 0.0; ///< lower bound: all multiply-adds at the probed rate; 0 without a probe
-    std::vector<BenchmarkStep> steps; ///< empty without `profile`, and for engines that run the network in one call
+    std::vector<BenchmarkOp> ops;     ///< empty without `profile`, and for engines that run the network in one call
 };
 
 /// Times the model's network on random input. All logits must be finite.

@@ -1,4 +1,5 @@
-#include "backends/onednn/formulation.h"
+// SPDX-License-Identifier: MIT
+#include "backends/onednn/conv_formulation.h"
 
 #include "core/try.h"
 
@@ -24,13 +25,13 @@ memory::dims axes_dims(const Axes& axes, bool planes, std::int64_t subtract = 0)
     return dims;
 }
 
-/// Floats of one output channel's weights.
+/// Number of weights of one output channel.
 std::int64_t row_count(const ConvolutionShape& shape) {
     const Conv& conv = shape.conv;
     return shape.in[1] / conv.groups * conv.kernel[0] * conv.kernel[1] * conv.kernel[2];
 }
 
-/// Calls body(row, place) for every output channel with the place of its group's inputs among the merged ones.
+/// Calls body(row, position) for every output channel with the position of its group among the merged ones.
 template <typename Body>
 void for_rows(const ConvolutionShape& shape, std::int64_t merged, const Body& body) {
     const std::int64_t out_per_group = shape.conv.out_channels / shape.conv.groups;
@@ -61,7 +62,7 @@ Speed speed_of(const std::string& implementation) {
 }
 
 std::vector<Formulation> grouping_formulations(const ConvolutionShape& shape) {
-    constexpr std::int64_t most_merged_channels = 64; // beyond that the products with zero cost more than they save
+    constexpr std::int64_t most_merged_channels = 64; // beyond that, products with zero cost more than they save
     const Conv& conv = shape.conv;
     const bool as_planes = conv.kernel[0] == 1 && conv.stride[0] == 1 && conv.padding[0] == 0;
     std::vector<Formulation> all;
@@ -121,15 +122,15 @@ std::int64_t merged_weight_count(const ConvolutionShape& shape, std::int64_t mer
 void merge_groups(const ConvolutionShape& shape, std::int64_t merged, const float* weights, float* merged_weights) {
     const std::int64_t row = row_count(shape);
     std::fill_n(merged_weights, merged_weight_count(shape, merged), 0.0F);
-    for_rows(shape, merged, [&](std::int64_t o, std::int64_t place) {
-        std::copy_n(weights + o * row, row, merged_weights + place * row);
+    for_rows(shape, merged, [&](std::int64_t o, std::int64_t position) {
+        std::copy_n(weights + o * row, row, merged_weights + position * row);
     });
 }
 
 void split_groups(const ConvolutionShape& shape, std::int64_t merged, const float* merged_weights, float* weights) {
     const std::int64_t row = row_count(shape);
-    for_rows(shape, merged, [&](std::int64_t o, std::int64_t place) {
-        std::copy_n(merged_weights + place * row, row, weights + o * row);
+    for_rows(shape, merged, [&](std::int64_t o, std::int64_t position) {
+        std::copy_n(merged_weights + position * row, row, weights + o * row);
     });
 }
 

@@ -1,7 +1,8 @@
-// Several ways to say one convolution to oneDNN, of which some have fast kernels on a given processor and some do not.
+// SPDX-License-Identifier: MIT
+// Equivalent formulations of a convolution for oneDNN. Which of them has a fast kernel depends on the processor.
 #pragma once
 
-#include "backends/onednn/adapter.h"
+#include "backends/onednn/dnnl_compat.h"
 #include "core/tensor.h"
 #include "graph/op.h"
 
@@ -11,25 +12,25 @@
 
 namespace mfres::onednn {
 
-/// One way to say the same convolution. oneDNN has fast kernels for some and a gemm or a naive loop for others, and
-/// which depends on the processor.
+/// How a convolution is described to oneDNN. For some formulations it has a compiled kernel, for others only gemm or a
+/// reference loop.
 struct Formulation {
-    /// Groups taken together as one, with zeros between them: kernels want whole vectors of channels per group.
+    /// This many groups are merged into one, with zero weights between them: kernels need whole vectors of channels.
     std::int64_t merged_groups = 1;
-    /// The volume as a batch of planes (kernel extent 1 along x): 2-D kernels exist for older processors.
+    /// The volume is a batch of 2-D images (kernel extent 1 along x): older processors have only 2-D kernels.
     bool planes = false;
-    /// Reads a copy with the zeros along z in it: kernels for AVX2 limit the padding there.
+    /// The source is a copy that includes the zero padding along z: kernels for AVX2 limit the padding along z.
     bool padded_copy = false;
-    /// Copies the residual to the output first, instead of adding it from where it is.
+    /// The residual is copied to the output first, instead of being a separate operand.
     bool residual_copy = false;
 };
 
-/// ", groups merged by 4, as planes": what a formulation adds to the kernel's name.
+/// Suffix for the name of a kernel: ", groups merged by 4, as planes".
 std::string describe(const Formulation& form);
 
 enum class Speed : std::uint8_t { compiled, gemm, naive };
 
-/// What oneDNN's name of an implementation says about it.
+/// Derived from the name that oneDNN gives an implementation.
 Speed speed_of(const std::string& implementation);
 
 /// A convolution with its shapes, [batch, channel, x, y, z].
@@ -38,7 +39,7 @@ struct ConvolutionShape {
     Shape in, out;
 };
 
-/// The merged groups and planes worth asking for, cheapest first.
+/// The combinations of merged groups and planes to try, cheapest first.
 std::vector<Formulation> grouping_formulations(const ConvolutionShape& shape);
 
 /// [groups,] out per group, in per group, kernel extents; the groups only if there are several.
@@ -51,19 +52,19 @@ struct OperandTypes {
     dnnl::memory::data_type destination = dnnl::memory::data_type::f32;
 };
 
-/// The geometry of a formulation: channels-last activations, weights in whatever format the kernel wants, and a bias.
+/// The geometry of a formulation: channels-last activations, weights in the format that the kernel chooses, and a bias.
 ConvolutionGeometry geometry(const ConvolutionShape& shape, const Formulation& form, const OperandTypes& types = {});
 
-/// Memory descriptor of the weights [out, in/groups, kernel...] in plain order, for the reorder into the kernel's.
+/// Memory descriptor of the weights [out, in/groups, kernel...] in plain order, the source of the reorder.
 dnnl::memory::desc plain_weights(const dnnl::memory::dims& dims);
 
-/// Floats of the weights with groups taken together.
+/// Number of floats of the weights with merged groups.
 std::int64_t merged_weight_count(const ConvolutionShape& shape, std::int64_t merged);
 
-/// Weights of groups taken together: [out, merged * in/groups, taps], zero where an output met another group's input.
+/// Weights of merged groups: [out, merged * in/groups, taps], zero between an output and inputs of other groups.
 void merge_groups(const ConvolutionShape& shape, std::int64_t merged, const float* weights, float* merged_weights);
 
-/// The way back, for gradients: drops what merge_groups filled with zeros.
+/// The inverse, for gradients: drops the entries that merge_groups set to zero.
 void split_groups(const ConvolutionShape& shape, std::int64_t merged, const float* merged_weights, float* weights);
 
 } // namespace mfres::onednn

@@ -1,7 +1,8 @@
-// The calls in which oneDNN's API v2 (2.x) and v3 (3.x) differ for us: v3 has no operation descriptors, a primitive
-// descriptor is made at once; its element-wise post-operation has no scale; and integer results are scaled by an
-// argument instead of an attribute, before the bias instead of after it. Everything else we use is common. The test
-// suite of this backend has been run against 2.6.3 (Debian 12) and, for v3, against 3.2 (without int8).
+// SPDX-License-Identifier: MIT
+// Wrappers for the calls that differ between oneDNN's API v2 (2.x) and v3 (3.x). v3 has no operation descriptors: a
+// primitive descriptor is made in one call. Its element-wise post-op has no scale. Integer results are scaled by an
+// argument of execute instead of an attribute, and before the bias is added instead of after. The tests of this backend
+// have been run with 2.6.3 (Debian 12) and, for v3, with 3.2 (without int8).
 #pragma once
 
 #include "graph/rewrite.h"
@@ -13,8 +14,8 @@
 
 namespace mfres::onednn {
 
-/// Where a convolution reads and writes, in oneDNN's terms: dilations count the skipped voxels (ours minus one), and
-/// padding may differ between the two ends of an axis.
+/// The operands of a convolution as oneDNN describes them. Dilations are those of the graph minus one, and the padding
+/// may differ between the two ends of an axis.
 struct ConvolutionGeometry {
     dnnl::memory::desc source, weights, bias, destination;
     dnnl::memory::dims strides, dilations, padding_low, padding_high;
@@ -36,8 +37,8 @@ describe(const ConvolutionGeometry& g, const dnnl::primitive_attr& attributes, c
 #endif
 }
 
-/// The forward convolution of training; a bias descriptor without dimensions means none. Also the hint that oneDNN
-/// wants for the two backward ones. Throws as above, like those.
+/// The forward convolution of training, which is also the hint for both backward primitives. A bias descriptor without
+/// dimensions means none. This and the two below throw like describe().
 inline dnnl::convolution_forward::primitive_desc describe_training_forward(const ConvolutionGeometry& g,
                                                                            const dnnl::primitive_attr& attributes,
                                                                            const dnnl::engine& engine) {
@@ -87,8 +88,8 @@ describe_backward_weights(const ConvolutionGeometry& g, const dnnl::primitive_at
 #endif
 }
 
-/// Makes a convolution of integers multiply its sums by one scale per output channel. `grouped`: its weights have an
-/// axis of groups.
+/// Makes an int8 convolution multiply its sums by one scale per output channel. `grouped`: the weights have an axis of
+/// groups.
 inline void set_channel_scales(dnnl::primitive_attr& attributes, const std::vector<float>& scales, bool grouped) {
 #if DNNL_VERSION_MAJOR >= 3
     (void)scales; // an argument of execute, see add_channel_scales
@@ -99,7 +100,7 @@ inline void set_channel_scales(dnnl::primitive_attr& attributes, const std::vect
 #endif
 }
 
-/// The arguments that go with set_channel_scales; `scales` has to outlive them.
+/// Adds the arguments that set_channel_scales needs; `scales` has to outlive them.
 inline void add_channel_scales(std::unordered_map<int, dnnl::memory>& arguments, std::vector<float>& scales,
                                const dnnl::engine& engine) {
 #if DNNL_VERSION_MAJOR >= 3
@@ -112,7 +113,7 @@ inline void add_channel_scales(std::unordered_map<int, dnnl::memory>& arguments,
 #endif
 }
 
-/// What to give as bias so that `bias` is added to the scaled sum.
+/// The bias argument that adds `bias` to the scaled sum.
 inline float bias_before_scale(float bias, float scale) {
 #if DNNL_VERSION_MAJOR >= 3
     (void)scale;
@@ -122,7 +123,7 @@ inline float bias_before_scale(float bias, float scale) {
 #endif
 }
 
-/// oneDNN's eltwise_relu multiplies values <= 0 by a slope: 0 for ReLU.
+/// eltwise_relu of oneDNN multiplies values <= 0 by a slope, which is 0 for ReLU.
 inline void append_activation(dnnl::post_ops& operations, const Activation& activation) {
     if (activation.kind == Activation::Kind::none)
         return;

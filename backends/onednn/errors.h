@@ -1,7 +1,7 @@
-// What inference and training share around the engine: its exceptions as errors, and how our arrays are laid out.
+// SPDX-License-Identifier: MIT
+// Exceptions of oneDNN as errors.
 #pragma once
 
-#include "core/tensor.h"
 #include "core/try.h"
 
 #include <dnnl.hpp>
@@ -11,33 +11,25 @@
 
 namespace mfres::onednn {
 
-/// Strides of a channels-last array in the order of its shape, [batch, channel, x, y, z].
-inline std::array<std::int64_t, Shape::max_rank> channels_last_strides(const Shape& shape) {
-    const std::int64_t z = shape[1];
-    const std::int64_t y = z * shape[4];
-    const std::int64_t x = y * shape[3];
-    return {x * shape[2], 1, x, y, z};
-}
-
-/// The error for what the engine threw about a node.
+/// The error for an exception that oneDNN threw while `node` was compiled or run.
 inline Error engine_error(const dnnl::error& error, const std::string& node) {
     const bool memory = error.status == dnnl_out_of_memory;
     return {memory ? ErrorCode::memory_limit : ErrorCode::backend_failed,
             text("oneDNN failed at node ", node, ": ", error.what()), node};
 }
 
-/// An error that a step met outside the engine, on its way to guarded().
+/// Carries an error that does not come from oneDNN up to guarded().
 struct StepFailure {
     Error error;
 };
 
-/// Throws what guarded() returns.
+/// Throws StepFailure if `status` is an error.
 inline void require(Status status) {
     if (!status)
         throw StepFailure{std::move(status).error()};
 }
 
-/// Runs `body`, which works on one node, and turns what it throws into an error that names the node.
+/// Calls `body`, which works on `node`, and returns what it throws as an error that names the node.
 template <typename Body>
 Status guarded(const std::string& node, const Body& body) {
     try {

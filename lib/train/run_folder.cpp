@@ -90,13 +90,15 @@ Result<RunFolder> RunFolder::claim_existing(const fs::path& path) {
 }
 
 Result<std::shared_ptr<const Cache>> open_or_make_cache(const fs::path& source, const fs::path& made, bool reuse,
-                                                        int threads, const CacheProgress& progress) {
+                                                        int threads, Normalisation normalisation,
+                                                        const CacheProgress& progress) {
     std::error_code ignored;
     if (!fs::is_directory(source, ignored))
         return Cache::open(source);
     if (!reuse || !fs::exists(made, ignored)) {
         MFRES_TRY(const auto cases, find_cases(source));
-        MFRES_CHECK(write_cache(made, cases, {.threads = threads, .overwrite = true}, progress));
+        MFRES_CHECK(write_cache(made, cases, {.threads = threads, .overwrite = true, .normalisation = normalisation},
+                                progress));
     }
     return Cache::open(made);
 }

@@ -48,6 +48,6 @@ class RunFolder {
 /// that exists. Errors: those of find_cases, write_cache and Cache::open.
 Result<std::shared_ptr<const Cache>> open_or_make_cache(const std::filesystem::path& source,
                                                         const std::filesystem::path& made, bool reuse, int threads,
-                                                        const CacheProgress& progress);
+                                                        Normalisation normalisation, const CacheProgress& progress);
 
 } // namespace mfres

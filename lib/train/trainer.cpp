@@ -121,6 +121,7 @@ Result<ExportedModel> export_model(const Checkpoint& checkpoint, const std::file
     MFRES_TRY(const Variant variant, parse_variant(checkpoint.recipe.network));
     Model model{variant, {}, checkpoint.evaluated()};
     model.metadata.recipe_json = recipe_record(checkpoint).dump();
+    MFRES_TRY(model.metadata.normalisation, parse_normalisation(checkpoint.recipe.normalisation));
     MFRES_CHECK(save_model(path, model, storage, overwrite));
     ExportedModel exported{variant.name(), checkpoint.step, !checkpoint.average.empty(), std::nullopt, {}};
     if (!checkpoint.validations.empty() && checkpoint.validations.back().step == checkpoint.step)
@@ -149,12 +150,12 @@ Result<Start> start_of(const TrainerOptions& options) {
     }
     MFRES_TRY(Model model, load_model(options.init));
     const ModelMetadata standard;
-    if (model.metadata.modalities != standard.modalities || model.metadata.normalisation != standard.normalisation)
+    if (model.metadata.modalities != standard.modalities)
         return Error{ErrorCode::invalid_argument,
-                     text(options.init.string(), " takes other input than training gives: t1, t1ce, t2 and flair, ",
-                          standard.normalisation),
+                     text(options.init.string(), " takes other input than training gives: t1, t1ce, t2 and flair"),
                      "init"};
     Recipe base;
+    base.normalisation = name(model.metadata.normalisation); // unless the recipe says another, to be learnt
     base.network = model.variant.json();
     MFRES_TRY(start.recipe, parse_recipe(options.recipe, base));
     if (start.recipe.network != base.network)
@@ -246,13 +247,37 @@ struct Trainer::State {
 
     Result<std::shared_ptr<const Cache>> open_cache(const std::filesystem::path& source, const char* made,
                                                     const TrainObserver& observer) {
-        return open_or_make_cache(source, folder / made, options.resume, resolve_threads(options.threads),
-                                  [&](std::size_t done, std::size_t total) {
-                                      TrainEvent caching = event(TrainEvent::Kind::caching);
-                                      caching.done = done;
-                                      caching.total = total;
-                                      return tell(observer, caching);
-                                  });
+        MFRES_TRY(const Normalisation wanted, parse_normalisation(recipe().normalisation));
+        MFRES_TRY(auto cache,
+                  open_or_make_cache(source, folder / made, options.resume, resolve_threads(options.threads), wanted,
+                                     [&](std::size_t done, std::size_t total) {
+                                         TrainEvent caching = event(TrainEvent::Kind::caching);
+                                         caching.done = done;
+                                         caching.total = total;
+                                         return tell(observer, caching);
+                                     }));
+        MFRES_CHECK(check_normalisation(*cache, wanted, source, observer));
+        return cache;
+    }
+
+    /// A cache that says nothing about its normalisation may have been made of clipped intensities: that is told.
+    Status check_normalisation(const Cache& cache, Normalisation wanted, const std::filesystem::path& source,
+                               const TrainObserver& observer) {
+        std::size_t others = 0;
+        for (const CacheEntry& entry : cache.entries())
+            others += entry.normalisation != wanted ? 1 : 0;
+        if (others == 0)
+            return {};
+        if (wanted == Normalisation::zscore_brain)
+            return Error{ErrorCode::cache_invalid,
+                         text(source.string(), " holds ", others, " cases normalised by ",
+                              name(Normalisation::zscore_brain_clipped), ", the recipe asks for ", name(wanted)),
+                         source.string()};
+        warn(observer, text(source.string(), " does not say how ", others,
+                            " of its cases were normalised; they are "
+                            "taken as ",
+                            name(wanted), ", which they are if their intensities were clipped before"));
+        return {};
     }
 
     Status open_data(const TrainObserver& observer) {

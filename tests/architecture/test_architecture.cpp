@@ -55,7 +55,7 @@ TEST_CASE("modules include only modules below them") {
         {"metrics", {"core", "imaging"}},
         {"report", {"core"}},
         {"data", {"core", "model", "imaging", "backends"}},
-        {"inference", {"core", "graph", "networks", "model", "imaging", "phantom", "metrics", "backends"}},
+        {"inference", {"core", "graph", "networks", "model", "imaging", "phantom", "metrics", "data", "backends"}},
         {"train",
          {"core", "graph", "networks", "model", "imaging", "metrics", "backends", "data", "inference", "report"}},
         {"benchmark", {"core", "graph", "networks", "model", "imaging", "backends", "inference"}},

@@ -105,10 +105,7 @@ Result<std::array<std::int64_t, 3>> parse_size(const std::string& text);
 /// What --processors says: "0,2" -> {0, 2}; none without it. invalid_argument for anything else.
 Result<std::vector<int>> processors_of(const Options& options);
 
-/// The model a command uses: the file that --model names; or the weights that come with mfres under that name
-/// (mf-res2net-half) where it is one without folder or ending, and mf-res2net without --model. Those are looked for in
-/// $MFRES_MODELS, in <prefix>/share/mfres/models of an installed program and in the source tree of a built one.
-/// Errors: file_not_found where none of these has them.
+/// The model a command uses: find_model of what --model names, mf-res2net without --model. Errors: those of find_model.
 Result<std::filesystem::path> model_path(const Options& options);
 
 /// A network as a user names one: text as it is, unless it names a file, whose content (JSON, at most 1 MiB) it then

@@ -280,7 +280,7 @@ const cv::Scalar paper(18, 20, 24);
 const cv::Scalar ink(232, 234, 238);
 const cv::Scalar pale_ink(150, 156, 166);
 const cv::Scalar alarm(255, 176, 80);
-const cv::Scalar uncertain_ink(255, 255, 90);
+const cv::Scalar uncertain_ink(255, 130, 255);
 constexpr int margin = 24;
 constexpr int gap = 14;
 
@@ -399,7 +399,7 @@ void draw_uncertainty(cv::Mat& image, const Page& page, const Plane& plane, cons
             most = std::max(most, probabilities.of_class(c)[index]);
         return byte(most);
     }));
-    constexpr int spacing = 3; // pixels from dot to dot
+    constexpr int spacing = 2; // pixels from dot to dot
     for (int row = 0; row < image.rows; row += spacing)
         for (int column = row / spacing % 2; column < image.cols; column += spacing)
             if (surest.at<std::uint8_t>(row, column) < byte(unsure_below))

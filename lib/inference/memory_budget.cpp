@@ -51,8 +51,9 @@ std::int64_t MemoryBudget::peak(const CaseMemory& memory, const Size& tile, std:
                                  (one_pass ? memory.images : memory.scans) + sums + box_probabilities;
     // Two volumes of floats and a copy of their brains for a picture; labels, their file, and that compressed.
     const std::int64_t picture = memory.picture ? memory.images + 3 * float_bytes(memory.grid, 1) + labels : 0;
-    // Probabilities of the grid beside those of the box, turned to the input's axes, as a file, and that compressed.
-    const std::int64_t probabilities = memory.probabilities ? 3 * float_bytes(memory.grid, classes_) : 0;
+    // Probabilities of the grid, rounded, and as a file, beside what else there is at that time.
+    const std::int64_t probabilities =
+        memory.probabilities ? 3 * float_bytes(memory.grid, classes_) + memory.images + 2 * labels : 0;
     const std::int64_t ending = std::max(picture, 3 * labels) + std::max(probabilities, box_probabilities) +
                                 engine_overhead + (memory.keep_network ? executable : 0);
     return process_overhead + weights_ + std::max({reading(memory), memory.scans + labels, running, ending});

@@ -4,14 +4,15 @@
 
 #include "backends/backend.h"
 #include "benchmark/npy.h"
+#include "core/argmax.h"
 #include "core/memory_usage.h"
 #include "core/parallel.h"
 #include "core/random.h"
 #include "core/thread_pool.h"
 #include "core/try.h"
 #include "graph/cost.h"
+#include "inference/box_predictor.h"
 #include "inference/precision.h"
-#include "inference/sliding_window.h"
 #include "model/model.h"
 
 #include <algorithm>
@@ -170,20 +171,23 @@ Result<BenchmarkReport> run_benchmark(const std::filesystem::path& path, const B
     const Tensor input = random_input(shape, options.seed);
     const auto start = Clock::now();
     MFRES_TRY(arithmetic.pool, ThreadPool::create({report.threads, options.waiting, options.processors, {}}));
-    MFRES_TRY(const auto executable, backend->compile(graph, model.weights, arithmetic));
+    BoxPredictor network(model.variant, model.weights, *backend,
+                         {.compile = std::move(arithmetic), .threads = threads});
+    MFRES_CHECK(network.compile(options.size));
     report.compile_ms = milliseconds_since(start);
-    report.planned_peak_mib = mib(executable->peak_bytes());
-    OpTimes ops(executable->chosen().size());
-    MFRES_CHECK(run_all(*executable, input, options, progress, ops, report));
-    report.barriers = executable->barriers() / (options.warm_up_runs + options.runs);
+    Executable& executable = *network.executable();
+    report.planned_peak_mib = mib(executable.peak_bytes());
+    OpTimes ops(executable.chosen().size());
+    MFRES_CHECK(run_all(executable, input, options, progress, ops, report));
+    report.barriers = executable.barriers() / (options.warm_up_runs + options.runs);
     report.peak_rss_mib = mib(peak_resident_bytes());
     report.median_ms = median(report.times_ms);
     const auto [least, most] = std::minmax_element(report.times_ms.begin(), report.times_ms.end());
     report.min_ms = *least;
     report.max_ms = *most;
-    fill_ops(*executable, ops, graph, report);
+    fill_ops(executable, ops, graph, report);
 
-    const auto output = executable->output(0);
+    const auto output = executable.output(0);
     std::vector<std::uint8_t> classes(static_cast<std::size_t>(output.shape.elements() / output.shape[1]));
     MFRES_CHECK(argmax(output, classes, report.threads)); // also checks that all logits are finite
     if (!options.input.empty())

@@ -13,4 +13,12 @@ std::string_view name(Modality modality) noexcept {
     return "unknown";
 }
 
+std::string names(const ModalitySet& set) {
+    std::string list;
+    for (const Modality modality : modalities)
+        if (set[static_cast<std::size_t>(modality)])
+            list.append(list.empty() ? "" : ",").append(name(modality));
+    return list;
+}
+
 } // namespace mfres

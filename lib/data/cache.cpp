@@ -81,7 +81,7 @@ class OpenedCache final : public Cache {
             std::uint64_t bytes = 0;
             for (const auto& block : record.blocks)
                 bytes += block.bytes;
-            entries_.push_back({record.id, record.size, record.class_voxels, bytes});
+            entries_.push_back({record.id, record.size, record.class_voxels, bytes, record.normalisation});
             records.push_back(record);
         }
         fingerprint_ = fingerprint_of(records);
@@ -157,6 +157,7 @@ class OpenedCache final : public Cache {
         loaded.id = record.id;
         loaded.size = record.size;
         loaded.voxel_mm = record.voxel_mm;
+        loaded.normalisation = record.normalisation;
         MFRES_TRY(loaded.classes, read_labels(of, classes_block));
         MFRES_TRY(loaded.brain, read_labels(of, brain_block));
         MFRES_CHECK(check_labels(of, loaded));

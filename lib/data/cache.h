@@ -7,6 +7,7 @@
 #include "core/tensor.h"
 
 #include <mfres/case.h>
+#include <mfres/normalisation.h>
 #include <mfres/status.h>
 
 #include <array>
@@ -39,6 +40,9 @@ struct CachedCase {
     std::vector<std::uint8_t> classes; ///< 0..3
     std::vector<std::uint8_t> brain;   ///< 1 inside the brain, else 0; outside it every modality's z-score is 0
     std::array<double, 3> voxel_mm{1.0, 1.0, 1.0};
+    /// As the file says it. zscore_brain of intensities that were clipped before they were stored is what older files,
+    /// which say nothing, may hold.
+    Normalisation normalisation = Normalisation::zscore_brain;
 
     std::int64_t voxels() const { return size[0] * size[1] * size[2]; }
 };
@@ -52,8 +56,9 @@ void copy_block(const CachedCase& source, const std::array<std::int64_t, 3>& beg
 struct CacheEntry {
     std::string id;
     std::array<std::int64_t, 3> size{};
-    std::array<std::int64_t, 4> class_voxels{}; ///< voxels of each class in the box
-    std::uint64_t bytes = 0;                    ///< in the file
+    std::array<std::int64_t, 4> class_voxels{};                ///< voxels of each class in the box
+    std::uint64_t bytes = 0;                                   ///< in the file
+    Normalisation normalisation = Normalisation::zscore_brain; ///< as CachedCase::normalisation
 };
 
 /// An opened cache file. Safe to use from several threads.
@@ -80,6 +85,7 @@ struct CacheOptions {
     int levels = 0;
     int threads = 1; ///< 0 = all processors
     bool overwrite = false;
+    Normalisation normalisation = Normalisation::zscore_brain; ///< of the z-scores
 };
 
 /// Called with the number of cases done and in all; return false to stop.

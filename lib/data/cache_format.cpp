@@ -16,6 +16,8 @@ namespace {
 
 constexpr std::string_view magic = "mfrcache";
 constexpr std::uint32_t version = 1;
+/// Added to the bytes per quantum of a contrast whose intensities were clipped for its z-score.
+constexpr std::uint8_t clipped_flag = 16;
 /// id_bytes, size, voxel_mm, class_voxels, brain_voxels, modalities, blocks.
 constexpr std::uint64_t smallest_record = 2 + 3 * 4 + 3 * 8 + 4 * 8 + 8 + 4 * 9 + cache_blocks * 12;
 /// One byte of DEFLATE data stands for at most 258 bytes from two bits; a zlib stream has 6 bytes around it.
@@ -114,8 +116,13 @@ CacheRecord read_record(ByteReader& reader) {
 
 /// The rest of a record; says what is wrong with it, if anything.
 std::string read_modalities_and_blocks(ByteReader& reader, CacheRecord& record) {
+    std::size_t clipped = 0;
     for (auto& modality : record.modalities) {
-        const auto bytes_per_quantum = reader.number<std::uint8_t>();
+        auto bytes_per_quantum = reader.number<std::uint8_t>();
+        if ((bytes_per_quantum & clipped_flag) != 0) {
+            bytes_per_quantum = static_cast<std::uint8_t>(bytes_per_quantum & ~clipped_flag);
+            ++clipped;
+        }
         modality.wide = bytes_per_quantum == 2;
         modality.scale = reader.real32();
         modality.offset = reader.real32();
@@ -124,6 +131,10 @@ std::string read_modalities_and_blocks(ByteReader& reader, CacheRecord& record) 
         if (!std::isfinite(modality.scale) || !std::isfinite(modality.offset))
             return "a scale or offset that is not finite";
     }
+    if (clipped != 0 && clipped != record.modalities.size())
+        return text(clipped, " of the contrasts clipped");
+    if (clipped != 0)
+        record.normalisation = Normalisation::zscore_brain_clipped;
     for (auto& block : record.blocks) {
         block.bytes = reader.number<std::uint64_t>();
         block.crc = reader.number<std::uint32_t>();
@@ -183,8 +194,9 @@ std::vector<std::byte> encode_index(std::span<const CacheRecord> records) {
         for (const auto voxels : record.class_voxels)
             writer.number(static_cast<std::uint64_t>(voxels));
         writer.number(static_cast<std::uint64_t>(record.brain_voxels));
+        const int flag = record.normalisation == Normalisation::zscore_brain_clipped ? clipped_flag : 0;
         for (const auto& modality : record.modalities) {
-            writer.number(static_cast<std::uint8_t>(modality.wide ? 2 : 1));
+            writer.number(static_cast<std::uint8_t>((modality.wide ? 2 : 1) + flag));
             writer.real(modality.scale);
             writer.real(modality.offset);
         }

@@ -19,7 +19,8 @@
 //   voxel_mm       3 x f64
 //   class_voxels   4 x u64   voxels of each class in the box
 //   brain_voxels   u64
-//   modalities     4 x (u8 bytes per quantum: 1 or 2; f32 scale; f32 offset)
+//   modalities     4 x (u8 bytes per quantum: 1 or 2, plus 16 if the normalisation is zscore-brain-clipped, the same for
+//                  all four; f32 scale; f32 offset). Without it the file does not tell whether intensities were clipped
 //   blocks         6 x (u64 bytes; u32 CRC-32 of them)
 //
 // A block's place follows from the lengths of those before it, so blocks can neither overlap nor leave a gap. A block
@@ -27,6 +28,7 @@
 // quantum make, and DEFLATE's largest ratio bounds those by the size of the file before anything is allocated.
 #pragma once
 
+#include <mfres/normalisation.h>
 #include <mfres/status.h>
 
 #include <array>
@@ -65,6 +67,7 @@ struct CacheRecord {
     std::array<std::int64_t, 4> class_voxels{};
     std::int64_t brain_voxels = 0;
     std::array<CacheModalityRecord, 4> modalities;
+    Normalisation normalisation = Normalisation::zscore_brain;
     std::array<CacheBlock, cache_blocks> blocks;
 
     std::int64_t voxels() const { return size[0] * size[1] * size[2]; }

@@ -64,8 +64,10 @@ std::vector<T> quantize(const std::vector<float>& intensities, const std::vector
     return quanta;
 }
 
-CachedModality quantize_modality(const std::vector<float>& intensities, const std::vector<std::uint8_t>& brain,
+CachedModality quantize_modality(std::vector<float> intensities, const std::vector<std::uint8_t>& brain,
                                  const ModalityIntensity& statistics, int levels) {
+    for (float& intensity : intensities)
+        intensity = std::clamp(intensity, statistics.low, statistics.high);
     std::vector<float> inside;
     inside.reserve(intensities.size());
     for (std::size_t i = 0; i < intensities.size(); ++i)
@@ -93,12 +95,13 @@ Result<LabelMap> load_classes(const CaseFiles& files, const Case& loaded) {
     return labels;
 }
 
-Result<CachedCase> make_case(const CaseFiles& files, int levels, int threads) {
+Result<CachedCase> make_case(const CaseFiles& files, const CacheOptions& options, int threads) {
     CaseOptions case_options;
     case_options.threads = threads;
     MFRES_TRY(const Case loaded, load_case(files, case_options));
     MFRES_TRY(const LabelMap labels, load_classes(files, loaded));
-    MFRES_TRY(const Preprocessing preprocessing, plan_preprocessing(loaded.scans, {.threads = threads}));
+    MFRES_TRY(const Preprocessing preprocessing,
+              plan_preprocessing(loaded.scans, {.threads = threads, .normalisation = options.normalisation}));
     Box box;
     box.begin = preprocessing.box_begin;
     for (std::size_t axis = 0; axis < 3; ++axis)
@@ -106,6 +109,7 @@ Result<CachedCase> make_case(const CaseFiles& files, int levels, int threads) {
     CachedCase made;
     made.id = files.id;
     made.size = box.size;
+    made.normalisation = options.normalisation;
     made.voxel_mm = voxel_size(preprocessing.grid.affine);
     made.classes = cut_out(labels.labels, preprocessing.grid.size, box);
     made.brain = brain_mask(preprocessing, box);
@@ -115,7 +119,7 @@ Result<CachedCase> make_case(const CaseFiles& files, int levels, int threads) {
             try {
                 made.modalities[m] =
                     quantize_modality(cut_out(loaded.scans[m].volume().voxels, preprocessing.grid.size, box),
-                                      made.brain, preprocessing.intensity[m], levels);
+                                      made.brain, preprocessing.intensity[m], options.levels);
             } catch (const std::bad_alloc&) {
                 failures[m] = Error{ErrorCode::memory_limit, text("there is no memory for case ", files.id), files.id};
             }
@@ -165,6 +169,7 @@ CacheRecord describe(const CachedCase& content, const PackedBlocks& packed) {
     record.id = content.id;
     record.size = content.size;
     record.voxel_mm = content.voxel_mm;
+    record.normalisation = content.normalisation;
     for (const auto value : content.classes)
         ++record.class_voxels[value];
     record.brain_voxels = std::count(content.brain.begin(), content.brain.end(), std::uint8_t{1});
@@ -207,8 +212,8 @@ Status check_request(const std::filesystem::path& path, std::span<const CaseSour
     return check_not_an_input(path, cases);
 }
 
-Result<CacheRecord> write_case(PendingWriter& writer, const CaseFiles& files, int levels, int threads) {
-    MFRES_TRY(const CachedCase content, make_case(files, levels, threads));
+Result<CacheRecord> write_case(PendingWriter& writer, const CaseFiles& files, const CacheOptions& options, int threads) {
+    MFRES_TRY(const CachedCase content, make_case(files, options, threads));
     MFRES_TRY(const PackedBlocks packed, pack_case(content, threads));
     for (const auto& block : packed)
         MFRES_CHECK(writer.append(block));
@@ -237,7 +242,7 @@ Status write_cases(PendingWriter& writer, std::span<const CaseSource> cases, con
     for (const CaseSource& source : cases) {
         MFRES_CHECK(report(records.size()));
         const auto* files = std::get_if<CaseFiles>(&source);
-        MFRES_TRY(records.emplace_back(), files != nullptr ? write_case(writer, *files, options.levels, threads)
+        MFRES_TRY(records.emplace_back(), files != nullptr ? write_case(writer, *files, options, threads)
                                                            : write_case(writer, std::get<CacheCase>(source)));
     }
     return report(records.size());

@@ -13,22 +13,45 @@ namespace mfres {
 
 namespace {
 
+/// What the normalisation does before it takes mean and deviation, as the beginning of a clause.
+std::string_view clipping(const ModelMetadata& metadata) {
+    switch (metadata.normalisation) {
+    case Normalisation::zscore_brain: return "";
+    case Normalisation::zscore_brain_clipped:
+        return "each modality is clipped to values v[k] and v[n - 1 - k] of its n brain voxels in ascending order, "
+               "k = floor((n - 1) / 2000); ";
+    }
+    return "";
+}
+
+/// A line about contrasts that may be absent, if any may.
+std::string absent_contrasts(const ModelMetadata& metadata) {
+    std::string sets;
+    for (const ModalitySet& set : metadata.modality_subsets)
+        sets += (sets.empty() ? "" : "; ") + names(set);
+    if (sets.empty())
+        return {};
+    return "Contrasts may be absent, their channels 0, if these are there: " + sets + ".\n";
+}
+
 /// Preprocessing and output of the network as text, so that the file can be used on its own.
 std::string description(const Model& model, const OnnxExport& options) {
-    std::string modalities;
+    std::string channels;
     for (const std::string& modality : model.metadata.modalities)
-        modalities += (modalities.empty() ? "" : ", ") + modality;
+        channels += (channels.empty() ? "" : ", ") + modality;
     const bool old_scheme = model.metadata.label_scheme == "brats";
     return text(
         "Brain tumour segmentation, network ", model.variant.name(), ". Research use only: not a medical device.\n",
-        "Input 'input': float32 [1, ", model.variant.input_channels(), ", x, y, z], channels ", modalities,
+        "Input 'input': float32 [1, ", model.variant.input_channels(), ", x, y, z], channels ", channels,
         "; skull-stripped and co-registered, voxels of ", model.metadata.voxel_min_mm, " to ",
         model.metadata.voxel_max_mm, " mm, axes pointing to the patient's left, back and head. Preprocessing '",
-        model.metadata.normalisation,
-        "': the brain is every voxel that is not background in at least one modality; each modality minus its mean "
+        name(model.metadata.normalisation),
+        "': the brain is every voxel that is not background in at least one modality; ", clipping(model.metadata),
+        "each modality minus its mean "
         "over the brain, divided by its (population) standard deviation there; 0 outside the brain. Crop to the box of "
         "the brain and pad with 0 behind its last voxel to multiples of ",
-        model.variant.multiple(), ".\n", "Output 'logits': float32 [1, ", model.variant.classes(),
+        model.variant.multiple(), ".\n", absent_contrasts(model.metadata), "Output 'logits': float32 [1, ",
+        model.variant.classes(),
         ", x, y, z], before softmax. The largest of each voxel is its class: 0 background, 1 necrotic core, 2 oedema, "
         "3 "
         "enhancing tumour; as labels 0, 1, 2, ",

@@ -90,7 +90,15 @@ std::string_view slot_name(std::size_t slot) {
     return slot == segmentation_slot ? "segmentation" : name(modalities[slot]);
 }
 
-Result<CaseFiles> case_from(const fs::path& folder, const Listing& listing) {
+/// Where the files of a case lie.
+fs::path folder_of(const CaseFiles& files) {
+    for (const fs::path& file : files.modalities)
+        if (!file.empty())
+            return file.parent_path();
+    return {};
+}
+
+Result<CaseFiles> case_from(const fs::path& folder, const Listing& listing, bool allow_absent) {
     CaseFiles files;
     files.id = folder_name(folder);
     std::array<fs::path, 5> found;
@@ -111,7 +119,8 @@ Result<CaseFiles> case_from(const fs::path& folder, const Listing& listing) {
             missing += text(missing.empty() ? "" : ", ", slot_name(slot));
         files.modalities[slot] = std::move(found[slot]);
     }
-    if (!missing.empty())
+    const bool none = present_in(files) == ModalitySet{};
+    if (!missing.empty() && (none || !allow_absent))
         return Error{ErrorCode::modality_missing,
                      text(folder.string(), " has no file for ", missing, "; found ",
                           present.empty() ? "no image with a known ending" : present),
@@ -121,16 +130,16 @@ Result<CaseFiles> case_from(const fs::path& folder, const Listing& listing) {
     return files;
 }
 
-Status collect_cases(const fs::path& folder, int layer, std::vector<CaseFiles>& cases) {
+Status collect_cases(const fs::path& folder, int layer, bool allow_absent, std::vector<CaseFiles>& cases) {
     MFRES_TRY(const Listing listing, list(folder));
     if (listing.has_modality) {
-        MFRES_TRY(CaseFiles files, case_from(folder, listing));
+        MFRES_TRY(CaseFiles files, case_from(folder, listing, allow_absent));
         cases.push_back(std::move(files));
         return {};
     }
     if (layer < deepest_layer)
         for (const auto& inner : listing.folders)
-            MFRES_CHECK(collect_cases(inner, layer + 1, cases));
+            MFRES_CHECK(collect_cases(inner, layer + 1, allow_absent, cases));
     return {};
 }
 
@@ -149,40 +158,65 @@ Status check_not_constant(const CompactVolume& scan, const fs::path& path) {
     return {};
 }
 
-Status check_distinct(const std::array<NiftiCompactVolume, 4>& read, const CaseFiles& files) {
+/// One contrast as it came from a file or from memory.
+struct Source {
+    fs::path path; ///< of the file, or a name for messages
+    CompactVolume scan;
+    NiftiGeometry geometry;
+};
+using Sources = std::array<Source, 4>;
+
+Status check_distinct(const Sources& read, const ModalitySet& present) {
     for (std::size_t a = 0; a < read.size(); ++a)
         for (std::size_t b = a + 1; b < read.size(); ++b)
-            if (same_intensities(read[a].scan, read[b].scan))
+            if (present[a] && present[b] && same_intensities(read[a].scan, read[b].scan))
                 return Error{ErrorCode::modality_duplicate,
-                             text(files.modalities[a].string(), " (", name(modalities[a]), ") and ",
-                                  files.modalities[b].string(), " (", name(modalities[b]), ") hold the same ",
-                                  read[a].scan.grid().voxels(), " voxels"),
-                             files.modalities[b].string()};
+                             text(read[a].path.string(), " (", name(modalities[a]), ") and ", read[b].path.string(),
+                                  " (", name(modalities[b]), ") hold the same ", read[a].scan.grid().voxels(),
+                                  " voxels"),
+                             read[b].path.string()};
     return {};
 }
 
-/// Reads the four files on up to four threads. Each thread keeps its own outcome, so that the error reported is that
-/// of the first modality in order and not of the fastest thread.
-Result<std::array<NiftiCompactVolume, 4>> read_modalities(const CaseFiles& files, const CaseOptions& options) {
-    std::array<std::optional<Result<NiftiCompactVolume>>, 4> outcomes;
-    const NiftiReadOptions read_options{options.use, options.max_bytes};
-    parallel_ranges(static_cast<std::int64_t>(outcomes.size()), resolve_threads(options.threads),
+/// The contrasts that are there, from read(slot), on up to four threads. Each thread keeps its own outcome, so that the
+/// error reported is that of the first modality in order and not of the fastest thread.
+template <typename Read>
+Result<Sources> read_modalities(const ModalitySet& present, int threads, const Read& read) {
+    std::array<std::optional<Result<Source>>, 4> outcomes;
+    parallel_ranges(static_cast<std::int64_t>(outcomes.size()), resolve_threads(threads),
                     [&](std::int64_t begin, std::int64_t end) {
                         for (auto slot = static_cast<std::size_t>(begin); slot < static_cast<std::size_t>(end);
                              ++slot) {
-                            outcomes[slot].emplace(read_nifti_scan(files.modalities[slot], read_options));
+                            if (!present[slot])
+                                continue;
+                            outcomes[slot].emplace(read(slot));
                             if (!outcomes[slot]->ok())
                                 continue;
-                            const auto status = check_not_constant((*outcomes[slot])->scan, files.modalities[slot]);
+                            const auto status = check_not_constant((*outcomes[slot])->scan, (*outcomes[slot])->path);
                             if (!status)
                                 outcomes[slot].emplace(status.error());
                         }
                     });
-    std::array<NiftiCompactVolume, 4> read;
-    for (std::size_t slot = 0; slot < read.size(); ++slot) {
-        MFRES_TRY(read[slot], *std::move(outcomes[slot]));
-    }
-    return read;
+    Sources sources;
+    for (std::size_t slot = 0; slot < sources.size(); ++slot)
+        if (outcomes[slot]) {
+            MFRES_TRY(sources[slot], *std::move(outcomes[slot]));
+        }
+    return sources;
+}
+
+/// The set without the contrasts of another.
+ModalitySet without(ModalitySet set, const ModalitySet& others) {
+    for (std::size_t slot = 0; slot < set.size(); ++slot)
+        set[slot] = set[slot] && !others[slot];
+    return set;
+}
+
+Status check_present(const std::string& id, const ModalitySet& present, const CaseOptions& options) {
+    if (present == all_modalities || (options.allow_absent && present != ModalitySet{}))
+        return {};
+    return Error{ErrorCode::modality_missing, text("case ", id, " lacks ", names(without(all_modalities, present))),
+                 id};
 }
 
 bool voxels_in_range(const Point& mm, const CaseOptions& options) {
@@ -239,36 +273,87 @@ void add_warnings(Case& loaded, const std::string& where) {
                                        " mm, and labels are resampled back"));
 }
 
-/// load_case without protection against a lack of memory.
-Result<Case> load(const CaseFiles& files, const CaseOptions& options) {
-    MFRES_CHECK(check_options(options));
-    MFRES_TRY(auto read, read_modalities(files, options));
-    const std::string where = files.modalities[0].string();
-    for (std::size_t slot = 1; slot < read.size(); ++slot)
-        MFRES_CHECK(
-            check_same_grid(read[0].scan.grid(), files.modalities[0], read[slot].scan.grid(), files.modalities[slot]));
-    MFRES_CHECK(check_distinct(read, files));
+/// What was read as a case: compared, turned to canonical orientation, and resampled if that was asked for.
+Result<Case> assemble(const std::string& id, Sources read, const ModalitySet& present, const CaseOptions& options) {
+    const auto first = static_cast<std::size_t>(std::find(present.begin(), present.end(), true) - present.begin());
+    const fs::path path = read[first].path;
+    const std::string where = path.string();
+    for (std::size_t slot = first + 1; slot < read.size(); ++slot)
+        if (present[slot])
+            MFRES_CHECK(check_same_grid(read[first].scan.grid(), path, read[slot].scan.grid(), read[slot].path));
+    MFRES_CHECK(check_distinct(read, present));
 
     Case loaded;
-    loaded.id = files.id;
-    loaded.geometry = read[0].geometry;
-    loaded.original_grid = read[0].scan.grid();
+    loaded.id = id;
+    loaded.present = present;
+    loaded.geometry = read[first].geometry;
+    loaded.original_grid = read[first].scan.grid();
+    loaded.grid_source = where;
     loaded.options = options;
     MFRES_TRY(loaded.orientation, orientation_of(loaded.original_grid.affine, where));
     loaded.canonical_grid = reorient(loaded.original_grid, loaded.orientation);
-    MFRES_TRY(const Grid target, network_grid(loaded.canonical_grid, options, where));
-    loaded.resampled = target != loaded.canonical_grid;
+    MFRES_TRY(loaded.scan_grid, network_grid(loaded.canonical_grid, options, where));
+    loaded.resampled = loaded.scan_grid != loaded.canonical_grid;
     for (std::size_t slot = 0; slot < read.size(); ++slot) {
+        if (!present[slot])
+            continue;
         CompactVolume scan = reorient(std::exchange(read[slot].scan, {}), loaded.orientation);
-        scan.set_grid(loaded.canonical_grid); // the modalities agree within 0.1 mm; T1 speaks for all
+        scan.set_grid(loaded.canonical_grid); // the modalities agree within 0.1 mm; the first stands for all
         if (loaded.resampled) {
-            MFRES_TRY(const Volume volume, resample_linear(scan.volume(), target, resolve_threads(options.threads)));
+            MFRES_TRY(const Volume volume,
+                      resample_linear(scan.volume(), loaded.scan_grid, resolve_threads(options.threads)));
             MFRES_TRY(scan, make_scan(volume));
         }
         loaded.scans[slot] = std::move(scan);
     }
     add_warnings(loaded, where);
     return loaded;
+}
+
+/// load_case without protection against a lack of memory.
+Result<Case> load(const CaseFiles& files, const CaseOptions& options) {
+    MFRES_CHECK(check_options(options));
+    const ModalitySet present = present_in(files);
+    MFRES_CHECK(check_present(files.id, present, options));
+    MFRES_TRY(Sources read, read_modalities(present, options.threads, [&](std::size_t slot) -> Result<Source> {
+                  MFRES_TRY(NiftiCompactVolume volume,
+                            read_nifti_scan(files.modalities[slot], {options.use, options.max_bytes}));
+                  return Source{files.modalities[slot], std::move(volume.scan), volume.geometry};
+              }));
+    return assemble(files.id, std::move(read), present, options);
+}
+
+/// Header geometry that holds exactly the affine of a grid in memory.
+Result<NiftiGeometry> checked_geometry(const Grid& grid, const std::string& where) {
+    NiftiGeometry exact;
+    exact.sform_code = 1;
+    exact.srow = grid.affine;
+    exact.xyzt_units = 2;
+    MFRES_TRY(const Affine affine, affine_of(exact, grid.size, AffineSource::sform, where));
+    return geometry_of({grid.size, affine});
+}
+
+Result<Case> load(const std::string& id, const std::array<VolumeView, 4>& volumes, const CaseOptions& options) {
+    MFRES_CHECK(check_options(options));
+    ModalitySet present{};
+    for (std::size_t slot = 0; slot < volumes.size(); ++slot)
+        present[slot] = volumes[slot].voxels != nullptr;
+    MFRES_CHECK(check_present(id, present, options));
+    MFRES_TRY(Sources read, read_modalities(present, options.threads, [&](std::size_t slot) -> Result<Source> {
+                  const std::string where = text(name(modalities[slot]), " of ", id);
+                  const auto bytes =
+                      static_cast<std::uint64_t>(std::max<std::int64_t>(0, volumes[slot].grid.voxels())) *
+                      sizeof(float);
+                  MFRES_TRY(CompactVolume scan, compact_volume_of(volumes[slot], where));
+                  if (bytes > options.max_bytes)
+                      return Error{ErrorCode::nifti_too_large,
+                                   text(where, " takes ", bytes, " bytes as floats, more than the ", options.max_bytes,
+                                        " allowed"),
+                                   where};
+                  MFRES_TRY(const NiftiGeometry geometry, checked_geometry(scan.grid(), where));
+                  return Source{where, std::move(scan), geometry};
+              }));
+    return assemble(id, std::move(read), present, options);
 }
 
 Error no_memory(const std::string& id) {
@@ -294,14 +379,21 @@ std::optional<std::size_t> brats_slot(const fs::path& file) {
     return std::nullopt;
 }
 
-Result<CaseFiles> find_case(const fs::path& folder) {
-    MFRES_TRY(const Listing listing, list(folder));
-    return case_from(folder, listing);
+ModalitySet present_in(const CaseFiles& files) {
+    ModalitySet present{};
+    for (std::size_t slot = 0; slot < present.size(); ++slot)
+        present[slot] = !files.modalities[slot].empty();
+    return present;
 }
 
-Result<std::vector<CaseFiles>> find_cases(const fs::path& root) {
+Result<CaseFiles> find_case(const fs::path& folder, bool allow_absent) {
+    MFRES_TRY(const Listing listing, list(folder));
+    return case_from(folder, listing, allow_absent);
+}
+
+Result<std::vector<CaseFiles>> find_cases(const fs::path& root, bool allow_absent) {
     std::vector<CaseFiles> cases;
-    MFRES_CHECK(collect_cases(root, 0, cases));
+    MFRES_CHECK(collect_cases(root, 0, allow_absent, cases));
     if (cases.empty())
         return Error{ErrorCode::file_not_found,
                      text("no case folder with files ending in _t1, _t1ce, _t2, _flair or -t1n, -t1c, -t2w, -t2f was "
@@ -313,8 +405,8 @@ Result<std::vector<CaseFiles>> find_cases(const fs::path& root) {
         std::adjacent_find(cases.begin(), cases.end(), [](const auto& a, const auto& b) { return a.id == b.id; });
     if (twin != cases.end())
         return Error{ErrorCode::invalid_argument,
-                     text("two case folders are named ", twin->id, ": ", twin->modalities[0].parent_path().string(),
-                          " and ", std::next(twin)->modalities[0].parent_path().string()),
+                     text("two case folders are named ", twin->id, ": ", folder_of(*twin).string(), " and ",
+                          folder_of(*std::next(twin)).string()),
                      root.string()};
     return cases;
 }
@@ -342,6 +434,14 @@ Result<Case> load_case(const CaseFiles& files, const CaseOptions& options) {
     }
 }
 
+Result<Case> load_case(const std::string& id, const std::array<VolumeView, 4>& volumes, const CaseOptions& options) {
+    try {
+        return load(id, volumes, options);
+    } catch (const std::bad_alloc&) {
+        return no_memory(id);
+    }
+}
+
 LabelMap restore_labels(const Case& loaded, LabelMap canonical) {
     if (loaded.resampled) {
         // The scans' grid is made from an invertible one, so this cannot fail.
@@ -354,18 +454,37 @@ LabelMap restore_labels(const Case& loaded, LabelMap canonical) {
     return restored;
 }
 
+Result<ProbabilityMap> restore_probabilities(const Case& loaded, ProbabilityMap canonical) {
+    if (!loaded.resampled && loaded.orientation.is_canonical()) {
+        canonical.grid = loaded.original_grid;
+        return canonical;
+    }
+    ProbabilityMap restored{loaded.original_grid, canonical.classes, {}};
+    restored.values.reserve(static_cast<std::size_t>(restored.grid.voxels() * restored.classes));
+    for (std::int64_t index = 0; index < canonical.classes; ++index) {
+        const auto values = canonical.of_class(index);
+        Volume volume{canonical.grid, {values.begin(), values.end()}};
+        if (loaded.resampled) {
+            MFRES_TRY(volume, resample_linear(volume, loaded.canonical_grid, resolve_threads(loaded.options.threads)));
+        }
+        volume = reorient(std::move(volume), inverse(loaded.orientation));
+        restored.values.insert(restored.values.end(), volume.voxels.begin(), volume.voxels.end());
+    }
+    return restored;
+}
+
 Result<LabelMap> load_segmentation(const CaseFiles& files, const Case& loaded) {
     if (!files.segmentation)
         return Error{ErrorCode::file_not_found, text("case ", files.id, " has no segmentation"), files.id};
     try {
         MFRES_TRY(NiftiLabels labels,
                   read_nifti_labels(*files.segmentation, {loaded.options.use, loaded.options.max_bytes}));
-        MFRES_CHECK(check_same_grid(loaded.original_grid, files.modalities[0], labels.map.grid, *files.segmentation));
+        MFRES_CHECK(check_same_grid(loaded.original_grid, loaded.grid_source, labels.map.grid, *files.segmentation));
         LabelMap canonical = reorient(std::move(labels.map), loaded.orientation);
         canonical.grid = loaded.canonical_grid;
         if (!loaded.resampled)
             return canonical;
-        return resample_nearest(canonical, loaded.scans[0].grid(), resolve_threads(loaded.options.threads));
+        return resample_nearest(canonical, loaded.scan_grid, resolve_threads(loaded.options.threads));
     } catch (const std::bad_alloc&) {
         return no_memory(files.id);
     }

@@ -27,27 +27,42 @@ struct CaseOptions {
     double max_voxel_mm = 1.05;
     std::uint64_t max_bytes = NiftiReadOptions{}.max_bytes; ///< per file, see NiftiReadOptions
     int threads = 1;                                        ///< 0 = all processors
+    bool allow_absent = false; ///< whether contrasts may be absent (an empty path, a view without voxels)
 };
 
-/// Four scans ready for preprocessing, and what it takes to put labels back where the files came from.
+/// Four scans ready for preprocessing, and what it takes to put labels back where the files came from. The first
+/// contrast that is there, T1 as a rule, stands for the geometry of all.
 struct Case {
     std::string id;
-    std::array<CompactVolume, 4> scans; ///< canonical L-P-S, all on one grid; 1 mm if resampled
-    NiftiGeometry geometry;             ///< header geometry of the T1 file, for writing outputs
-    Grid original_grid;                 ///< of the T1 file
+    ModalitySet present = all_modalities;
+    std::array<CompactVolume, 4> scans; ///< canonical L-P-S, all on one grid; 1 mm if resampled; empty where absent
+    NiftiGeometry geometry;             ///< header geometry of the first file, for writing outputs
+    Grid original_grid;                 ///< of the first file
+    std::string grid_source;            ///< the file or volume that the grid is of, for messages
     Orientation orientation;            ///< from original to canonical
     Grid canonical_grid;                ///< original voxels in canonical order, before any resampling
+    Grid scan_grid;                     ///< of the scans
     bool resampled = false;             ///< scans are not on canonical_grid but on a 1 mm grid
     CaseOptions options;                ///< what it was loaded with
     std::vector<std::string> warnings;  ///< sentences for the report
 };
 
+/// Which contrasts have a file.
+ModalitySet present_in(const CaseFiles& files);
+
 /// Reads and checks the four files. The first complaint in this order is returned, for any number of threads:
-/// per modality everything read_nifti rejects, then volume_constant; against T1 grid_size_mismatch and
+/// modality_missing (an absent contrast, unless allowed, or no contrast at all); per modality everything read_nifti
+/// rejects, then volume_constant; against the first grid_size_mismatch and
 /// grid_position_mismatch (corners more than 0.1 mm apart); modality_duplicate; orientation_oblique;
 /// voxel_size_out_of_range (without `resample`, or if 1 mm voxels would need a grid beyond 2 to 1024 per axis);
 /// nifti_too_large (the resampled volume exceeds max_bytes); memory_limit; invalid_argument (options).
 Result<Case> load_case(const CaseFiles& files, const CaseOptions& options = {});
+
+/// The same for volumes in memory, in the order of `modalities`. A volume counts with the grid it is given; the case's
+/// geometry is that of a file written by us. Errors: as load_case, with those of compact_volume_of, affine_singular and
+/// affine_sheared in place of read_nifti's.
+Result<Case> load_case(const std::string& id, const std::array<VolumeView, 4>& volumes,
+                       const CaseOptions& options = {});
 
 /// brats_slot() of a segmentation.
 inline constexpr std::size_t segmentation_slot = modalities.size();
@@ -65,6 +80,9 @@ Status check_same_grid(const Grid& reference, const std::filesystem::path& refer
 /// was resampled, then the input's own axis order. The result's grid equals `loaded.original_grid` exactly.
 /// Precondition: `canonical.grid` is that of the scans.
 LabelMap restore_labels(const Case& loaded, LabelMap canonical);
+
+/// Probabilities brought back likewise, interpolated linearly if the case was resampled.
+Result<ProbabilityMap> restore_probabilities(const Case& loaded, ProbabilityMap canonical);
 
 /// The segmentation that belongs to a case, on the grid of `loaded.scans` (nearest neighbour if resampled). Values
 /// are as in the file; whether they fit a label scheme is checked by its user. Errors: file_not_found if there is

@@ -5,10 +5,13 @@
 #include "core/try.h"
 
 #include <algorithm>
+#include <atomic>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <numeric>
+#include <utility>
 
 namespace mfres {
 
@@ -20,6 +23,13 @@ constexpr std::array<const char*, 4> modality_words = {"T1", "T1ce", "T2", "FLAI
 constexpr std::int64_t speck_fraction = 1000;
 /// A brain takes at least 1/100 of the grid.
 constexpr std::int64_t brain_fraction = 100;
+/// Clipping sets so many brain voxels, less one at most, to the value of their neighbour in order, at either end: 0.05 %.
+constexpr std::int64_t clipped_one_in = 2000;
+
+/// The first contrast of a set that is not empty.
+std::size_t first_of(const ModalitySet& set) {
+    return static_cast<std::size_t>(std::find(set.begin(), set.end(), true) - set.begin());
+}
 
 Status check_arguments(const std::array<CompactVolume, 4>& scans, const PreprocessOptions& options) {
     if (options.multiple < 1 || options.margin < 0)
@@ -27,13 +37,22 @@ Status check_arguments(const std::array<CompactVolume, 4>& scans, const Preproce
                      text("preparing a case needs a multiple of at least 1 and a margin of at least 0 voxels, got ",
                           options.multiple, " and ", options.margin),
                      {}};
-    const auto& size = scans[0].grid().size;
+    ModalitySet fed{};
+    for (const Modality modality : options.channels)
+        fed[static_cast<std::size_t>(modality)] = true;
+    if (fed != all_modalities || options.present == ModalitySet{})
+        return Error{ErrorCode::invalid_argument,
+                     text("preparing a case needs each contrast in one channel and at least one contrast, got ",
+                          names(fed), " and ", names(options.present)),
+                     {}};
+    const std::size_t first = first_of(options.present);
+    const auto& size = scans[first].grid().size;
     for (std::size_t m = 0; m < scans.size(); ++m) {
         const auto& grid = scans[m].grid();
-        if (grid.size != size)
+        if (options.present[m] && grid.size != size)
             return Error{ErrorCode::grid_size_mismatch,
                          text(modality_words[m], " has a grid of ", to_string(Shape(grid.size)), " voxels but ",
-                              modality_words[0], " one of ", to_string(Shape(size))),
+                              modality_words[first], " one of ", to_string(Shape(size))),
                          modality_words[m]};
     }
     const auto voxels = checked_product(size);
@@ -48,14 +67,18 @@ Status check_arguments(const std::array<CompactVolume, 4>& scans, const Preproce
 }
 
 /// 1 where a voxel differs from the background in at least one modality, i fastest.
-std::vector<std::uint8_t> foreground(const std::array<CompactVolume, 4>& scans, int threads) {
-    const auto& size = scans[0].grid().size;
-    std::vector<std::uint8_t> mask(static_cast<std::size_t>(scans[0].grid().voxels()), 0);
+std::vector<std::uint8_t> foreground(const std::array<CompactVolume, 4>& scans, const Preprocessing& preprocessing,
+                                     int threads) {
+    const auto& size = preprocessing.grid.size;
+    std::vector<std::uint8_t> mask(static_cast<std::size_t>(preprocessing.grid.voxels()), 0);
     parallel_ranges(size[2], threads, [&](std::int64_t begin, std::int64_t end) {
         std::vector<float> values(static_cast<std::size_t>(size[0]));
         for (std::int64_t k = begin; k < end; ++k)
             for (std::int64_t j = 0; j < size[1]; ++j)
-                for (const CompactVolume& scan : scans) {
+                for (std::size_t m = 0; m < scans.size(); ++m) {
+                    if (!preprocessing.present[m])
+                        continue;
+                    const CompactVolume& scan = scans[m];
                     const auto& from = scan.kept_begin();
                     const auto& kept = scan.kept_size();
                     if (j < from[1] || j >= from[1] + kept[1] || k < from[2] || k >= from[2] + kept[2])
@@ -242,10 +265,11 @@ Moments moments_of(std::span<const float> values) {
     return moments;
 }
 
-/// Of the brain voxels: run by run, then plane by plane, each in its order.
-Moments brain_moments(const Preprocessing& preprocessing, const CompactVolume& scan, int threads) {
+/// Calls visit(plane k, values of one run) for every run of the brain. Planes are shared out among the threads; the runs
+/// of one plane come in their order. The values may be changed.
+template <typename Visit>
+void for_brain_runs(const Preprocessing& preprocessing, const CompactVolume& scan, int threads, const Visit& visit) {
     const auto& size = preprocessing.grid.size;
-    std::vector<Moments> planes(static_cast<std::size_t>(size[2]));
     parallel_ranges(size[2], threads, [&](std::int64_t first, std::int64_t last) {
         std::vector<float> values(static_cast<std::size_t>(size[0]));
         for (std::int64_t k = first; k < last; ++k)
@@ -253,8 +277,23 @@ Moments brain_moments(const Preprocessing& preprocessing, const CompactVolume& s
                 for (const BrainRun& run : preprocessing.row(j, k)) {
                     const auto run_values = std::span(values).first(static_cast<std::size_t>(run.end - run.begin));
                     scan.read(run.begin, j, k, run.end - run.begin, run_values.data());
-                    planes[static_cast<std::size_t>(k)].add(moments_of(run_values));
+                    visit(k, run_values);
                 }
+    });
+}
+
+void clip(std::span<float> values, const ModalityIntensity& intensity) {
+    for (float& value : values)
+        value = std::min(std::max(value, intensity.low), intensity.high);
+}
+
+/// Of the clipped brain voxels: run by run, then plane by plane, each in its order.
+Moments brain_moments(const Preprocessing& preprocessing, const CompactVolume& scan, const ModalityIntensity& intensity,
+                      int threads) {
+    std::vector<Moments> planes(static_cast<std::size_t>(preprocessing.grid.size[2]));
+    for_brain_runs(preprocessing, scan, threads, [&](std::int64_t k, std::span<float> values) {
+        clip(values, intensity);
+        planes[static_cast<std::size_t>(k)].add(moments_of(values));
     });
     Moments all;
     for (const Moments& plane : planes)
@@ -262,8 +301,73 @@ Moments brain_moments(const Preprocessing& preprocessing, const CompactVolume& s
     return all;
 }
 
-Status measure_intensity(const CompactVolume& scan, std::size_t modality, int threads, Preprocessing& preprocessing) {
-    const Moments moments = brain_moments(preprocessing, scan, threads);
+// Percentiles. Floats are counted by their bits, mapped so that unsigned integers have the order of the floats: first by
+// the upper 16 bits, then by the lower 16 among those with the upper bits of the value that is looked for. Counts are
+// integers, so the result depends neither on the threads nor on the order of the voxels.
+
+constexpr std::size_t bins = std::size_t{1} << 16U;
+
+std::uint32_t ordered_bits(float value) {
+    const auto bits = std::bit_cast<std::uint32_t>(value);
+    return (bits & 0x80000000U) != 0 ? ~bits : bits | 0x80000000U;
+}
+
+float from_ordered_bits(std::uint32_t ordered) {
+    return std::bit_cast<float>((ordered & 0x80000000U) != 0 ? ordered & 0x7FFFFFFFU : ~ordered);
+}
+
+using Counts = std::vector<std::uint32_t>;
+
+/// The bin of the value with `rank` values before it; what is left of the rank within that bin.
+std::pair<std::uint32_t, std::int64_t> bin_of(const Counts& counts, std::int64_t rank) {
+    std::uint32_t bin = 0;
+    while (rank >= counts[bin])
+        rank -= counts[bin++];
+    return {bin, rank};
+}
+
+/// Sets low and high to the values with `skipped` brain voxels below and above them.
+void find_limits(const Preprocessing& preprocessing, const CompactVolume& scan, int threads, std::int64_t skipped,
+                 ModalityIntensity& intensity) {
+    Counts upper(bins);
+    for_brain_runs(preprocessing, scan, threads, [&](std::int64_t, std::span<const float> values) {
+        for (const float value : values)
+            std::atomic_ref(upper[ordered_bits(value) >> 16U]).fetch_add(1, std::memory_order_relaxed);
+    });
+    const std::array<std::int64_t, 2> ranks = {skipped, preprocessing.brain_voxels - 1 - skipped};
+    std::array<std::pair<std::uint32_t, std::int64_t>, 2> found;
+    std::array<Counts, 2> lower;
+    for (std::size_t i = 0; i < 2; ++i) {
+        found[i] = bin_of(upper, ranks[i]);
+        lower[i].resize(bins);
+    }
+    for_brain_runs(preprocessing, scan, threads, [&](std::int64_t, std::span<const float> values) {
+        for (const float value : values) {
+            const std::uint32_t bits = ordered_bits(value);
+            for (std::size_t i = 0; i < 2; ++i)
+                if (bits >> 16U == found[i].first)
+                    std::atomic_ref(lower[i][bits & 0xFFFFU]).fetch_add(1, std::memory_order_relaxed);
+        }
+    });
+    const auto limit = [&](std::size_t i) {
+        return from_ordered_bits(found[i].first << 16U | bin_of(lower[i], found[i].second).first);
+    };
+    if (limit(0) < limit(1)) {
+        intensity.low = limit(0);
+        intensity.high = limit(1);
+    }
+}
+
+Status measure_intensity(const CompactVolume& scan, std::size_t modality, const PreprocessOptions& options, int threads,
+                         Preprocessing& preprocessing) {
+    ModalityIntensity& intensity = preprocessing.intensity[modality];
+    switch (options.normalisation) {
+    case Normalisation::zscore_brain: break;
+    case Normalisation::zscore_brain_clipped:
+        find_limits(preprocessing, scan, threads, (preprocessing.brain_voxels - 1) / clipped_one_in, intensity);
+        break;
+    }
+    const Moments moments = brain_moments(preprocessing, scan, intensity, threads);
     const double mean = moments.mean;
     const double stddev = std::sqrt(moments.squares / moments.count);
     if (!std::isfinite(stddev))
@@ -275,8 +379,8 @@ Status measure_intensity(const CompactVolume& scan, std::size_t modality, int th
                      text(modality_words[modality], " has the value ", mean, " in all ", preprocessing.brain_voxels,
                           " brain voxels"),
                      modality_words[modality]};
-    preprocessing.intensity[modality].mean = mean;
-    preprocessing.intensity[modality].stddev = stddev;
+    intensity.mean = mean;
+    intensity.stddev = stddev;
     return {};
 }
 
@@ -286,15 +390,18 @@ Result<Preprocessing> plan_preprocessing(const std::array<CompactVolume, 4>& sca
     MFRES_CHECK(check_arguments(scans, options));
     const int threads = resolve_threads(options.threads);
     Preprocessing preprocessing;
-    preprocessing.grid = scans[0].grid();
+    preprocessing.grid = scans[first_of(options.present)].grid();
+    preprocessing.channels = options.channels;
+    preprocessing.present = options.present;
     for (std::size_t m = 0; m < scans.size(); ++m)
         preprocessing.intensity[m].background = scans[m].background();
-    collect_runs(foreground(scans, threads), preprocessing);
+    collect_runs(foreground(scans, preprocessing, threads), preprocessing);
     drop_specks(preprocessing);
     MFRES_CHECK(check_brain_size(preprocessing));
     find_box(preprocessing, options);
     for (std::size_t m = 0; m < scans.size(); ++m)
-        MFRES_CHECK(measure_intensity(scans[m], m, threads, preprocessing));
+        if (options.present[m])
+            MFRES_CHECK(measure_intensity(scans[m], m, options, threads, preprocessing));
     return preprocessing;
 }
 
@@ -310,8 +417,9 @@ using Block = std::array<std::array<std::array<float, block_x>, block_z>, 4>;
 void normalise_row(const Preprocessing& preprocessing, const CompactVolume& scan, std::int64_t j, std::int64_t k,
                    std::size_t modality, std::int64_t first, std::int64_t count, float* out) {
     std::fill_n(out, count, 0.0F);
-    const double mean = preprocessing.intensity[modality].mean;
-    const double scale = 1.0 / preprocessing.intensity[modality].stddev;
+    const ModalityIntensity& intensity = preprocessing.intensity[modality];
+    const double mean = intensity.mean;
+    const double scale = 1.0 / intensity.stddev;
     for (const BrainRun& run : preprocessing.row(j, k)) {
         const std::int64_t begin = std::max<std::int64_t>(run.begin, first);
         const std::int64_t end = std::min<std::int64_t>(run.end, first + count);
@@ -319,6 +427,7 @@ void normalise_row(const Preprocessing& preprocessing, const CompactVolume& scan
             continue;
         float* const values = out + (begin - first);
         scan.read(begin, j, k, end - begin, values);
+        clip(std::span(values, static_cast<std::size_t>(end - begin)), intensity);
         for (std::int64_t i = 0; i < end - begin; ++i)
             values[i] = static_cast<float>((static_cast<double>(values[i]) - mean) * scale);
     }
@@ -332,9 +441,10 @@ void load_block(const Preprocessing& preprocessing, const std::array<CompactVolu
     for (std::int64_t z = 0; z < count_z; ++z) {
         const std::int64_t k = corner[2] + z;
         const bool inside = j >= 0 && j < size[1] && k >= 0 && k < size[2];
-        for (std::size_t m = 0; m < 4; ++m) {
-            float* const out = block[m][static_cast<std::size_t>(z)].data();
-            if (inside)
+        for (std::size_t channel = 0; channel < 4; ++channel) {
+            const auto m = static_cast<std::size_t>(preprocessing.channels[channel]);
+            float* const out = block[channel][static_cast<std::size_t>(z)].data();
+            if (inside && preprocessing.present[m])
                 normalise_row(preprocessing, scans[m], j, k, m, corner[0], count_x, out);
             else
                 std::fill_n(out, count_x, 0.0F);
@@ -387,22 +497,43 @@ void fill_input(const Preprocessing& preprocessing, const std::array<CompactVolu
     });
 }
 
-LabelMap uncrop(const Preprocessing& preprocessing, std::span<const std::uint8_t> labels) {
-    LabelMap map;
-    map.grid = preprocessing.grid;
-    map.labels.assign(static_cast<std::size_t>(preprocessing.grid.voxels()), 0);
+namespace {
+
+/// Copies the brain voxels of an array [x][y][z] of the padded box to the grid, i fastest.
+template <typename T>
+void uncrop_into(const Preprocessing& preprocessing, const T* box, T* grid) {
     const auto& size = preprocessing.grid.size;
     const auto& begin = preprocessing.box_begin;
     const std::int64_t y_stride = preprocessing.padded_size[2];
     const std::int64_t x_stride = preprocessing.padded_size[1] * y_stride;
     for (std::int64_t j = begin[1]; j < preprocessing.box_end[1]; ++j)
         for (std::int64_t k = begin[2]; k < preprocessing.box_end[2]; ++k) {
-            std::uint8_t* const row = map.labels.data() + size[0] * (j + size[1] * k);
-            const std::uint8_t* const column = labels.data() + (j - begin[1]) * y_stride + (k - begin[2]);
+            T* const row = grid + size[0] * (j + size[1] * k);
+            const T* const column = box + (j - begin[1]) * y_stride + (k - begin[2]);
             for (const BrainRun& run : preprocessing.row(j, k))
                 for (std::int64_t i = run.begin; i < run.end; ++i)
                     row[i] = column[(i - begin[0]) * x_stride];
         }
+}
+
+} // namespace
+
+LabelMap uncrop(const Preprocessing& preprocessing, std::span<const std::uint8_t> labels) {
+    LabelMap map;
+    map.grid = preprocessing.grid;
+    map.labels.assign(static_cast<std::size_t>(preprocessing.grid.voxels()), 0);
+    uncrop_into(preprocessing, labels.data(), map.labels.data());
+    return map;
+}
+
+ProbabilityMap uncrop(const Preprocessing& preprocessing, const Tensor& probabilities) {
+    ProbabilityMap map{preprocessing.grid, probabilities.shape()[1], {}};
+    const std::int64_t voxels = map.grid.voxels();
+    const std::int64_t box_voxels = probabilities.elements() / map.classes;
+    map.values.assign(static_cast<std::size_t>(map.classes * voxels), 0.0F);
+    std::fill_n(map.values.begin(), voxels, 1.0F);
+    for (std::int64_t c = 0; c < map.classes; ++c)
+        uncrop_into(preprocessing, probabilities.data() + c * box_voxels, map.values.data() + c * voxels);
     return map;
 }
 

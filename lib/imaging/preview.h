@@ -31,6 +31,12 @@ struct PreviewOptions {
     std::string footer;                  ///< shown before the fixed "research use only" text, e.g. the model's hash
     bool overlay = true;                 ///< false: images without labels, the legend still has the volumes
     const LabelMap* reference = nullptr; ///< drawn as a white outline around its whole tumour; same grid
+    std::string warning;                 ///< a line under the title in the alarm colour
+    std::string upper = "FLAIR";         ///< what the two volumes show
+    std::string lower = "T1ce";
+    /// Of all classes, same grid: a line where the tumour classes together reach 1/2, and dots where no class reaches
+    /// 2/3.
+    const ProbabilityMap* probabilities = nullptr;
 };
 
 /// The legend's second line: "no tumour found" when every label is 0, else the volumes of tumour core (labels 1, 3, 4)
@@ -48,7 +54,7 @@ struct PreviewImage {
     std::vector<std::uint8_t> rgb;
 };
 
-/// FLAIR (upper row) and T1ce (lower row), each as an axial, a coronal and a sagittal slice. The slices are those with
+/// FLAIR (upper row) and T1ce (lower row), or their replacements, each as an axial, a coronal and a sagittal slice. The slices are those with
 /// the largest cross-section of tumour; without tumour they go through the middle of the brain, and the legend says so.
 /// Volumes are expected in the canonical orientation L-P-S (i to the left, j to posterior, k to superior) and are shown
 /// in radiological convention: the patient's right is on the image's left. Voxel spacing (mm) is the length of the

@@ -95,6 +95,10 @@ Status check_input(const Volume& flair, const Volume& t1ce, const LabelMap& labe
     MFRES_CHECK(check_labels(labels, flair.grid, "label map"));
     if (options.reference != nullptr)
         MFRES_CHECK(check_labels(*options.reference, flair.grid, "reference label map"));
+    if (const ProbabilityMap* map = options.probabilities) {
+        const auto classes = static_cast<std::size_t>(std::max<std::int64_t>(1, map->classes));
+        MFRES_CHECK(check_size(map->grid, flair.grid, map->values.size() / classes, "probability map"));
+    }
     return {};
 }
 

@@ -23,6 +23,7 @@ const cv::Scalar paper(18, 20, 24);
 const cv::Scalar ink(232, 234, 238);
 const cv::Scalar pale_ink(150, 156, 166);
 const cv::Scalar alarm(255, 176, 80);
+const cv::Scalar uncertain_ink(255, 130, 255);
 
 /// Hershey fonts have ASCII characters only: '?' for every other character, a space for control characters.
 std::string ascii(std::string_view words) {
@@ -198,6 +199,37 @@ void draw_cuts(cv::Mat& image, const Page& page, const Plane& plane) {
     cv::line(image, {image.cols - 1 - tick, y}, {image.cols - 1, y}, alarm);
 }
 
+constexpr float unsure_below = 2.0F / 3.0F;
+
+/// Draws a line around the voxels whose tumour probability is above 0.5, and dots where no class reaches
+/// `unsure_below`.
+void draw_uncertainty(cv::Mat& image, const Page& page, const Plane& plane, const ProbabilityMap& probabilities) {
+    const auto scaled = [&](const cv::Mat& raw) {
+        cv::Mat smooth;
+        cv::resize(raw, smooth, panel_size(page, plane), 0, 0, cv::INTER_LINEAR);
+        return smooth;
+    };
+    const auto byte = [](float share) {
+        return static_cast<std::uint8_t>(std::lround(255.0F * std::clamp(share, 0.0F, 1.0F)));
+    };
+    const cv::Mat tumour =
+        scaled(section(page, plane, [&](std::size_t index) { return byte(1.0F - probabilities.of_class(0)[index]); }));
+    const cv::Mat surest = scaled(section(page, plane, [&](std::size_t index) {
+        float most = 0.0F;
+        for (std::int64_t c = 0; c < probabilities.classes; ++c)
+            most = std::max(most, probabilities.of_class(c)[index]);
+        return byte(most);
+    }));
+    constexpr int spacing = 2; // pixels from dot to dot
+    for (int row = 0; row < image.rows; row += spacing)
+        for (int column = row / spacing % 2; column < image.cols; column += spacing)
+            if (surest.at<std::uint8_t>(row, column) < byte(unsure_below))
+                image.at<cv::Vec3b>(row, column) = {static_cast<std::uint8_t>(uncertain_ink[0]),
+                                                    static_cast<std::uint8_t>(uncertain_ink[1]),
+                                                    static_cast<std::uint8_t>(uncertain_ink[2])};
+    outline(image, tumour > 127, uncertain_ink);
+}
+
 cv::Mat panel(const Page& page, const Plane& plane, const Volume& volume, const Window& window,
               const std::string& contrast) {
     cv::Mat image = grey_section(page, plane, volume, window);
@@ -205,6 +237,8 @@ cv::Mat panel(const Page& page, const Plane& plane, const Volume& volume, const 
         draw_labels(image, page, plane);
     if (page.options.reference != nullptr)
         draw_reference(image, page, plane, *page.options.reference);
+    if (page.options.probabilities != nullptr)
+        draw_uncertainty(image, page, plane, *page.options.probabilities);
     draw_cuts(image, page, plane);
     draw_marks(image, plane, contrast);
     return image;
@@ -244,7 +278,9 @@ void draw_legend(cv::Mat& canvas, const Page& page, int top) {
         x = legend_entry(canvas, {x, top + 16}, colour(classes[c]), true,
                          text(classes[c].name, "  ", millilitres(volumes[c])));
     if (page.options.reference != nullptr)
-        legend_entry(canvas, {x, top + 16}, cv::Scalar::all(255), false, "reference: whole tumour, core");
+        x = legend_entry(canvas, {x, top + 16}, cv::Scalar::all(255), false, "reference: whole tumour, core");
+    if (page.options.probabilities != nullptr)
+        legend_entry(canvas, {x, top + 16}, uncertain_ink, false, "tumour 0.5; dots: no class 0.67");
 
     const cv::Point line(margin, top + 44);
     const bool tumour = std::any_of(volumes.begin(), volumes.end(), [](double volume) { return volume > 0; });
@@ -289,6 +325,8 @@ cv::Mat draw_page(const Page& page, const Volume& flair, const Volume& t1ce, con
     cv::Mat canvas(legend_top + legend_height, width, CV_8UC3, paper);
     const std::string title = page.options.title.empty() ? "tumour segmentation" : ascii(page.options.title);
     write_within(canvas, title, {margin, 42}, 0.8, ink, width - 2 * margin);
+    if (!page.options.warning.empty())
+        write_within(canvas, ascii(page.options.warning), {margin, 60}, 0.42, alarm, width - 2 * margin);
 
     int x = margin;
     for (const Plane& plane : planes) {
@@ -297,8 +335,9 @@ cv::Mat draw_page(const Page& page, const Volume& flair, const Volume& t1ce, con
         write_within(canvas, caption(page, plane), {x, title_height + 12}, 0.45, pale_ink, column);
         const cv::Rect place(x + (column - size.width) / 2, top + (row_height - size.height) / 2, size.width,
                              size.height);
-        panel(page, plane, flair, flair_window, "FLAIR").copyTo(canvas(place));
-        panel(page, plane, t1ce, t1ce_window, "T1ce").copyTo(canvas(place + cv::Point(0, row_height + gap)));
+        panel(page, plane, flair, flair_window, ascii(page.options.upper)).copyTo(canvas(place));
+        panel(page, plane, t1ce, t1ce_window, ascii(page.options.lower))
+            .copyTo(canvas(place + cv::Point(0, row_height + gap)));
         x += column + gap;
     }
     draw_legend(canvas, page, legend_top);

@@ -115,7 +115,7 @@ int mfres_segment_folder(mfres_segmenter* segmenter, const char* folder, const c
     return guarded(error, [&]() -> mfres::Status {
         if (!segmenter || !folder || !output)
             return missing_argument(!segmenter ? "segmenter" : !folder ? "folder" : "output");
-        const auto files = mfres::find_case(folder);
+        const auto files = mfres::find_case(folder, true);
         return files ? segment(*segmenter, *files, output, report) : mfres::Status(files.error());
     });
 }

@@ -1,13 +1,9 @@
 #include "inference/calibrate.h"
 
-#include "core/parallel.h"
 #include "core/try.h"
-#include "imaging/case.h"
-#include "imaging/preprocess.h"
 
 #include <algorithm>
 #include <cmath>
-#include <set>
 
 namespace mfres {
 
@@ -15,16 +11,6 @@ namespace {
 
 /// Bytes of activations that are looked at in one pass: all of a network's at once would not fit into memory.
 constexpr std::int64_t bytes_per_pass = std::int64_t{400} << 20;
-
-/// The same graph with other outputs.
-Graph with_outputs(const Graph& graph, const std::vector<NodeId>& outputs) {
-    GraphBuilder builder;
-    for (const Node& node : graph.nodes())
-        (void)builder.add(node.name, node.op, node.inputs);
-    for (const NodeId output : outputs)
-        builder.output(output);
-    return std::move(builder.finish()).value();
-}
 
 bool is_kept(const Graph& form, const Node& conv, NodeId id, const std::vector<std::string>& keep) {
     const auto named = [&](std::string_view name) { return std::find(keep.begin(), keep.end(), name) != keep.end(); };
@@ -66,12 +52,11 @@ void for_values(const StridedView<const float>& view, const Body& body) {
 
 class Calibrator {
   public:
-    Calibrator(const Model& model, const Backend& backend, const CalibrationOptions& options, const Progress& progress)
-        : model_(model), backend_(backend), options_(options), threads_(resolve_threads(options.threads)),
-          progress_(progress) {}
+    Calibrator(CasePredictor& predictor, const CalibrationOptions& options, const Progress& progress)
+        : predictor_(predictor), options_(options), progress_(progress) {}
 
-    Result<QuantizationRecord> run(const std::vector<CaseFiles>& cases) {
-        MFRES_TRY(const Graph graph, parameter_graph(model_.variant));
+    Result<QuantizationRecord> run(const std::vector<BoxSource>& cases) {
+        MFRES_TRY(const Graph graph, parameter_graph(predictor_.model().variant));
         const Graph form = inference_form(graph);
         MFRES_CHECK(check_keep(form, options_.keep));
         readers_ = values_to_measure(form, options_.keep);
@@ -79,11 +64,11 @@ class Calibrator {
             return Error{ErrorCode::invalid_argument, "no convolution is left to quantize", "keep"};
         const bool histograms = options_.method != "minmax";
         rounds_ = (histograms ? 2.0 : 1.0) * static_cast<double>(cases.size());
-        for (const CaseFiles& files : cases)
-            MFRES_CHECK(measure(files, false));
-        for (const CaseFiles& files : cases)
+        for (const BoxSource& source : cases)
+            MFRES_CHECK(measure(source, false));
+        for (const BoxSource& source : cases)
             if (histograms)
-                MFRES_CHECK(measure(files, true));
+                MFRES_CHECK(measure(source, true));
 
         QuantizationRecord record;
         record.calibration = options_.method;
@@ -95,29 +80,19 @@ class Calibrator {
     }
 
   private:
-    Status measure(const CaseFiles& files, bool histogram) {
+    Status measure(const BoxSource& source, bool histogram) {
         if (progress_ && !progress_("calibrate", done_ / rounds_))
-            return Error{ErrorCode::interrupted, text("stopped on request before case ", files.id), files.id};
-        CaseOptions case_options;
-        case_options.threads = threads_;
-        case_options.min_voxel_mm = model_.metadata.voxel_min_mm;
-        case_options.max_voxel_mm = model_.metadata.voxel_max_mm;
-        MFRES_TRY(const Case loaded, load_case(files, case_options));
-        MFRES_TRY(const Preprocessing preprocessing,
-                  plan_preprocessing(loaded.scans,
-                                     {.multiple = static_cast<int>(model_.variant.multiple()), .threads = threads_}));
-        const auto& size = preprocessing.padded_size;
-        MFRES_TRY(const Graph graph, build_network(model_.variant, {size[0], size[1], size[2]}));
-        MFRES_TRY(const Network network, inference_form(graph, model_.weights));
-        for (const std::vector<NodeId>& pass : passes(network.graph)) {
-            const Graph probe = with_outputs(network.graph, pass);
-            MFRES_TRY(const auto executable, backend_.compile(probe, network.weights, {.threads = threads_}));
-            fill_input(preprocessing, loaded.scans, {0, 0, 0}, executable->input(), threads_);
-            MFRES_CHECK(executable->run());
-            for (std::size_t i = 0; i < pass.size(); ++i)
-                MFRES_CHECK(note(files, network.graph.node(pass[i]).name, executable->output(i), magnitudes_[pass[i]],
-                                 histogram));
-        }
+            return Error{ErrorCode::interrupted, text("stopped on request before case ", source.id), source.id};
+        MFRES_TRY(const OwnedBox owned, source.load(predictor_));
+        MFRES_TRY(const Network network, predictor_.boxes().inference_network(owned.box.size));
+        for (const std::vector<NodeId>& pass : passes(network.graph))
+            MFRES_CHECK(predictor_.boxes().observe(network, pass, owned.box, [&](const Executable& executable) {
+                Status noted;
+                for (std::size_t i = 0; noted.ok() && i < pass.size(); ++i)
+                    noted = note(source.id, network.graph.node(pass[i]).name, executable.output(i),
+                                 magnitudes_[pass[i]], histogram);
+                return noted;
+            }));
         done_ += 1.0;
         return {};
     }
@@ -138,7 +113,7 @@ class Calibrator {
         return all;
     }
 
-    static Status note(const CaseFiles& files, const std::string& node, const StridedView<const float>& values,
+    static Status note(const std::string& id, const std::string& node, const StridedView<const float>& values,
                        Magnitudes& magnitudes, bool histogram) {
         bool finite = true;
         if (histogram) {
@@ -156,15 +131,13 @@ class Calibrator {
             });
         }
         if (!finite)
-            return Error{ErrorCode::logits_not_finite,
-                         text(files.id, ": the network produced NaN or Inf at node ", node), files.id};
+            return Error{ErrorCode::logits_not_finite, text(id, ": the network produced NaN or Inf at node ", node),
+                         id};
         return {};
     }
 
-    const Model& model_;
-    const Backend& backend_;
+    CasePredictor& predictor_;
     const CalibrationOptions& options_;
-    int threads_;
     const Progress& progress_;
     double done_ = 0.0;
     double rounds_ = 1.0;
@@ -221,19 +194,19 @@ ActivationRange range_of(const Magnitudes& magnitudes, std::string_view method) 
     return {magnitudes.least < 0.0F ? -limit : 0.0F, limit};
 }
 
-Result<QuantizationRecord> calibrate(const Model& model, const std::vector<CaseFiles>& cases, const Backend& backend,
-                                     const CalibrationOptions& options, const Progress& progress) {
+Result<QuantizationRecord> calibrate(const Model& model, const std::vector<BoxSource>& cases,
+                                     const std::string& backend, const CalibrationOptions& options,
+                                     const Progress& progress) {
     if (options.method != "minmax" && options.method != "percentile" && options.method != "mse")
         return Error{ErrorCode::invalid_argument,
                      text("calibration is '", options.method, "'; there is minmax, percentile and mse"), "calibration"};
     if (cases.empty())
         return Error{ErrorCode::dataset_empty, "there is no case to calibrate with", {}};
-    if (model.variant.input_channels() != 4)
-        return Error{ErrorCode::invalid_argument,
-                     text("a model of ", model.variant.input_channels(),
-                          " channels cannot be calibrated on cases of 4 modalities"),
-                     {}};
-    return Calibrator(model, backend, options, progress).run(cases);
+    MFRES_TRY(const auto predictor,
+              CasePredictor::open(borrowed(model), model.variant.name(),
+                                  {.backend = backend, .threads = options.threads, .precision = "f32"}));
+    const ThreadPoolScope work(predictor->pool());
+    return Calibrator(*predictor, options, progress).run(cases);
 }
 
 } // namespace mfres

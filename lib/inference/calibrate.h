@@ -2,10 +2,10 @@
 #pragma once
 
 #include "backends/backend.h"
+#include "inference/box_source.h"
 #include "model/model.h"
 
-#include <mfres/case.h>
-#include <mfres/segmenter.h>
+#include <mfres/predictor.h>
 
 #include <string>
 #include <string_view>
@@ -25,11 +25,12 @@ struct CalibrationOptions {
 
 /// Runs the network in f32 on the brain box of every case and measures what each convolution reads. Tensors without a
 /// negative value get ranges from 0, others symmetric ones. The record's weights are floats.
-/// Errors: those of load_case, plan_preprocessing and the backend; dataset_empty; invalid_argument (an unknown method, a
-/// name in `keep` that is no convolution, a model of other than segmentation's four channels, nothing left to
-/// quantize); logits_not_finite (a value that is NaN or infinite); interrupted.
-Result<QuantizationRecord> calibrate(const Model& model, const std::vector<CaseFiles>& cases, const Backend& backend,
-                                     const CalibrationOptions& options, const Progress& progress = {});
+/// Errors: those of BoxSource::load and the backend; dataset_empty; invalid_argument (an unknown method, a name in `keep`
+/// that is no convolution, nothing left to quantize); model_metadata_invalid (channels that are not the four contrasts);
+/// logits_not_finite (a value that is NaN or infinite); interrupted.
+Result<QuantizationRecord> calibrate(const Model& model, const std::vector<BoxSource>& cases,
+                                     const std::string& backend, const CalibrationOptions& options,
+                                     const Progress& progress = {});
 
 /// Magnitudes of a tensor's values, without zeros: bin i of `counts` holds those from i to i + 1 times largest / bins.
 struct Magnitudes {

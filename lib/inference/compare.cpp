@@ -1,11 +1,7 @@
 #include "inference/compare.h"
 
-#include "backends/backend.h"
-#include "core/parallel.h"
 #include "core/try.h"
-#include "imaging/case.h"
-#include "imaging/preprocess.h"
-#include "inference/precision.h"
+#include "inference/predictor.h"
 
 #include <algorithm>
 #include <cmath>
@@ -14,18 +10,14 @@ namespace mfres {
 
 namespace {
 
-Result<Tensor> logits(const Model& model, const Preprocessing& preprocessing, const std::array<CompactVolume, 4>& scans,
-                      const Backend& backend, int threads) {
-    const auto& size = preprocessing.padded_size;
-    MFRES_TRY(const Graph graph, build_network(model.variant, {size[0], size[1], size[2]}));
-    MFRES_TRY(const CompileOptions options, compile_options(model, backend, "auto", {.threads = threads}));
-    MFRES_TRY(const auto executable, backend.compile(graph, model.weights, options));
-    fill_input(preprocessing, scans, {0, 0, 0}, executable->input(), threads);
-    MFRES_CHECK(executable->run());
-    const auto output = executable->output(0);
-    Tensor dense(output.shape);
-    copy(output, view(dense));
-    return dense;
+/// Logits on the whole brain box, the case prepared as the model expects it.
+Result<Tensor> logits(const Model& model, const CaseFiles& files, const std::string& backend, int threads) {
+    MFRES_TRY(const auto predictor,
+              CasePredictor::open(borrowed(model), model.variant.name(), {.backend = backend, .threads = threads}));
+    const ThreadPoolScope work(predictor->pool());
+    MFRES_TRY(Case loaded, predictor->load(files, AffineSource::automatic, false, false));
+    MFRES_TRY(const PreparedCase prepared, predictor->prepare(std::move(loaded)));
+    return predictor->boxes().logits(prepared.box(predictor->threads()));
 }
 
 /// The class with the largest logit of voxel i; the first of equal ones.
@@ -50,15 +42,8 @@ Result<ModelComparison> compare_models(const Model& first, const Model& second, 
                           " and ", b.classes(), " classes and grid multiples ", a.multiple(), " and ", b.multiple(),
                           " cannot be compared on a case of 4 modalities"),
                      {}};
-    MFRES_TRY(const Backend* engine, find_backend(backend));
-    const int resolved = resolve_threads(threads);
-    CaseOptions options;
-    options.threads = resolved;
-    MFRES_TRY(const Case loaded, load_case(files, options));
-    MFRES_TRY(const Preprocessing preprocessing,
-              plan_preprocessing(loaded.scans, {.multiple = static_cast<int>(a.multiple()), .threads = resolved}));
-    MFRES_TRY(const Tensor before, logits(first, preprocessing, loaded.scans, *engine, resolved));
-    MFRES_TRY(const Tensor after, logits(second, preprocessing, loaded.scans, *engine, resolved));
+    MFRES_TRY(const Tensor before, logits(first, files, backend, threads));
+    MFRES_TRY(const Tensor after, logits(second, files, backend, threads));
 
     ModelComparison comparison;
     comparison.voxels = before.elements() / before.shape()[1];

@@ -24,7 +24,7 @@ struct ModelComparison {
 };
 
 /// Runs both, each in its own precision (compile_options, "auto"), on the whole brain box of a case, one after the
-/// other. `threads` 0 = all processors. Errors: those of load_case, plan_preprocessing, find_backend and the backend;
+/// other, the case prepared as each expects it. `threads` 0 = all processors. Errors: those of CasePredictor;
 /// invalid_argument for models of different channels, classes or grid multiples, or other than segmentation's four
 /// channels; logits_not_finite.
 Result<ModelComparison> compare_models(const Model& first, const Model& second, const CaseFiles& files,

@@ -5,6 +5,8 @@
 #include "imaging/case.h"
 #include "imaging/labels.h"
 #include "imaging/nifti/nifti.h"
+#include "inference/box_source.h"
+#include "inference/predictor.h"
 
 #include <algorithm>
 #include <cctype>
@@ -239,13 +241,13 @@ MetricsTable empty_table(const EvaluationOptions& options) {
     return table;
 }
 
-Status check_have_references(const std::vector<CaseFiles>& cases) {
+Status check_have_references(const CaseSet& cases) {
     if (cases.empty())
         return Error{ErrorCode::dataset_empty, "there is no case to evaluate", {}};
     std::vector<std::string> without;
-    for (const CaseFiles& files : cases)
-        if (!files.segmentation)
-            without.push_back(files.id);
+    for (std::size_t i = 0; i < cases.size(); ++i)
+        if (const auto* files = std::get_if<CaseFiles>(&cases[i]); files && !files->segmentation)
+            without.push_back(files->id);
     if (!without.empty())
         return Error{ErrorCode::file_not_found,
                      text(without.size(), " of ", cases.size(),
@@ -260,12 +262,15 @@ SegmentOptions segment_options(const EvaluationOptions& options) {
     request.resample = options.resample;
     request.min_enhancing_mm3 = options.min_enhancing_mm3;
     request.min_component_mm3 = options.min_component_mm3;
+    request.any_contrasts = options.contrasts != all_modalities;
     return request;
 }
 
 /// How the labels of a table came about.
-void note_making(const SegmentReport& report, const EvaluationOptions& options, MetricsTable& table) {
+void note_making(const PredictionReport& report, const EvaluationOptions& options, MetricsTable& table) {
     table.notes.push_back(model_sentence(report));
+    if (options.contrasts != all_modalities)
+        table.notes.push_back(text("The model got ", names(options.contrasts), " only."));
     if (options.min_enhancing_mm3 > 0.0)
         table.notes.push_back(
             text("Enhancing tumour below ", options.min_enhancing_mm3, " mm^3 was labelled as necrotic core."));
@@ -284,18 +289,88 @@ double share_of_case(std::string_view stage, double done, bool& network_ran) {
     return network_ran ? network_ends : 0.0;
 }
 
-/// The labels of a segmentation as class indices.
-Result<LabelMap> predicted_classes(Segmentation predicted, const CaseFiles& files) {
-    MFRES_TRY(const LabelScheme scheme, label_scheme(predicted.report.label_scheme));
-    MFRES_CHECK(labels_to_classes(predicted.labels, scheme, "the prediction of " + files.id));
-    return std::move(predicted.labels);
+/// Class indices of a case on one grid with its reference, and how they were made.
+struct Labelled {
+    LabelMap classes;
+    PredictionReport report;
+};
+
+/// The case without the contrasts that the model does not get.
+CaseFiles reduced(CaseFiles files, const ModalitySet& contrasts) {
+    for (std::size_t m = 0; m < contrasts.size(); ++m)
+        if (!contrasts[m])
+            files.modalities[m].clear();
+    return files;
 }
 
-Result<CaseMetrics> evaluate_segmentation(Segmentation predicted, const CaseFiles& files, LabelMap reference,
-                                          const EvaluationOptions& options) {
-    MFRES_CHECK(check_same_grid(predicted.labels.grid, files.modalities[0], reference.grid, *files.segmentation));
-    MFRES_TRY(const LabelMap labels, predicted_classes(std::move(predicted), files));
-    return evaluate_case(files.id, labels, reference, options.regions, options.scheme, options.threads);
+/// A file that tells the case's grid.
+const fs::path& grid_file(const CaseFiles& files) {
+    return *std::find_if(files.modalities.begin(), files.modalities.end(),
+                         [](const fs::path& path) { return !path.empty(); });
+}
+
+Result<LabelMap> reference_of(const CaseFiles& files, const EvaluationOptions& options) {
+    return read_classes(*files.segmentation, options);
+}
+
+Result<Labelled> labelled(Segmenter& segmenter, const CaseFiles& files, const LabelMap& reference,
+                          const EvaluationOptions& options, const Progress& progress) {
+    const CaseFiles given = reduced(files, options.contrasts);
+    MFRES_TRY(Segmentation predicted, segmenter.segment(given, segment_options(options), progress));
+    MFRES_CHECK(check_same_grid(predicted.labels.grid, grid_file(given), reference.grid, *files.segmentation));
+    MFRES_TRY(const LabelScheme scheme, label_scheme(predicted.report.label_scheme));
+    MFRES_CHECK(labels_to_classes(predicted.labels, scheme, "the prediction of " + files.id));
+    return Labelled{std::move(predicted.labels), std::move(predicted.report)};
+}
+
+/// Classes [x][y][z] of a cached case's box as a map, whose voxels run x fastest, on a grid in L-P-S order.
+LabelMap label_map(const CachedCase& source, const std::vector<std::uint8_t>& classes) {
+    LabelMap map;
+    map.grid.size = source.size;
+    for (std::size_t axis = 0; axis < 3; ++axis)
+        map.grid.affine[axis][axis] = axis == 2 ? source.voxel_mm[axis] : -source.voxel_mm[axis];
+    map.labels.resize(classes.size());
+    std::size_t index = 0;
+    for (std::int64_t x = 0; x < source.size[0]; ++x)
+        for (std::int64_t y = 0; y < source.size[1]; ++y)
+            for (std::int64_t z = 0; z < source.size[2]; ++z, ++index)
+                map.labels[static_cast<std::size_t>(x + source.size[0] * (y + source.size[1] * z))] = classes[index];
+    return map;
+}
+
+Result<LabelMap> reference_of(const CaseSet::Cached& cached, const EvaluationOptions&) {
+    MFRES_TRY(const auto source, cached.cache->load(cached.index));
+    return label_map(*source, source->classes);
+}
+
+Result<Labelled> labelled(Segmenter& segmenter, const CaseSet::Cached& cached, const LabelMap&,
+                          const EvaluationOptions& options, const Progress& progress) {
+    CasePredictor& predictor = segmenter.predictor().inside();
+    MFRES_TRY(const auto source, cached.cache->load(cached.index));
+    MFRES_CHECK(check_cached(predictor.input(), *source));
+    MFRES_CHECK(check_small_parts(options.min_enhancing_mm3, options.min_component_mm3));
+    MFRES_CHECK(check_contrasts(predictor.input(), options.contrasts, true, source->id));
+    const ThreadPoolScope work(predictor.pool());
+    predictor.begin_case();
+    Labelled result;
+    StageClock clock(result.report, progress);
+    const BrainBox box = brain_box(*source, predictor.input().channels, options.contrasts, predictor.input().multiple,
+                                   predictor.threads());
+    MFRES_TRY(const BoxPrediction predicted, predictor.label_box(box, false, clock, result.report));
+    clock.stop();
+    result.classes = label_map(*source, cut_to_brain(*source, predicted.classes, box.size));
+    (void)remove_small_components(result.classes, options.min_component_mm3);
+    (void)relabel_small_enhancing(result.classes, options.min_enhancing_mm3);
+    return result;
+}
+
+Result<LabelMap> reference_of(const CaseSet::Entry& entry, const EvaluationOptions& options) {
+    return std::visit([&](const auto& one) { return reference_of(one, options); }, entry);
+}
+
+Result<Labelled> labelled(Segmenter& segmenter, const CaseSet::Entry& entry, const LabelMap& reference,
+                          const EvaluationOptions& options, const Progress& progress) {
+    return std::visit([&](const auto& one) { return labelled(segmenter, one, reference, options, progress); }, entry);
 }
 
 } // namespace
@@ -329,36 +404,60 @@ Result<MetricsTable> evaluate_folders(const fs::path& predictions, const fs::pat
     return table;
 }
 
-Result<MetricsTable> evaluate_model(Segmenter& segmenter, const std::vector<CaseFiles>& cases,
-                                    const EvaluationOptions& options, const Progress& progress) {
+Result<MetricsTable> evaluate_model(Segmenter& segmenter, const CaseSet& cases, const EvaluationOptions& options,
+                                    const Progress& progress) {
     MFRES_CHECK(check_threads(options.threads));
     MFRES_CHECK(check_have_references(cases));
-    const SegmentOptions request = segment_options(options);
     MetricsTable table = empty_table(options);
     const CaseProgress display(cases.size(), progress);
     for (std::size_t i = 0; i < cases.size(); ++i) {
-        MFRES_CHECK(display.start(i, cases[i].id));
+        MFRES_CHECK(display.start(i, cases.id(i)));
         // The reference first: what is wrong with it shows before the network has run.
-        MFRES_TRY(LabelMap reference, read_classes(*cases[i].segmentation, options));
+        MFRES_TRY(const LabelMap reference, reference_of(cases[i], options));
         bool network_ran = false;
-        MFRES_TRY(Segmentation predicted,
-                  segmenter.segment(cases[i], request, [&](std::string_view stage, double done) {
+        MFRES_TRY(const Labelled predicted,
+                  labelled(segmenter, cases[i], reference, options, [&](std::string_view stage, double done) {
                       return display.show(i, share_of_case(stage, done, network_ran));
                   }));
         if (i == 0)
             note_making(predicted.report, options, table);
-        MFRES_TRY(CaseMetrics measured,
-                  evaluate_segmentation(std::move(predicted), cases[i], std::move(reference), options));
+        MFRES_TRY(CaseMetrics measured, evaluate_case(cases.id(i), predicted.classes, reference, options.regions,
+                                                      options.scheme, options.threads));
         table.cases.push_back(std::move(measured));
     }
     return table;
 }
 
+Result<std::vector<SubsetEvaluation>> evaluate_subsets(Segmenter& segmenter, const CaseSet& cases,
+                                                       const EvaluationOptions& options, const Progress& progress) {
+    const ModelInput& input = segmenter.predictor().inside().input();
+    std::vector<SubsetEvaluation> all;
+    for (std::size_t count = 4; count > 0; --count)
+        for (unsigned bits = 1; bits < 16; ++bits) {
+            SubsetEvaluation subset;
+            for (std::size_t m = 0; m < 4; ++m)
+                subset.contrasts[m] = (bits >> m & 1U) != 0;
+            if (std::count(subset.contrasts.begin(), subset.contrasts.end(), true) ==
+                static_cast<std::ptrdiff_t>(count))
+                all.push_back(std::move(subset));
+        }
+    for (std::size_t i = 0; i < all.size(); ++i) {
+        EvaluationOptions own = options;
+        own.contrasts = all[i].contrasts;
+        all[i].trained = check_contrasts(input, own.contrasts, false, "").ok();
+        MFRES_TRY(all[i].table, evaluate_model(segmenter, cases, own, [&](std::string_view stage, double done) {
+                      return !progress ||
+                             progress(stage, (static_cast<double>(i) + done) / static_cast<double>(all.size()));
+                  }));
+    }
+    return all;
+}
+
 namespace {
 
-double network_ms(const SegmentReport& report) {
+double network_ms(const PredictionReport& report) {
     double total = 0.0;
-    for (const SegmentReport::Stage& stage : report.stages)
+    for (const PredictionReport::Stage& stage : report.stages)
         if (stage.name == "network")
             total += stage.milliseconds;
     return total;
@@ -366,9 +465,10 @@ double network_ms(const SegmentReport& report) {
 
 } // namespace
 
-Result<std::vector<PrecisionEvaluation>>
-evaluate_precisions(const fs::path& model, const SegmenterOptions& setup, const std::vector<std::string>& precisions,
-                    const std::vector<CaseFiles>& cases, const EvaluationOptions& options, const Progress& progress) {
+Result<std::vector<PrecisionEvaluation>> evaluate_precisions(const fs::path& model, const SegmenterOptions& setup,
+                                                             const std::vector<std::string>& precisions,
+                                                             const CaseSet& cases, const EvaluationOptions& options,
+                                                             const Progress& progress) {
     MFRES_CHECK(check_threads(options.threads));
     MFRES_CHECK(check_have_references(cases));
     std::vector<std::string> names = {"f32"};
@@ -384,31 +484,28 @@ evaluate_precisions(const fs::path& model, const SegmenterOptions& setup, const 
         segmenters.push_back(std::move(segmenter));
         all.push_back({name, empty_table(options), empty_table(options), 0.0});
     }
-    const SegmentOptions request = segment_options(options);
     const CaseProgress display(cases.size() * names.size(), progress);
     for (std::size_t i = 0; i < cases.size(); ++i) {
-        MFRES_TRY(const LabelMap reference, read_classes(*cases[i].segmentation, options));
+        MFRES_TRY(const LabelMap reference, reference_of(cases[i], options));
         LabelMap f32;
         for (std::size_t k = 0; k < names.size(); ++k) {
-            MFRES_CHECK(display.start(i * names.size() + k, cases[i].id));
+            MFRES_CHECK(display.start(i * names.size() + k, cases.id(i)));
             bool network_ran = false;
-            MFRES_TRY(Segmentation predicted,
-                      segmenters[k].segment(cases[i], request, [&](std::string_view stage, double done) {
+            MFRES_TRY(Labelled predicted,
+                      labelled(segmenters[k], cases[i], reference, options, [&](std::string_view stage, double done) {
                           return display.show(i * names.size() + k, share_of_case(stage, done, network_ran));
                       }));
             all[k].network_ms += network_ms(predicted.report) / static_cast<double>(cases.size());
             if (i == 0)
                 note_making(predicted.report, options, all[k].against_reference);
-            MFRES_CHECK(
-                check_same_grid(predicted.labels.grid, cases[i].modalities[0], reference.grid, *cases[i].segmentation));
-            MFRES_TRY(LabelMap labels, predicted_classes(std::move(predicted), cases[i]));
+            const LabelMap& labels = predicted.classes;
             MFRES_TRY(CaseMetrics truth,
-                      evaluate_case(cases[i].id, labels, reference, options.regions, options.scheme, options.threads));
+                      evaluate_case(cases.id(i), labels, reference, options.regions, options.scheme, options.threads));
             all[k].against_reference.cases.push_back(std::move(truth));
             if (k == 0)
-                f32 = std::move(labels);
-            MFRES_TRY(CaseMetrics agreement, evaluate_case(cases[i].id, k == 0 ? f32 : labels, f32, options.regions,
-                                                           options.scheme, options.threads));
+                f32 = labels;
+            MFRES_TRY(CaseMetrics agreement,
+                      evaluate_case(cases.id(i), labels, f32, options.regions, options.scheme, options.threads));
             all[k].against_f32.cases.push_back(std::move(agreement));
         }
     }

@@ -1,4 +1,4 @@
-// What each precision costs, for programs (JSON) and for people (Markdown).
+// What each precision costs, and what each absent contrast, for programs (JSON) and for people (Markdown).
 #include <mfres/evaluate.h>
 
 #include "core/try.h"
@@ -70,6 +70,37 @@ std::string to_json(const std::vector<PrecisionEvaluation>& evaluations) {
                        {"network_ms", of.network_ms},
                        {"against_reference", nlohmann::ordered_json::parse(to_json(of.against_reference))},
                        {"against_f32", nlohmann::ordered_json::parse(to_json(of.against_f32))}});
+    return all.dump(2);
+}
+
+std::string to_markdown(const std::vector<SubsetEvaluation>& evaluations) {
+    std::string all =
+        "Mean Dice with a part of the contrasts; `change` is that of the whole tumour against all four.\n\n"
+        "| contrasts | trained for | WT | TC | ET | change |\n|---|---|---:|---:|---:|---:|\n";
+    std::optional<double> with_all;
+    for (const SubsetEvaluation& of : evaluations) {
+        const MetricsSummary summary = summarise(of.table);
+        const auto mean = [&](TumourRegion region) { return summary.at(region, Metric::dice).mean; };
+        if (of.contrasts == all_modalities)
+            with_all = mean(TumourRegion::wt);
+        std::optional<double> change;
+        if (with_all && mean(TumourRegion::wt))
+            change = *mean(TumourRegion::wt) - *with_all;
+        all += text("| ", names(of.contrasts), " | ", of.trained ? "yes" : "no", " | ", fixed(mean(TumourRegion::wt)),
+                    " | ", fixed(mean(TumourRegion::tc)), " | ", fixed(mean(TumourRegion::et)), " | ", fixed(change),
+                    " |\n");
+    }
+    if (!evaluations.empty() && !evaluations.front().table.notes.empty())
+        all += "\n" + evaluations.front().table.notes.front() + "\n";
+    return all;
+}
+
+std::string to_json(const std::vector<SubsetEvaluation>& evaluations) {
+    nlohmann::ordered_json all = nlohmann::ordered_json::array();
+    for (const SubsetEvaluation& of : evaluations)
+        all.push_back({{"contrasts", names(of.contrasts)},
+                       {"trained", of.trained},
+                       {"table", nlohmann::ordered_json::parse(to_json(of.table))}});
     return all.dump(2);
 }
 

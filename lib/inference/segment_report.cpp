@@ -14,7 +14,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-Json parts_json(const std::vector<SegmentReport::Part>& parts) {
+Json parts_json(const std::vector<PredictionReport::Part>& parts) {
     Json all = Json::object();
     for (const auto& part : parts)
         all[part.name] = {{"voxels", part.voxels}, {"ml", part.millilitres}};
@@ -38,13 +38,16 @@ double mib(std::int64_t bytes) {
 
 } // namespace
 
-std::string model_sentence(const SegmentReport& report) {
+std::string model_sentence(const PredictionReport& report) {
     return text("Predictions by ", report.network, " (", report.model_file, ", weights SHA-256 ", report.weights_sha256,
                 ") on ", report.backend_engine, " in ", report.precision, report.allow_tf32 ? " with TF32" : "",
                 report.mirror_images > 1 ? text(", mean of ", report.mirror_images, " mirror images.") : ".");
 }
 
-std::string to_json(const SegmentReport& report, bool choices) {
+namespace {
+
+/// `files`: the same report, where the case came from files.
+std::string report_json(const PredictionReport& report, const SegmentReport* files, bool choices) {
     Json json;
     json["case"] = report.case_id;
     json["network"] = report.network;
@@ -52,10 +55,16 @@ std::string to_json(const SegmentReport& report, bool choices) {
     json["backend"] = {
         {"name", report.backend},          {"engine", report.backend_engine},       {"precision", report.precision},
         {"allow_tf32", report.allow_tf32}, {"deterministic", report.deterministic}, {"threads", report.threads}};
-    json["inputs"] = {
-        {"t1", report.inputs[0]}, {"t1ce", report.inputs[1]}, {"t2", report.inputs[2]}, {"flair", report.inputs[3]}};
-    json["output"] = report.output;
-    json["preview"] = report.preview;
+    if (files) {
+        const auto& inputs = files->inputs;
+        json["inputs"] = {{"t1", inputs[0]}, {"t1ce", inputs[1]}, {"t2", inputs[2]}, {"flair", inputs[3]}};
+        json["output"] = files->output;
+        json["preview"] = files->preview;
+        if (!files->probabilities.empty())
+            json["probabilities"] = files->probabilities;
+    }
+    if (report.contrasts != all_modalities)
+        json["contrasts"] = names(report.contrasts);
     json["label_scheme"] = report.label_scheme;
     json["grid_size"] = report.grid_size;
     json["brain_box_size"] = report.brain_box_size;
@@ -80,6 +89,16 @@ std::string to_json(const SegmentReport& report, bool choices) {
     json["notice"] = "Research use only: not a medical device.";
     // Paths may hold bytes that are no UTF-8; they are replaced rather than failing the report.
     return json.dump(2, ' ', false, Json::error_handler_t::replace);
+}
+
+} // namespace
+
+std::string to_json(const PredictionReport& report, bool choices) {
+    return report_json(report, nullptr, choices);
+}
+
+std::string to_json(const SegmentReport& report, bool choices) {
+    return report_json(report, &report, choices);
 }
 
 std::string to_text(const SegmentReport& report) {
@@ -113,6 +132,8 @@ std::string to_text(const SegmentReport& report) {
         out += "warning     " + warning + "\n";
     if (!report.output.empty())
         out += "labels      " + report.output + "  (scheme " + report.label_scheme + ")\n";
+    if (!report.probabilities.empty())
+        out += "probability " + report.probabilities + "\n";
     if (!report.preview.empty())
         out += "picture     " + report.preview + "\n";
     return out + "\nResearch use only: not a medical device.\n";

@@ -157,6 +157,12 @@ std::pair<std::int64_t, std::int64_t> decided_by(const TilePlan& plan, std::size
     return {n == 0 ? 0 : middle(n - 1), n + 1 == starts.size() ? plan.box_size[axis] : middle(n)};
 }
 
+std::array<std::pair<std::int64_t, std::int64_t>, 3> decided_by(const TilePlan& plan, std::size_t tile) {
+    const std::size_t ny = plan.starts[1].size();
+    const std::size_t nz = plan.starts[2].size();
+    return {decided_by(plan, 0, tile / nz / ny), decided_by(plan, 1, tile / nz % ny), decided_by(plan, 2, tile % nz)};
+}
+
 Result<TileLabels> TileLabels::create(TilePlan plan, std::span<std::uint8_t> labels, int threads) {
     if (plan.count() == 0)
         return invalid("a plan without tiles covers no box");
@@ -178,18 +184,14 @@ Status TileLabels::add(const StridedView<const float>& values) {
     if (const std::int64_t bad = logits::count_not_finite(values, threads_); bad > 0)
         return logits::not_finite_error(values, bad, offset);
 
-    const auto [x_begin, x_end] = decided_by(plan_, 0, next_tile_ / plan_.starts[2].size() / plan_.starts[1].size());
-    const auto [y_begin, y_end] = decided_by(plan_, 1, next_tile_ / plan_.starts[2].size() % plan_.starts[1].size());
-    const auto [z_begin, z_end] = decided_by(plan_, 2, next_tile_ % plan_.starts[2].size());
-    parallel_ranges(x_end - x_begin, threads_,
-                    [&, x_from = x_begin, y_from = y_begin, y_to = y_end, z_from = z_begin,
-                     z_to = z_end](std::int64_t first, std::int64_t last) {
-                        for (std::int64_t x = x_from + first; x < x_from + last; ++x)
-                            for (std::int64_t y = y_from; y < y_to; ++y)
-                                logits::label_row(
-                                    values, x - offset[0], y - offset[1], z_from - offset[2], z_to - z_from,
-                                    labels_.data() + (x * plan_.box_size[1] + y) * plan_.box_size[2] + z_from);
-                    });
+    const auto decided = decided_by(plan_, next_tile_);
+    const std::int64_t z = decided[2].first;
+    parallel_ranges(decided[0].second - decided[0].first, threads_, [&](std::int64_t first, std::int64_t last) {
+        for (std::int64_t x = decided[0].first + first; x < decided[0].first + last; ++x)
+            for (std::int64_t y = decided[1].first; y < decided[1].second; ++y)
+                logits::label_row(values, x - offset[0], y - offset[1], z - offset[2], decided[2].second - z,
+                                  labels_.data() + (x * plan_.box_size[1] + y) * plan_.box_size[2] + z);
+    });
     ++next_tile_;
     return {};
 }

@@ -83,4 +83,7 @@ class TileLabels {
 /// it shares with each neighbour.
 std::pair<std::int64_t, std::int64_t> decided_by(const TilePlan& plan, std::size_t axis, std::size_t n);
 
+/// The voxels that tile n of the plan decides, along x, y and z.
+std::array<std::pair<std::int64_t, std::int64_t>, 3> decided_by(const TilePlan& plan, std::size_t tile);
+
 } // namespace mfres

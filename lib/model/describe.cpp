@@ -43,14 +43,22 @@ std::string line(const std::string& label, const std::string& content) {
     return left(label, 15) + content + "\n";
 }
 
+/// The subsets of the contrasts that suffice; nothing if all four have to be there.
+std::string subset_line(const ModelMetadata& metadata) {
+    std::string sets;
+    for (const ModalitySet& set : metadata.modality_subsets)
+        sets += (sets.empty() ? "" : "; ") + names(set);
+    return sets.empty() ? sets : line("subsets", sets);
+}
+
 std::string model_lines(const ModelSummary& model) {
     const ModelMetadata& metadata = model.metadata;
-    std::string modalities;
+    std::string channels;
     for (const std::string& modality : metadata.modalities)
-        modalities += (modalities.empty() ? "" : ", ") + modality;
+        channels += (channels.empty() ? "" : ", ") + modality;
     return line("network", model.network) + line("variant", printable(metadata.variant_json, std::string::npos)) +
-           line("modalities", modalities) + line("normalisation", metadata.normalisation) +
-           line("label scheme", metadata.label_scheme) +
+           line("modalities", channels) + line("normalisation", std::string(name(metadata.normalisation))) +
+           subset_line(metadata) + line("label scheme", metadata.label_scheme) +
            line("voxel edge", text(metadata.voxel_min_mm, " to ", metadata.voxel_max_mm, " mm")) +
            line("recipe", printable(metadata.recipe_json, std::string::npos)) +
            line("created by", printable(metadata.created_by, 200)) +
@@ -107,7 +115,9 @@ nlohmann::ordered_json model_json(const ModelSummary& model) {
     // parse_strict has accepted this text and that of the recipe, which bounds their depth.
     json["variant"] = nlohmann::ordered_json::parse(metadata.variant_json, nullptr, false);
     json["modalities"] = metadata.modalities;
-    json["normalisation"] = metadata.normalisation;
+    json["normalisation"] = name(metadata.normalisation);
+    for (const ModalitySet& set : metadata.modality_subsets)
+        json["modality_subsets"].push_back(names(set));
     json["label_scheme"] = metadata.label_scheme;
     json["voxel_mm"] = {metadata.voxel_min_mm, metadata.voxel_max_mm};
     json["recipe"] = nlohmann::ordered_json::parse(metadata.recipe_json, nullptr, false);

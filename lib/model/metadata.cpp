@@ -17,9 +17,9 @@ namespace {
 constexpr std::string_view prefix = "mfres.";
 constexpr std::string_view format_version = "1";
 constexpr std::array<std::string_view, 4> known_modalities = {"t1", "t1ce", "t2", "flair"};
-constexpr std::array<std::string_view, 1> known_normalisations = {"zscore-brain"};
 constexpr std::array<std::string_view, 2> known_label_schemes = {"brats", "brats2023"};
 constexpr std::string_view quantization_key = "mfres.quantisation"; // optional
+constexpr std::string_view subsets_key = "mfres.modality_subsets";  // optional
 constexpr std::array<std::string_view, 10> keys = {
     "mfres.format_version", "mfres.variant",      "mfres.modalities", "mfres.normalisation",  "mfres.label_scheme",
     "mfres.voxel_min_mm",   "mfres.voxel_max_mm", "mfres.recipe",     "mfres.weights_sha256", "mfres.created_by"};
@@ -37,6 +37,16 @@ std::string listed(const Names& names) {
     return joined;
 }
 
+/// The parts between the separators, at least one.
+std::vector<std::string_view> split(std::string_view text, char separator) {
+    std::vector<std::string_view> parts;
+    for (std::size_t end = 0; end != std::string_view::npos; text.remove_prefix(end == text.npos ? 0 : end + 1)) {
+        end = text.find(separator);
+        parts.push_back(text.substr(0, end));
+    }
+    return parts;
+}
+
 Error invalid(std::string_view key, const std::string& problem) {
     return {ErrorCode::model_metadata_invalid, text("metadata ", key, ": ", problem), std::string(key)};
 }
@@ -51,7 +61,7 @@ class Reader {
             if (strings_.find(key) == strings_.end())
                 return invalid(key, "is missing");
         for (const auto& entry : strings_)
-            if (!is_one_of(entry.first, keys) && entry.first != quantization_key)
+            if (!is_one_of(entry.first, keys) && entry.first != quantization_key && entry.first != subsets_key)
                 return invalid(printable(entry.first), "is not a key of this format");
         return {};
     }
@@ -76,19 +86,47 @@ class Reader {
     }
 
     Result<std::vector<std::string>> modalities() const {
-        constexpr std::string_view key = "mfres.modalities";
+        return modality_list("mfres.modalities", at("mfres.modalities"));
+    }
+
+    /// The sets that the key lists, none if it is absent.
+    Result<std::vector<ModalitySet>> subsets() const {
+        std::vector<ModalitySet> all;
+        const auto found = strings_.find(subsets_key);
+        if (found == strings_.end())
+            return all;
+        for (const std::string_view list : split(found->second, ';')) {
+            MFRES_TRY(const std::vector<std::string> listed, modality_list(subsets_key, list));
+            ModalitySet set{};
+            for (const Modality modality : mfres::modalities)
+                set[static_cast<std::size_t>(modality)] = is_one_of(name(modality), listed);
+            if (set == all_modalities || names(set) != list || std::find(all.begin(), all.end(), set) != all.end())
+                return invalid(subsets_key, text("'", printable(std::string(list)),
+                                                 "' is all contrasts, not in the order t1, t1ce, t2, flair, or there "
+                                                 "twice"));
+            all.push_back(set);
+        }
+        return all;
+    }
+
+    Result<Normalisation> normalisation() const {
+        const std::string& value = at("mfres.normalisation");
+        if (const auto known = parse_normalisation(value))
+            return *known;
+        std::vector<std::string_view> known;
+        for (const Normalisation one : normalisations)
+            known.push_back(name(one));
+        return invalid("mfres.normalisation", text("'", printable(value), "' is not known; there is ", listed(known)));
+    }
+
+    static Result<std::vector<std::string>> modality_list(std::string_view key, std::string_view list) {
         std::vector<std::string> names;
-        std::string_view rest = at(key);
-        for (bool more = true; more;) {
-            const auto comma = rest.find(',');
-            const std::string_view entry = rest.substr(0, comma);
+        for (const std::string_view entry : split(list, ',')) {
             if (!is_one_of(entry, known_modalities))
                 return invalid(key, text("'", printable(entry), "' is not one of ", listed(known_modalities)));
             if (is_one_of(entry, names))
                 return invalid(key, text(entry, " occurs twice"));
             names.emplace_back(entry);
-            more = comma != std::string_view::npos;
-            rest.remove_prefix(more ? comma + 1 : rest.size());
         }
         return names;
     }
@@ -146,7 +184,8 @@ Result<ModelMetadata> metadata_from_strings(const MetadataStrings& strings) {
     ModelMetadata metadata;
     metadata.variant_json = reader.at("mfres.variant");
     MFRES_TRY(metadata.modalities, reader.modalities());
-    MFRES_TRY(metadata.normalisation, reader.choice("mfres.normalisation", known_normalisations));
+    MFRES_TRY(metadata.normalisation, reader.normalisation());
+    MFRES_TRY(metadata.modality_subsets, reader.subsets());
     MFRES_TRY(metadata.label_scheme, reader.choice("mfres.label_scheme", known_label_schemes));
     MFRES_TRY(metadata.voxel_min_mm, reader.millimetres("mfres.voxel_min_mm"));
     MFRES_TRY(metadata.voxel_max_mm, reader.millimetres("mfres.voxel_max_mm"));
@@ -163,13 +202,13 @@ Result<ModelMetadata> metadata_from_strings(const MetadataStrings& strings) {
 }
 
 MetadataStrings metadata_to_strings(const ModelMetadata& metadata) {
-    std::string modalities;
+    std::string channels;
     for (const std::string& modality : metadata.modalities)
-        modalities.append(modalities.empty() ? "" : ",").append(modality);
+        channels.append(channels.empty() ? "" : ",").append(modality);
     MetadataStrings strings = {{"mfres.format_version", metadata.format_version},
                                {"mfres.variant", metadata.variant_json},
-                               {"mfres.modalities", modalities},
-                               {"mfres.normalisation", metadata.normalisation},
+                               {"mfres.modalities", channels},
+                               {"mfres.normalisation", std::string(name(metadata.normalisation))},
                                {"mfres.label_scheme", metadata.label_scheme},
                                {"mfres.voxel_min_mm", decimal(metadata.voxel_min_mm)},
                                {"mfres.voxel_max_mm", decimal(metadata.voxel_max_mm)},
@@ -178,7 +217,24 @@ MetadataStrings metadata_to_strings(const ModelMetadata& metadata) {
                                {"mfres.created_by", metadata.created_by}};
     if (!metadata.quantization.ranges.empty())
         strings.emplace(quantization_key, to_json(metadata.quantization));
+    std::string subsets;
+    for (const ModalitySet& set : metadata.modality_subsets)
+        subsets.append(subsets.empty() ? "" : ";").append(names(set));
+    if (!subsets.empty())
+        strings.emplace(subsets_key, subsets);
     return strings;
+}
+
+std::vector<ModalitySet> dropout_subsets() {
+    std::vector<ModalitySet> all;
+    for (unsigned bits = 1; bits < 15; ++bits) {
+        ModalitySet set{};
+        for (std::size_t m = 0; m < set.size(); ++m)
+            set[m] = (bits >> m & 1U) != 0;
+        if (set[static_cast<std::size_t>(Modality::t1ce)] || set[static_cast<std::size_t>(Modality::flair)])
+            all.push_back(set);
+    }
+    return all;
 }
 
 Status check_channels(const ModelMetadata& metadata, const Variant& variant) {

@@ -5,16 +5,19 @@
 //   mfres.format_version   "1"
 //   mfres.variant          the network as JSON, as parse_variant takes it
 //   mfres.modalities       names of the input channels in their order, joined by commas: "t1,t1ce,t2,flair"
-//   mfres.normalisation    normalisation of intensities: "zscore-brain"
+//   mfres.normalisation    normalisation of intensities: a name of <mfres/normalisation.h>
 //   mfres.label_scheme     the label value of each class: "brats" (0, 1, 2, 4) or "brats2023" (0, 1, 2, 3)
 //   mfres.voxel_min_mm     smallest and largest voxel edge the model was trained for, millimetres
 //   mfres.voxel_max_mm
 //   mfres.recipe           origin of the weights, a JSON object
 //   mfres.weights_sha256   weights_sha256 (sha256.h) of the weights as stored
 //   mfres.created_by       program and version
-// and, for a model that can run in int8:
-//   mfres.quantisation     ranges of activations, see quantization_record.h
-// If that contains "weights": "int8", the weight of every convolution whose parts all have a range is stored as
+// and, where they apply:
+//   mfres.quantisation     for int8: ranges of activations, see quantization_record.h
+//   mfres.modality_subsets the subsets of the contrasts that the model was trained for besides all of them, each a list
+//                          as above in the order t1, t1ce, t2, flair, joined by semicolons: "t1ce,flair;flair". The
+//                          channel of an absent contrast is 0
+// If mfres.quantisation contains "weights": "int8", the weight of every convolution whose parts all have a range is stored as
 // "<conv>.weight", I8 in -127..127, and "<conv>.weight_scale", F32 [out channels], above 0. The weight is their
 // product. Quantization is symmetric per output channel. The largest magnitude of a channel that is not zero is 127, so
 // that folding a BatchNorm and quantizing again gives the same integers. Biases and normalisations stay F32. Readers
@@ -27,7 +30,9 @@
 #include "model/safetensors.h"
 #include "networks/registry.h"
 
+#include <mfres/normalisation.h>
 #include <mfres/status.h>
+#include <mfres/volume.h>
 
 #include <cstdint>
 #include <filesystem>
@@ -42,7 +47,8 @@ struct ModelMetadata {
     std::string format_version = "1";
     std::string variant_json;
     std::vector<std::string> modalities = {"t1", "t1ce", "t2", "flair"};
-    std::string normalisation = "zscore-brain";
+    std::vector<ModalitySet> modality_subsets; ///< proper ones, sorted as written; none: all contrasts have to be there
+    Normalisation normalisation = Normalisation::zscore_brain;
     std::string label_scheme = "brats";
     double voxel_min_mm = 0.95;
     double voxel_max_mm = 1.05;
@@ -54,6 +60,10 @@ struct ModelMetadata {
     /// "mfres <version of this library>"
     static std::string default_created_by();
 };
+
+/// The proper subsets that training with modality dropout covers: all with at least one contrast, but for those that
+/// lack both T1ce and FLAIR, which are never dropped together.
+std::vector<ModalitySet> dropout_subsets();
 
 struct Model {
     Variant variant;

@@ -1,10 +1,11 @@
 #include <mfres/robustness.h>
 
-#include "core/file.h"
 #include "core/try.h"
 #include "imaging/case.h"
 #include "imaging/compact_volume.h"
 #include "imaging/labels.h"
+#include "inference/box_source.h"
+#include "inference/predictor.h"
 #include "paper/disturb.h"
 #include "report/text_table.h"
 
@@ -44,12 +45,9 @@ void take_scans(Patient& patient, const std::array<CompactVolume, 4>& scans) {
     }
 }
 
-Result<Patient> load_patient(const CaseFiles& files, const RobustnessOptions& options) {
-    CaseOptions reading;
-    MFRES_TRY(reading.use, affine_source(options.affine));
-    reading.resample = options.resample;
-    reading.threads = options.threads;
-    MFRES_TRY(const Case loaded, load_case(files, reading));
+Result<Patient> load_patient(const CasePredictor& predictor, const CaseFiles& files, const RobustnessOptions& options) {
+    MFRES_TRY(const AffineSource use, affine_source(options.affine));
+    MFRES_TRY(const Case loaded, predictor.load(files, use, options.resample, false));
     Patient patient;
     patient.id = files.id;
     if (files.segmentation) {
@@ -61,34 +59,65 @@ Result<Patient> load_patient(const CaseFiles& files, const RobustnessOptions& op
     return patient;
 }
 
-/// Writes the disturbed case; the window its labels have to be put back from.
-Result<Window> write_disturbed(const Patient& patient, Disturbance disturbance, std::uint64_t seed,
-                               const CaseFiles& files) {
-    const Window window = window_of(disturbance, patient.volumes[0].grid.size, patient.brain_begin, patient.brain_end);
-    for (const Modality modality : modalities) {
-        const auto m = static_cast<std::size_t>(modality);
-        Volume volume = seen_through(patient.volumes[m], window, patient.background[m]);
-        change_voxels(disturbance, volume, patient.background[m], Random(seed).fork(m));
-        MFRES_CHECK(write_nifti(files.modalities[m], volume, geometry_of(volume.grid), NiftiDatatype::float32,
-                                text("disturbed: ", name(disturbance)), true));
+/// Background kept around the box of a cached case: what a shift of the field of view needs.
+constexpr std::int64_t cached_margin = 8;
+
+Result<Patient> load_patient(const CasePredictor& predictor, const CaseSet::Cached& cached, const RobustnessOptions&) {
+    MFRES_TRY(const auto source, cached.cache->load(cached.index));
+    MFRES_CHECK(check_cached(predictor.input(), *source));
+    Grid grid;
+    for (std::size_t axis = 0; axis < 3; ++axis) {
+        grid.size[axis] = source->size[axis] + 2 * cached_margin;
+        grid.affine[axis][axis] = axis == 2 ? source->voxel_mm[axis] : -source->voxel_mm[axis];
     }
-    return window;
+    Patient patient;
+    patient.id = source->id;
+    patient.brain_begin.fill(cached_margin);
+    for (std::size_t axis = 0; axis < 3; ++axis)
+        patient.brain_end[axis] = cached_margin + source->size[axis];
+    patient.reference.emplace(LabelMap{grid, std::vector<std::uint8_t>(static_cast<std::size_t>(grid.voxels()))});
+    for (Volume& volume : patient.volumes)
+        volume = {grid, std::vector<float>(static_cast<std::size_t>(grid.voxels()), 0.0F)};
+    const BrainBox box = brain_box(*source, modalities, all_modalities, 1, predictor.threads());
+    Tensor scores({1, 4, box.size[0], box.size[1], box.size[2]});
+    box.fill({0, 0, 0}, view(scores));
+    const std::int64_t voxels = source->voxels();
+    for (std::size_t m = 0; m < 4; ++m) {
+        const float* const of = scores.data() + static_cast<std::int64_t>(m) * voxels;
+        float least = 0.0F; // of the brain; somewhere a z-score is not above the mean
+        for (std::int64_t index = 0; index < voxels; ++index)
+            least = std::min(least, of[index]);
+        std::size_t index = 0;
+        for (std::int64_t x = 0; x < source->size[0]; ++x)
+            for (std::int64_t y = 0; y < source->size[1]; ++y)
+                for (std::int64_t z = 0; z < source->size[2]; ++z, ++index) {
+                    const auto to = static_cast<std::size_t>(
+                        x + cached_margin + grid.size[0] * (y + cached_margin + grid.size[1] * (z + cached_margin)));
+                    if (source->brain[index] != 0)
+                        patient.volumes[m].voxels[to] = of[index] - least + 1.0F;
+                    patient.reference->labels[to] = source->classes[index];
+                }
+    }
+    return patient;
 }
 
-/// Classes of the disturbed case on the patient's own grid, with the report of the segmentation.
-Result<Segmentation> label_disturbed(Segmenter& segmenter, const Patient& patient, Disturbance disturbance,
-                                     const RobustnessOptions& options, const std::filesystem::path& folder,
-                                     const Progress& progress) {
-    CaseFiles files;
-    files.id = text(patient.id, " (", name(disturbance), ")");
-    for (const Modality modality : modalities)
-        files.modalities[static_cast<std::size_t>(modality)] = folder / text(name(modality), ".nii");
-    MFRES_TRY(const Window window, write_disturbed(patient, disturbance, options.seed, files));
-    SegmentOptions request;
-    request.label_scheme = name(LabelScheme::brats);
-    request.resample = options.resample;
-    MFRES_TRY(Segmentation result, segmenter.segment(files, request, progress));
-    MFRES_CHECK(labels_to_classes(result.labels, LabelScheme::brats, files.id));
+/// Classes of the disturbed case on the patient's own grid, with the report of the prediction.
+Result<Prediction> label_disturbed(Predictor& predictor, const Patient& patient, Disturbance disturbance,
+                                   const RobustnessOptions& options, const Progress& progress) {
+    const Window window = window_of(disturbance, patient.volumes[0].grid.size, patient.brain_begin, patient.brain_end);
+    std::array<Volume, 4> disturbed;
+    CaseVolumes volumes;
+    volumes.id = text(patient.id, " (", name(disturbance), ")");
+    for (std::size_t m = 0; m < disturbed.size(); ++m) {
+        disturbed[m] = seen_through(patient.volumes[m], window, patient.background[m]);
+        change_voxels(disturbance, disturbed[m], patient.background[m], Random(options.seed).fork(m));
+        volumes.volumes[m] = VolumeView::of(disturbed[m]);
+    }
+    MFRES_TRY(Prediction result,
+              predictor.predict(volumes,
+                                {.resample = options.resample, .label_scheme = std::string(name(LabelScheme::brats))},
+                                progress));
+    MFRES_CHECK(labels_to_classes(result.labels, LabelScheme::brats, volumes.id));
     result.labels = put_back(result.labels, window, patient.volumes[0].grid);
     return result;
 }
@@ -160,19 +189,21 @@ double worst_agreement(const RobustnessRow& row) {
 
 } // namespace
 
-Result<RobustnessReport> measure_robustness(Segmenter& segmenter, const std::vector<CaseFiles>& cases,
+Result<RobustnessReport> measure_robustness(Segmenter& segmenter, const CaseSet& cases,
                                             const RobustnessOptions& options, const Progress& progress) {
     if (cases.empty())
         return Error{ErrorCode::dataset_empty, "there is no case to disturb", {}};
     try {
-        MFRES_TRY(const ScratchFolder folder, ScratchFolder::create("robustness"));
         RobustnessReport report;
         report.seed = options.seed;
         for (const Disturbance disturbance : disturbances)
             report.rows.push_back({disturbance, {}});
         std::size_t done = 0;
-        for (const CaseFiles& files : cases) {
-            MFRES_TRY(Patient patient, load_patient(files, options));
+        Predictor& predictor = segmenter.predictor();
+        for (std::size_t i = 0; i < cases.size(); ++i) {
+            MFRES_TRY(
+                Patient patient,
+                std::visit([&](const auto& one) { return load_patient(predictor.inside(), one, options); }, cases[i]));
             for (RobustnessRow& row : report.rows) {
                 double ran = 0.0; // share of the network, which is nearly all of the time
                 const auto observe = [&](std::string_view stage, double share) {
@@ -181,8 +212,8 @@ Result<RobustnessReport> measure_robustness(Segmenter& segmenter, const std::vec
                            progress("robustness", (static_cast<double>(done) + ran) /
                                                       static_cast<double>(cases.size() * report.rows.size()));
                 };
-                MFRES_TRY(const Segmentation result,
-                          label_disturbed(segmenter, patient, row.disturbance, options, folder.path(), observe));
+                MFRES_TRY(const Prediction result,
+                          label_disturbed(predictor, patient, row.disturbance, options, observe));
                 if (row.disturbance == Disturbance::none)
                     patient.labels = result.labels;
                 report.model = model_sentence(result.report);

@@ -59,6 +59,8 @@ struct Recipe {
     double batch_norm_momentum = 0.1;
     std::int64_t fixed_norm_steps = 0; ///< the last so many steps have NormStatistics::running
 
+    std::string normalisation = "zscore-brain"; ///< name of a Normalisation: of the cases and of the model
+
     std::uint64_t init_seed = 1; ///< of the initial weights
     /// SHA-256 of the weights that training starts from, 64 hexadecimal digits; empty = drawn from init_seed.
     std::string init_sha256;

@@ -49,8 +49,9 @@ struct Side {
 class RunDataOpener {
   public:
     RunDataOpener(const TrainerOptions& options, fs::path run, DataUse use, const RunData& recorded,
-                  const CacheProgress& progress)
-        : options_(options), run_(std::move(run)), use_(use), recorded_(recorded), progress_(progress) {}
+                  Normalisation normalisation, const CacheProgress& progress)
+        : options_(options), run_(std::move(run)), use_(use), recorded_(recorded), normalisation_(normalisation),
+          progress_(progress) {}
 
     Result<OpenedData> open() {
         MFRES_CHECK(decide());
@@ -181,7 +182,8 @@ class RunDataOpener {
         if (use_ == DataUse::join)
             return CacheFile::open(made);
         MFRES_TRY(side.record.files_sha256, fingerprint_of_files(files));
-        const CacheOptions packing{.threads = resolve_threads(options_.threads), .overwrite = true};
+        const CacheOptions packing{.threads = resolve_threads(options_.threads), .overwrite = true,
+                                   .normalisation = normalisation_};
         if (use_ == DataUse::begin || !is_there(made)) {
             MFRES_CHECK(write_cache(made, files, packing, progress_));
             return CacheFile::open(made);
@@ -234,6 +236,7 @@ class RunDataOpener {
     fs::path run_;
     DataUse use_;
     const RunData& recorded_;
+    Normalisation normalisation_;
     const CacheProgress& progress_;
     std::string fold_words_;
     std::optional<Fold> fold_;
@@ -264,8 +267,8 @@ RunData run_data_from(const json& object) {
 }
 
 Result<OpenedData> open_run_data(const TrainerOptions& options, const fs::path& run, DataUse use,
-                                 const RunData& recorded, const CacheProgress& progress) {
-    return RunDataOpener(options, run, use, recorded, progress).open();
+                                 const RunData& recorded, Normalisation normalisation, const CacheProgress& progress) {
+    return RunDataOpener(options, run, use, recorded, normalisation, progress).open();
 }
 
 std::string source_words(const DataSources& sources) {

@@ -141,6 +141,9 @@ Result<ExportedModel> export_model(const Checkpoint& checkpoint, const std::file
     MFRES_TRY(const Variant variant, parse_variant(checkpoint.recipe.network));
     Model model{variant, {}, without_heads(checkpoint.evaluated())};
     model.metadata.recipe_json = recipe_record(checkpoint).dump();
+    MFRES_TRY(model.metadata.normalisation, parse_normalisation(checkpoint.recipe.normalisation));
+    if (checkpoint.recipe.sampling.modality_dropout > 0.0)
+        model.metadata.modality_subsets = dropout_subsets();
     MFRES_CHECK(save_model(path, model, storage, overwrite));
     ExportedModel exported{variant.name(), checkpoint.step, !checkpoint.average.empty(), std::nullopt, {}};
     if (!checkpoint.validations.empty() && checkpoint.validations.back().step == checkpoint.step)
@@ -184,12 +187,12 @@ Result<Start> start_of(const TrainerOptions& options) {
     }
     MFRES_TRY(Model model, load_model(options.init));
     const ModelMetadata standard;
-    if (model.metadata.modalities != standard.modalities || model.metadata.normalisation != standard.normalisation)
+    if (model.metadata.modalities != standard.modalities)
         return Error{ErrorCode::invalid_argument,
-                     text(options.init.string(), " takes other input than training gives: t1, t1ce, t2 and flair, ",
-                          standard.normalisation),
+                     text(options.init.string(), " takes other input than training gives: t1, t1ce, t2 and flair"),
                      "init"};
     Recipe base;
+    base.normalisation = name(model.metadata.normalisation); // unless the recipe says another, to be learnt
     base.network = model.variant.json();
     MFRES_TRY(start.recipe, parse_recipe(options.recipe, base));
     if (start.recipe.network != base.network)
@@ -281,9 +284,30 @@ struct Trainer::State {
 
     // ---- opening ----
 
+    /// Caches without a record of their normalisation may have been made of clipped intensities: a warning.
+    Status check_normalisation(const Cache& cache, Normalisation wanted, const std::string& source,
+                               const TrainObserver& observer) {
+        std::size_t others = 0;
+        for (const CacheEntry& entry : cache.entries())
+            others += entry.normalisation != wanted ? 1 : 0;
+        if (others == 0)
+            return {};
+        if (wanted == Normalisation::zscore_brain)
+            return Error{ErrorCode::cache_invalid,
+                         text(source, " holds ", others, " cases normalised by ",
+                              name(Normalisation::zscore_brain_clipped), ", the recipe asks for ", name(wanted)),
+                         source};
+        warn(observer, text(source, " does not say how ", others,
+                            " of its cases were normalised; they are "
+                            "taken as ",
+                            name(wanted), ", which they are if their intensities were clipped before"));
+        return {};
+    }
+
     Status open_data(DataUse use, const TrainObserver& observer) {
+        MFRES_TRY(const Normalisation wanted, parse_normalisation(recipe().normalisation));
         MFRES_TRY(OpenedData opened,
-                  open_run_data(options, folder.path(), use, now.data, [&](std::size_t done, std::size_t total) {
+                  open_run_data(options, folder.path(), use, now.data, wanted, [&](std::size_t done, std::size_t total) {
                       TrainEvent caching = event(TrainEvent::Kind::caching);
                       caching.done = done;
                       caching.total = total;
@@ -295,6 +319,9 @@ struct Trainer::State {
             now.data = std::move(opened.record);
         if (!opened.warning.empty())
             warn(observer, std::move(opened.warning));
+        MFRES_CHECK(check_normalisation(*data, wanted, source_words(options.data), observer));
+        if (validation)
+            MFRES_CHECK(check_normalisation(*validation, wanted, source_words(options.validation), observer));
         return {};
     }
 

@@ -1,8 +1,10 @@
 #include "train/validation.h"
 
 #include "core/memory_usage.h"
+#include "core/parallel.h"
 #include "core/try.h"
-#include "inference/sliding_window.h"
+#include "inference/box_predictor.h"
+#include "inference/box_source.h"
 
 #include <mfres/metrics.h>
 
@@ -17,38 +19,16 @@ namespace {
 
 using Size = std::array<std::int64_t, 3>;
 
-Size padded(const Size& size, std::int64_t multiple) {
-    Size result{};
-    for (std::size_t axis = 0; axis < 3; ++axis)
-        result[axis] = (size[axis] + multiple - 1) / multiple * multiple;
-    return result;
-}
-
-/// Classes of the box [x][y][z] from those of the padded box, background outside the brain.
-std::vector<std::uint8_t> cut_to_brain(const CachedCase& source, const std::vector<std::uint8_t>& classes,
-                                       const Size& size) {
-    std::vector<std::uint8_t> box(source.classes.size());
-    std::size_t index = 0;
-    for (std::int64_t x = 0; x < source.size[0]; ++x)
-        for (std::int64_t y = 0; y < source.size[1]; ++y) {
-            const auto row = static_cast<std::size_t>((x * size[1] + y) * size[2]);
-            for (std::size_t z = 0; z < static_cast<std::size_t>(source.size[2]); ++z, ++index)
-                box[index] = source.brain[index] != 0 ? classes[row + z] : std::uint8_t{0};
-        }
-    return box;
-}
-
-/// One case through a network compiled for its padded size.
-Result<ValidationCase> evaluate(const CachedCase& source, const Size& size, Executable& executable, int threads) {
-    const StridedView<float> input = executable.input();
-    std::vector<std::uint8_t> classes(static_cast<std::size_t>(size[0] * size[1] * size[2]));
-    StridedView<float> image{input.data, {4, size[0], size[1], size[2]}, {}};
-    std::copy(input.strides.begin() + 1, input.strides.end(), image.strides.begin());
-    copy_block(source, {0, 0, 0}, size, image, classes.data());
-    MFRES_CHECK(executable.run());
-    MFRES_CHECK(executable.labels(0, classes, threads));
-    const auto predicted = cut_to_brain(source, classes, size);
-    const RegionCounts counts = count_regions(predicted, source.classes, RegionDefinition::brats);
+/// One case through the network.
+Result<ValidationCase> evaluate(const CachedCase& source, BoxPredictor& predictor) {
+    const BrainBox box = brain_box(source, modalities, all_modalities, predictor.multiple(), predictor.threads());
+    MFRES_CHECK(predictor.compile(box.size));
+    PredictionReport unused;
+    const Progress silent;
+    StageClock clock(unused, silent);
+    MFRES_TRY(const BoxPrediction prediction, predictor.run(box, box.size, false, clock));
+    const RegionCounts counts =
+        count_regions(cut_to_brain(source, prediction.classes, box.size), source.classes, RegionDefinition::brats);
     ValidationCase result{source.id, {}, {}};
     for (const TumourRegion region : tumour_regions)
         result.dice[static_cast<std::size_t>(region)] = dice(counts[region]);
@@ -62,23 +42,25 @@ Result<Validation> validate(const Cache& cache, const Variant& variant, const We
     const auto start = std::chrono::steady_clock::now();
     std::map<Size, std::vector<std::size_t>> by_size;
     for (std::size_t i = 0; i < cache.entries().size(); ++i)
-        by_size[padded(cache.entries()[i].size, variant.multiple())].push_back(i);
+        by_size[padded_box(cache.entries()[i].size, variant.multiple())].push_back(i); // to compile once per size
 
     Validation validation;
     validation.cases.resize(cache.entries().size());
     std::size_t done = 0;
-    for (const auto& [size, members] : by_size) {
-        MFRES_TRY(const Graph graph, build_network(variant, size));
-        MFRES_TRY(const auto executable,
-                  backend.compile(graph, weights, {.threads = place.threads, .device = place.device}));
+    BoxPredictorOptions options;
+    options.compile.threads = place.threads;
+    options.compile.device = place.device;
+    options.threads = resolve_threads(place.threads);
+    BoxPredictor predictor(variant, weights, backend, std::move(options));
+    for (const auto& [size, members] : by_size)
         for (const std::size_t index : members) {
             if (progress && !progress(done, cache.entries().size()))
                 return Error{ErrorCode::interrupted, "the validation was stopped on request", {}};
             MFRES_TRY(const auto source, cache.load(index));
-            MFRES_TRY(validation.cases[index], evaluate(*source, size, *executable, place.threads));
+            MFRES_TRY(validation.cases[index], evaluate(*source, predictor));
             ++done;
         }
-    }
+    predictor.drop();
     release_unused_memory();
     for (const ValidationCase& entry : validation.cases)
         for (std::size_t region = 0; region < 3; ++region)

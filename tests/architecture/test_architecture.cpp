@@ -25,7 +25,7 @@ const Rules rules = [] {
         {"metrics", {"core", "imaging"}},
         {"report", {"core"}},
         {"data", {"core", "model", "imaging"}},
-        {"inference", {"core", "graph", "networks", "model", "imaging", "phantom", "metrics"}},
+        {"inference", {"core", "graph", "networks", "model", "imaging", "phantom", "metrics", "data"}},
         {"train", {"core", "graph", "networks", "model", "imaging", "metrics", "data", "inference", "report"}},
         {"benchmark", {"core", "graph", "networks", "model", "imaging", "inference"}},
         {"paper", {"core", "graph", "networks", "model", "imaging", "metrics", "data", "inference", "train", "report"}},

@@ -209,6 +209,29 @@ TEST_CASE("a cache gives the z-scores and classes that preprocessing gives") {
     CHECK(bytes + 1024 > std::filesystem::file_size(files.path));
 }
 
+TEST_CASE("a cache of clipped intensities holds the clipped z-scores, and says so") {
+    const test::TemporaryFolder folder;
+    const std::vector<CaseFiles> cases = three_cases(folder);
+    REQUIRE_OK(write_cache(folder / "plain.mfcache", cases, {.threads = 2}, {}));
+    REQUIRE_OK(write_cache(folder / "clipped.mfcache", cases,
+                           {.threads = 2, .normalisation = Normalisation::zscore_brain_clipped}, {}));
+    const auto plain = open(folder / "plain.mfcache");
+    const auto cache = open(folder / "clipped.mfcache");
+    CHECK(plain->fingerprint() != cache->fingerprint());
+    for (std::size_t i = 0; i < cases.size(); ++i) {
+        INFO(cases[i].id);
+        CHECK(plain->entries()[i].normalisation == Normalisation::zscore_brain);
+        CHECK(cache->entries()[i].normalisation == Normalisation::zscore_brain_clipped);
+        CHECK(load(*cache, i)->normalisation == Normalisation::zscore_brain_clipped);
+        Prepared truth = prepare(cases[i]);
+        const auto clipped =
+            plan_preprocessing(truth.loaded.scans, {.normalisation = Normalisation::zscore_brain_clipped});
+        REQUIRE_OK(clipped);
+        truth.preprocessing = *clipped;
+        check_against_preparation(*load(*cache, i), truth, 1e-4);
+    }
+}
+
 TEST_CASE("copy_block writes into any layout") {
     const CachedCase source = test::ellipsoid_case({9, 11, 13});
     const Index begin = {-1, 4, 2};

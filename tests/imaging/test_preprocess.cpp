@@ -542,3 +542,138 @@ TEST_CASE("bad options and volumes that do not belong together are rejected") {
         REQUIRE_CODE(plan_preprocessing({}), invalid_argument);
     }
 }
+
+namespace {
+
+/// The brain's values of a modality in ascending order.
+std::vector<float> sorted_brain(const Preprocessing& preprocessing, const Volume& volume) {
+    std::vector<float> values;
+    const auto& size = volume.grid.size;
+    for (std::int64_t k = 0; k < size[2]; ++k)
+        for (std::int64_t j = 0; j < size[1]; ++j)
+            for (const BrainRun& run : preprocessing.row(j, k))
+                for (std::int64_t i = run.begin; i < run.end; ++i)
+                    values.push_back(volume.voxels[static_cast<std::size_t>(i + size[0] * (j + size[1] * k))]);
+    std::sort(values.begin(), values.end());
+    return values;
+}
+
+} // namespace
+
+TEST_CASE("clipped normalisation takes mean and deviation between two order statistics, whatever the threads") {
+    Volumes volumes = ellipsoid_case();
+    // Negative values, huge ones, values that differ in their last bit only, and whole numbers.
+    Random random(11);
+    for (std::size_t i = 0; i < volumes[0].voxels.size(); ++i) {
+        if (volumes[0].voxels[i] != 0.0F)
+            volumes[0].voxels[i] = static_cast<float>(std::pow(random.normal(), 5.0)) + 0.01F;
+        if (volumes[1].voxels[i] != -32768.0F)
+            volumes[1].voxels[i] = std::nextafter(7.0F, random.below(2) == 0 ? 0.0F : 9.0F);
+        if (volumes[3].voxels[i] != 12.5F)
+            volumes[3].voxels[i] = std::floor(volumes[3].voxels[i]);
+    }
+    volumes[2].voxels[static_cast<std::size_t>(17 + 37 * (12 + 29 * 20))] = 1e9F;
+    PreprocessOptions options;
+    options.normalisation = Normalisation::zscore_brain_clipped;
+    const auto clipped = plan_preprocessing(scans_of(volumes), options);
+    REQUIRE_OK(clipped);
+    REQUIRE(clipped->brain_voxels > 4001);
+    const auto skipped = static_cast<std::size_t>((clipped->brain_voxels - 1) / 2000);
+    REQUIRE(skipped >= 2);
+    const Tensor input = filled(*clipped, volumes, {0, 0, 0}, clipped->padded_size);
+    for (std::size_t m = 0; m < 4; ++m) {
+        INFO("modality " << m);
+        const std::vector<float> sorted = sorted_brain(*clipped, volumes[m]);
+        const float low = sorted[skipped];
+        const float high = sorted[sorted.size() - 1 - skipped];
+        CHECK(clipped->intensity[m].low == low);
+        CHECK(clipped->intensity[m].high == high);
+        double mean = 0.0;
+        for (const float value : sorted)
+            mean += std::clamp(value, low, high);
+        mean /= static_cast<double>(sorted.size());
+        double squares = 0.0;
+        for (const float value : sorted)
+            squares += std::pow(std::clamp(value, low, high) - mean, 2.0);
+        CHECK(clipped->intensity[m].mean == Approx(mean));
+        CHECK(clipped->intensity[m].stddev == Approx(std::sqrt(squares / static_cast<double>(sorted.size()))));
+        double most = 0.0;
+        for_box({0, 0, 0}, clipped->padded_size, [&](std::int64_t x, std::int64_t y, std::int64_t z) {
+            most = std::max<double>(most, view(input).at(0, static_cast<std::int64_t>(m), x, y, z));
+        });
+        CHECK(most == Approx((high - mean) / clipped->intensity[m].stddev).epsilon(1e-5));
+    }
+    for (const int threads : {2, 5}) {
+        options.threads = threads;
+        const auto again = plan_preprocessing(scans_of(volumes), options);
+        REQUIRE_OK(again);
+        CHECK(same_bits(*clipped, *again));
+        for (std::size_t m = 0; m < 4; ++m)
+            CHECK((again->intensity[m].low == clipped->intensity[m].low &&
+                   again->intensity[m].high == clipped->intensity[m].high));
+    }
+    const auto plain = plan_preprocessing(scans_of(volumes));
+    REQUIRE_OK(plain);
+    CHECK(plain->intensity[2].stddev > 100.0 * clipped->intensity[2].stddev);
+    CHECK(std::isinf(plain->intensity[2].low));
+}
+
+TEST_CASE("where nearly all of the brain has one value nothing is clipped") {
+    Volumes volumes = constant_volumes({40, 40, 40}, {0.0F, 0.0F, 0.0F, 0.0F});
+    for_box({5, 5, 5}, {35, 35, 35}, [&](std::int64_t i, std::int64_t j, std::int64_t k) {
+        for (std::size_t m = 0; m < 4; ++m)
+            voxel(volumes[m], {i, j, k}) = m == 0 ? 7.0F : static_cast<float>(1 + i + j + k);
+    });
+    voxel(volumes[0], {20, 20, 20}) = 9.0F;
+    PreprocessOptions options;
+    options.normalisation = Normalisation::zscore_brain_clipped;
+    const auto planned = plan_preprocessing(scans_of(volumes), options);
+    REQUIRE_OK(planned);
+    CHECK(std::isinf(planned->intensity[0].high));
+    CHECK(planned->intensity[0].stddev > 0.0);
+    CHECK(std::isfinite(planned->intensity[1].high));
+}
+
+TEST_CASE("channels come in the order asked for, and those of absent contrasts are zero") {
+    const Volumes volumes = ellipsoid_case();
+    const auto scans = scans_of(volumes);
+    PreprocessOptions options;
+    options.channels = {Modality::flair, Modality::t1ce, Modality::t1, Modality::t2};
+    const auto usual = plan_preprocessing(scans);
+    const auto permuted = plan_preprocessing(scans, options);
+    REQUIRE_OK(usual);
+    REQUIRE_OK(permuted);
+    const Tensor expected = filled(*usual, volumes, {0, 0, 0}, usual->padded_size);
+    const Tensor input = filled(*permuted, volumes, {0, 0, 0}, usual->padded_size);
+    bool same = true;
+    for_box({0, 0, 0}, usual->padded_size, [&](std::int64_t x, std::int64_t y, std::int64_t z) {
+        for (std::int64_t c = 0; c < 4; ++c)
+            same &= view(input).at(0, c, x, y, z) ==
+                    view(expected).at(0, static_cast<std::int64_t>(permuted->channels[static_cast<std::size_t>(c)]), x,
+                                      y, z);
+    });
+    CHECK(same);
+
+    options.present = {false, true, false, true};
+    std::array<CompactVolume, 4> two = scans;
+    two[0] = CompactVolume();
+    two[2] = CompactVolume();
+    const auto partial = plan_preprocessing(two, options);
+    REQUIRE_OK(partial);
+    CHECK(partial->brain_voxels == usual->brain_voxels); // T1ce shows something in every voxel of the brain
+    Tensor part({1, 4, usual->padded_size[0], usual->padded_size[1], usual->padded_size[2]}, 99.0F);
+    fill_input(*partial, two, {0, 0, 0}, view(part), 2);
+    bool zero = true;
+    for_box({0, 0, 0}, usual->padded_size, [&](std::int64_t x, std::int64_t y, std::int64_t z) {
+        zero &= view(part).at(0, 2, x, y, z) == 0.0F && view(part).at(0, 3, x, y, z) == 0.0F;
+        same &= view(part).at(0, 0, x, y, z) == view(input).at(0, 0, x, y, z);
+    });
+    CHECK(zero);
+    CHECK(same);
+
+    options.present = {};
+    REQUIRE_CODE(plan_preprocessing(scans, options), invalid_argument);
+    options.present = all_modalities;
+    options.channels = {Modality::flair, Modality::t1ce, Modality::t1, Modality::t1};
+    REQUIRE_CODE(plan_preprocessing(scans, options), invalid_argument);
+}

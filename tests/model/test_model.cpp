@@ -409,6 +409,35 @@ TEST_CASE("metadata values that make no sense are rejected by key") {
     }
 }
 
+TEST_CASE("normalisation and subsets of the contrasts come back from a file") {
+    const test::TemporaryFolder folder;
+    Model model = tiny_model();
+    CHECK(metadata_to_strings(model.metadata).count("mfres.modality_subsets") == 0);
+    model.metadata.normalisation = Normalisation::zscore_brain_clipped;
+    model.metadata.modality_subsets = dropout_subsets();
+    REQUIRE_OK(save_model(folder / "m.safetensors", model));
+    const auto loaded = load_model(folder / "m.safetensors");
+    REQUIRE_OK(loaded);
+    CHECK(loaded->metadata.normalisation == Normalisation::zscore_brain_clipped);
+    CHECK(loaded->metadata.modality_subsets == dropout_subsets());
+    for (const ModalitySet& set : dropout_subsets())
+        CHECK((set != all_modalities && (set[1] || set[3])));
+
+    MetadataStrings strings = metadata_to_strings(loaded->metadata);
+    CHECK(strings["mfres.normalisation"] == "zscore-brain-clipped");
+    for (const char* bad : {"", "t1ce,", "flair,t1ce", "t1,t1ce,t2,flair", "flair;flair", "pd", "flair;"}) {
+        INFO(bad);
+        strings["mfres.modality_subsets"] = bad;
+        const auto rejected = metadata_from_strings(strings);
+        REQUIRE_CODE(rejected, model_metadata_invalid);
+        CHECK(rejected.error().where == "mfres.modality_subsets");
+    }
+    strings["mfres.modality_subsets"] = "t1ce,flair;flair";
+    const auto two = metadata_from_strings(strings);
+    REQUIRE_OK(two);
+    CHECK(two->modality_subsets == std::vector<ModalitySet>{{false, true, false, true}, {false, false, false, true}});
+}
+
 TEST_CASE("a model of another network does not load into this one") {
     const Model model = tiny_model();
     MetadataStrings strings = strings_of(model);

@@ -68,6 +68,7 @@ TEST_CASE("every key of a recipe reads back as it was written") {
                                 {"ema", 0.99},
                                 {"batch_norm_momentum", 0.2},
                                 {"fixed_norm_steps", 34},
+                                {"normalisation", "zscore-brain-clipped"},
                                 {"init_seed", 18446744073709551615U},
                                 {"init_sha256", std::string(32, 'a') + std::string(32, '9')},
                                 {"seed", 9007199254740993U},

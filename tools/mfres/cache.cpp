@@ -96,7 +96,9 @@ Status make(const std::filesystem::path& path, const Options& options) {
     for (const DataCase& one : found)
         cases.push_back(one.content);
     ProgressDisplay display(options.has("quiet"));
-    const CacheOptions request{options.get<int>("levels"), options.get<int>("threads"), options.has("force")};
+    MFRES_TRY(const Normalisation normalisation, parse_normalisation(options.get<std::string>("normalisation")));
+    const CacheOptions request{options.get<int>("levels"), options.get<int>("threads"), options.has("force"),
+                               normalisation};
     return write_cache(path, cases, request, [&](std::size_t done, std::size_t total) {
         if (done < total)
             display.set_label(text("[", done + 1, "/", total, "] ", found[done].id()));
@@ -114,6 +116,8 @@ int cache(const std::vector<std::string>& arguments) {
                                                                   "cache file to show and check")(
         "levels", po::value<int>()->default_value(0),
         "round intensities of folders to this many steps, 2 to 256; 0 = without loss")(
+        "normalisation", po::value<std::string>()->default_value("zscore-brain"),
+        "zscore-brain, or zscore-brain-clipped: clipped at the 0.05 and 99.95 percentiles first")(
         "threads", po::value<int>()->default_value(0),
         "0 = all processors")("force", "overwrite an existing file")("json", "print as JSON")("quiet,q", "no progress");
     if (const auto done = options.parse(arguments))

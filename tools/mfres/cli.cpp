@@ -221,31 +221,7 @@ Result<std::vector<int>> processors_of(const Options& options) {
 }
 
 Result<std::filesystem::path> model_path(const Options& options) {
-    namespace fs = std::filesystem;
-    std::error_code ignored;
-    const fs::path named_model = options.has("model") ? options.get<std::string>("model") : "mf-res2net";
-    const bool is_name = !named_model.has_parent_path() && !named_model.has_extension();
-    if (options.has("model") && (!is_name || fs::exists(named_model, ignored)))
-        return named_model;
-    const std::string file = named_model.string() + ".safetensors";
-    std::vector<fs::path> folders;
-    if (const char* named = std::getenv("MFRES_MODELS"))
-        folders.emplace_back(named);
-    const fs::path program = fs::read_symlink("/proc/self/exe", ignored).parent_path();
-    if (!program.empty())
-        for (const char* relative : {MFRES_INSTALLED_MODELS, MFRES_BUILT_MODELS})
-            folders.push_back((program / relative).lexically_normal());
-    std::string tried;
-    for (const fs::path& folder : folders) {
-        fs::path path = folder / file;
-        if (fs::is_regular_file(path, ignored))
-            return path;
-        tried += (tried.empty() ? "" : ", ") + path.string();
-    }
-    return Error{ErrorCode::file_not_found,
-                 text("no weights called ", named_model.string(), " come with mfres (looked for ", tried,
-                      "); name a model file with --model"),
-                 named_model.string()};
+    return find_model(options.has("model") ? options.get<std::string>("model") : "mf-res2net");
 }
 
 Result<std::string> network_text(const std::string& argument) {

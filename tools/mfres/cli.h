@@ -108,10 +108,7 @@ Result<std::array<std::int64_t, 3>> parse_size(const std::string& text);
 /// The value of --processors: "0,2" -> {0, 2}; empty without it. invalid_argument for anything else.
 Result<std::vector<int>> processors_of(const Options& options);
 
-/// The model file of a command: the file named by --model, or shipped weights if the name has no folder and no suffix
-/// (mf-res2net-half), or mf-res2net without --model. Shipped weights are searched in $MFRES_MODELS, in
-/// <prefix>/share/mfres/models of an installed program, and in the source tree of a built one.
-/// Errors: file_not_found.
+/// The model a command uses: find_model of what --model names, mf-res2net without --model. Errors: those of find_model.
 Result<std::filesystem::path> model_path(const Options& options);
 
 /// The network of an argument: the content of a file (JSON, at most 1 MiB) if the argument names one, otherwise the

@@ -46,8 +46,9 @@ Options make_options() {
         "mapping", po::value<std::string>(), "JSON file of regular expressions that rename tensors")(
         "store", po::value<std::string>(),
         "convolution weights in a .safetensors as f32, f16, bf16 or int8; default: int8 with --calibrate or if they "
-        "are it already, else f32")("calibrate", po::value<std::string>(),
-                                    "folder of cases to measure ranges of activations on, for int8")(
+        "are it already, else f32")(
+        "calibrate", po::value<std::string>(),
+        "folder of cases, or training cache, to measure ranges of activations on, for int8")(
         "calibration", po::value<std::string>()->default_value("minmax"),
         "how ranges are chosen: minmax, percentile (all but 10^-4) or mse (least squared error)")(
         "calibration-cases", po::value<int>()->default_value(4), "that are used of the folder, evenly spread; 0 = all")(
@@ -148,15 +149,12 @@ std::vector<std::string> split(const std::string& list) {
 
 /// Ranges from the folder's cases; those that a model brought along are replaced.
 Status calibrate(const Options& options, Model& model, ProgressDisplay& display) {
-    MFRES_TRY(const std::vector<CaseFiles> all, find_cases(options.get<std::string>("calibrate")));
+    MFRES_TRY(const CaseSet all, CaseSet::find(options.get<std::string>("calibrate")));
     const int wanted = options.get<int>("calibration-cases");
     if (wanted < 0)
         return Error{ErrorCode::invalid_argument, text("--calibration-cases is ", wanted, ", must be 0 or more"),
                      "calibration-cases"};
-    const std::size_t count = wanted == 0 ? all.size() : std::min(all.size(), static_cast<std::size_t>(wanted));
-    std::vector<CaseFiles> chosen;
-    for (std::size_t i = 0; i < count; ++i)
-        chosen.push_back(all[i * all.size() / count]);
+    const CaseSet chosen = all.spread(wanted == 0 ? all.size() : static_cast<std::size_t>(wanted));
     CalibrationOptions calibration;
     calibration.method = options.get<std::string>("calibration");
     if (options.get<std::string>("keep") == "none")
@@ -164,9 +162,8 @@ Status calibrate(const Options& options, Model& model, ProgressDisplay& display)
     else
         calibration.keep = split(options.get<std::string>("keep"));
     calibration.threads = options.get<int>("threads");
-    MFRES_TRY(const Backend* backend, find_backend(options.get<std::string>("backend")));
     MFRES_TRY(model.metadata.quantization,
-              mfres::calibrate(model, chosen, *backend, calibration,
+              mfres::calibrate(model, box_sources(chosen), options.get<std::string>("backend"), calibration,
                                [&](std::string_view stage, double done) { return display.update(stage, done); }));
     return {};
 }

@@ -6,6 +6,7 @@
 
 #include <mfres/evaluate.h>
 
+#include <algorithm>
 #include <iostream>
 #include <sstream>
 
@@ -24,6 +25,8 @@ constexpr const char* examples =
     "  mfres evaluate --pred results/ --ref MICCAI_BraTS_2019_Data_Training\n"
     "  mfres evaluate --model m.safetensors --data FOLDER_OF_CASES --out evaluation/\n"
     "  mfres evaluate --model m.safetensors --data FOLDER_OF_CASES --precision f32,bf16,int8\n"
+    "  mfres evaluate --data val.mfcache --drop flair\n"
+    "  mfres evaluate --data val.mfcache --drop all\n"
     "  mfres evaluate --pred results/ --ref references/ --regions paper --scheme brats2020 --json\n"
     "  mfres evaluate --table Stats_Validation_final.csv\n";
 
@@ -34,8 +37,11 @@ Options make_options() {
         "ref", po::value<std::string>(), "folder of references: BraTS folders, or files named <case>.nii.gz")(
         "model,m", po::value<std::string>(),
         "to run on every case of --data: a model file, or a name of weights that come with mfres (mf-res2net-half); "
-        "default: mf-res2net")("data", po::value<std::string>(), "folder of cases that have a segmentation")(
-        "table", po::value<std::string>(), "table of the challenge server, or a cases.csv (.csv)")(
+        "default: mf-res2net")("data", po::value<std::string>(),
+                               "folder of cases that have a segmentation, or a training cache")(
+        "drop", po::value<std::vector<std::string>>()->composing(),
+        "for --model: contrasts that it does not get, e.g. flair or t1,t2 (may be repeated); all: a table of all 15 "
+        "subsets")("table", po::value<std::string>(), "table of the challenge server, or a cases.csv (.csv)")(
         "regions", po::value<std::string>(), "brats (default: WT 1 2 4, TC 1 4, ET 4) or paper (WT 1 2, TC 1, ET 4)")(
         "scheme", po::value<std::string>(),
         "for empty regions: server2019 (default: HD95 blank) or brats2020 (HD95 0 or 373.12866)")(
@@ -102,6 +108,39 @@ Status write_outputs(const Options& options, const MetricsTable& table) {
     return markdown.commit();
 }
 
+/// The words of --drop.
+std::vector<std::string> dropped(const Options& options) {
+    std::vector<std::string> words;
+    for (const std::string& list : options.get_or_default<std::vector<std::string>>("drop")) {
+        std::istringstream stream(list);
+        for (std::string word; std::getline(stream, word, ',');)
+            words.push_back(word);
+    }
+    return words;
+}
+
+bool drops_all(const Options& options) {
+    return dropped(options) == std::vector<std::string>{"all"};
+}
+
+/// All contrasts but those that --drop names.
+Result<ModalitySet> kept_contrasts(const Options& options) {
+    ModalitySet kept = all_modalities;
+    if (drops_all(options))
+        return kept;
+    for (const std::string& word : dropped(options)) {
+        const auto found = std::find_if(modalities.begin(), modalities.end(),
+                                        [&](Modality modality) { return name(modality) == word; });
+        if (found == modalities.end())
+            return Error{ErrorCode::invalid_argument,
+                         text("--drop takes t1, t1ce, t2 and flair, or all by itself, not '", word, "'"), "drop"};
+        kept[static_cast<std::size_t>(*found)] = false;
+    }
+    if (kept == ModalitySet{})
+        return Error{ErrorCode::invalid_argument, "--drop leaves no contrast to the model", "drop"};
+    return kept;
+}
+
 Result<EvaluationOptions> evaluation_options(const Options& options) {
     EvaluationOptions request;
     if (options.has("regions")) {
@@ -114,6 +153,7 @@ Result<EvaluationOptions> evaluation_options(const Options& options) {
     request.affine = options.get<std::string>("use");
     request.resample = options.has("resample");
     read_least_options(options, request);
+    MFRES_TRY(request.contrasts, kept_contrasts(options));
     request.threads = options.get<int>("threads");
     return request;
 }
@@ -143,7 +183,7 @@ Result<SegmenterOptions> segmenter_options(const Options& options, const Evaluat
 Result<MetricsTable> table_from_model(const Options& options, const EvaluationOptions& request,
                                       const Progress& progress) {
     MFRES_TRY(const SegmenterOptions setup, segmenter_options(options, request));
-    MFRES_TRY(const auto cases, find_cases(options.get<std::string>("data")));
+    MFRES_TRY(const auto cases, CaseSet::find(options.get<std::string>("data")));
     MFRES_TRY(const auto model, model_path(options));
     MFRES_TRY(Segmenter segmenter, Segmenter::open(model, setup));
     return evaluate_model(segmenter, cases, request, progress);
@@ -192,7 +232,7 @@ Result<std::vector<PrecisionEvaluation>> precisions_of_model(const Options& opti
     MFRES_TRY(const EvaluationOptions request, evaluation_options(options));
     MFRES_TRY(const SegmenterOptions setup, segmenter_options(options, request));
     MFRES_TRY(const SiteTable sites, sites_of(options));
-    MFRES_TRY(const auto cases, find_cases(options.get<std::string>("data")));
+    MFRES_TRY(const auto cases, CaseSet::find(options.get<std::string>("data")));
     MFRES_TRY(const auto model, model_path(options));
     std::vector<std::string> names;
     std::istringstream list(options.get<std::string>("precision"));
@@ -216,6 +256,24 @@ int print_precisions(const Options& options, ProgressDisplay& display) {
     return exit_ok;
 }
 
+/// Every subset of the contrasts: a row for each, no files.
+int print_subsets(const Options& options, ProgressDisplay& display) {
+    const auto evaluated = [&]() -> Result<std::vector<SubsetEvaluation>> {
+        MFRES_TRY(const EvaluationOptions request, evaluation_options(options));
+        MFRES_TRY(const SegmenterOptions setup, segmenter_options(options, request));
+        MFRES_TRY(const auto cases, CaseSet::find(options.get<std::string>("data")));
+        MFRES_TRY(const auto model, model_path(options));
+        MFRES_TRY(Segmenter segmenter, Segmenter::open(model, setup));
+        return evaluate_subsets(segmenter, cases, request,
+                                [&](std::string_view stage, double done) { return display.update(stage, done); });
+    }();
+    display.clear();
+    if (!evaluated)
+        return fail(evaluated.error(), options.has("json"));
+    std::cout << (options.has("json") ? to_json(*evaluated) + "\n" : to_markdown(*evaluated));
+    return exit_ok;
+}
+
 /// Exactly one source, named completely.
 bool sources_make_sense(const Options& options) {
     const bool files = options.has("pred") && options.has("ref");
@@ -236,8 +294,14 @@ int evaluate(const std::vector<std::string>& arguments) {
             "name what to evaluate in one way: --pred and --ref, --data with or without --model, or --table");
     if (compares_precisions(options) && (!options.has("data") || options.has("out")))
         return usage_error("several precisions are compared on --data, and printed (--json), not written with --out");
+    if (options.has("drop") && !options.has("data"))
+        return usage_error("--drop is for a model that is run on --data");
+    if (drops_all(options) && (options.has("out") || compares_precisions(options)))
+        return usage_error("the table of --drop all is printed (--json), for one precision and without --out");
     watch_signals();
     ProgressDisplay display(options.has("quiet"));
+    if (drops_all(options))
+        return print_subsets(options, display);
     if (compares_precisions(options))
         return print_precisions(options, display);
     const auto table = make_table(options, display);

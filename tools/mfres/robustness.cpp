@@ -24,7 +24,7 @@ constexpr const char* examples = "Examples:\n"
 
 Options make_options() {
     Options options("robustness [--model FILE] --data FOLDER", about, examples);
-    options.add()("data", po::value<std::string>()->required(), "folder of cases")(
+    options.add()("data", po::value<std::string>()->required(), "folder of cases, or a training cache")(
         "model,m", po::value<std::string>(),
         "model file, or a name of weights that come with mfres (mf-res2net-half); default: mf-res2net")(
         "out,o", po::value<std::string>(), "also write the table to this file (.md)")(
@@ -39,7 +39,7 @@ Options make_options() {
 }
 
 Result<RobustnessReport> measure(const Options& options, ProgressDisplay& display) {
-    MFRES_TRY(const auto cases, find_cases(options.get<std::string>("data")));
+    MFRES_TRY(const auto cases, CaseSet::find(options.get<std::string>("data")));
     MFRES_TRY(const auto model, model_path(options));
     MFRES_TRY(Segmenter segmenter, Segmenter::open(model, {.backend = options.get<std::string>("backend"),
                                                            .threads = options.get<int>("threads"),

@@ -37,6 +37,11 @@ Options make_options() {
         "out,o", po::value<std::string>()->required(), "label map to write (.nii or .nii.gz)")(
         "preview", po::value<std::string>(), "picture to write (.png); with --data: one per case into this folder")(
         "report", po::value<std::string>(), "JSON report to write; with --data: one per case into this folder")(
+        "probabilities", po::value<std::string>(),
+        "probability of each class to write (.nii or .nii.gz, axes x, y, z, class); with --data: one per case into this "
+        "folder")("probabilities-type", po::value<std::string>()->default_value("float32"),
+                  "float32 (rounded to float16), or uint8 in steps of 1/255")(
+        "preview-uncertainty", "draw where tumour is as likely as not, and where the network is unsure")(
         "backend", po::value<std::string>()->default_value("auto"),
         "auto, onednn, opencv or reference")("threads", po::value<int>()->default_value(0), "0 = all processors")(
         "waiting", po::value<std::string>()->default_value("auto"), "of threads: auto, passive or active")(
@@ -54,22 +59,22 @@ Options make_options() {
 }
 
 struct Outputs {
-    std::filesystem::path labels, preview, report;
+    std::filesystem::path labels, preview, report, probabilities;
 };
 
 Result<CaseFiles> named_case(const Options& options) {
     if (options.has("case"))
-        return find_case(options.get<std::string>("case"));
+        return find_case(options.get<std::string>("case"), true);
     CaseFiles files;
     for (const Modality modality : modalities) {
         const std::string option(name(modality));
-        if (!options.has(option.c_str()))
-            return Error{ErrorCode::modality_missing, text("--", option, " is missing"), option};
-        files.modalities[static_cast<std::size_t>(modality)] = options.get<std::string>(option.c_str());
+        auto& file = files.modalities[static_cast<std::size_t>(modality)];
+        file = options.get_or_default<std::string>(option.c_str());
+        if (files.id.empty() && !file.empty())
+            files.id = file.parent_path().filename().string();
+        if (files.id.empty())
+            files.id = file.filename().string();
     }
-    files.id = files.modalities[0].parent_path().filename().string();
-    if (files.id.empty())
-        files.id = files.modalities[0].filename().string();
     return files;
 }
 
@@ -85,6 +90,9 @@ Result<SegmentReport> segment_one(Segmenter& segmenter, const CaseFiles& files, 
     request.output = outputs.labels;
     request.preview = outputs.preview;
     request.overwrite = force;
+    request.probabilities = outputs.probabilities;
+    MFRES_TRY(request.probability_format, parse_probability_format(options.get<std::string>("probabilities-type")));
+    request.preview_uncertainty = options.has("preview-uncertainty");
     MFRES_TRY(Segmentation result, segmenter.segment(files, request, [&](std::string_view stage, double done) {
         return display.update(stage, done);
     }));
@@ -97,11 +105,11 @@ Result<SegmentReport> segment_one(Segmenter& segmenter, const CaseFiles& files, 
 /// All cases of a folder: every one is tried, rejections are listed at the end, the exit code is that of the first.
 int segment_data(Segmenter& segmenter, const Options& options) {
     const std::filesystem::path out = options.get<std::string>("out");
-    const auto cases = find_cases(options.get<std::string>("data"));
+    const auto cases = find_cases(options.get<std::string>("data"), true);
     if (!cases)
         return fail(cases.error(), options.has("json"));
     std::error_code problem;
-    for (const char* option : {"out", "preview", "report"})
+    for (const char* option : {"out", "preview", "report", "probabilities"})
         if (options.has(option))
             std::filesystem::create_directories(options.get<std::string>(option), problem);
 
@@ -112,12 +120,12 @@ int segment_data(Segmenter& segmenter, const Options& options) {
     for (std::size_t i = 0; i < cases->size(); ++i) {
         const CaseFiles& files = (*cases)[i];
         display.set_label(text("[", i + 1, "/", cases->size(), "] ", files.id));
-        const Outputs outputs{
-            out / (files.id + ".nii.gz"),
-            options.has("preview") ? options.get<std::string>("preview") / std::filesystem::path(files.id + ".png")
-                                   : std::filesystem::path(),
-            options.has("report") ? options.get<std::string>("report") / std::filesystem::path(files.id + ".json")
-                                  : std::filesystem::path()};
+        const auto in_folder = [&](const char* option, const char* ending) {
+            return options.has(option) ? options.get<std::string>(option) / std::filesystem::path(files.id + ending)
+                                       : std::filesystem::path();
+        };
+        const Outputs outputs{out / (files.id + ".nii.gz"), in_folder("preview", ".png"), in_folder("report", ".json"),
+                              in_folder("probabilities", ".nii.gz")};
         auto report = segment_one(segmenter, files, outputs, options, display);
         display.clear();
         if (!report) {
@@ -155,6 +163,8 @@ int segment(const std::vector<std::string>& arguments) {
                         (options.has("t1") || options.has("t1ce") || options.has("t2") || options.has("flair"));
     if (sources != 1)
         return usage_error("name the images in one way: --case DIR, --data DIR, or --t1, --t1ce, --t2 and --flair");
+    if (options.has("preview-uncertainty") && !options.has("preview"))
+        return usage_error("--preview-uncertainty changes the picture that --preview writes");
     const bool json = options.has("json");
 
     SegmenterOptions setup;
@@ -188,7 +198,8 @@ int segment(const std::vector<std::string>& arguments) {
         return fail(files.error(), json);
     ProgressDisplay display(options.has("quiet"));
     const Outputs outputs{options.get<std::string>("out"), options.get_or_default<std::string>("preview"),
-                          options.get_or_default<std::string>("report")};
+                          options.get_or_default<std::string>("report"),
+                          options.get_or_default<std::string>("probabilities")};
     const auto report = segment_one(*segmenter, *files, outputs, options, display);
     display.clear();
     if (!report)

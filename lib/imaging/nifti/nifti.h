@@ -143,6 +143,13 @@ Result<std::vector<std::byte>> encode_nifti_labels(const std::filesystem::path& 
 Status write_nifti_labels(const std::filesystem::path& path, const LabelMap& labels, const NiftiGeometry& geometry,
                           std::string_view description, bool overwrite);
 
+/// Probabilities as a volume of four axes, (x, y, z, class): float32 rounded to what float16 can hold, which halves the
+/// compressed size, or uint8 with a slope of 1/255. `path` decides on compression and is named in errors. Errors:
+/// invalid_argument (suffix, sizes, values that do not fill the grid).
+Result<std::vector<std::byte>> encode_nifti_probabilities(const std::filesystem::path& path,
+                                                          const ProbabilityMap& probabilities, bool as_uint8,
+                                                          const NiftiGeometry& geometry, std::string_view description);
+
 /// NIfTI-1 geometry of a grid: sform and qform both set (code 1), millimetres. Numbers are rounded to float, so that
 /// they are equal after writing and reading. The qform is the nearest rotation if the affine is sheared.
 NiftiGeometry geometry_of(const Grid& grid);

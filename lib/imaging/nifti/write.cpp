@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "core/file.h"
+#include "core/half.h"
 #include "core/try.h"
 #include "imaging/nifti/gzip.h"
 #include "imaging/nifti/header.h"
@@ -57,37 +58,49 @@ struct Free {
 
 /// The header and the four bytes that declare no extensions; empty if nifti_clib could not allocate it.
 template <typename Raw>
-std::vector<std::byte> header_bytes(Raw* made, const NiftiGeometry& geometry, std::string_view description) {
+std::vector<std::byte> header_bytes(Raw* made, const NiftiGeometry& geometry, std::string_view description,
+                                    double slope) {
     const std::unique_ptr<Raw, Free> raw(made);
     if (!raw)
         return {};
     describe(*raw, geometry, description);
+    raw->scl_slope = static_cast<decltype(raw->scl_slope)>(slope);
     raw->vox_offset = sizeof(Raw) + 4;
     std::vector<std::byte> bytes(sizeof(Raw) + 4);
     std::memcpy(bytes.data(), raw.get(), sizeof(Raw));
     return bytes;
 }
 
-std::vector<std::byte> new_header(const std::array<std::int64_t, 3>& size, NiftiDatatype datatype,
-                                  const NiftiGeometry& geometry, std::string_view description) {
+/// What a file holds, in its stored form.
+struct Content {
+    std::array<std::int64_t, 3> size{};
+    std::int64_t volumes = 1; ///< along a fourth axis, where there is more than one
+    NiftiDatatype datatype = NiftiDatatype::float32;
+    double slope = 0.0; ///< 0 = no scaling
+    std::span<const std::byte> voxels;
+};
+
+std::vector<std::byte> new_header(const Content& content, const NiftiGeometry& geometry, std::string_view description) {
     nifti::silence_nifti_clib();
-    const std::array<std::int64_t, 8> dim = {3, size[0], size[1], size[2], 1, 1, 1, 1};
-    const int code = static_cast<int>(datatype);
-    return geometry.version == 2 ? header_bytes(nifti_make_new_n2_header(dim.data(), code), geometry, description)
-                                 : header_bytes(nifti_make_new_n1_header(dim.data(), code), geometry, description);
+    const auto& size = content.size;
+    const std::array<std::int64_t, 8> dim = {content.volumes > 1 ? 4 : 3, size[0], size[1], size[2], content.volumes, 1,
+                                             1, 1};
+    const int code = static_cast<int>(content.datatype);
+    return geometry.version == 2
+               ? header_bytes(nifti_make_new_n2_header(dim.data(), code), geometry, description, content.slope)
+               : header_bytes(nifti_make_new_n1_header(dim.data(), code), geometry, description, content.slope);
 }
 
-/// The bytes of a file. `voxels` are in their stored form already.
-Result<std::vector<std::byte>> encode_volume(const fs::path& path, const std::array<std::int64_t, 3>& size,
-                                             std::span<const std::byte> voxels, NiftiDatatype datatype,
+/// The bytes of a file.
+Result<std::vector<std::byte>> encode_volume(const fs::path& path, const Content& content,
                                              const NiftiGeometry& geometry, std::string_view description) {
     if (geometry.version != 1 && geometry.version != 2)
         return file_error(ErrorCode::invalid_argument, path,
                           text("cannot be written as NIfTI version ", geometry.version));
-    std::vector<std::byte> bytes = new_header(size, datatype, geometry, description);
+    std::vector<std::byte> bytes = new_header(content, geometry, description);
     if (bytes.empty())
         return out_of_memory(path);
-    bytes.insert(bytes.end(), voxels.begin(), voxels.end());
+    bytes.insert(bytes.end(), content.voxels.begin(), content.voxels.end());
     if (!nifti::names_gzip(path))
         return bytes;
     return gzip(bytes);
@@ -133,19 +146,21 @@ Status write_nifti(const fs::path& path, const Volume& volume, const NiftiGeomet
     try {
         MFRES_CHECK(check_writable(path, volume.grid, volume.voxels.size()));
         if (datatype == NiftiDatatype::float32)
-            return write_encoded(path,
-                                 encode_volume(path, volume.grid.size, std::as_bytes(std::span(volume.voxels)),
-                                               datatype, geometry, description),
-                                 overwrite);
+            return write_encoded(
+                path,
+                encode_volume(path, {volume.grid.size, 1, datatype, 0.0, std::as_bytes(std::span(volume.voxels))},
+                              geometry, description),
+                overwrite);
         if (datatype != NiftiDatatype::int16)
             return file_error(
                 ErrorCode::invalid_argument, path,
                 text("cannot be written as ", name(datatype), "; volumes are written as int16 or float32"));
         MFRES_TRY(const auto voxels, rounded(volume, path));
-        return write_encoded(
-            path,
-            encode_volume(path, volume.grid.size, std::as_bytes(std::span(voxels)), datatype, geometry, description),
-            overwrite);
+        return write_encoded(path,
+                             encode_volume(path,
+                                           {volume.grid.size, 1, datatype, 0.0, std::as_bytes(std::span(voxels))},
+                                           geometry, description),
+                             overwrite);
     } catch (const std::bad_alloc&) {
         return out_of_memory(path);
     }
@@ -155,8 +170,36 @@ Result<std::vector<std::byte>> encode_nifti_labels(const fs::path& path, const L
                                                    const NiftiGeometry& geometry, std::string_view description) {
     try {
         MFRES_CHECK(check_writable(path, labels.grid, labels.labels.size()));
-        return encode_volume(path, labels.grid.size, std::as_bytes(std::span(labels.labels)), NiftiDatatype::uint8,
-                             geometry, description);
+        return encode_volume(
+            path, {labels.grid.size, 1, NiftiDatatype::uint8, 0.0, std::as_bytes(std::span(labels.labels))}, geometry,
+            description);
+    } catch (const std::bad_alloc&) {
+        return out_of_memory(path);
+    }
+}
+
+Result<std::vector<std::byte>> encode_nifti_probabilities(const fs::path& path, const ProbabilityMap& probabilities,
+                                                          bool as_uint8, const NiftiGeometry& geometry,
+                                                          std::string_view description) {
+    try {
+        const std::size_t classes = static_cast<std::size_t>(std::max<std::int64_t>(1, probabilities.classes));
+        MFRES_CHECK(check_writable(path, probabilities.grid, probabilities.values.size() / classes));
+        Content content{probabilities.grid.size, probabilities.classes, NiftiDatatype::float32, 0.0, {}};
+        if (as_uint8) {
+            std::vector<std::uint8_t> bytes(probabilities.values.size());
+            std::transform(probabilities.values.begin(), probabilities.values.end(), bytes.begin(), [](float value) {
+                return static_cast<std::uint8_t>(std::lround(255.0F * std::clamp(value, 0.0F, 1.0F)));
+            });
+            content.datatype = NiftiDatatype::uint8;
+            content.slope = 1.0 / 255.0;
+            content.voxels = std::as_bytes(std::span(bytes));
+            return encode_volume(path, content, geometry, description);
+        }
+        std::vector<float> rounded_values(probabilities.values.size());
+        std::transform(probabilities.values.begin(), probabilities.values.end(), rounded_values.begin(),
+                       [](float value) { return f16_to_f32(f32_to_f16(value)); });
+        content.voxels = std::as_bytes(std::span(rounded_values));
+        return encode_volume(path, content, geometry, description);
     } catch (const std::bad_alloc&) {
         return out_of_memory(path);
     }

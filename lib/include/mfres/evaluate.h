@@ -25,7 +25,10 @@ struct EvaluationOptions {
     bool resample = false;          ///< evaluate_model: accept other voxel sizes, as in SegmentOptions
     double min_enhancing_mm3 = 0.0; ///< evaluate_model: as in SegmentOptions
     double min_component_mm3 = 0.0; ///< evaluate_model: as in SegmentOptions
-    int threads = 0;                ///< for the surface distances; 0 = all processors this process may use
+    /// evaluate_model: the contrasts that the model gets; the others are left out of every case, whether the model was
+    /// trained for that or not.
+    ModalitySet contrasts = all_modalities;
+    int threads = 0; ///< for the surface distances; 0 = all processors this process may use
 };
 
 /// Measures one label file against another. Each is read in the label scheme of the options or the one its values
@@ -46,11 +49,31 @@ Result<MetricsTable> evaluate_folders(const std::filesystem::path& predictions, 
                                       const EvaluationOptions& options, const Progress& progress = {});
 
 /// Segments every case and measures the result against the case's own segmentation. The first case that is rejected
-/// ends the evaluation, because a mean over the others would answer another question.
+/// ends the evaluation, because a mean over the others would answer another question. Cases of a training cache are
+/// labelled and measured on their brain boxes.
 /// Errors: dataset_empty (no case), file_not_found (cases without a segmentation, all of them named), and those of
-/// Segmenter::segment and evaluate_files.
-Result<MetricsTable> evaluate_model(Segmenter& segmenter, const std::vector<CaseFiles>& cases,
-                                    const EvaluationOptions& options, const Progress& progress = {});
+/// Segmenter::segment and evaluate_files; for cached cases those of reading a cache, voxel_size_out_of_range and
+/// model_metadata_invalid (the model expects another normalisation than the cache has).
+Result<MetricsTable> evaluate_model(Segmenter& segmenter, const CaseSet& cases, const EvaluationOptions& options,
+                                    const Progress& progress = {});
+
+/// A model without some of the contrasts.
+struct SubsetEvaluation {
+    ModalitySet contrasts = all_modalities; ///< that it got
+    bool trained = true;                    ///< whether its metadata list them
+    MetricsTable table;
+};
+
+/// evaluate_model with each of the 15 subsets of the contrasts, from all four down to one; options.contrasts is not
+/// read. Errors: as evaluate_model.
+Result<std::vector<SubsetEvaluation>> evaluate_subsets(Segmenter& segmenter, const CaseSet& cases,
+                                                       const EvaluationOptions& options, const Progress& progress = {});
+
+/// One row per subset: mean Dice of the regions, and what the whole tumour loses to all four contrasts.
+std::string to_markdown(const std::vector<SubsetEvaluation>& evaluations);
+
+/// An array of objects: contrasts, trained, and the table.
+std::string to_json(const std::vector<SubsetEvaluation>& evaluations);
 
 /// What a precision costs.
 struct PrecisionEvaluation {
@@ -64,10 +87,11 @@ struct PrecisionEvaluation {
 /// those of SegmenterOptions, without "auto". A file that holds integers has no other weights to run in f32: to learn
 /// what int8 costs altogether, evaluate a calibrated file that holds floats.
 /// Errors: those of evaluate_model and of Segmenter::open for each precision.
-Result<std::vector<PrecisionEvaluation>>
-evaluate_precisions(const std::filesystem::path& model, const SegmenterOptions& setup,
-                    const std::vector<std::string>& precisions, const std::vector<CaseFiles>& cases,
-                    const EvaluationOptions& options, const Progress& progress = {});
+Result<std::vector<PrecisionEvaluation>> evaluate_precisions(const std::filesystem::path& model,
+                                                             const SegmenterOptions& setup,
+                                                             const std::vector<std::string>& precisions,
+                                                             const CaseSet& cases, const EvaluationOptions& options,
+                                                             const Progress& progress = {});
 
 /// One row per precision: mean Dice of the regions against the reference, mean and least Dice against the f32 labels.
 std::string to_markdown(const std::vector<PrecisionEvaluation>& evaluations);

@@ -69,11 +69,11 @@ struct RobustnessReport {
     std::vector<RobustnessRow> rows; ///< in the order of `disturbances`
 };
 
-/// Labels every case under every disturbance. Cases are brought to canonical orientation once and written, disturbed,
-/// to a folder of their own in the system's temporary folder (owner only, removed at the end), from which the segmenter
-/// reads them as it would any file. Errors: dataset_empty (no case), file_write (the temporary folder), interrupted,
-/// those of load_case, of the segmentation's file, and of Segmenter::segment.
-Result<RobustnessReport> measure_robustness(Segmenter& segmenter, const std::vector<CaseFiles>& cases,
+/// Labels every case under every disturbance. Cases are brought to canonical orientation once and disturbed in memory. A
+/// case of a training cache is rebuilt on its brain box: each contrast's z-scores, shifted so that the least is 1, with 0
+/// around the brain. Errors: dataset_empty (no case), interrupted, those of load_case, of the segmentation's file, of
+/// reading a cache, and of Predictor::predict.
+Result<RobustnessReport> measure_robustness(Segmenter& segmenter, const CaseSet& cases,
                                             const RobustnessOptions& options, const Progress& progress = {});
 
 /// A table of means over the cases and the lowest agreement, with a line that states model and settings.

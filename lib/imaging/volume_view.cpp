@@ -1,0 +1,124 @@
+// Voxels of a caller's memory as a compact volume.
+#include "imaging/compact_volume.h"
+
+#include "core/try.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+
+namespace mfres {
+
+namespace {
+
+constexpr std::int64_t least_extent = 2;
+constexpr std::int64_t largest_extent = 1024;
+
+Error invalid(const std::string& where, const std::string& problem) {
+    return {ErrorCode::invalid_argument, text(where, " ", problem), where};
+}
+
+Status check_view(const VolumeView& view, const std::string& where) {
+    const auto& size = view.grid.size;
+    if (view.voxels == nullptr)
+        return invalid(where, "has no voxels");
+    for (const std::int64_t extent : size)
+        if (extent < least_extent || extent > largest_extent)
+            return invalid(where, text("has a grid of ", size[0], "x", size[1], "x", size[2], " voxels; ", least_extent,
+                                       " to ", largest_extent, " per axis are allowed"));
+    for (const auto& row : view.grid.affine)
+        if (std::any_of(row.begin(), row.end(), [](double value) { return !std::isfinite(value); }))
+            return invalid(where, "has an affine with an entry that is NaN or infinite");
+    if (std::isinf(view.slope) || !std::isfinite(view.inter))
+        return invalid(where, text("has a scaling of ", view.slope, " and ", view.inter, ", which is not finite"));
+    const auto zeros = std::count(view.strides.begin(), view.strides.end(), 0);
+    if (zeros != 0 && zeros != 3)
+        return invalid(where, text("has strides of ", view.strides[0], ", ", view.strides[1], " and ", view.strides[2],
+                                   " scalars; give all three, or none for contiguous voxels"));
+    return {};
+}
+
+/// What must not be there.
+struct NotFinite {
+    std::int64_t count = 0;
+    std::int64_t nan = 0;
+    std::array<std::int64_t, 3> first{};
+};
+
+/// Calls visit(stored value, i, j, k) for every voxel, i fastest.
+template <typename T, typename Visit>
+void for_voxels(const VolumeView& view, const Visit& visit) {
+    const auto& size = view.grid.size;
+    std::array<std::int64_t, 3> strides = view.strides;
+    if (strides == std::array<std::int64_t, 3>{})
+        strides = {1, size[0], size[0] * size[1]};
+    const auto* const bytes = static_cast<const std::byte*>(view.voxels);
+    for (std::int64_t k = 0; k < size[2]; ++k)
+        for (std::int64_t j = 0; j < size[1]; ++j)
+            for (std::int64_t i = 0; i < size[0]; ++i) {
+                T stored; // the caller's memory need not be aligned
+                std::memcpy(&stored,
+                            bytes + (i * strides[0] + j * strides[1] + k * strides[2]) *
+                                        static_cast<std::int64_t>(sizeof(T)),
+                            sizeof stored);
+                visit(stored, i, j, k);
+            }
+}
+
+template <typename T>
+Result<CompactVolume> converted(const VolumeView& view, const std::string& where) {
+    const bool scaled = view.slope != 0.0 && !std::isnan(view.slope);
+    const double slope = scaled ? view.slope : 1.0;
+    const double inter = scaled ? view.inter : 0.0;
+    constexpr bool kept =
+        std::is_same_v<T, std::uint8_t> || std::is_same_v<T, std::int16_t> || std::is_same_v<T, std::uint16_t>;
+    std::conditional_t<kept, PageVector<T>, std::vector<float>> values;
+    values.reserve(static_cast<std::size_t>(view.grid.voxels()));
+    NotFinite bad;
+    for_voxels<T>(view, [&](T stored, std::int64_t i, std::int64_t j, std::int64_t k) {
+        const double exact = static_cast<double>(stored) * slope + inter;
+        const auto intensity = static_cast<float>(exact);
+        if (!std::isfinite(intensity)) {
+            if (bad.count++ == 0)
+                bad.first = {i, j, k};
+            bad.nan += std::isnan(exact) ? 1 : 0;
+        }
+        if constexpr (kept)
+            values.push_back(stored);
+        else
+            values.push_back(intensity);
+    });
+    if (bad.count > 0)
+        return Error{ErrorCode::voxel_not_finite,
+                     text(where, " has NaN in ", bad.nan, " and infinite or too large values in ", bad.count - bad.nan,
+                          " of ", view.grid.voxels(), " voxels, the first at (", bad.first[0], ", ", bad.first[1], ", ",
+                          bad.first[2], ")"),
+                     where};
+    if constexpr (kept)
+        return CompactVolume(view.grid, std::move(values), slope, inter);
+    else
+        return make_scan({view.grid, std::move(values)});
+}
+
+} // namespace
+
+Result<CompactVolume> compact_volume_of(const VolumeView& view, const std::string& where) {
+    MFRES_CHECK(check_view(view, where));
+    switch (view.type) {
+    case ScalarType::uint8: return converted<std::uint8_t>(view, where);
+    case ScalarType::int8: return converted<std::int8_t>(view, where);
+    case ScalarType::uint16: return converted<std::uint16_t>(view, where);
+    case ScalarType::int16: return converted<std::int16_t>(view, where);
+    case ScalarType::uint32: return converted<std::uint32_t>(view, where);
+    case ScalarType::int32: return converted<std::int32_t>(view, where);
+    case ScalarType::uint64: return converted<std::uint64_t>(view, where);
+    case ScalarType::int64: return converted<std::int64_t>(view, where);
+    case ScalarType::float32: return converted<float>(view, where);
+    case ScalarType::float64: return converted<double>(view, where);
+    }
+    return invalid(where, "has voxels of an unknown type");
+}
+
+} // namespace mfres

@@ -1,0 +1,191 @@
+// Segmentation of brain tumours in memory: open a model once, then pass it volumes.
+//
+//   auto predictor = mfres::Predictor::open("mf-res2net", {});
+//   mfres::CaseVolumes volumes;
+//   volumes.id = "patient 7";
+//   volumes[mfres::Modality::t1] = mfres::VolumeView::of(t1); // and the other three
+//   auto prediction = predictor->predict(volumes, {.probabilities = true});
+//
+// For files see <mfres/segmenter.h>, which adds reading and writing to a Predictor.
+// Research use only: not a medical device.
+#pragma once
+
+#include <mfres/status.h>
+#include <mfres/threads.h>
+#include <mfres/volume.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace mfres {
+
+struct PredictorOptions {
+    std::string backend = "auto"; ///< "auto" = the fastest in this build; see available_backends()
+    int threads = 0;              ///< 0 = all processors this process may use
+    /// What activations and weights of convolutions are stored as; sums are taken in f32 or better, or in whole
+    /// numbers. "f32", "bf16", "fp16" or "int8", where backend and processor have it (else operation_unsupported); int8
+    /// needs a model that was calibrated. "auto" = int8 for a model file that holds integers, where that can run, else
+    /// f32
+    std::string precision = "auto";
+    /// Bytes this library may use on top of what the process had before, 0 = no limit. With a limit that the whole
+    /// brain box does not fit into, the network runs tile by tile.
+    std::int64_t max_memory = 0;
+    /// Axes along which the brain is also shown mirrored: letters of "xyz", x being left and right. Labels are those of
+    /// the mean probability over all combinations, in 2, 4 or 8 times the time. Empty = as it is only.
+    std::string mirror;
+    /// Lets a GPU round the operands of f32 products to 10 bits (TF32). operation_unsupported where there is none.
+    bool allow_tf32 = false;
+    /// False lets an engine be faster and not give equal bits in every run. operation_unsupported where it cannot.
+    bool deterministic = true;
+    std::string waiting = "auto";  ///< as in ThreadOptions, like the two below
+    std::vector<int> processors{}; ///< for the network's threads
+    ParallelFor parallel_for{};    ///< instead of threads of ours
+};
+
+/// Called with the name of the running stage and the share of it that is done, 0..1. Return false to stop
+/// (interrupted).
+using Progress = std::function<bool(std::string_view stage, double done)>;
+
+/// How one case was segmented, and the sizes of what was found.
+struct PredictionReport {
+    std::string case_id;
+    std::string model_file;
+    std::string network;
+    std::string weights_sha256;
+    std::string backend;        ///< e.g. "onednn"
+    std::string backend_engine; ///< e.g. "oneDNN 2.6.3"
+    std::string precision;
+    bool allow_tf32 = false;
+    bool deterministic = true;
+    int threads = 0;
+    std::string label_scheme;
+    ModalitySet contrasts = all_modalities;       ///< that the case has
+    std::array<std::int64_t, 3> grid_size{};      ///< of the input, voxels
+    std::array<std::int64_t, 3> brain_box_size{}; ///< voxels
+    std::array<std::int64_t, 3> network_size{};   ///< of one pass: the padded box, or one tile
+    std::int64_t tiles = 1;
+    std::int64_t mirror_images = 1; ///< passes over every tile, see PredictorOptions::mirror
+
+    struct Stage {
+        std::string name;
+        double milliseconds = 0;
+    };
+    std::vector<Stage> stages;
+    double total_milliseconds = 0;
+
+    struct Part {
+        std::string name;
+        std::int64_t voxels = 0;
+        double millilitres = 0;
+    };
+    std::vector<Part> classes; ///< without background
+    std::vector<Part> regions; ///< WT, TC, ET (BraTS definition)
+
+    /// What the library planned to hold at most, and what the process held at most on top of its state before open().
+    /// Both in bytes; measured is 0 where the system does not tell.
+    std::int64_t planned_peak_bytes = 0;
+    std::int64_t measured_peak_bytes = 0;
+
+    struct Choice {
+        std::string node;
+        std::string operation;
+        std::string implementation;
+    };
+    std::vector<Choice> chosen; ///< what the backend picked for each step
+    std::vector<std::string> warnings;
+};
+
+/// The report as a JSON object; with `choices` also the implementation of every step.
+std::string to_json(const PredictionReport& report, bool choices = true);
+
+/// "Predictions by mf-res2net (FILE, weights SHA-256 ...) on oneDNN 2.6.3 in f32.": what made the labels, for tables.
+std::string model_sentence(const PredictionReport& report);
+
+/// The contrasts of one patient at one time, in memory. All on one grid, co-registered and skull-stripped.
+struct CaseVolumes {
+    std::string id; ///< for messages and the report
+    /// By Modality. One without voxels is absent, which a model accepts that was trained for it.
+    std::array<VolumeView, 4> volumes;
+
+    VolumeView& operator[](Modality modality) { return volumes[static_cast<std::size_t>(modality)]; }
+    const VolumeView& operator[](Modality modality) const { return volumes[static_cast<std::size_t>(modality)]; }
+};
+
+struct PredictOptions {
+    bool resample = false;          ///< accept other voxel sizes: resample in, and the labels back out
+    std::string label_scheme;       ///< "brats" (0, 1, 2, 4) or "brats2023" (0, 1, 2, 3); empty = the model's
+    double min_enhancing_mm3 = 0.0; ///< as in SegmentOptions
+    double min_component_mm3 = 0.0; ///< as in SegmentOptions
+    bool probabilities = false;     ///< also give the probability of every class
+    /// Accept any contrasts that are not absent, also a subset that the model was not trained for. For measurements.
+    bool any_contrasts = false;
+};
+
+struct Prediction {
+    LabelMap labels; ///< on the input's grid, in the label scheme
+    /// If asked for: on the input's grid, in the order of the network's classes (background, necrotic and non-enhancing
+    /// core, oedema, enhancing tumour). Of the network, averaged over mirror images; the rules for small parts change
+    /// labels only. Outside the brain the background has 1. Resampled linearly where the input was resampled.
+    std::optional<ProbabilityMap> probabilities;
+    PredictionReport report;
+};
+
+class CasePredictor; // lib/inference/predictor.h: what Segmenter, calibration and others share
+
+/// Holds one model. One thread at a time may use a Predictor.
+class Predictor {
+  public:
+    /// `model`: a model file, or the name of weights that come with mfres ("mf-res2net-half"; see find_model).
+    /// Errors: those of the model file (model_*), backend_unknown, backend_unavailable, operation_unsupported (a
+    /// precision or relaxation that the backend does not have), invalid_argument, file_not_found.
+    static Result<Predictor> open(const std::filesystem::path& model, const PredictorOptions& options);
+    /// The same for the bytes of a model file. They are not needed after the call. `name` stands in messages and
+    /// reports where a file's path would.
+    static Result<Predictor> open(std::span<const std::byte> model, const PredictorOptions& options,
+                                  const std::string& name = "model");
+
+    Predictor(Predictor&&) noexcept;
+    Predictor& operator=(Predictor&&) noexcept;
+    ~Predictor();
+
+    /// Segments one case. Errors: modality_missing (a contrast is absent, and the model was not trained for that;
+    /// names the subsets it was trained for), invalid_argument (sizes outside 2..1024, an affine that is not finite,
+    /// options), grid_size_mismatch and grid_position_mismatch (corners more than 0.1 mm apart), affine_singular,
+    /// affine_sheared, orientation_oblique, voxel_size_out_of_range, voxel_not_finite, volume_constant,
+    /// modality_duplicate, brain_too_small, nifti_too_large, memory_limit, logits_not_finite, interrupted.
+    Result<Prediction> predict(const CaseVolumes& volumes, const PredictOptions& options = {},
+                               const Progress& progress = {});
+
+    CasePredictor& inside() { return *inside_; } ///< for this library
+
+  private:
+    explicit Predictor(std::unique_ptr<CasePredictor> inside);
+    std::unique_ptr<CasePredictor> inside_;
+};
+
+/// A model file, from its path or from the name of weights that come with mfres: a word without folder and ending that
+/// names no file. Those are looked for in $MFRES_MODELS, in share/mfres/models beside the folder of the running program
+/// or of this library (as installed), and in the source tree of a build. Errors: file_not_found for a name that none of
+/// these has; a path is returned as it is.
+Result<std::filesystem::path> find_model(const std::filesystem::path& model);
+
+struct BackendInfo {
+    std::string name;
+    std::string engine;
+};
+/// The backends of this build, fastest first.
+std::vector<BackendInfo> available_backends();
+
+/// "0.1.0"
+std::string_view version();
+
+} // namespace mfres

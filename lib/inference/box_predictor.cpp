@@ -1,0 +1,220 @@
+#include "inference/box_predictor.h"
+
+#include "core/memory_usage.h"
+#include "core/parallel.h"
+#include "core/try.h"
+#include "inference/sliding_window.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+namespace mfres {
+
+namespace {
+
+using Size = std::array<std::int64_t, 3>;
+
+/// Voxels that neighbouring tiles share along each axis, when the brain box does not fit into memory in one piece.
+constexpr std::int64_t tile_overlap = 32;
+
+std::int64_t voxels(const Size& size) {
+    return size[0] * size[1] * size[2];
+}
+
+std::int64_t weight_bytes(const Weights& weights) {
+    std::int64_t bytes = 0;
+    for (const auto& [name, tensor] : weights)
+        bytes += tensor.elements() * static_cast<std::int64_t>(sizeof(float));
+    return bytes;
+}
+
+/// The same graph with other outputs.
+Graph with_outputs(const Graph& graph, const std::vector<NodeId>& outputs) {
+    GraphBuilder builder;
+    for (const Node& node : graph.nodes())
+        (void)builder.add(node.name, node.op, node.inputs);
+    for (const NodeId output : outputs)
+        builder.output(output);
+    return std::move(builder.finish()).value();
+}
+
+/// Voxels [first, second) of a box along each axis.
+using Span3 = std::array<std::pair<std::int64_t, std::int64_t>, 3>;
+
+/// Copies the mean probabilities of the voxels that a tile decides into the box. `offset`: the tile's place in it.
+void store(const ProbabilityMean& mean, std::size_t images, const Size& offset, const Span3& decided, int threads,
+           Tensor& box) {
+    const StridedView<const float> sums = mean.sums();
+    const StridedView<float> out = view(box);
+    const float share = 1.0F / static_cast<float>(images);
+    parallel_ranges(decided[0].second - decided[0].first, threads, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t x = decided[0].first + begin; x < decided[0].first + end; ++x)
+            for (std::int64_t c = 0; c < sums.shape[1]; ++c)
+                for (std::int64_t y = decided[1].first; y < decided[1].second; ++y)
+                    for (std::int64_t z = decided[2].first; z < decided[2].second; ++z)
+                        out.at(0, c, x, y, z) = share * sums.at(0, c, x - offset[0], y - offset[1], z - offset[2]);
+    });
+}
+
+} // namespace
+
+BoxPredictor::BoxPredictor(const Variant& variant, const Weights& weights, const Backend& backend,
+                           BoxPredictorOptions options)
+    : variant_(variant), weights_(weights), backend_(backend), options_(std::move(options)),
+      budget_(weight_bytes(weights), variant.classes(), mirror_images(options_.mirror) > 1, options_.threads) {}
+
+Status BoxPredictor::compile(const Size& size) {
+    if (executable_ && compiled_size_ == size)
+        return {};
+    executable_.reset(); // two at a time would double the memory
+    MFRES_TRY(const Graph graph, build_network(variant_, size));
+    MFRES_TRY(executable_, backend_.compile(graph, weights_, options_.compile));
+    compiled_size_ = size;
+    release_unused_memory();
+    return {};
+}
+
+/// Bytes of weights and activations of a pass over `size` voxels, as the backend plans them.
+std::int64_t BoxPredictor::estimated_bytes(const Size& size) const {
+    const auto graph = build_network(variant_, size);
+    if (!graph)
+        return std::numeric_limits<std::int64_t>::max();
+    return backend_.planned_activations(*graph) + budget_.weights();
+}
+
+Result<Size> BoxPredictor::compile_within_limit(const CaseMemory& memory) {
+    if (options_.max_memory == 0) {
+        MFRES_CHECK(compile(memory.box));
+        return memory.box;
+    }
+    // The plan does not know the backend's workspace; what compiling shows corrects it.
+    double correction = 1.0;
+    for (int attempt = 0; attempt < 4; ++attempt) {
+        MFRES_TRY(
+            const Size tile,
+            choose_tile(memory.box, tile_overlap, variant_.multiple(), options_.max_memory, [&](const Size& candidate) {
+                return budget_.peak(
+                    memory, candidate,
+                    static_cast<std::int64_t>(correction * static_cast<double>(estimated_bytes(candidate))));
+            }));
+        MFRES_CHECK(compile(tile));
+        if (budget_.peak(memory, tile, executable_->peak_bytes()) <= options_.max_memory)
+            return tile;
+        correction = std::max(correction * 1.02, 1.001 * static_cast<double>(executable_->peak_bytes()) /
+                                                     static_cast<double>(estimated_bytes(tile)));
+    }
+    return Error{ErrorCode::memory_limit,
+                 text("no tile of the network fits into the ", options_.max_memory, " bytes allowed"),
+                 {}};
+}
+
+std::int64_t BoxPredictor::tiles(const Size& box, const Size& tile) const {
+    const auto plan = plan_tiles(box, tile, tile_overlap, variant_.multiple());
+    return plan ? static_cast<std::int64_t>(plan->count()) : 1;
+}
+
+Status BoxPredictor::run_pass(StageClock& clock, std::size_t pass, std::size_t passes) const {
+    Status observed;
+    const auto status = executable_->run([&](int done, int total) {
+        observed =
+            clock.show((static_cast<double>(pass) + static_cast<double>(done) / total) / static_cast<double>(passes));
+        return observed.ok();
+    });
+    return observed.ok() ? status : observed;
+}
+
+/// One tile and its mirror images, whose probabilities are added up in `mean` if there is one.
+Status BoxPredictor::run_images(const BrainBox& box, const Size& offset, std::size_t tile, std::size_t tiles,
+                                ProbabilityMean* mean, StageClock& clock) const {
+    if (mean)
+        mean->clear();
+    const std::size_t images = mirror_images(options_.mirror);
+    for (std::size_t n = 0; n < images; ++n) {
+        const MirrorAxes image = mirror_image(options_.mirror, n);
+        box.fill(offset, mirrored(executable_->input(), image));
+        MFRES_CHECK(run_pass(clock, tile * images + n, tiles * images));
+        if (mean)
+            MFRES_CHECK(mean->add(mirrored(executable_->output(0), image), options_.threads, offset));
+    }
+    return {};
+}
+
+Result<BoxPrediction> BoxPredictor::run_once(const BrainBox& box, bool probabilities, StageClock& clock) const {
+    BoxPrediction prediction;
+    prediction.classes.resize(static_cast<std::size_t>(voxels(box.size)));
+    MFRES_CHECK(clock.start("fill input"));
+    box.fill({0, 0, 0}, executable_->input());
+    if (box.filled)
+        box.filled();
+    MFRES_CHECK(clock.start("network"));
+    MFRES_CHECK(run_pass(clock, 0, 1));
+    MFRES_CHECK(clock.start("labels"));
+    MFRES_CHECK(executable_->labels(0, prediction.classes, options_.threads));
+    if (probabilities) {
+        ProbabilityMean softmax(executable_->output(0).shape);
+        MFRES_CHECK(softmax.add(executable_->output(0), options_.threads));
+        prediction.probabilities.emplace(Shape{1, variant_.classes(), box.size[0], box.size[1], box.size[2]});
+        store(softmax, 1, {0, 0, 0}, {{{0, box.size[0]}, {0, box.size[1]}, {0, box.size[2]}}}, options_.threads,
+              *prediction.probabilities);
+    }
+    return prediction;
+}
+
+Result<BoxPrediction> BoxPredictor::run_tiles(const BrainBox& box, const Size& tile, bool probabilities,
+                                              StageClock& clock) const {
+    BoxPrediction prediction;
+    prediction.classes.resize(static_cast<std::size_t>(voxels(box.size)));
+    MFRES_CHECK(clock.start("network"));
+    MFRES_TRY(TilePlan plan, plan_tiles(box.size, tile, tile_overlap, variant_.multiple()));
+    const std::size_t tiles = plan.count();
+    MFRES_TRY(TileLabels labels, TileLabels::create(std::move(plan), prediction.classes, options_.threads));
+    std::optional<ProbabilityMean> mean;
+    if (mirrors() || probabilities)
+        mean.emplace(executable_->output(0).shape);
+    if (probabilities)
+        prediction.probabilities.emplace(Shape{1, variant_.classes(), box.size[0], box.size[1], box.size[2]});
+    for (std::size_t n = 0; n < tiles; ++n) {
+        const Size offset = labels.plan().offset(n);
+        MFRES_CHECK(run_images(box, offset, n, tiles, mean ? &*mean : nullptr, clock));
+        // Without mirror images labels are those of the logits: softmax could round two different ones to one value.
+        MFRES_CHECK(labels.add(mirrors() ? mean->sums() : executable_->output(0)));
+        if (probabilities)
+            store(*mean, mirror_images(options_.mirror), offset, decided_by(labels.plan(), n), options_.threads,
+                  *prediction.probabilities);
+    }
+    return prediction;
+}
+
+Result<BoxPrediction> BoxPredictor::run(const BrainBox& box, const Size& tile, bool probabilities,
+                                        StageClock& clock) const {
+    if (tile == box.size && !mirrors())
+        return run_once(box, probabilities, clock);
+    return run_tiles(box, tile, probabilities, clock);
+}
+
+Result<Tensor> BoxPredictor::logits(const BrainBox& box) {
+    MFRES_CHECK(compile(box.size));
+    box.fill({0, 0, 0}, executable_->input());
+    MFRES_CHECK(executable_->run());
+    const auto output = executable_->output(0);
+    Tensor dense(output.shape);
+    copy(output, view(dense));
+    return dense;
+}
+
+Result<Network> BoxPredictor::inference_network(const Size& size) const {
+    MFRES_TRY(const Graph graph, build_network(variant_, size));
+    return inference_form(graph, weights_);
+}
+
+Status BoxPredictor::observe(const Network& network, const std::vector<NodeId>& values, const BrainBox& box,
+                             const std::function<Status(const Executable&)>& look) const {
+    const Graph probe = with_outputs(network.graph, values);
+    MFRES_TRY(const auto executable, backend_.compile(probe, network.weights, options_.compile));
+    box.fill({0, 0, 0}, executable->input());
+    MFRES_CHECK(executable->run());
+    return look(*executable);
+}
+
+} // namespace mfres

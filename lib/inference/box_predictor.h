@@ -1,0 +1,111 @@
+// The part of a Predictor behind preprocessing: a network on brain boxes. It builds and compiles the network for a box,
+// or for tiles where memory is limited, fills its input, runs it on mirror images, and makes labels and probabilities.
+// Every use of a network on cases goes through it: segmentation, calibration, comparison, validation while training.
+#pragma once
+
+#include "backends/backend.h"
+#include "core/tensor.h"
+#include "graph/rewrite.h"
+#include "inference/memory_budget.h"
+#include "inference/stage_clock.h"
+#include "inference/test_time_augmentation.h"
+#include "networks/registry.h"
+
+#include <mfres/status.h>
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+namespace mfres {
+
+/// A preprocessed case: its brain box, padded behind to the network's multiple.
+struct BrainBox {
+    std::array<std::int64_t, 3> size{}; ///< padded
+    /// Writes the input [1, channels, x, y, z], whose voxel (0, 0, 0) is voxel `offset` of the box; 0 beyond the box.
+    std::function<void(const std::array<std::int64_t, 3>& offset, const StridedView<float>& input)> fill;
+    /// Called after the last fill() in the case that there was one only; may give memory back. May be empty.
+    std::function<void()> filled;
+};
+
+/// Arrays [x][y][z] of the box, z fastest.
+struct BoxPrediction {
+    std::vector<std::uint8_t> classes;
+    std::optional<Tensor> probabilities; ///< [1, classes, x, y, z], where they were asked for
+};
+
+struct BoxPredictorOptions {
+    CompileOptions compile;
+    MirrorAxes mirror{};
+    std::int64_t max_memory = 0; ///< bytes, 0 = no limit; see PredictorOptions
+    int threads = 1;             ///< outside the backend, at least 1
+};
+
+class BoxPredictor {
+  public:
+    /// Variant, weights and backend must outlive it.
+    BoxPredictor(const Variant& variant, const Weights& weights, const Backend& backend, BoxPredictorOptions options);
+
+    /// Builds and compiles the network for one input size and keeps it for the next call with that size; one of another
+    /// size is dropped before. Errors: those of build_network and Backend::compile.
+    Status compile(const std::array<std::int64_t, 3>& size);
+
+    /// Compiles for the whole box, or for the tile that labels it with the least work within the memory limit. Returns
+    /// the size. Errors: as compile; memory_limit.
+    Result<std::array<std::int64_t, 3>> compile_within_limit(const CaseMemory& memory);
+
+    /// What compile() made; null before and after drop().
+    Executable* executable() const { return executable_.get(); }
+    void drop() { executable_.reset(); }
+    /// Bytes of the compiled network, 0 if there is none.
+    std::int64_t executable_bytes() const { return executable_ ? executable_->peak_bytes() : 0; }
+
+    /// Number of tiles of `tile` that cover a box.
+    std::int64_t tiles(const std::array<std::int64_t, 3>& box, const std::array<std::int64_t, 3>& tile) const;
+
+    /// Labels a box with the network compiled for `tile`, tile by tile where it is smaller. Labels are the same bits
+    /// with and without probabilities. Probabilities are the mean over mirror images of the tile that decides the
+    /// label. Precondition: compile(tile) succeeded. Errors: logits_not_finite, interrupted, backend_failed.
+    Result<BoxPrediction> run(const BrainBox& box, const std::array<std::int64_t, 3>& tile, bool probabilities,
+                              StageClock& clock) const;
+
+    /// Output 0 of the whole box, dense. Compiles for it. Errors: as compile and run.
+    Result<Tensor> logits(const BrainBox& box);
+
+    /// The network of a box in its inference form (normalisations folded), for measurements inside.
+    Result<Network> inference_network(const std::array<std::int64_t, 3>& size) const;
+
+    /// Runs `network`, an inference_network of the box's size, with the given values as its outputs and in the precision
+    /// of the options, and calls look(executable): output n is values[n].
+    Status observe(const Network& network, const std::vector<NodeId>& values, const BrainBox& box,
+                   const std::function<Status(const Executable&)>& look) const;
+
+    const MemoryBudget& budget() const { return budget_; }
+    int threads() const { return options_.threads; }
+    /// Of the edges of a box.
+    std::int64_t multiple() const { return variant_.multiple(); }
+
+  private:
+    using Size = std::array<std::int64_t, 3>;
+
+    bool mirrors() const { return mirror_images(options_.mirror) > 1; }
+    std::int64_t estimated_bytes(const Size& size) const;
+    Status run_pass(StageClock& clock, std::size_t pass, std::size_t passes) const;
+    Status run_images(const BrainBox& box, const Size& offset, std::size_t tile, std::size_t tiles,
+                      ProbabilityMean* mean, StageClock& clock) const;
+    Result<BoxPrediction> run_once(const BrainBox& box, bool probabilities, StageClock& clock) const;
+    Result<BoxPrediction> run_tiles(const BrainBox& box, const Size& tile, bool probabilities, StageClock& clock) const;
+
+    const Variant& variant_;
+    const Weights& weights_;
+    const Backend& backend_;
+    BoxPredictorOptions options_;
+    MemoryBudget budget_;
+    Size compiled_size_{};
+    std::unique_ptr<Executable> executable_;
+};
+
+} // namespace mfres

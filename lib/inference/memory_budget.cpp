@@ -1,0 +1,67 @@
+#include "inference/memory_budget.h"
+
+#include <algorithm>
+
+namespace mfres {
+
+namespace {
+
+using Size = std::array<std::int64_t, 3>;
+
+/// What no plan lists: pages of code, thread stacks, slack of the allocator; and once a network is compiled the
+/// engine's code and the kernels it generates. Measured on x86-64 with oneDNN 2.6.3.
+constexpr std::int64_t process_overhead = std::int64_t{8} << 20;
+constexpr std::int64_t engine_overhead = std::int64_t{16} << 20;
+
+std::int64_t voxels(const Size& size) {
+    return size[0] * size[1] * size[2];
+}
+
+std::int64_t float_bytes(const Size& size, std::int64_t maps) {
+    return voxels(size) * maps * static_cast<std::int64_t>(sizeof(float));
+}
+
+} // namespace
+
+CaseMemory case_memory(const std::array<CompactVolume, 4>& scans, const Grid& grid, const Size& box,
+                       const ModalitySet& kept) {
+    CaseMemory memory;
+    memory.grid = grid.size;
+    memory.box = box;
+    for (std::size_t m = 0; m < scans.size(); ++m) {
+        memory.scans += scans[m].bytes();
+        memory.largest_scan = std::max(memory.largest_scan, scans[m].whole_bytes());
+        if (kept[m])
+            memory.images += scans[m].bytes();
+    }
+    return memory;
+}
+
+std::int64_t MemoryBudget::reading(const CaseMemory& memory) const {
+    return memory.scans + memory.largest_scan * std::min(readers_, 4);
+}
+
+std::int64_t MemoryBudget::peak(const CaseMemory& memory, const Size& tile, std::int64_t executable) const {
+    const bool one_pass = tile == memory.box && !mirrors_;
+    const std::int64_t labels = voxels(memory.grid);
+    // Probabilities of the box, and the sums of a tile while they are made; mirror images have the sums anyhow.
+    const std::int64_t box_probabilities = memory.probabilities ? float_bytes(memory.box, classes_) : 0;
+    const std::int64_t sums = mirrors_ || memory.probabilities ? float_bytes(tile, classes_) : 0;
+    const std::int64_t running = engine_overhead + executable + voxels(memory.box) +
+                                 (one_pass ? memory.images : memory.scans) + sums + box_probabilities;
+    // Two volumes of floats and a copy of their brains for a picture; labels, their file, and that compressed.
+    const std::int64_t picture = memory.picture ? memory.images + 3 * float_bytes(memory.grid, 1) + labels : 0;
+    // Probabilities of the grid, rounded, and as a file, beside what else there is at that time.
+    const std::int64_t probabilities =
+        memory.probabilities ? 3 * float_bytes(memory.grid, classes_) + memory.images + 2 * labels : 0;
+    const std::int64_t ending = std::max(picture, 3 * labels) + std::max(probabilities, box_probabilities) +
+                                engine_overhead + (memory.keep_network ? executable : 0);
+    return process_overhead + weights_ + std::max({reading(memory), memory.scans + labels, running, ending});
+}
+
+std::int64_t MemoryBudget::reading_peak(const CaseMemory& memory, std::int64_t kept_executable) const {
+    return process_overhead + weights_ + reading(memory) +
+           (kept_executable > 0 ? engine_overhead + kept_executable : 0);
+}
+
+} // namespace mfres

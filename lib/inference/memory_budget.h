@@ -1,0 +1,55 @@
+// How much memory a case takes while it is segmented, planned before the network is compiled.
+#pragma once
+
+#include "imaging/compact_volume.h"
+
+#include <mfres/volume.h>
+
+#include <array>
+#include <cstdint>
+
+namespace mfres {
+
+/// What a case and a request decide about memory. Sizes in voxels, the rest in bytes.
+struct CaseMemory {
+    std::array<std::int64_t, 3> grid{}; ///< of the scans
+    std::array<std::int64_t, 3> box{};  ///< of the padded brain box
+    std::int64_t scans = 0;             ///< of all scans, cut to what is not background
+    std::int64_t largest_scan = 0;      ///< of one scan before it is cut
+    std::int64_t images = 0;            ///< of the scans that are needed after the network has run
+    bool picture = false;               ///< they are needed for a picture
+    bool probabilities = false;         ///< of every class on the whole grid, too
+    bool keep_network = true;           ///< the compiled network stays for the next case
+};
+
+/// The memory of a case's scans. `kept`: the ones that are needed after the network has run.
+CaseMemory case_memory(const std::array<CompactVolume, 4>& scans, const Grid& grid,
+                       const std::array<std::int64_t, 3>& box, const ModalitySet& kept);
+
+/// Plans in bytes on top of what the process held before the model was opened.
+class MemoryBudget {
+  public:
+    /// `weights`: bytes of the model's weights as floats. `mirrors`: probabilities are averaged over mirror images.
+    /// `readers`: threads that read files at the same time.
+    MemoryBudget(std::int64_t weights, std::int64_t classes, bool mirrors, int readers)
+        : weights_(weights), classes_(classes), mirrors_(mirrors), readers_(readers) {}
+
+    std::int64_t weights() const { return weights_; }
+
+    /// The peak of a case whose tiles run through an executable of `executable` bytes: the weights, and at the peak the
+    /// files being read, the network with the scans that are still needed, or what is written at the end.
+    std::int64_t peak(const CaseMemory& memory, const std::array<std::int64_t, 3>& tile, std::int64_t executable) const;
+
+    /// The peak while files are read and an executable of an earlier case is kept (0 bytes: none is).
+    std::int64_t reading_peak(const CaseMemory& memory, std::int64_t kept_executable) const;
+
+  private:
+    std::int64_t reading(const CaseMemory& memory) const;
+
+    std::int64_t weights_;
+    std::int64_t classes_;
+    bool mirrors_;
+    int readers_;
+};
+
+} // namespace mfres

@@ -1,0 +1,311 @@
+// One case in memory, top to bottom: check, prepare, run the network, label, undo.
+#include "inference/predictor.h"
+
+#include "core/memory_usage.h"
+#include "core/parallel.h"
+#include "core/try.h"
+#include "inference/precision.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+namespace mfres {
+
+namespace {
+
+Status check_least(std::string_view option, double mm3) {
+    if (mm3 >= 0.0 && std::isfinite(mm3))
+        return {};
+    return Error{ErrorCode::invalid_argument, text(option, " must be 0 or more, is ", mm3), std::string(option)};
+}
+
+/// What the request leaves out as too small, with a warning for each kind.
+void drop_what_is_small(LabelMap& labels, const CaseRequest& request, std::vector<std::string>& warnings) {
+    if (const std::int64_t dropped = remove_small_components(labels, request.min_component_mm3); dropped > 0)
+        warnings.push_back(text("parts of the tumour below the least of ", request.min_component_mm3, " mm^3, ",
+                                dropped, " voxels in all, are labelled as background"));
+    if (const std::int64_t dropped = relabel_small_enhancing(labels, request.min_enhancing_mm3); dropped > 0)
+        warnings.push_back(text("enhancing tumour of ", dropped, " voxels is below the least of ",
+                                request.min_enhancing_mm3, " mm^3 and is labelled as necrotic core"));
+}
+
+std::vector<PredictionReport::Part> parts(const TumourVolumes& volumes, bool regions) {
+    std::vector<PredictionReport::Part> all;
+    if (regions)
+        for (const TumourRegion region : tumour_regions) {
+            const PartVolume& part = volumes.regions[static_cast<std::size_t>(region)];
+            all.push_back({std::string(name(region)), part.voxels, part.millilitres});
+        }
+    else
+        for (int tumour_class = 1; tumour_class < tumour_classes; ++tumour_class) {
+            const PartVolume& part = volumes.classes[static_cast<std::size_t>(tumour_class)];
+            all.push_back({std::string(appearance(tumour_class).name), part.voxels, part.millilitres});
+        }
+    return all;
+}
+
+} // namespace
+
+Status check_small_parts(double min_enhancing_mm3, double min_component_mm3) {
+    MFRES_CHECK(check_least("min_enhancing_mm3", min_enhancing_mm3));
+    return check_least("min_component_mm3", min_component_mm3);
+}
+
+BrainBox PreparedCase::box(int threads) const {
+    return {preprocessing.padded_size,
+            [this, threads](const std::array<std::int64_t, 3>& offset, const StridedView<float>& input) {
+                fill_input(preprocessing, loaded.scans, offset, input, threads);
+            },
+            {}};
+}
+
+Result<std::unique_ptr<CasePredictor>> CasePredictor::open(std::shared_ptr<const Model> model, std::string name,
+                                                           const PredictorOptions& options) {
+    if (options.max_memory < 0)
+        return Error{ErrorCode::invalid_argument, text("max_memory must not be negative, is ", options.max_memory),
+                     "max_memory"};
+    std::unique_ptr<CasePredictor> opened(new CasePredictor);
+    MFRES_TRY(opened->mirror_, parse_mirror_axes(options.mirror));
+    opened->idle_bytes_ = resident_bytes();
+    MFRES_TRY(opened->pool_,
+              ThreadPool::create({options.threads, options.waiting, options.processors, options.parallel_for}));
+    opened->options_ = options;
+    opened->name_ = std::move(name);
+    MFRES_TRY(opened->backend_, find_backend(options.backend));
+    opened->model_ = std::move(model);
+    MFRES_TRY(opened->input_, model_input(*opened->model_, opened->name_));
+    MFRES_TRY(CompileOptions arithmetic, compile_options(*opened->model_, *opened->backend_, options.precision,
+                                                         {.threads = options.threads,
+                                                          .allow_tf32 = options.allow_tf32,
+                                                          .deterministic = options.deterministic}));
+    arithmetic.pool = opened->pool_;
+    opened->precision_ = arithmetic.precision;
+    opened->boxes_ =
+        std::make_unique<BoxPredictor>(opened->model_->variant, opened->model_->weights, *opened->backend_,
+                                       BoxPredictorOptions{std::move(arithmetic), opened->mirror_, options.max_memory,
+                                                           resolve_threads(options.threads)});
+    return opened;
+}
+
+Result<std::unique_ptr<CasePredictor>> CasePredictor::open(const std::filesystem::path& model,
+                                                           const PredictorOptions& options) {
+    const std::int64_t idle_bytes = resident_bytes();
+    // What is wrong with the options shows before the model has been read.
+    MFRES_CHECK(parse_mirror_axes(options.mirror));
+    MFRES_CHECK(find_backend(options.backend));
+    MFRES_TRY(const std::filesystem::path file, find_model(model));
+    MFRES_TRY(Model loaded, load_model(file));
+    MFRES_TRY(auto opened, open(std::make_shared<const Model>(std::move(loaded)), file.string(), options));
+    opened->idle_bytes_ = idle_bytes;
+    return opened;
+}
+
+Status CasePredictor::check_classes() const {
+    if (model_->variant.classes() == tumour_classes)
+        return {};
+    return Error{ErrorCode::model_metadata_invalid,
+                 text(name_, " takes ", model_->variant.input_channels(), " channels and tells ",
+                      model_->variant.classes(), " classes apart; segmentation needs 4 and ", tumour_classes),
+                 name_};
+}
+
+Result<LabelScheme> CasePredictor::scheme(const std::string& wanted) const {
+    return label_scheme(wanted.empty() ? model_->metadata.label_scheme : wanted);
+}
+
+Result<Case> CasePredictor::load(const CaseFiles& files, AffineSource use, bool resample, bool any_contrasts) const {
+    MFRES_CHECK(check_contrasts(input_, present_in(files), any_contrasts, text("case ", files.id)));
+    CaseOptions options = case_options(input_, resample, threads());
+    options.use = use;
+    return load_case(files, options);
+}
+
+Result<Case> CasePredictor::load(const CaseVolumes& volumes, bool resample, bool any_contrasts) const {
+    ModalitySet present{};
+    for (std::size_t m = 0; m < present.size(); ++m)
+        present[m] = volumes.volumes[m].voxels != nullptr;
+    MFRES_CHECK(check_contrasts(input_, present, any_contrasts, text("case ", volumes.id)));
+    return load_case(volumes.id, volumes.volumes, case_options(input_, resample, threads()));
+}
+
+Result<PreparedCase> CasePredictor::prepare(Case loaded) const {
+    MFRES_TRY(Preprocessing preprocessing,
+              plan_preprocessing(loaded.scans, preprocess_options(input_, loaded.present, threads())));
+    return PreparedCase{std::move(loaded), std::move(preprocessing)};
+}
+
+void CasePredictor::begin_case() {
+    reset_peak_resident();
+    // The network of the case before stays for a case of the same size, unless memory was limited.
+    if (options_.max_memory > 0)
+        boxes_->drop();
+    kept_bytes_ = boxes_->executable_bytes();
+}
+
+std::int64_t CasePredictor::measured_peak() const {
+    const std::int64_t peak = peak_resident_bytes();
+    return peak > 0 ? std::max<std::int64_t>(0, peak - idle_bytes_) : 0;
+}
+
+void CasePredictor::describe_run(PredictionReport& report) const {
+    report.model_file = name_;
+    report.network = model_->variant.name();
+    report.weights_sha256 = model_->metadata.weights_sha256;
+    report.backend = backend_->name();
+    report.backend_engine = backend_->description();
+    report.precision = mfres::name(precision_);
+    report.allow_tf32 = options_.allow_tf32;
+    report.deterministic = options_.deterministic;
+    report.threads = threads();
+    report.mirror_images = static_cast<std::int64_t>(mirror_images(mirror_));
+    for (const Chosen& chosen : boxes_->executable()->chosen())
+        report.chosen.push_back({chosen.node, chosen.operation, chosen.implementation});
+}
+
+Result<LabelledCase> CasePredictor::label(Case& loaded, const CaseRequest& request, StageClock& clock,
+                                          PredictionReport& report) {
+    MFRES_CHECK(clock.start("prepare"));
+    MFRES_TRY(const Preprocessing preprocessing,
+              plan_preprocessing(loaded.scans, preprocess_options(input_, loaded.present, threads())));
+    CaseMemory memory = case_memory(loaded.scans, loaded.scan_grid, preprocessing.padded_size, request.kept);
+    memory.picture = request.picture;
+    memory.probabilities = request.probabilities;
+    memory.keep_network = options_.max_memory == 0;
+    release_unused_memory();
+
+    MFRES_CHECK(clock.start("compile"));
+    MFRES_TRY(const auto tile, boxes_->compile_within_limit(memory));
+    const BrainBox box{preprocessing.padded_size,
+                       [&](const std::array<std::int64_t, 3>& offset, const StridedView<float>& input) {
+                           fill_input(preprocessing, loaded.scans, offset, input, threads());
+                       },
+                       [&] {
+                           for (std::size_t m = 0; m < loaded.scans.size(); ++m)
+                               if (!request.kept[m])
+                                   loaded.scans[m].clear();
+                           release_unused_memory();
+                       }};
+    MFRES_TRY(BoxPrediction predicted, boxes_->run(box, tile, request.probabilities, clock));
+
+    describe_run(report);
+    report.case_id = loaded.id;
+    report.label_scheme = mfres::name(request.scheme);
+    report.contrasts = loaded.present;
+    report.grid_size = loaded.original_grid.size;
+    report.network_size = tile;
+    report.tiles = boxes_->tiles(box.size, tile);
+    report.warnings = loaded.warnings;
+    for (std::string& warning : absent_contrast_warnings(loaded.present))
+        report.warnings.push_back(std::move(warning));
+    for (std::size_t axis = 0; axis < 3; ++axis)
+        report.brain_box_size[axis] = preprocessing.box_end[axis] - preprocessing.box_begin[axis];
+    report.planned_peak_bytes = std::max(boxes_->budget().peak(memory, tile, boxes_->executable_bytes()),
+                                         boxes_->budget().reading_peak(memory, kept_bytes_));
+    if (!memory.keep_network)
+        boxes_->drop();
+
+    MFRES_CHECK(clock.start("restore"));
+    LabelledCase result;
+    result.labels = uncrop(preprocessing, predicted.classes);
+    std::vector<std::uint8_t>().swap(predicted.classes);
+    drop_what_is_small(result.labels, request, report.warnings);
+    MFRES_TRY(const TumourVolumes volumes, tumour_volumes(result.labels, RegionDefinition::brats, loaded.id));
+    MFRES_CHECK(classes_to_labels(result.labels, request.scheme, loaded.id));
+    report.classes = parts(volumes, false);
+    report.regions = parts(volumes, true);
+    if (predicted.probabilities)
+        result.probabilities = uncrop(preprocessing, *predicted.probabilities);
+    return result;
+}
+
+Result<BoxPrediction> CasePredictor::label_box(const BrainBox& box, bool probabilities, StageClock& clock,
+                                               PredictionReport& report) {
+    MFRES_CHECK(clock.start("compile"));
+    CaseMemory memory;
+    memory.grid = memory.box = box.size;
+    memory.probabilities = probabilities;
+    memory.keep_network = options_.max_memory == 0;
+    MFRES_TRY(const auto tile, boxes_->compile_within_limit(memory));
+    MFRES_TRY(BoxPrediction predicted, boxes_->run(box, tile, probabilities, clock));
+    describe_run(report);
+    report.grid_size = report.brain_box_size = box.size;
+    report.network_size = tile;
+    report.tiles = boxes_->tiles(box.size, tile);
+    report.planned_peak_bytes = boxes_->budget().peak(memory, tile, boxes_->executable_bytes());
+    if (!memory.keep_network)
+        boxes_->drop();
+    return predicted;
+}
+
+// The public class ---------------------------------------------------------------------------------------------------
+
+namespace {
+
+Result<Prediction> predict_case(CasePredictor& predictor, const CaseVolumes& volumes, const PredictOptions& options,
+                                const Progress& progress) {
+    CaseRequest request;
+    MFRES_TRY(request.scheme, predictor.scheme(options.label_scheme));
+    MFRES_CHECK(check_small_parts(options.min_enhancing_mm3, options.min_component_mm3));
+    request.min_enhancing_mm3 = options.min_enhancing_mm3;
+    request.min_component_mm3 = options.min_component_mm3;
+    request.probabilities = options.probabilities;
+
+    Prediction result;
+    const ThreadPoolScope work(predictor.pool());
+    predictor.begin_case();
+    StageClock clock(result.report, progress);
+    MFRES_CHECK(clock.start("read"));
+    MFRES_TRY(Case loaded, predictor.load(volumes, options.resample, options.any_contrasts));
+    MFRES_TRY(LabelledCase labelled, predictor.label(loaded, request, clock, result.report));
+    result.labels = restore_labels(loaded, std::move(labelled.labels));
+    if (labelled.probabilities) {
+        MFRES_TRY(result.probabilities, restore_probabilities(loaded, *std::move(labelled.probabilities)));
+    }
+    clock.stop();
+    result.report.measured_peak_bytes = predictor.measured_peak();
+    return result;
+}
+
+} // namespace
+
+Predictor::Predictor(std::unique_ptr<CasePredictor> inside) : inside_(std::move(inside)) {}
+Predictor::Predictor(Predictor&&) noexcept = default;
+Predictor& Predictor::operator=(Predictor&&) noexcept = default;
+Predictor::~Predictor() = default;
+
+Result<Predictor> Predictor::open(const std::filesystem::path& model, const PredictorOptions& options) {
+    MFRES_TRY(auto inside, CasePredictor::open(model, options));
+    MFRES_CHECK(inside->check_classes());
+    return Predictor(std::move(inside));
+}
+
+Result<Predictor> Predictor::open(std::span<const std::byte> model, const PredictorOptions& options,
+                                  const std::string& name) {
+    return guarded(name, [&]() -> Result<Predictor> {
+        MFRES_TRY(const SafetensorsFile file, parse_safetensors({model.begin(), model.end()}, name));
+        MFRES_TRY(Model decoded, decode_model(file));
+        MFRES_TRY(auto inside, CasePredictor::open(std::make_shared<const Model>(std::move(decoded)), name, options));
+        MFRES_CHECK(inside->check_classes());
+        return Predictor(std::move(inside));
+    });
+}
+
+Result<Prediction> Predictor::predict(const CaseVolumes& volumes, const PredictOptions& options,
+                                      const Progress& progress) {
+    return guarded(volumes.id, [&] { return predict_case(*inside_, volumes, options, progress); });
+}
+
+std::vector<BackendInfo> available_backends() {
+    std::vector<BackendInfo> all;
+    for (const Backend* backend : backends())
+        if (backend->available())
+            all.push_back({std::string(backend->name()), backend->description()});
+    return all;
+}
+
+std::string_view version() {
+    return MFRES_VERSION;
+}
+
+} // namespace mfres

@@ -1,0 +1,141 @@
+// What is inside a Predictor and a Segmenter: a model opened for cases. It loads and preprocesses a case as the model
+// expects it, and labels it. Calibration, comparison, evaluation and robustness use it, too.
+#pragma once
+
+#include "backends/backend.h"
+#include "core/thread_pool.h"
+#include "imaging/case.h"
+#include "imaging/labels.h"
+#include "imaging/preprocess.h"
+#include "inference/box_predictor.h"
+#include "inference/model_input.h"
+#include "inference/stage_clock.h"
+#include "model/model.h"
+
+#include <mfres/case.h>
+#include <mfres/predictor.h>
+
+#include <cstdint>
+#include <exception>
+#include <filesystem>
+#include <memory>
+#include <new>
+#include <optional>
+#include <string>
+
+namespace mfres {
+
+/// A case loaded and preprocessed.
+struct PreparedCase {
+    Case loaded;
+    Preprocessing preprocessing;
+
+    /// Its brain box. Refers to this object. `threads` fill the input.
+    BrainBox box(int threads) const;
+};
+
+/// What is wanted of a case besides its labels.
+struct CaseRequest {
+    LabelScheme scheme = LabelScheme::brats;
+    double min_enhancing_mm3 = 0.0;
+    double min_component_mm3 = 0.0;
+    bool probabilities = false;
+    ModalitySet kept{};   ///< scans that are still needed afterwards
+    bool picture = false; ///< they are for a picture
+};
+
+/// On the grid of Case::scans, labels in the scheme asked for.
+struct LabelledCase {
+    LabelMap labels;
+    std::optional<ProbabilityMap> probabilities;
+};
+
+class CasePredictor {
+  public:
+    /// `name` stands for the model in messages and reports. Errors: those of find_backend, model_input and
+    /// compile_options; invalid_argument (options).
+    static Result<std::unique_ptr<CasePredictor>> open(std::shared_ptr<const Model> model, std::string name,
+                                                       const PredictorOptions& options);
+
+    /// The same for a model file, or the name of weights that come with mfres. Errors: also those of find_model and
+    /// load_model.
+    static Result<std::unique_ptr<CasePredictor>> open(const std::filesystem::path& model,
+                                                       const PredictorOptions& options);
+
+    const Model& model() const { return *model_; }
+    const std::string& name() const { return name_; }
+    const ModelInput& input() const { return input_; }
+    const Backend& backend() const { return *backend_; }
+    BoxPredictor& boxes() { return *boxes_; }
+    ThreadPool* pool() const { return pool_.get(); }
+    int threads() const { return boxes_->threads(); }
+
+    /// Whether the model tells the classes of a tumour apart. Error: model_metadata_invalid.
+    Status check_classes() const;
+
+    /// The scheme of that name, of the model if it is empty. Errors: those of label_scheme.
+    Result<LabelScheme> scheme(const std::string& wanted) const;
+
+    /// A case with all contrasts that the model requires, on a grid that it takes. `any_contrasts` as in PredictOptions.
+    /// Errors: those of check_contrasts and load_case.
+    Result<Case> load(const CaseFiles& files, AffineSource use, bool resample, bool any_contrasts) const;
+    Result<Case> load(const CaseVolumes& volumes, bool resample, bool any_contrasts) const;
+
+    /// Errors: those of plan_preprocessing.
+    Result<PreparedCase> prepare(Case loaded) const;
+
+    /// To be called when a case begins: restarts the measurement of memory, and drops a compiled network where memory is
+    /// limited.
+    void begin_case();
+
+    /// Stages "prepare" to "restore". Gives the memory of scans that are not kept back. Fills in everything in the
+    /// report but the measured memory. Errors: those of plan_preprocessing, compiling and running; memory_limit;
+    /// invalid_argument (sizes of what is too small).
+    Result<LabelledCase> label(Case& loaded, const CaseRequest& request, StageClock& clock, PredictionReport& report);
+
+    /// Labels a case that is preprocessed already: stages "compile" to "labels". Errors: as label().
+    Result<BoxPrediction> label_box(const BrainBox& box, bool probabilities, StageClock& clock,
+                                    PredictionReport& report);
+
+    /// Most bytes that the process held since begin_case(), on top of what it held before open(); 0 where the system
+    /// does not tell.
+    std::int64_t measured_peak() const;
+
+  private:
+    CasePredictor() = default;
+    void describe_run(PredictionReport& report) const;
+
+    std::shared_ptr<const Model> model_;
+    std::string name_;
+    ModelInput input_;
+    const Backend* backend_ = nullptr;
+    PredictorOptions options_;
+    MirrorAxes mirror_{};
+    Precision precision_ = Precision::f32;
+    std::shared_ptr<ThreadPool> pool_;
+    std::unique_ptr<BoxPredictor> boxes_;
+    std::int64_t idle_bytes_ = 0; ///< resident memory before the model was opened
+    std::int64_t kept_bytes_ = 0; ///< of the network compiled for the case before
+};
+
+/// A model that outlives its user, for CasePredictor::open.
+inline std::shared_ptr<const Model> borrowed(const Model& model) {
+    return {std::shared_ptr<const Model>(), &model};
+}
+
+/// Errors: invalid_argument for a size in mm^3 that is negative or not finite.
+Status check_small_parts(double min_enhancing_mm3, double min_component_mm3);
+
+/// body(), with the exceptions of the standard library as errors about the case.
+template <typename Body>
+auto guarded(const std::string& id, const Body& body) -> decltype(body()) {
+    try {
+        return body();
+    } catch (const std::bad_alloc&) {
+        return Error{ErrorCode::memory_limit, text("case ", id, " needs more memory than the system gives"), id};
+    } catch (const std::exception& error) {
+        return Error{ErrorCode::internal, text("case ", id, ": ", error.what()), id};
+    }
+}
+
+} // namespace mfres

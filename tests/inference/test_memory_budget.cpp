@@ -1,0 +1,54 @@
+// What a case is planned to take, in bytes, counted by hand.
+#include "inference/memory_budget.h"
+#include "support/catch.h"
+
+using namespace mfres;
+
+namespace {
+
+constexpr std::int64_t mib = std::int64_t{1} << 20;
+constexpr std::array<std::int64_t, 3> box = {128, 160, 128};
+constexpr std::int64_t box_voxels = 128 * 160 * 128;
+
+CaseMemory usual_case() {
+    CaseMemory memory;
+    memory.grid = {240, 240, 155};
+    memory.box = box;
+    memory.scans = 20 * mib;
+    memory.largest_scan = 17 * mib;
+    memory.keep_network = false;
+    return memory;
+}
+
+} // namespace
+
+TEST_CASE("the peak is that of the network, the files or the end, whichever is highest") {
+    const MemoryBudget budget(13 * mib, 4, false, 2);
+    const std::int64_t fixed = (8 + 13) * mib; // process and weights
+    const CaseMemory memory = usual_case();
+    // In one pass the scans have been given back when the network runs.
+    CHECK(budget.peak(memory, box, 300 * mib) == fixed + 16 * mib + 300 * mib + box_voxels);
+    // In tiles they are still needed.
+    CHECK(budget.peak(memory, {64, 160, 128}, 100 * mib) == fixed + 16 * mib + 100 * mib + box_voxels + 20 * mib);
+    // A network that takes nothing leaves the reading: two threads, and what they have read.
+    CHECK(budget.peak(memory, box, 0) == fixed + (20 + 2 * 17) * mib);
+    CHECK(budget.reading_peak(memory, 0) == fixed + (20 + 2 * 17) * mib);
+    CHECK(budget.reading_peak(memory, 200 * mib) == fixed + (16 + 200 + 20 + 2 * 17) * mib);
+}
+
+TEST_CASE("mirror images, pictures and probabilities take what they hold") {
+    const CaseMemory memory = usual_case();
+    const MemoryBudget plain(0, 4, false, 1);
+    const MemoryBudget mirrors(0, 4, true, 1);
+    constexpr std::int64_t executable = 2000 * mib;
+    // Sums of four classes in floats, and the scans, since another pass needs them.
+    CHECK(mirrors.peak(memory, box, executable) - plain.peak(memory, box, executable) == 4 * 4 * box_voxels + 20 * mib);
+    CaseMemory picture = memory;
+    picture.picture = true;
+    picture.images = 10 * mib;
+    CHECK(plain.peak(picture, box, executable) >= plain.peak(memory, box, executable) + 10 * mib);
+    CaseMemory probabilities = memory;
+    probabilities.probabilities = true;
+    CHECK(plain.peak(probabilities, box, executable) - plain.peak(memory, box, executable) == 2 * 4 * 4 * box_voxels);
+    CHECK(plain.peak(probabilities, box, 0) > 3 * 4 * 4 * memory.grid[0] * memory.grid[1] * memory.grid[2]);
+}

@@ -1,10 +1,8 @@
 // The mean of the weights of several models: checkpoint averaging, and "model soups" (Wortsman et al. 2022) of runs that
 // started from the same weights.
 #include "core/try.h"
-#include "model/model.h"
 #include "model/sha256.h"
-#include "networks/deep_supervision.h"
-#include "train/checkpoint.h"
+#include "train/checkpoint_model.h"
 #include "train/storage.h"
 
 #include <mfres/trainer.h>
@@ -26,8 +24,7 @@ Result<Model> load_source(const fs::path& path) {
     if (path.extension() != ".ckpt")
         return load_model(path);
     MFRES_TRY(const Checkpoint checkpoint, read_checkpoint(path));
-    MFRES_TRY(const Variant variant, parse_variant(checkpoint.recipe.network));
-    Model model{variant, {}, without_heads(checkpoint.evaluated())};
+    MFRES_TRY(Model model, model_of(checkpoint));
     model.metadata.recipe_json =
         json{{"recipe", to_json(checkpoint.recipe)}, {"steps_trained", checkpoint.step}}.dump();
     model.metadata.weights_sha256 = weights_sha256(model.weights);
@@ -47,7 +44,8 @@ Status check_alike(const Model& first, const fs::path& first_path, const Model& 
         return differs("list of modalities", json(first.metadata.modalities).dump(),
                        json(other.metadata.modalities).dump());
     if (first.metadata.normalisation != other.metadata.normalisation)
-        return differs("normalisation", first.metadata.normalisation, other.metadata.normalisation);
+        return differs("normalisation", std::string(name(first.metadata.normalisation)),
+                       std::string(name(other.metadata.normalisation)));
     if (first.metadata.label_scheme != other.metadata.label_scheme)
         return differs("label scheme", first.metadata.label_scheme, other.metadata.label_scheme);
     return {};

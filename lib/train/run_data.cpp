@@ -182,8 +182,8 @@ class RunDataOpener {
         if (use_ == DataUse::join)
             return CacheFile::open(made);
         MFRES_TRY(side.record.files_sha256, fingerprint_of_files(files));
-        const CacheOptions packing{.threads = resolve_threads(options_.threads), .overwrite = true,
-                                   .normalisation = normalisation_};
+        const CacheOptions packing{
+            .threads = resolve_threads(options_.threads), .overwrite = true, .normalisation = normalisation_};
         if (use_ == DataUse::begin || !is_there(made)) {
             MFRES_CHECK(write_cache(made, files, packing, progress_));
             return CacheFile::open(made);

@@ -61,8 +61,8 @@ Result<Model> load_teacher(const std::filesystem::path& path) {
     const auto rejected = [&](const std::string& problem) {
         return Error{ErrorCode::invalid_argument, text(path.string(), " cannot teach: it ", problem), "teacher"};
     };
-    if (model.metadata.modalities != standard.modalities || model.metadata.normalisation != standard.normalisation)
-        return rejected("takes other input than training gives: t1, t1ce, t2 and flair, " + standard.normalisation);
+    if (model.metadata.modalities != standard.modalities)
+        return rejected("takes other input than training gives: t1, t1ce, t2 and flair");
     if (model.variant.classes() != tumour_classes)
         return rejected(
             text("tells ", model.variant.classes(), " classes apart; training needs ", std::int64_t{tumour_classes}));
@@ -75,10 +75,15 @@ void append_hash(std::string& all, const Model& model) {
 
 } // namespace
 
-Result<std::string> teachers_sha256(const std::vector<std::filesystem::path>& models) {
+Result<std::string> teachers_sha256(const std::vector<std::filesystem::path>& models, Normalisation normalisation) {
     std::string all;
     for (const std::filesystem::path& path : models) {
         MFRES_TRY(const Model model, load_teacher(path));
+        if (model.metadata.normalisation != normalisation)
+            return Error{ErrorCode::invalid_argument,
+                         text(path.string(), " cannot teach: its input is normalised by ",
+                              name(model.metadata.normalisation), ", that of the training by ", name(normalisation)),
+                         "teacher"};
         append_hash(all, model);
     }
     return all;

@@ -4,6 +4,7 @@
 #include "backends/backend.h"
 #include "inference/test_time_augmentation.h"
 
+#include <mfres/normalisation.h>
 #include <mfres/status.h>
 
 #include <array>
@@ -24,8 +25,8 @@ struct TeacherPlace {
 };
 
 /// The SHA-256 of the weights of each model file, in order, joined by commas: what a recipe records. Errors: those of
-/// load_model, invalid_argument (it takes other input, or tells other classes apart, than training).
-Result<std::string> teachers_sha256(const std::vector<std::filesystem::path>& models);
+/// load_model, invalid_argument (channels, normalisation or classes are not those of the training).
+Result<std::string> teachers_sha256(const std::vector<std::filesystem::path>& models, Normalisation normalisation);
 
 class Teachers {
   public:

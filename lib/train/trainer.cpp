@@ -12,7 +12,7 @@
 #include "networks/deep_supervision.h"
 #include "report/plot.h"
 #include "train/average.h"
-#include "train/checkpoint.h"
+#include "train/checkpoint_model.h"
 #include "train/feed.h"
 #include "train/history.h"
 #include "train/loss.h"
@@ -138,14 +138,10 @@ json recipe_record(const Checkpoint& checkpoint) {
 
 Result<ExportedModel> export_model(const Checkpoint& checkpoint, const std::filesystem::path& path, bool overwrite,
                                    Dtype storage = Dtype::f32) {
-    MFRES_TRY(const Variant variant, parse_variant(checkpoint.recipe.network));
-    Model model{variant, {}, without_heads(checkpoint.evaluated())};
+    MFRES_TRY(Model model, model_of(checkpoint));
     model.metadata.recipe_json = recipe_record(checkpoint).dump();
-    MFRES_TRY(model.metadata.normalisation, parse_normalisation(checkpoint.recipe.normalisation));
-    if (checkpoint.recipe.sampling.modality_dropout > 0.0)
-        model.metadata.modality_subsets = dropout_subsets();
     MFRES_CHECK(save_model(path, model, storage, overwrite));
-    ExportedModel exported{variant.name(), checkpoint.step, !checkpoint.average.empty(), std::nullopt, {}};
+    ExportedModel exported{model.variant.name(), checkpoint.step, !checkpoint.average.empty(), std::nullopt, {}};
     if (!checkpoint.validations.empty() && checkpoint.validations.back().step == checkpoint.step)
         exported.dice = checkpoint.validations.back().mean;
     return exported;
@@ -154,7 +150,8 @@ Result<ExportedModel> export_model(const Checkpoint& checkpoint, const std::file
 /// Notes the teachers in the recipe of a new run. Errors: those of teachers_sha256; recipe_invalid (the recipe names
 /// others, or cannot have any).
 Status name_teachers(const TrainerOptions& options, Recipe& recipe) {
-    MFRES_TRY(const std::string given, teachers_sha256(options.teachers));
+    MFRES_TRY(const Normalisation normalisation, parse_normalisation(recipe.normalisation));
+    MFRES_TRY(const std::string given, teachers_sha256(options.teachers, normalisation));
     if (!recipe.teachers_sha256.empty() && recipe.teachers_sha256 != given)
         return Error{ErrorCode::recipe_invalid,
                      text("the recipe's teachers are ", recipe.teachers_sha256, ", and those given are ",
@@ -297,22 +294,20 @@ struct Trainer::State {
                          text(source, " holds ", others, " cases normalised by ",
                               name(Normalisation::zscore_brain_clipped), ", the recipe asks for ", name(wanted)),
                          source};
-        warn(observer, text(source, " does not say how ", others,
-                            " of its cases were normalised; they are "
-                            "taken as ",
+        warn(observer, text(source, " does not say how ", others, " of its cases were normalised; they are taken as ",
                             name(wanted), ", which they are if their intensities were clipped before"));
         return {};
     }
 
     Status open_data(DataUse use, const TrainObserver& observer) {
         MFRES_TRY(const Normalisation wanted, parse_normalisation(recipe().normalisation));
-        MFRES_TRY(OpenedData opened,
-                  open_run_data(options, folder.path(), use, now.data, wanted, [&](std::size_t done, std::size_t total) {
-                      TrainEvent caching = event(TrainEvent::Kind::caching);
-                      caching.done = done;
-                      caching.total = total;
-                      return tell(observer, caching);
-                  }));
+        MFRES_TRY(OpenedData opened, open_run_data(options, folder.path(), use, now.data, wanted,
+                                                   [&](std::size_t done, std::size_t total) {
+                                                       TrainEvent caching = event(TrainEvent::Kind::caching);
+                                                       caching.done = done;
+                                                       caching.total = total;
+                                                       return tell(observer, caching);
+                                                   }));
         data = std::move(opened.train);
         validation = std::move(opened.validation);
         if (use != DataUse::join)

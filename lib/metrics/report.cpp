@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Statistics of a table as JSON and as Markdown.
+#include "core/format.h"
 #include "core/try.h"
 #include "imaging/labels.h"
 
@@ -8,7 +9,6 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <cstdio>
 
 namespace mfres {
 
@@ -90,7 +90,7 @@ std::string fixed(const std::optional<double>& value) {
     if (!value)
         return "";
     std::array<char, 64> buffer{};
-    std::snprintf(buffer.data(), buffer.size(), "%.5f", *value);
+    print_classic(buffer.data(), buffer.size(), "%.5f", *value);
     return buffer.data();
 }
 

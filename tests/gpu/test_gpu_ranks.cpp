@@ -117,7 +117,7 @@ TEST_CASE("crops cut on the GPU are those that lib/train cuts, the same bits eve
     pose.zoom = 1.1;
     const std::array<std::int64_t, 3> extents = {32, 32, 32};
     std::array<IntensityChange, 4> changes;
-    changes[0] = {1.2, 1.1, 0.1, 0.1, 7};
+    changes[0] = {.gamma = 1.2, .scale = 1.1, .shift = 0.1, .noise = 0.1, .noise_seed = 7};
     const CropRequest crop{source, source_of(*source), walk_of(pose, extents), changes};
 
     // A network that hands on its input shows the crop as its output.

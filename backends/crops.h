@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Crops of cases as an engine can cut and vary them on its device: lib/train draws them, and cuts them itself for
 // engines that do not.
 #pragma once

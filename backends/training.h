@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Training through the interface: what an engine offers besides inference. The trainer, the losses and the checkpoints see
 // only this; where the parameters and their moments live (host memory, a GPU) is the engine's business.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/cuda/crop_cutter.h"
 
 #include <algorithm>

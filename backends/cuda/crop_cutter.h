@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Batches cut out of cases on the device, beside what the engine does meanwhile: cases go through page-locked memory
 // and a second queue into arrays of their own, from which a finished batch is copied to where a step reads it.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/cuda/cuda_engine.h"
 
 #include "backends/cuda/cudnn_graph.h"

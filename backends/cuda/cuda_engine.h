@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A GPU through the CUDA runtime and cuDNN.
 #pragma once
 

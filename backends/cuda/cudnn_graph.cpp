@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/cuda/cudnn_graph.h"
 
 #include "core/try.h"

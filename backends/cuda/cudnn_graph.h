@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // cuDNN's graph interface (cudnn_backend.h) with owners around its descriptors: an operation graph of one convolution
 // and what is fused to it, and the first execution plan that the heuristics offer and this process may use.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/cuda/device_ranks.h"
 
 #include "backends/cuda/engine.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Sums over all ranks of arrays on their devices, in the order of each device's queue of work: through NCCL where the
 // ranks have it, by way of the host otherwise.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/cuda/direct_convolution.h"
 
 #include "backends/cuda/device_arrays.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A convolution by its definition in kernels of our own: what is left where cuDNN has no engine within the rules, and
 // what the host runs in its place.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What activations are stored as, and how a float becomes one: the same bits on a GPU and on the host.
 #pragma once
 

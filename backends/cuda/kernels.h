@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The kernels of this backend as a table of functions, so that one program can hold them twice: compiled for GPUs, and
 // compiled for the host, where the tests check them against the reference backend. Arrays are channels last; pointers
 // point into the engine's memory. Every sum is taken in an order that depends on shapes alone.

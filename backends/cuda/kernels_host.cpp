@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #define MFRES_KERNELS host
 #include "backends/cuda/kernels_of.h"
 

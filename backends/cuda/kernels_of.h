@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The kernels themselves: a function per element, and what calls it with the right types. Included once by kernels.cu
 // and once by kernels_host.cpp, with another MFRES_KERNELS each.
 #include "backends/cuda/launch.h"

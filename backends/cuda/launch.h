@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // How the kernels' per-element functions are run: by a grid of threads where nvcc compiles them, by plain loops
 // elsewhere. Nothing here is atomic, so equal inputs give equal bits.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/cuda/nccl_library.h"
 
 #include "core/try.h"

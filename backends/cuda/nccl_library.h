@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // NCCL, loaded when several ranks first need it and not before: the library is a few hundred MB, only machines with
 // several GPUs have a use for it, and one build runs with and without.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/cuda/nccl_ranks.h"
 
 #include "backends/cuda/engine.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Ranks whose GPUs are joined by NCCL.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/cuda/parameters.h"
 
 #include "core/try.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Parameters, gradients and moments on the device, in the layout of HostParameters, which gives them their names: so a
 // checkpoint does not tell where it was made.
 #pragma once

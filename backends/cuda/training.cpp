@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/cuda/training.h"
 
 #include "backends/cuda/crop_cutter.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Training with this backend: the graph as given, three convolutions of the engine, kernels of our own for the rest.
 #pragma once
 

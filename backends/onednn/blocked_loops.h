@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Channels-last arrays a block at a time: rows of whole voxels that stay in the first-level cache while several plain
 // loops go over them. A value per channel is kept as a repeating pattern, so that the loops run over contiguous floats
 // and never over two or four channels.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/onednn/gradient_loops.h"
 
 #include "backends/onednn/threads.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Gradients of pooling, upsampling and softmax over channels-last arrays: dx from dy. Every thread owns planes of dx
 // and adds what reaches them in a fixed order, so no result depends on the number of threads.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Rows are padded to 16 floats: no vector may be longer. SVE's vectors have no fixed size, so Arm gets NEON.
 #define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
 #undef HWY_TARGET_INCLUDE

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Arithmetic on rows: lines of voxels along z, one channel each, as fused regions use them. Planar rows need no shift
 // for kernels that do not reach along z, and fill vectors whatever the number of channels. Compiled once for each
 // instruction set (SSE2, SSE4, AVX2, AVX-512, NEON, ...) with Highway and chosen at run time. NaN passes through.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/onednn/softmax_loss.h"
 
 #include "backends/onednn/vector_loops.h"

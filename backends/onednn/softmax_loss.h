@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A loss over channels-last logits: one pass for the class sums, one for the gradient and the pointwise part, and where
 // that chooses the hardest voxels two that count digits. Each computes the probabilities again rather than keeping them.
 #pragma once

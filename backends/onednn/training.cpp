@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/onednn/training.h"
 
 #include "backends/distributed/data_parallel.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Training with this backend: the graph as given, batch statistics, oneDNN's three convolutions and loops of our own.
 // In bf16 every value and every gradient of one is stored as bf16 between steps (see training_fusion.h: BatchNorm, sum
 // and activation are one step), rounded to nearest once by the step that computes it; sums, statistics, the loss,

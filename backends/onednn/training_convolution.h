@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Convolutions in training: forward, gradient of the source and gradient of the weights through oneDNN. In bf16 each of
 // the three takes a bf16 kernel where oneDNN has a compiled one, whose sums are f32, and else an f32 kernel with widened
 // copies of the values: generic loops and gemm gain nothing from bf16. Narrow channels are no exception: on AVX512-BF16

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/onednn/training_elementwise.h"
 
 #include "backends/distributed/data_parallel.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Everything in training that works voxel by voxel: y = activation(sum of n_k(x_k)), where n_k normalises (with
 // statistics of the batch or of each sample), multiplies with a learnable weight, or leaves its operand alone. One pass
 // for the statistics and one for the values; backward one pass for the sums and one for the gradients.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/onednn/training_resample.h"
 
 #include "backends/onednn/blocked_loops.h"

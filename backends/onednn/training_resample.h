@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Pooling, upsampling and softmax in training.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // One operation of a network in training: what it needs, bound to memory and run, forward and backward.
 #pragma once
 

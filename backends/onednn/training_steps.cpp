@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/onednn/training_steps.h"
 
 #include "backends/onednn/training_convolution.h"

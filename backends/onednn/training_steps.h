@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The graph as training steps in execution order.
 #pragma once
 

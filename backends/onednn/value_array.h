@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // An array of values or of gradients in training as it lies in memory, in f32 or bf16. Loops compute in f32: a block of
 // bf16 is widened in scratch memory that stays in the first-level cache, and what was computed is rounded once, where it
 // is stored. In f32 a block is read and computed where it lies.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/onednn/vector_loops.h"
 
 namespace mfres::onednn {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Inner loops of training and of reduced precision, compiled once for each vector width that processors have and chosen
 // at run time: plain loops over contiguous floats, without allocation and without threads. Every pattern repeats
 // per-channel values over `Row::pattern` floats (see Blocks), and a row starts where its pattern does. Outputs may lie

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Compiled several times, each time for other vector instructions: MFRES_VECTORS names the table. Nothing here may use
 // an inline function of the standard library, or the linker could keep the one compiled for the widest vectors for
 // everybody.

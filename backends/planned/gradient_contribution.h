@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the communicators of this folder share: a collective as each rank brings it, and what becomes of all of them.
 #pragma once
 

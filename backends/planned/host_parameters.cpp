@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/planned/host_parameters.h"
 
 #include "core/parallel.h"

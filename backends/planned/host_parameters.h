@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Parameters, gradients and optimiser moments of a network in host memory: what the backends that train on a CPU share.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/planned/loss_terms.h"
 
 #include "backends/distributed/data_parallel.h"

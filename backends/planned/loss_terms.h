@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A loss on its way from an engine's passes over the voxels to the next: what all engines do between them. The passes:
 // class sums, where the loss has an overlap part; counts of digits, where it chooses the hardest voxels; the gradient,
 // which also adds up the values of the pointwise part. Everything that sums over samples is summed over the ranks here,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/planned/training_fusion.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A graph as the steps that training runs: which operations go together and what is read in place. What an engine makes
 // of a step is its own business.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/planned/training_plan.h"
 
 #include <algorithm>

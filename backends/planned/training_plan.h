@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a training step needs before anything runs: where each value and each gradient lies, and for how long. Steps
 // are planned forward and then backward; every array they ask for is one request to the memory planner.
 #pragma once

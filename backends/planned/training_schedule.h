@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The order in which a training step runs and where all its arrays lie, for engines that plan their memory: forward,
 // loss, backward, and where memory is short forwards of single steps once more in between.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Training on plain loops: the forward with batch statistics, the backward of every operation, and a loss over logits.
 // The conventions are those of ops.h: dense arrays of T, sums in double, results that do not depend on the threads.
 // Notation: L the loss, dy = dL/dy the gradient of an operation's output.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backends/reference/low_precision_convolution.h"
 
 #include "core/half.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Convolutions in reduced precision as plain loops: the truth for backends that run them with fewer bits.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Forward of every operation as plain loops: the truth that every other backend is tested against. Arrays are dense,
 // [batch, channel, x, y, z] with z contiguous, stored as T (float to run, double where tests need more digits); every
 // sum is accumulated in double. Threads split independent outputs only, so results do not depend on their number.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Training on the reference backend: every node as written, one after the other, forward and back.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Times mf-res2net on the cuda backend: one line of JSON per measurement.
 //
 // usage: bench inference|training|ranks f32|tf32|bf16|fp16 <edge> <batch> <repeats>

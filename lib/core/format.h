@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Numbers as text, the same in every host program.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The one reader of JSON that comes from outside: files, options and metadata.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <mfres/normalisation.h>
 
 #include "core/try.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // SHA-256 (NIST FIPS 180-4) and HMAC-SHA-256 (RFC 2104).
 #pragma once
 

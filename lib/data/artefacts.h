@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What scanners and their settings do to one contrast of a crop: other grey values, an uneven coil, blur, low
 // resolution, thick slices, ringing, ghosts. Brain voxels alone are changed and alone count, so that the background,
 // which is 0 and means nothing, gets into none of them.

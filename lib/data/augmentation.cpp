@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "data/augmentation.h"
 
 #include "core/random.h"

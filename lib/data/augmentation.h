@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // How a crop is taken out of a cached case and varied: everything that moves voxels happens in one resampling straight
 // from the cached integers, so that nothing is interpolated twice; then intensities change, inside the brain only.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "data/block_codec.h"
 
 #include "core/try.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Lossless packing of one array of a cached case into bytes that zlib compresses well, and back.
 //
 // Intensities. Only brain voxels are stored. Each is predicted from its neighbours at lower x, y and z, and the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "data/cache.h"
 
 #include "core/try.h"

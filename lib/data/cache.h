@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The training cache: a folder of cases made ready for training once, in one file that is small enough to carry to a
 // training machine. Each case is cropped to its brain box; intensities are kept as integers with what it takes to
 // z-score them, labels as classes. Every block is checksummed. The bytes are described in cache_format.h, how blocks

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Training cache files as they lie on the disk: their indices, and blocks that are read or copied without unpacking.
 // Cases of several files can be taken together as one cache.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "data/cache_format.h"
 
 #include "core/checked.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The bytes of a training cache file, version 1. All numbers are little-endian, nothing is aligned, and every byte
 // belongs to one of three parts that follow each other without a gap:
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <mfres/case.h>
 
 #include "core/try.h"

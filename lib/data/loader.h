@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Batches for training: random crops of cached cases, augmented, made ahead of time by worker threads. Everything about
 // batch `step` is drawn from Random(seed).fork(step), so it depends on neither the number of threads nor the batches
 // before it, and training resumes at any step.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Intensities as integers: how a modality's voxels are turned into steps that fit 8 or 16 bits.
 #pragma once
 

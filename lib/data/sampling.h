@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What is drawn for the samples of a batch: from Random(seed).fork(step).fork(sample), and there every option from a fork
 // of its own, so that switching one on leaves the numbers of the others as they were.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "data/smooth_field.h"
 
 #include "core/random.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A smooth random scalar field over a box of voxels: what bias fields and elastic deformations are made of.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A data set that lies in several places: folders of cases and training caches, taken together.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Which cases are trained on and which are held out. Splits are by patient: all scans of a patient are on one side.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "data/tumour_mixing.h"
 
 #include "core/random.h"

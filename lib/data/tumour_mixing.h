@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Tumours of one case placed into crops of another (CarveMix: Zhang et al., MICCAI 2021; TumorCP: Yang et al., MICCAI
 // 2021): more combinations of tumour and brain than there are patients.
 #pragma once

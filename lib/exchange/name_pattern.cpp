@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "exchange/name_pattern.h"
 
 #include "core/try.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Regular expressions over tensor names, matched in time linear in the length of the name.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The outline of an ONNX file, which is a protobuf message (https://protobuf.dev/programming-guides/encoding).
 #include "core/file.h"
 #include "exchange/onnx_file.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What of move_pointwise_before_upsample (rewrite.h) a network in training allows.
 #pragma once
 

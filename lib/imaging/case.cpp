@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "imaging/case.h"
 
 #include "core/parallel.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A patient as the network wants to see it: four modalities on one grid in L-P-S order, checked so that nothing
 // doubtful is segmented, and the way back to the input's own grid. Finding the files is <mfres/case.h>.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "imaging/preprocess.h"
 
 #include "core/checked.h"

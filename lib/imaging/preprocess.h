@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // From four volumes to the network's input: find the brain, crop to its box, z-score each modality, pad; and back.
 //
 // Background. The background value of a modality is the most frequent value on the six border faces of its grid, not

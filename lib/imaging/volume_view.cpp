@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Voxels of a caller's memory as a compact volume.
 #include "imaging/compact_volume.h"
 

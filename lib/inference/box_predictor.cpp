@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "inference/box_predictor.h"
 
 #include "core/memory_usage.h"

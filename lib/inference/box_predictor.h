@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The part of a Predictor behind preprocessing: a network on brain boxes. It builds and compiles the network for a box,
 // or for tiles where memory is limited, fills its input, runs it on mirror images, and makes labels and probabilities.
 // Every use of a network on cases goes through it: segmentation, calibration, comparison, validation while training.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "inference/box_source.h"
 
 #include "core/parallel.h"

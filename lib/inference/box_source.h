@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Cases as brain boxes, wherever they lie: in images, or preprocessed in a training cache.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The plain C interface: a thin wrapper over Segmenter.
 #include <mfres/mfres.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "inference/calibrate.h"
 
 #include "core/try.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Ranges of activations for int8, measured on cases: see graph/quantization.h for what they are used for.
 #pragma once
 

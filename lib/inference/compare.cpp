@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "inference/compare.h"
 
 #include "core/try.h"

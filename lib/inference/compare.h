@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Two models on one case: what a conversion changed.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Whole data sets: which prediction belongs to which reference, and each pair measured.
 #include <mfres/evaluate.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "inference/memory_budget.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // How much memory a case takes while it is segmented, planned before the network is compiled.
 #pragma once
 

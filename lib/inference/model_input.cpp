@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "inference/model_input.h"
 
 #include "core/try.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a model expects of a case: contrasts and their order, normalisation, voxel size. The one place where that is
 // checked, for every use of a model on cases.
 #pragma once

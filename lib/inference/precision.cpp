@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "inference/precision.h"
 
 #include "core/try.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // In which precision a model runs.
 #pragma once
 

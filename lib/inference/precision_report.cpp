@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What each precision costs, and what each absent contrast, for programs (JSON) and for people (Markdown).
 #include <mfres/evaluate.h>
 

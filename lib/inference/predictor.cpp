@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // One case in memory, top to bottom: check, prepare, run the network, label, undo.
 #include "inference/predictor.h"
 

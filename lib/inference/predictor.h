@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What is inside a Predictor and a Segmenter: a model opened for cases. It loads and preprocesses a case as the model
 // expects it, and labels it. Calibration, comparison, evaluation and robustness use it, too.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The report of a segmentation as JSON and as text.
 #include <mfres/segmenter.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // One case from files to label map: read and reject, predict, draw, write.
 #include <mfres/segmenter.h>
 

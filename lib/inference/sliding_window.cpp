@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "inference/sliding_window.h"
 
 #include "core/parallel.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // When memory is short: cover the padded box with equal tiles, and take each voxel's label from the tile in which it
 // lies deepest. With memory enough: labels from one pass over the logits.
 //

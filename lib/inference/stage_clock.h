@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The stages of one case: their times, and progress for the caller.
 #pragma once
 

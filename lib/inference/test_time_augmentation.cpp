@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "inference/test_time_augmentation.h"
 
 #include "core/argmax.h"

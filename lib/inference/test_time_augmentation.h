@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Test-time mirroring: the network labels a volume and its mirror images, and the mean of the probabilities, turned
 // back, decides. A network trained on mirrored crops is only roughly indifferent to mirroring; the mean is exactly so
 // along the axes that were mirrored, as far as the volume has no padding that lies on one side. (Isensee et al.,

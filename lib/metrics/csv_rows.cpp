@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "metrics/csv_rows.h"
 
 #include "core/try.h"

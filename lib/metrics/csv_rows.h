@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Tables as text: rows of cells with commas between, quoted as RFC 4180 has it.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Which hospital a case comes from, and what a table says of each.
 #include "core/file.h"
 #include "core/try.h"

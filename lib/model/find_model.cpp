@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Where the weights lie that come with mfres.
 #include <mfres/predictor.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "networks/deep_supervision.h"
 
 #include "core/try.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Deep supervision (Lee et al. 2015): while a network is trained, convolutions of kernel 1 on its decoder's maps at 1/2
 // and 1/4 of the resolution give logits of their own, on which the loss is taken too. They exist in the graph that is
 // trained and in its checkpoints; what is validated and exported is the network without them.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "train/average.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // An exponential moving average of a network's parameters.
 #pragma once
 

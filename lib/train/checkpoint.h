@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Checkpoints: everything a training run needs to go on as if it had never stopped, in one file.
 //
 // Layout, all integers little-endian:

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Batch after batch into an executable: as arrays that the loader's threads have made, or, for an engine that cuts
 // crops on its device and where it can make all that was drawn, as that, one step ahead of the one that trains.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "train/history.h"
 
 #include "core/format.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The measurements of a training run as tables.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The losses a network is trained with. The overlap part of each is a function of four sums per class (ClassSums), so it
 // is written once for every backend; a backend sums, asks for the slopes and spreads them over the voxels. A term of
 // cross-entropy (PointwiseLoss) can be added to each.

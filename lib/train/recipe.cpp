@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "train/recipe.h"
 
 #include "core/json.h"

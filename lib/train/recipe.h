@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A training recipe: everything that decides which weights come out, as one flat JSON object with a strict schema.
 // It is recorded in every checkpoint and in the model files exported from them.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "train/run_data.h"
 
 #include "core/parallel.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The cases of a training run: found in folders and caches, split, and recorded so that a resumed run finds the same.
 #pragma once
 

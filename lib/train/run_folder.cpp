@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "train/run_folder.h"
 
 #include "core/try.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The folder of a training run: one process at a time, and never another run's files.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // How exported weights may be stored.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "train/teachers.h"
 
 #include "core/parallel.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Networks whose probabilities another one learns to follow (distillation): the mean of several, as an ensemble labels.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // One Trainer per GPU, each in a thread of its own.
 #include "backends/backend.h"
 #include "backends/distributed/communicator.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // One training run, top to bottom: claim the folder, open the data, compile, then step by step until the end.
 #include <mfres/trainer.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "train/validation.h"
 
 #include "core/memory_usage.h"

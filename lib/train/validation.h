@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Evaluation of the weights of a running training on whole brains.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The ranks of one process, what launchers say, and the sums that data-parallel training takes over ranks.
 #include "backends/distributed/communicator.h"
 #include "backends/distributed/data_parallel.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The backward of every operation: in double precision against central differences, and every backend that trains
 // against double precision. One table of cases for all.
 #include "support/check_backend.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // bf16 and int8 of the oneDNN backend against the reference's definition of them.
 #include "support/graphs.h"
 #include "support/op_cases.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "support/catch.h"
 #include "support/check_backend.h"
 #include "support/op_cases.h"

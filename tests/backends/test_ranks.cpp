@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Several ranks compute together what one computes with all their samples: every case of the gradient table on every
 // backend that trains, and whole training steps.
 #include "core/try.h"

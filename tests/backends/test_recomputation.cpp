@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Activations that are computed a second time in the backward pass: what is planned.
 #include "backends/planned/training_schedule.h"
 #include "networks/registry.h"

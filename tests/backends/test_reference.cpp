@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The reference backend is the truth for all others, so it is checked here against definitions written out by hand.
 #include "backends/training.h"
 #include "support/catch.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What every backend that trains promises besides gradients: parameters, optimiser, state, and what it rejects.
 #include "backends/planned/host_parameters.h"
 #include "gpu/network.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Training in bf16 with the oneDNN backend: the arithmetic (see Bf16Rounding), what it promises besides, and that it
 // learns as f32 does.
 #include "backends/planned/training_fusion.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What is particular to training with the oneDNN backend; that it computes every operation's gradient is checked by the
 // table of gradient cases.
 #include "core/memory_usage.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The reader of JSON that comes from outside, and numbers as text in host programs with other locales.
 #include "core/format.h"
 #include "core/json.h"

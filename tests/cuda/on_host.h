@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The cuda backend with its kernels compiled for the host.
 #pragma once
 

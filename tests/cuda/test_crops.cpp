@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Crops cut by the kernels against those that lib/train cuts, and batches fed to an executable either way.
 #include "backends/cuda/crop_cutter.h"
 #include "backends/cuda/cuda_backend.h"

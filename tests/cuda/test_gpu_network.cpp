@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The network that GPU machines build without a JSON library is the registry's.
 #include "backends/cuda/cuda_backend.h"
 #include "backends/training.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // All of the CUDA backend that is not a GPU's: planning, steps, dispatch, state and the kernels' per-element functions,
 // run on the host against the tables that every backend has to pass.
 #include "backends/cuda/cuda_backend.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Artefacts against their formulas in double precision, on random images inside an ellipsoid.
 #include "core/random.h"
 #include "data/artefacts.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "data/augmentation.h"
 #include "support/cached_cases.h"
 #include "support/catch.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "core/random.h"
 #include "data/block_codec.h"
 #include "support/cached_cases.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "core/file.h"
 #include "data/block_codec.h"
 #include "data/cache_format.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "data/loader.h"
 #include "support/cached_cases.h"
 #include "support/catch.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Data sets in several places: folders and caches found together, merged into one file, and read as one cache.
 #include "core/file.h"
 #include "data/sources.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Which cases are held out, and which ids are of one patient.
 #include "data/split.h"
 #include "support/catch.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "data/sampling.h"
 #include "data/tumour_mixing.h"
 #include "support/cached_cases.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Regular expressions over tensor names: compared with the standard library's, and bounded in time where that is not.
 #include "core/random.h"
 #include "exchange/name_pattern.h"

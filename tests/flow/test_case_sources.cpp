@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Training caches in place of folders, and models without some of the contrasts, through the library and the program.
 #include "data/cache.h"
 #include "support/cached_cases.h"

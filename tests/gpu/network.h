@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // mf-res2net with its usual widths, built without the registry, which needs a JSON library that a bare GPU machine
 // lacks. tests/cuda compares it with the registry's, node by node.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A batch to train from without files: crops of phantoms, normalised over the brain.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What needs GPUs: ranks that share one or have one each, and crops cut on the device.
 #include "data/augmentation.h"
 #include "gpu/network.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What needs a GPU: the whole network on synthetic patients, in every precision, and a resume that is exact to the bit.
 #include "core/random.h"
 #include "gpu/network.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a case is planned to take, in bytes, counted by hand.
 #include "inference/memory_budget.h"
 #include "support/catch.h"

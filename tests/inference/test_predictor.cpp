@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A Predictor on volumes in memory against a Segmenter on files, channels in any order, absent contrasts, probabilities.
 #include "core/file.h"
 #include "core/half.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "core/random.h"
 #include "inference/sliding_window.h"
 #include "support/catch.h"

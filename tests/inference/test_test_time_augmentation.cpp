@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Mirror images: views, combinations, and the mean of probabilities.
 #include "inference/test_time_augmentation.h"
 #include "support/catch.h"

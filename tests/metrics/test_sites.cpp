@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Sites: what ids tell, tables of sites, and summaries by site worked out by hand.
 #include "core/file.h"
 #include "support/catch.h"

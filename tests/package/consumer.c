@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The plain C header from a C compiler: an expected error, exit code 0. */
 #include <mfres/mfres.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Small cases for tests of cache and loader: cached ones made of formulas, and caches that live in memory.
 #pragma once
 

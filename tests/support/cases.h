@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Small synthetic cases on disk, whole or with one thing wrong.
 #pragma once
 

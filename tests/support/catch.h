@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The one place that names Catch2's header; see tests/CMakeLists.txt for how to move to Catch2 v3.
 #pragma once
 

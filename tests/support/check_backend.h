@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What every backend has to do with the rows of the op-case and gradient tables.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Code in a process of its own, with limits that the tests' own process must not have.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The golden files of the shared data: small networks with weights, activations and gradients computed elsewhere.
 #pragma once
 

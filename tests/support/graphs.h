@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Graphs and backends by name.
 #pragma once
 

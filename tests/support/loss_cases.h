@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // One table of losses that every backend has to compute: each overlap loss with each rule, and every way in which the
 // parts of a loss are put together.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Running small networks on the reference backend, and comparing what comes out.
 #pragma once
 

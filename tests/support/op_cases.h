@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // One table of small graphs that every backend has to run: each operation at odd shapes and channel counts, and the
 // combinations that backends fuse. A new operation gets its rows here.
 #pragma once

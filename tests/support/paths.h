@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Folders tests work with: a temporary one of their own, and the optional shared data beside the checkout.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Runs the mfres program as a user does: a process with arguments, an exit code and what it printed.
 #pragma once
 

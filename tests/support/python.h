@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Independent implementations in Python: found, run, and read back.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A graph on several ranks, each with its own samples, against one in double precision that has them all.
 #pragma once
 

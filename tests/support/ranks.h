@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Several ranks as threads of a test.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Random weights and inputs for any graph, and ways to run one: through a backend, or in double precision as the truth.
 #pragma once
 

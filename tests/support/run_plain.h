@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Programs of plain tensor operations (graph/plain.h) executed by the book, value by value in double precision.
 #pragma once
 

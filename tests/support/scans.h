@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Volumes as the scans that preprocessing takes.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Training any graph in double precision as the truth, and the backends that have to agree with it.
 #pragma once
 

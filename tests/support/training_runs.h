@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Whole training runs on small phantoms: what it takes to start one, and to compare two.
 #pragma once
 

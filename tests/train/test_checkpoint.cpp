@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Checkpoints: nothing is lost, nothing damaged is believed, and a killed process leaves one behind.
 #include "core/file.h"
 #include "core/random.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Training runs with everything that a recipe can add to the paper's: more parts of the loss, deep supervision,
 // teachers; and the average of what they leave.
 #include "graph/complexity.h"

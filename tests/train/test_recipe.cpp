@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Recipes: defaults, strict reading, canonical text, schedule.
 #include "support/cases.h"
 #include "support/catch.h"

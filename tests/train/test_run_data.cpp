@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The cases of a run: several sources as one, folds, what is rejected, and what a resumed run finds again.
 #include "core/file.h"
 #include "data/sources.h"
@@ -31,7 +32,7 @@ const PhantomCache& named_cases() {
 
 Result<OpenedData> begin(const TrainerOptions& options) {
     fs::create_directories(options.run);
-    return open_run_data(options, options.run, DataUse::begin, {}, {});
+    return open_run_data(options, options.run, DataUse::begin, {}, Normalisation::zscore_brain, {});
 }
 
 std::vector<std::string> ids_of(const Cache& cache) {

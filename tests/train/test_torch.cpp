@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Losses, optimiser and whole training steps against PyTorch, whose side was written from the formulas and the
 // description of the network alone.
 #include "backends/planned/host_parameters.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Whole training runs on small phantoms: resuming, stopping, rejecting, diverging, learning.
 #include "backends/training.h"
 #include "core/file.h"

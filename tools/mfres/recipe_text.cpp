@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "recipe_text.h"
 
 #include "core/file.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A recipe as the user gives it: a file, and options on top of it.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli.h"
 #include "recipe_text.h"
 #include "train_display.h"

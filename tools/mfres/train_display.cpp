@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "train_display.h"
 
 #include "core/try.h"

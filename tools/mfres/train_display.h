@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a user sees of a training.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Evaluation of whole data sets: label files against reference files, or a model against reference files.
 //
 //   auto segmenter = mfres::Segmenter::open("model.safetensors", {});

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // How intensities are normalised before a network sees them. A model states which normalisation its weights expect.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Segmentation of brain tumours in memory: open a model once, then pass it volumes.
 //
 //   auto predictor = mfres::Predictor::open("mf-res2net", {});

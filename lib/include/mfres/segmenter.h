@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Segmentation of brain tumours: open a model once, then feed it cases.
 //
 //   auto segmenter = mfres::Segmenter::open("model.safetensors", {});

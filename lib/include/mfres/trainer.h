@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Training of a network from segmented cases. A run lives in a folder of its own: recipe, checkpoints, measurements,
 // their curve and the finished model. It can be stopped and resumed at any step, bit for bit.
 //

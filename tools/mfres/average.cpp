@@ -26,11 +26,15 @@ constexpr const char* examples =
 
 int average(const std::vector<std::string>& arguments) {
     Options options("average MODEL|CHECKPOINT ... --out FILE", about, examples);
-    options.add()("models", po::value<std::vector<std::string>>()->multitoken(),
-                  "model files or checkpoints, at least two; also without the option's name")(
-        "out,o", po::value<std::string>()->required(), "model file to write (.safetensors)")(
-        "store", po::value<std::string>()->default_value("f32"), "f32, or f16 or bf16 in half the size")(
-        "force", "overwrite an existing file")("json", "print what was written as JSON to stdout");
+    // clang-format off
+    options.add()
+        ("models", po::value<std::vector<std::string>>()->multitoken(), "model files or checkpoints, at least two; also without the option's name")
+        ("out,o", po::value<std::string>()->required(), "model file to write (.safetensors)")
+        ("store", po::value<std::string>()->default_value("f32"), "f32, or f16 or bf16 in half the size")
+        ("force", "overwrite an existing file")
+        ("json", "print what was written as JSON to stdout")
+        ("quiet,q", "print nothing but errors");
+    // clang-format on
     options.positional("models", -1);
     if (const auto done = options.parse(arguments))
         return *done;
@@ -47,7 +51,7 @@ int average(const std::vector<std::string>& arguments) {
     if (options.has("json"))
         std::cout << nlohmann::json{{"model", out}, {"network", written->network}, {"models", written->models}}.dump(2)
                   << '\n';
-    else
+    else if (!options.has("quiet"))
         std::cout << out << ": " << written->network << ", mean of " << written->models << " models\n";
     return exit_ok;
 }

@@ -1,11 +1,12 @@
 // The report of a benchmark as JSON and as text.
 #include <mfres/benchmark.h>
 
+#include "core/format.h"
+
 #include <nlohmann/json.hpp>
 
 #include <array>
 #include <cmath>
-#include <cstdio>
 
 namespace mfres {
 
@@ -16,7 +17,7 @@ using Json = nlohmann::ordered_json;
 template <typename... Values>
 std::string format(const char* pattern, Values... values) {
     std::array<char, 256> buffer{};
-    std::snprintf(buffer.data(), buffer.size(), pattern, values...);
+    print_classic(buffer.data(), buffer.size(), pattern, values...);
     return buffer.data();
 }
 

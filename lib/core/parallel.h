@@ -10,7 +10,9 @@ namespace mfres {
 int resolve_threads(int requested);
 
 /// Calls body(begin, end) over a partition of [0, count) into at most `threads` contiguous ranges, one thread each.
-/// The partition depends only on count and threads, so results that are written by index are reproducible.
+/// The partition depends only on count and threads, so results that are written by index are reproducible. Ranges for
+/// which the system starts no thread run on the calling one. If ranges throw, the others still run, and the first
+/// exception is rethrown.
 void parallel_ranges(std::int64_t count, int threads, const std::function<void(std::int64_t, std::int64_t)>& body);
 
 } // namespace mfres

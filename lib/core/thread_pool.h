@@ -28,7 +28,7 @@ class ThreadPool {
     ThreadPool(const ThreadPool&) = delete;
     ThreadPool& operator=(const ThreadPool&) = delete;
 
-    /// Number of threads, the calling one included.
+    /// Number of threads, the calling one included. Fewer than asked for where the system started no more.
     int threads() const { return threads_; }
 
     /// Calls body(part) for 0 <= part < parts and returns when all calls have returned. If parts throw, the others still

@@ -4,6 +4,7 @@
 
 #include <mfres/status.h>
 
+#include <locale>
 #include <sstream>
 #include <utility>
 
@@ -27,10 +28,12 @@
 
 namespace mfres {
 
-/// Concatenates its arguments by operator<<: text("grid is ", 240, " voxels wide").
+/// Concatenates its arguments by operator<<: text("grid is ", 240, " voxels wide"). Numbers look the same in every host:
+/// the classic locale is used, whatever the global one is.
 template <typename... Parts>
 std::string text(const Parts&... parts) {
     std::ostringstream stream;
+    stream.imbue(std::locale::classic());
     stream.precision(10);
     (stream << ... << parts);
     return std::move(stream).str();

@@ -126,8 +126,8 @@ class GraphBuilder {
 /// Named tensors of a network, by full parameter name.
 using Weights = std::map<std::string, Tensor, std::less<>>;
 
-/// Every parameter of the graph is there with its shape, and nothing else is:
-/// model_tensor_missing, model_tensor_shape, model_tensor_extra (names what and how many).
+/// Every parameter of the graph is there with its shape, nothing else is, and no running variance is negative:
+/// model_tensor_missing, model_tensor_shape, model_tensor_extra (names what and how many), model_not_finite.
 Status check_weights(const Graph& graph, const Weights& weights);
 
 /// The spatial part of a 5-D shape.

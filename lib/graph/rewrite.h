@@ -16,7 +16,7 @@ struct Network {
 /// Folds each BatchNorm that follows a convolution nobody else reads into that convolution:
 ///   w' = w * gamma / sqrt(var + eps),  b' = beta + (b - mean) * gamma / sqrt(var + eps)   (in double precision).
 /// The convolution keeps its name and gains a bias; consumers of the BatchNorm read the convolution. BatchNorms in
-/// front of a convolution (pre-activation networks) stay. Errors: those of check_weights.
+/// front of a convolution (pre-activation networks) stay. Errors: those of check_weights; model_not_finite (w', b').
 Result<Network> fold_batch_norm(const Graph& graph, const Weights& weights);
 
 /// The same for the structure alone, where no weights exist (memory and operation counts).

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "imaging/preview_content.h"
 
+#include "core/format.h"
 #include "core/try.h"
 #include "imaging/compact_volume.h"
 #include "imaging/labels.h"
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <iterator>
 #include <limits>
 #include <vector>
@@ -85,7 +85,7 @@ std::array<double, 3> class_volumes(const LabelMap& map) {
 
 std::string millilitres(double volume) {
     std::array<char, 48> line{};
-    std::snprintf(line.data(), line.size(), volume > 0 && volume < 1 ? "%.3f ml" : "%.1f ml", volume);
+    print_classic(line.data(), line.size(), volume > 0 && volume < 1 ? "%.3f ml" : "%.1f ml", volume);
     return line.data();
 }
 

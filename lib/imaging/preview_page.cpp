@@ -3,11 +3,11 @@
 
 #ifdef MFRES_WITH_OPENCV_IMAGES
 
+#include "core/format.h"
 #include "core/try.h"
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <opencv2/imgproc.hpp>
 #include <string>
 #include <string_view>
@@ -214,7 +214,7 @@ std::string caption(const Page& page, const Plane& plane) {
     const auto row = static_cast<std::size_t>(plane.world_name - 'x');
     const double world = a[row][0] * p[0] + a[row][1] * p[1] + a[row][2] * p[2] + a[row][3];
     std::array<char, 80> line{};
-    std::snprintf(line.data(), line.size(), "%s, %c = %lld, %c = %.1f mm", plane.name, plane.index_name,
+    print_classic(line.data(), line.size(), "%s, %c = %lld, %c = %.1f mm", plane.name, plane.index_name,
                   static_cast<long long>(page.slices[plane.through]), plane.world_name, world);
     return line.data();
 }

@@ -1,12 +1,12 @@
 // What each precision costs, for programs (JSON) and for people (Markdown).
 #include <mfres/evaluate.h>
 
+#include "core/format.h"
 #include "core/try.h"
 
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <cstdio>
 
 namespace mfres {
 
@@ -16,7 +16,7 @@ std::string fixed(const std::optional<double>& value) {
     if (!value)
         return "-";
     std::array<char, 64> buffer{};
-    std::snprintf(buffer.data(), buffer.size(), "%.4f", *value);
+    print_classic(buffer.data(), buffer.size(), "%.4f", *value);
     return buffer.data();
 }
 

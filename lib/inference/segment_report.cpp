@@ -1,12 +1,12 @@
 // The report of a segmentation as JSON and as text.
 #include <mfres/segmenter.h>
 
+#include "core/format.h"
 #include "core/try.h"
 
 #include <nlohmann/json.hpp>
 
 #include <array>
-#include <cstdio>
 
 namespace mfres {
 
@@ -24,7 +24,7 @@ Json parts_json(const std::vector<SegmentReport::Part>& parts) {
 template <typename... Values>
 std::string format(const char* pattern, Values... values) {
     std::array<char, 256> buffer{};
-    std::snprintf(buffer.data(), buffer.size(), pattern, values...);
+    print_classic(buffer.data(), buffer.size(), pattern, values...);
     return buffer.data();
 }
 

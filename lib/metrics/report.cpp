@@ -1,4 +1,5 @@
 // A table's statistics for programs (JSON) and for people (Markdown).
+#include "core/format.h"
 #include "core/try.h"
 #include "imaging/labels.h"
 
@@ -7,7 +8,6 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <cstdio>
 
 namespace mfres {
 
@@ -81,7 +81,7 @@ std::string fixed(const std::optional<double>& value) {
     if (!value)
         return "";
     std::array<char, 64> buffer{};
-    std::snprintf(buffer.data(), buffer.size(), "%.5f", *value);
+    print_classic(buffer.data(), buffer.size(), "%.5f", *value);
     return buffer.data();
 }
 

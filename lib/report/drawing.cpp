@@ -1,6 +1,7 @@
 #include "report/drawing.h"
 
 #include "core/file.h"
+#include "core/format.h"
 #include "core/try.h"
 
 #include <cmath>
@@ -49,7 +50,7 @@ namespace {
 
 std::string number(double value) {
     std::array<char, 32> digits{};
-    std::snprintf(digits.data(), digits.size(), "%.2f", value);
+    print_classic(digits.data(), digits.size(), "%.2f", value);
     return digits.data();
 }
 

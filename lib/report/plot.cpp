@@ -1,10 +1,10 @@
 #include "report/plot.h"
 
+#include "core/format.h"
 #include "core/try.h"
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 
 namespace mfres {
 
@@ -25,7 +25,7 @@ constexpr double small_size = 13;
 
 std::string format(const char* pattern, double value) {
     std::array<char, 48> digits{};
-    std::snprintf(digits.data(), digits.size(), pattern, value);
+    print_classic(digits.data(), digits.size(), pattern, value);
     return digits.data();
 }
 
@@ -39,7 +39,7 @@ std::string tick_label(double value, double step) {
     }
     const int decimals = std::max(0, static_cast<int>(std::ceil(-std::log10(step) - 1e-9)));
     std::array<char, 48> digits{};
-    std::snprintf(digits.data(), digits.size(), "%.*f", decimals, value);
+    print_classic(digits.data(), digits.size(), "%.*f", decimals, value);
     return digits.data();
 }
 

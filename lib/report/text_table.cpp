@@ -1,8 +1,9 @@
 #include "report/text_table.h"
 
+#include "core/format.h"
+
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <sstream>
 
 namespace mfres {
@@ -116,7 +117,7 @@ std::string grouped(std::int64_t value) {
 
 std::string grouped(double value, int decimals) {
     char buffer[64];
-    std::snprintf(buffer, sizeof buffer, "%.*f", decimals, std::abs(value));
+    print_classic(buffer, sizeof buffer, "%.*f", decimals, std::abs(value));
     const std::string number(buffer);
     const std::size_t point = std::min(number.find('.'), number.size());
     const bool zero = number.find_first_not_of("0.") == std::string::npos;

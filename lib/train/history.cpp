@@ -1,7 +1,8 @@
 #include "train/history.h"
 
+#include "core/format.h"
+
 #include <array>
-#include <cstdio>
 
 namespace mfres {
 
@@ -10,7 +11,7 @@ namespace {
 /// ",0.812345,0.7,0.6" with as many digits as tell two measurements apart.
 std::string dice_columns(const RegionDice& dice) {
     std::array<char, 80> columns{};
-    std::snprintf(columns.data(), columns.size(), ",%.6f,%.6f,%.6f", dice[0], dice[1], dice[2]);
+    print_classic(columns.data(), columns.size(), ",%.6f,%.6f,%.6f", dice[0], dice[1], dice[2]);
     return columns.data();
 }
 
@@ -30,7 +31,7 @@ std::string metrics_csv(std::span<const TrainRow> rows) {
     std::string table = "step,loss,learning_rate,gradient_norm,seconds,voxels_per_second,wait_share,wt,tc,et,skipped\n";
     for (const TrainRow& row : rows) {
         std::array<char, 240> line{};
-        std::snprintf(line.data(), line.size(), "%lld,%.9g,%.9g,%.6g,%.2f,%.0f,%.4f", static_cast<long long>(row.step),
+        print_classic(line.data(), line.size(), "%lld,%.9g,%.9g,%.6g,%.2f,%.0f,%.4f", static_cast<long long>(row.step),
                       row.loss, row.learning_rate, row.gradient_norm, row.seconds, row.voxels_per_second,
                       row.wait_share);
         table += line.data();

@@ -4,6 +4,7 @@
 #include "backends/distributed/communicator.h"
 #include "backends/training.h"
 #include "core/file.h"
+#include "core/format.h"
 #include "core/memory_usage.h"
 #include "core/parallel.h"
 #include "core/try.h"
@@ -21,7 +22,6 @@
 
 #include <chrono>
 #include <cmath>
-#include <cstdio>
 #include <new>
 #include <utility>
 
@@ -469,7 +469,7 @@ struct Trainer::State {
             const Validation& best = now.validations[*now.best];
             curve.best_step = best.step;
             std::array<char, 48> words{};
-            std::snprintf(words.data(), words.size(), ", best mean Dice %.3f", best.score());
+            print_classic(words.data(), words.size(), ", best mean Dice %.3f", best.score());
             curve.title += words.data();
         }
         return write_drawing(draw_curve(now.rows, curve), folder / "curve", 1.5);

@@ -4,6 +4,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include <cstdio>
+#include <fstream>
+
 using mfres::test::file_text;
 using mfres::test::run_program;
 using mfres::test::TemporaryFolder;
@@ -131,6 +134,55 @@ TEST_CASE("wrong use is told apart from wrong data") {
     CHECK(rejected.exit_code == 3);
     CHECK(json::parse(rejected.out)["error"]["code"] == "modality_missing");
     CHECK_FALSE(std::filesystem::exists(labels));
+}
+
+TEST_CASE("a result that cannot be printed is an error") {
+    if (!std::filesystem::exists("/dev/full")) {
+        std::puts("SKIPPED: there is no /dev/full");
+        return;
+    }
+    const TemporaryFolder folder;
+    const auto model = make_model(folder);
+    for (const std::vector<std::string>& words : {std::vector<std::string>{"complexity"},
+                                                  {"complexity", "--json"},
+                                                  {"info", model},
+                                                  {"help"},
+                                                  {"--version"},
+                                                  {"segment", "--help"},
+                                                  {"convert", model, "--out", (folder / "m.onnx").string(), "--force"},
+                                                  {"bench", "--network", "mf-res2net", "--size", "0", "--json"}}) {
+        std::string command = MFRES_PROGRAM;
+        for (const std::string& word : words)
+            command += " '" + word + "'";
+        const int usual = run_program(words).exit_code;
+        for (const std::string output : {">/dev/full", ">&-"}) {
+            INFO(command << ' ' << output);
+            const auto run = mfres::test::run_command({"sh", "-c", command + " " + output});
+            CHECK(run.exit_code == (usual == 0 ? 6 : usual));
+            if (usual == 0)
+                CHECK(run.err.find("mfres: error [file_write]: standard output") != std::string::npos);
+        }
+    }
+    // With standard output closed nothing that is printed lands in the file that is written.
+    const std::string made = (folder / "closed.safetensors").string();
+    const auto closed = mfres::test::run_command(
+        {"sh", "-c", std::string(MFRES_PROGRAM) + " init --network mf-res2net --seed 1 --out '" + made + "' >&- 2>&-"});
+    CHECK(closed.exit_code == 6);
+    CHECK(run_program({"info", made}).exit_code == 0);
+}
+
+TEST_CASE("JSON of 100,000 levels is an error with an exit code wherever it is read") {
+    const TemporaryFolder folder;
+    const std::string deep = "{\"network\": " + std::string(100'000, '[') + std::string(100'000, ']') + "}";
+    const auto file = (folder / "deep.json").string();
+    std::ofstream(file) << deep;
+    CHECK(run_program({"complexity", "--network", file}).exit_code == 4);
+    CHECK(run_program({"init", "--network", file, "--out", (folder / "m").string()}).exit_code == 4);
+    const std::string cases = folder.path().string();
+    CHECK(run_program({"train", "--data", cases, "--out", (folder / "r").string(), "--recipe", file}).exit_code == 2);
+    CHECK(run_program({"train", "--data", cases, "--out", (folder / "r").string(), "--recipe", file, "--steps", "1"})
+              .exit_code == 2);
+    CHECK(run_program({"train", "--data", cases, "--out", (folder / "r").string(), "--network", file}).exit_code == 2);
 }
 
 TEST_CASE("every command explains itself") {

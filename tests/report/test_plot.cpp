@@ -1,9 +1,11 @@
 // The training curve: its scales, and that both files hold what was drawn.
 #include "report/plot.h"
+#include "report/text_table.h"
 #include "support/catch.h"
 #include "train/history.h"
 
 #include <cmath>
+#include <locale>
 
 namespace mfres {
 
@@ -62,6 +64,23 @@ TEST_CASE("a curve shows every row, every region and the best step") {
     const std::string without = draw_curve(rows(4), {"no validation", 1000, std::nullopt}).svg();
     CHECK(count(without, "<circle") == 0);
     CHECK(without.find("Dice") == std::string::npos);
+}
+
+TEST_CASE("a host with decimal commas gets the same curve and the same table") {
+    struct CommaNumbers : std::numpunct<char> {
+        char do_decimal_point() const override { return ','; }
+        char do_thousands_sep() const override { return '.'; }
+        std::string do_grouping() const override { return "\3"; }
+    };
+    const auto made = [] {
+        return draw_curve(rows(50), {"a run of 1234567 steps", 123456, 250}).svg() + metrics_csv(rows(50)) +
+               grouped(1234567.25, 2);
+    };
+    const std::string classic = made();
+    const std::locale before = std::locale::global(std::locale(std::locale::classic(), new CommaNumbers));
+    const std::string german = made();
+    std::locale::global(before);
+    CHECK(german == classic);
 }
 
 TEST_CASE("curves of no rows, one row and equal rows have finite coordinates") {

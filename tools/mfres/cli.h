@@ -27,7 +27,7 @@ enum ExitCode : int {
     exit_refused = 3,   ///< the images (see `mfres check`) or a table of measurements were rejected
     exit_model = 4,     ///< the model file or network variant was rejected
     exit_resources = 5, ///< not enough memory, or the backend failed or is missing
-    exit_files = 6,     ///< a file could not be found, read or written
+    exit_files = 6,     ///< a file could not be found, read or written, or standard output could not be written
     exit_interrupted = 130,
 };
 

@@ -1,12 +1,18 @@
 #include "cli.h"
 
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
 #include <exception>
+#include <fcntl.h>
 #include <iostream>
 #include <new>
+#include <unistd.h>
 
 namespace {
 
 using mfres::cli::exit_failure;
+using mfres::cli::exit_files;
 using mfres::cli::exit_ok;
 using mfres::cli::exit_resources;
 using mfres::cli::exit_usage;
@@ -45,8 +51,29 @@ void help(std::ostream& out) {
     out << "\nExit codes: 0 done; 1 a bug in mfres, or a training that diverged; 2 wrong options; 3 the images, or a\n"
            "table of measurements, were rejected; 4 the model or variant was rejected; 5 not enough memory, or a "
            "backend\n"
-           "failed or is missing; 6 a file could not be found, read or written; 130 interrupted.\n\n"
+           "failed or is missing; 6 a file or standard output could not be found, read or\n"
+           "written; 130 interrupted.\n\n"
            "Research use only: not a medical device.\n";
+}
+
+/// A standard stream that is closed would give its number to the next file that is opened: what is printed would end up
+/// in a model. Standard output is put in place so that writing to it fails.
+void occupy_closed_streams() {
+    for (const auto& [number, access] :
+         {std::pair{STDIN_FILENO, O_RDONLY}, {STDOUT_FILENO, O_RDONLY}, {STDERR_FILENO, O_WRONLY}})
+        if (::fcntl(number, F_GETFD) == -1 && ::open("/dev/null", access) != number)
+            std::_Exit(exit_files);
+}
+
+/// The exit code once all that was printed has been written: a result that did not arrive is an error.
+int finish(int code) {
+    std::cout.flush();
+    // Not good(): ranks that do not speak set failbit, a write that fails sets badbit.
+    const bool written = !std::cout.bad() && std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+    if (written || code != exit_ok)
+        return code;
+    std::cerr << "mfres: error [file_write]: standard output could not be written; it is closed, or its disk is full\n";
+    return exit_files;
 }
 
 int run(const std::vector<std::string>& arguments) {
@@ -72,8 +99,10 @@ int run(const std::vector<std::string>& arguments) {
 } // namespace
 
 int main(int argc, char** argv) {
+    occupy_closed_streams();
+    std::signal(SIGXFSZ, SIG_IGN); // a limit on the size of files is an error of the write
     try {
-        return run({argv + 1, argv + argc});
+        return finish(run({argv + 1, argv + argc}));
     } catch (const std::bad_alloc&) {
         std::cerr << "mfres: error [memory_limit]: out of memory\n";
         return exit_resources;

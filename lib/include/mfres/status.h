@@ -39,7 +39,7 @@ enum class ErrorCode : std::uint16_t {
     model_tensor_missing,    ///< a tensor of the network is not in the file
     model_tensor_extra,      ///< a tensor in the file that the network does not have
     model_tensor_shape,      ///< a tensor has another shape than in the network
-    model_not_finite,        ///< a weight is NaN or infinite
+    model_not_finite,        ///< a weight is NaN or infinite, or makes the network compute such values
     model_metadata_invalid,  ///< the mfres metadata is missing or contradicts itself
     model_hash_mismatch,     ///< the SHA-256 of the weights differs from the recorded one
     not_nifti,               ///< neither a NIfTI-1 nor a NIfTI-2 header

@@ -19,7 +19,7 @@ struct Network {
 ///   w' = w * gamma / sqrt(var + eps),  b' = beta + (b - mean) * gamma / sqrt(var + eps)   (in double precision).
 /// Done where the BatchNorm is the only consumer of the convolution. The convolution keeps its name and gets a bias, and
 /// consumers of the BatchNorm read the convolution. A BatchNorm in front of a convolution is not folded.
-/// Errors: those of check_weights.
+/// Errors: those of check_weights; model_not_finite (w', b').
 Result<Network> fold_batch_norm(const Graph& graph, const Weights& weights);
 
 /// The same for a graph without weights, for memory plans and operation counts.

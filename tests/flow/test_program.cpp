@@ -151,7 +151,7 @@ TEST_CASE("a result that cannot be printed is an error") {
                                                   {"--version"},
                                                   {"segment", "--help"},
                                                   {"convert", model, "--out", (folder / "m.onnx").string(), "--force"},
-                                                  {"bench", "--network", "unet-3d", "--size", "0", "--json"}}) {
+                                                  {"bench", "--network", "mf-res2net", "--size", "0", "--json"}}) {
         std::string command = MFRES_PROGRAM;
         for (const std::string& word : words)
             command += " '" + word + "'";
@@ -167,7 +167,7 @@ TEST_CASE("a result that cannot be printed is an error") {
     // With standard output closed nothing that is printed lands in the file that is written.
     const std::string made = (folder / "closed.safetensors").string();
     const auto closed = mfres::test::run_command(
-        {"sh", "-c", std::string(MFRES_PROGRAM) + " init --network unet-3d --seed 1 --out '" + made + "' >&- 2>&-"});
+        {"sh", "-c", std::string(MFRES_PROGRAM) + " init --network mf-res2net --seed 1 --out '" + made + "' >&- 2>&-"});
     CHECK(closed.exit_code == 6);
     CHECK(run_program({"info", made}).exit_code == 0);
 }

@@ -69,7 +69,8 @@ void occupy_closed_streams() {
 /// The exit code once all that was printed has been written: a result that did not arrive is an error.
 int finish(int code) {
     std::cout.flush();
-    const bool written = std::cout.good() && std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+    // Not good(): ranks that do not speak set failbit, a write that fails sets badbit.
+    const bool written = !std::cout.bad() && std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
     if (written || code != exit_ok)
         return code;
     std::cerr << "mfres: error [file_write]: standard output could not be written; it is closed, or its disk is full\n";

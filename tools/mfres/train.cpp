@@ -245,6 +245,8 @@ Result<TrainReport> train(TrainerOptions options, const std::string& gpus, const
 } // namespace
 
 int train(const std::vector<std::string>& arguments) {
+    watch_signals();
+    set_rank_interrupt(stop_requested); // also while the other ranks are waited for
     const auto ranks = join_ranks();
     if (!ranks)
         return fail(ranks.error());
@@ -269,8 +271,6 @@ int train(const std::vector<std::string>& arguments) {
     if (options.has("gpus") && !(*ranks)->alone())
         return usage_error("--gpus is for one process; those of a launcher take a GPU each by themselves");
 
-    watch_signals();
-    set_rank_interrupt(stop_requested);
     TrainDisplay display(options.has("quiet") || !speaks);
     const auto observe = [&](const TrainEvent& event) { return display.show(event); };
     const auto report = train(*chosen, options.get_or_default<std::string>("gpus"), observe);

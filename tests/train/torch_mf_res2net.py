@@ -105,7 +105,7 @@ def train(case, folder, steps, with_states):
     for step in range(steps):
         write_state(step)
         logits = network(image)
-        loss = torch_losses.loss_of(logits, classes, "weighted-tversky", "skip")
+        loss = torch_losses.overlap_loss(logits, classes, "weighted-tversky", "skip", True)
         optimiser.zero_grad()
         loss.backward()
         losses.append(loss.item())

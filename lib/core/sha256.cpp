@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "core/sha256.h"
 
+#include "core/little_endian.h"
+
 #include <algorithm>
 #include <bit>
 
@@ -37,15 +39,6 @@ std::array<std::uint32_t, 64> message_schedule(const std::byte* block) {
         w[t] = s1 + w[t - 7] + s0 + w[t - 16];
     }
     return w;
-}
-
-/// A little-endian image of an unsigned number.
-template <typename T>
-std::array<std::byte, sizeof(T)> little_endian(T value) {
-    std::array<std::byte, sizeof(T)> bytes{};
-    for (std::size_t i = 0; i < sizeof(T); ++i)
-        bytes[i] = static_cast<std::byte>((value >> (8U * i)) & 0xFFU);
-    return bytes;
 }
 
 } // namespace

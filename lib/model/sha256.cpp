@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "model/sha256.h"
 
+#include "core/little_endian.h"
+
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -9,15 +11,6 @@
 namespace mfres {
 
 namespace {
-
-/// A little-endian image of an unsigned number.
-template <typename T>
-std::array<std::byte, sizeof(T)> little_endian(T value) {
-    std::array<std::byte, sizeof(T)> bytes{};
-    for (std::size_t i = 0; i < sizeof(T); ++i)
-        bytes[i] = static_cast<std::byte>((value >> (8U * i)) & 0xFFU);
-    return bytes;
-}
 
 void update_values(Sha256& hash, std::span<const float> values) {
     std::array<std::byte, 4096> buffer{};

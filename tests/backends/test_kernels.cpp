@@ -11,6 +11,7 @@
 #include "backends/kernels/vector_loops.h"
 #include "backends/onednn/inference.h"
 #include "support/check_backend.h"
+#include "support/graphs.h"
 #include "support/op_cases.h"
 #include "support/paths.h"
 #include "support/program.h"

@@ -2,6 +2,7 @@
 // The tumour regions that are evaluated, and which label values form them.
 #pragma once
 
+#include <mfres/export.h>
 #include <mfres/status.h>
 
 #include <array>
@@ -15,7 +16,7 @@ enum class TumourRegion : std::uint8_t { wt, tc, et };
 inline constexpr std::array<TumourRegion, 3> tumour_regions = {TumourRegion::wt, TumourRegion::tc, TumourRegion::et};
 
 /// "WT", "TC", "ET"
-std::string_view name(TumourRegion region) noexcept;
+MFRES_EXPORT std::string_view name(TumourRegion region) noexcept;
 
 /// Which classes form the regions.
 enum class RegionDefinition : std::uint8_t {
@@ -26,9 +27,9 @@ inline constexpr std::array<RegionDefinition, 2> region_definitions = {RegionDef
                                                                        RegionDefinition::paper};
 
 /// "brats", "paper"
-std::string_view name(RegionDefinition definition) noexcept;
+MFRES_EXPORT std::string_view name(RegionDefinition definition) noexcept;
 
 /// The definition of that name. Errors: invalid_argument, listing the definitions.
-Result<RegionDefinition> region_definition(std::string_view definition_name);
+MFRES_EXPORT Result<RegionDefinition> region_definition(std::string_view definition_name);
 
 } // namespace mfres

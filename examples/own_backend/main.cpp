@@ -94,14 +94,14 @@ int main(int count, char** arguments) {
         return failed(added.error());
 
     mfres::PredictorOptions options;
-    options.backend = "counting";
+    options.compute.backend = "counting";
     auto predictor = mfres::Predictor::open(arguments[1], options);
     if (!predictor)
         return failed(predictor.error());
     const auto prediction = predictor->predict(volumes->views);
     if (!prediction)
         return failed(prediction.error());
-    std::printf("%s ran %d times, %ld ops in all\n", prediction->report.backend_engine.c_str(), tally.runs, tally.ops);
+    std::printf("%s ran %d times, %ld ops in all\n", prediction->report.used.engine.c_str(), tally.runs, tally.ops);
     if (tally.runs == 0 || tally.ops == 0)
         return 1;
     return write_bytes(arguments[6], prediction->labels.labels.data(), prediction->labels.labels.size()) == 0 ? 0 : 6;

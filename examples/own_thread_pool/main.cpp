@@ -90,8 +90,8 @@ int main(int count, char** arguments) {
         return 6;
     Pool pool(1);
     mfres::PredictorOptions options;
-    options.threads = pool.threads();
-    options.parallel_for = [&](int parts, const std::function<void(int)>& part) { pool.run(parts, part); };
+    options.compute.threads = pool.threads();
+    options.compute.parallel_for = [&](int parts, const std::function<void(int)>& part) { pool.run(parts, part); };
     auto predictor = mfres::Predictor::open(arguments[1], options);
     if (!predictor)
         return failed(predictor.error());

@@ -114,20 +114,24 @@ constexpr std::size_t output_size = offsetof(mfres_output, report) + sizeof(char
 Result<mfres::SegmenterOptions> segmenter_options(const mfres_options* caller) {
     MFRES_TRY(const mfres_options given, known_part(caller, "mfres_options", options_size));
     mfres::SegmenterOptions setup;
-    const auto set = [](std::string& option, const char* value) {
-        if (value)
-            option = value;
-    };
-    set(setup.backend, given.backend);
-    set(setup.precision, given.precision);
-    set(setup.waiting, given.wait_policy);
-    set(setup.mirror, given.mirror);
-    setup.deterministic = given.nondeterministic == 0;
-    setup.threads = given.threads;
+    mfres::ComputeOptions& compute = setup.compute;
+    if (given.backend)
+        compute.backend = given.backend;
+    if (given.precision && std::string_view(given.precision) != "auto") {
+        MFRES_TRY(compute.precision, mfres::parse_precision(given.precision));
+    }
+    if (given.wait_policy) {
+        MFRES_TRY(compute.wait_policy, mfres::parse_wait_policy(given.wait_policy));
+    }
+    if (given.mirror) {
+        MFRES_TRY(setup.mirror, mfres::parse_mirror_axes(given.mirror));
+    }
+    compute.deterministic = given.nondeterministic == 0;
+    compute.threads = given.threads;
     setup.max_memory = given.max_memory;
     if (given.parallel_for)
-        setup.parallel_for = [loop = given.parallel_for,
-                              data = given.parallel_data](int parts, const std::function<void(int)>& part) {
+        compute.parallel_for = [loop = given.parallel_for,
+                                data = given.parallel_data](int parts, const std::function<void(int)>& part) {
             loop(
                 data, parts,
                 [](void* body, int index) { (*static_cast<const std::function<void(int)>*>(body))(index); },

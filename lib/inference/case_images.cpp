@@ -30,8 +30,7 @@ void take_scans(CaseImages& images, const std::array<CompactVolume, 4>& scans) {
 }
 
 Result<CaseImages> load(const CasePredictor& predictor, const CaseFiles& files, const ImageOptions& options) {
-    MFRES_TRY(const AffineSource use, affine_source(options.affine));
-    MFRES_TRY(const Case loaded, predictor.load(files, use, options.resample, false));
+    MFRES_TRY(const Case loaded, predictor.load(files, options.affine, options.resample, false));
     CaseImages images;
     images.id = files.id;
     if (files.segmentation) {

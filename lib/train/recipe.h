@@ -6,6 +6,7 @@
 #include "backends/training.h"
 #include "data/loader.h"
 
+#include <mfres/compute.h>
 #include <mfres/status.h>
 
 #include <nlohmann/json.hpp>

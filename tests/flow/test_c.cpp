@@ -118,7 +118,7 @@ TEST_CASE("plain C: volumes in memory give the labels of C++ and of files, and p
     COutput out;
     REQUIRE(mfres_predict(handle.get(), &c.patient, nullptr, &out.output) == 0);
 
-    auto segmenter = Segmenter::open(model, {.backend = "reference", .threads = 2});
+    auto segmenter = Segmenter::open(model, {.compute = {.backend = "reference", .threads = 2}});
     REQUIRE_OK(segmenter);
     CaseVolumes volumes;
     for (std::size_t m = 0; m < 4; ++m)

@@ -39,8 +39,8 @@ struct CaseImages {
 };
 
 struct ImageOptions {
-    std::string affine = "auto"; ///< as in SegmentOptions
-    bool resample = false;       ///< likewise: the images are on the network's grid then
+    AffineSource affine = AffineSource::automatic;
+    bool resample = false; ///< likewise: the images are on the network's grid then
 };
 
 /// A case of a set, with all contrasts that the model requires. A case of a training cache is rebuilt on its brain box:

@@ -25,7 +25,7 @@ inline constexpr std::array<Normalisation, 2> normalisations = {Normalisation::z
                                                                 Normalisation::zscore_brain_clipped};
 
 /// "zscore-brain", "zscore-brain-clipped"
-MFRES_EXPORT std::string_view name(Normalisation normalisation) noexcept;
+MFRES_EXPORT std::string_view to_string(Normalisation normalisation) noexcept;
 
 /// The normalisation of that name. Errors: invalid_argument, naming the ones there are.
 MFRES_EXPORT Result<Normalisation> parse_normalisation(std::string_view text);

@@ -27,9 +27,9 @@ inline constexpr std::array<RegionDefinition, 2> region_definitions = {RegionDef
                                                                        RegionDefinition::paper};
 
 /// "brats", "paper"
-MFRES_EXPORT std::string_view name(RegionDefinition definition) noexcept;
+MFRES_EXPORT std::string_view to_string(RegionDefinition definition) noexcept;
 
-/// The definition of that name. Errors: invalid_argument, listing the definitions.
-MFRES_EXPORT Result<RegionDefinition> region_definition(std::string_view definition_name);
+/// The inverse. Errors: invalid_argument, which lists the names.
+MFRES_EXPORT Result<RegionDefinition> parse_region_definition(std::string_view text);
 
 } // namespace mfres

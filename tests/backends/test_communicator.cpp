@@ -4,6 +4,7 @@
 #include "backends/distributed/communicator.h"
 #include "backends/distributed/data_parallel.h"
 #include "backends/distributed/sockets.h"
+#include "backends/planned/host_parameters.h"
 #include "core/random.h"
 #include "core/sha256.h"
 #include "core/try.h"

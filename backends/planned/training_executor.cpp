@@ -2,7 +2,7 @@
 #include "backends/planned/training_executor.h"
 
 #include "backends/distributed/data_parallel.h"
-#include "backends/planned/training_schedule.h"
+#include "backends/planned/rematerialization.h"
 #include "core/try.h"
 
 #include <algorithm>

@@ -107,19 +107,4 @@ std::int64_t forward_macs(const Graph& graph, const FusedTrainingOp& op);
 /// Of a copy: the channels of its inputs, and where they begin in its result.
 std::vector<GradientContribution> copied_channels(const Node& node, const OpArrays::Forward& forward);
 
-/// Evicts values and recomputes them in the backward part where the schedule exceeds the limit.
-/// The choice is greedy:
-/// 1. While the schedule exceeds the limit: of the values that are live but not used at the time of peak memory, evict the
-///    one with the lowest cost, which is the number of multiply-accumulates per byte. All ops but convolutions cost
-///    nothing. Of equal costs the largest value is evicted. An eviction that would raise the peak is undone.
-/// 2. Then every eviction that the limit does not require is undone, the most expensive first.
-///
-/// Outputs of the graph and slices that are read in place are never evicted.
-///
-/// A placed schedule whose block has at most `memory_limit` bytes (0 = no limit), or if there is none the smallest one
-/// that was found. For the other arguments see schedule_training().
-TrainingSchedule rematerialize(const Graph& graph, const std::vector<FusedTrainingOp>& ops,
-                               const std::vector<OpWorkspace>& workspaces, const ScheduleRules& rules,
-                               std::int64_t memory_limit);
-
 } // namespace mfres

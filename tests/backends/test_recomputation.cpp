@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Rematerialization: the schedule under a memory limit.
-#include "backends/planned/training_schedule.h"
+#include "backends/planned/rematerialization.h"
 #include "networks/registry.h"
 #include "support/catch.h"
 

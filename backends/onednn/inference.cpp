@@ -5,7 +5,7 @@
 #include "backends/onednn/fusion_group.h"
 #include "backends/onednn/ops.h"
 #include "backends/onednn/threads.h"
-#include "backends/planned/executor.h"
+#include "backends/planned/make_op.h"
 
 #include <optional>
 
@@ -48,7 +48,7 @@ class OneDnnEngine final : public InferenceEngine {
 
     std::unique_ptr<InferenceOp> make_op(const FusionGroup& group, bool residual_in_output) override {
         return group.fused() ? make_fusion_group(*context_, group)
-                             : onednn::make_op(*context_, group.ops[0], residual_in_output);
+                             : mfres::make_op(*context_, group.ops[0], residual_in_output);
     }
 
     void allocate(const ArrayPlan& plan) override {

@@ -260,7 +260,8 @@ class ConvolutionTraining final : public TrainingOp {
     }
 
     dnnl::convolution_forward::primitive_desc describe_forward(const Formulation& form, ValueType type) const {
-        return describe_training_forward(training_geometry(form, type), attributes_, context_.engine);
+        return onednn::describe(training_geometry(form, type), attributes_, context_.engine,
+                                dnnl::prop_kind::forward_training);
     }
 
     /// oneDNN 2.6.3 computes the data gradient of 3-D pointwise convolutions with an odd number of output channels

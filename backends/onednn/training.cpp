@@ -2,10 +2,10 @@
 #include "backends/onednn/training.h"
 
 #include "backends/distributed/data_parallel.h"
+#include "backends/kernels/softmax_loss.h"
+#include "backends/kernels/threads.h"
 #include "backends/onednn/errors.h"
 #include "backends/onednn/low_precision.h"
-#include "backends/onednn/softmax_loss.h"
-#include "backends/onednn/threads.h"
 #include "backends/onednn/training_convolution.h"
 #include "backends/onednn/training_elementwise.h"
 #include "backends/onednn/training_resample.h"

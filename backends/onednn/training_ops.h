@@ -2,7 +2,7 @@
 // What the training ops of this backend share.
 #pragma once
 
-#include "backends/onednn/value_array.h"
+#include "backends/onednn/kernels.h"
 #include "backends/planned/host_parameters.h"
 #include "backends/planned/training_executor.h"
 

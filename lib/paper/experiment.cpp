@@ -95,6 +95,8 @@ class Experiment {
             report_.warnings.push_back(std::move(warning));
     }
 
+    void note_labels(std::vector<std::string> notes) { report_.notes = std::move(notes); }
+
     /// Starts the experiment, or resumes it if the folder holds the same one; creates the caches.
     Status prepare() {
         const bool begun = is_there(record_file(options_.out));
@@ -341,6 +343,7 @@ Result<SplitOptions> split_options(const ExperimentOptions& options) {
     if (!options.same_patient.empty()) {
         MFRES_TRY(wanted.patients, Patients::read(options.same_patient));
     }
+    wanted.label_scheme = options.label_scheme;
     return wanted;
 }
 
@@ -365,7 +368,9 @@ Result<ExperimentReport> run_experiment(const ExperimentOptions& options, const 
         MFRES_TRY(ExperimentPlan plan, make_plan(options));
         MFRES_TRY(const SplitOptions wanted, split_options(options));
         MFRES_TRY(Split split, find_split(wanted));
+        std::vector<std::string> notes = std::move(split.label_notes);
         Experiment experiment(options, observer, std::move(plan), std::move(split));
+        experiment.note_labels(std::move(notes));
         experiment.check_list(wanted.patients);
         MFRES_CHECK(experiment.prepare());
         return experiment.run();

@@ -52,9 +52,7 @@ Result<Patient> load_patient(const CasePredictor& predictor, const CaseFiles& fi
     Patient patient;
     patient.id = files.id;
     if (files.segmentation) {
-        MFRES_TRY(patient.reference, load_segmentation(files, loaded));
-        MFRES_CHECK(
-            labels_to_classes(*patient.reference, scheme_shown_by(*patient.reference), files.segmentation->string()));
+        MFRES_TRY(patient.reference, load_reference_classes(files, loaded));
     }
     take_scans(patient, loaded.scans);
     return patient;
@@ -201,10 +199,18 @@ Result<RobustnessReport> measure_robustness(Segmenter& segmenter, const CaseSet&
             report.rows.push_back({disturbance, {}});
         std::size_t done = 0;
         Predictor& predictor = segmenter.predictor();
+        std::vector<CaseFiles> files;
+        for (std::size_t i = 0; i < cases.size(); ++i)
+            if (const auto* one = std::get_if<CaseFiles>(&cases[i]))
+                files.push_back(*one);
+        MFRES_TRY(report.labels,
+                  choose_labels(files, options.label_scheme, "the references", options.affine, options.threads));
+        auto next = files.begin();
         for (std::size_t i = 0; i < cases.size(); ++i) {
+            const CaseSet::Entry entry = std::holds_alternative<CaseFiles>(cases[i]) ? *next++ : cases[i];
             MFRES_TRY(
                 Patient patient,
-                std::visit([&](const auto& one) { return load_patient(predictor.inside(), one, options); }, cases[i]));
+                std::visit([&](const auto& one) { return load_patient(predictor.inside(), one, options); }, entry));
             for (RobustnessRow& row : report.rows) {
                 double ran = 0.0; // share of the network, which is nearly all of the time
                 const auto observe = [&](std::string_view stage, double share) {
@@ -253,7 +259,7 @@ std::string to_markdown(const RobustnessReport& report) {
         cells.push_back(mean_text(over_cases(row, false_enhancing), 0));
         table.row(std::move(cells));
     }
-    return page + table.markdown() + "\n" + report.model + "\n";
+    return page + table.markdown() + "\n" + report.model + "\n" + (report.labels.empty() ? "" : report.labels + "\n");
 }
 
 std::string to_json(const RobustnessReport& report) {
@@ -271,6 +277,7 @@ std::string to_json(const RobustnessReport& report) {
         rows.push_back({{"disturbance", name(row.disturbance)}, {"what", meaning(row.disturbance)}, {"cases", cases}});
     }
     return json{{"model", report.model},
+                {"labels", report.labels},
                 {"seed", report.seed},
                 {"regions", {"WT", "TC", "ET"}},
                 {"disturbances", std::move(rows)}}

@@ -92,7 +92,12 @@ int show(const std::filesystem::path& path, const Options& options) {
 }
 
 Status make(const std::filesystem::path& path, const Options& options) {
-    MFRES_TRY(const auto found, find_data(options.paths("data")));
+    MFRES_TRY(const std::string labels, label_choice(options));
+    std::vector<std::string> told;
+    MFRES_TRY(const auto found, find_data(options.paths("data"), labels, &told));
+    if (!options.has("quiet"))
+        for (const std::string& sentence : told)
+            std::cerr << sentence << '\n';
     std::vector<CaseSource> cases;
     for (const DataCase& one : found)
         cases.push_back(one.content);
@@ -121,6 +126,7 @@ int cache(const std::vector<std::string>& arguments) {
         "zscore-brain, or zscore-brain-clipped: clipped at the 0.05 and 99.95 percentiles first")(
         "threads", po::value<int>()->default_value(0),
         "0 = all processors")("force", "overwrite an existing file")("json", "print as JSON")("quiet,q", "no progress");
+    add_label_options(options, "default: auto, for each folder");
     if (const auto done = options.parse(arguments))
         return *done;
     const bool making = options.has("data") && options.has("out");

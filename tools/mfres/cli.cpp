@@ -2,7 +2,9 @@
 #include "cli.h"
 
 #include "core/file.h"
+#include "core/format.h"
 #include "core/try.h"
+#include "imaging/labels.h"
 
 #include <nlohmann/json.hpp>
 
@@ -75,6 +77,7 @@ ExitCode exit_code(ErrorCode code) {
     case ErrorCode::brain_too_small:
     case ErrorCode::logits_not_finite:
     case ErrorCode::label_outside_scheme:
+    case ErrorCode::label_scheme_unclear:
     case ErrorCode::cache_invalid:
     case ErrorCode::cache_damaged:
     case ErrorCode::dataset_empty:
@@ -87,6 +90,24 @@ ExitCode exit_code(ErrorCode code) {
     return exit_failure;
 }
 
+namespace {
+
+/// Lists have a line for each of their entries, which begins with two blanks; no name can begin a line like another.
+std::string escape_lines(std::string_view message) {
+    constexpr std::string_view entry = "\n  ";
+    std::string shown;
+    for (std::size_t begin = 0;;) {
+        const std::size_t end = message.find(entry, begin);
+        shown += escape_controls(message.substr(begin, end - begin));
+        if (end == std::string_view::npos)
+            return shown;
+        shown += entry;
+        begin = end + entry.size();
+    }
+}
+
+} // namespace
+
 int fail(const Error& error, bool json) {
     const int code = exit_code(error.code);
     if (json) {
@@ -95,7 +116,7 @@ int fail(const Error& error, bool json) {
              {{"code", name(error.code)}, {"message", error.message}, {"where", error.where}, {"exit_code", code}}}};
         std::cout << object.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
     }
-    std::cerr << "mfres: error [" << name(error.code) << "]: " << error.message << '\n';
+    std::cerr << "mfres: error [" << name(error.code) << "]: " << escape_lines(error.message) << '\n';
     return code;
 }
 
@@ -158,6 +179,32 @@ void add_least_options(Options& options) {
         ("min-enhancing", po::value<double>()->default_value(0.0), "mm^3: less enhancing tumour in total is labelled as necrotic core; 0 = never")
         ("min-component", po::value<double>()->default_value(0.0), "mm^3: smaller connected components of tumour are removed, except the largest; 0 = never");
     // clang-format on
+}
+
+void add_label_options(Options& options, const std::string& standard) {
+    const std::string labels = "label scheme: brats (1 2 4), brats2023 (1 2 3), brats2024 (and 4, a resection cavity), "
+                               "brats-ped, msd, or auto: what the values of the whole data set tell; " +
+                               standard;
+    // clang-format off
+    options.add()
+        ("labels", po::value<std::string>(), labels.c_str())
+        ("label-map", po::value<std::string>(), "label values instead of a scheme: 1:ncr,2:ed,3:et, and bg for background");
+    // clang-format on
+}
+
+Result<std::string> label_choice(const Options& options) {
+    if (options.has("labels") && options.has("label-map"))
+        return Error{ErrorCode::invalid_argument, "--labels names a scheme, and --label-map stands instead of one",
+                     "label-map"};
+    std::string chosen = options.get_or_default<std::string>("labels");
+    if (options.has("label-map")) {
+        chosen = options.get<std::string>("label-map");
+        if (chosen.find(':') == std::string::npos)
+            chosen += ':'; // never a scheme's name
+    }
+    if (!chosen.empty() && chosen != "auto")
+        MFRES_CHECK(LabelCoding::parse(chosen));
+    return chosen;
 }
 
 Result<std::int64_t> parse_bytes(const std::string& text_value) {

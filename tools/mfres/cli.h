@@ -96,6 +96,12 @@ void read_least_options(const Options& options, Request& request) {
     request.min_component_mm3 = options.get<double>("min-component");
 }
 
+/// --labels and --label-map, of every command that reads or writes labels. `standard`: what happens without them.
+void add_label_options(Options& options, const std::string& standard);
+/// What they say, for the label_scheme of the library's options: "auto", a scheme's name or a mapping; empty without
+/// them. Errors: invalid_argument (both of them, or no such scheme or mapping).
+Result<std::string> label_choice(const Options& options);
+
 /// Prints a usage error to stderr and returns exit_usage.
 int usage_error(const std::string& message);
 

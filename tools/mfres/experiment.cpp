@@ -68,6 +68,7 @@ Options make_options() {
         ("json", "print the report as JSON")
         ("quiet,q", "no progress");
     // clang-format on
+    add_label_options(options, "default: auto");
     return options;
 }
 
@@ -106,6 +107,7 @@ Result<ExperimentOptions> experiment_options(const Options& options) {
     }
     chosen.losses = listed(options.get_or_default<std::string>("losses"));
     MFRES_TRY(chosen.recipe, recipe_of(options));
+    MFRES_TRY(chosen.label_scheme, label_choice(options));
     chosen.seed = options.get<std::uint64_t>("seed");
     chosen.seeds = options.get<int>("seeds");
     chosen.backend = options.get<std::string>("backend");
@@ -196,6 +198,9 @@ int show_status(const Options& options) {
 
 /// Prints the report; if stopped, the state of the runs. Returns the exit code.
 int finish(const ExperimentReport& report, const Options& options) {
+    if (!options.has("json") && !options.has("quiet"))
+        for (const std::string& note : report.notes)
+            std::cerr << note << '\n';
     if (options.has("json"))
         std::cout << to_json(report) << '\n';
     else if (!report.stopped)

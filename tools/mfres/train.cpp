@@ -109,6 +109,7 @@ Options make_options() {
         const std::string standard = field.key == "network" ? "" : "; " + field.standard;
         add(option_name(field.key).c_str(), po::value<std::string>(), (field.help + standard).c_str());
     }
+    add_label_options(options, "default: auto, for each folder");
     add_relaxation_options(options);
     return options;
 }
@@ -178,6 +179,7 @@ Result<TrainerOptions> trainer_options(const Options& options) {
     chosen.init = options.get_or_default<std::string>("init");
     for (const std::string& teacher : options.get_or_default<std::vector<std::string>>("teacher"))
         chosen.teachers.emplace_back(teacher);
+    MFRES_TRY(chosen.label_scheme, label_choice(options));
     chosen.backend = options.get<std::string>("backend");
     chosen.threads = options.get<int>("threads");
     chosen.loader_threads = options.get<int>("loader-threads");

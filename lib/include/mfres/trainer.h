@@ -107,6 +107,8 @@ struct TrainerOptions {
     /// Which GPU of the backend, counted from 0. Unset: the launcher's number of this process among those of its
     /// computer, modulo the number of GPUs that it sees.
     std::optional<int> device;
+    /// Of the segmentations in folders: as `wanted` of choose_labels, for each folder.
+    std::string label_scheme{};
 };
 
 /// Dice of the nested regions whole tumour, tumour core, enhancing tumour (BraTS definition), 0..1.
@@ -162,6 +164,7 @@ struct TrainEvent {
         validated,  ///< `validation` is complete
         saved,      ///< a checkpoint was written
         warning,    ///< `message` says what the user should know
+        note,       ///< `message` says what the labels of a folder are read as
     };
     Kind kind = Kind::step;
     std::int64_t step = 0;         ///< steps trained so far

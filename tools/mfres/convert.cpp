@@ -11,7 +11,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <iostream>
+#include <set>
 #include <sstream>
 
 namespace mfres::cli {
@@ -22,15 +24,16 @@ constexpr const char* about =
     "Brings models in and out. In: a model file of mfres, ONNX (.onnx), or weights under PyTorch's names in "
     "safetensors\n"
     "or a checkpoint (.pt, .pth; nothing in it is executed). Out: a model file (.safetensors) or ONNX (.onnx).\n"
-    "Foreign weights need --network, and --mapping where names differ; every missing, extra or mis-shaped tensor is\n"
-    "listed. The metadata of an imported model say that it wants its input prepared as mfres prepares it.";
+    "Foreign weights need --network and --modalities, and --mapping where names differ; every missing, extra or\n"
+    "mis-shaped tensor is listed. The metadata of an imported model say that it wants its input prepared as mfres prepares it.";
 
 constexpr const char* examples =
     "Examples:\n"
     "  mfres convert m.safetensors --out m.onnx --dynamic --fold\n"
     "  mfres convert m.safetensors --out m-opencv.onnx --dialect opencv --size 144,176,144\n"
     "  mfres convert m.onnx --out back.safetensors --verify BraTS19_CBICA_AAB_1\n"
-    "  mfres convert dmfnet.pth --network dmfnet --mapping names.json --out dmfnet.safetensors\n"
+    "  mfres convert dmfnet.pth --network dmfnet --modalities flair,t1ce,t1,t2 --mapping names.json \\\n"
+    "      --out dmfnet.safetensors\n"
     "  mfres convert m.safetensors --out half.safetensors --store bf16\n"
     "  mfres convert m.safetensors --out m-int8.safetensors --calibrate FOLDER_OF_CASES --verify CASE\n\n"
     "A mapping is {\"rules\": [{\"match\": \"module\\\\.(.*)\", \"name\": \"$1\"}], \"ignore\": [\"aux\\\\..*\"]}.\n";
@@ -44,6 +47,8 @@ Options make_options() {
         "whose weights these are, where the file does not say: a registered network, or a variant as JSON")(
         "prefix", po::value<std::string>(),
         "of the names of tensors, taken off before the mapping, or the checkpoint's entry that holds them: module")(
+        "modalities", po::value<std::string>(),
+        "contrasts of the input channels, in the order that foreign weights were trained with: flair,t1ce,t1,t2")(
         "mapping", po::value<std::string>(), "JSON file of regular expressions that rename tensors")(
         "store", po::value<std::string>(),
         "convolution weights in a .safetensors as f32, f16, bf16 or int8; default: int8 with --calibrate or if they "
@@ -111,7 +116,49 @@ Result<Model> adopted(const Options& options, const std::optional<Variant>& vari
     return adopt_weights(*variant, std::move(tensors), path, origin);
 }
 
-Result<Model> read_model(const Options& options) {
+std::vector<std::string> split(const std::string& list) {
+    std::vector<std::string> parts;
+    std::istringstream stream(list);
+    for (std::string part; std::getline(stream, part, ',');)
+        parts.push_back(part);
+    return parts;
+}
+
+/// Which contrast each input channel is: as the file says, or for weights of other frameworks as --modalities does.
+Status name_modalities(const Options& options, Model& model) {
+    const std::string path = options.get<std::string>("input");
+    std::vector<std::string>& channels = model.metadata.modalities;
+    if (!channels.empty() && !options.has("modalities"))
+        return {};
+    const auto count = static_cast<std::size_t>(model.variant.input_channels());
+    if (!options.has("modalities"))
+        return Error{ErrorCode::model_metadata_invalid,
+                     text(path, " does not say which contrast each of its ", count,
+                          " input channels is; --modalities names them in the order the weights were trained with, for "
+                          "example --modalities flair,t1ce,t1,t2"),
+                     path};
+    const std::vector<std::string> given = split(options.get<std::string>("modalities"));
+    const auto known = [](const std::string& word) {
+        return std::any_of(modalities.begin(), modalities.end(), [&](Modality one) { return name(one) == word; });
+    };
+    const bool each_once = std::set<std::string>(given.begin(), given.end()).size() == given.size();
+    if (given.size() != count || !each_once || !std::all_of(given.begin(), given.end(), known))
+        return Error{ErrorCode::invalid_argument,
+                     text("--modalities names each of ", count,
+                          " channels once, of t1, t1ce, t2 and flair with commas "
+                          "between, not '",
+                          options.get<std::string>("modalities"), "'"),
+                     "modalities"};
+    if (!channels.empty() && channels != given)
+        return Error{ErrorCode::model_metadata_invalid,
+                     text(path, " says itself which contrast each channel is, and it is another order than that of "
+                                "--modalities, which is for weights that do not say"),
+                     path};
+    channels = given;
+    return {};
+}
+
+Result<Model> read_weights(const Options& options) {
     const std::string path = options.get<std::string>("input");
     std::optional<Variant> variant;
     if (options.has("network")) {
@@ -140,12 +187,10 @@ Result<Model> read_model(const Options& options) {
     return model;
 }
 
-std::vector<std::string> split(const std::string& list) {
-    std::vector<std::string> parts;
-    std::istringstream stream(list);
-    for (std::string part; std::getline(stream, part, ',');)
-        parts.push_back(part);
-    return parts;
+Result<Model> read_model(const Options& options) {
+    MFRES_TRY(Model model, read_weights(options));
+    MFRES_CHECK(name_modalities(options, model));
+    return model;
 }
 
 /// Ranges from the folder's cases; those that a model brought along are replaced.
@@ -200,7 +245,7 @@ void print(const Options& options, const Model& model, const std::string& out,
                                 {"label_agreement", comparison->agreement()},
                                 {"largest_difference", comparison->largest_difference},
                                 {"largest_logit", comparison->largest_logit}};
-        std::cout << result.dump(2) << '\n';
+        std::cout << result.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
         return;
     }
     std::cout << out << ": " << model.variant.name() << '\n';
@@ -225,6 +270,10 @@ int convert(const std::vector<std::string>& arguments) {
         return usage_error("--verify reads the written file back, which works for the standard dialect only");
     if (options.has("calibrate") && ending == ".onnx")
         return usage_error("--calibrate is for model files of mfres (.safetensors): ONNX is written in f32");
+    const std::array<std::filesystem::path, 2> inputs = {options.get<std::string>("input"),
+                                                         options.get_or_default<std::string>("mapping")};
+    if (const auto apart = check_outputs_apart(std::array{OutputFile{"converted model", out}}, inputs); !apart)
+        return fail(apart.error(), json);
     std::error_code ignored;
     if (!options.has("force") && std::filesystem::exists(out, ignored))
         return fail({ErrorCode::file_exists, text(out.string(), " exists already (--force overwrites)"), out.string()},

@@ -79,7 +79,7 @@ std::string LabelEvidence::sentence() const {
     if (threes_.files > 0)
         return text("of ", files_, files_ == 1 ? " segmentation, " : " segmentations, ", threes_.files,
                     threes_.files == 1 ? " holds" : " hold", " a 3 and none a 4");
-    return "no label but 0 occurs";
+    return files_ == 0 ? "none of the segmentations can be read" : "no label but 0 occurs";
 }
 
 bool wants_auto(const std::string& wanted) {

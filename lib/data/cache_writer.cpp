@@ -246,7 +246,7 @@ Result<std::vector<CaseSource>> with_labels_chosen(std::span<const CaseSource> c
     for (const CaseSource& source : cases)
         if (const auto* one = std::get_if<CaseFiles>(&source))
             files.push_back(*one);
-    MFRES_CHECK(choose_labels(files, {}, text("the cases for ", path.string()), "auto", threads));
+    MFRES_CHECK(choose_labels(files, {}, text("the cases for ", path.string()), AffineSource::automatic, threads));
     std::vector<CaseSource> decided(cases.begin(), cases.end());
     auto next = files.begin();
     for (CaseSource& source : decided)

@@ -119,8 +119,7 @@ LabelEvidence& LabelEvidence::operator+=(const LabelEvidence& other) {
 }
 
 Result<std::string> choose_labels(std::span<CaseFiles> cases, const std::string& wanted, const std::string& where,
-                                  const std::string& affine, int threads) {
-    MFRES_TRY(const AffineSource use, affine_source(affine));
+                                  AffineSource affine, int threads) {
     std::optional<LabelCoding> coding;
     if (!wants_auto(wanted)) {
         MFRES_TRY(coding, LabelCoding::parse(wanted));
@@ -136,7 +135,7 @@ Result<std::string> choose_labels(std::span<CaseFiles> cases, const std::string&
         sentence =
             text("Labels of ", where, " are read as ", coding->name(), " (", coding->legend(), "), as asked for.");
     } else {
-        const LabelEvidence evidence = label_evidence(files, use, threads);
+        const LabelEvidence evidence = label_evidence(files, affine, threads);
         MFRES_TRY(coding, evidence.scheme(where));
         sentence = text("Labels of ", where, " are read as ", coding->name(), " (", coding->legend(),
                         "): ", evidence.sentence(), ".");

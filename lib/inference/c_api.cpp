@@ -2,6 +2,8 @@
 // The plain C interface: a thin wrapper over Segmenter.
 #include <mfres/mfres.h>
 
+#include "core/try.h"
+
 #include <mfres/case.h>
 #include <mfres/segmenter.h>
 
@@ -52,10 +54,24 @@ int guarded(mfres_error* error, const Body& body) {
     return -1;
 }
 
-/// NULL keeps the default.
-void set(std::string& option, const char* given) {
-    if (given)
-        option = given;
+/// Members that are NULL keep their defaults.
+mfres::Result<mfres::SegmenterOptions> segmenter_options(const mfres_options& given) {
+    mfres::SegmenterOptions setup;
+    mfres::ComputeOptions& compute = setup.compute;
+    if (given.backend)
+        compute.backend = given.backend;
+    if (given.precision && std::string_view(given.precision) != "auto") {
+        MFRES_TRY(compute.precision, mfres::parse_precision(given.precision));
+    }
+    if (given.wait_policy) {
+        MFRES_TRY(compute.wait_policy, mfres::parse_wait_policy(given.wait_policy));
+    }
+    if (given.mirror) {
+        MFRES_TRY(setup.mirror, mfres::parse_mirror_axes(given.mirror));
+    }
+    compute.threads = given.threads;
+    setup.max_memory = given.max_memory;
+    return setup;
 }
 
 mfres::Error missing_argument(const char* name) {
@@ -91,12 +107,7 @@ mfres_segmenter* mfres_open(const char* model, const mfres_options* options, mfr
         mfres::SegmenterOptions setup;
         mfres::SegmentOptions request;
         if (options) {
-            set(setup.backend, options->backend);
-            set(setup.precision, options->precision);
-            set(setup.waiting, options->waiting);
-            set(setup.mirror, options->mirror);
-            setup.threads = options->threads;
-            setup.max_memory = options->max_memory;
+            MFRES_TRY(setup, segmenter_options(*options));
             request.min_enhancing_mm3 = options->min_enhancing_mm3;
             request.min_component_mm3 = options->min_component_mm3;
         }

@@ -81,7 +81,7 @@ std::string definition_sentence(const MetricsTable& table) {
     if (!table.labels.empty())
         if (auto parsed = LabelCoding::parse(table.labels))
             coding = std::move(parsed).value();
-    std::string sentence = text("Regions by definition `", name(*table.definition), "` (");
+    std::string sentence = text("Regions by definition `", to_string(*table.definition), "` (");
     for (const TumourRegion region : tumour_regions)
         sentence += text(region == TumourRegion::wt ? "" : ", ", name(region), " = ",
                          members(region_classes(region, *table.definition), coding));
@@ -152,9 +152,9 @@ std::string sites_markdown(const MetricsTable& table) {
 
 std::string to_json(const MetricsTable& table) {
     Json json;
-    json["regions"] = table.definition ? Json(name(*table.definition)) : Json(nullptr);
+    json["regions"] = table.definition ? Json(to_string(*table.definition)) : Json(nullptr);
     json["labels"] = table.labels.empty() ? Json(nullptr) : Json(table.labels);
-    json["scheme"] = table.scheme ? Json(name(*table.scheme)) : Json(nullptr);
+    json["scheme"] = table.scheme ? Json(to_string(*table.scheme)) : Json(nullptr);
     const MetricsSummary summary = summarise(table);
     json["cases"] = summary.cases;
     json["summary"] = summary_json(summary);

@@ -392,7 +392,7 @@ TEST_CASE("shared weights behind Identity, a Softmax at the end and weights in f
     std::filesystem::create_symlink(folder / "m.onnx.data", folder / "link.data");
     REQUIRE_CODE(at_path("link.data", 0), model_header_invalid);
 
-    const auto negative = changed([onnx::GraphProto& made) {
+    const auto negative = changed([](onnx::GraphProto& made) {
         for (onnx::TensorProto& tensor : *made.mutable_initializer())
             if (tensor.name().ends_with("running_var"))
                 tensor.mutable_raw_data()->at(3) = static_cast<char>(0xBF); // sign of the first value, little-endian

@@ -31,7 +31,7 @@ CaseVolumes views_of(const std::array<Volume, 4>& volumes) {
     return views;
 }
 
-Predictor open(const std::filesystem::path& model, const PredictorOptions& options = {.threads = 2}) {
+Predictor open(const std::filesystem::path& model, const PredictorOptions& options = {.compute = {.threads = 2}}) {
     auto predictor = Predictor::open(model, options);
     REQUIRE_OK(predictor);
     return std::move(predictor).value();
@@ -88,7 +88,7 @@ TEST_CASE("volumes in memory get the labels of their files, whatever the scalar 
     const auto model = test::write_model(folder, test::small_network);
     const std::array<Volume, 4> volumes = whole_numbers();
     const CaseFiles files = test::write_case(folder, volumes, geometry_of(volumes[0].grid));
-    auto segmenter = Segmenter::open(model, {.threads = 2});
+    auto segmenter = Segmenter::open(model, {.compute = {.threads = 2}});
     REQUIRE_OK(segmenter);
     const auto expected = segmenter->segment(files, {});
     REQUIRE_OK(expected);
@@ -161,7 +161,7 @@ TEST_CASE("a model is opened from a file, from its bytes and by name") {
     const auto bytes = read_file(shipped, 1U << 30U);
     REQUIRE_OK(bytes);
     Predictor from_file = open(shipped);
-    auto from_bytes = Predictor::open(*bytes, {.threads = 2}, "shipped");
+    auto from_bytes = Predictor::open(*bytes, {.compute = {.threads = 2}}, "shipped");
     REQUIRE_OK(from_bytes);
     Predictor by_name = open("mf-res2net");
     const CaseVolumes views = views_of(test::small_phantom().volumes);
@@ -311,7 +311,7 @@ TEST_CASE("contrasts may be absent where the model was trained for that, and the
     CHECK(rejected.error().message.find("t1,t1ce,t2,flair") != std::string::npos);
     const Prediction forced = predict(strict, views, {.any_contrasts = true});
 
-    auto segmenter = Segmenter::open(trained, {.threads = 2});
+    auto segmenter = Segmenter::open(trained, {.compute = {.threads = 2}});
     REQUIRE_OK(segmenter);
     const auto segmented =
         segmenter->segment(files, {.output = folder / "labels.nii.gz", .preview = folder / "picture.png"});
@@ -347,9 +347,9 @@ TEST_CASE("probabilities add up to one, agree with the labels and leave them as 
     const test::TemporaryFolder folder;
     const auto model = test::write_model(folder, test::small_network);
     const CaseVolumes views = views_of(test::small_phantom().volumes);
-    for (const std::string mirror : {"", "x"}) {
-        INFO("mirror '" << mirror << "'");
-        Predictor predictor = open(model, {.threads = 2, .mirror = mirror});
+    for (const MirrorAxes mirror : {MirrorAxes{}, MirrorAxes{true, false, false}}) {
+        INFO("mirrored along x: " << mirror[0]);
+        Predictor predictor = open(model, {.compute = {.threads = 2}, .mirror = mirror});
         const Prediction plain = predict(predictor, views, {.label_scheme = "brats2023"});
         const Prediction both = predict(predictor, views, {.label_scheme = "brats2023", .probabilities = true});
         CHECK_FALSE(plain.probabilities.has_value());
@@ -385,7 +385,7 @@ TEST_CASE("probabilities of tiles are those of the tile that decides") {
     const CaseVolumes views = views_of(phantom->volumes);
     Predictor whole = open(model);
     const std::int64_t limit = predict(whole, views).report.planned_peak_bytes * 97 / 100;
-    Predictor tight = open(model, {.threads = 2, .max_memory = limit});
+    Predictor tight = open(model, {.compute = {.threads = 2}, .max_memory = limit});
     const Prediction tiled = predict(tight, views, {.probabilities = true});
     CHECK(tiled.report.tiles > 1);
     CHECK(tiled.report.planned_peak_bytes <= limit);
@@ -416,7 +416,7 @@ T at(const std::vector<std::byte>& bytes, std::size_t offset) {
 TEST_CASE("probabilities are written on four axes where the input lies, as float32 and as uint8") {
     const test::TemporaryFolder folder;
     const CaseFiles files = test::write_case(folder);
-    auto segmenter = Segmenter::open(test::write_model(folder, test::small_network), {.threads = 2});
+    auto segmenter = Segmenter::open(test::write_model(folder, test::small_network), {.compute = {.threads = 2}});
     REQUIRE_OK(segmenter);
     SegmentOptions request{.output = folder / "labels.nii.gz", .preview = folder / "p.png"};
     request.probabilities = folder / "p.nii";

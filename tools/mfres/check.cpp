@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "cli.h"
+#include "option_groups.h"
 
 #include "core/format.h"
 #include "core/try.h"
@@ -111,7 +111,8 @@ class Findings {
     void skip(const RejectedFolder& folder) {
         all_.push_back({{"folder", folder.id}, {"skipped", true}, {"message", folder.error.message}});
         if (!json_)
-            std::printf("skipped  %-26s %s\n", escape_controls(folder.id).c_str(), escape_controls(folder.error.message).c_str());
+            std::printf("skipped  %-26s %s\n", escape_controls(folder.id).c_str(),
+                        escape_controls(folder.error.message).c_str());
     }
 
     int finish(const std::string& labels) const {
@@ -144,14 +145,12 @@ int check(const std::vector<std::string>& arguments) {
     Options options("check DIR", about, examples);
     // clang-format off
     options.add()
-        ("data", po::value<std::string>()->required(), "a case, or a folder of cases (also without --data)")
-        ("use", po::value<std::string>()->default_value("auto"), "sform or qform: which one to use if they disagree")
-        ("resample", "accept other voxel sizes")
-        ("threads", po::value<int>()->default_value(0), "0 = all processors")
-        ("json", "print findings as JSON")
-        ("quiet,q", "no progress");
+        ("data", po::value<std::string>()->required(), "a case, or a folder of cases (also without --data)");
     // clang-format on
     add_label_options(options, "default: auto");
+    add_case_options(options);
+    add_threads_option(options);
+    add_report_options(options);
     options.positional("data");
     if (const auto done = options.parse(arguments))
         return *done;
@@ -160,11 +159,8 @@ int check(const std::vector<std::string>& arguments) {
     if (!scheme)
         return fail(scheme.error(), json);
     CaseOptions case_options;
-    const auto use = affine_source(options.get<std::string>("use"));
-    if (!use)
-        return fail(use.error(), json);
-    case_options.use = *use;
-    case_options.resample = options.has("resample");
+    if (const auto read = read_case_options(options, case_options.use, case_options.resample); !read)
+        return fail(read.error(), json);
     case_options.threads = options.get<int>("threads");
     case_options.allow_absent = true; // an absent contrast is told after everything else
     const std::string data = options.get<std::string>("data");
@@ -175,7 +171,7 @@ int check(const std::vector<std::string>& arguments) {
     watch_signals();
     Findings findings(json);
     std::string labels;
-    if (auto chosen = choose_labels(found->cases, *scheme, data, options.get<std::string>("use"), case_options.threads))
+    if (auto chosen = choose_labels(found->cases, *scheme, data, case_options.use, case_options.threads))
         labels = std::move(chosen).value();
     else
         findings.reject_set(chosen.error());

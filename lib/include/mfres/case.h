@@ -6,16 +6,32 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <initializer_list>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
 namespace mfres {
+
+/// Which affine of a NIfTI header to use where it has both.
+enum class AffineSource : std::uint8_t {
+    automatic, ///< the sform if set, otherwise the qform; qform_sform_disagree if both are set and differ
+    sform,
+    qform,
+};
+inline constexpr std::array<AffineSource, 3> affine_sources = {AffineSource::automatic, AffineSource::sform,
+                                                               AffineSource::qform};
+
+/// "auto", "sform", "qform"
+std::string_view to_string(AffineSource source) noexcept;
+/// The inverse. Errors: invalid_argument, which lists the names.
+Result<AffineSource> parse_affine_source(std::string_view text);
 
 /// Files of one case. Modalities are in the order of mfres::modalities: T1, T1ce, T2, FLAIR.
 struct CaseFiles {
@@ -63,7 +79,7 @@ Result<FoundCases> search_cases(const std::filesystem::path& root, bool allow_ab
 /// segmentation that is not decided. Errors: invalid_argument (`wanted`), label_scheme_unclear (both 3 and 4 occur, or
 /// neither of them; BraTS-PED among others).
 Result<std::string> choose_labels(std::span<CaseFiles> cases, const std::string& wanted, const std::string& where,
-                                  const std::string& affine = "auto", int threads = 0);
+                                  AffineSource affine = AffineSource::automatic, int threads = 0);
 
 class Cache; // data/cache.h
 

@@ -506,10 +506,10 @@ Result<CaseMetrics> measure_files(const std::string& id, const fs::path& predict
     return evaluate_case(id, predicted.map, expected.map, options.regions, options.scheme, options.threads);
 }
 
-/// The cases, of which each with files of its own has a label scheme: those without one are one data set. The table
-/// tells what was chosen.
+/// The cases, of which each with files of its own has a label scheme: those without one are one data set. The table is
+/// told the scheme, and `note` what was chosen on what evidence, where something was.
 Result<std::vector<CaseSet::Entry>> with_labels_chosen(const CaseSet& cases, const EvaluationOptions& options,
-                                                       MetricsTable& table) {
+                                                       MetricsTable& table, std::string& note) {
     std::vector<CaseSet::Entry> entries;
     std::vector<CaseFiles> files;
     for (std::size_t i = 0; i < cases.size(); ++i) {
@@ -517,10 +517,7 @@ Result<std::vector<CaseSet::Entry>> with_labels_chosen(const CaseSet& cases, con
         if (const auto* one = std::get_if<CaseFiles>(&cases[i]))
             files.push_back(*one);
     }
-    MFRES_TRY(std::string sentence,
-              choose_labels(files, options.label_scheme, "the references", options.affine, options.threads));
-    if (!sentence.empty())
-        table.notes.push_back(std::move(sentence));
+    MFRES_TRY(note, choose_labels(files, options.label_scheme, "the references", options.affine, options.threads));
     auto next = files.begin();
     for (CaseSet::Entry& entry : entries)
         if (std::holds_alternative<CaseFiles>(entry)) {
@@ -577,7 +574,8 @@ Result<MetricsTable> evaluate_model(Segmenter& segmenter, const CaseSet& given, 
     MFRES_CHECK(check_threads(options.threads));
     MFRES_CHECK(check_have_references(given));
     MetricsTable table = empty_table(options);
-    MFRES_TRY(const std::vector<CaseSet::Entry> cases, with_labels_chosen(given, options, table));
+    std::string note;
+    MFRES_TRY(const std::vector<CaseSet::Entry> cases, with_labels_chosen(given, options, table, note));
     const CaseProgress display(cases.size(), progress);
     SetAside set_aside;
     for (std::size_t i = 0; i < cases.size(); ++i) {
@@ -597,6 +595,8 @@ Result<MetricsTable> evaluate_model(Segmenter& segmenter, const CaseSet& given, 
                                                       options.scheme, options.threads));
         table.cases.push_back(std::move(measured));
     }
+    if (!note.empty())
+        table.notes.push_back(std::move(note));
     if (!table.labels.empty()) {
         MFRES_TRY(const LabelCoding coding, LabelCoding::parse(table.labels));
         set_aside.tell("references", coding, table.notes);
@@ -660,12 +660,11 @@ Result<std::vector<PrecisionEvaluation>> evaluate_precisions(const fs::path& mod
         segmenters.push_back(std::move(segmenter));
         all.push_back({{.precision = precision}, empty_table(options), empty_table(options), 0.0});
     }
+    std::string note;
     MFRES_TRY(const std::vector<CaseSet::Entry> cases,
-              with_labels_chosen(given, options, all.front().against_reference));
-    for (PrecisionEvaluation& of : all) {
+              with_labels_chosen(given, options, all.front().against_reference, note));
+    for (PrecisionEvaluation& of : all)
         of.against_reference.labels = all.front().against_reference.labels;
-        of.against_reference.notes = all.front().against_reference.notes;
-    }
     const CaseProgress display(cases.size() * chosen.size(), progress);
     for (std::size_t i = 0; i < cases.size(); ++i) {
         MFRES_TRY(const ReadClasses read, reference_of(cases[i], options));
@@ -694,6 +693,9 @@ Result<std::vector<PrecisionEvaluation>> evaluate_precisions(const fs::path& mod
             all[k].against_f32.cases.push_back(std::move(agreement));
         }
     }
+    if (!note.empty())
+        for (PrecisionEvaluation& of : all)
+            of.against_reference.notes.push_back(note);
     return all;
 }
 

@@ -244,8 +244,10 @@ TEST_CASE("a model evaluated in one go scores what its written labels score") {
     REQUIRE(in_one_go->cases.size() == 1);
     CHECK(in_one_go->cases[0] == *by_file);
     CHECK(*by_file->regions[0][Metric::dice] < 0.9); // random weights: no perfect score by accident
-    REQUIRE(in_one_go->notes.size() == 1);
+    REQUIRE(in_one_go->notes.size() == 2);
     CHECK(in_one_go->notes[0].find("mf-res2net") != std::string::npos);
+    CHECK(in_one_go->notes[1].find("read as brats (") != std::string::npos);
+    CHECK(in_one_go->labels == "brats");
 
     CaseFiles without = files;
     without.id = "nameless";

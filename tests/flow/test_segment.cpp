@@ -280,10 +280,10 @@ TEST_CASE("the label scheme asked for is what the file holds") {
         REQUIRE_OK(png);
         return std::pair{classes.labels, *png};
     };
-    const auto brats = drawn("brats");
+    const auto in_brats = drawn("brats");
     for (const std::string scheme : {"brats2024", "brats-ped", "msd", "7:ncr,8:ed,9:et"}) {
         INFO(scheme);
-        CHECK(drawn(scheme) == brats);
+        CHECK((drawn(scheme) == in_brats));
     }
     REQUIRE_CODE(segmenter.segment(files, {.label_scheme = "1:et"}), label_outside_scheme);
 }

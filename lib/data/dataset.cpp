@@ -19,6 +19,7 @@ Result<SplitOptions> split_options(const DataSplitOptions& options) {
     if (!options.same_patient.empty()) {
         MFRES_TRY(wanted.patients, Patients::read(options.same_patient));
     }
+    wanted.label_scheme = options.label_scheme;
     return wanted;
 }
 
@@ -27,7 +28,8 @@ Result<SplitOptions> split_options(const DataSplitOptions& options) {
 Result<DataSplit> split_cases(const DataSplitOptions& options) {
     MFRES_TRY(const SplitOptions wanted, split_options(options));
     MFRES_TRY(Split split, find_split(wanted));
-    DataSplit result{std::move(split.train), std::move(split.held_out), std::move(split.rule), {}};
+    DataSplit result{
+        std::move(split.train), std::move(split.held_out), std::move(split.rule), {}, std::move(split.label_notes)};
     std::vector<std::string> ids;
     for (const auto* side : {&result.train, &result.held_out})
         for (const CaseFiles& files : *side)

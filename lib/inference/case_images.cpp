@@ -34,9 +34,7 @@ Result<CaseImages> load(const CasePredictor& predictor, const CaseFiles& files, 
     CaseImages images;
     images.id = files.id;
     if (files.segmentation) {
-        MFRES_TRY(images.reference, load_segmentation(files, loaded));
-        MFRES_CHECK(
-            labels_to_classes(*images.reference, scheme_shown_by(*images.reference), files.segmentation->string()));
+        MFRES_TRY(images.reference, load_reference_classes(files, loaded));
     }
     take_scans(images, loaded.scans);
     return images;

@@ -78,6 +78,7 @@ class Experiment {
                DataSplit split)
         : options_(options), observer_(observer), split_(std::move(split)) {
         report_.warnings = split_.warnings;
+        report_.notes = split_.label_notes;
         plan.split = split_.rule;
         for (const CaseFiles& files : split_.train)
             plan.train.ids.push_back(files.id);
@@ -343,7 +344,8 @@ Result<ExperimentReport> guarded(const fs::path& out, const Work& work) {
 Result<ExperimentReport> run_experiment(const ExperimentOptions& options, const ExperimentObserver& observer) {
     return guarded(options.out, [&]() -> Result<ExperimentReport> {
         MFRES_TRY(ExperimentPlan plan, make_plan(options));
-        MFRES_TRY(DataSplit split, split_cases({options.data, options.validation, options.fold, options.same_patient}));
+        MFRES_TRY(DataSplit split, split_cases({options.data, options.validation, options.fold, options.same_patient,
+                                                options.label_scheme}));
         Experiment experiment(options, observer, std::move(plan), std::move(split));
         MFRES_CHECK(experiment.prepare());
         return experiment.run();

@@ -346,7 +346,8 @@ std::string to_json(const ExperimentReport& report) {
     for (const ExperimentRun& run : report.runs)
         runs.push_back(run_json(report, run));
     const json object = {{"plan", plan_json(report.plan)}, {"caption", caption(report)}, {"rows", std::move(rows)},
-                         {"runs", std::move(runs)},        {"stopped", report.stopped},  {"warnings", report.warnings}};
+                         {"runs", std::move(runs)},        {"stopped", report.stopped},  {"warnings", report.warnings},
+                         {"notes", report.notes}};
     return object.dump(2, ' ', false, json::error_handler_t::replace);
 }
 

@@ -111,9 +111,9 @@ double worst_agreement(const RobustnessRow& row) {
 
 } // namespace
 
-Result<RobustnessReport> measure_robustness(Segmenter& segmenter, const CaseSet& cases,
+Result<RobustnessReport> measure_robustness(Segmenter& segmenter, const CaseSet& given,
                                             const RobustnessOptions& options, const Progress& progress) {
-    if (cases.empty())
+    if (given.empty())
         return Error{ErrorCode::dataset_empty, "there is no case to disturb", {}};
     try {
         RobustnessReport report;
@@ -122,6 +122,9 @@ Result<RobustnessReport> measure_robustness(Segmenter& segmenter, const CaseSet&
             report.rows.push_back({disturbance, {}});
         std::size_t done = 0;
         Predictor& predictor = segmenter.predictor();
+        CaseSet cases = given;
+        MFRES_TRY(report.labels,
+                  cases.choose_labels(options.label_scheme, "the references", options.affine, options.threads));
         for (std::size_t i = 0; i < cases.size(); ++i) {
             Patient patient;
             MFRES_TRY(patient.images,
@@ -174,7 +177,7 @@ std::string to_markdown(const RobustnessReport& report) {
         cells.push_back(mean_text(over_cases(row, false_enhancing), 0));
         table.row(std::move(cells));
     }
-    return page + table.markdown() + "\n" + report.model + "\n";
+    return page + table.markdown() + "\n" + report.model + "\n" + (report.labels.empty() ? "" : report.labels + "\n");
 }
 
 std::string to_json(const RobustnessReport& report) {
@@ -192,6 +195,7 @@ std::string to_json(const RobustnessReport& report) {
         rows.push_back({{"disturbance", name(row.disturbance)}, {"what", meaning(row.disturbance)}, {"cases", cases}});
     }
     return json{{"model", report.model},
+                {"labels", report.labels},
                 {"seed", report.seed},
                 {"regions", {"WT", "TC", "ET"}},
                 {"disturbances", std::move(rows)}}

@@ -23,6 +23,7 @@ struct DataSplitOptions {
     std::filesystem::path validation{};
     std::string fold{};                   ///< "2/5": that part of the patients is held out; empty = every fifth patient
     std::filesystem::path same_patient{}; ///< which ids are of one patient, as TrainerOptions::same_patient
+    std::string label_scheme{};           ///< of the segmentations: as `wanted` of choose_labels, for each folder
 };
 
 /// All scans of a patient are on one side.
@@ -31,9 +32,11 @@ struct DataSplit {
     std::vector<CaseFiles> held_out;
     std::string rule; ///< in words
     std::vector<std::string> warnings;
+    std::vector<std::string> label_notes; ///< what the labels are read as, and on what evidence
 };
 
-/// Splits the cases of a folder by a rule that depends on nothing but their ids. Errors: those of find_cases;
+/// Splits the cases of a folder by a rule that depends on nothing but their ids. Errors: those of find_cases
+/// and choose_labels;
 /// file_not_found (cases without a segmentation, all of them named), file_read (the list of patients), dataset_empty (too
 /// few patients), invalid_argument (a patient on both sides, the fold, the list of patients).
 MFRES_EXPORT Result<DataSplit> split_cases(const DataSplitOptions& options);

@@ -22,7 +22,11 @@ namespace mfres {
 struct EvaluationOptions {
     RegionDefinition regions = RegionDefinition::brats;
     EmptyScheme scheme = EmptyScheme::server2019;
-    std::string label_scheme; ///< of label files: "brats", "brats2023"; empty = recognised in each by its values
+    /// Of the references: as `wanted` of choose_labels. "auto" or empty looks at all references together.
+    std::string label_scheme;
+    /// Of predictions that are files: likewise, for all predictions together. Where the values of one side do not tell,
+    /// its scheme is that of the other side. Empty = `label_scheme`.
+    std::string prediction_scheme{};
     AffineSource affine = AffineSource::automatic;
     bool resample = false;          ///< evaluate_model: accept other voxel sizes, as in SegmentOptions
     double min_enhancing_mm3 = 0.0; ///< evaluate_model: as in SegmentOptions
@@ -33,10 +37,9 @@ struct EvaluationOptions {
     int threads = 0; ///< for the surface distances; 0 = all processors this process may use
 };
 
-/// Measures one label file against another. Each is read in the label scheme of the options or the one its values
-/// show: 3 without 4 is brats2023, anything else brats.
+/// Measures one label file against another.
 /// Errors: what ErrorCode lists for NIfTI files, grid_size_mismatch, grid_position_mismatch, label_outside_scheme,
-/// memory_limit, invalid_argument (options).
+/// label_scheme_unclear, memory_limit, invalid_argument (options).
 MFRES_EXPORT Result<CaseMetrics> evaluate_files(const std::string& id, const std::filesystem::path& prediction,
                                                 const std::filesystem::path& reference,
                                                 const EvaluationOptions& options);

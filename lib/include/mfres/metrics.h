@@ -134,6 +134,9 @@ struct MetricsTable {
     std::optional<RegionDefinition> definition; ///< nullopt if a table file does not state it
     std::optional<EmptyScheme> scheme;          ///< likewise
     std::vector<std::string> notes;             ///< remarks for the report
+    /// What the labels of the references were read as: a scheme's name or a mapping. Empty where class indices were
+    /// compared, and for a table file.
+    std::string labels{};
 };
 
 /// One column of a table; blanks are skipped.

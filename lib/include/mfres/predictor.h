@@ -112,7 +112,7 @@ struct CaseVolumes {
 
 struct PredictOptions {
     bool resample = false;          ///< accept other voxel sizes: resample in, and the labels back out
-    std::string label_scheme;       ///< "brats" (0, 1, 2, 4) or "brats2023" (0, 1, 2, 3); empty = the model's
+    std::string label_scheme;       ///< a scheme or mapping as in CaseFiles::label_scheme; empty = the model's
     double min_enhancing_mm3 = 0.0; ///< as in SegmentOptions
     double min_component_mm3 = 0.0; ///< as in SegmentOptions
     bool probabilities = false;     ///< also give the probability of every class

@@ -45,7 +45,7 @@ MFRES_EXPORT Result<ProbabilityFormat> parse_probability_format(std::string_view
 struct SegmentOptions {
     AffineSource affine = AffineSource::automatic;
     bool resample = false;         ///< accept other voxel sizes: resample in, and the labels back out
-    std::string label_scheme;      ///< "brats" (0, 1, 2, 4) or "brats2023" (0, 1, 2, 3); empty = the model's
+    std::string label_scheme;      ///< a scheme or mapping as in CaseFiles::label_scheme; empty = the model's
     std::filesystem::path output;  ///< label map to write (.nii or .nii.gz); empty = none
     std::filesystem::path preview; ///< PNG to write; empty = none
     /// Enhancing tumour of less than so many mm^3 in all becomes necrotic and non-enhancing core; 0 = never.

@@ -79,6 +79,7 @@ enum class ErrorCode : std::uint16_t {
     checkpoint_mismatch,     ///< the checkpoint was written for another network, recipe or data set
     training_diverged,       ///< loss, gradient or weights became NaN or infinite
     table_invalid,           ///< a table of measurements that cannot be read
+    label_scheme_unclear,    ///< a data set whose label values do not tell which scheme they follow
 };
 
 /// The snake_case name of a code, e.g. "gzip_truncated".

@@ -108,6 +108,8 @@ struct TrainerOptions {
     /// to the run's folder and validates; observers of the others see `step` and `warning` only, and any of them stops
     /// all. An error on one is an error of all. Null = this process alone.
     std::shared_ptr<Communicator> ranks;
+    /// Of the segmentations in folders: as `wanted` of choose_labels, for each folder.
+    std::string label_scheme{};
 };
 
 /// Dice of the nested regions whole tumour, tumour core, enhancing tumour (BraTS definition), 0..1.
@@ -163,6 +165,7 @@ struct TrainEvent {
         validated,  ///< `validation` is complete
         saved,      ///< a checkpoint was written
         warning,    ///< `message` says what the user should know
+        note,       ///< `message` says what the labels of a folder are read as
     };
     Kind kind = Kind::step;
     std::int64_t step = 0;         ///< steps trained so far

@@ -10,7 +10,7 @@
 #include "imaging/case.h"
 #include "imaging/geometry.h"
 #include "imaging/labels.h"
-#include "imaging/preprocess.h"
+#include "imaging/plausibility.h"
 
 #include <algorithm>
 #include <new>
@@ -99,10 +99,12 @@ Result<LabelMap> load_classes(const CaseFiles& files, const Case& loaded) {
 Result<CachedCase> make_case(const CaseFiles& files, const CacheOptions& options, int threads) {
     CaseOptions case_options;
     case_options.threads = threads;
-    MFRES_TRY(const Case loaded, load_case(files, case_options));
+    case_options.accept = options.accept;
+    case_options.min_brain_ml = 0.0; // how small a brain may be is for the model to say that is trained on it
+    MFRES_TRY(Case loaded, load_case(files, case_options));
     MFRES_TRY(const LabelMap labels, load_classes(files, loaded));
     MFRES_TRY(const Preprocessing preprocessing,
-              plan_preprocessing(loaded.scans, {.threads = threads, .normalisation = options.normalisation}));
+              preprocess_case(loaded, {.threads = threads, .normalisation = options.normalisation}));
     Box box;
     box.begin = preprocessing.box_begin;
     for (std::size_t axis = 0; axis < 3; ++axis)
@@ -213,7 +215,8 @@ Status check_request(const std::filesystem::path& path, std::span<const CaseSour
     return check_not_an_input(path, cases);
 }
 
-Result<CacheRecord> write_case(PendingWriter& writer, const CaseFiles& files, const CacheOptions& options, int threads) {
+Result<CacheRecord> write_case(PendingWriter& writer, const CaseFiles& files, const CacheOptions& options,
+                               int threads) {
     MFRES_TRY(const CachedCase content, make_case(files, options, threads));
     MFRES_TRY(const PackedBlocks packed, pack_case(content, threads));
     for (const auto& block : packed)

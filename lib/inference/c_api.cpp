@@ -3,6 +3,7 @@
 #include <mfres/mfres.h>
 
 #include <mfres/case.h>
+#include <mfres/plausibility.h>
 #include <mfres/segmenter.h>
 
 #include <algorithm>
@@ -58,6 +59,21 @@ void set(std::string& option, const char* given) {
         option = given;
 }
 
+/// The checks in a list with commas between.
+mfres::Result<mfres::AcceptedChecks> accepted_checks(const char* list) {
+    mfres::AcceptedChecks accepted;
+    std::string_view rest = list ? list : "";
+    while (!rest.empty()) {
+        const std::size_t end = std::min(rest.find(','), rest.size());
+        const auto check = mfres::parse_plausibility_check(rest.substr(0, end));
+        if (!check)
+            return check.error();
+        accepted.insert(*check);
+        rest.remove_prefix(std::min(end + 1, rest.size()));
+    }
+    return accepted;
+}
+
 mfres::Error missing_argument(const char* name) {
     return {mfres::ErrorCode::invalid_argument, std::string(name) + " must not be NULL", name};
 }
@@ -97,6 +113,10 @@ mfres_segmenter* mfres_open(const char* model, const mfres_options* options, mfr
             set(setup.mirror, options->mirror);
             setup.threads = options->threads;
             setup.max_memory = options->max_memory;
+            auto accepted = accepted_checks(options->accept);
+            if (!accepted)
+                return accepted.error();
+            setup.accept = std::move(accepted).value();
             request.min_enhancing_mm3 = options->min_enhancing_mm3;
             request.min_component_mm3 = options->min_component_mm3;
         }

@@ -204,8 +204,9 @@ Result<QuantizationRecord> calibrate(const Model& model, const std::vector<BoxSo
     if (cases.empty())
         return Error{ErrorCode::dataset_empty, "there is no case to calibrate with", {}};
     MFRES_TRY(const auto predictor,
-              CasePredictor::open(borrowed(model), model.variant.name(),
-                                  {.backend = backend, .threads = options.threads, .precision = "f32"}));
+              CasePredictor::open(
+                  borrowed(model), model.variant.name(),
+                  {.backend = backend, .threads = options.threads, .precision = "f32", .accept = options.accept}));
     const ThreadPoolScope work(predictor->pool());
     return Calibrator(*predictor, options, progress).run(cases);
 }

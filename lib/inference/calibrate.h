@@ -6,6 +6,8 @@
 #include "inference/box_source.h"
 #include "model/model.h"
 
+#include <mfres/plausibility.h>
+
 #include <mfres/predictor.h>
 
 #include <string>
@@ -21,7 +23,8 @@ struct CalibrationOptions {
     /// Convolutions of the inference form that stay in f32: their names, "first" (those that read the input) or "last"
     /// (those that leave an output).
     std::vector<std::string> keep = {"first", "last"};
-    int threads = 0; ///< 0 = all processors
+    int threads = 0;         ///< 0 = all processors
+    AcceptedChecks accept{}; ///< as in PredictorOptions
 };
 
 /// Runs the network in f32 on the brain box of every case and measures what each convolution reads. Tensors without a

@@ -171,7 +171,8 @@ class Experiment {
                 caching.total = total;
                 return tell(caching);
             };
-            MFRES_CHECK(write_cache(path, cases, {.threads = options_.threads, .overwrite = true}, progress));
+            MFRES_CHECK(write_cache(
+                path, cases, {.threads = options_.threads, .overwrite = true, .accept = options_.accept}, progress));
         }
         MFRES_TRY(const auto opened, Cache::open(path));
         return opened->fingerprint();
@@ -226,7 +227,8 @@ class Experiment {
         const RunFiles files{options_.out / run.folder};
         MFRES_TRY(Segmenter segmenter, Segmenter::open(files.model(), {.backend = plan().backend,
                                                                        .threads = options_.threads,
-                                                                       .max_memory = memory_limit()}));
+                                                                       .max_memory = memory_limit(),
+                                                                       .accept = options_.accept}));
         const auto progress = [&](std::string_view, double done) {
             return tell(event(ExperimentEvent::Kind::evaluating, run, done));
         };

@@ -69,6 +69,10 @@ TEST_CASE("plain C: options reach the segmenter") {
     CHECK(report["mirror_images"] == 2);
     CHECK(report["classes"]["enhancing tumour"]["voxels"] == 0);
 
+    options.accept = "modality_moved,gzip_corrupt";
+    CHECK(mfres_open(model.c_str(), &options, &error) == nullptr);
+    CHECK(std::string(error.name) == "invalid_argument");
+    options.accept = "modality_moved,brain_implausible";
     options.mirror = "w";
     CHECK(mfres_open(model.c_str(), &options, &error) == nullptr);
     CHECK(std::string(error.name) == "invalid_argument");

@@ -171,8 +171,8 @@ TEST_CASE("mfres train goes from a folder of cases to a model that segments") {
     CHECK(file_text(model) == file_text(run / "model.safetensors"));
     CHECK(run_program({"train", "--export", run / "best.ckpt", "-o", model}).exit_code == 6);
     CHECK(run_program({"train", "--export", run / "best.ckpt", "-o", model, "--force"}).exit_code == 0);
-    const Finished segmented = run_program(
-        {"segment", "--model", model, "--case", cases / "phantom-1", "--out", folder / "labels.nii.gz", "--quiet"});
+    const Finished segmented = run_program({"segment", "--model", model, "--case", cases / "phantom-1", "--out",
+                                            folder / "labels.nii.gz", "--quiet", "--accept", "brain_implausible"});
     INFO(segmented.err);
     CHECK(segmented.exit_code == 0);
 }

@@ -98,8 +98,9 @@ Status make(const std::filesystem::path& path, const Options& options) {
         cases.push_back(one.content);
     ProgressDisplay display(options.has("quiet"));
     MFRES_TRY(const Normalisation normalisation, parse_normalisation(options.get<std::string>("normalisation")));
+    MFRES_TRY(const AcceptedChecks accepted, accepted_checks(options));
     const CacheOptions request{options.get<int>("levels"), options.get<int>("threads"), options.has("force"),
-                               normalisation};
+                               normalisation, accepted};
     return write_cache(path, cases, request, [&](std::size_t done, std::size_t total) {
         if (done < total)
             display.set_label(text("[", done + 1, "/", total, "] ", found[done].id()));
@@ -121,6 +122,7 @@ int cache(const std::vector<std::string>& arguments) {
         "zscore-brain, or zscore-brain-clipped: clipped at the 0.05 and 99.95 percentiles first")(
         "threads", po::value<int>()->default_value(0),
         "0 = all processors")("force", "overwrite an existing file")("json", "print as JSON")("quiet,q", "no progress");
+    add_accept_option(options);
     if (const auto done = options.parse(arguments))
         return *done;
     const bool making = options.has("data") && options.has("out");

@@ -4,7 +4,7 @@
 #include "core/try.h"
 #include "imaging/case.h"
 #include "imaging/labels.h"
-#include "imaging/preprocess.h"
+#include "imaging/plausibility.h"
 
 #include <nlohmann/json.hpp>
 
@@ -31,8 +31,8 @@ struct Finding {
 };
 
 Result<Finding> check_case(const CaseFiles& files, const CaseOptions& case_options, LabelScheme scheme) {
-    MFRES_TRY(const Case loaded, load_case(files, case_options));
-    MFRES_TRY(const Preprocessing preprocessing, plan_preprocessing(loaded.scans, {.threads = case_options.threads}));
+    MFRES_TRY(Case loaded, load_case(files, case_options));
+    MFRES_TRY(const Preprocessing preprocessing, preprocess_case(loaded, {.threads = case_options.threads}));
     Finding finding{files.id, loaded.warnings, loaded.original_grid.size, {}, {}};
     for (std::size_t axis = 0; axis < 3; ++axis)
         finding.box[axis] = preprocessing.box_end[axis] - preprocessing.box_begin[axis];
@@ -64,6 +64,7 @@ int check(const std::vector<std::string>& arguments) {
         ("json", "print findings as JSON")
         ("quiet,q", "no progress");
     // clang-format on
+    add_accept_option(options);
     options.positional("data");
     if (const auto done = options.parse(arguments))
         return *done;
@@ -75,6 +76,10 @@ int check(const std::vector<std::string>& arguments) {
     const auto use = affine_source(options.get<std::string>("use"));
     if (!use)
         return fail(use.error(), json);
+    const auto accepted = accepted_checks(options);
+    if (!accepted)
+        return fail(accepted.error(), json);
+    case_options.accept = *accepted;
     case_options.use = *use;
     case_options.resample = options.has("resample");
     case_options.threads = options.get<int>("threads");

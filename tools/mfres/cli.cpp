@@ -73,6 +73,13 @@ ExitCode exit_code(ErrorCode code) {
     case ErrorCode::voxel_not_finite:
     case ErrorCode::volume_constant:
     case ErrorCode::brain_too_small:
+    case ErrorCode::brain_implausible:
+    case ErrorCode::brain_at_border:
+    case ErrorCode::modality_misnamed:
+    case ErrorCode::modality_moved:
+    case ErrorCode::modality_coverage:
+    case ErrorCode::modality_correlation:
+    case ErrorCode::intensity_outliers:
     case ErrorCode::logits_not_finite:
     case ErrorCode::label_outside_scheme:
     case ErrorCode::cache_invalid:
@@ -158,6 +165,21 @@ void add_least_options(Options& options) {
         ("min-enhancing", po::value<double>()->default_value(0.0), "mm^3: less enhancing tumour in total is labelled as necrotic core; 0 = never")
         ("min-component", po::value<double>()->default_value(0.0), "mm^3: smaller connected components of tumour are removed, except the largest; 0 = never");
     // clang-format on
+}
+
+void add_accept_option(Options& options) {
+    static const std::string help =
+        "check that gives a warning instead of rejecting a case; may be repeated: " + plausibility_check_names();
+    options.add()("accept", po::value<std::vector<std::string>>(), help.c_str());
+}
+
+Result<AcceptedChecks> accepted_checks(const Options& options) {
+    AcceptedChecks accepted;
+    for (const std::string& code : options.get_or_default<std::vector<std::string>>("accept")) {
+        MFRES_TRY(const ErrorCode check, parse_plausibility_check(code));
+        accepted.insert(check);
+    }
+    return accepted;
 }
 
 Result<std::int64_t> parse_bytes(const std::string& text_value) {

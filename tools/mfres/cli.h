@@ -2,6 +2,7 @@
 // Common parts of all subcommands: options, exit codes, error output, progress.
 #pragma once
 
+#include <mfres/plausibility.h>
 #include <mfres/segmenter.h>
 #include <mfres/status.h>
 
@@ -95,6 +96,11 @@ void read_least_options(const Options& options, Request& request) {
     request.min_enhancing_mm3 = options.get<double>("min-enhancing");
     request.min_component_mm3 = options.get<double>("min-component");
 }
+
+/// --accept, of commands that read cases.
+void add_accept_option(Options& options);
+/// Its values. invalid_argument for a code that is no check.
+Result<AcceptedChecks> accepted_checks(const Options& options);
 
 /// Prints a usage error to stderr and returns exit_usage.
 int usage_error(const std::string& message);

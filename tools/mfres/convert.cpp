@@ -64,6 +64,7 @@ Options make_options() {
         "for --verify and --calibrate: auto, onednn, opencv or reference")(
         "threads", po::value<int>()->default_value(0), "for --verify and --calibrate: 0 = all processors")(
         "quiet,q", "no progress")("force", "overwrite an existing file")("json", "print the result as JSON");
+    add_accept_option(options);
     options.positional("input");
     return options;
 }
@@ -163,6 +164,7 @@ Status calibrate(const Options& options, Model& model, ProgressDisplay& display)
     else
         calibration.keep = split(options.get<std::string>("keep"));
     calibration.threads = options.get<int>("threads");
+    MFRES_TRY(calibration.accept, accepted_checks(options));
     MFRES_TRY(model.metadata.quantization,
               mfres::calibrate(model, box_sources(chosen), options.get<std::string>("backend"), calibration,
                                [&](std::string_view stage, double done) { return display.update(stage, done); }));
@@ -186,7 +188,9 @@ Status write_model(const Options& options, const Model& model, const std::filesy
 Result<ModelComparison> verify(const Options& options, const Model& model, const std::filesystem::path& out) {
     MFRES_TRY(const CaseFiles files, find_case(options.get<std::string>("verify")));
     MFRES_TRY(const Model written, extension(out) == ".onnx" ? import_onnx(out) : load_model(out));
-    return compare_models(model, written, files, options.get<std::string>("backend"), options.get<int>("threads"));
+    MFRES_TRY(const AcceptedChecks accepted, accepted_checks(options));
+    return compare_models(model, written, files, options.get<std::string>("backend"), options.get<int>("threads"),
+                          accepted);
 }
 
 void print(const Options& options, const Model& model, const std::string& out,

@@ -61,6 +61,7 @@ Options make_options() {
     add_arithmetic_options(options); // for --model; several precisions with commas between are compared with f32
     add_mirror_option(options);
     add_least_options(options);
+    add_accept_option(options);
     return options;
 }
 
@@ -178,6 +179,7 @@ Result<SegmenterOptions> segmenter_options(const Options& options, const Evaluat
     if (options.has("max-memory")) {
         MFRES_TRY(setup.max_memory, parse_bytes(options.get<std::string>("max-memory")));
     }
+    MFRES_TRY(setup.accept, accepted_checks(options));
     return setup;
 }
 

@@ -68,6 +68,7 @@ Options make_options() {
         ("json", "print the report as JSON")
         ("quiet,q", "no progress");
     // clang-format on
+    add_accept_option(options);
     return options;
 }
 
@@ -98,6 +99,7 @@ Result<ExperimentOptions> experiment_options(const Options& options) {
     MFRES_TRY(chosen.table, experiment_table(options.get_or_default<std::string>("table")));
     chosen.data = options.get_or_default<std::string>("data");
     chosen.validation = options.get_or_default<std::string>("val");
+    MFRES_TRY(chosen.accept, accepted_checks(options));
     chosen.fold = options.get_or_default<std::string>("fold");
     chosen.same_patient = options.get_or_default<std::string>("same-patient");
     chosen.out = options.get<std::string>("out");

@@ -36,15 +36,18 @@ Options make_options() {
         "sform or qform: which to believe when they disagree")("resample", "accept other voxel sizes")(
         "force", "overwrite --out")("json", "print every case as JSON")("quiet,q", "no progress");
     add_mirror_option(options);
+    add_accept_option(options);
     return options;
 }
 
 Result<RobustnessReport> measure(const Options& options, ProgressDisplay& display) {
     MFRES_TRY(const auto cases, CaseSet::find(options.get<std::string>("data")));
     MFRES_TRY(const auto model, model_path(options));
+    MFRES_TRY(const AcceptedChecks accepted, accepted_checks(options));
     MFRES_TRY(Segmenter segmenter, Segmenter::open(model, {.backend = options.get<std::string>("backend"),
                                                            .threads = options.get<int>("threads"),
-                                                           .mirror = options.get_or_default<std::string>("mirror")}));
+                                                           .mirror = options.get_or_default<std::string>("mirror"),
+                                                           .accept = accepted}));
     RobustnessOptions request;
     request.seed = options.get<std::uint64_t>("seed");
     request.affine = options.get<std::string>("use");

@@ -56,6 +56,7 @@ Options make_options() {
     add_arithmetic_options(options);
     add_mirror_option(options);
     add_least_options(options);
+    add_accept_option(options);
     return options;
 }
 
@@ -179,6 +180,10 @@ int segment(const std::vector<std::string>& arguments) {
             return fail(bytes.error(), json);
         setup.max_memory = *bytes;
     }
+    const auto accepted = accepted_checks(options);
+    if (!accepted)
+        return fail(accepted.error(), json);
+    setup.accept = *accepted;
     setup.waiting = options.get<std::string>("waiting");
     const auto processors = processors_of(options);
     if (!processors)

@@ -110,6 +110,7 @@ Options make_options() {
         add(option_name(field.key).c_str(), po::value<std::string>(), (field.help + standard).c_str());
     }
     add_relaxation_options(options);
+    add_accept_option(options);
     return options;
 }
 
@@ -171,6 +172,7 @@ Result<TrainerOptions> trainer_options(const Options& options) {
     TrainerOptions chosen;
     chosen.data = options.paths("data");
     chosen.validation = options.paths("val");
+    MFRES_TRY(chosen.accept, accepted_checks(options));
     chosen.fold = options.get_or_default<std::string>("fold");
     chosen.same_patient = options.get_or_default<std::string>("same-patient");
     chosen.sites = options.get_or_default<std::string>("sites");

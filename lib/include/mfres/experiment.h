@@ -15,6 +15,7 @@
 #include <mfres/complexity.h>
 #include <mfres/metrics.h>
 #include <mfres/network.h>
+#include <mfres/plausibility.h>
 #include <mfres/status.h>
 #include <mfres/trainer.h>
 
@@ -64,6 +65,7 @@ struct ExperimentOptions {
     /// Memory limit in bytes of one training, and of the network in an evaluation; 0 = the memory available when it
     /// starts. A run that needs more is skipped, and the table states it.
     std::int64_t max_memory = 0;
+    AcceptedChecks accept{}; ///< checks that do not reject a case
 };
 
 /// A set of cases.

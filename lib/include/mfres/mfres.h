@@ -39,6 +39,7 @@ typedef struct mfres_options {
     const char* mirror;       /* NULL or "" = none; axes to average mirror images along: "x", "xyz" */
     double min_enhancing_mm3; /* less enhancing tumour than that in all becomes necrotic core; 0 = never */
     double min_component_mm3; /* parts of the tumour below that are dropped, but for the largest; 0 = never */
+    const char* accept;       /* checks that give warnings (mfres/plausibility.h), commas between; NULL = none */
 } mfres_options;
 
 /* One model; one thread at a time may use it. */

@@ -11,6 +11,7 @@
 // Research use only: not a medical device.
 #pragma once
 
+#include <mfres/plausibility.h>
 #include <mfres/status.h>
 #include <mfres/threads.h>
 #include <mfres/volume.h>
@@ -50,6 +51,7 @@ struct PredictorOptions {
     std::string waiting = "auto";  ///< as in ThreadOptions, like the two below
     std::vector<int> processors{}; ///< for the network's threads
     ParallelFor parallel_for{};    ///< instead of threads of ours
+    AcceptedChecks accept{};       ///< checks that give a warning in the report instead of rejecting the case
 };
 
 /// Called with the name of the running stage and the share of it that is done, 0..1. Return false to stop
@@ -162,7 +164,7 @@ class Predictor {
     /// names the subsets it was trained for), invalid_argument (sizes outside 2..1024, an affine that is not finite,
     /// options), grid_size_mismatch and grid_position_mismatch (corners more than 0.1 mm apart), affine_singular,
     /// affine_sheared, orientation_oblique, voxel_size_out_of_range, voxel_not_finite, volume_constant,
-    /// modality_duplicate, brain_too_small, nifti_too_large, memory_limit, logits_not_finite, interrupted.
+    /// modality_duplicate, brain_too_small, the plausibility_checks that are not accepted, nifti_too_large, memory_limit, logits_not_finite, interrupted.
     Result<Prediction> predict(const CaseVolumes& volumes, const PredictOptions& options = {},
                                const Progress& progress = {});
 

@@ -9,6 +9,7 @@
 // last.ckpt, previous.ckpt, best.ckpt, model.safetensors; train.mfcache and val.mfcache where it was given folders.
 #pragma once
 
+#include <mfres/plausibility.h>
 #include <mfres/status.h>
 
 #include <array>
@@ -107,6 +108,7 @@ struct TrainerOptions {
     /// Which GPU of the backend, counted from 0. Unset: the launcher's number of this process among those of its
     /// computer, modulo the number of GPUs that it sees.
     std::optional<int> device;
+    AcceptedChecks accept{}; ///< checks that do not reject a case of a folder
 };
 
 /// Dice of the nested regions whole tumour, tumour core, enhancing tumour (BraTS definition), 0..1.

@@ -84,7 +84,8 @@ std::vector<float> face_values(const CompactVolume& scan, const VoxelBox& box, s
 
 /// A value around what differs from the background so far: of more than half of the voxels on the faces of its box, or
 /// of a whole face that reaches from border to border.
-std::optional<float> surrounding_value(const CompactVolume& scan, const VoxelBox& box) {
+std::optional<float> surrounding_value(const CompactVolume& scan, const VoxelBox& box,
+                                       const std::vector<float>& backgrounds) {
     std::vector<float> all;
     for (std::size_t axis = 0; axis < 3; ++axis)
         for (const std::int64_t at : {box.begin[axis], box.begin[axis] + box.size[axis] - 1}) {
@@ -93,6 +94,7 @@ std::optional<float> surrounding_value(const CompactVolume& scan, const VoxelBox
             for (std::size_t other = 0; other < 3; ++other)
                 whole = whole && (other == axis || box.size[other] == scan.grid().size[other]);
             if (const auto value = majority(face); whole && value &&
+                                                   distance(*value, backgrounds) > rounding(backgrounds) &&
                                                    static_cast<double>(std::count(face.begin(), face.end(), *value)) >=
                                                        padding_share * static_cast<double>(face.size()))
                 return value;
@@ -129,7 +131,7 @@ std::vector<float> background_values(const CompactVolume& scan) {
     std::vector<float> values = {scan.background()};
     VoxelBox box{scan.kept_begin(), scan.kept_size()};
     for (int more = 0; more < most_second_values && !box.empty(); ++more) {
-        const auto second = surrounding_value(scan, box);
+        const auto second = surrounding_value(scan, box, values);
         if (!second || distance(*second, values) <= rounding(values))
             break;
         values.push_back(*second);

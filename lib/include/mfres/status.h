@@ -82,7 +82,7 @@ enum class ErrorCode : std::uint16_t {
     modality_misnamed,       ///< a file's name says that it holds another contrast, or labels
     modality_moved,          ///< two contrasts do not lie in one place
     modality_coverage,       ///< a contrast shows less than 95 % of the brain
-    modality_correlation,    ///< two contrasts correlate by more than 0.95 inside the brain
+    modality_correlation,    ///< two contrasts correlate by more than 0.97 inside the brain
     intensity_outliers,      ///< single voxels decide about the standard deviation of a contrast
 };
 

@@ -190,28 +190,6 @@ Result<const Backend*> find_backend(std::string_view name) {
                  std::string(name)};
 }
 
-std::string_view name(Precision precision) noexcept {
-    switch (precision) {
-    case Precision::f32: return "f32";
-    case Precision::bf16: return "bf16";
-    case Precision::fp16: return "fp16";
-    case Precision::int8: return "int8";
-    }
-    return "";
-}
-
-Result<Precision> parse_precision(std::string_view wanted) {
-    static constexpr std::array<Precision, 4> all = {Precision::f32, Precision::bf16, Precision::fp16, Precision::int8};
-    std::string known;
-    for (const Precision precision : all) {
-        if (name(precision) == wanted)
-            return precision;
-        known += (known.empty() ? "" : ", ") + std::string(name(precision));
-    }
-    return Error{ErrorCode::invalid_argument, text("there is no precision '", wanted, "'; there are ", known),
-                 "precision"};
-}
-
 std::vector<Unsupported> unsupported_relaxations(const Graph& graph, bool allow_tf32, bool deterministic) {
     const std::string& input = graph.node(graph.input()).name;
     std::vector<Unsupported> rejected;
@@ -233,7 +211,7 @@ std::vector<Unsupported> unsupported_without_ranges(const Graph& graph, const Co
 std::vector<Unsupported> unsupported_precision(const Graph& graph, Precision precision) {
     if (precision == Precision::f32)
         return {};
-    return {{graph.node(graph.input()).name, text("values cannot be stored as ", name(precision))}};
+    return {{graph.node(graph.input()).name, text("values cannot be stored as ", to_string(precision))}};
 }
 
 std::vector<Unsupported> unsupported_arithmetic(const Graph& graph, const CompileOptions& options) {

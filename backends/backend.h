@@ -8,6 +8,8 @@
 #include "graph/graph.h"
 #include "graph/quantization.h"
 
+#include <mfres/compute.h>
+
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -20,19 +22,9 @@ namespace mfres {
 
 class ThreadPool; // core/pool.h
 
-/// What activations and the operands of convolutions are stored as. Sums are taken in f32 or better; parameters in
-/// training are always f32. int8 is for inference, see graph/quantization.h.
-enum class Precision : std::uint8_t { f32, bf16, fp16, int8 };
-
-/// "f32", "bf16", "fp16", "int8"
-std::string_view name(Precision precision) noexcept;
-
-/// The inverse. Error: invalid_argument, which lists the names.
-Result<Precision> parse_precision(std::string_view text);
-
 struct CompileOptions {
-    int threads = 0; ///< 0 to max_threads; 0 = all processors this process may use
-    Precision precision = Precision::f32;
+    int threads = 0;                      ///< 0 to max_threads; 0 = all processors this process may use
+    Precision precision = Precision::f32; ///< int8: see graph/quantization.h
     bool allow_tf32 = false;          ///< f32 products may be computed in TF32: operands rounded to 10-bit mantissas
     bool deterministic = true;        ///< false: results may differ from run to run, if that is faster
     int device = 0;                   ///< from 0 to Backend::devices() - 1

@@ -2,7 +2,7 @@
 // The ops of an inference on oneDNN: its convolutions, and loops of our own over channels-last arrays of floats.
 #pragma once
 
-#include "backends/onednn/loops.h"
+#include "backends/onednn/kernels.h"
 #include "backends/onednn/low_precision.h"
 #include "backends/planned/executor.h"
 

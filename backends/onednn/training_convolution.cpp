@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "backends/onednn/training_convolution.h"
 
-#include "backends/onednn/blocked_loops.h"
+#include "backends/kernels/blocked_loops.h"
 #include "backends/onednn/conv_formulation.h"
 
 #include <optional>

@@ -2,9 +2,9 @@
 #include "backends/onednn/training_elementwise.h"
 
 #include "backends/distributed/data_parallel.h"
-#include "backends/onednn/blocked_loops.h"
+#include "backends/kernels/blocked_loops.h"
 #include "backends/onednn/errors.h"
-#include "backends/onednn/vector_loops.h"
+#include "backends/kernels/vector_loops.h"
 
 #include <algorithm>
 #include <cmath>

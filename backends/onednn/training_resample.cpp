@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "backends/onednn/training_resample.h"
 
-#include "backends/onednn/blocked_loops.h"
-#include "backends/onednn/gradient_loops.h"
-#include "backends/onednn/softmax.h"
+#include "backends/kernels/blocked_loops.h"
+#include "backends/kernels/gradient_loops.h"
+#include "backends/kernels/softmax.h"
 
 #include <algorithm>
 #include <limits>

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "backends/distributed/communicator.h"
-#include "backends/onednn/value_array.h"
+#include "backends/onednn/kernels.h"
 #include "backends/planned/host_parameters.h"
 #include "backends/planned/training_schedule.h"
 

@@ -46,7 +46,7 @@ Status check_options(const BenchmarkOptions& options) {
                          option};
         return {};
     };
-    MFRES_CHECK(check("threads", options.threads, 0, 4096));
+    MFRES_CHECK(check("threads", options.compute.threads, 0, 4096));
     MFRES_CHECK(check("runs", options.runs, 1, 100000));
     MFRES_CHECK(check("warm_up_runs", options.warm_up_runs, 0, 1000));
     return {};
@@ -141,38 +141,31 @@ void fill_ops(const Executable& executable, const OpTimes& times, const Graph& g
 Result<BenchmarkReport> run_benchmark(const std::filesystem::path& path, const BenchmarkOptions& options,
                                       const Progress& progress) {
     MFRES_CHECK(check_options(options));
-    MFRES_TRY(const Backend* const backend, find_backend(options.backend));
+    MFRES_TRY(const Backend* const backend, find_backend(options.compute.backend));
     MFRES_TRY(const Model model, load_model(path));
     MFRES_TRY(const Graph graph, build_network(model.variant, options.size));
-    const int threads = resolve_threads(options.threads);
-    MFRES_TRY(CompileOptions arithmetic,
-              compile_options(
-                  model, *backend, options.precision,
-                  {.threads = threads, .allow_tf32 = options.allow_tf32, .deterministic = options.deterministic}));
+    ComputeOptions compute = options.compute;
+    compute.threads = resolve_threads(compute.threads);
+    MFRES_TRY(CompileOptions compile, compile_options(model, *backend, compute));
 
     BenchmarkReport report;
     report.model_file = path.string();
     report.network = model.variant.name();
     report.weights_sha256 = model.metadata.weights_sha256;
-    report.backend = backend->name();
-    report.backend_engine = backend->description();
-    report.precision = name(arithmetic.precision);
-    report.allow_tf32 = options.allow_tf32;
-    report.deterministic = options.deterministic;
-    report.threads = threads;
+    report.used = run_info(*backend, compile);
     const Shape& shape = graph.node(graph.input()).shape;
     for (int axis = 0; axis < 5; ++axis)
         report.shape[static_cast<std::size_t>(axis)] = shape[axis];
     if (options.probe)
-        report.machine = probe_machine(report.threads);
+        report.machine = probe_machine(compute.threads);
     release_unused_memory();
     (void)reset_peak_resident();
 
     const Tensor input = random_input(shape, options.seed);
     const auto start = Clock::now();
-    MFRES_TRY(arithmetic.pool, ThreadPool::create({report.threads, options.waiting, options.processors, {}}));
+    MFRES_TRY(compile.pool, ThreadPool::create(compute));
     BoxPredictor network(model.variant, model.weights, *backend,
-                         {.compile = std::move(arithmetic), .threads = threads});
+                         {.compile = std::move(compile), .threads = compute.threads});
     MFRES_CHECK(network.compile(options.size));
     report.compile_ms = milliseconds_since(start);
     Executable& executable = *network.executable();
@@ -189,7 +182,7 @@ Result<BenchmarkReport> run_benchmark(const std::filesystem::path& path, const B
 
     const auto output = executable.output(0);
     std::vector<std::uint8_t> classes(static_cast<std::size_t>(output.shape.elements() / output.shape[1]));
-    MFRES_CHECK(argmax(output, classes, report.threads)); // also checks that all logits are finite
+    MFRES_CHECK(argmax(output, classes, compute.threads)); // also checks that all logits are finite
     if (!options.input.empty())
         MFRES_CHECK(write_npy(options.input, view(input)));
     if (!options.output.empty())

@@ -46,11 +46,11 @@ std::string op_lines(const BenchmarkReport& report) {
 std::string to_json(const BenchmarkReport& report) {
     Json json = {{"model", {{"file", report.model_file}, {"weights_sha256", report.weights_sha256}}},
                  {"network", report.network},
-                 {"backend", {{"name", report.backend}, {"engine", report.backend_engine}}},
-                 {"precision", report.precision},
-                 {"allow_tf32", report.allow_tf32},
-                 {"deterministic", report.deterministic},
-                 {"threads", report.threads},
+                 {"backend", {{"name", report.used.backend}, {"engine", report.used.engine}}},
+                 {"precision", to_string(report.used.precision)},
+                 {"allow_tf32", report.used.tf32},
+                 {"deterministic", report.used.deterministic},
+                 {"threads", report.used.threads},
                  {"shape", report.shape},
                  {"runs", report.times_ms.size()},
                  {"median_ms", rounded(report.median_ms)},
@@ -84,8 +84,8 @@ std::string to_json(const BenchmarkReport& report) {
 std::string to_text(const BenchmarkReport& report) {
     std::string lines = format("%s, %lldx%lldx%lld, %s, ", report.network.c_str(),
                                static_cast<long long>(report.shape[2]), static_cast<long long>(report.shape[3]),
-                               static_cast<long long>(report.shape[4]), report.precision.c_str()) +
-                        report.backend_engine + format(", %d threads\n", report.threads);
+                               static_cast<long long>(report.shape[4]), to_string(report.used.precision).data()) +
+                        report.used.engine + format(", %d threads\n", report.used.threads);
     lines += format("  median    %9.2f ms of %zu runs (%.2f to %.2f)\n", report.median_ms, report.times_ms.size(),
                     report.min_ms, report.max_ms);
     lines += format("  ready in  %9.2f ms, first run %.2f ms\n", report.compile_ms, report.first_ms);

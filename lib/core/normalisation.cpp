@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include <mfres/normalisation.h>
 
-#include "core/try.h"
+#include "core/names.h"
 
 namespace mfres {
 
-std::string_view name(Normalisation normalisation) noexcept {
+std::string_view to_string(Normalisation normalisation) noexcept {
     switch (normalisation) {
     case Normalisation::zscore_brain: return "zscore-brain";
     case Normalisation::zscore_brain_clipped: return "zscore-brain-clipped";
@@ -14,14 +14,7 @@ std::string_view name(Normalisation normalisation) noexcept {
 }
 
 Result<Normalisation> parse_normalisation(std::string_view text) {
-    std::string known;
-    for (const Normalisation normalisation : normalisations) {
-        if (name(normalisation) == text)
-            return normalisation;
-        known.append(known.empty() ? "" : ", ").append(name(normalisation));
-    }
-    return Error{ErrorCode::invalid_argument, mfres::text("'", text, "' is no normalisation; there is ", known),
-                 std::string(text)};
+    return parse_name("normalisation", normalisations, text);
 }
 
 } // namespace mfres

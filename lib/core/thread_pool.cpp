@@ -92,28 +92,32 @@ void pin_this_thread(const std::vector<int>&) {}
 
 } // namespace
 
-Result<std::shared_ptr<ThreadPool>> ThreadPool::create(const ThreadOptions& options) {
+namespace {
+
+std::chrono::nanoseconds spin_timeout_of(WaitPolicy policy) {
     using namespace std::chrono_literals;
-    if (options.threads < 0 || options.threads > 4096)
-        return Error{ErrorCode::invalid_argument, text("threads must be 0..4096, is ", options.threads), "threads"};
-    std::chrono::nanoseconds spin_timeout = 0ns;
-    if (options.waiting == "auto")
-        spin_timeout = 50us;
-    else if (options.waiting == "active")
-        spin_timeout = 100ms;
-    else if (options.waiting != "passive")
-        return Error{ErrorCode::invalid_argument,
-                     text("threads can wait auto, active or passive, not '", options.waiting, "'"), "waiting"};
-    const std::vector<int> allowed = allowed_processors();
-    for (const int processor : options.processors)
-        if (std::count(allowed.begin(), allowed.end(), processor) == 0)
-            return Error{ErrorCode::invalid_argument, text("this process may not run on processor ", processor),
-                         "processors"};
-    return std::shared_ptr<ThreadPool>(new ThreadPool(options, spin_timeout));
+    switch (policy) {
+    case WaitPolicy::automatic: return 50us;
+    case WaitPolicy::active: return 100ms;
+    case WaitPolicy::passive: return 0ns;
+    }
+    return 0ns;
 }
 
-ThreadPool::ThreadPool(const ThreadOptions& options, std::chrono::nanoseconds spin_timeout)
-    : threads_(resolve_threads(options.threads)), spin_timeout_(spin_timeout), processors_(options.processors),
+} // namespace
+
+Result<std::shared_ptr<ThreadPool>> ThreadPool::create(const ComputeOptions& options) {
+    if (options.threads < 0 || options.threads > 4096)
+        return Error{ErrorCode::invalid_argument, text("threads must be 0..4096, is ", options.threads), "threads"};
+    const std::vector<int> allowed = allowed_processors();
+    for (const int cpu : options.cpus)
+        if (std::count(allowed.begin(), allowed.end(), cpu) == 0)
+            return Error{ErrorCode::invalid_argument, text("this process may not run on CPU ", cpu), "cpus"};
+    return std::shared_ptr<ThreadPool>(new ThreadPool(options, spin_timeout_of(options.wait_policy)));
+}
+
+ThreadPool::ThreadPool(const ComputeOptions& options, std::chrono::nanoseconds spin_timeout)
+    : threads_(resolve_threads(options.threads)), spin_timeout_(spin_timeout), cpus_(options.cpus),
       host_(options.parallel_for) {
     if (host_)
         return;
@@ -123,8 +127,8 @@ ThreadPool::ThreadPool(const ThreadOptions& options, std::chrono::nanoseconds sp
             const auto at = [&](const std::vector<int>& list) {
                 return list[static_cast<std::size_t>(worker) % list.size()];
             };
-            if (!processors_.empty()) {
-                pin_this_thread({at(processors_)});
+            if (!cpus_.empty()) {
+                pin_this_thread({at(cpus_)});
             } else if (!apart.empty()) {
                 // The scheduler can take seconds to spread threads that start on one CPU of a busy machine. Each
                 // worker is moved once and then scheduled freely.
@@ -238,10 +242,10 @@ void ThreadPool::share(int parts) {
 }
 
 ThreadPoolScope::ThreadPoolScope(ThreadPool* pool) : before_(std::exchange(current_pool, pool)) {
-    if (!pool || pool->processors_.empty() || pool->host_)
+    if (!pool || pool->cpus_.empty() || pool->host_)
         return;
     processors_before_ = allowed_processors();
-    pin_this_thread({pool->processors_.front()});
+    pin_this_thread({pool->cpus_.front()});
 }
 
 ThreadPoolScope::~ThreadPoolScope() {

@@ -6,8 +6,8 @@
 // preempted one needs, and parts are not bound to threads, so that the others complete the parts of a late thread.
 #pragma once
 
+#include <mfres/compute.h>
 #include <mfres/status.h>
-#include <mfres/threads.h>
 
 #include <atomic>
 #include <chrono>
@@ -23,8 +23,9 @@ namespace mfres {
 
 class ThreadPool {
   public:
-    /// Errors: invalid_argument (threads outside 0..4096, an unknown wait policy, a CPU that this process may not use).
-    static Result<std::shared_ptr<ThreadPool>> create(const ThreadOptions& options);
+    /// A pool with the threads of the options: threads, cpus, wait_policy and parallel_for.
+    /// Errors: invalid_argument (threads outside 0..4096, a CPU that this process may not use).
+    static Result<std::shared_ptr<ThreadPool>> create(const ComputeOptions& options);
     ~ThreadPool();
     ThreadPool(const ThreadPool&) = delete;
     ThreadPool& operator=(const ThreadPool&) = delete;
@@ -44,7 +45,7 @@ class ThreadPool {
 
   private:
     friend class ThreadPoolScope;
-    explicit ThreadPool(const ThreadOptions& options, std::chrono::nanoseconds spin_timeout);
+    explicit ThreadPool(const ComputeOptions& options, std::chrono::nanoseconds spin_timeout);
     void work();
     void share(int parts);
     bool take_part();
@@ -52,7 +53,7 @@ class ThreadPool {
 
     int threads_;
     std::chrono::nanoseconds spin_timeout_; ///< a waiting thread sleeps after it
-    std::vector<int> processors_;
+    std::vector<int> cpus_;
     ParallelFor host_;
     std::int64_t barriers_ = 0;
 

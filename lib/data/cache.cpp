@@ -7,10 +7,13 @@
 #include "model/sha256.h"
 
 #include <algorithm>
+#include <array>
+#include <fstream>
 #include <list>
 #include <mutex>
 #include <new>
 #include <optional>
+#include <string_view>
 
 namespace mfres {
 
@@ -242,6 +245,12 @@ Result<std::shared_ptr<const Cache>> open_cases(std::vector<CacheCase> cases) {
     } catch (const std::bad_alloc&) {
         return Error{ErrorCode::memory_limit, "there is no memory for an index of the cases", {}};
     }
+}
+
+bool is_cache(const std::filesystem::path& path) {
+    std::array<char, cache_magic.size()> first{};
+    std::ifstream file(path, std::ios::binary);
+    return file.read(first.data(), first.size()) && std::string_view(first.data(), first.size()) == cache_magic;
 }
 
 Result<std::shared_ptr<const Cache>> Cache::open(const std::filesystem::path& path) {

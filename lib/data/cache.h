@@ -63,6 +63,9 @@ struct CacheEntry {
     Normalisation normalisation = Normalisation::zscore_brain; ///< as CachedCase::normalisation
 };
 
+/// Whether a file begins as training caches do; false where it cannot be read.
+bool is_cache(const std::filesystem::path& path);
+
 /// An opened cache file. Safe to use from several threads.
 class Cache {
   public:

@@ -15,7 +15,6 @@ namespace mfres {
 
 namespace {
 
-constexpr std::string_view magic = "mfrcache";
 constexpr std::uint32_t version = 1;
 /// Added to the bytes per quantum of a contrast whose intensities were clipped for its z-score.
 constexpr std::uint8_t clipped_flag = 16;
@@ -80,7 +79,7 @@ class ByteReader {
 
 ByteWriter header_fields(std::uint32_t crc, std::uint64_t cases, std::uint64_t index_begin, std::uint64_t index_bytes) {
     ByteWriter writer;
-    writer.characters(magic);
+    writer.characters(cache_magic);
     writer.number(version);
     writer.number(crc);
     writer.number(cases);
@@ -220,9 +219,9 @@ std::array<std::byte, cache_header_bytes> encode_header(std::uint64_t cases, std
 Result<CacheHeader> decode_header(std::span<const std::byte> bytes, std::uint64_t file_bytes,
                                   const std::string& where) {
     ByteReader reader(bytes);
-    const std::size_t known = std::min(bytes.size(), magic.size());
-    if (bytes.empty() || reader.characters(known) != magic.substr(0, known))
-        return invalid(where, text("it does not begin with \"", magic, "\""));
+    const std::size_t known = std::min(bytes.size(), cache_magic.size());
+    if (bytes.empty() || reader.characters(known) != cache_magic.substr(0, known))
+        return invalid(where, text("it does not begin with \"", cache_magic, "\""));
     if (bytes.size() < cache_header_bytes)
         return damaged(where, text("it ends after ", bytes.size(), " bytes, within its header"));
     const auto stated_version = reader.number<std::uint32_t>();

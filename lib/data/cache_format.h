@@ -37,10 +37,12 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace mfres {
 
+inline constexpr std::string_view cache_magic = "mfrcache";
 inline constexpr std::size_t cache_header_bytes = 40;
 inline constexpr std::size_t cache_blocks = 6; ///< per case: four modalities, classes, brain
 inline constexpr std::size_t classes_block = 4;

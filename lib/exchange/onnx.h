@@ -35,11 +35,12 @@ enum class OnnxDialect : std::uint8_t {
     opencv,   ///< at most four axes (lower_to_planes), which a stock OpenCV (4.6 and newer) runs
 };
 
-/// "standard", "opencv"
-std::string_view name(OnnxDialect dialect) noexcept;
+inline constexpr std::array<OnnxDialect, 2> onnx_dialects = {OnnxDialect::standard, OnnxDialect::opencv};
 
-/// The dialect of that name. Errors: invalid_argument.
-Result<OnnxDialect> onnx_dialect(std::string_view name);
+/// "standard", "opencv"
+std::string_view to_string(OnnxDialect dialect) noexcept;
+/// The inverse. Errors: invalid_argument, which lists the names.
+Result<OnnxDialect> parse_onnx_dialect(std::string_view text);
 
 struct OnnxForm {
     OnnxDialect dialect = OnnxDialect::standard;

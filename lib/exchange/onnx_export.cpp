@@ -2,6 +2,7 @@
 #include "exchange/onnx.h"
 
 #include "core/file.h"
+#include "core/names.h"
 #include "core/try.h"
 #include "exchange/onnx_program.h"
 #include "graph/lower.h"
@@ -45,7 +46,7 @@ std::string description(const Model& model, const OnnxExport& options) {
         "Input 'input': float32 [1, ", model.variant.input_channels(), ", x, y, z], channels ", channels,
         "; skull-stripped and co-registered, voxels of ", model.metadata.voxel_min_mm, " to ",
         model.metadata.voxel_max_mm, " mm, axes pointing to the patient's left, back and head. Preprocessing '",
-        name(model.metadata.normalisation),
+        to_string(model.metadata.normalisation),
         "': the brain is every voxel that is not background in at least one modality; ", clipping(model.metadata),
         "each modality minus its mean "
         "over the brain, divided by its (population) standard deviation there; 0 outside the brain. Crop to the box of "
@@ -64,7 +65,7 @@ MetadataStrings file_metadata(const Model& model, const OnnxExport& options) {
     metadata.variant_json = model.variant.json();
     metadata.weights_sha256 = weights_sha256(model.weights);
     MetadataStrings strings = metadata_to_strings(metadata);
-    strings["mfres.onnx.dialect"] = name(options.form.dialect);
+    strings["mfres.onnx.dialect"] = to_string(options.form.dialect);
     strings["mfres.onnx.folded"] = options.fold ? "1" : "0";
     strings["mfres.onnx.dynamic"] = options.form.dynamic ? "1" : "0";
     strings["mfres.onnx.size"] = text(options.size[0], ",", options.size[1], ",", options.size[2]);
@@ -73,7 +74,7 @@ MetadataStrings file_metadata(const Model& model, const OnnxExport& options) {
 
 } // namespace
 
-std::string_view name(OnnxDialect dialect) noexcept {
+std::string_view to_string(OnnxDialect dialect) noexcept {
     switch (dialect) {
     case OnnxDialect::standard: return "standard";
     case OnnxDialect::opencv: return "opencv";
@@ -81,13 +82,8 @@ std::string_view name(OnnxDialect dialect) noexcept {
     return "unknown";
 }
 
-Result<OnnxDialect> onnx_dialect(std::string_view name) {
-    for (const OnnxDialect dialect : {OnnxDialect::standard, OnnxDialect::opencv})
-        if (mfres::name(dialect) == name)
-            return dialect;
-    return Error{ErrorCode::invalid_argument,
-                 text("there is no ONNX dialect '", printable(name), "'; there are standard and opencv"),
-                 std::string(name)};
+Result<OnnxDialect> parse_onnx_dialect(std::string_view text) {
+    return parse_name("ONNX dialect", onnx_dialects, text);
 }
 
 Result<std::vector<std::byte>> encode_onnx(const Graph& graph, const Weights& weights, const OnnxText& about,

@@ -175,7 +175,7 @@ std::optional<Weights> named_weights(const onnx::GraphProto& graph, const Graph&
 /// Nothing if they differ.
 Result<std::optional<Weights>> weights_of_own_export(const onnx::ModelProto& model, const Strings& metadata,
                                                      const Variant& variant) {
-    if (entry(metadata, "mfres.onnx.dialect") != name(OnnxDialect::standard))
+    if (entry(metadata, "mfres.onnx.dialect") != to_string(OnnxDialect::standard))
         return std::optional<Weights>();
     MFRES_TRY(const Axes size, recorded_size(metadata));
     const bool folded = entry(metadata, "mfres.onnx.folded") == "1";
@@ -198,7 +198,7 @@ Result<Model> import_model(const onnx::ModelProto& model, const std::string& pat
         metadata[property.key()] = property.value();
     MFRES_TRY(const std::optional<ModelMetadata> recorded, recorded_metadata(metadata));
     MFRES_TRY(const Variant variant, chosen_variant(recorded, wanted));
-    if (entry(metadata, "mfres.onnx.dialect") == name(OnnxDialect::opencv))
+    if (entry(metadata, "mfres.onnx.dialect") == to_string(OnnxDialect::opencv))
         return Error{ErrorCode::operation_unsupported,
                      "the file is in the opencv dialect, whose weights are rearranged; the standard dialect is read",
                      {}};

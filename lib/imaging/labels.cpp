@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "imaging/labels.h"
 
+#include "core/names.h"
 #include "core/try.h"
 
 #include <algorithm>
@@ -129,7 +130,7 @@ std::string_view name(TumourRegion region) noexcept {
     return "unknown";
 }
 
-std::string_view name(RegionDefinition definition) noexcept {
+std::string_view to_string(RegionDefinition definition) noexcept {
     switch (definition) {
     case RegionDefinition::brats: return "brats";
     case RegionDefinition::paper: return "paper";
@@ -137,8 +138,8 @@ std::string_view name(RegionDefinition definition) noexcept {
     return "unknown";
 }
 
-Result<RegionDefinition> region_definition(std::string_view definition_name) {
-    return by_name(region_definitions, definition_name, "region definition");
+Result<RegionDefinition> parse_region_definition(std::string_view text) {
+    return parse_name("region definition", region_definitions, text);
 }
 
 ClassSet region_classes(TumourRegion region, RegionDefinition definition) noexcept {

@@ -98,8 +98,8 @@ Status check_cached(const ModelInput& input, const CachedCase& source) {
                          source.id};
     if (source.normalisation == Normalisation::zscore_brain_clipped && input.normalisation != source.normalisation)
         return Error{ErrorCode::model_metadata_invalid,
-                     text(source.id, " is cached normalised by ", name(source.normalisation), "; the model expects ",
-                          name(input.normalisation)),
+                     text(source.id, " is cached normalised by ", to_string(source.normalisation),
+                          "; the model expects ", to_string(input.normalisation)),
                      source.id};
     return {};
 }

@@ -2,6 +2,8 @@
 // The plain C interface: a thin wrapper over Segmenter.
 #include <mfres/mfres.h>
 
+#include "core/try.h"
+
 #include <mfres/case.h>
 #include <mfres/plausibility.h>
 #include <mfres/segmenter.h>
@@ -53,25 +55,38 @@ int guarded(mfres_error* error, const Body& body) {
     return -1;
 }
 
-/// NULL keeps the default.
-void set(std::string& option, const char* given) {
-    if (given)
-        option = given;
-}
-
 /// The checks in a list with commas between.
 mfres::Result<mfres::AcceptedChecks> accepted_checks(const char* list) {
     mfres::AcceptedChecks accepted;
     std::string_view rest = list ? list : "";
     while (!rest.empty()) {
         const std::size_t end = std::min(rest.find(','), rest.size());
-        const auto check = mfres::parse_plausibility_check(rest.substr(0, end));
-        if (!check)
-            return check.error();
-        accepted.insert(*check);
+        MFRES_TRY(const mfres::ErrorCode check, mfres::parse_plausibility_check(rest.substr(0, end)));
+        accepted.insert(check);
         rest.remove_prefix(std::min(end + 1, rest.size()));
     }
     return accepted;
+}
+
+/// Members that are NULL keep their defaults.
+mfres::Result<mfres::SegmenterOptions> segmenter_options(const mfres_options& given) {
+    mfres::SegmenterOptions setup;
+    mfres::ComputeOptions& compute = setup.compute;
+    if (given.backend)
+        compute.backend = given.backend;
+    if (given.precision && std::string_view(given.precision) != "auto") {
+        MFRES_TRY(compute.precision, mfres::parse_precision(given.precision));
+    }
+    if (given.wait_policy) {
+        MFRES_TRY(compute.wait_policy, mfres::parse_wait_policy(given.wait_policy));
+    }
+    if (given.mirror) {
+        MFRES_TRY(setup.mirror, mfres::parse_mirror_axes(given.mirror));
+    }
+    compute.threads = given.threads;
+    setup.max_memory = given.max_memory;
+    MFRES_TRY(setup.accept, accepted_checks(given.accept));
+    return setup;
 }
 
 mfres::Error missing_argument(const char* name) {
@@ -107,16 +122,7 @@ mfres_segmenter* mfres_open(const char* model, const mfres_options* options, mfr
         mfres::SegmenterOptions setup;
         mfres::SegmentOptions request;
         if (options) {
-            set(setup.backend, options->backend);
-            set(setup.precision, options->precision);
-            set(setup.waiting, options->waiting);
-            set(setup.mirror, options->mirror);
-            setup.threads = options->threads;
-            setup.max_memory = options->max_memory;
-            auto accepted = accepted_checks(options->accept);
-            if (!accepted)
-                return accepted.error();
-            setup.accept = std::move(accepted).value();
+            MFRES_TRY(setup, segmenter_options(*options));
             request.min_enhancing_mm3 = options->min_enhancing_mm3;
             request.min_component_mm3 = options->min_component_mm3;
         }

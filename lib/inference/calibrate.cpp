@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "inference/calibrate.h"
 
+#include "core/names.h"
 #include "core/try.h"
 
 #include <algorithm>
@@ -63,7 +64,7 @@ class Calibrator {
         readers_ = values_to_measure(form, options_.keep);
         if (readers_.empty())
             return Error{ErrorCode::invalid_argument, "no convolution is left to quantize", "keep"};
-        const bool histograms = options_.method != "minmax";
+        const bool histograms = options_.method != CalibrationMethod::minmax;
         rounds_ = (histograms ? 2.0 : 1.0) * static_cast<double>(cases.size());
         for (const BoxSource& source : cases)
             MFRES_CHECK(measure(source, false));
@@ -72,7 +73,7 @@ class Calibrator {
                 MFRES_CHECK(measure(source, true));
 
         QuantizationRecord record;
-        record.calibration = options_.method;
+        record.calibration = to_string(options_.method);
         record.cases = static_cast<int>(cases.size());
         for (const auto& [value, names] : readers_)
             for (const std::string& name : names)
@@ -188,25 +189,33 @@ float least_squares(const Magnitudes& magnitudes) {
 
 } // namespace
 
-ActivationRange range_of(const Magnitudes& magnitudes, std::string_view method) {
-    const float limit = method == "minmax"       ? magnitudes.largest()
-                        : method == "percentile" ? percentile(magnitudes)
-                                                 : least_squares(magnitudes);
+std::string_view to_string(CalibrationMethod method) noexcept {
+    switch (method) {
+    case CalibrationMethod::minmax: return "minmax";
+    case CalibrationMethod::percentile: return "percentile";
+    case CalibrationMethod::mse: return "mse";
+    }
+    return "";
+}
+
+Result<CalibrationMethod> parse_calibration_method(std::string_view text) {
+    return parse_name("calibration", calibration_methods, text);
+}
+
+ActivationRange range_of(const Magnitudes& magnitudes, CalibrationMethod method) {
+    const float limit = method == CalibrationMethod::minmax       ? magnitudes.largest()
+                        : method == CalibrationMethod::percentile ? percentile(magnitudes)
+                                                                  : least_squares(magnitudes);
     return {magnitudes.least < 0.0F ? -limit : 0.0F, limit};
 }
 
 Result<QuantizationRecord> calibrate(const Model& model, const std::vector<BoxSource>& cases,
-                                     const std::string& backend, const CalibrationOptions& options,
-                                     const Progress& progress) {
-    if (options.method != "minmax" && options.method != "percentile" && options.method != "mse")
-        return Error{ErrorCode::invalid_argument,
-                     text("calibration is '", options.method, "'; there is minmax, percentile and mse"), "calibration"};
+                                     const CalibrationOptions& options, const Progress& progress) {
     if (cases.empty())
         return Error{ErrorCode::dataset_empty, "there is no case to calibrate with", {}};
-    MFRES_TRY(const auto predictor,
-              CasePredictor::open(
-                  borrowed(model), model.variant.name(),
-                  {.backend = backend, .threads = options.threads, .precision = "f32", .accept = options.accept}));
+    PredictorOptions setup{.compute = options.compute, .accept = options.accept};
+    setup.compute.precision = Precision::f32;
+    MFRES_TRY(const auto predictor, CasePredictor::open(borrowed(model), model.variant.name(), setup));
     const ThreadPoolScope work(predictor->pool());
     return Calibrator(*predictor, options, progress).run(cases);
 }

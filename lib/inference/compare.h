@@ -5,6 +5,7 @@
 #include "model/model.h"
 
 #include <mfres/case.h>
+#include <mfres/compute.h>
 #include <mfres/plausibility.h>
 #include <mfres/status.h>
 
@@ -25,11 +26,10 @@ struct ModelComparison {
     }
 };
 
-/// Runs both, each in its own precision (compile_options, "auto"), on the whole brain box of a case, one after the
-/// other, the case prepared as each expects it. `threads` 0 = all processors. Errors: those of CasePredictor;
+/// Runs both on the whole brain box of a case, one after the other, the case prepared as each expects it. Errors: those of CasePredictor;
 /// invalid_argument for models of different channels, classes or grid multiples, or other than segmentation's four
 /// channels; logits_not_finite.
 Result<ModelComparison> compare_models(const Model& first, const Model& second, const CaseFiles& files,
-                                       const std::string& backend, int threads, const AcceptedChecks& accept = {});
+                                       const ComputeOptions& compute, const AcceptedChecks& accept = {});
 
 } // namespace mfres

@@ -196,9 +196,8 @@ Result<LabelScheme> scheme_of(const LabelMap& labels, const std::string& wanted)
 
 /// A label file as class indices.
 Result<LabelMap> read_classes(const fs::path& path, const EvaluationOptions& options) {
-    MFRES_TRY(const AffineSource use, affine_source(options.affine));
     NiftiReadOptions read_options;
-    read_options.use = use;
+    read_options.use = options.affine;
     MFRES_TRY(NiftiLabels read, read_nifti_labels(path, read_options));
     MFRES_TRY(const LabelScheme scheme, scheme_of(read.map, options.label_scheme));
     MFRES_CHECK(labels_to_classes(read.map, scheme, path.string()));
@@ -478,38 +477,40 @@ double network_ms(const PredictionReport& report) {
 } // namespace
 
 Result<std::vector<PrecisionEvaluation>> evaluate_precisions(const fs::path& model, const SegmenterOptions& setup,
-                                                             const std::vector<std::string>& precisions,
-                                                             const CaseSet& cases, const EvaluationOptions& options,
+                                                             const std::vector<Precision>& wanted, const CaseSet& cases,
+                                                             const EvaluationOptions& options,
                                                              const Progress& progress) {
     MFRES_CHECK(check_threads(options.threads));
     MFRES_CHECK(check_have_references(cases));
-    std::vector<std::string> names = {"f32"};
-    for (const std::string& name : precisions)
-        if (std::find(names.begin(), names.end(), name) == names.end())
-            names.push_back(name);
+    std::vector<Precision> chosen = {Precision::f32};
+    for (const Precision precision : wanted)
+        if (std::find(chosen.begin(), chosen.end(), precision) == chosen.end())
+            chosen.push_back(precision);
     std::vector<Segmenter> segmenters;
     std::vector<PrecisionEvaluation> all;
-    for (const std::string& name : names) {
+    for (const Precision precision : chosen) {
         SegmenterOptions own = setup;
-        own.precision = name;
+        own.compute.precision = precision;
         MFRES_TRY(Segmenter segmenter, Segmenter::open(model, own));
         segmenters.push_back(std::move(segmenter));
-        all.push_back({name, empty_table(options), empty_table(options), 0.0});
+        all.push_back({{.precision = precision}, empty_table(options), empty_table(options), 0.0});
     }
-    const CaseProgress display(cases.size() * names.size(), progress);
+    const CaseProgress display(cases.size() * chosen.size(), progress);
     for (std::size_t i = 0; i < cases.size(); ++i) {
         MFRES_TRY(const LabelMap reference, reference_of(cases[i], options));
         LabelMap f32;
-        for (std::size_t k = 0; k < names.size(); ++k) {
-            MFRES_CHECK(display.start(i * names.size() + k, cases.id(i)));
+        for (std::size_t k = 0; k < chosen.size(); ++k) {
+            MFRES_CHECK(display.start(i * chosen.size() + k, cases.id(i)));
             bool network_ran = false;
             MFRES_TRY(Labelled predicted,
                       labelled(segmenters[k], cases[i], reference, options, [&](std::string_view stage, double done) {
-                          return display.show(i * names.size() + k, share_of_case(stage, done, network_ran));
+                          return display.show(i * chosen.size() + k, share_of_case(stage, done, network_ran));
                       }));
             all[k].network_ms += network_ms(predicted.report) / static_cast<double>(cases.size());
-            if (i == 0)
+            if (i == 0) {
+                all[k].used = predicted.report.used;
                 note_making(predicted.report, options, all[k].against_reference);
+            }
             const LabelMap& labels = predicted.classes;
             MFRES_TRY(CaseMetrics truth,
                       evaluate_case(cases.id(i), labels, reference, options.regions, options.scheme, options.threads));

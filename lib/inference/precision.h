@@ -5,15 +5,16 @@
 #include "backends/backend.h"
 #include "model/model.h"
 
-#include <string_view>
+#include <mfres/compute.h>
 
 namespace mfres {
 
-/// How to compile the model for a precision by name, or for "auto": int8 where the file holds integers and the backend
-/// can, else f32. All but precision and ranges is as in `base`. Errors: invalid_argument (no such precision),
-/// operation_unsupported (the backend's reason: it has no such precision or relaxation, the processor has not, or the
-/// model was not calibrated).
-Result<CompileOptions> compile_options(const Model& model, const Backend& backend, std::string_view precision,
-                                       const CompileOptions& base);
+/// How to compile the model. Without a precision: int8 where the file holds integers and the backend can, else f32.
+/// The pool is left to the caller. Errors: operation_unsupported (the backend's reason: it has no such precision or
+/// relaxation, the processor has not, or the model was not calibrated).
+Result<CompileOptions> compile_options(const Model& model, const Backend& backend, const ComputeOptions& compute);
+
+/// What a run of the options uses.
+RunInfo run_info(const Backend& backend, const CompileOptions& options);
 
 } // namespace mfres

@@ -55,10 +55,11 @@ std::string to_markdown(const std::vector<PrecisionEvaluation>& evaluations) {
                            "| precision | mean against the reference | mean against f32 labels | least against f32 "
                            "labels | network, ms per case |\n|---|---|---|---|---:|\n");
     for (const PrecisionEvaluation& of : evaluations)
-        all += text("| ", of.precision, " | ", means(of.against_reference), " | ", means(of.against_f32), " | ",
-                    leasts(of.against_f32), " | ", static_cast<long long>(of.network_ms + 0.5), " |\n");
+        all +=
+            text("| ", to_string(of.used.precision), " | ", means(of.against_reference), " | ", means(of.against_f32),
+                 " | ", leasts(of.against_f32), " | ", static_cast<long long>(of.network_ms + 0.5), " |\n");
     for (const PrecisionEvaluation& of : evaluations)
-        if (of.precision == "f32")
+        if (of.used.precision == Precision::f32)
             for (const std::string& note : of.against_reference.notes)
                 all += "\n" + note + "\n";
     return all;
@@ -67,7 +68,7 @@ std::string to_markdown(const std::vector<PrecisionEvaluation>& evaluations) {
 std::string to_json(const std::vector<PrecisionEvaluation>& evaluations) {
     nlohmann::ordered_json all = nlohmann::ordered_json::array();
     for (const PrecisionEvaluation& of : evaluations)
-        all.push_back({{"precision", of.precision},
+        all.push_back({{"precision", to_string(of.used.precision)},
                        {"network_ms", of.network_ms},
                        {"against_reference", nlohmann::ordered_json::parse(to_json(of.against_reference))},
                        {"against_f32", nlohmann::ordered_json::parse(to_json(of.against_f32))}});

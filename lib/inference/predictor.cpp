@@ -68,25 +68,20 @@ Result<std::unique_ptr<CasePredictor>> CasePredictor::open(std::shared_ptr<const
         return Error{ErrorCode::invalid_argument, text("max_memory must not be negative, is ", options.max_memory),
                      "max_memory"};
     std::unique_ptr<CasePredictor> opened(new CasePredictor);
-    MFRES_TRY(opened->mirror_, parse_mirror_axes(options.mirror));
     opened->idle_bytes_ = resident_bytes();
-    MFRES_TRY(opened->pool_,
-              ThreadPool::create({options.threads, options.waiting, options.processors, options.parallel_for}));
+    MFRES_TRY(opened->pool_, ThreadPool::create(options.compute));
     opened->options_ = options;
     opened->name_ = std::move(name);
-    MFRES_TRY(opened->backend_, find_backend(options.backend));
+    MFRES_TRY(opened->backend_, find_backend(options.compute.backend));
     opened->model_ = std::move(model);
     MFRES_TRY(opened->input_, model_input(*opened->model_, opened->name_));
-    MFRES_TRY(CompileOptions arithmetic, compile_options(*opened->model_, *opened->backend_, options.precision,
-                                                         {.threads = options.threads,
-                                                          .allow_tf32 = options.allow_tf32,
-                                                          .deterministic = options.deterministic}));
-    arithmetic.pool = opened->pool_;
-    opened->precision_ = arithmetic.precision;
+    MFRES_TRY(CompileOptions compile, compile_options(*opened->model_, *opened->backend_, options.compute));
+    compile.pool = opened->pool_;
+    opened->used_ = run_info(*opened->backend_, compile);
     opened->boxes_ =
         std::make_unique<BoxPredictor>(opened->model_->variant, opened->model_->weights, *opened->backend_,
-                                       BoxPredictorOptions{std::move(arithmetic), opened->mirror_, options.max_memory,
-                                                           resolve_threads(options.threads)});
+                                       BoxPredictorOptions{std::move(compile), options.mirror, options.max_memory,
+                                                           resolve_threads(options.compute.threads)});
     return opened;
 }
 
@@ -94,8 +89,7 @@ Result<std::unique_ptr<CasePredictor>> CasePredictor::open(const std::filesystem
                                                            const PredictorOptions& options) {
     const std::int64_t idle_bytes = resident_bytes();
     // What is wrong with the options shows before the model has been read.
-    MFRES_CHECK(parse_mirror_axes(options.mirror));
-    MFRES_CHECK(find_backend(options.backend));
+    MFRES_CHECK(find_backend(options.compute.backend));
     MFRES_TRY(const std::filesystem::path file, find_model(model));
     MFRES_TRY(Model loaded, load_model(file));
     MFRES_TRY(auto opened, open(std::make_shared<const Model>(std::move(loaded)), file.string(), options));
@@ -157,13 +151,9 @@ void CasePredictor::describe_run(PredictionReport& report) const {
     report.model_file = name_;
     report.network = model_->variant.name();
     report.weights_sha256 = model_->metadata.weights_sha256;
-    report.backend = backend_->name();
-    report.backend_engine = backend_->description();
-    report.precision = mfres::name(precision_);
-    report.allow_tf32 = options_.allow_tf32;
-    report.deterministic = options_.deterministic;
-    report.threads = threads();
-    report.mirror_images = static_cast<std::int64_t>(mirror_images(mirror_));
+    report.used = used_;
+    report.used.threads = threads();
+    report.mirror_images = static_cast<std::int64_t>(mirror_images(options_.mirror));
     for (const Chosen& chosen : boxes_->executable()->chosen())
         report.chosen.push_back({chosen.node, chosen.operation, chosen.implementation});
 }

@@ -112,8 +112,7 @@ class CasePredictor {
     ModelInput input_;
     const Backend* backend_ = nullptr;
     PredictorOptions options_;
-    MirrorAxes mirror_{};
-    Precision precision_ = Precision::f32;
+    RunInfo used_;
     std::shared_ptr<ThreadPool> pool_;
     std::unique_ptr<BoxPredictor> boxes_;
     std::int64_t idle_bytes_ = 0; ///< resident memory before the model was opened

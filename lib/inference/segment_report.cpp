@@ -41,7 +41,8 @@ double mib(std::int64_t bytes) {
 
 std::string model_sentence(const PredictionReport& report) {
     return text("Predictions by ", report.network, " (", report.model_file, ", weights SHA-256 ", report.weights_sha256,
-                ") on ", report.backend_engine, " in ", report.precision, report.allow_tf32 ? " with TF32" : "",
+                ") on ", report.used.engine, " in ", to_string(report.used.precision),
+                report.used.tf32 ? " with TF32" : "",
                 report.mirror_images > 1 ? text(", mean of ", report.mirror_images, " mirror images.") : ".");
 }
 
@@ -53,9 +54,13 @@ std::string report_json(const PredictionReport& report, const SegmentReport* fil
     json["case"] = report.case_id;
     json["network"] = report.network;
     json["model"] = {{"file", report.model_file}, {"weights_sha256", report.weights_sha256}};
-    json["backend"] = {
-        {"name", report.backend},          {"engine", report.backend_engine},       {"precision", report.precision},
-        {"allow_tf32", report.allow_tf32}, {"deterministic", report.deterministic}, {"threads", report.threads}};
+    const RunInfo& used = report.used;
+    json["backend"] = {{"name", used.backend},
+                       {"engine", used.engine},
+                       {"precision", to_string(used.precision)},
+                       {"allow_tf32", used.tf32},
+                       {"deterministic", used.deterministic},
+                       {"threads", used.threads}};
     if (files) {
         const auto& inputs = files->inputs;
         json["inputs"] = {{"t1", inputs[0]}, {"t1ce", inputs[1]}, {"t2", inputs[2]}, {"flair", inputs[3]}};
@@ -106,9 +111,10 @@ std::string to_text(const SegmentReport& report) {
     std::string out = text("case        ", report.case_id, "  (grid ", size_text(report.grid_size), ", brain ",
                            size_text(report.brain_box_size), ")\n");
     out += text("network     ", report.network, "  (", report.model_file, ")\n");
-    out += text("backend     ", report.backend_engine, ", ", report.precision, report.allow_tf32 ? " with TF32" : "",
-                report.deterministic ? ", " : ", not deterministic, ", report.threads, " threads, ", report.tiles,
-                report.tiles == 1 ? " pass of " : " tiles of ", size_text(report.network_size),
+    out += text("backend     ", report.used.engine, ", ", to_string(report.used.precision),
+                report.used.tf32 ? " with TF32" : "", report.used.deterministic ? ", " : ", not deterministic, ",
+                report.used.threads, " threads, ", report.tiles, report.tiles == 1 ? " pass of " : " tiles of ",
+                size_text(report.network_size),
                 report.mirror_images > 1 ? text(", ", report.mirror_images, " mirror images") : "", "\n\n");
     if (report.regions.empty() || report.regions[0].voxels == 0)
         out += "tumour      none found\n";

@@ -3,6 +3,7 @@
 #include <mfres/segmenter.h>
 
 #include "core/file.h"
+#include "core/names.h"
 #include "core/try.h"
 #include "imaging/case.h"
 #include "imaging/preview.h"
@@ -14,8 +15,6 @@
 namespace mfres {
 
 namespace {
-
-constexpr std::array<ProbabilityFormat, 2> formats = {ProbabilityFormat::float32, ProbabilityFormat::uint8};
 
 Status check_nifti_output(const std::filesystem::path& path, std::string_view what, bool overwrite) {
     const std::string name = path.filename().string();
@@ -72,7 +71,7 @@ Result<std::vector<std::byte>> draw(const Case& loaded, const LabelledCase& labe
     const Shown shown = shown_of(loaded.present);
     const auto volume = [&](Modality modality) { return loaded.scans[static_cast<std::size_t>(modality)].volume(); };
     PreviewOptions options;
-    options.title = text(loaded.id, "   ", report.network, " (", report.backend, ")");
+    options.title = text(loaded.id, "   ", report.network, " (", report.used.backend, ")");
     options.upper = title(shown.upper);
     options.lower = title(shown.lower);
     for (const std::string& warning : absent_contrast_warnings(loaded.present))
@@ -84,7 +83,6 @@ Result<std::vector<std::byte>> draw(const Case& loaded, const LabelledCase& labe
 
 Result<Segmentation> segment_case(CasePredictor& predictor, const CaseFiles& files, const SegmentOptions& options,
                                   const Progress& progress) {
-    MFRES_TRY(const AffineSource use, affine_source(options.affine));
     CaseRequest request;
     MFRES_TRY(request.scheme, predictor.scheme(options.label_scheme));
     MFRES_CHECK(check_small_parts(options.min_enhancing_mm3, options.min_component_mm3));
@@ -100,7 +98,7 @@ Result<Segmentation> segment_case(CasePredictor& predictor, const CaseFiles& fil
     predictor.begin_case();
     StageClock clock(report, progress);
     MFRES_CHECK(clock.start("read"));
-    MFRES_TRY(Case loaded, predictor.load(files, use, options.resample, options.any_contrasts));
+    MFRES_TRY(Case loaded, predictor.load(files, options.affine, options.resample, options.any_contrasts));
     if (request.picture) {
         const Shown shown = shown_of(loaded.present);
         request.kept[static_cast<std::size_t>(shown.upper)] = true;
@@ -147,7 +145,7 @@ Result<Segmentation> segment_case(CasePredictor& predictor, const CaseFiles& fil
 
 } // namespace
 
-std::string_view name(ProbabilityFormat format) noexcept {
+std::string_view to_string(ProbabilityFormat format) noexcept {
     switch (format) {
     case ProbabilityFormat::float32: return "float32";
     case ProbabilityFormat::uint8: return "uint8";
@@ -156,12 +154,7 @@ std::string_view name(ProbabilityFormat format) noexcept {
 }
 
 Result<ProbabilityFormat> parse_probability_format(std::string_view text) {
-    const auto found =
-        std::find_if(formats.begin(), formats.end(), [&](ProbabilityFormat format) { return name(format) == text; });
-    if (found != formats.end())
-        return *found;
-    return Error{ErrorCode::invalid_argument,
-                 mfres::text("probabilities are written as float32 or uint8, not as '", text, "'"), std::string(text)};
+    return parse_name("type of probabilities", probability_formats, text);
 }
 
 Result<Segmenter> Segmenter::open(const std::filesystem::path& model, const SegmenterOptions& options) {

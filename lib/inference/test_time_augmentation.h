@@ -7,20 +7,13 @@
 
 #include "core/tensor.h"
 
+#include <mfres/predictor.h>
 #include <mfres/status.h>
 
 #include <array>
 #include <cstddef>
-#include <string_view>
 
 namespace mfres {
-
-/// Which of x, y, z are mirrored. x is left and right.
-using MirrorAxes = std::array<bool, 3>;
-
-/// "x", "xz", "zyx": letters in any order, each at most once; "" = none.
-/// Errors: invalid_argument (names the text).
-Result<MirrorAxes> parse_mirror_axes(std::string_view letters);
 
 /// Every combination of the axes, 1 to 8.
 std::size_t mirror_images(const MirrorAxes& axes) noexcept;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "core/checked.h"
+#include "core/names.h"
 #include "core/parallel.h"
 #include "core/try.h"
 #include "imaging/case.h"
@@ -88,7 +89,7 @@ std::array<RegionDistances, 3> distances_of_regions(const LabelMap& predicted, c
 
 } // namespace
 
-std::string_view name(EmptyScheme scheme) noexcept {
+std::string_view to_string(EmptyScheme scheme) noexcept {
     switch (scheme) {
     case EmptyScheme::server2019: return "server2019";
     case EmptyScheme::brats2020: return "brats2020";
@@ -96,16 +97,8 @@ std::string_view name(EmptyScheme scheme) noexcept {
     return "unknown";
 }
 
-Result<EmptyScheme> empty_scheme(std::string_view scheme_name) {
-    std::string known;
-    for (const EmptyScheme scheme : empty_schemes) {
-        if (name(scheme) == scheme_name)
-            return scheme;
-        known += text(known.empty() ? "" : ", ", name(scheme));
-    }
-    return Error{ErrorCode::invalid_argument,
-                 text("no scheme for empty regions is called \"", scheme_name, "\"; there are: ", known),
-                 {}};
+Result<EmptyScheme> parse_empty_scheme(std::string_view text) {
+    return parse_name("scheme for empty regions", empty_schemes, text);
 }
 
 std::string_view name(Metric metric) noexcept {

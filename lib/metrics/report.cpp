@@ -59,7 +59,7 @@ Json summary_json(const MetricsSummary& summary) {
 std::string definition_sentence(const std::optional<RegionDefinition>& definition) {
     if (!definition)
         return "Regions as the table was made with";
-    std::string sentence = text("Regions by definition `", name(*definition), "` (");
+    std::string sentence = text("Regions by definition `", to_string(*definition), "` (");
     const auto labels = labels_of(LabelScheme::brats);
     for (const TumourRegion region : tumour_regions) {
         const ClassSet classes = region_classes(region, *definition);
@@ -136,8 +136,8 @@ std::string sites_markdown(const MetricsTable& table) {
 
 std::string to_json(const MetricsTable& table) {
     Json json;
-    json["regions"] = table.definition ? Json(name(*table.definition)) : Json(nullptr);
-    json["scheme"] = table.scheme ? Json(name(*table.scheme)) : Json(nullptr);
+    json["regions"] = table.definition ? Json(to_string(*table.definition)) : Json(nullptr);
+    json["scheme"] = table.scheme ? Json(to_string(*table.scheme)) : Json(nullptr);
     const MetricsSummary summary = summarise(table);
     json["cases"] = summary.cases;
     json["summary"] = summary_json(summary);

@@ -57,7 +57,7 @@ std::string model_lines(const ModelSummary& model) {
     for (const std::string& modality : metadata.modalities)
         channels += (channels.empty() ? "" : ", ") + modality;
     return line("network", model.network) + line("variant", printable(metadata.variant_json, std::string::npos)) +
-           line("modalities", channels) + line("normalisation", std::string(name(metadata.normalisation))) +
+           line("modalities", channels) + line("normalisation", std::string(to_string(metadata.normalisation))) +
            subset_line(metadata) + line("label scheme", metadata.label_scheme) +
            line("voxel edge", text(metadata.voxel_min_mm, " to ", metadata.voxel_max_mm, " mm")) +
            line("brain", text(metadata.brain_min_ml, " to ", metadata.brain_max_ml, " ml")) +
@@ -116,7 +116,7 @@ nlohmann::ordered_json model_json(const ModelSummary& model) {
     // parse_strict has accepted this text and that of the recipe, which bounds their depth.
     json["variant"] = nlohmann::ordered_json::parse(metadata.variant_json, nullptr, false);
     json["modalities"] = metadata.modalities;
-    json["normalisation"] = name(metadata.normalisation);
+    json["normalisation"] = to_string(metadata.normalisation);
     for (const ModalitySet& set : metadata.modality_subsets)
         json["modality_subsets"].push_back(names(set));
     json["label_scheme"] = metadata.label_scheme;

@@ -123,7 +123,7 @@ class Reader {
             return *known;
         std::vector<std::string_view> known;
         for (const Normalisation one : normalisations)
-            known.push_back(name(one));
+            known.push_back(to_string(one));
         return invalid("mfres.normalisation", text("'", printable(value), "' is not known; there is ", listed(known)));
     }
 
@@ -223,7 +223,7 @@ MetadataStrings metadata_to_strings(const ModelMetadata& metadata) {
     MetadataStrings strings = {{"mfres.format_version", metadata.format_version},
                                {"mfres.variant", metadata.variant_json},
                                {"mfres.modalities", channels},
-                               {"mfres.normalisation", std::string(name(metadata.normalisation))},
+                               {"mfres.normalisation", std::string(to_string(metadata.normalisation))},
                                {"mfres.label_scheme", metadata.label_scheme},
                                {"mfres.voxel_min_mm", decimal(metadata.voxel_min_mm)},
                                {"mfres.voxel_max_mm", decimal(metadata.voxel_max_mm)},

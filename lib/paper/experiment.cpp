@@ -171,11 +171,17 @@ class Experiment {
                 caching.total = total;
                 return tell(caching);
             };
-            MFRES_CHECK(write_cache(
-                path, cases, {.threads = options_.threads, .overwrite = true, .accept = options_.accept}, progress));
+            MFRES_CHECK(write_cache(path, cases,
+                                    {.threads = options_.compute.threads, .overwrite = true, .accept = options_.accept},
+                                    progress));
         }
         MFRES_TRY(const auto opened, Cache::open(path));
         return opened->fingerprint();
+    }
+
+    /// Where everything runs. Numerics of the trainings are in their recipes.
+    ComputeOptions place() {
+        return {.backend = plan().backend, .device = options_.compute.device, .threads = options_.compute.threads};
     }
 
     std::int64_t memory_limit() const { return options_.max_memory > 0 ? options_.max_memory : available_memory(); }
@@ -203,11 +209,10 @@ class Experiment {
         training.data = train_cache();
         training.run = files.folder;
         training.recipe = to_json(recipe).dump();
-        training.backend = plan().backend;
-        training.threads = options_.threads;
+        training.compute = place();
         training.loader_threads = options_.loader_threads;
         training.resume = has_checkpoint(files.folder);
-        training.memory_cap = memory_limit();
+        training.max_memory = memory_limit();
         const auto observe = [&](const TrainEvent& trained) {
             ExperimentEvent happened = event(ExperimentEvent::Kind::training, run);
             happened.training = &trained;
@@ -225,15 +230,14 @@ class Experiment {
     /// Evaluates the model on the files of the held-out cases.
     Status evaluate(ExperimentRun& run) {
         const RunFiles files{options_.out / run.folder};
-        MFRES_TRY(Segmenter segmenter, Segmenter::open(files.model(), {.backend = plan().backend,
-                                                                       .threads = options_.threads,
-                                                                       .max_memory = memory_limit(),
-                                                                       .accept = options_.accept}));
+        MFRES_TRY(Segmenter segmenter,
+                  Segmenter::open(files.model(),
+                                  {.compute = place(), .max_memory = memory_limit(), .accept = options_.accept}));
         const auto progress = [&](std::string_view, double done) {
             return tell(event(ExperimentEvent::Kind::evaluating, run, done));
         };
         MFRES_TRY(const MetricsTable measured,
-                  evaluate_model(segmenter, split_.held_out, {.threads = options_.threads}, progress));
+                  evaluate_model(segmenter, split_.held_out, {.threads = options_.compute.threads}, progress));
         MFRES_CHECK(write_measurements(files, measured));
         return read_run(options_.out, run);
     }
@@ -250,8 +254,7 @@ class Experiment {
             return {};
         BenchmarkOptions timing;
         timing.size = cost_size;
-        timing.backend = plan().backend;
-        timing.threads = options_.threads;
+        timing.compute = place();
         timing.runs = cost_runs;
         timing.probe = false;
         const auto measured = benchmark(files.model(), timing, [&](std::string_view, double) {

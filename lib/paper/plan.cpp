@@ -3,6 +3,7 @@
 
 #include "backends/backend.h"
 #include "core/json.h"
+#include "core/names.h"
 #include "core/try.h"
 #include "networks/registry.h"
 #include "networks/schema.h"
@@ -50,7 +51,7 @@ std::vector<std::string> decided_keys(ExperimentTable table) {
 
 /// The recipe of the options as an object.
 Result<json> shared_recipe(const ExperimentOptions& options) {
-    const auto shared = parse_strict(options.recipe, "recipe");
+    const auto shared = parse_strict(recipe_with(options.recipe, options.compute), "recipe");
     if (!shared)
         return Error{ErrorCode::recipe_invalid, shared.error().message, shared.error().where};
     for (const std::string& key : decided_keys(options.table))
@@ -152,15 +153,12 @@ void compare_cases(const std::string& what, const ExperimentCases& wanted, const
 
 } // namespace
 
-std::string_view name(ExperimentTable table) noexcept {
+std::string_view to_string(ExperimentTable table) noexcept {
     return table == ExperimentTable::table1 ? "table1" : "table2";
 }
 
-Result<ExperimentTable> experiment_table(std::string_view table_name) {
-    for (const ExperimentTable table : {ExperimentTable::table1, ExperimentTable::table2})
-        if (name(table) == table_name)
-            return table;
-    return invalid("table", text("there is no experiment '", table_name, "'; there are table1 and table2"));
+Result<ExperimentTable> parse_experiment_table(std::string_view text) {
+    return parse_name("experiment", experiment_tables, text);
 }
 
 std::string_view name(RunState state) noexcept {
@@ -191,8 +189,8 @@ Result<ExperimentPlan> make_plan(const ExperimentOptions& options) {
     plan.recipe = canonical.dump();
     for (int repeat = 0; repeat < options.seeds; ++repeat)
         plan.seeds.push_back(options.seed + static_cast<std::uint64_t>(repeat));
-    MFRES_CHECK(find_backend(options.backend));
-    plan.backend = options.backend;
+    MFRES_CHECK(find_backend(options.compute.backend));
+    plan.backend = options.compute.backend;
     MFRES_CHECK(check_folders(plan));
     return plan;
 }
@@ -224,7 +222,7 @@ json plan_json(const ExperimentPlan& plan) {
     for (const ExperimentRow& row : plan.rows)
         rows.push_back({{"name", row.name}, {"network", network_json(row.network)}, {"loss", row.loss}});
     return {{"format", record_format},
-            {"table", name(plan.table)},
+            {"table", to_string(plan.table)},
             {"rows", std::move(rows)},
             {"recipe", json::parse(plan.recipe, nullptr, false)},
             {"seeds", plan.seeds},
@@ -243,7 +241,7 @@ Result<ExperimentPlan> parse_plan(const json& object, const std::filesystem::pat
         if (object.at("format") != record_format)
             return reject("its format is not " + std::to_string(record_format));
         ExperimentPlan plan;
-        MFRES_TRY(plan.table, experiment_table(object.at("table").get<std::string>()));
+        MFRES_TRY(plan.table, parse_experiment_table(object.at("table").get<std::string>()));
         for (const json& row : object.at("rows"))
             plan.rows.push_back(
                 {row.at("name").get<std::string>(), row.at("network").dump(), row.at("loss").get<std::string>()});
@@ -269,7 +267,7 @@ std::vector<std::string> plan_differences(const ExperimentPlan& wanted, const Ex
         if (here != there)
             differences.push_back(text(what, ' ', here, " instead of ", there));
     };
-    compare("the experiment", name(wanted.table), name(recorded.table));
+    compare("the experiment", to_string(wanted.table), to_string(recorded.table));
     compare("rows", names_of(wanted), names_of(recorded));
     if (names_of(wanted) == names_of(recorded))
         for (std::size_t row = 0; row < wanted.rows.size(); ++row)

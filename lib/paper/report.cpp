@@ -121,9 +121,8 @@ std::string network_sentence(const ExperimentPlan& plan) {
 std::string backend_sentence(const ExperimentReport& report) {
     std::vector<std::string> engines;
     for (const ExperimentRun& run : report.runs)
-        if (!run.backend_engine.empty() &&
-            std::find(engines.begin(), engines.end(), run.backend_engine) == engines.end())
-            engines.push_back(run.backend_engine);
+        if (!run.used.engine.empty() && std::find(engines.begin(), engines.end(), run.used.engine) == engines.end())
+            engines.push_back(run.used.engine);
     std::string listed;
     for (const std::string& engine : engines)
         listed += (listed.empty() ? " (" : ", ") + engine;
@@ -134,7 +133,7 @@ std::string backend_sentence(const ExperimentReport& report) {
 std::string cost_words(const ExperimentReport& report) {
     for (const ExperimentRun& run : report.runs)
         if (run.cost)
-            return text(" (", run.cost->engine, ", ", run.cost->threads, " threads)");
+            return text(" (", run.cost->used.engine, ", ", run.cost->used.threads, " threads)");
     return {};
 }
 
@@ -279,8 +278,8 @@ json ours_json(const ExperimentReport& report, std::size_t row) {
     if (const auto cost = cost_of(report, row))
         ours["pass"] = {{"median_ms", cost->milliseconds},
                         {"planned_peak_mib", cost->peak_mib},
-                        {"engine", cost->engine},
-                        {"threads", cost->threads}};
+                        {"engine", cost->used.engine},
+                        {"threads", cost->used.threads}};
     return ours;
 }
 
@@ -293,8 +292,8 @@ json run_json(const ExperimentReport& report, const ExperimentRun& run) {
                    {"step", run.step},
                    {"seconds", run.seconds},
                    {"peak_bytes", run.peak_bytes},
-                   {"backend_engine", run.backend_engine},
-                   {"threads", run.threads}};
+                   {"backend_engine", run.used.engine},
+                   {"threads", run.used.threads}};
     if (run.measured)
         for (const Metric metric : shown_metrics)
             for (const TumourRegion region : tumour_regions)

@@ -47,8 +47,7 @@ void take_scans(Patient& patient, const std::array<CompactVolume, 4>& scans) {
 }
 
 Result<Patient> load_patient(const CasePredictor& predictor, const CaseFiles& files, const RobustnessOptions& options) {
-    MFRES_TRY(const AffineSource use, affine_source(options.affine));
-    MFRES_TRY(const Case loaded, predictor.load(files, use, options.resample, false));
+    MFRES_TRY(const Case loaded, predictor.load(files, options.affine, options.resample, false));
     Patient patient;
     patient.id = files.id;
     if (files.segmentation) {

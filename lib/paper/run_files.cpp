@@ -12,6 +12,15 @@ using nlohmann::json;
 
 namespace {
 
+/// Backend and threads, which the reports of trainings and of benchmarks state alike. Throws nlohmann's exceptions.
+RunInfo used_by(const json& report) {
+    RunInfo used;
+    used.backend = report.at("backend").at("name").get<std::string>();
+    used.engine = report.at("backend").at("engine").get<std::string>();
+    used.threads = report.at("threads").get<int>();
+    return used;
+}
+
 /// Reads the training part of a run from to_json(TrainReport).
 Status read_training(const RunFiles& files, ExperimentRun& run) {
     MFRES_TRY(const json report, read_json(files.train()));
@@ -19,8 +28,11 @@ Status read_training(const RunFiles& files, ExperimentRun& run) {
         run.step = report.at("step").get<std::int64_t>();
         run.seconds = report.at("seconds").get<double>();
         run.peak_bytes = report.at("peak_bytes").get<std::int64_t>();
-        run.backend_engine = report.at("backend").at("engine").get<std::string>();
-        run.threads = report.at("threads").get<int>();
+        run.used = used_by(report);
+        const json& recipe = report.at("recipe");
+        MFRES_TRY(run.used.precision, parse_precision(recipe.at("precision").get<std::string>()));
+        run.used.tf32 = recipe.at("allow_tf32").get<bool>();
+        run.used.deterministic = recipe.at("deterministic").get<bool>();
     } catch (const json::exception& problem) {
         return Error{ErrorCode::json_invalid,
                      text(files.train().string(), " is not a report of a training: ", problem.what()),
@@ -33,8 +45,12 @@ Status read_training(const RunFiles& files, ExperimentRun& run) {
 Result<PassCost> read_cost(const RunFiles& files) {
     MFRES_TRY(const json report, read_json(files.cost()));
     try {
-        return PassCost{report.at("median_ms").get<double>(), report.at("planned_peak_mib").get<double>(),
-                        report.at("backend").at("engine").get<std::string>(), report.at("threads").get<int>()};
+        PassCost cost{report.at("median_ms").get<double>(), report.at("planned_peak_mib").get<double>(),
+                      used_by(report)};
+        MFRES_TRY(cost.used.precision, parse_precision(report.at("precision").get<std::string>()));
+        cost.used.tf32 = report.at("allow_tf32").get<bool>();
+        cost.used.deterministic = report.at("deterministic").get<bool>();
+        return cost;
     } catch (const json::exception& problem) {
         return Error{ErrorCode::json_invalid,
                      text(files.cost().string(), " is not a report of a benchmark: ", problem.what()),

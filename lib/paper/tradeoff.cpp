@@ -127,8 +127,8 @@ Drawing draw_tradeoff(const ExperimentReport& report) {
     draw_frame(drawing, decades);
     draw_rows(drawing, rows, decades);
     if (!rows.empty())
-        drawing.words({right, 36}, text(rows[0].cost.engine, ", ", rows[0].cost.threads, " threads"), 14, grey,
-                      Anchor::end);
+        drawing.words({right, 36}, text(rows[0].cost.used.engine, ", ", rows[0].cost.used.threads, " threads"), 14,
+                      grey, Anchor::end);
     return drawing;
 }
 

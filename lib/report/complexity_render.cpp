@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Complexity reports as text, Markdown, CSV and JSON. Every format states the convention of each number, the input size
 // and the batch size.
+#include "core/names.h"
 #include "core/try.h"
 #include "report/text_table.h"
 
@@ -464,17 +465,18 @@ Json table2_json(const Table2Report& report) {
 
 } // namespace
 
-Result<ReportFormat> parse_report_format(std::string_view name) {
-    static constexpr std::array<std::pair<std::string_view, ReportFormat>, 4> all{{{"text", ReportFormat::text},
-                                                                                   {"markdown", ReportFormat::markdown},
-                                                                                   {"csv", ReportFormat::csv},
-                                                                                   {"json", ReportFormat::json}}};
-    for (const auto& [known, format] : all)
-        if (name == known)
-            return format;
-    return Error{ErrorCode::invalid_argument,
-                 text("there is no report format '", name.substr(0, 60), "'; there are text, markdown, csv and json"),
-                 std::string(name.substr(0, 60))};
+std::string_view to_string(ReportFormat format) noexcept {
+    switch (format) {
+    case ReportFormat::text: return "text";
+    case ReportFormat::markdown: return "markdown";
+    case ReportFormat::csv: return "csv";
+    case ReportFormat::json: return "json";
+    }
+    return "";
+}
+
+Result<ReportFormat> parse_report_format(std::string_view text) {
+    return parse_name("report format", report_formats, text);
 }
 
 std::string render(const ComplexityReport& report, ReportFormat format, bool per_layer) {

@@ -4,7 +4,7 @@
 #include "core/try.h"
 #include "model/sha256.h"
 #include "train/checkpoint_model.h"
-#include "train/storage.h"
+#include "train/weight_dtype.h"
 
 #include <mfres/trainer.h>
 
@@ -45,8 +45,8 @@ Status check_alike(const Model& first, const fs::path& first_path, const Model& 
         return differs("list of modalities", json(first.metadata.modalities).dump(),
                        json(other.metadata.modalities).dump());
     if (first.metadata.normalisation != other.metadata.normalisation)
-        return differs("normalisation", std::string(name(first.metadata.normalisation)),
-                       std::string(name(other.metadata.normalisation)));
+        return differs("normalisation", std::string(to_string(first.metadata.normalisation)),
+                       std::string(to_string(other.metadata.normalisation)));
     if (first.metadata.label_scheme != other.metadata.label_scheme)
         return differs("label scheme", first.metadata.label_scheme, other.metadata.label_scheme);
     return {};
@@ -79,12 +79,11 @@ class Sum {
 } // namespace
 
 Result<AveragedModel> average_models(const std::vector<fs::path>& sources, const fs::path& model, bool overwrite,
-                                     std::string_view storage) {
+                                     WeightDtype dtype) {
     if (sources.size() < 2)
         return Error{ErrorCode::invalid_argument,
                      text("an average takes at least two models or checkpoints; there are ", sources.size()),
                      "sources"};
-    MFRES_TRY(const Dtype dtype, storage_of(storage));
     MFRES_TRY(Model averaged, load_source(sources[0]));
     Sum sum;
     json made_of = json::array();
@@ -98,7 +97,7 @@ Result<AveragedModel> average_models(const std::vector<fs::path>& sources, const
     sum.mean(averaged.weights);
     averaged.metadata.quantization = {}; // ranges were measured on other weights
     averaged.metadata.recipe_json = json{{"average_of", std::move(made_of)}}.dump();
-    MFRES_CHECK(save_model(model, averaged, dtype, overwrite));
+    MFRES_CHECK(save_model(model, averaged, file_dtype(dtype), overwrite));
     return AveragedModel{averaged.variant.name(), sources.size()};
 }
 

@@ -5,6 +5,8 @@
 #include "model/model.h"
 #include "train/checkpoint.h"
 
+#include <mfres/trainer.h>
+
 namespace mfres {
 
 /// The network with the weights that are evaluated (the moving average if there is one) and without the heads of deep
@@ -12,5 +14,14 @@ namespace mfres {
 /// that were trained; recipe and hash of the weights are the caller's.
 /// Errors: those of parse_variant and parse_normalisation.
 Result<Model> model_of(const Checkpoint& checkpoint);
+
+/// A checkpoint as a model file holds it, and what it came from.
+struct CheckpointModel {
+    Model model; ///< with the recipe and the hash of the weights
+    ExportedModel facts;
+};
+
+/// Errors: those of model_of.
+Result<CheckpointModel> exported_model(const Checkpoint& checkpoint);
 
 } // namespace mfres

@@ -328,6 +328,21 @@ Result<Recipe> parse_recipe(std::string_view text_value, const Recipe& base) {
     return recipe;
 }
 
+std::string recipe_with(const std::string& recipe, const ComputeOptions& compute) {
+    json changes = json::object();
+    if (compute.precision)
+        changes["precision"] = to_string(*compute.precision);
+    if (compute.tf32)
+        changes["allow_tf32"] = true;
+    if (!compute.deterministic)
+        changes["deterministic"] = false;
+    auto object = parse_strict(recipe, "recipe");
+    if (changes.empty() || !object || !object->is_object())
+        return recipe;
+    object->update(changes);
+    return object->dump();
+}
+
 json to_json(const Recipe& recipe) {
     json object = json::object();
     for (const Field& field : fields())

@@ -83,7 +83,8 @@ Result<std::string> teachers_sha256(const std::vector<std::filesystem::path>& mo
         if (model.metadata.normalisation != normalisation)
             return Error{ErrorCode::invalid_argument,
                          text(path.string(), " cannot teach: its input is normalised by ",
-                              name(model.metadata.normalisation), ", that of the training by ", name(normalisation)),
+                              to_string(model.metadata.normalisation), ", that of the training by ",
+                              to_string(normalisation)),
                          "teacher"};
         append_hash(all, model);
     }

@@ -78,17 +78,17 @@ Result<TrainReport> train_on_devices(const TrainerOptions& options, const std::v
         return Error{ErrorCode::invalid_argument,
                      devices.empty() ? "training needs a device" : "ranks of a launcher have one device each", "gpus"};
     TrainerOptions own = options;
-    own.device = devices[0];
+    own.compute.device = devices[0];
     if (devices.size() == 1)
         return train_alone(own, observer);
     const int count = static_cast<int>(devices.size());
-    if (own.threads == 0)
-        own.threads = std::max(1, resolve_threads(0) / count);
+    if (own.compute.threads == 0)
+        own.compute.threads = std::max(1, resolve_threads(0) / count);
     auto ranks = thread_ranks(count);
     std::vector<std::optional<Result<TrainReport>>> results(devices.size());
     const auto train = [&](std::size_t rank, const TrainObserver& told) {
         TrainerOptions of_rank = own;
-        of_rank.device = devices[rank];
+        of_rank.compute.device = devices[rank];
         of_rank.ranks = std::move(ranks[rank]); // goes with the options: whoever still waits for it waits in vain
         results[rank] = train_alone(of_rank, told);
     };

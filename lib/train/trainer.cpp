@@ -21,9 +21,9 @@
 #include "train/recipe.h"
 #include "train/run_data.h"
 #include "train/run_folder.h"
-#include "train/storage.h"
 #include "train/teachers.h"
 #include "train/validation.h"
+#include "train/weight_dtype.h"
 
 #include <chrono>
 #include <cmath>
@@ -47,8 +47,14 @@ Status check_options(const TrainerOptions& options) {
         return Error{ErrorCode::invalid_argument, text(option, " is ", value, ", allowed is ", allowed),
                      std::string(option)};
     };
-    if (options.threads < 0 || options.threads > 4096)
-        return invalid("threads", options.threads, "0 to 4096");
+    const ComputeOptions& compute = options.compute;
+    if (compute.threads < 0 || compute.threads > 4096)
+        return invalid("threads", compute.threads, "0 to 4096");
+    if (!compute.cpus.empty() || compute.wait_policy != WaitPolicy::automatic || compute.parallel_for)
+        return Error{ErrorCode::invalid_argument,
+                     "threads of a training are the backend's: cpus, wait_policy and parallel_for are not for it; "
+                     "taskset pins the whole process",
+                     "cpus"};
     if (options.loader_threads < 0 || options.loader_threads > 256)
         return invalid("loader_threads", options.loader_threads, "0 to 256");
     if (options.checkpoint_steps < 0)
@@ -57,10 +63,10 @@ Status check_options(const TrainerOptions& options) {
         return invalid("checkpoint_minutes", options.checkpoint_minutes, "0 or more");
     if (options.stop_at < 0)
         return invalid("stop_at", static_cast<double>(options.stop_at), "0 or more");
-    if (options.row_steps < 1)
-        return invalid("row_steps", static_cast<double>(options.row_steps), "1 or more");
-    if (options.memory_cap < 0)
-        return invalid("memory_cap", static_cast<double>(options.memory_cap), "0 or more");
+    if (options.log_steps < 1)
+        return invalid("log_steps", static_cast<double>(options.log_steps), "1 or more");
+    if (options.max_memory < 0)
+        return invalid("max_memory", static_cast<double>(options.max_memory), "0 or more");
     if (options.run.empty())
         return Error{ErrorCode::invalid_argument, "a training run needs a folder of its own", "run"};
     if (!options.init.empty() && options.resume)
@@ -122,30 +128,11 @@ std::string fingerprint_words(const std::string& fingerprint) {
     return fingerprint.empty() ? "none" : fingerprint.substr(0, 16) + "...";
 }
 
-json recipe_record(const Checkpoint& checkpoint) {
-    json record = {{"recipe", to_json(checkpoint.recipe)},    {"steps_trained", checkpoint.step},
-                   {"epochs_trained", checkpoint.epoch},      {"data_sha256", checkpoint.data_fingerprint},
-                   {"averaged", !checkpoint.average.empty()}, {"backend", checkpoint.backend}};
-    if (!checkpoint.data.fold.empty())
-        record["fold"] = checkpoint.data.fold;
-    if (!checkpoint.validations.empty() && checkpoint.validations.back().step == checkpoint.step) {
-        const Validation& validation = checkpoint.validations.back();
-        record["validation"] = {{"data_sha256", checkpoint.validation_fingerprint},
-                                {"cases", validation.cases.size()},
-                                {"dice_wt_tc_et", validation.mean}};
-    }
-    return record;
-}
-
 Result<ExportedModel> export_model(const Checkpoint& checkpoint, const std::filesystem::path& path, bool overwrite,
-                                   Dtype storage = Dtype::f32) {
-    MFRES_TRY(Model model, model_of(checkpoint));
-    model.metadata.recipe_json = recipe_record(checkpoint).dump();
-    MFRES_CHECK(save_model(path, model, storage, overwrite));
-    ExportedModel exported{model.variant.name(), checkpoint.step, !checkpoint.average.empty(), std::nullopt, {}};
-    if (!checkpoint.validations.empty() && checkpoint.validations.back().step == checkpoint.step)
-        exported.dice = checkpoint.validations.back().mean;
-    return exported;
+                                   Dtype dtype = Dtype::f32) {
+    MFRES_TRY(CheckpointModel exported, exported_model(checkpoint));
+    MFRES_CHECK(save_model(path, exported.model, dtype, overwrite));
+    return std::move(exported.facts);
 }
 
 /// Notes the teachers in the recipe of a new run. Errors: those of teachers_sha256; recipe_invalid (the recipe names
@@ -190,7 +177,7 @@ Result<Start> start_of(const TrainerOptions& options) {
                      text(options.init.string(), " takes other input than training gives: t1, t1ce, t2 and flair"),
                      "init"};
     Recipe base;
-    base.normalisation = name(model.metadata.normalisation); // unless the recipe says another, to be learnt
+    base.normalisation = to_string(model.metadata.normalisation); // unless the recipe says another, to be learnt
     base.network = model.variant.json();
     MFRES_TRY(start.recipe, parse_recipe(options.recipe, base));
     if (start.recipe.network != base.network)
@@ -243,7 +230,9 @@ struct Trainer::State {
     Communicator& ranks() const { return ranks_of(options); }
     bool is_root() const { return ranks().is_root(); }
     /// Precondition: there is a backend.
-    int device() const { return options.device.value_or(ranks().local_rank() % std::max(1, backend->devices())); }
+    int device() const {
+        return options.compute.device.value_or(ranks().local_rank() % std::max(1, backend->devices()));
+    }
     std::int64_t own_batch() const { return recipe().sampling.batch / ranks().size(); }
     std::int64_t voxels_per_step() const {
         const Sampling& sampling = recipe().sampling;
@@ -293,10 +282,11 @@ struct Trainer::State {
         if (wanted == Normalisation::zscore_brain)
             return Error{ErrorCode::cache_invalid,
                          text(source, " holds ", others, " cases normalised by ",
-                              name(Normalisation::zscore_brain_clipped), ", the recipe asks for ", name(wanted)),
+                              to_string(Normalisation::zscore_brain_clipped), ", the recipe asks for ",
+                              to_string(wanted)),
                          source};
         warn(observer, text(source, " does not say how ", others, " of its cases were normalised; they are taken as ",
-                            name(wanted), ", which they are if their intensities were clipped before"));
+                            to_string(wanted), ", which they are if their intensities were clipped before"));
         return {};
     }
 
@@ -419,7 +409,7 @@ struct Trainer::State {
     Status compile_for_training(const Graph& graph, const Weights& weights, TrainingOptions training,
                                 const TrainObserver& observer) {
         for (const Backend* candidate : backends()) {
-            if (options.backend == "auto") {
+            if (options.compute.backend == "auto") {
                 if (!candidate->available())
                     continue;
                 backend = candidate;
@@ -430,7 +420,7 @@ struct Trainer::State {
                 executable = std::move(compiled).value();
                 return {};
             }
-            const bool another = options.backend == "auto" && candidate != backends().back();
+            const bool another = options.compute.backend == "auto" && candidate != backends().back();
             if (!another || compiled.error().code != ErrorCode::operation_unsupported)
                 return std::move(compiled).error();
             warn(observer, text("the next backend trains: ", compiled.error().message));
@@ -466,7 +456,7 @@ struct Trainer::State {
         training.deterministic = recipe().deterministic;
         training.amsgrad = recipe().amsgrad;
         training.batch_norm_momentum = recipe().batch_norm_momentum;
-        training.memory_cap = options.memory_cap;
+        training.memory_cap = options.max_memory;
         if (!made_on_host(recipe().sampling)) // else an engine gets no crops
             for (const CacheEntry& entry : data->entries())
                 training.largest_case = std::max(training.largest_case, entry.size[0] * entry.size[1] * entry.size[2]);
@@ -487,14 +477,14 @@ struct Trainer::State {
     }
 
     Status open(const TrainObserver& observer) {
-        MFRES_TRY(backend, find_backend(options.backend));
+        MFRES_TRY(backend, find_backend(options.compute.backend));
         if (is_root())
             MFRES_CHECK(prepare(observer));
         MFRES_CHECK(share_start());
         if (!is_root())
             MFRES_CHECK(join_data());
         const std::string before = machine_words(now.backend, now.threads, now.ranks);
-        now.threads = resolve_threads(options.threads);
+        now.threads = resolve_threads(options.compute.threads);
         now.ranks = ranks().size();
         MFRES_CHECK(compile(observer));
         MFRES_CHECK(ranks().barrier()); // nothing is written before all ranks are ready
@@ -693,7 +683,7 @@ struct Trainer::State {
         const bool validated = validating && !now.validations.empty() && now.validations.back().step == now.step;
         if (validating && !validated) // stopped
             return {};
-        if (now.open_row.steps > 0 && (validated || now.step == steps || now.step % options.row_steps == 0)) {
+        if (now.open_row.steps > 0 && (validated || now.step == steps || now.step % options.log_steps == 0)) {
             close_row();
             row_closed = true;
         }
@@ -798,9 +788,13 @@ struct Trainer::State {
         TrainReport result;
         result.run = folder.path().string();
         result.network = variant.name();
-        result.backend = backend->name();
-        result.backend_engine = backend->description();
-        result.threads = now.threads;
+        result.used = {.backend = std::string(backend->name()),
+                       .engine = backend->description(),
+                       .device = device(),
+                       .precision = parse_precision(recipe().precision).value(), // as parse_recipe has checked
+                       .tf32 = recipe().allow_tf32,
+                       .deterministic = recipe().deterministic,
+                       .threads = now.threads};
         result.ranks = now.ranks;
         result.recipe = to_json(recipe()).dump();
         result.fold = now.data.fold;
@@ -880,9 +874,11 @@ Result<std::shared_ptr<Communicator>> join_ranks() {
     return open_ranks();
 }
 
-Result<Trainer> Trainer::open(const TrainerOptions& options, const TrainObserver& observer) {
-    Communicator& ranks = ranks_of(options);
-    return guarded(options.run.string(), ranks, [&]() -> Result<Trainer> {
+Result<Trainer> Trainer::open(const TrainerOptions& chosen, const TrainObserver& observer) {
+    Communicator& ranks = ranks_of(chosen);
+    return guarded(chosen.run.string(), ranks, [&]() -> Result<Trainer> {
+        TrainerOptions options = chosen;
+        options.recipe = recipe_with(chosen.recipe, chosen.compute);
         MFRES_CHECK(check_options(options));
         Start start;
         RunFolder folder = RunFolder::of_another(options.run);
@@ -908,11 +904,10 @@ Result<TrainReport> Trainer::run(const TrainObserver& observer) {
 }
 
 Result<ExportedModel> export_checkpoint(const std::filesystem::path& checkpoint, const std::filesystem::path& model,
-                                        bool overwrite, std::string_view storage) {
+                                        bool overwrite, WeightDtype dtype) {
     return without_exceptions(checkpoint.string(), [&]() -> Result<ExportedModel> {
-        MFRES_TRY(const Dtype dtype, storage_of(storage));
         MFRES_TRY(const Checkpoint loaded, read_checkpoint(checkpoint));
-        return export_model(loaded, model, overwrite, dtype);
+        return export_model(loaded, model, overwrite, file_dtype(dtype));
     });
 }
 
@@ -934,8 +929,8 @@ std::string to_json(const TrainReport& report) {
     json recipe = json::parse(report.recipe, nullptr, false);
     const json object = {{"run", report.run},
                          {"network", report.network},
-                         {"backend", {{"name", report.backend}, {"engine", report.backend_engine}}},
-                         {"threads", report.threads},
+                         {"backend", {{"name", report.used.backend}, {"engine", report.used.engine}}},
+                         {"threads", report.used.threads},
                          {"ranks", report.ranks},
                          {"recipe", recipe.is_discarded() ? json() : std::move(recipe)},
                          {"fold", report.fold.empty() ? json() : json(report.fold)},

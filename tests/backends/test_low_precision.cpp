@@ -224,7 +224,7 @@ TEST_CASE("a whole network in int8 labels nearly as the reference's quantized ar
 
 TEST_CASE("precisions are found by name, and int8 without ranges is rejected") {
     for (const Precision precision : {Precision::f32, Precision::bf16, Precision::fp16, Precision::int8}) {
-        const auto parsed = parse_precision(name(precision));
+        const auto parsed = parse_precision(to_string(precision));
         REQUIRE_OK(parsed);
         CHECK(*parsed == precision);
     }

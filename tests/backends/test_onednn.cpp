@@ -220,7 +220,7 @@ TEST_CASE("a host's own parallel loop runs a network to the same bits, and barri
     const Graph graph = network("mf-res2net", {32, 16, 48});
     const Weights weights = test::random_weights(graph, 5);
     const Tensor input = test::random_tensor(graph.node(0).shape, 6);
-    const auto compiled = [&](const ThreadOptions& options) {
+    const auto compiled = [&](const ComputeOptions& options) {
         auto pool = ThreadPool::create(options);
         REQUIRE_OK(pool);
         auto executable = backend->compile(graph, weights, {.pool = *pool});

@@ -16,7 +16,7 @@ using namespace mfres;
 
 namespace {
 
-std::shared_ptr<ThreadPool> make(const ThreadOptions& options) {
+std::shared_ptr<ThreadPool> make(const ComputeOptions& options) {
     auto pool = ThreadPool::create(options);
     REQUIRE_OK(pool);
     return std::move(pool).value();
@@ -24,10 +24,10 @@ std::shared_ptr<ThreadPool> make(const ThreadOptions& options) {
 
 } // namespace
 
-TEST_CASE("a pool runs every part once, whatever the waiting, and however often it is asked") {
-    const std::string waiting = GENERATE("auto", "passive", "active");
+TEST_CASE("a pool runs every part once, whatever the wait policy, and however often it is asked") {
+    const WaitPolicy policy = GENERATE(WaitPolicy::automatic, WaitPolicy::passive, WaitPolicy::active);
     const int threads = GENERATE(1, 2, 5);
-    const auto pool = make({.threads = threads, .waiting = waiting});
+    const auto pool = make({.threads = threads, .wait_policy = policy});
     CHECK(pool->threads() == threads);
     std::int64_t barriers = 0;
     for (int round = 0; round < 300; ++round) {
@@ -54,7 +54,7 @@ TEST_CASE("what parts wrote is seen by the caller and by the next job") {
 }
 
 TEST_CASE("sleeping workers wake for a job, and late ones find it done") {
-    const auto pool = make({.threads = 4, .waiting = "passive"});
+    const auto pool = make({.threads = 4, .wait_policy = WaitPolicy::passive});
     for (int round = 0; round < 5; ++round) {
         std::this_thread::sleep_for(std::chrono::milliseconds(3));
         std::atomic<int> sum{0};
@@ -114,26 +114,28 @@ TEST_CASE("a host's own parallel loop is used instead of threads") {
 TEST_CASE("threads that cannot be had are rejected by name") {
     REQUIRE_CODE(ThreadPool::create({.threads = -1}), invalid_argument);
     REQUIRE_CODE(ThreadPool::create({.threads = 4097}), invalid_argument);
-    const auto waiting = ThreadPool::create({.waiting = "impatient"});
+    const auto waiting = parse_wait_policy("impatient");
     REQUIRE_CODE(waiting, invalid_argument);
     CHECK(waiting.error().message.find("impatient") != std::string::npos);
+    for (const WaitPolicy policy : wait_policies)
+        CHECK(parse_wait_policy(to_string(policy)).value() == policy);
 #ifdef __linux__
-    REQUIRE_CODE(ThreadPool::create({.processors = {0, 100000}}), invalid_argument);
-    REQUIRE_CODE(ThreadPool::create({.processors = {-1}}), invalid_argument);
+    REQUIRE_CODE(ThreadPool::create({.cpus = {0, 100000}}), invalid_argument);
+    REQUIRE_CODE(ThreadPool::create({.cpus = {-1}}), invalid_argument);
 #endif
 }
 
 #ifdef __linux__
 #include <sched.h>
 
-TEST_CASE("pinned threads stay where they were put, and the caller gets its processors back") {
+TEST_CASE("pinned threads stay where they were put, and the caller gets its CPUs back") {
     cpu_set_t before;
     CPU_ZERO(&before);
     REQUIRE(sched_getaffinity(0, sizeof before, &before) == 0);
     int processor = 0;
     while (!CPU_ISSET(processor, &before))
         ++processor;
-    const auto pool = make({.threads = 3, .processors = {processor}});
+    const auto pool = make({.threads = 3, .cpus = {processor}});
     {
         const ThreadPoolScope scope(pool.get());
         std::mutex lock;

@@ -156,7 +156,7 @@ TEST_CASE("a checkpoint goes from one backend to the other and back without a ch
 TEST_CASE("two steps, state, another executable, two steps: the bits of four steps, in every precision") {
     const Graph graph = small_network();
     for (const Precision precision : {Precision::f32, Precision::bf16, Precision::fp16}) {
-        INFO(name(precision));
+        INFO(to_string(precision));
         const TrainingOptions options{.precision = precision};
         const auto whole = test::compile_training(test::on_host(), graph, test::random_weights(graph, 1), options);
         const auto before = test::compile_training(test::on_host(), graph, test::random_weights(graph, 1), options);
@@ -172,7 +172,7 @@ TEST_CASE("two steps, state, another executable, two steps: the bits of four ste
 
 TEST_CASE("short precisions stay near f32: op cases to 2 %, gradients of a network to 10 %") {
     for (const Precision precision : {Precision::bf16, Precision::fp16}) {
-        INFO(name(precision));
+        INFO(to_string(precision));
         for (const auto& op_case : test::op_cases()) {
             INFO(op_case.name);
             const Weights weights = test::random_weights(op_case.graph, 3);
@@ -246,7 +246,7 @@ TEST_CASE("activations computed again change no bit: every gradient case, and a 
     for (double& value : made.cotangent)
         value *= 0x1p-14; // which the loss scale of fp16 does not carry beyond what it can hold
     for (const Precision precision : {Precision::f32, Precision::bf16, Precision::fp16}) {
-        INFO(name(precision));
+        INFO(to_string(precision));
         CHECK(test::check_recomputation(test::on_host(), graph, made, {.precision = precision}) > 0);
     }
     const auto whole = test::GpuNetwork::make({16, 16, 16}, 2);
@@ -352,7 +352,7 @@ TEST_CASE("labels taken on the device: the lowest of equal logits, and logits th
     auto graph = builder.finish();
     REQUIRE_OK(graph);
     for (const Precision precision : {Precision::f32, Precision::bf16, Precision::fp16}) {
-        INFO(name(precision));
+        INFO(to_string(precision));
         const auto labels_with = [&](float weight, float bias, std::vector<std::uint8_t>& labels) -> Status {
             Weights weights;
             weights.emplace("c.weight", Tensor(Shape{3, 1, 1, 1, 1}, weight));

@@ -170,13 +170,13 @@ TEST_CASE("a run under a memory cap computes activations again and comes out the
     const TrainReport plain = test::train(test::tiny_run(folder / "plain", on_host(), recipe));
     CHECK(plain.recomputed_steps == 0);
     TrainerOptions options = test::tiny_run(folder / "capped", on_host(), recipe);
-    options.memory_cap = plain.peak_bytes - plain.peak_bytes / 20;
+    options.max_memory = plain.peak_bytes - plain.peak_bytes / 20;
     const TrainReport capped = test::train(options);
-    CHECK(capped.peak_bytes <= options.memory_cap);
+    CHECK(capped.peak_bytes <= options.max_memory);
     CHECK(capped.recomputed_steps > 0);
     test::check_same_training(test::checkpoint_of(folder / "plain" / "last.ckpt"),
                               test::checkpoint_of(folder / "capped" / "last.ckpt"));
-    options.memory_cap = 1 << 20;
+    options.max_memory = 1 << 20;
     options.run = folder / "hopeless";
     const auto rejected = Trainer::open(options);
     REQUIRE_CODE(rejected, memory_limit);
@@ -194,7 +194,8 @@ TEST_CASE("a case is segmented in every precision with nearly the same labels, a
         INFO(precision);
         auto segmenter = Segmenter::open(
             model,
-            {.backend = std::string(on_host()), .precision = precision, .allow_tf32 = true, .deterministic = false});
+            {.compute = {
+                 .backend = std::string(on_host()), .precision = precision, .tf32 = true, .deterministic = false}});
         REQUIRE_OK(segmenter);
         const auto result = segmenter->segment(files, {});
         REQUIRE_OK(result);

@@ -51,7 +51,7 @@ TEST_CASE("plain C: options reach the segmenter") {
     mfres_options options{};
     options.backend = "reference";
     options.precision = "bf16";
-    options.waiting = "passive";
+    options.wait_policy = "passive";
     options.mirror = "x";
     options.min_component_mm3 = 9.0;
     options.min_enhancing_mm3 = 1e9;

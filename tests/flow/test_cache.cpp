@@ -55,10 +55,10 @@ TEST_CASE("cache packs a folder of cases and shows what it packed") {
         CHECK(one["class_voxels"][3] > 0);
     }
 
-    const auto info = run_program({"cache", "--info", path, "--json", "--quiet"});
+    const auto info = run_program({"info", path, "--json", "--quiet"});
     REQUIRE(info.exit_code == 0);
     CHECK(json::parse(info.out) == described);
-    const auto table = run_program({"cache", "--info", path});
+    const auto table = run_program({"info", path});
     REQUIRE(table.exit_code == 0);
     CHECK(table.err.find("checking") != std::string::npos);
     CHECK(table.out.find("case2") != std::string::npos);
@@ -83,21 +83,21 @@ TEST_CASE("cache rejects what it should, with the documented exit codes") {
          std::vector<std::vector<std::string>>{{"cache"},
                                                {"cache", "--data", data},
                                                {"cache", "--out", path},
-                                               {"cache", "--info", path, "--data", data},
-                                               {"cache", "--info", path, "--out", path},
                                                {"cache", "--data", data, "--out", path, "--levels", "1"}})
         CHECK(run_program(arguments).exit_code == 2);
-    CHECK(run_program({"cache", "--info", path}).exit_code == 6);
+    CHECK(run_program({"info", path}).exit_code == 6);
     CHECK(run_program({"cache", "--data", (folder / "nothing").string(), "--out", path}).exit_code == 6);
-    const auto no_cache = run_program({"cache", "--info", data + "/case1/case1_t1.nii.gz", "--json"});
+    const std::string volume = data + "/case1/case1_t1.nii.gz";
+    const auto no_cache = run_program({"cache", "--data", volume, "--out", path, "--json"});
     CHECK(no_cache.exit_code == 3);
     CHECK(json::parse(no_cache.out)["error"]["code"] == "cache_invalid");
+    CHECK(run_program({"info", volume, "--json"}).exit_code == 4); // neither a cache nor a model
 
     REQUIRE(run_program({"cache", "--data", data, "--out", path, "--quiet"}).exit_code == 0);
     std::string bytes = file_text(path);
     bytes[bytes.size() / 2] ^= 1;
     std::ofstream(path, std::ios::binary) << bytes;
-    const auto damaged = run_program({"cache", "--info", path, "--json", "--quiet"});
+    const auto damaged = run_program({"info", path, "--json", "--quiet"});
     CHECK(damaged.exit_code == 3);
     CHECK(json::parse(damaged.out)["error"]["code"] == "cache_damaged");
     CHECK(json::parse(damaged.out)["error"]["message"].get<std::string>().find("case1") != std::string::npos);

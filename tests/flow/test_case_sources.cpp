@@ -20,7 +20,7 @@ namespace {
 
 const std::filesystem::path shipped = std::filesystem::path(MFRES_SOURCE_DIR) / "models" / "mf-res2net.safetensors";
 /// The phantoms are smaller than the heads that the weights were trained on.
-const SegmenterOptions small_heads = {.threads = 2, .accept = {ErrorCode::brain_implausible}};
+const SegmenterOptions small_heads = {.compute = {.threads = 2}, .accept = {ErrorCode::brain_implausible}};
 
 /// Two labelled cases in folders, and the same in a cache.
 struct Sources {
@@ -62,7 +62,7 @@ TEST_CASE("a cache is evaluated as the folder it was made of") {
             CHECK(*from_cache->cases[i][region][Metric::dice] ==
                   Approx(*from_files->cases[i][region][Metric::dice]).margin(2e-3));
     }
-    const auto precisions = evaluate_precisions(shipped, small_heads, {"f32"}, found(sources.cache), {});
+    const auto precisions = evaluate_precisions(shipped, small_heads, {Precision::f32}, found(sources.cache), {});
     REQUIRE_OK(precisions);
     CHECK((*precisions)[0].against_reference.cases == from_cache->cases);
     CHECK(found(sources.cache).spread(1).size() == 1);

@@ -44,7 +44,7 @@ TEST_CASE("convert brings a model to ONNX and back, verified on a case") {
     CHECK(test::file_text(back) == test::file_text(model)); // bit for bit, metadata and all
 
     const auto half = test::run_program(
-        {"convert", model, "--out", folder / "half.safetensors", "--store", "f16", "--verify", case_folder, "--json"});
+        {"convert", model, "--out", folder / "half.safetensors", "--dtype", "f16", "--verify", case_folder, "--json"});
     INFO(half.err);
     REQUIRE(half.exit_code == 0);
     const auto rounded = nlohmann::json::parse(half.out);
@@ -67,7 +67,7 @@ TEST_CASE("convert rejects with the documented exit codes and overwrites nothing
     CHECK(code({model}) == 2);
     CHECK(code({model, "--out", folder / "x.txt"}) == 2);
     CHECK(code({model, "--out", folder / "x.onnx", "--dialect", "opencv", "--verify", "."}) == 2);
-    CHECK(code({model, "--out", folder / "x.safetensors", "--store", "int3"}) == 2);
+    CHECK(code({model, "--out", folder / "x.safetensors", "--dtype", "int3"}) == 2);
     CHECK(code({folder / "absent.safetensors", "--out", folder / "x.safetensors"}) == 6);
     CHECK(code({model, "--out", model}) == 6);
     CHECK(test::file_text(model) == before);
@@ -114,8 +114,8 @@ TEST_CASE("convert calibrates a model, and int8 runs, is compared and is rejecte
 
     // The reference runs its int8 by default; asked for f32, it runs the rounded weights.
     const auto bench = [&](const std::string& file, const std::string& precision) {
-        const auto done = test::run_program({"bench", "--model", file, "--shape", "16", "--runs", "1", "--no-probe",
-                                             "--backend", "reference", "--precision", precision, "--format", "json"});
+        const auto done = test::run_program({"bench", "--model", file, "--size", "16", "--runs", "1", "--no-probe",
+                                             "--backend", "reference", "--precision", precision, "--json"});
         return done.exit_code == 0 ? nlohmann::json::parse(done.out)["precision"].get<std::string>() : done.err;
     };
     CHECK(bench(int8, "auto") == "int8");
@@ -129,7 +129,7 @@ TEST_CASE("convert calibrates a model, and int8 runs, is compared and is rejecte
         arguments.insert(arguments.begin(), {"convert", model, "--out", folder / "x.safetensors"});
         return test::run_program(arguments).exit_code;
     };
-    CHECK(code({"--store", "int8"}) == 2); // not calibrated
+    CHECK(code({"--dtype", "int8"}) == 2); // not calibrated
     CHECK(code({"--calibrate", case_folder, "--calibration", "best"}) == 2);
     CHECK(code({"--calibrate", case_folder, "--keep", "first,enc7.conv"}) == 2);
     CHECK(code({"--calibrate", folder / "absent"}) == 6);

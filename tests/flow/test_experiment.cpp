@@ -58,7 +58,7 @@ ExperimentOptions tiny_experiment(const fs::path& out) {
     options.out = out;
     options.networks = {tiny("first"), tiny("second")};
     options.recipe = R"({"steps": 4, "crop": [16, 16, 16], "batch": 1, "tumour_probability": 1})";
-    options.threads = 1; // two would wait for each other on a busy machine
+    options.compute.threads = 1; // two would wait for each other on a busy machine
     options.accept = {ErrorCode::brain_implausible};
     return options;
 }
@@ -153,7 +153,7 @@ TEST_CASE("an experiment's figures are those of mfres evaluate on the held-out c
     const auto files = find_cases(place);
     REQUIRE_OK(files);
     auto segmenter = Segmenter::open(folder / "out/first/model.safetensors",
-                                     {.threads = 1, .accept = {ErrorCode::brain_implausible}});
+                                     {.compute = {.threads = 1}, .accept = {ErrorCode::brain_implausible}});
     REQUIRE_OK(segmenter);
     const auto table = evaluate_model(*segmenter, *files, {});
     REQUIRE_OK(table);
@@ -165,7 +165,7 @@ TEST_CASE("an experiment's figures are those of mfres evaluate on the held-out c
             CHECK(report->runs[0].measured->at(region, metric).mean == summary.at(region, metric).mean);
     CHECK(report->runs[0].step == 4);
     CHECK(report->runs[0].peak_bytes > 0);
-    CHECK_FALSE(report->runs[0].backend_engine.empty());
+    CHECK_FALSE(report->runs[0].used.engine.empty());
     CHECK(to_markdown(*report) == file_text(folder / "out/table.md"));
 
     // Cases of their own folder are evaluated and all the others trained on.
@@ -230,10 +230,10 @@ TEST_CASE("an experiment's folder takes no other experiment") {
         "recipe steps 5 instead of 4");
     rejected([](Options& o) { o.seeds = 2; }, "seeds [1,2] instead of [1]");
     rejected([](Options& o) { o.networks.pop_back(); }, "rows first instead of first, second");
-    rejected([](Options& o) { o.backend = "reference"; }, "backend reference instead of auto");
+    rejected([](Options& o) { o.compute.backend = "reference"; }, "backend reference instead of auto");
     rejected([](Options& o) { o.data /= "HGG"; }, "1 cases to train on instead of 2");
     // Threads, memory and what was skipped are no part of it.
-    options.threads = 2;
+    options.compute.threads = 2;
     options.max_memory = 2;
     REQUIRE_OK(run_experiment(options));
 

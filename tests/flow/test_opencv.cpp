@@ -85,7 +85,7 @@ TEST_CASE("OpenCV labels a real case as the fastest backend does, and its time i
     const std::filesystem::path model = std::filesystem::path(MFRES_SOURCE_DIR) / "models" / "mf-res2net.safetensors";
     std::vector<Segmentation> results;
     for (const std::string backend : {"auto", "opencv"}) {
-        auto segmenter = Segmenter::open(model, {.backend = backend});
+        auto segmenter = Segmenter::open(model, {.compute = {.backend = backend}});
         REQUIRE_OK(segmenter);
         auto result = segmenter->segment(cases->front(), {});
         REQUIRE_OK(result);
@@ -100,7 +100,7 @@ TEST_CASE("OpenCV labels a real case as the fastest backend does, and its time i
     const double first = network_milliseconds(results[0].report);
     const double second = network_milliseconds(results[1].report);
     std::printf("%s: %s %.0f ms, opencv %.0f ms (%.2f times), %zu of %zu labels differ\n", cases->front().id.c_str(),
-                results[0].report.backend.c_str(), first, second, second / first, different, got.size());
+                results[0].report.used.backend.c_str(), first, second, second / first, different, got.size());
     CHECK(static_cast<double>(different) <= 1e-4 * static_cast<double>(got.size()));
     std::printf("opencv peak: planned %lld MiB, measured %lld MiB\n",
                 static_cast<long long>(results[1].report.planned_peak_bytes >> 20),

@@ -3,11 +3,16 @@
 #include "support/catch.h"
 #include "support/program.h"
 
+#include <mfres/predictor.h>
+
 #include <nlohmann/json.hpp>
 
 #include <cstdio>
 #include <fstream>
+#include <sstream>
 
+using mfres::available_backends;
+using mfres::BackendInfo;
 using mfres::test::file_text;
 using mfres::test::run_program;
 using mfres::test::TemporaryFolder;
@@ -28,6 +33,17 @@ std::string make_model(const TemporaryFolder& folder, const std::string& network
     INFO(made.err);
     REQUIRE(made.exit_code == 0);
     return path;
+}
+
+/// The names between "Commands:" and "help".
+std::vector<std::string> commands_of(const std::string& help) {
+    std::vector<std::string> names;
+    std::istringstream lines(help.substr(help.find("Commands:\n")));
+    std::string line;
+    std::getline(lines, line);
+    while (std::getline(lines, line) && line.rfind("  help ", 0) != 0)
+        names.push_back(line.substr(2, line.find(' ', 2) - 2));
+    return names;
 }
 
 } // namespace
@@ -198,18 +214,88 @@ TEST_CASE("JSON of 100,000 levels is an error with an exit code wherever it is r
 TEST_CASE("every command explains itself") {
     const auto help = run_program({"help"});
     CHECK(help.exit_code == 0);
-    for (const std::string command : {"segment", "check", "complexity", "init", "info", "phantom", "average"}) {
+    const std::vector<std::string> commands = commands_of(help.out);
+    CHECK(commands.size() >= 14);
+    for (const std::string& command : commands) {
         INFO(command);
-        CHECK(help.out.find(command) != std::string::npos);
         const auto own = run_program({command, "--help"});
         CHECK(own.exit_code == 0);
-        CHECK(own.out.find("Examples:") != std::string::npos);
-        CHECK(own.out.find("mfres " + command) != std::string::npos);
+        for (const std::string& words :
+             {std::string("Examples:"), "mfres " + command, std::string("--json"), std::string("-q [ --quiet ]")}) {
+            INFO(words);
+            CHECK(own.out.find(words) != std::string::npos);
+        }
+        if (own.out.find("--backend") != std::string::npos)
+            for (const BackendInfo& backend : available_backends()) {
+                INFO(backend.name);
+                CHECK(own.out.find(backend.name) != std::string::npos);
+            }
     }
 }
 
+TEST_CASE("the exit codes in the help are those of the README") {
+    const std::string help = run_program({"help"}).out;
+    const std::string readme = file_text(std::string(MFRES_SOURCE_DIR) + "/README.md");
+    for (const std::string code : {"0", "1", "2", "3", "4", "5", "6", "130"}) {
+        INFO("exit code " << code);
+        const auto row = readme.find("\n| " + code + " | ");
+        REQUIRE(row != std::string::npos);
+        const auto begin = row + code.size() + 6;
+        const std::string meaning = readme.substr(begin, readme.find(" |\n", begin) - begin);
+        CHECK(help.find("\n  " + code + std::string(12 - code.size(), ' ') + meaning + "\n") != std::string::npos);
+    }
+}
+
+TEST_CASE("misspelt options and commands are told the nearest name") {
+    const auto rejected = [](const std::vector<std::string>& arguments, const std::string& words) {
+        const auto run = run_program(arguments);
+        INFO(run.err);
+        CHECK(run.exit_code == 2);
+        CHECK(run.err.find(words) != std::string::npos);
+    };
+    rejected({"bench", "--sizes", "32"}, "there is no option '--sizes'; did you mean '--size'?");
+    rejected({"segment", "--bakcend", "auto"}, "did you mean '--backend'?");
+    rejected({"train", "--max-mem", "2G"}, "did you mean '--max-memory'?");
+    rejected({"train", "--learning_rate", "1"}, "did you mean '--learning-rate'?");
+    rejected({"segmant"}, "there is no command 'segmant'; did you mean 'segment'?");
+    const auto far = run_program({"info", "--entirely-different"});
+    CHECK(far.exit_code == 2);
+    CHECK(far.err.find("did you mean") == std::string::npos);
+    CHECK(far.err.find("there is no option '--entirely-different'") != std::string::npos);
+}
+
+TEST_CASE("results and errors of commands that write files are JSON where it is asked for, and quiet is quiet") {
+    const TemporaryFolder folder;
+    const auto path = [&](const char* name) { return (folder / name).string(); };
+    const auto printed = [](const std::vector<std::string>& arguments, int code) {
+        const auto run = run_program(arguments);
+        INFO(run.err);
+        CHECK(run.exit_code == code);
+        return run.out;
+    };
+    const json phantom = json::parse(printed({"phantom", "--size", "32", "--out", path("p"), "--json"}, 0));
+    CHECK(phantom["case"] == "p");
+    CHECK(phantom["size"] == json::array({32, 32, 32}));
+    const json model = json::parse(printed({"init", "--seed", "7", "--out", path("m.safetensors"), "--json"}, 0));
+    CHECK(model["network"] == "mf-res2net");
+    CHECK(model["seed"] == 7);
+    const json listed = json::parse(printed({"complexity", "--list", "--json"}, 0));
+    CHECK(listed[0]["keys"].size() > 0);
+    CHECK(printed({"phantom", "--size", "32", "--out", path("q"), "--quiet"}, 0).empty());
+    CHECK(printed({"init", "--out", path("n.safetensors"), "--quiet"}, 0).empty());
+
+    const auto error = [&](const std::vector<std::string>& arguments, int code) {
+        return json::parse(printed(arguments, code))["error"]["code"].get<std::string>();
+    };
+    CHECK(error({"phantom", "--size", "32", "--out", path("p"), "--json"}, 6) == "file_exists");
+    CHECK(error({"init", "--out", path("m.safetensors"), "--json"}, 6) == "file_exists");
+    CHECK(error({"complexity", "--network", "u-not", "--json"}, 4) == "network_unknown");
+    CHECK(error({"info", path("absent"), "--json"}, 6) == "file_not_found");
+    CHECK(printed({"complexity", "--format", "json"}, 2).empty()); // --json says it, for every command
+}
+
 TEST_CASE("complexity without arguments is the paper's Table 2 in every format") {
-    const auto json_run = run_program({"complexity", "--format", "json"});
+    const auto json_run = run_program({"complexity", "--json"});
     REQUIRE(json_run.exit_code == 0);
     CHECK_FALSE(json::parse(json_run.out).empty());
     for (const std::string format : {"text", "markdown", "csv"}) {

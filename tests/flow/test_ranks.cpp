@@ -74,7 +74,7 @@ const Words tiny = {"--network",
                     "16",
                     "--threads",
                     "1",
-                    "--row-every",
+                    "--log-every",
                     "1",
                     "--learning-rate",
                     "3e-5",
@@ -263,7 +263,7 @@ TEST_CASE("a signal to one process stops all and saves, and a process that is ki
     const auto run = folder / "run";
     const auto log = folder / "log";
     const Words begin = Words{"train", "--data", cache, "--steps", "100000", "--batch", "2", "--out", run} + tiny;
-    const Words resume = {"train", "--data", cache, "--out", run, "--resume", "--threads", "1", "--row-every", "1"};
+    const Words resume = {"train", "--data", cache, "--out", run, "--resume", "--threads", "1", "--log-every", "1"};
     std::int64_t trained = 0;
     struct Signal {
         int number;

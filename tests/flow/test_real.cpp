@@ -43,7 +43,7 @@ TEST_CASE("on the original cases the fastest backend and the reference agree on 
     REQUIRE_OK(found);
     REQUIRE(found->size() == 2);
     auto fast = Segmenter::open(model_path, {});
-    auto reference = Segmenter::open(model_path, {.backend = "reference"});
+    auto reference = Segmenter::open(model_path, {.compute = {.backend = "reference"}});
     REQUIRE_OK(fast);
     REQUIRE_OK(reference);
     const auto model = load_model(model_path);

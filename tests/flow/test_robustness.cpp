@@ -31,7 +31,8 @@ std::filesystem::path shipped_model() {
 TEST_CASE("moved and cropped cases get the very same labels, others nearly") {
     const TemporaryFolder folder;
     const CaseFiles files = write_labelled_case(folder);
-    auto segmenter = Segmenter::open(shipped_model(), {.threads = 2, .accept = {ErrorCode::brain_implausible}});
+    auto segmenter =
+        Segmenter::open(shipped_model(), {.compute = {.threads = 2}, .accept = {ErrorCode::brain_implausible}});
     REQUIRE_OK(segmenter);
     double last = 0.0;
     const auto report = measure_robustness(*segmenter, {files}, {}, [&](std::string_view stage, double done) {
@@ -66,7 +67,8 @@ TEST_CASE("moved and cropped cases get the very same labels, others nearly") {
 TEST_CASE("robustness of nothing, of a rejected case and after a stop is an error") {
     const TemporaryFolder folder;
     const CaseFiles files = write_labelled_case(folder);
-    auto segmenter = Segmenter::open(shipped_model(), {.threads = 1, .accept = {ErrorCode::brain_implausible}});
+    auto segmenter =
+        Segmenter::open(shipped_model(), {.compute = {.threads = 1}, .accept = {ErrorCode::brain_implausible}});
     REQUIRE_OK(segmenter);
     REQUIRE_CODE(measure_robustness(*segmenter, {}, {}), dataset_empty);
     REQUIRE_CODE(measure_robustness(*segmenter, {files}, {}, [](std::string_view, double) { return false; }),

@@ -53,7 +53,7 @@ TEST_CASE("every backend labels a phantom alike, and the label file lies where t
     const test::TemporaryFolder folder;
     const CaseFiles files = test::write_case(folder);
     const auto model = test::write_model(folder, test::small_network);
-    Segmenter truth_segmenter = open(model, {.backend = "reference"});
+    Segmenter truth_segmenter = open(model, {.compute = {.backend = "reference"}});
     const Segmentation truth = segment(truth_segmenter, files);
     const std::set<int> values(truth.labels.labels.begin(), truth.labels.labels.end());
     CHECK(values.size() > 1); // random weights, but not one label everywhere
@@ -61,7 +61,7 @@ TEST_CASE("every backend labels a phantom alike, and the label file lies where t
         CHECK((value == 0 || value == 1 || value == 2 || value == 4));
     for (const auto& backend : available_backends()) {
         INFO(backend.name);
-        Segmenter segmenter = open(model, {.backend = backend.name});
+        Segmenter segmenter = open(model, {.compute = {.backend = backend.name}});
         const Segmentation result =
             segment(segmenter, files, {.output = folder / "labels.nii.gz", .preview = folder / "preview.png"});
         CHECK(agreement(result.labels, truth.labels) >= 0.9999);
@@ -70,7 +70,7 @@ TEST_CASE("every backend labels a phantom alike, and the label file lies where t
         REQUIRE_OK(written);
         CHECK(written->map.labels == result.labels.labels);
         CHECK(std::filesystem::file_size(folder / "preview.png") > 1000);
-        CHECK(result.report.backend == backend.name);
+        CHECK(result.report.used.backend == backend.name);
         CHECK(result.report.tiles == 1);
         CHECK(result.report.total_milliseconds > 0);
         CHECK(result.report.planned_peak_bytes > 0);
@@ -83,11 +83,11 @@ TEST_CASE("the same case ten times gives the same labels, also with a model open
     const CaseFiles files = test::write_case(folder);
     const auto model = test::write_model(folder, test::small_network);
     for (const int threads : {1, 2}) {
-        Segmenter kept = open(model, {.threads = threads});
+        Segmenter kept = open(model, {.compute = {.threads = threads}});
         const Segmentation first = segment(kept, files);
         for (int run = 0; run < 8; ++run)
             REQUIRE(segment(kept, files).labels.labels == first.labels.labels);
-        Segmenter anew = open(model, {.threads = threads});
+        Segmenter anew = open(model, {.compute = {.threads = threads}});
         CHECK(segment(anew, files).labels.labels == first.labels.labels);
     }
 }
@@ -223,7 +223,7 @@ TEST_CASE("mirrored labels are those of the mean probability over all mirror ima
     REQUIRE_OK(classes_to_labels(expected, LabelScheme::brats, "expected"));
 
     Segmenter plain = open(file);
-    Segmenter mirrors = open(file, {.mirror = "zyx"});
+    Segmenter mirrors = open(file, {.mirror = {true, true, true}});
     const Segmentation mean_labels = segment(mirrors, files);
     CHECK(agreement(mean_labels.labels, expected) >= 0.9999);
     CHECK(agreement(mean_labels.labels, segment(plain, files).labels) < 0.999); // random weights see the difference
@@ -246,11 +246,11 @@ TEST_CASE("mirror images keep to a memory limit, in tiles") {
     const test::TemporaryFolder folder;
     const CaseFiles files = write_larger_case(folder);
     const auto model = test::write_model(folder, heavy_network);
-    Segmenter whole = open(model, {.mirror = "x"});
+    Segmenter whole = open(model, {.mirror = {true, false, false}});
     const Segmentation one_tile = segment(whole, files);
     REQUIRE(one_tile.report.tiles == 1);
     const std::int64_t limit = one_tile.report.planned_peak_bytes * 97 / 100;
-    Segmenter tight = open(model, {.max_memory = limit, .mirror = "x"});
+    Segmenter tight = open(model, {.max_memory = limit, .mirror = {true, false, false}});
     const Segmentation tiled = segment(tight, files);
     CHECK(tiled.report.tiles > 1);
     CHECK(tiled.report.mirror_images == 2);
@@ -369,7 +369,7 @@ TEST_CASE("weights that make the logits overflow are rejected at the end, with n
     REQUIRE_OK(save_model(path, *model));
     for (const auto& backend : available_backends()) {
         INFO(backend.name);
-        Segmenter segmenter = open(path, {.backend = backend.name});
+        Segmenter segmenter = open(path, {.compute = {.backend = backend.name}});
         REQUIRE_CODE(segmenter.segment(files, {.output = folder / "labels.nii", .preview = folder / "p.png"}),
                      logits_not_finite);
         CHECK_FALSE(std::filesystem::exists(folder / "labels.nii"));
@@ -475,13 +475,12 @@ TEST_CASE("opening rejects what cannot work") {
     const test::TemporaryFolder folder;
     const auto model = test::write_model(folder, test::small_network);
     REQUIRE_CODE(Segmenter::open(folder / "missing.safetensors", {}), file_not_found);
-    REQUIRE_CODE(Segmenter::open(model, {.backend = "gpu9000"}), backend_unknown);
-    REQUIRE_CODE(Segmenter::open(model, {.threads = -1}), invalid_argument);
-    REQUIRE_CODE(Segmenter::open(model, {.precision = "f8"}), invalid_argument);
-    REQUIRE_CODE(Segmenter::open(model, {.mirror = "xq"}), invalid_argument);
-    for (const SegmenterOptions& relaxed : {SegmenterOptions{.backend = "reference", .precision = "fp16"},
-                                            SegmenterOptions{.backend = "reference", .allow_tf32 = true},
-                                            SegmenterOptions{.backend = "reference", .deterministic = false}})
+    REQUIRE_CODE(Segmenter::open(model, {.compute = {.backend = "gpu9000"}}), backend_unknown);
+    REQUIRE_CODE(Segmenter::open(model, {.compute = {.threads = -1}}), invalid_argument);
+    for (const SegmenterOptions& relaxed :
+         {SegmenterOptions{.compute = {.backend = "reference", .precision = Precision::fp16}},
+          SegmenterOptions{.compute = {.backend = "reference", .tf32 = true}},
+          SegmenterOptions{.compute = {.backend = "reference", .deterministic = false}}})
         REQUIRE_CODE(Segmenter::open(model, relaxed), operation_unsupported);
     const auto three = test::write_model(folder, R"({"network": "mf-res2net", "classes": 3})");
     REQUIRE_CODE(Segmenter::open(three, {}), model_metadata_invalid);

@@ -50,7 +50,7 @@ TEST_CASE("smaller networks that come with mfres are found by their names and se
         for (const char* region : {"WT", "TC", "ET"})
             CHECK(measured[region]["dice"].get<double>() > 0.5);
         const auto timed =
-            test::run_program({"bench", "--model", name, "--shape", "32", "--runs", "1", "--no-probe", "-f", "json"});
+            test::run_program({"bench", "--model", name, "--size", "32", "--runs", "1", "--no-probe", "--json"});
         REQUIRE(timed.exit_code == 0);
         const auto report = nlohmann::json::parse(timed.out);
         CHECK(report["network"] == name);

@@ -117,11 +117,14 @@ TEST_CASE("mfres train rejects what it cannot do, with the right exit code") {
     rejected({"--data", "x", "--out", run, "--loss", "hope"}, 2, "recipe key loss: \"hope\"");
     rejected({"--data", "x", "--out", run, "--checkpoint-every", "5h"}, 2, "checkpoint-every");
     rejected({"--data", "x", "--out", run, "--network", "u-not"}, 2, "u-not");
-    rejected({"--data", "x", "--out", run, "--precision", "f16"}, 2, "recipe key precision: \"f16\"");
-    rejected({"--data", "x", "--out", run, "--memory-cap", "lots"}, 2, "lots");
+    rejected({"--data", "x", "--out", run, "--precision", "f16"}, 2, "precision 'f16' is not known");
+    rejected({"--data", "x", "--out", run, "--max-memory", "lots"}, 2, "lots");
     rejected({"--data", folder / "absent", "--out", run}, 6, "absent");
     rejected({"--data", "x", "--out", folder / "new", "--resume"}, 6, "nothing to resume");
-    rejected({"--export", folder / "absent.ckpt", "--out", run + ".safetensors"}, 6, "absent.ckpt");
+    rejected({"--data", "x", "--out", run, "--precision", "int8"}, 2, "recipe key precision: \"int8\"");
+    const Finished absent = run_program({"convert", folder / "absent.ckpt", "--out", run + ".safetensors"});
+    CHECK(absent.exit_code == 6);
+    CHECK(absent.err.find("absent.ckpt") != std::string::npos);
     CHECK_FALSE(std::filesystem::exists(folder / "new"));
 }
 
@@ -137,7 +140,7 @@ TEST_CASE("mfres train goes from a folder of cases to a model that segments") {
     const auto arguments =
         std::vector<std::string>{
             "train",   "--data", cases,         "--val", others,  "--out", run, "--recipe", folder / "recipe.json",
-            "--steps", "4",      "--row-every", "2",     "--json"} +
+            "--steps", "4",      "--log-every", "2",     "--json"} +
         tiny;
     const Finished trained = run_program(arguments);
     INFO(trained.err);
@@ -165,12 +168,18 @@ TEST_CASE("mfres train goes from a folder of cases to a model that segments") {
     CHECK(twice.err.find("not empty") != std::string::npos);
 
     const auto model = folder / "exported.safetensors";
-    const Finished exported = run_program({"train", "--export", run / "best.ckpt", "-o", model});
+    const Finished exported = run_program({"convert", run / "best.ckpt", "-o", model});
     CHECK(exported.exit_code == 0);
     CHECK(exported.out.find("averaged weights") != std::string::npos);
     CHECK(file_text(model) == file_text(run / "model.safetensors"));
-    CHECK(run_program({"train", "--export", run / "best.ckpt", "-o", model}).exit_code == 6);
-    CHECK(run_program({"train", "--export", run / "best.ckpt", "-o", model, "--force"}).exit_code == 0);
+    CHECK(run_program({"convert", run / "best.ckpt", "-o", model}).exit_code == 6);
+    const Finished forced =
+        run_program({"convert", run / "best.ckpt", "-o", model, "--force", "--dtype", "f16", "--json"});
+    CHECK(forced.exit_code == 0);
+    CHECK(nlohmann::json::parse(forced.out)["averaged"] == true);
+    CHECK(nlohmann::json::parse(forced.out)["dice_wt_tc_et"].size() == 3);
+    CHECK(run_program({"convert", run / "best.ckpt", "-o", folder / "best.onnx", "--size", "32"}).exit_code == 0);
+    CHECK(run_program({"convert", run / "best.ckpt", "-o", folder / "x.onnx", "--network", "dmfnet"}).exit_code == 4);
     const Finished segmented = run_program({"segment", "--model", model, "--case", cases / "phantom-1", "--out",
                                             folder / "labels.nii.gz", "--quiet", "--accept", "brain_implausible"});
     INFO(segmented.err);
@@ -216,7 +225,7 @@ TEST_CASE("SIGINT and SIGTERM save a training, which --resume completes") {
     const auto log = folder / "log";
     std::int64_t trained = 0;
     for (const int signal : {SIGINT, SIGTERM}) {
-        auto arguments = std::vector<std::string>{"train", "--data", cases, "--out", run, "--row-every", "1"};
+        auto arguments = std::vector<std::string>{"train", "--data", cases, "--out", run, "--log-every", "1"};
         arguments = arguments + (trained == 0 ? tiny + std::vector<std::string>{"--steps", "100000"}
                                               : std::vector<std::string>{"--resume", "--threads", "1"});
         const pid_t child = start_program(arguments, log);

@@ -49,14 +49,14 @@ TEST_CASE("50 training steps on phantoms lower the loss on the GPU in every prec
     REQUIRE_OK(graph);
     const auto batch = test::phantom_batch({64, 64, 64}, 2);
     for (const Precision precision : precisions) {
-        INFO(name(precision));
+        INFO(to_string(precision));
         const auto training =
             test::compile_training(*backend, *graph, test::random_weights(*graph, 1), {.precision = precision});
         const double first = step(*training, batch, 1);
         double last = first;
         for (std::int64_t number = 2; number <= 50; ++number)
             last = step(*training, batch, number);
-        std::printf("    %s: loss %.4f to %.4f, %lld MiB\n", std::string(name(precision)).c_str(), first, last,
+        std::printf("    %s: loss %.4f to %.4f, %lld MiB\n", std::string(to_string(precision)).c_str(), first, last,
                     static_cast<long long>(training->peak_bytes() >> 20));
         CHECK(last < 0.7 * first);
     }
@@ -70,7 +70,7 @@ TEST_CASE("on the GPU 4 steps are 2 steps, the state in another executable, 2 st
     REQUIRE_OK(graph);
     const auto batch = test::phantom_batch({48, 48, 48}, 1);
     for (const Precision precision : precisions) {
-        INFO(name(precision));
+        INFO(to_string(precision));
         const TrainingOptions options{.precision = precision};
         const auto whole = test::compile_training(*backend, *graph, test::random_weights(*graph, 1), options);
         const auto before = test::compile_training(*backend, *graph, test::random_weights(*graph, 1), options);
@@ -103,7 +103,7 @@ TEST_CASE("the network's logits on the GPU are the reference's, and in short pre
         return best;
     };
     for (const Precision precision : precisions) {
-        INFO(name(precision));
+        INFO(to_string(precision));
         const auto got = test::run(*backend, *graph, weights, batch.image, {.precision = precision});
         REQUIRE_OK(got);
         std::int64_t same = 0;

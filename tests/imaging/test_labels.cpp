@@ -102,11 +102,11 @@ TEST_CASE("regions follow the challenge or the paper's text, in label values") {
 
 TEST_CASE("region definitions are found by name") {
     for (const RegionDefinition definition : region_definitions) {
-        const auto found = region_definition(name(definition));
+        const auto found = parse_region_definition(to_string(definition));
         REQUIRE_OK(found);
         CHECK(*found == definition);
     }
-    const auto rejected = region_definition("both");
+    const auto rejected = parse_region_definition("both");
     REQUIRE_CODE(rejected, invalid_argument);
     CHECK(rejected.error().message.find("brats, paper") != std::string::npos);
 }

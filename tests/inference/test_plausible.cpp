@@ -57,7 +57,7 @@ double dice(const LabelMap& a, const LabelMap& b) {
 } // namespace
 
 TEST_CASE("noise, padding and ringing around the brain leave the labels of the untouched case") {
-    auto predictor = Predictor::open(shipped("mf-res2net-quarter"), {.threads = 2});
+    auto predictor = Predictor::open(shipped("mf-res2net-quarter"), {.compute = {.threads = 2}});
     REQUIRE_OK(predictor);
     const auto expected = predict(*predictor, head());
     REQUIRE_OK(expected);
@@ -93,7 +93,7 @@ TEST_CASE("a wild voxel changes nothing where the model clips, and is rejected w
     REQUIRE_OK(model);
     model->metadata.normalisation = Normalisation::zscore_brain_clipped;
     REQUIRE_OK(save_model(folder / "clipped.safetensors", *model, Dtype::f32, true));
-    auto clipping = Predictor::open(folder / "clipped.safetensors", {.threads = 2});
+    auto clipping = Predictor::open(folder / "clipped.safetensors", {.compute = {.threads = 2}});
     REQUIRE_OK(clipping);
     const auto expected = predict(*clipping, head());
     REQUIRE_OK(expected);
@@ -103,7 +103,7 @@ TEST_CASE("a wild voxel changes nothing where the model clips, and is rejected w
     REQUIRE_OK(clipped);
     CHECK(dice(expected->labels, clipped->labels) > 0.99);
 
-    auto usual = Predictor::open(shipped("mf-res2net-quarter"), {.threads = 2});
+    auto usual = Predictor::open(shipped("mf-res2net-quarter"), {.compute = {.threads = 2}});
     REQUIRE_OK(usual);
     REQUIRE_CODE(predict(*usual, volumes), intensity_outliers);
 }
@@ -111,17 +111,17 @@ TEST_CASE("a wild voxel changes nothing where the model clips, and is rejected w
 TEST_CASE("an accepted check stands in the report, and another model's limits are its own") {
     const test::TemporaryFolder folder;
     const Volumes& small = test::small_phantom().volumes;
-    auto usual = Predictor::open(shipped("mf-res2net-quarter"), {.threads = 2});
+    auto usual = Predictor::open(shipped("mf-res2net-quarter"), {.compute = {.threads = 2}});
     REQUIRE_OK(usual);
     REQUIRE_CODE(predict(*usual, small), brain_implausible);
-    auto accepting =
-        Predictor::open(shipped("mf-res2net-quarter"), {.threads = 2, .accept = {ErrorCode::brain_implausible}});
+    auto accepting = Predictor::open(shipped("mf-res2net-quarter"),
+                                     {.compute = {.threads = 2}, .accept = {ErrorCode::brain_implausible}});
     REQUIRE_OK(accepting);
     const auto accepted = predict(*accepting, small);
     REQUIRE_OK(accepted);
     REQUIRE(accepted->report.warnings.size() == 1);
     CHECK(accepted->report.warnings[0].find("(accepted: brain_implausible)") != std::string::npos);
-    auto own = Predictor::open(test::write_model(folder, test::small_network), {.threads = 2});
+    auto own = Predictor::open(test::write_model(folder, test::small_network), {.compute = {.threads = 2}});
     REQUIRE_OK(own);
     const auto result = predict(*own, small);
     REQUIRE_OK(result);

@@ -32,7 +32,7 @@ CaseVolumes views_of(const std::array<Volume, 4>& volumes) {
 }
 
 /// The phantoms are smaller than the heads that the shipped weights were trained on.
-const PredictorOptions small_heads = {.threads = 2, .accept = {ErrorCode::brain_implausible}};
+const PredictorOptions small_heads = {.compute = {.threads = 2}, .accept = {ErrorCode::brain_implausible}};
 
 Predictor open(const std::filesystem::path& model, const PredictorOptions& options = small_heads) {
     auto predictor = Predictor::open(model, options);
@@ -91,7 +91,7 @@ TEST_CASE("volumes in memory get the labels of their files, whatever the scalar 
     const auto model = test::write_model(folder, test::small_network);
     const std::array<Volume, 4> volumes = whole_numbers();
     const CaseFiles files = test::write_case(folder, volumes, geometry_of(volumes[0].grid));
-    auto segmenter = Segmenter::open(model, {.threads = 2});
+    auto segmenter = Segmenter::open(model, {.compute = {.threads = 2}});
     REQUIRE_OK(segmenter);
     const auto expected = segmenter->segment(files, {});
     REQUIRE_OK(expected);
@@ -293,8 +293,8 @@ TEST_CASE("with clipped normalisation one wild voxel changes nothing but its sur
     const LabelMap expected = predict(robust, views_of(volumes)).labels;
     for (const double value : dice_of(predict(robust, views_of(wild)).labels, expected))
         CHECK(value > 0.99);
-    Predictor plain =
-        open(shipped, {.threads = 2, .accept = {ErrorCode::brain_implausible, ErrorCode::intensity_outliers}});
+    Predictor plain = open(
+        shipped, {.compute = {.threads = 2}, .accept = {ErrorCode::brain_implausible, ErrorCode::intensity_outliers}});
     CHECK(dice_of(predict(plain, views_of(wild)).labels, predict(plain, views_of(volumes)).labels)[0] < 0.9);
 }
 
@@ -315,7 +315,7 @@ TEST_CASE("contrasts may be absent where the model was trained for that, and the
     CHECK(rejected.error().message.find("t1,t1ce,t2,flair") != std::string::npos);
     const Prediction forced = predict(strict, views, {.any_contrasts = true});
 
-    auto segmenter = Segmenter::open(trained, {.threads = 2});
+    auto segmenter = Segmenter::open(trained, {.compute = {.threads = 2}});
     REQUIRE_OK(segmenter);
     const auto segmented =
         segmenter->segment(files, {.output = folder / "labels.nii.gz", .preview = folder / "picture.png"});
@@ -351,9 +351,9 @@ TEST_CASE("probabilities add up to one, agree with the labels and leave them as 
     const test::TemporaryFolder folder;
     const auto model = test::write_model(folder, test::small_network);
     const CaseVolumes views = views_of(test::small_phantom().volumes);
-    for (const std::string mirror : {"", "x"}) {
-        INFO("mirror '" << mirror << "'");
-        Predictor predictor = open(model, {.threads = 2, .mirror = mirror});
+    for (const MirrorAxes mirror : {MirrorAxes{}, MirrorAxes{true, false, false}}) {
+        INFO("mirrored along x: " << mirror[0]);
+        Predictor predictor = open(model, {.compute = {.threads = 2}, .mirror = mirror});
         const Prediction plain = predict(predictor, views, {.label_scheme = "brats2023"});
         const Prediction both = predict(predictor, views, {.label_scheme = "brats2023", .probabilities = true});
         CHECK_FALSE(plain.probabilities.has_value());
@@ -389,7 +389,7 @@ TEST_CASE("probabilities of tiles are those of the tile that decides") {
     const CaseVolumes views = views_of(phantom->volumes);
     Predictor whole = open(model);
     const std::int64_t limit = predict(whole, views).report.planned_peak_bytes * 97 / 100;
-    Predictor tight = open(model, {.threads = 2, .max_memory = limit});
+    Predictor tight = open(model, {.compute = {.threads = 2}, .max_memory = limit});
     const Prediction tiled = predict(tight, views, {.probabilities = true});
     CHECK(tiled.report.tiles > 1);
     CHECK(tiled.report.planned_peak_bytes <= limit);
@@ -420,7 +420,7 @@ T at(const std::vector<std::byte>& bytes, std::size_t offset) {
 TEST_CASE("probabilities are written on four axes where the input lies, as float32 and as uint8") {
     const test::TemporaryFolder folder;
     const CaseFiles files = test::write_case(folder);
-    auto segmenter = Segmenter::open(test::write_model(folder, test::small_network), {.threads = 2});
+    auto segmenter = Segmenter::open(test::write_model(folder, test::small_network), {.compute = {.threads = 2}});
     REQUIRE_OK(segmenter);
     SegmentOptions request{.output = folder / "labels.nii.gz", .preview = folder / "p.png"};
     request.probabilities = folder / "p.nii";

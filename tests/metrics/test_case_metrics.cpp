@@ -76,8 +76,8 @@ TEST_CASE("both schemes on every combination of empty prediction and reference")
     const LabelMap oedema = map_with({{4, 4, 4, 2}});
     const LabelMap enhancing = map_with({{4, 4, 4, 2}, {1, 1, 1, 3}});
     for (const RegionDefinition definition : region_definitions) {
-        INFO(name(definition));
-        SECTION("server2019, " + std::string(name(definition))) {
+        INFO(to_string(definition));
+        SECTION("server2019, " + std::string(to_string(definition))) {
             const EmptyScheme scheme = EmptyScheme::server2019;
             check(evaluate(nothing, nothing, definition, scheme)[TumourRegion::wt], 1.0, 1.0, 1.0, {});
             check(evaluate(oedema, oedema, definition, scheme)[TumourRegion::et], 1.0, 1.0, 1.0, {});
@@ -85,7 +85,7 @@ TEST_CASE("both schemes on every combination of empty prediction and reference")
             check(evaluate(oedema, enhancing, definition, scheme)[TumourRegion::et], 0.0, 0.0, 1.0, {});
             check(evaluate(enhancing, enhancing, definition, scheme)[TumourRegion::et], 1.0, 1.0, 1.0, 0.0);
         }
-        SECTION("brats2020, " + std::string(name(definition))) {
+        SECTION("brats2020, " + std::string(to_string(definition))) {
             const EmptyScheme scheme = EmptyScheme::brats2020;
             check(evaluate(nothing, nothing, definition, scheme)[TumourRegion::wt], 1.0, 1.0, 1.0, 0.0);
             check(evaluate(oedema, oedema, definition, scheme)[TumourRegion::et], 1.0, 1.0, 1.0, 0.0);
@@ -136,11 +136,11 @@ TEST_CASE("maps that do not belong together are rejected") {
 
 TEST_CASE("schemes and metrics are found by their names") {
     for (const EmptyScheme scheme : empty_schemes) {
-        const auto found = empty_scheme(name(scheme));
+        const auto found = parse_empty_scheme(to_string(scheme));
         REQUIRE_OK(found);
         CHECK(*found == scheme);
     }
-    REQUIRE_CODE(empty_scheme("server2018"), invalid_argument);
-    CHECK(empty_scheme("x").error().message.find("server2019, brats2020") != std::string::npos);
+    REQUIRE_CODE(parse_empty_scheme("server2018"), invalid_argument);
+    CHECK(parse_empty_scheme("x").error().message.find("server2019, brats2020") != std::string::npos);
     CHECK(name(Metric::hd95) == "Hausdorff95");
 }

@@ -135,7 +135,7 @@ TEST_CASE("a plan rejects what could only fail later") {
     check(rejected(table2, [](Options& o) { o.recipe = R"({"steps": 1, "steps": 2})"; }), recipe, "steps");
     check(rejected(table2, [](Options& o) { o.networks = {"unet"}; }), ErrorCode::network_unknown, "unet");
     check(rejected(table2, [](Options& o) { o.networks = {""}; }), ErrorCode::network_unknown, "there is no network");
-    check(rejected(table2, [](Options& o) { o.backend = "abacus"; }), ErrorCode::backend_unknown, "abacus");
+    check(rejected(table2, [](Options& o) { o.compute.backend = "abacus"; }), ErrorCode::backend_unknown, "abacus");
 }
 
 TEST_CASE("a patch that a network cannot take is rejected with its name") {

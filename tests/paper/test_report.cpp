@@ -67,7 +67,7 @@ TEST_CASE("published figures and ours stand apart, and the caption says what our
     ExperimentReport report = sample(ExperimentTable::table2, {"dmfnet"});
     report.runs[0].measured = measured(0.81239, 4.5);
     report.runs[0].state = RunState::finished;
-    report.runs[0].backend_engine = "engine 1.2";
+    report.runs[0].used.engine = "engine 1.2";
     const std::string page = to_markdown(report);
     for (const char* words :
          {"BraTS 2019 validation server, not re-measured", "these cases, this budget",

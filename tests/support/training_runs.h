@@ -64,9 +64,9 @@ inline TrainerOptions tiny_run(const std::filesystem::path& run, std::string_vie
     options.data = training_cases().path();
     options.run = run;
     options.recipe = std::move(recipe);
-    options.backend = backend;
-    options.threads = 1; // threads that wait for each other on a busy machine take far longer than one
-    options.row_steps = 4;
+    options.compute.backend = backend;
+    options.compute.threads = 1; // threads that wait for each other on a busy machine take far longer than one
+    options.log_steps = 4;
     return options;
 }
 

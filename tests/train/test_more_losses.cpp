@@ -287,7 +287,7 @@ TEST_CASE("models and checkpoints are averaged value by value") {
     const auto out = folder / "mean.safetensors";
     REQUIRE_CODE(average_models({paths[0]}, out, true), invalid_argument);
     REQUIRE_CODE(average_models(paths, out, false), file_exists);
-    REQUIRE_CODE(average_models(paths, out, true, "f8"), invalid_argument);
+    REQUIRE_CODE(average_models(paths, out, true, WeightDtype::int8), invalid_argument);
     REQUIRE_CODE(average_models({paths[0], folder / "absent.safetensors"}, out, true), file_not_found);
     const auto wider =
         saved(folder, "wider.safetensors", small_model(1, R"({"network": "mf-res2net", "widths": [16, 16, 24, 32],

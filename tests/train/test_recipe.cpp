@@ -128,6 +128,19 @@ TEST_CASE("every key of a recipe reads back as it was written") {
     CHECK(recipe.sampling.crop == std::array<std::int64_t, 3>{64, 80, 96});
 }
 
+TEST_CASE("precision, TF32 and determinism of the compute options replace the keys of a recipe") {
+    const std::string recipe = R"({"precision": "bf16", "steps": 7})";
+    CHECK(recipe_with(recipe, {}) == recipe);
+    const Recipe replaced =
+        parsed(recipe_with(recipe, {.precision = Precision::f32, .tf32 = true, .deterministic = false}));
+    CHECK(replaced.precision == "f32");
+    CHECK(replaced.allow_tf32);
+    CHECK_FALSE(replaced.deterministic);
+    CHECK(replaced.steps == 7);
+    for (const std::string broken : {"", "[1]", R"({"steps": 1, "steps": 2})"}) // for parse_recipe to reject
+        CHECK(recipe_with(broken, {.tf32 = true}) == broken);
+}
+
 TEST_CASE("a recipe that violates the schema is rejected by key and value") {
     struct Case {
         const char* json;

@@ -60,7 +60,7 @@ TEST_CASE("twenty steps are ten and ten more, bit for bit, on every backend") {
         TrainerOptions whole = tiny_run(folder / "whole", backend, recipe);
         TrainerOptions parts = tiny_run(folder / "parts", backend, recipe);
         if (backend == "reference") // its threads do not wait for each other in short steps
-            whole.threads = parts.threads = 2;
+            whole.compute.threads = parts.compute.threads = 2;
         if (backend != "reference") // whole boxes take the reference backend too long
             whole.validation = parts.validation = validation_cases().path();
 
@@ -148,11 +148,12 @@ TEST_CASE("a run leaves recipe, measurements, curve, checkpoints and a model of 
     CHECK(exported->step == 10);
     CHECK(exported->dice == report.latest->mean);
     REQUIRE_CODE(export_checkpoint(run / "last.ckpt", folder / "last.safetensors", false), file_exists);
-    REQUIRE_OK(export_checkpoint(run / "last.ckpt", folder / "half.safetensors", false, "f16"));
+    REQUIRE_OK(export_checkpoint(run / "last.ckpt", folder / "half.safetensors", false, WeightDtype::f16));
     CHECK(std::filesystem::file_size(folder / "half.safetensors") <
           std::filesystem::file_size(folder / "last.safetensors") * 3 / 4);
     REQUIRE_OK(load_model(folder / "half.safetensors"));
-    REQUIRE_CODE(export_checkpoint(run / "last.ckpt", folder / "x.safetensors", false, "f8"), invalid_argument);
+    REQUIRE_CODE(export_checkpoint(run / "last.ckpt", folder / "x.safetensors", false, WeightDtype::int8),
+                 invalid_argument);
     REQUIRE_CODE(export_checkpoint(run / "metrics.csv", folder / "x.safetensors", false), checkpoint_damaged);
     REQUIRE_CODE(export_checkpoint(run / "none.ckpt", folder / "x.safetensors", false), file_not_found);
 }
@@ -269,7 +270,7 @@ TEST_CASE("a run is resumed with its own recipe, data and network only") {
     CHECK(report.step == 6);
     options.recipe = "{}"; // complete: only exported once more
     CHECK(train(options).first_step == 6);
-    options.threads = 2;
+    options.compute.threads = 2;
     const TrainReport elsewhere = train(options);
     REQUIRE(elsewhere.warnings.size() == 1);
     CHECK(elsewhere.warnings[0].find("with 1 threads") != std::string::npos);
@@ -393,17 +394,20 @@ TEST_CASE("training options that make no sense are rejected before a folder is m
             CHECK_FALSE(std::filesystem::exists(folder / "run"));
         std::filesystem::remove_all(folder / "run");
     };
-    rejected([](TrainerOptions& o) { o.threads = -1; }, ErrorCode::invalid_argument);
+    rejected([](TrainerOptions& o) { o.compute.threads = -1; }, ErrorCode::invalid_argument);
+    rejected([](TrainerOptions& o) { o.compute.cpus = {0}; }, ErrorCode::invalid_argument);
+    rejected([](TrainerOptions& o) { o.compute.wait_policy = WaitPolicy::passive; }, ErrorCode::invalid_argument);
+    rejected([](TrainerOptions& o) { o.compute.precision = Precision::int8; }, ErrorCode::recipe_invalid);
     rejected([](TrainerOptions& o) { o.loader_threads = -1; }, ErrorCode::invalid_argument);
-    rejected([](TrainerOptions& o) { o.row_steps = 0; }, ErrorCode::invalid_argument);
+    rejected([](TrainerOptions& o) { o.log_steps = 0; }, ErrorCode::invalid_argument);
     rejected([](TrainerOptions& o) { o.stop_at = -1; }, ErrorCode::invalid_argument);
-    rejected([](TrainerOptions& o) { o.memory_cap = -1; }, ErrorCode::invalid_argument);
+    rejected([](TrainerOptions& o) { o.max_memory = -1; }, ErrorCode::invalid_argument);
     rejected([](TrainerOptions& o) { o.checkpoint_minutes = std::nan(""); }, ErrorCode::invalid_argument);
     rejected([](TrainerOptions& o) { o.run.clear(); }, ErrorCode::invalid_argument);
     rejected([](TrainerOptions& o) { o.data.clear(); }, ErrorCode::invalid_argument);
     rejected([](TrainerOptions& o) { o.recipe = "{\"batch\": 0}"; }, ErrorCode::recipe_invalid);
     rejected([](TrainerOptions& o) { o.data = "/nowhere/cases"; }, ErrorCode::file_not_found);
-    rejected([](TrainerOptions& o) { o.backend = "abacus"; }, ErrorCode::backend_unknown);
+    rejected([](TrainerOptions& o) { o.compute.backend = "abacus"; }, ErrorCode::backend_unknown);
 }
 
 namespace {
@@ -653,7 +657,7 @@ TEST_CASE("a network learns a phantom by heart") {
                                                    {"rotation_probability", 0.0},
                                                    {"flips", false},
                                                    {"validate_every", 0}}));
-    options.row_steps = 10;
+    options.log_steps = 10;
     const test::PhantomCache same(2, 1, "again-"); // other names: what is trained on is else not validated on
     options.validation = same.path();
     const TrainReport report = train(options);

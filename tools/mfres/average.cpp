@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-#include "cli.h"
+#include "option_groups.h"
 
 #include <mfres/trainer.h>
 
-#include <nlohmann/json.hpp>
+#include "core/try.h"
 
-#include <iostream>
+#include <nlohmann/json.hpp>
 
 namespace mfres::cli {
 
@@ -20,7 +20,7 @@ constexpr const char* about =
 constexpr const char* examples =
     "Examples:\n"
     "  mfres average run/last.ckpt run/previous.ckpt run/best.ckpt --out mean.safetensors\n"
-    "  mfres average fine1/model.safetensors fine2/model.safetensors --out mean.safetensors --store f16\n";
+    "  mfres average fine1/model.safetensors fine2/model.safetensors --out mean.safetensors --dtype f16\n";
 
 } // namespace
 
@@ -30,29 +30,25 @@ int average(const std::vector<std::string>& arguments) {
     options.add()
         ("models", po::value<std::vector<std::string>>()->multitoken(), "model files or checkpoints, at least two; also without the option's name")
         ("out,o", po::value<std::string>()->required(), "model file to write (.safetensors)")
-        ("store", po::value<std::string>()->default_value("f32"), "f32, or f16 or bf16 in half the size")
-        ("force", "overwrite an existing file")
-        ("json", "print what was written as JSON to stdout")
-        ("quiet,q", "print nothing but errors");
+        ("dtype", po::value<std::string>()->default_value("f32"), "of convolution weights: f32, or f16 or bf16 in half the size");
     // clang-format on
+    add_output_options(options);
     options.positional("models", -1);
     if (const auto done = options.parse(arguments))
         return *done;
-    std::vector<std::filesystem::path> sources;
-    if (options.has("models"))
-        for (const std::string& given : options.get<std::vector<std::string>>("models"))
-            sources.emplace_back(given);
+    const bool json = options.has("json");
+    const std::vector<std::filesystem::path> sources = options.paths("models");
     if (sources.size() < 2)
         return usage_error("an average takes at least two models or checkpoints");
     const auto out = options.get<std::string>("out");
-    const auto written = average_models(sources, out, options.has("force"), options.get<std::string>("store"));
+    const auto dtype = parse_weight_dtype(options.get<std::string>("dtype"));
+    if (!dtype)
+        return fail(dtype.error(), json);
+    const auto written = average_models(sources, out, options.has("force"), *dtype);
     if (!written)
-        return fail(written.error(), options.has("json"));
-    if (options.has("json"))
-        std::cout << nlohmann::json{{"model", out}, {"network", written->network}, {"models", written->models}}.dump(2)
-                  << '\n';
-    else if (!options.has("quiet"))
-        std::cout << out << ": " << written->network << ", mean of " << written->models << " models\n";
+        return fail(written.error(), json);
+    confirm(options, {{"model", out}, {"network", written->network}, {"models", written->models}},
+            text(out, ": ", written->network, ", mean of ", written->models, " models"));
     return exit_ok;
 }
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
-#include "cli.h"
+#include "option_groups.h"
+
+#include "core/try.h"
 
 #include <mfres/benchmark.h>
 
@@ -16,72 +18,59 @@ constexpr const char* about =
 
 constexpr const char* examples = "Examples:\n"
                                  "  mfres bench\n"
-                                 "  mfres bench --model m.safetensors --shape 128,128,128 --threads 2 --runs 10\n"
+                                 "  mfres bench --model m.safetensors --size 128,128,128 --threads 2 --runs 10\n"
                                  "  mfres bench --precision bf16\n"
-                                 "  mfres bench --backend reference --shape 32 --runs 3\n"
-                                 "  mfres bench --profile --format json\n";
+                                 "  mfres bench --backend reference --size 32 --runs 3\n"
+                                 "  mfres bench --profile --json\n";
 
-} // namespace
-
-int bench(const std::vector<std::string>& arguments) {
-    Options options("bench [--model FILE] [--shape X,Y,Z]", about, examples);
+Options make_options() {
+    Options options("bench [--model FILE] [--size X,Y,Z]", about, examples);
+    add_model_option(options);
     // clang-format off
     options.add()
-        ("model,m", po::value<std::string>(), "model file, or a name of weights that come with mfres (mf-res2net-half); default: mf-res2net")
-        ("shape", po::value<std::string>()->default_value("128"), "input voxels: 128 or 240,240,160")
-        ("backend", po::value<std::string>()->default_value("auto"), "auto, or one that 'mfres help' lists")
-        ("threads", po::value<int>()->default_value(0), "0 = all processors")
+        ("size", po::value<std::string>()->default_value("128"), "input voxels: 128 or 240,240,160")
         ("runs", po::value<int>()->default_value(10), "timed runs")
         ("warm-up", po::value<int>()->default_value(1), "runs before them that are not timed")
         ("seed", po::value<std::uint64_t>()->default_value(1), "of the input")
         ("profile", "time every op")
-        ("waiting", po::value<std::string>()->default_value("auto"), "of threads: auto, passive or active")
-        ("processors", po::value<std::string>(), "to pin threads to, e.g. 0,2")
         ("no-probe", "do not measure the machine's peak rates")
         ("save-input", po::value<std::string>(), "write the input to this .npy file")
-        ("save-output", po::value<std::string>(), "write the logits to this .npy file")
-        ("format,f", po::value<std::string>()->default_value("text"), "text or json")
-        ("quiet,q", "no progress");
+        ("save-output", po::value<std::string>(), "write the logits to this .npy file");
     // clang-format on
-    add_arithmetic_options(options);
-    if (const auto done = options.parse(arguments))
-        return *done;
-    const std::string& format = options.get<std::string>("format");
-    if (format != "text" && format != "json")
-        return usage_error("--format '" + format + "' is neither text nor json");
-    const bool as_json = format == "json";
+    add_inference_options(options);
+    add_report_options(options);
+    return options;
+}
+
+Result<BenchmarkReport> measure(const Options& options, const Progress& progress) {
     BenchmarkOptions chosen;
-    const auto size = parse_size(options.get<std::string>("shape"));
-    if (!size)
-        return fail(size.error(), as_json);
-    chosen.size = *size;
-    chosen.backend = options.get<std::string>("backend");
-    chosen.threads = options.get<int>("threads");
-    read_arithmetic(options, chosen);
+    MFRES_TRY(chosen.size, parse_size(options.get<std::string>("size")));
+    MFRES_TRY(chosen.compute, compute_options(options));
     chosen.runs = options.get<int>("runs");
     chosen.warm_up_runs = options.get<int>("warm-up");
     chosen.seed = options.get<std::uint64_t>("seed");
     chosen.profile = options.has("profile");
     chosen.probe = !options.has("no-probe");
-    chosen.waiting = options.get<std::string>("waiting");
-    const auto processors = processors_of(options);
-    if (!processors)
-        return fail(processors.error(), as_json);
-    chosen.processors = *processors;
     chosen.input = options.get_or_default<std::string>("save-input");
     chosen.output = options.get_or_default<std::string>("save-output");
-    const auto model = model_path(options);
-    if (!model)
-        return fail(model.error(), as_json);
+    MFRES_TRY(const auto model, model_path(options));
+    return benchmark(model, chosen, progress);
+}
 
+} // namespace
+
+int bench(const std::vector<std::string>& arguments) {
+    Options options = make_options();
+    if (const auto done = options.parse(arguments))
+        return *done;
+    const bool json = options.has("json");
     watch_signals();
     ProgressDisplay display(options.has("quiet"));
-    const auto report =
-        benchmark(*model, chosen, [&](std::string_view stage, double done) { return display.update(stage, done); });
+    const auto report = measure(options, display.progress());
     display.clear();
     if (!report)
-        return fail(report.error(), as_json);
-    std::cout << (as_json ? to_json(*report) + "\n" : to_text(*report));
+        return fail(report.error(), json);
+    std::cout << (json ? to_json(*report) + "\n" : to_text(*report));
     return exit_ok;
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "cli.h"
+#include "option_groups.h"
 
 #include "core/try.h"
 #include "imaging/case.h"
@@ -57,14 +57,12 @@ int check(const std::vector<std::string>& arguments) {
     // clang-format off
     options.add()
         ("data", po::value<std::string>()->required(), "a case, or a folder of cases (also without --data)")
-        ("labels", po::value<std::string>()->default_value("brats"), "label scheme: brats (0 1 2 4) or brats2023 (0 1 2 3)")
-        ("use", po::value<std::string>()->default_value("auto"), "sform or qform: which one to use if they disagree")
-        ("resample", "accept other voxel sizes")
-        ("threads", po::value<int>()->default_value(0), "0 = all processors")
-        ("json", "print findings as JSON")
-        ("quiet,q", "no progress");
+        ("labels", po::value<std::string>()->default_value("brats"), "label scheme: brats (0 1 2 4) or brats2023 (0 1 2 3)");
     // clang-format on
+    add_case_options(options);
     add_accept_option(options);
+    add_threads_option(options);
+    add_report_options(options);
     options.positional("data");
     if (const auto done = options.parse(arguments))
         return *done;
@@ -73,15 +71,12 @@ int check(const std::vector<std::string>& arguments) {
     if (!scheme)
         return fail(scheme.error(), json);
     CaseOptions case_options;
-    const auto use = affine_source(options.get<std::string>("use"));
-    if (!use)
-        return fail(use.error(), json);
+    if (const auto read = read_case_options(options, case_options.use, case_options.resample); !read)
+        return fail(read.error(), json);
     const auto accepted = accepted_checks(options);
     if (!accepted)
         return fail(accepted.error(), json);
     case_options.accept = *accepted;
-    case_options.use = *use;
-    case_options.resample = options.has("resample");
     case_options.threads = options.get<int>("threads");
     const auto cases = find_cases(options.get<std::string>("data"));
     if (!cases)
@@ -95,7 +90,7 @@ int check(const std::vector<std::string>& arguments) {
         const CaseFiles& files = (*cases)[i];
         if (!display.update("checking", static_cast<double>(i) / static_cast<double>(cases->size()))) {
             display.clear();
-            return fail({ErrorCode::interrupted, text("stopped before ", files.id), files.id});
+            return fail({ErrorCode::interrupted, text("stopped before ", files.id), files.id}, json);
         }
         const auto finding = check_case(files, case_options, *scheme);
         display.clear();

@@ -7,7 +7,6 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <csignal>
 #include <cstdio>
@@ -111,6 +110,41 @@ int usage_error(const std::string& message) {
     return exit_usage;
 }
 
+namespace {
+
+/// Letters to insert, remove or replace, and neighbours to exchange, to make one word of the other.
+std::size_t edits(std::string_view a, std::string_view b) {
+    std::vector<std::vector<std::size_t>> table(a.size() + 1, std::vector<std::size_t>(b.size() + 1));
+    for (std::size_t i = 0; i <= a.size(); ++i)
+        for (std::size_t j = 0; j <= b.size(); ++j) {
+            if (i == 0 || j == 0) {
+                table[i][j] = i + j;
+                continue;
+            }
+            table[i][j] = std::min(
+                {table[i - 1][j] + 1, table[i][j - 1] + 1, table[i - 1][j - 1] + (a[i - 1] == b[j - 1] ? 0U : 1U)});
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+                table[i][j] = std::min(table[i][j], table[i - 2][j - 2] + 1);
+        }
+    return table[a.size()][b.size()];
+}
+
+} // namespace
+
+std::string did_you_mean(const std::string& word, const std::vector<std::string>& known) {
+    constexpr std::size_t least_prefix = 4; // "--" and two letters
+    std::string nearest;
+    std::size_t distance = std::max<std::size_t>(2, word.size() / 3) + 1;
+    for (const std::string& name : known) {
+        const bool begins = word.size() >= least_prefix && name.rfind(word, 0) == 0;
+        if (const std::size_t own = begins ? 1 : edits(word, name); own < distance) {
+            distance = own;
+            nearest = name;
+        }
+    }
+    return nearest.empty() ? "" : text("; did you mean '", nearest, "'?");
+}
+
 Options::Options(std::string usage, std::string about, std::string examples)
     : usage_(std::move(usage)), about_(std::move(about)), examples_(std::move(examples)), visible_("Options", 110, 70) {
     visible_.add_options()("help,h", "show this text");
@@ -127,6 +161,12 @@ std::optional<int> Options::parse(const std::vector<std::string>& arguments) {
             return exit_ok;
         }
         po::notify(values_);
+    } catch (const po::unknown_option& error) {
+        std::vector<std::string> known;
+        for (const auto& option : visible_.options())
+            known.push_back("--" + option->long_name());
+        const std::string given = error.get_option_name();
+        return usage_error(text("there is no option '", given, "'", did_you_mean(given, known)));
     } catch (const po::error& error) {
         return usage_error(error.what());
     }
@@ -136,114 +176,6 @@ std::optional<int> Options::parse(const std::vector<std::string>& arguments) {
 std::vector<std::filesystem::path> Options::paths(const char* name) const {
     const auto values = get_or_default<std::vector<std::string>>(name);
     return {values.begin(), values.end()};
-}
-
-void add_relaxation_options(Options& options) {
-    // clang-format off
-    options.add()
-        ("allow-tf32", "allow TF32 (10-bit mantissas) for f32 products on a GPU; rejected by other backends")
-        ("non-deterministic", "allow faster GPU algorithms whose results differ between runs; rejected by other backends");
-    // clang-format on
-}
-
-void add_arithmetic_options(Options& options) {
-    options.add()("precision", po::value<std::string>()->default_value("auto"),
-                  "of activations and convolutions: f32, bf16, fp16 or int8 where the backend has it; auto: int8 for a "
-                  "model file that holds integers, else f32");
-    add_relaxation_options(options);
-}
-
-void add_mirror_option(Options& options) {
-    options.add()("mirror", po::value<std::string>(),
-                  "axes along which mirror images are labelled too and probabilities averaged: x (left and right; "
-                  "twice the time), xyz (eight times), or any of these letters");
-}
-
-void add_least_options(Options& options) {
-    // clang-format off
-    options.add()
-        ("min-enhancing", po::value<double>()->default_value(0.0), "mm^3: less enhancing tumour in total is labelled as necrotic core; 0 = never")
-        ("min-component", po::value<double>()->default_value(0.0), "mm^3: smaller connected components of tumour are removed, except the largest; 0 = never");
-    // clang-format on
-}
-
-void add_accept_option(Options& options) {
-    static const std::string help =
-        "check that gives a warning instead of rejecting a case; may be repeated: " + plausibility_check_names();
-    options.add()("accept", po::value<std::vector<std::string>>(), help.c_str());
-}
-
-Result<AcceptedChecks> accepted_checks(const Options& options) {
-    AcceptedChecks accepted;
-    for (const std::string& code : options.get_or_default<std::vector<std::string>>("accept")) {
-        MFRES_TRY(const ErrorCode check, parse_plausibility_check(code));
-        accepted.insert(check);
-    }
-    return accepted;
-}
-
-Result<std::int64_t> parse_bytes(const std::string& text_value) {
-    std::int64_t value = 0;
-    const char* end = text_value.data() + text_value.size();
-    const auto [rest, problem] = std::from_chars(text_value.data(), end, value);
-    const std::string suffix(rest, end);
-    const auto bad = [&] {
-        return Error{ErrorCode::invalid_argument,
-                     text("'", text_value, "' is not a number of bytes; write 500000, 128M or 2G"), text_value};
-    };
-    if (problem != std::errc() || value <= 0)
-        return bad();
-    std::int64_t unit = 0;
-    for (const auto& [letter, shift] : {std::pair{"", 0}, {"K", 10}, {"M", 20}, {"G", 30}})
-        if (suffix == letter)
-            unit = std::int64_t{1} << shift;
-    if (unit == 0 || value > (std::int64_t{1} << 50) / unit)
-        return bad();
-    return value * unit;
-}
-
-Result<std::array<std::int64_t, 3>> parse_size(const std::string& text_value) {
-    std::vector<std::int64_t> extents;
-    const char* at = text_value.data();
-    const char* end = at + text_value.size();
-    while (true) {
-        std::int64_t value = 0;
-        const auto [rest, problem] = std::from_chars(at, end, value);
-        const bool separator = rest != end && (*rest == ',' || *rest == 'x');
-        if (problem != std::errc() || value <= 0 || (rest != end && !separator))
-            break;
-        extents.push_back(value);
-        if (rest == end && extents.size() == 1)
-            return std::array{extents[0], extents[0], extents[0]};
-        if (rest == end && extents.size() == 3)
-            return std::array{extents[0], extents[1], extents[2]};
-        if (rest == end)
-            break;
-        at = rest + 1;
-    }
-    return Error{ErrorCode::invalid_argument, text("'", text_value, "' is not a size; write 128 or 240,240,160"),
-                 text_value};
-}
-
-Result<std::vector<int>> processors_of(const Options& options) {
-    std::vector<int> processors;
-    const std::string list = options.get_or_default<std::string>("processors");
-    const char* at = list.data();
-    const char* const end = at + list.size();
-    while (at != end) {
-        int value = 0;
-        const auto [rest, problem] = std::from_chars(at, end, value);
-        if (problem != std::errc() || value < 0 || (rest != end && (*rest != ',' || rest + 1 == end)))
-            return Error{ErrorCode::invalid_argument, text("'", list, "' is not a list of processors; write 0 or 0,2"),
-                         list};
-        processors.push_back(value);
-        at = rest == end ? rest : rest + 1;
-    }
-    return processors;
-}
-
-Result<std::filesystem::path> model_path(const Options& options) {
-    return find_model(options.has("model") ? options.get<std::string>("model") : "mf-res2net");
 }
 
 Result<std::string> network_text(const std::string& argument) {

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Common parts of all subcommands: options, exit codes, error output, progress.
+// Common parts of all subcommands: parsing, exit codes, error output, progress.
 #pragma once
 
-#include <mfres/plausibility.h>
 #include <mfres/segmenter.h>
 #include <mfres/status.h>
 
 #include <boost/program_options.hpp>
 
-#include <array>
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
@@ -21,7 +19,7 @@ namespace mfres::cli {
 
 namespace po = boost::program_options;
 
-/// Exit codes of the program; README.md documents the same list.
+/// Exit codes of the program. `mfres help` (main.cpp) and README.md have the same list.
 enum ExitCode : int {
     exit_ok = 0,
     exit_failure = 1,   ///< a bug in mfres, or a training that diverged
@@ -72,50 +70,11 @@ class Options {
     po::variables_map values_;
 };
 
-/// --allow-tf32 and --non-deterministic.
-void add_relaxation_options(Options& options);
-/// The numerics options: these and --precision.
-void add_arithmetic_options(Options& options);
-
-/// Copies their values to a struct with the members of SegmenterOptions.
-template <typename Setup>
-void read_arithmetic(const Options& options, Setup& setup) {
-    setup.precision = options.get<std::string>("precision");
-    setup.allow_tf32 = options.has("allow-tf32");
-    setup.deterministic = !options.has("non-deterministic");
-}
-
-/// --mirror, of commands that label cases: SegmenterOptions::mirror.
-void add_mirror_option(Options& options);
-/// --min-enhancing and --min-component.
-void add_least_options(Options& options);
-
-/// Copies their values to SegmentOptions or EvaluationOptions.
-template <typename Request>
-void read_least_options(const Options& options, Request& request) {
-    request.min_enhancing_mm3 = options.get<double>("min-enhancing");
-    request.min_component_mm3 = options.get<double>("min-component");
-}
-
-/// --accept, of commands that read cases.
-void add_accept_option(Options& options);
-/// Its values. invalid_argument for a code that is no check.
-Result<AcceptedChecks> accepted_checks(const Options& options);
-
 /// Prints a usage error to stderr and returns exit_usage.
 int usage_error(const std::string& message);
 
-/// "128M", "2G", "500000" -> bytes. invalid_argument for anything else.
-Result<std::int64_t> parse_bytes(const std::string& text);
-
-/// "128" or "240,240,160" -> three extents. invalid_argument for anything else.
-Result<std::array<std::int64_t, 3>> parse_size(const std::string& text);
-
-/// The value of --processors: "0,2" -> {0, 2}; empty without it. invalid_argument for anything else.
-Result<std::vector<int>> processors_of(const Options& options);
-
-/// The model a command uses: find_model of what --model names, mf-res2net without --model. Errors: those of find_model.
-Result<std::filesystem::path> model_path(const Options& options);
+/// "; did you mean '--size'?", with the nearest of the known words; empty if none is near.
+std::string did_you_mean(const std::string& word, const std::vector<std::string>& known);
 
 /// The network of an argument: the content of a file (JSON, at most 1 MiB) if the argument names one, otherwise the
 /// argument itself.
@@ -136,8 +95,12 @@ class ProgressDisplay {
 
     /// Prefix of every line, e.g. the id of the case.
     void set_label(std::string label) { label_ = std::move(label); }
-    /// Usable as mfres::Progress. Returns false after stop_requested().
+    /// Returns false after stop_requested().
     bool update(std::string_view stage, double done);
+    /// update() of this display, which has to outlive it.
+    Progress progress() {
+        return [this](std::string_view stage, double done) { return update(stage, done); };
+    }
     /// Removes the bar before other output.
     void clear();
 

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
-#include "cli.h"
+#include "option_groups.h"
 
 #include "core/file.h"
+#include "core/try.h"
 
 #include <mfres/complexity.h>
+
+#include <nlohmann/json.hpp>
 
 #include <iostream>
 
@@ -19,20 +22,84 @@ constexpr const char* about =
 constexpr const char* examples =
     "Examples:\n"
     "  mfres complexity\n"
-    "  mfres complexity --format json\n"
+    "  mfres complexity --json\n"
     "  mfres complexity --network mf-res2net --per-layer --size 240,240,160\n"
     "  mfres complexity --network mf-res2net --network dmfnet --format markdown\n"
     "  mfres complexity --network variant.json        # {\"network\": \"mf-res2net\", \"widths\": [16, 32, 64, 128]}\n"
     "  mfres complexity --list                        # networks, and the keys their variants may set\n";
 
-void list_networks() {
+std::string networks_text() {
+    std::string all;
     for (const NetworkInfo& network : networks()) {
-        std::cout << network.name << "\n  " << network.summary << "\n  status: " << network.status << '\n';
+        all += text(network.name, "\n  ", network.summary, "\n  status: ", network.status, '\n');
         for (const NetworkOption& option : network.options)
-            std::cout << "    " << option.key << " = " << option.standard << "   " << option.help << "; "
-                      << option.allowed << '\n';
-        std::cout << '\n';
+            all += text("    ", option.key, " = ", option.standard, "   ", option.help, "; ", option.allowed, '\n');
+        all += '\n';
     }
+    return all;
+}
+
+std::string networks_json() {
+    nlohmann::ordered_json all = nlohmann::ordered_json::array();
+    for (const NetworkInfo& network : networks()) {
+        nlohmann::ordered_json keys = nlohmann::ordered_json::array();
+        for (const NetworkOption& option : network.options)
+            keys.push_back({{"key", option.key},
+                            {"default", option.standard},
+                            {"allowed", option.allowed},
+                            {"help", option.help}});
+        all.push_back({{"name", network.name},
+                       {"summary", network.summary},
+                       {"status", network.status},
+                       {"keys", std::move(keys)}});
+    }
+    return all.dump(2) + "\n";
+}
+
+Result<ReportFormat> format_of(const Options& options) {
+    if (options.has("json"))
+        return ReportFormat::json;
+    MFRES_TRY(const ReportFormat format, parse_report_format(options.get<std::string>("format")));
+    if (format == ReportFormat::json)
+        return Error{ErrorCode::invalid_argument, "--format is text, markdown or csv; JSON is printed with --json",
+                     "format"};
+    return format;
+}
+
+/// The networks of --network, all of them without it.
+Result<std::vector<std::string>> wanted_networks(const Options& options) {
+    std::vector<std::string> names;
+    if (!options.has("network")) {
+        for (const NetworkInfo& network : networks())
+            names.push_back(network.name);
+        return names;
+    }
+    for (const std::string& argument : options.get<std::vector<std::string>>("network")) {
+        MFRES_TRY(names.emplace_back(), network_text(argument));
+    }
+    return names;
+}
+
+/// The paper's table where no option asks for something else.
+bool is_paper_table(const Options& options) {
+    return !options.has("network") && !options.has("size") && options.get<std::int64_t>("batch") == 1 &&
+           !options.has("per-layer");
+}
+
+Result<std::string> counted(const Options& options) {
+    MFRES_TRY(const ReportFormat format, format_of(options));
+    if (is_paper_table(options)) {
+        MFRES_TRY(const Table2Report report, table2());
+        return render(report, format);
+    }
+    MFRES_TRY(const auto size, parse_size(options.has("size") ? options.get<std::string>("size") : "128"));
+    MFRES_TRY(const std::vector<std::string> names, wanted_networks(options));
+    std::vector<ComplexityReport> reports;
+    for (const std::string& network : names) {
+        MFRES_TRY(reports.emplace_back(), mfres::complexity(network, size, options.get<std::int64_t>("batch")));
+    }
+    const bool per_layer = options.has("per-layer");
+    return reports.size() == 1 ? render(reports[0], format, per_layer) : render(reports, format, per_layer);
 }
 
 } // namespace
@@ -45,57 +112,24 @@ int complexity(const std::vector<std::string>& arguments) {
         ("size", po::value<std::string>(), "input voxels: 128 or 240,240,160 (default 128)")
         ("batch", po::value<std::int64_t>()->default_value(1), "cases per inference")
         ("per-layer", "every layer instead of every stage")
-        ("format,f", po::value<std::string>()->default_value("text"), "text, markdown, csv or json")
+        ("format,f", po::value<std::string>()->default_value("text"), "text, markdown or csv; --json for JSON")
         ("out,o", po::value<std::string>(), "write to this file instead of stdout")
-        ("force", "overwrite an existing output file")
         ("list", "describe the networks and their variant keys");
     // clang-format on
+    add_output_options(options);
     if (const auto done = options.parse(arguments))
         return *done;
-    if (options.has("list")) {
-        list_networks();
-        return exit_ok;
-    }
-    const auto format = parse_report_format(options.get<std::string>("format"));
-    if (!format)
-        return fail(format.error());
-    const bool table = !options.has("network") && !options.has("size") && options.get<std::int64_t>("batch") == 1 &&
-                       !options.has("per-layer");
-    std::string rendered;
-    if (table) {
-        const auto report = table2();
-        if (!report)
-            return fail(report.error());
-        rendered = render(*report, *format);
-    } else {
-        const auto size = parse_size(options.has("size") ? options.get<std::string>("size") : "128");
-        if (!size)
-            return fail(size.error());
-        std::vector<std::string> names;
-        if (options.has("network"))
-            names = options.get<std::vector<std::string>>("network");
-        else
-            for (const NetworkInfo& network : networks())
-                names.push_back(network.name);
-        std::vector<ComplexityReport> reports;
-        for (const std::string& argument : names) {
-            const auto network = network_text(argument);
-            if (!network)
-                return fail(network.error());
-            auto report = mfres::complexity(*network, *size, options.get<std::int64_t>("batch"));
-            if (!report)
-                return fail(report.error());
-            reports.push_back(std::move(report).value());
-        }
-        rendered = reports.size() == 1 ? render(reports[0], *format, options.has("per-layer"))
-                                       : render(reports, *format, options.has("per-layer"));
-    }
+    const bool json = options.has("json");
+    const Result<std::string> rendered =
+        options.has("list") ? (json ? networks_json() : networks_text()) : counted(options);
+    if (!rendered)
+        return fail(rendered.error(), json);
     if (!options.has("out")) {
-        std::cout << rendered;
+        std::cout << *rendered;
         return exit_ok;
     }
-    const auto written = write_file_atomically(options.get<std::string>("out"), rendered, options.has("force"));
-    return written ? exit_ok : fail(written.error());
+    const auto written = write_file_atomically(options.get<std::string>("out"), *rendered, options.has("force"));
+    return written ? exit_ok : fail(written.error(), json);
 }
 
 } // namespace mfres::cli

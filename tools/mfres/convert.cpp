@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-#include "cli.h"
+#include "option_groups.h"
+#include "train_display.h"
 
 #include "core/file.h"
 #include "core/try.h"
@@ -8,11 +9,14 @@
 #include "inference/calibrate.h"
 #include "inference/compare.h"
 #include "model/metadata.h"
+#include "train/checkpoint_model.h"
+#include "train/weight_dtype.h"
+
+#include <mfres/trainer.h>
 
 #include <nlohmann/json.hpp>
 
 #include <iostream>
-#include <sstream>
 
 namespace mfres::cli {
 
@@ -21,7 +25,8 @@ namespace {
 constexpr const char* about =
     "Brings models in and out. In: a model file of mfres, ONNX (.onnx), or weights under PyTorch's names in "
     "safetensors\n"
-    "or a checkpoint (.pt, .pth; nothing in it is executed). Out: a model file (.safetensors) or ONNX (.onnx).\n"
+    "or a checkpoint (.pt, .pth; nothing in it is executed), or a checkpoint of mfres (.ckpt; its moving average where\n"
+    "there is one). Out: a model file (.safetensors) or ONNX (.onnx).\n"
     "Foreign weights need --network, and --mapping where names differ; every missing, extra or mis-shaped tensor is\n"
     "listed. The metadata of an imported model say that it wants its input prepared as mfres prepares it.";
 
@@ -31,40 +36,37 @@ constexpr const char* examples =
     "  mfres convert m.safetensors --out m-opencv.onnx --dialect opencv --size 144,176,144\n"
     "  mfres convert m.onnx --out back.safetensors --verify BraTS19_CBICA_AAB_1\n"
     "  mfres convert dmfnet.pth --network dmfnet --mapping names.json --out dmfnet.safetensors\n"
-    "  mfres convert m.safetensors --out half.safetensors --store bf16\n"
+    "  mfres convert m.safetensors --out half.safetensors --dtype bf16\n"
+    "  mfres convert runs/laptop/best.ckpt --out best.safetensors --dtype f16\n"
     "  mfres convert m.safetensors --out m-int8.safetensors --calibrate FOLDER_OF_CASES --verify CASE\n\n"
     "A mapping is {\"rules\": [{\"match\": \"module\\\\.(.*)\", \"name\": \"$1\"}], \"ignore\": [\"aux\\\\..*\"]}.\n";
 
 Options make_options() {
     Options options("convert INPUT --out FILE [--network NAME|FILE.json] [--mapping FILE.json]", about, examples);
-    options.add()("input,i", po::value<std::string>()->required(),
-                  "model or weights: .safetensors, .onnx, .pt or .pth")("out,o", po::value<std::string>()->required(),
-                                                                        "file to write: .safetensors or .onnx")(
-        "network,n", po::value<std::string>(),
-        "whose weights these are, where the file does not say: a registered network, or a variant as JSON")(
-        "prefix", po::value<std::string>(),
-        "of the names of tensors, taken off before the mapping, or the checkpoint's entry that holds them: module")(
-        "mapping", po::value<std::string>(), "JSON file of regular expressions that rename tensors")(
-        "store", po::value<std::string>(),
-        "convolution weights in a .safetensors as f32, f16, bf16 or int8; default: int8 with --calibrate or if they "
-        "are it already, else f32")(
-        "calibrate", po::value<std::string>(),
-        "folder of cases, or training cache, to measure ranges of activations on, for int8")(
-        "calibration", po::value<std::string>()->default_value("minmax"),
-        "how ranges are chosen: minmax, percentile (all but 10^-4) or mse (least squared error)")(
-        "calibration-cases", po::value<int>()->default_value(4), "that are used of the folder, evenly spread; 0 = all")(
-        "keep", po::value<std::string>()->default_value("first,last"),
-        "convolutions that stay in f32, separated by commas; none: quantize all")(
-        "dialect", po::value<std::string>()->default_value("standard"),
-        "of ONNX: standard, or opencv (at most four axes, for a stock OpenCV)")(
-        "size", po::value<std::string>()->default_value("128"), "grid an ONNX file is written for, e.g. 144,176,144")(
-        "dynamic", "free spatial axes in ONNX")("fold", "fold BatchNorms into convolutions in ONNX")(
-        "verify", po::value<std::string>(), "folder of a case: run the model and what was written, print what changed")(
-        "backend", po::value<std::string>()->default_value("auto"),
-        "for --verify and --calibrate: auto, onednn, opencv or reference")(
-        "threads", po::value<int>()->default_value(0), "for --verify and --calibrate: 0 = all processors")(
-        "quiet,q", "no progress")("force", "overwrite an existing file")("json", "print the result as JSON");
-    add_accept_option(options);
+    const std::string dtypes = "of convolution weights in a .safetensors: " + names_of(weight_dtypes) +
+                               "; default: int8 with --calibrate or if they are it already, else f32";
+    const std::string dialects = "of ONNX: " + names_of(onnx_dialects) + " (at most four axes, for a stock OpenCV)";
+    // clang-format off
+    options.add()
+        ("input,i", po::value<std::string>()->required(), "model or weights: .safetensors, .ckpt, .onnx, .pt or .pth")
+        ("out,o", po::value<std::string>()->required(), "file to write: .safetensors or .onnx")
+        ("network,n", po::value<std::string>(), "whose weights these are, where the file does not say: a registered network, or a variant as JSON")
+        ("prefix", po::value<std::string>(), "of the names of tensors, taken off before the mapping, or the checkpoint's entry that holds them: module")
+        ("mapping", po::value<std::string>(), "JSON file of regular expressions that rename tensors")
+        ("dtype", po::value<std::string>(), dtypes.c_str())
+        ("calibrate", po::value<std::string>(), "folder of cases, or training cache, to measure ranges of activations on, for int8")
+        ("calibration", po::value<std::string>()->default_value("minmax"), "how ranges are chosen: minmax, percentile (all but 10^-4) or mse (least squared error)")
+        ("calibration-cases", po::value<int>()->default_value(4), "that are used of the folder, evenly spread; 0 = all")
+        ("keep", po::value<std::string>()->default_value("first,last"), "convolutions that stay in f32, separated by commas; none: quantize all")
+        ("dialect", po::value<std::string>()->default_value("standard"), dialects.c_str())
+        ("size", po::value<std::string>()->default_value("128"), "grid an ONNX file is written for: 128 or 144,176,144")
+        ("dynamic", "free spatial axes in ONNX")
+        ("fold", "fold BatchNorms into convolutions in ONNX")
+        ("verify", po::value<std::string>(), "folder of a case: run the model and what was written, print what changed");
+    // clang-format on
+    add_inference_options(options); // for --verify and --calibrate
+    add_accept_option(options);     // likewise
+    add_output_options(options);
     options.positional("input");
     return options;
 }
@@ -76,19 +78,11 @@ std::string extension(const std::filesystem::path& path) {
     return ending;
 }
 
-Result<Dtype> weight_dtype(const Options& options, const Model& model) {
-    if (!options.has("store"))
-        return options.has("calibrate") || model.metadata.quantization.int8_weights ? Dtype::i8 : Dtype::f32;
-    const std::string name = options.get<std::string>("store");
-    if (name == "int8")
-        return Dtype::i8;
-    if (name == "f32")
-        return Dtype::f32;
-    if (name == "f16")
-        return Dtype::f16;
-    if (name == "bf16")
-        return Dtype::bf16;
-    return Error{ErrorCode::invalid_argument, text("--store must be f32, f16, bf16 or int8, is '", name, "'"), "store"};
+Result<WeightDtype> weight_dtype(const Options& options, const Model& model) {
+    if (options.has("dtype"))
+        return parse_weight_dtype(options.get<std::string>("dtype"));
+    const bool integers = options.has("calibrate") || model.metadata.quantization.int8_weights;
+    return integers ? WeightDtype::int8 : WeightDtype::f32;
 }
 
 Result<NameMapping> mapping(const Options& options) {
@@ -112,7 +106,33 @@ Result<Model> adopted(const Options& options, const std::optional<Variant>& vari
     return adopt_weights(*variant, std::move(tensors), path, origin);
 }
 
-Result<Model> read_model(const Options& options) {
+/// A model, and what a checkpoint of mfres tells about it besides.
+struct Source {
+    Model model;
+    std::optional<ExportedModel> checkpoint;
+};
+
+Result<Source> as_source(Result<Model> model) {
+    if (!model)
+        return std::move(model).error();
+    return Source{std::move(model).value(), {}};
+}
+
+Status check_network(const Model& model, const std::optional<Variant>& wanted, const std::string& path) {
+    if (wanted && wanted->json() != model.variant.json())
+        return Error{ErrorCode::model_metadata_invalid,
+                     text(path, " holds ", model.variant.json(), ", --network asks for ", wanted->json()), path};
+    return {};
+}
+
+Result<Source> read_mfres_checkpoint(const std::string& path, const std::optional<Variant>& wanted) {
+    MFRES_TRY(const Checkpoint checkpoint, read_checkpoint(path));
+    MFRES_TRY(CheckpointModel exported, exported_model(checkpoint));
+    MFRES_CHECK(check_network(exported.model, wanted, path));
+    return Source{std::move(exported.model), std::move(exported.facts)};
+}
+
+Result<Source> read_model(const Options& options) {
     const std::string path = options.get<std::string>("input");
     std::optional<Variant> variant;
     if (options.has("network")) {
@@ -121,32 +141,25 @@ Result<Model> read_model(const Options& options) {
     }
     const std::string ending = extension(path);
     if (ending == ".onnx")
-        return import_onnx(path, variant ? &*variant : nullptr);
+        return as_source(import_onnx(path, variant ? &*variant : nullptr));
     if (ending == ".pt" || ending == ".pth") {
         MFRES_TRY(StateDict tensors, read_torch_state(path, options.get_or_default<std::string>("prefix")));
-        return adopted(options, variant, std::move(tensors), path, "pytorch checkpoint");
+        return as_source(adopted(options, variant, std::move(tensors), path, "pytorch checkpoint"));
     }
+    if (ending == ".ckpt")
+        return read_mfres_checkpoint(path, variant);
     if (ending != ".safetensors")
-        return Error{ErrorCode::invalid_argument, text(path, " must end in .safetensors, .onnx, .pt or .pth"), path};
+        return Error{ErrorCode::invalid_argument, text(path, " must end in .safetensors, .ckpt, .onnx, .pt or .pth"),
+                     path};
     MFRES_TRY(const SafetensorsFile file, read_safetensors(path));
     if (!has_model_metadata(file.metadata)) {
         MFRES_TRY(StateDict tensors, read_safetensors_state(path));
         MFRES_TRY(tensors, without_prefix(std::move(tensors), options.get_or_default<std::string>("prefix"), path));
-        return adopted(options, variant, std::move(tensors), path, "safetensors");
+        return as_source(adopted(options, variant, std::move(tensors), path, "safetensors"));
     }
     MFRES_TRY(Model model, decode_model(file));
-    if (variant && variant->json() != model.variant.json())
-        return Error{ErrorCode::model_metadata_invalid,
-                     text(path, " holds ", model.variant.json(), ", --network asks for ", variant->json()), path};
-    return model;
-}
-
-std::vector<std::string> split(const std::string& list) {
-    std::vector<std::string> parts;
-    std::istringstream stream(list);
-    for (std::string part; std::getline(stream, part, ',');)
-        parts.push_back(part);
-    return parts;
+    MFRES_CHECK(check_network(model, variant, path));
+    return Source{std::move(model), {}};
 }
 
 /// Ranges from the folder's cases; those that a model brought along are replaced.
@@ -158,27 +171,26 @@ Status calibrate(const Options& options, Model& model, ProgressDisplay& display)
                      "calibration-cases"};
     const CaseSet chosen = all.spread(wanted == 0 ? all.size() : static_cast<std::size_t>(wanted));
     CalibrationOptions calibration;
-    calibration.method = options.get<std::string>("calibration");
+    MFRES_TRY(calibration.method, parse_calibration_method(options.get<std::string>("calibration")));
     if (options.get<std::string>("keep") == "none")
         calibration.keep.clear();
     else
-        calibration.keep = split(options.get<std::string>("keep"));
-    calibration.threads = options.get<int>("threads");
+        calibration.keep = listed(options.get<std::string>("keep"));
+    MFRES_TRY(calibration.compute, compute_options(options));
     MFRES_TRY(calibration.accept, accepted_checks(options));
     MFRES_TRY(model.metadata.quantization,
-              mfres::calibrate(model, box_sources(chosen), options.get<std::string>("backend"), calibration,
-                               [&](std::string_view stage, double done) { return display.update(stage, done); }));
+              mfres::calibrate(model, box_sources(chosen), calibration, display.progress()));
     return {};
 }
 
 Status write_model(const Options& options, const Model& model, const std::filesystem::path& out) {
     const bool force = options.has("force");
     if (extension(out) == ".safetensors") {
-        MFRES_TRY(const Dtype dtype, weight_dtype(options, model));
-        return save_model(out, model, dtype, force);
+        MFRES_TRY(const WeightDtype dtype, weight_dtype(options, model));
+        return save_model(out, model, file_dtype(dtype), force);
     }
     OnnxExport onnx;
-    MFRES_TRY(onnx.form.dialect, onnx_dialect(options.get<std::string>("dialect")));
+    MFRES_TRY(onnx.form.dialect, parse_onnx_dialect(options.get<std::string>("dialect")));
     onnx.form.dynamic = options.has("dynamic");
     onnx.fold = options.has("fold");
     MFRES_TRY(onnx.size, parse_size(options.get<std::string>("size")));
@@ -188,30 +200,46 @@ Status write_model(const Options& options, const Model& model, const std::filesy
 Result<ModelComparison> verify(const Options& options, const Model& model, const std::filesystem::path& out) {
     MFRES_TRY(const CaseFiles files, find_case(options.get<std::string>("verify")));
     MFRES_TRY(const Model written, extension(out) == ".onnx" ? import_onnx(out) : load_model(out));
+    MFRES_TRY(const ComputeOptions compute, compute_options(options));
     MFRES_TRY(const AcceptedChecks accepted, accepted_checks(options));
-    return compare_models(model, written, files, options.get<std::string>("backend"), options.get<int>("threads"),
-                          accepted);
+    return compare_models(model, written, files, compute, accepted);
 }
 
-void print(const Options& options, const Model& model, const std::string& out,
-           const std::optional<ModelComparison>& comparison) {
-    if (options.has("json")) {
-        nlohmann::json result{
-            {"network", model.variant.name()}, {"output", out}, {"weights_sha256", model.metadata.weights_sha256}};
-        if (comparison)
-            result["verify"] = {{"voxels", comparison->voxels},
-                                {"different_labels", comparison->different},
-                                {"label_agreement", comparison->agreement()},
-                                {"largest_difference", comparison->largest_difference},
-                                {"largest_logit", comparison->largest_logit}};
-        std::cout << result.dump(2) << '\n';
-        return;
+nlohmann::json result_json(const Source& source, const std::string& out,
+                           const std::optional<ModelComparison>& verified) {
+    nlohmann::json result{{"network", source.model.variant.name()},
+                          {"output", out},
+                          {"weights_sha256", source.model.metadata.weights_sha256}};
+    if (const auto& checkpoint = source.checkpoint) {
+        result["step"] = checkpoint->step;
+        result["averaged"] = checkpoint->averaged;
+        result["dice_wt_tc_et"] = checkpoint->dice ? nlohmann::json(*checkpoint->dice) : nlohmann::json();
     }
-    std::cout << out << ": " << model.variant.name() << '\n';
-    if (comparison)
-        std::cout << "verified: logits differ by " << comparison->largest_difference << " at most (largest "
-                  << comparison->largest_logit << "), " << comparison->different << " of " << comparison->voxels
-                  << " labels differ (" << 100.0 * comparison->agreement() << " % agree)\n";
+    if (verified)
+        result["verify"] = {{"voxels", verified->voxels},
+                            {"different_labels", verified->different},
+                            {"label_agreement", verified->agreement()},
+                            {"largest_difference", verified->largest_difference},
+                            {"largest_logit", verified->largest_logit}};
+    return result;
+}
+
+/// "best.safetensors: mf-res2net after 2000 steps, averaged weights, validation WT ..."
+std::string result_line(const Source& source, const std::string& out) {
+    std::string line = text(out, ": ", source.model.variant.name());
+    if (const auto& checkpoint = source.checkpoint)
+        line += text(" after ", checkpoint->step, " steps", checkpoint->averaged ? ", averaged weights" : "",
+                     checkpoint->dice ? ", validation " + dice_words(*checkpoint->dice) : "");
+    return line;
+}
+
+void print(const Options& options, const Source& source, const std::string& out,
+           const std::optional<ModelComparison>& verified) {
+    confirm(options, result_json(source, out, verified), result_line(source, out));
+    if (verified && !options.has("json"))
+        std::cout << "verified: logits differ by " << verified->largest_difference << " at most (largest "
+                  << verified->largest_logit << "), " << verified->different << " of " << verified->voxels
+                  << " labels differ (" << 100.0 * verified->agreement() << " % agree)\n";
 }
 
 } // namespace
@@ -233,27 +261,28 @@ int convert(const std::vector<std::string>& arguments) {
     if (!options.has("force") && std::filesystem::exists(out, ignored))
         return fail({ErrorCode::file_exists, text(out.string(), " exists already (--force overwrites)"), out.string()},
                     json);
-    auto model = read_model(options);
-    if (!model)
-        return fail(model.error(), json);
+    auto source = read_model(options);
+    if (!source)
+        return fail(source.error(), json);
+    Model& model = source->model;
     if (options.has("calibrate")) {
         watch_signals();
         ProgressDisplay display(options.has("quiet"));
-        const auto calibrated = calibrate(options, *model, display);
+        const auto calibrated = calibrate(options, model, display);
         display.clear();
         if (!calibrated)
             return fail(calibrated.error(), json);
     }
-    if (const auto written = write_model(options, *model, out); !written)
+    if (const auto written = write_model(options, model, out); !written)
         return fail(written.error(), json);
     std::optional<ModelComparison> comparison;
     if (options.has("verify")) {
-        auto compared = verify(options, *model, out);
+        auto compared = verify(options, model, out);
         if (!compared)
             return fail(compared.error(), json);
         comparison = *compared;
     }
-    print(options, *model, out.string(), comparison);
+    print(options, *source, out.string(), comparison);
     return exit_ok;
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "cli.h"
+#include "option_groups.h"
 
 #include "core/file.h"
 #include "core/try.h"
@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <iostream>
-#include <sstream>
 
 namespace mfres::cli {
 
@@ -33,35 +32,23 @@ constexpr const char* examples =
 
 Options make_options() {
     Options options("evaluate (--pred DIR --ref DIR | [--model FILE] --data DIR | --table FILE)", about, examples);
-    options.add()("pred", po::value<std::string>(),
-                  "folder of label maps: <case>.nii.gz, <case>_*seg*.nii.gz, or BraTS folders")(
-        "ref", po::value<std::string>(), "folder of references: BraTS folders, or files named <case>.nii.gz")(
-        "model,m", po::value<std::string>(),
-        "to run on every case of --data: a model file, or a name of weights that come with mfres (mf-res2net-half); "
-        "default: mf-res2net")("data", po::value<std::string>(),
-                               "folder of cases that have a segmentation, or a training cache")(
-        "drop", po::value<std::vector<std::string>>()->composing(),
-        "for --model: contrasts that it does not get, e.g. flair or t1,t2 (may be repeated); all: a table of all 15 "
-        "subsets")("table", po::value<std::string>(), "table of the challenge server, or a cases.csv (.csv)")(
-        "regions", po::value<std::string>(), "brats (default: WT 1 2 4, TC 1 4, ET 4) or paper (WT 1 2, TC 1, ET 4)")(
-        "scheme", po::value<std::string>(),
-        "for empty regions: server2019 (default: HD95 blank) or brats2020 (HD95 0 or 373.12866)")(
-        "sites", po::value<std::string>(),
-        "table (.csv: case,site) of the sites that the summary is divided by; without it, what ids of BraTS tell, or "
-        "else the folder's name")("out,o", po::value<std::string>(),
-                                  "folder for cases.csv, sites.csv, summary.json and table.md")(
-        "labels", po::value<std::string>(),
-        "label scheme of the files: brats (0 1 2 4) or brats2023 (0 1 2 3); without it, as their values show")(
-        "backend", po::value<std::string>()->default_value("auto"), "for --model: auto, onednn, opencv or reference")(
-        "threads", po::value<int>()->default_value(0), "0 = all processors")("max-memory", po::value<std::string>(),
-                                                                             "for --model, as in segment, e.g. 1G")(
-        "use", po::value<std::string>()->default_value("auto"), "sform or qform: which to believe when they disagree")(
-        "resample", "for --model: accept other voxel sizes")("force", "overwrite existing output files")(
-        "json", "print summary and cases as JSON")("quiet,q", "no progress");
-    add_arithmetic_options(options); // for --model; several precisions with commas between are compared with f32
-    add_mirror_option(options);
-    add_least_options(options);
-    add_accept_option(options);
+    // clang-format off
+    options.add()
+        ("pred", po::value<std::string>(), "folder of label maps: <case>.nii.gz, <case>_*seg*.nii.gz, or BraTS folders")
+        ("ref", po::value<std::string>(), "folder of references: BraTS folders, or files named <case>.nii.gz")
+        ("data", po::value<std::string>(), "folder of cases that have a segmentation, or a training cache, to run the model on")
+        ("drop", po::value<std::vector<std::string>>()->composing(), "with --data: contrasts that the model does not get, e.g. flair or t1,t2 (may be repeated); all: a table of all 15 subsets")
+        ("table", po::value<std::string>(), "table of the challenge server, or a cases.csv (.csv)")
+        ("regions", po::value<std::string>(), "brats (default: WT 1 2 4, TC 1 4, ET 4) or paper (WT 1 2, TC 1, ET 4)")
+        ("scheme", po::value<std::string>(), "for empty regions: server2019 (default: HD95 blank) or brats2020 (HD95 0 or 373.12866)")
+        ("sites", po::value<std::string>(), "table (.csv: case,site) of the sites that the summary is divided by; without it, what ids of BraTS tell, or else the folder's name")
+        ("out,o", po::value<std::string>(), "folder for cases.csv, sites.csv, summary.json and table.md")
+        ("labels", po::value<std::string>(), "label scheme of the files: brats (0 1 2 4) or brats2023 (0 1 2 3); without it, as their values show");
+    // clang-format on
+    add_segmenter_options(options); // several precisions with commas between are compared with f32
+    add_case_options(options);
+    add_small_part_options(options);
+    add_output_options(options);
     return options;
 }
 
@@ -113,11 +100,9 @@ Status write_outputs(const Options& options, const MetricsTable& table) {
 /// The words of --drop.
 std::vector<std::string> dropped(const Options& options) {
     std::vector<std::string> words;
-    for (const std::string& list : options.get_or_default<std::vector<std::string>>("drop")) {
-        std::istringstream stream(list);
-        for (std::string word; std::getline(stream, word, ',');)
+    for (const std::string& list : options.get_or_default<std::vector<std::string>>("drop"))
+        for (const std::string& word : listed(list))
             words.push_back(word);
-    }
     return words;
 }
 
@@ -146,15 +131,14 @@ Result<ModalitySet> kept_contrasts(const Options& options) {
 Result<EvaluationOptions> evaluation_options(const Options& options) {
     EvaluationOptions request;
     if (options.has("regions")) {
-        MFRES_TRY(request.regions, region_definition(options.get<std::string>("regions")));
+        MFRES_TRY(request.regions, parse_region_definition(options.get<std::string>("regions")));
     }
     if (options.has("scheme")) {
-        MFRES_TRY(request.scheme, empty_scheme(options.get<std::string>("scheme")));
+        MFRES_TRY(request.scheme, parse_empty_scheme(options.get<std::string>("scheme")));
     }
     request.label_scheme = options.get_or_default<std::string>("labels");
-    request.affine = options.get<std::string>("use");
-    request.resample = options.has("resample");
-    read_least_options(options, request);
+    MFRES_CHECK(read_case_options(options, request.affine, request.resample));
+    read_small_part_options(options, request);
     MFRES_TRY(request.contrasts, kept_contrasts(options));
     request.threads = options.get<int>("threads");
     return request;
@@ -170,22 +154,9 @@ Result<MetricsTable> table_from_file(const Options& options, const EvaluationOpt
     return table;
 }
 
-Result<SegmenterOptions> segmenter_options(const Options& options, const EvaluationOptions& request) {
-    SegmenterOptions setup;
-    setup.backend = options.get<std::string>("backend");
-    setup.threads = request.threads;
-    read_arithmetic(options, setup);
-    setup.mirror = options.get_or_default<std::string>("mirror");
-    if (options.has("max-memory")) {
-        MFRES_TRY(setup.max_memory, parse_bytes(options.get<std::string>("max-memory")));
-    }
-    MFRES_TRY(setup.accept, accepted_checks(options));
-    return setup;
-}
-
 Result<MetricsTable> table_from_model(const Options& options, const EvaluationOptions& request,
                                       const Progress& progress) {
-    MFRES_TRY(const SegmenterOptions setup, segmenter_options(options, request));
+    MFRES_TRY(const SegmenterOptions setup, segmenter_options(options));
     MFRES_TRY(const auto cases, CaseSet::find(options.get<std::string>("data")));
     MFRES_TRY(const auto model, model_path(options));
     MFRES_TRY(Segmenter segmenter, Segmenter::open(model, setup));
@@ -209,12 +180,12 @@ std::string source_of(const Options& options) {
 
 Result<MetricsTable> measured_table(const Options& options, const EvaluationOptions& request,
                                     ProgressDisplay& display) {
-    const Progress progress = [&](std::string_view stage, double done) { return display.update(stage, done); };
     if (options.has("table"))
         return table_from_file(options, request);
     if (options.has("data"))
-        return table_from_model(options, request, progress);
-    return evaluate_folders(options.get<std::string>("pred"), options.get<std::string>("ref"), request, progress);
+        return table_from_model(options, request, display.progress());
+    return evaluate_folders(options.get<std::string>("pred"), options.get<std::string>("ref"), request,
+                            display.progress());
 }
 
 Result<MetricsTable> make_table(const Options& options, ProgressDisplay& display) {
@@ -233,17 +204,12 @@ bool compares_precisions(const Options& options) {
 /// Several precisions: a row for each, no files.
 Result<std::vector<PrecisionEvaluation>> precisions_of_model(const Options& options, ProgressDisplay& display) {
     MFRES_TRY(const EvaluationOptions request, evaluation_options(options));
-    MFRES_TRY(const SegmenterOptions setup, segmenter_options(options, request));
+    MFRES_TRY(const SegmenterOptions setup, segmenter_options(options, true));
+    MFRES_TRY(const std::vector<Precision> wanted, precisions_of(options));
     MFRES_TRY(const SiteTable sites, sites_of(options));
     MFRES_TRY(const auto cases, CaseSet::find(options.get<std::string>("data")));
     MFRES_TRY(const auto model, model_path(options));
-    std::vector<std::string> names;
-    std::istringstream list(options.get<std::string>("precision"));
-    for (std::string name; std::getline(list, name, ',');)
-        names.push_back(name);
-    MFRES_TRY(auto compared,
-              evaluate_precisions(model, setup, names, cases, request,
-                                  [&](std::string_view stage, double done) { return display.update(stage, done); }));
+    MFRES_TRY(auto compared, evaluate_precisions(model, setup, wanted, cases, request, display.progress()));
     for (PrecisionEvaluation& of : compared)
         for (MetricsTable* table : {&of.against_reference, &of.against_f32})
             set_sites(*table, sites, source_of(options));
@@ -267,8 +233,7 @@ int print_subsets(const Options& options, ProgressDisplay& display) {
         MFRES_TRY(const auto cases, CaseSet::find(options.get<std::string>("data")));
         MFRES_TRY(const auto model, model_path(options));
         MFRES_TRY(Segmenter segmenter, Segmenter::open(model, setup));
-        return evaluate_subsets(segmenter, cases, request,
-                                [&](std::string_view stage, double done) { return display.update(stage, done); });
+        return evaluate_subsets(segmenter, cases, request, display.progress());
     }();
     display.clear();
     if (!evaluated)

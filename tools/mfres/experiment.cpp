@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "cli.h"
+#include "option_groups.h"
 #include "recipe_text.h"
 #include "train_display.h"
 
@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <iostream>
-#include <sstream>
 
 namespace mfres::cli {
 
@@ -56,32 +55,22 @@ Options make_options() {
         ("losses", po::value<std::string>(), "table1: names separated by commas; default dice,gdl,weighted-tversky")
         ("recipe", po::value<std::string>(), "JSON file of a recipe; other keys have the paper's values")
         ("steps", po::value<std::int64_t>(), "training steps of every run, instead of 500 epochs")
-        ("patch", po::value<std::string>(), "voxels of a training patch: an edge, or x,y,z; default 128")
+        ("patch", po::value<std::string>(), "voxels of a training patch: 96 or 96,112,80; default 128")
         ("batch", po::value<std::int64_t>(), "patches per step; default 8")
         ("seed", po::value<std::uint64_t>()->default_value(1), "of weights and batches")
         ("seeds", po::value<int>()->default_value(1), "repeats with the following seeds: mean and spread in the table")
-        ("backend", po::value<std::string>()->default_value("auto"), "auto, or one that 'mfres help' lists")
-        ("threads", po::value<int>()->default_value(0), "0 = all processors")
         ("loader-threads", po::value<int>()->default_value(1), "that prepare batches; 0 = between the steps")
-        ("max-memory", po::value<std::string>(), "memory limit of one run, e.g. 16G; larger runs are skipped; default: the available memory")
-        ("status", "show the state of the experiment in --out")
-        ("json", "print the report as JSON")
-        ("quiet,q", "no progress");
+        ("status", "show the state of the experiment in --out");
     // clang-format on
+    add_compute_options(options);
     add_accept_option(options);
+    add_max_memory_option(options,
+                          "memory limit of one run, e.g. 16G; larger runs are skipped; default: the available memory");
+    add_report_options(options);
     return options;
 }
 
 // ---- options --------------------------------------------------------------------------------------------------------
-
-/// Splits a list at its commas.
-std::vector<std::string> listed(const std::string& names) {
-    std::vector<std::string> parts;
-    std::istringstream stream(names);
-    for (std::string part; std::getline(stream, part, ',');)
-        parts.push_back(part);
-    return parts;
-}
 
 Result<std::string> recipe_of(const Options& options) {
     json changes = json::object();
@@ -96,7 +85,7 @@ Result<std::string> recipe_of(const Options& options) {
 
 Result<ExperimentOptions> experiment_options(const Options& options) {
     ExperimentOptions chosen;
-    MFRES_TRY(chosen.table, experiment_table(options.get_or_default<std::string>("table")));
+    MFRES_TRY(chosen.table, parse_experiment_table(options.get_or_default<std::string>("table")));
     chosen.data = options.get_or_default<std::string>("data");
     chosen.validation = options.get_or_default<std::string>("val");
     MFRES_TRY(chosen.accept, accepted_checks(options));
@@ -110,12 +99,9 @@ Result<ExperimentOptions> experiment_options(const Options& options) {
     MFRES_TRY(chosen.recipe, recipe_of(options));
     chosen.seed = options.get<std::uint64_t>("seed");
     chosen.seeds = options.get<int>("seeds");
-    chosen.backend = options.get<std::string>("backend");
-    chosen.threads = options.get<int>("threads");
+    MFRES_TRY(chosen.compute, compute_options(options));
     chosen.loader_threads = options.get<int>("loader-threads");
-    if (options.has("max-memory")) {
-        MFRES_TRY(chosen.max_memory, parse_bytes(options.get<std::string>("max-memory")));
-    }
+    MFRES_TRY(chosen.max_memory, max_memory_of(options));
     return chosen;
 }
 
@@ -190,7 +176,7 @@ int show_status(const Options& options) {
     }
     const auto finished = std::count_if(report->runs.begin(), report->runs.end(),
                                         [](const ExperimentRun& run) { return run.state == RunState::finished; });
-    std::cout << out << ": " << name(report->plan.table) << ", " << finished << " of " << report->runs.size()
+    std::cout << out << ": " << to_string(report->plan.table) << ", " << finished << " of " << report->runs.size()
               << " runs finished\n";
     print_runs(*report);
     return exit_ok;

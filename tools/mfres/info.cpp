@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
-#include "cli.h"
+#include "cache_text.h"
+#include "option_groups.h"
 
 #include "backends/backend.h"
+#include "core/thread_pool.h"
 #include "core/try.h"
 #include "graph/rewrite.h"
+#include "inference/precision.h"
 #include "model/describe.h"
 #include "model/model.h"
 
@@ -20,9 +23,10 @@ namespace {
 
 constexpr const char* about =
     "Shows the content of a model file, or of any safetensors file: network, metadata and tensors. Verifies the recorded\n"
-    "SHA-256 of the weights.";
+    "SHA-256 of the weights. Of a training cache it lists the cases, and checks every block.";
 
 constexpr const char* examples = "Examples:\n  mfres info m.safetensors\n  mfres info m.safetensors --json\n"
+                                 "  mfres info train.mfcache\n"
                                  "  mfres info m.safetensors --plan --size 144,176,144 --threads 2\n";
 
 /// How a model runs: ops before and after rewriting, those that a backend runs, and memory.
@@ -47,9 +51,12 @@ void count(const Graph& graph, std::size_t when, Plan& plan) {
 Result<Plan> plan_of(const Options& options) {
     MFRES_TRY(const Model model, load_model(options.get<std::string>("file")));
     MFRES_TRY(const auto size, parse_size(options.get<std::string>("size")));
-    MFRES_TRY(const Backend* const backend, find_backend(options.get<std::string>("backend")));
+    MFRES_TRY(const ComputeOptions compute, compute_options(options));
+    MFRES_TRY(const Backend* const backend, find_backend(compute.backend));
     MFRES_TRY(const Graph graph, build_network(model.variant, size));
-    MFRES_TRY(const auto executable, backend->compile(graph, model.weights, {.threads = options.get<int>("threads")}));
+    MFRES_TRY(CompileOptions compile, mfres::compile_options(model, *backend, compute));
+    MFRES_TRY(compile.pool, ThreadPool::create(compute));
+    MFRES_TRY(const auto executable, backend->compile(graph, model.weights, compile));
     Plan plan;
     plan.backend = backend->description();
     count(graph, 0, plan);
@@ -102,33 +109,47 @@ std::string plan_text(const Plan& plan) {
     return lines;
 }
 
+int show_cache(const std::filesystem::path& file, const Options& options) {
+    watch_signals();
+    ProgressDisplay display(options.has("quiet"));
+    const auto cache = checked_cache(file, display);
+    display.clear();
+    if (!cache)
+        return fail(cache.error(), options.has("json"));
+    print_cache(file, **cache, options.has("json"));
+    return exit_ok;
+}
+
 } // namespace
 
 int info(const std::vector<std::string>& arguments) {
-    Options options("info FILE", about, examples);
+    Options options("info FILE [--plan]", about, examples);
     // clang-format off
     options.add()
         ("file", po::value<std::string>()->required(), "the file (also without --file)")
         ("plan", "show how a model runs: rewritten ops, the ops of the backend, memory")
-        ("size", po::value<std::string>()->default_value("128"), "of --plan: input voxels, 128 or 240,240,160")
-        ("backend", po::value<std::string>()->default_value("auto"), "of --plan")
-        ("threads", po::value<int>()->default_value(0), "of --plan; 0 = all processors")
-        ("json", "print as JSON");
+        ("size", po::value<std::string>()->default_value("128"), "of --plan: input voxels, 128 or 240,240,160");
     // clang-format on
+    add_inference_options(options); // of --plan
+    add_report_options(options);
     options.positional("file");
     if (const auto done = options.parse(arguments))
         return *done;
+    const bool json = options.has("json");
+    const std::filesystem::path file = options.get<std::string>("file");
     if (options.has("plan")) {
         const auto plan = plan_of(options);
         if (!plan)
-            return fail(plan.error(), options.has("json"));
-        std::cout << (options.has("json") ? plan_json(*plan) : plan_text(*plan).substr(1));
+            return fail(plan.error(), json);
+        std::cout << (json ? plan_json(*plan) : plan_text(*plan).substr(1));
         return exit_ok;
     }
-    const auto description = describe(options.get<std::string>("file"));
+    if (is_cache(file))
+        return show_cache(file, options);
+    const auto description = describe(file);
     if (!description)
-        return fail(description.error(), options.has("json"));
-    std::cout << (options.has("json") ? info_json(*description) : info_text(*description));
+        return fail(description.error(), json);
+    std::cout << (json ? info_json(*description) : info_text(*description));
     return description->rejection ? fail(*description->rejection) : exit_ok;
 }
 

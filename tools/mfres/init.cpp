@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
-#include "cli.h"
+#include "option_groups.h"
 
 #include "core/file.h"
+#include "core/try.h"
 #include "model/model.h"
 
-#include <iostream>
+#include <nlohmann/json.hpp>
 
 namespace mfres::cli {
 
@@ -27,27 +28,29 @@ int init(const std::vector<std::string>& arguments) {
     options.add()
         ("network,n", po::value<std::string>()->default_value("mf-res2net"), "a registered network, or a variant: a JSON file or JSON text")
         ("seed", po::value<std::uint64_t>()->default_value(1), "of the random weights")
-        ("out,o", po::value<std::string>()->required(), "model file to write (.safetensors)")
-        ("force", "overwrite an existing file");
+        ("out,o", po::value<std::string>()->required(), "model file to write (.safetensors)");
     // clang-format on
+    add_output_options(options);
     if (const auto done = options.parse(arguments))
         return *done;
+    const bool json = options.has("json");
     const auto network = network_text(options.get<std::string>("network"));
     if (!network)
-        return fail(network.error());
+        return fail(network.error(), json);
     const auto variant = parse_variant(*network);
     if (!variant)
-        return fail(variant.error());
+        return fail(variant.error(), json);
     const std::uint64_t seed = options.get<std::uint64_t>("seed");
     auto model = init_model(*variant, seed);
     if (!model)
-        return fail(model.error());
+        return fail(model.error(), json);
     model->metadata.recipe_json = "{\"initialisation\":\"he-normal\",\"seed\":" + std::to_string(seed) + "}";
     const std::string out = options.get<std::string>("out");
     const auto written = save_model(out, *model, Dtype::f32, options.has("force"));
     if (!written)
-        return fail(written.error());
-    std::cout << out << ": " << variant->name() << ", random weights of seed " << seed << '\n';
+        return fail(written.error(), json);
+    confirm(options, {{"model", out}, {"network", variant->name()}, {"seed", seed}},
+            text(out, ": ", variant->name(), ", random weights of seed ", seed));
     return exit_ok;
 }
 

@@ -26,7 +26,7 @@ struct Command {
 
 constexpr Command commands[] = {
     {"segment", "brain tumour labels from T1, T1ce, T2 and FLAIR volumes", mfres::cli::segment},
-    {"train", "train a network on segmented cases, or export a checkpoint", mfres::cli::train},
+    {"train", "train a network on segmented cases", mfres::cli::train},
     {"average", "average the weights of several models or checkpoints", mfres::cli::average},
     {"experiment", "repeat the paper's comparisons of losses and networks on your cases", mfres::cli::experiment},
     {"check", "check cases for everything that segment would reject", mfres::cli::check},
@@ -35,10 +35,10 @@ constexpr Command commands[] = {
     {"complexity", "parameters, FLOPs and memory of networks and variants", mfres::cli::complexity},
     {"bench", "time a network on this machine, in total or per op", mfres::cli::bench},
     {"init", "write a model file with seeded random weights", mfres::cli::init},
-    {"info", "show the content of a model file", mfres::cli::info},
-    {"convert", "convert models between safetensors, ONNX and PyTorch", mfres::cli::convert},
+    {"info", "show the content of a model file or training cache", mfres::cli::info},
+    {"convert", "convert models between safetensors, ONNX and PyTorch; export checkpoints", mfres::cli::convert},
     {"phantom", "write a synthetic case for trials", mfres::cli::phantom},
-    {"cache", "pack labelled cases into a training cache, or check one", mfres::cli::cache},
+    {"cache", "pack labelled cases into a training cache", mfres::cli::cache},
 };
 
 void help(std::ostream& out) {
@@ -50,10 +50,15 @@ void help(std::ostream& out) {
     out << "  help        this text; 'mfres <command> --help' shows options and examples\n\nBackends in this build:\n";
     for (const auto& backend : mfres::available_backends())
         out << "  " << backend.name << std::string(12 - backend.name.size(), ' ') << backend.engine << '\n';
-    out << "\nExit codes: 0 done; 1 a bug in mfres, or a training that diverged; 2 wrong options; 3 the images, or a\n"
-           "table of measurements, were rejected; 4 the model or variant was rejected; 5 not enough memory, or a\n"
-           "backend failed or is missing; 6 a file or standard output could\n"
-           "not be found, read or written; 130 interrupted.\n\n"
+    out << "\nExit codes:\n"
+           "  0           done\n"
+           "  1           a bug in mfres, or a training that diverged\n"
+           "  2           unknown or contradicting options\n"
+           "  3           the images, or a table of measurements, were rejected\n"
+           "  4           the model file or network variant was rejected\n"
+           "  5           not enough memory, or a backend failed or is missing\n"
+           "  6           a file could not be found, read or written, or standard output could not be written\n"
+           "  130         interrupted\n\n"
            "Research use only: not a medical device.\n";
 }
 
@@ -94,7 +99,10 @@ int run(const std::vector<std::string>& arguments) {
     for (const Command& command : commands)
         if (name == command.name)
             return command.run({arguments.begin() + 1, arguments.end()});
-    return mfres::cli::usage_error("there is no command '" + name + "'");
+    std::vector<std::string> known{"help"};
+    for (const Command& command : commands)
+        known.emplace_back(command.name);
+    return mfres::cli::usage_error("there is no command '" + name + "'" + mfres::cli::did_you_mean(name, known));
 }
 
 } // namespace

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "cli.h"
+#include "option_groups.h"
 
 #include "core/try.h"
 #include "imaging/labels.h"
@@ -7,7 +7,7 @@
 #include "imaging/preview.h"
 #include "phantom/phantom.h"
 
-#include <iostream>
+#include <nlohmann/json.hpp>
 
 namespace mfres::cli {
 
@@ -52,15 +52,16 @@ int phantom(const std::vector<std::string>& arguments) {
         ("out,o", po::value<std::string>()->required(), "folder of the case; its name becomes the case's id")
         ("seed", po::value<std::uint64_t>()->default_value(1), "determines head, tumour and noise")
         ("size", po::value<std::string>()->default_value("240,240,155"), "voxels of 1 mm, each edge 32 to 1024")
-        ("preview", po::value<std::string>(), "also write a picture with the true labels (.png)")
-        ("threads", po::value<int>()->default_value(0), "0 = all processors")
-        ("force", "overwrite existing files");
+        ("preview", po::value<std::string>(), "also write a picture with the true labels (.png)");
     // clang-format on
+    add_threads_option(options);
+    add_output_options(options);
     if (const auto done = options.parse(arguments))
         return *done;
+    const bool json = options.has("json");
     const auto size = parse_size(options.get<std::string>("size"));
     if (!size)
-        return fail(size.error());
+        return fail(size.error(), json);
     const std::filesystem::path folder = std::filesystem::path(options.get<std::string>("out")).lexically_normal() / "";
     const std::string id = folder.parent_path().filename().string();
     if (id.empty() || id == "." || id == "..")
@@ -68,28 +69,32 @@ int phantom(const std::vector<std::string>& arguments) {
     std::error_code problem;
     if (!options.has("force") && std::filesystem::exists(folder / (id + "_t1.nii.gz"), problem))
         return fail({ErrorCode::file_exists, text(folder.string(), " holds a case already; --force overwrites it"),
-                     folder.string()});
+                     folder.string()},
+                    json);
     const auto made = make_phantom(
         {.seed = options.get<std::uint64_t>("seed"), .size = *size, .threads = options.get<int>("threads")});
     if (!made)
-        return fail(made.error());
+        return fail(made.error(), json);
     std::filesystem::create_directories(folder, problem);
     if (problem)
         return fail({ErrorCode::file_write, text("cannot make folder ", folder.string(), ": ", problem.message()),
-                     folder.string()});
+                     folder.string()},
+                    json);
     const auto written = write_case(folder, id, *made, options.has("force"));
     if (!written)
-        return fail(written.error());
+        return fail(written.error(), json);
     if (options.has("preview")) {
         const auto drawn =
             write_preview(options.get<std::string>("preview"), made->volumes[static_cast<std::size_t>(Modality::flair)],
                           made->volumes[static_cast<std::size_t>(Modality::t1ce)], made->labels,
                           {.title = id + "   synthetic phantom, true labels"});
         if (!drawn)
-            return fail(drawn.error());
+            return fail(drawn.error(), json);
     }
-    std::cout << folder.string() << ": synthetic case " << id << ", seed " << options.get<std::uint64_t>("seed") << ", "
-              << (*size)[0] << "x" << (*size)[1] << "x" << (*size)[2] << " voxels\n";
+    const auto seed = options.get<std::uint64_t>("seed");
+    confirm(options, {{"case", id}, {"folder", folder.string()}, {"seed", seed}, {"size", *size}},
+            text(folder.string(), ": synthetic case ", id, ", seed ", seed, ", ", (*size)[0], "x", (*size)[1], "x",
+                 (*size)[2], " voxels"));
     return exit_ok;
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "cli.h"
+#include "option_groups.h"
 
 #include "core/file.h"
 #include "core/try.h"
@@ -25,36 +25,28 @@ constexpr const char* examples = "Examples:\n"
 
 Options make_options() {
     Options options("robustness [--model FILE] --data FOLDER", about, examples);
-    options.add()("data", po::value<std::string>()->required(), "folder of cases, or a training cache")(
-        "model,m", po::value<std::string>(),
-        "model file, or a name of weights that come with mfres (mf-res2net-half); default: mf-res2net")(
-        "out,o", po::value<std::string>(), "also write the table to this file (.md)")(
-        "seed", po::value<std::uint64_t>()->default_value(1), "of noise, bias fields and factors")(
-        "backend", po::value<std::string>()->default_value("auto"),
-        "auto, or one that 'mfres help' lists")("threads", po::value<int>()->default_value(0), "0 = all processors")(
-        "use", po::value<std::string>()->default_value("auto"),
-        "sform or qform: which to believe when they disagree")("resample", "accept other voxel sizes")(
-        "force", "overwrite --out")("json", "print every case as JSON")("quiet,q", "no progress");
-    add_mirror_option(options);
-    add_accept_option(options);
+    // clang-format off
+    options.add()
+        ("data", po::value<std::string>()->required(), "folder of cases, or a training cache")
+        ("out,o", po::value<std::string>(), "also write the table to this file (.md)")
+        ("seed", po::value<std::uint64_t>()->default_value(1), "of noise, bias fields and factors");
+    // clang-format on
+    add_segmenter_options(options);
+    add_case_options(options);
+    add_output_options(options);
     return options;
 }
 
 Result<RobustnessReport> measure(const Options& options, ProgressDisplay& display) {
-    MFRES_TRY(const auto cases, CaseSet::find(options.get<std::string>("data")));
-    MFRES_TRY(const auto model, model_path(options));
-    MFRES_TRY(const AcceptedChecks accepted, accepted_checks(options));
-    MFRES_TRY(Segmenter segmenter, Segmenter::open(model, {.backend = options.get<std::string>("backend"),
-                                                           .threads = options.get<int>("threads"),
-                                                           .mirror = options.get_or_default<std::string>("mirror"),
-                                                           .accept = accepted}));
+    MFRES_TRY(const SegmenterOptions setup, segmenter_options(options));
     RobustnessOptions request;
     request.seed = options.get<std::uint64_t>("seed");
-    request.affine = options.get<std::string>("use");
-    request.resample = options.has("resample");
-    request.threads = options.get<int>("threads");
-    return measure_robustness(segmenter, cases, request,
-                              [&](std::string_view stage, double done) { return display.update(stage, done); });
+    MFRES_CHECK(read_case_options(options, request.affine, request.resample));
+    request.threads = setup.compute.threads;
+    MFRES_TRY(const auto cases, CaseSet::find(options.get<std::string>("data")));
+    MFRES_TRY(const auto model, model_path(options));
+    MFRES_TRY(Segmenter segmenter, Segmenter::open(model, setup));
+    return measure_robustness(segmenter, cases, request, display.progress());
 }
 
 } // namespace

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "cli.h"
+#include "option_groups.h"
 
 #include "core/file.h"
 #include "core/try.h"
@@ -28,35 +28,26 @@ constexpr const char* examples =
 Options make_options() {
     Options options("segment [--model FILE] (--case DIR | --t1 F --t1ce F --t2 F --flair F | --data DIR) --out FILE",
                     about, examples);
-    options.add()("model,m", po::value<std::string>(),
-                  "model file, or a name of weights that come with mfres (mf-res2net-half); default: mf-res2net")(
-        "case", po::value<std::string>(), "folder of one case, files named as BraTS names them")(
-        "t1", po::value<std::string>(), "T1-weighted volume (.nii, .nii.gz, .hdr/.img)")(
-        "t1ce", po::value<std::string>(), "T1-weighted with contrast agent")(
-        "t2", po::value<std::string>(), "T2-weighted")("flair", po::value<std::string>(), "T2 FLAIR")(
-        "data", po::value<std::string>(), "folder of many cases; --out is then a folder")(
-        "out,o", po::value<std::string>()->required(), "label map to write (.nii or .nii.gz)")(
-        "preview", po::value<std::string>(), "picture to write (.png); with --data: one per case into this folder")(
-        "report", po::value<std::string>(), "JSON report to write; with --data: one per case into this folder")(
-        "probabilities", po::value<std::string>(),
-        "probability of each class to write (.nii or .nii.gz, axes x, y, z, class); with --data: one per case into this "
-        "folder")("probabilities-type", po::value<std::string>()->default_value("float32"),
-                  "float32 (rounded to float16), or uint8 in steps of 1/255")(
-        "preview-uncertainty", "draw where tumour is as likely as not, and where the network is unsure")(
-        "backend", po::value<std::string>()->default_value("auto"),
-        "auto, onednn, opencv or reference")("threads", po::value<int>()->default_value(0), "0 = all processors")(
-        "waiting", po::value<std::string>()->default_value("auto"), "of threads: auto, passive or active")(
-        "processors", po::value<std::string>(), "to pin the network's threads to, e.g. 0,2")(
-        "max-memory", po::value<std::string>(), "e.g. 1G: run tile by tile if the whole brain does not fit into it")(
-        "labels", po::value<std::string>(), "label scheme: brats (0 1 2 4) or brats2023 (0 1 2 3)")(
-        "use", po::value<std::string>()->default_value("auto"), "sform or qform: which to believe when they disagree")(
-        "resample", "accept other voxel sizes: resample to 1 mm and the labels back")(
-        "force", "overwrite existing output files")("json", "print the report as JSON to stdout")("quiet,q",
-                                                                                                  "no progress");
-    add_arithmetic_options(options);
-    add_mirror_option(options);
-    add_least_options(options);
-    add_accept_option(options);
+    // clang-format off
+    options.add()
+        ("case", po::value<std::string>(), "folder of one case, files named as BraTS names them")
+        ("t1", po::value<std::string>(), "T1-weighted volume (.nii, .nii.gz, .hdr/.img)")
+        ("t1ce", po::value<std::string>(), "T1-weighted with contrast agent")
+        ("t2", po::value<std::string>(), "T2-weighted")
+        ("flair", po::value<std::string>(), "T2 FLAIR")
+        ("data", po::value<std::string>(), "folder of many cases; --out is then a folder")
+        ("out,o", po::value<std::string>()->required(), "label map to write (.nii or .nii.gz)")
+        ("preview", po::value<std::string>(), "picture to write (.png); with --data: one per case into this folder")
+        ("report", po::value<std::string>(), "JSON report to write; with --data: one per case into this folder")
+        ("probabilities", po::value<std::string>(), "probability of each class to write (.nii or .nii.gz, axes x, y, z, class); with --data: one per case into this folder")
+        ("probabilities-type", po::value<std::string>()->default_value("float32"), "float32 (rounded to float16), or uint8 in steps of 1/255")
+        ("preview-uncertainty", "draw where tumour is as likely as not, and where the network is unsure")
+        ("labels", po::value<std::string>(), "label scheme: brats (0 1 2 4) or brats2023 (0 1 2 3)");
+    // clang-format on
+    add_segmenter_options(options);
+    add_case_options(options);
+    add_small_part_options(options);
+    add_output_options(options);
     return options;
 }
 
@@ -85,19 +76,16 @@ Result<SegmentReport> segment_one(Segmenter& segmenter, const CaseFiles& files, 
     const bool force = options.has("force");
     MFRES_CHECK(check_output(outputs.report, force));
     SegmentOptions request;
-    request.affine = options.get<std::string>("use");
-    request.resample = options.has("resample");
+    MFRES_CHECK(read_case_options(options, request.affine, request.resample));
     request.label_scheme = options.get_or_default<std::string>("labels");
-    read_least_options(options, request);
+    read_small_part_options(options, request);
     request.output = outputs.labels;
     request.preview = outputs.preview;
     request.overwrite = force;
     request.probabilities = outputs.probabilities;
     MFRES_TRY(request.probability_format, parse_probability_format(options.get<std::string>("probabilities-type")));
     request.preview_uncertainty = options.has("preview-uncertainty");
-    MFRES_TRY(Segmentation result, segmenter.segment(files, request, [&](std::string_view stage, double done) {
-        return display.update(stage, done);
-    }));
+    MFRES_TRY(Segmentation result, segmenter.segment(files, request, display.progress()));
     display.clear();
     if (!outputs.report.empty())
         MFRES_CHECK(write_file_atomically(outputs.report, to_json(result.report) + "\n", force));
@@ -169,31 +157,14 @@ int segment(const std::vector<std::string>& arguments) {
         return usage_error("--preview-uncertainty changes the picture that --preview writes");
     const bool json = options.has("json");
 
-    SegmenterOptions setup;
-    setup.backend = options.get<std::string>("backend");
-    setup.threads = options.get<int>("threads");
-    read_arithmetic(options, setup);
-    setup.mirror = options.get_or_default<std::string>("mirror");
-    if (options.has("max-memory")) {
-        const auto bytes = parse_bytes(options.get<std::string>("max-memory"));
-        if (!bytes)
-            return fail(bytes.error(), json);
-        setup.max_memory = *bytes;
-    }
-    const auto accepted = accepted_checks(options);
-    if (!accepted)
-        return fail(accepted.error(), json);
-    setup.accept = *accepted;
-    setup.waiting = options.get<std::string>("waiting");
-    const auto processors = processors_of(options);
-    if (!processors)
-        return fail(processors.error(), json);
-    setup.processors = *processors;
+    const auto setup = segmenter_options(options);
+    if (!setup)
+        return fail(setup.error(), json);
     watch_signals();
     const auto model = model_path(options);
     if (!model)
         return fail(model.error(), json);
-    auto segmenter = Segmenter::open(*model, setup);
+    auto segmenter = Segmenter::open(*model, *setup);
     if (!segmenter)
         return fail(segmenter.error(), json);
     if (options.has("data"))

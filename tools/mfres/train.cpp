@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "cli.h"
+#include "option_groups.h"
 #include "recipe_text.h"
 #include "train_display.h"
 
@@ -52,7 +52,7 @@ constexpr const char* examples =
     "      --steps 1000 --learning-rate 3e-4 --fixed-norm-steps 1000 --clip-norm 5\n"
     "  mfres train --data train.mfcache --val val.mfcache --out runs/small --network small.json --loss dice-ce \\\n"
     "      --teacher fold0.safetensors --teacher fold1.safetensors --distill-temperature 2\n"
-    "  mfres train --export runs/laptop/best.ckpt --out best.safetensors --store f16\n"
+    "  mfres convert runs/laptop/best.ckpt --out best.safetensors --dtype f16\n"
     "  mpirun -n 4 --map-by slot:PE=8 --mca odls_base_sigkill_timeout 30 \\\n"
     "      mfres train --data train.mfcache --out runs/four --batch 8 --threads 8\n"
     "  mfres train --data train.mfcache --out runs/gpus --batch 8 --gpus all\n"
@@ -61,7 +61,8 @@ constexpr const char* examples =
     "mpirun kills what has not ended a second after its Ctrl-C unless odls_base_sigkill_timeout gives it time to "
     "save;\n"
     "SIGUSR1, which schedulers can send before the time is up and mpirun passes on, saves and stops like Ctrl-C.\n"
-    "A recipe file is a JSON object of the same names with underscores: {\"steps\": 2000, \"crop\": [64, 64, 64]}.\n"
+    "A recipe file is a JSON object of the same names with underscores: {\"steps\": 2000, \"crop\": [64, 64, 64]};\n"
+    "--precision, --allow-tf32 and --non-deterministic are its precision, allow_tf32 and deterministic.\n"
     "Progress is a bar on a terminal, and one line per row of metrics.csv in a log:\n"
     "  step 120/2000  loss 0.4312  1.92 s/step  ETA 1h00\n";
 
@@ -71,46 +72,63 @@ std::string option_name(std::string key) {
     return key;
 }
 
-/// A key that the options all commands have set.
-bool is_relaxation(const RecipeField& field) {
-    return field.key == "allow_tf32" || field.key == "deterministic";
+/// A key that the options of add_compute_options set.
+bool is_compute(const RecipeField& field) {
+    return field.key == "precision" || field.key == "allow_tf32" || field.key == "deterministic";
+}
+
+/// A default as the option reads it: "dice" -> dice, [128,128,128] -> 128, [128,96,80] -> 128,96,80.
+std::string shown(const std::string& standard) {
+    if (standard.front() == '"')
+        return standard.substr(1, standard.size() - 2);
+    if (standard.front() != '[')
+        return standard;
+    const std::string list = standard.substr(1, standard.size() - 2);
+    const std::string first = list.substr(0, list.find(','));
+    return list == text(first, ",", first, ",", first) ? first : list;
+}
+
+void add_recipe_options(Options& options) {
+    auto add = options.add();
+    for (const RecipeField& field : recipe_fields()) {
+        if (is_compute(field))
+            continue;
+        std::string help = field.help;
+        if (field.key == "crop")
+            help += ", 96 or 96,112,80";
+        if (const std::string standard = shown(field.standard); field.key != "network" && !standard.empty())
+            help += "; " + standard;
+        add(option_name(field.key).c_str(), po::value<std::string>(), help.c_str());
+    }
 }
 
 Options make_options() {
     Options options("train --data FOLDER|CACHE ... --out RUN", about, examples);
-    options.add()("data", po::value<std::vector<std::string>>()->multitoken(),
-                  "folders of segmented cases, and training caches (.mfcache)")(
-        "val", po::value<std::vector<std::string>>()->multitoken(), "likewise: cases to evaluate while training")(
-        "fold", po::value<std::string>(), "evaluate part 2 of 5 of --data (2/5) while training, train on the others")(
-        "same-patient", po::value<std::string>(), "file with a line per patient: the case ids of its scans")(
-        "sites", po::value<std::string>(), "table (.csv: case,site) of the sites to tell apart while evaluating")(
-        "init", po::value<std::string>(), "model file whose weights training starts from, instead of new ones")(
-        "teacher", po::value<std::vector<std::string>>()->composing(),
-        "model file whose probabilities the network learns to follow; given several times, their mean")(
-        "out,o", po::value<std::string>()->required(), "folder of the run; with --export the model file")(
-        "resume", "go on with the run in that folder")("recipe", po::value<std::string>(), "JSON file of a recipe")(
-        "backend", po::value<std::string>()->default_value("auto"), "auto, or one that 'mfres help' lists")(
-        "gpus", po::value<std::string>(), "train on several GPUs: all, a number of them (2), or a list (0,2)")(
-        "threads", po::value<int>()->default_value(0), "0 = all processors")(
-        "loader-threads", po::value<int>()->default_value(1), "that make batches; 0 = between the steps")(
-        "memory-cap", po::value<std::string>(),
-        "e.g. 11G: that training may hold (of the GPU where one trains); activations that do not fit are computed "
-        "twice")("checkpoint-every", po::value<std::string>()->default_value("10m"), "steps (200) or minutes (10m)")(
-        "stop-at", po::value<std::int64_t>()->default_value(0),
-        "step at which to save and stop, with the schedule of the whole recipe; --resume goes on; 0 = at the end")(
-        "row-every", po::value<std::int64_t>()->default_value(10), "steps that a line of metrics.csv sums up")(
-        "export", po::value<std::string>(), "only write the model of this checkpoint")(
-        "store", po::value<std::string>()->default_value("f32"), "with --export: f32, or f16 or bf16 in half the size")(
-        "force", "with --export: overwrite")("json", "print a report as JSON to stdout")("quiet,q", "no progress");
-    auto add = options.add();
-    for (const RecipeField& field : recipe_fields()) {
-        if (is_relaxation(field))
-            continue;
-        const std::string standard = field.key == "network" ? "" : "; " + field.standard;
-        add(option_name(field.key).c_str(), po::value<std::string>(), (field.help + standard).c_str());
-    }
-    add_relaxation_options(options);
+    // clang-format off
+    options.add()
+        ("data", po::value<std::vector<std::string>>()->multitoken(), "folders of segmented cases, and training caches (.mfcache)")
+        ("val", po::value<std::vector<std::string>>()->multitoken(), "likewise: cases to evaluate while training")
+        ("fold", po::value<std::string>(), "evaluate part 2 of 5 of --data (2/5) while training, train on the others")
+        ("same-patient", po::value<std::string>(), "file with a line per patient: the case ids of its scans")
+        ("sites", po::value<std::string>(), "table (.csv: case,site) of the sites to tell apart while evaluating")
+        ("init", po::value<std::string>(), "model file whose weights training starts from, instead of new ones")
+        ("teacher", po::value<std::vector<std::string>>()->composing(), "model file whose probabilities the network learns to follow; given several times, their mean")
+        ("out,o", po::value<std::string>()->required(), "folder of the run")
+        ("resume", "go on with the run in that folder")
+        ("recipe", po::value<std::string>(), "JSON file of a recipe")
+        ("gpus", po::value<std::string>(), "train on several GPUs: all, a number of them (2), or a list (0,2)")
+        ("loader-threads", po::value<int>()->default_value(1), "that make batches; 0 = between the steps")
+        ("checkpoint-every", po::value<std::string>()->default_value("10m"), "steps (200) or minutes (10m)")
+        ("stop-at", po::value<std::int64_t>()->default_value(0), "step at which to save and stop, with the schedule of the whole recipe; --resume goes on; 0 = at the end")
+        ("log-every", po::value<std::int64_t>()->default_value(10), "steps that a line of metrics.csv sums up");
+    // clang-format on
+    add_compute_options(options);
     add_accept_option(options);
+    add_max_memory_option(
+        options,
+        "e.g. 11G: that training may hold (of the GPU where one trains); activations that do not fit are computed twice");
+    add_recipe_options(options);
+    add_report_options(options);
     return options;
 }
 
@@ -141,14 +159,10 @@ Result<std::string> recipe_of(const Options& options) {
     json changes = json::object();
     for (const RecipeField& field : recipe_fields()) {
         const std::string option = option_name(field.key);
-        if (!is_relaxation(field) && options.has(option.c_str())) {
+        if (!is_compute(field) && options.has(option.c_str())) {
             MFRES_TRY(changes[field.key], json_value(field, options.get<std::string>(option.c_str())));
         }
     }
-    if (options.has("allow-tf32"))
-        changes["allow_tf32"] = true;
-    if (options.has("non-deterministic"))
-        changes["deterministic"] = false;
     return recipe_text(options.get_or_default<std::string>("recipe"), changes);
 }
 
@@ -180,15 +194,12 @@ Result<TrainerOptions> trainer_options(const Options& options) {
     chosen.init = options.get_or_default<std::string>("init");
     for (const std::string& teacher : options.get_or_default<std::vector<std::string>>("teacher"))
         chosen.teachers.emplace_back(teacher);
-    chosen.backend = options.get<std::string>("backend");
-    chosen.threads = options.get<int>("threads");
+    MFRES_TRY(chosen.compute, compute_options(options));
     chosen.loader_threads = options.get<int>("loader-threads");
     chosen.resume = options.has("resume");
     chosen.stop_at = options.get<std::int64_t>("stop-at");
-    chosen.row_steps = options.get<std::int64_t>("row-every");
-    if (options.has("memory-cap")) {
-        MFRES_TRY(chosen.memory_cap, parse_bytes(options.get<std::string>("memory-cap")));
-    }
+    chosen.log_steps = options.get<std::int64_t>("log-every");
+    MFRES_TRY(chosen.max_memory, max_memory_of(options));
     MFRES_CHECK(read_checkpoint_interval(options.get<std::string>("checkpoint-every"), chosen));
     MFRES_TRY(chosen.recipe, recipe_of(options));
     return chosen;
@@ -198,7 +209,7 @@ Result<TrainerOptions> trainer_options(const Options& options) {
 
 void print_summary(const TrainReport& report) {
     std::cout << report.run << ": " << report.network << ", step " << report.step << " of " << report.steps << " in "
-              << duration(report.seconds) << " (" << report.backend << ", " << report.threads << " threads, "
+              << duration(report.seconds) << " (" << report.used.backend << ", " << report.used.threads << " threads, "
               << (report.ranks > 1 ? text(report.ranks, " processes, ") : "") << report.cases << " cases)\n";
     if (report.best)
         std::cout << "  best     step " << report.best->step << "  " << dice_words(report.best->mean) << '\n';
@@ -212,34 +223,13 @@ void print_summary(const TrainReport& report) {
         std::cout << "  stopped and saved; --resume goes on\n";
 }
 
-int export_only(const Options& options) {
-    const auto checkpoint = options.get<std::string>("export");
-    const auto model = options.get<std::string>("out");
-    const auto exported = export_checkpoint(checkpoint, model, options.has("force"), options.get<std::string>("store"));
-    if (!exported)
-        return fail(exported.error(), options.has("json"));
-    if (options.has("json")) {
-        const json object = {{"model", model},
-                             {"network", exported->network},
-                             {"step", exported->step},
-                             {"averaged", exported->averaged},
-                             {"dice_wt_tc_et", exported->dice ? json(*exported->dice) : json()}};
-        std::cout << object.dump(2) << '\n';
-    } else {
-        std::cout << model << ": " << exported->network << " after " << exported->step << " steps"
-                  << (exported->averaged ? ", averaged weights" : "")
-                  << (exported->dice ? ", validation " + dice_words(*exported->dice) : "") << '\n';
-    }
-    return exit_ok;
-}
-
 /// On the GPUs that `gpus` names; without words on what the backend and the launcher choose.
 Result<TrainReport> train(TrainerOptions options, const std::string& gpus, const TrainObserver& observer) {
     if (gpus.empty()) {
         MFRES_TRY(Trainer trainer, Trainer::open(options, observer));
         return trainer.run(observer);
     }
-    MFRES_TRY(const std::vector<int> devices, find_devices(options.backend, gpus));
+    MFRES_TRY(const std::vector<int> devices, find_devices(options.compute.backend, gpus));
     options.ranks = nullptr; // this process is alone
     return train_on_devices(options, devices, observer);
 }
@@ -260,8 +250,6 @@ int train(const std::vector<std::string>& arguments) {
     if (const auto done = options.parse(arguments))
         return *done;
     const bool as_json = options.has("json");
-    if (options.has("export"))
-        return speaks ? export_only(options) : exit_ok;
     if (!options.has("data") && !options.has("resume"))
         return usage_error("--data names the cases to train on: folders, and training caches");
     if (options.has("fold") && options.has("val"))

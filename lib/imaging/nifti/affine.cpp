@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Geometry of a NIfTI header: qform, sform, and the affine that follows from them.
+#include "core/names.h"
 #include "core/try.h"
 #include "imaging/geometry.h"
 #include "imaging/nifti/names.h"
@@ -139,16 +140,17 @@ Result<Affine> affine_of(const NiftiGeometry& geometry, const std::array<std::in
     return affine;
 }
 
-Result<AffineSource> affine_source(std::string_view source_name) {
-    if (source_name == "auto")
-        return AffineSource::automatic;
-    if (source_name == "sform")
-        return AffineSource::sform;
-    if (source_name == "qform")
-        return AffineSource::qform;
-    return Error{ErrorCode::invalid_argument,
-                 text("'", source_name, "' is not an affine source; write auto, sform or qform"),
-                 std::string(source_name)};
+std::string_view to_string(AffineSource source) noexcept {
+    switch (source) {
+    case AffineSource::automatic: return "auto";
+    case AffineSource::sform: return "sform";
+    case AffineSource::qform: return "qform";
+    }
+    return "";
+}
+
+Result<AffineSource> parse_affine_source(std::string_view text) {
+    return parse_name("affine", affine_sources, text);
 }
 
 } // namespace mfres

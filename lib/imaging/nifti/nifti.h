@@ -27,6 +27,7 @@
 
 #include "imaging/compact_volume.h"
 
+#include <mfres/case.h>
 #include <mfres/status.h>
 #include <mfres/volume.h>
 
@@ -80,16 +81,6 @@ struct NiftiStorage {
     bool big_endian = false;
     bool compressed = false;
 };
-
-/// Which affine to use if a file has both.
-enum class AffineSource : std::uint8_t {
-    automatic, ///< the sform if set, otherwise the qform; an error if both are set and differ
-    sform,
-    qform,
-};
-
-/// "auto", "sform", "qform"; invalid_argument for anything else.
-Result<AffineSource> affine_source(std::string_view source_name);
 
 struct NiftiReadOptions {
     AffineSource use = AffineSource::automatic;

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Inference time of a network on this machine, in total or per op, and lower bounds from the machine's peak rates.
 //
-//   auto report = mfres::benchmark("model.safetensors", {.size = {128, 128, 128}, .threads = 2});
+//   auto report = mfres::benchmark("model.safetensors", {.compute = {.threads = 2}});
 //   std::cout << mfres::to_text(*report);
 #pragma once
 
+#include <mfres/compute.h>
 #include <mfres/segmenter.h>
 #include <mfres/status.h>
 
@@ -18,20 +19,14 @@ namespace mfres {
 
 struct BenchmarkOptions {
     std::array<std::int64_t, 3> size{128, 128, 128}; ///< voxels of the input
-    std::string backend = "auto";
-    int threads = 0;                ///< 0 = all processors this process may use
-    std::string precision = "auto"; ///< as in SegmenterOptions, as the next two
-    bool allow_tf32 = false;
-    bool deterministic = true;
-    int runs = 10;                 ///< timed runs, 1 to 100000
-    int warm_up_runs = 1;          ///< runs before them that are not timed, 0 to 1000
-    std::uint64_t seed = 1;        ///< of the input: standard normal numbers
-    bool profile = false;          ///< time every op
-    bool probe = true;             ///< measure the machine's peak rates, for the lower bounds
-    std::filesystem::path input;   ///< path of an .npy file for the input, f32 [1, channels, x, y, z]; empty = none
-    std::filesystem::path output;  ///< the same for the logits of the last run, f32 [1, classes, x, y, z]
-    std::string waiting = "auto";  ///< as in ThreadOptions
-    std::vector<int> processors{}; ///< as in ThreadOptions
+    ComputeOptions compute;
+    int runs = 10;                ///< timed runs, 1 to 100000
+    int warm_up_runs = 1;         ///< runs before them that are not timed, 0 to 1000
+    std::uint64_t seed = 1;       ///< of the input: standard normal numbers
+    bool profile = false;         ///< time every op
+    bool probe = true;            ///< measure the machine's peak rates, for the lower bounds
+    std::filesystem::path input;  ///< path of an .npy file for the input, f32 [1, channels, x, y, z]; empty = none
+    std::filesystem::path output; ///< the same for the logits of the last run, f32 [1, classes, x, y, z]
 };
 
 /// Peak rates of the machine with a number of threads, measured by dedicated loops.
@@ -58,12 +53,7 @@ struct BenchmarkReport {
     std::string model_file;
     std::string network;
     std::string weights_sha256;
-    std::string backend;
-    std::string backend_engine;
-    std::string precision;
-    bool allow_tf32 = false;
-    bool deterministic = true;
-    int threads = 0;
+    RunInfo used;
     std::array<std::int64_t, 5> shape{}; ///< of the input
     std::vector<double> times_ms;        ///< of each run, copying the input included
     double median_ms = 0.0;

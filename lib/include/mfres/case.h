@@ -6,20 +6,36 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <initializer_list>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
 namespace mfres {
 
+/// Which affine of a NIfTI header to use where it has both.
+enum class AffineSource : std::uint8_t {
+    automatic, ///< the sform if set, otherwise the qform; qform_sform_disagree if both are set and differ
+    sform,
+    qform,
+};
+inline constexpr std::array<AffineSource, 3> affine_sources = {AffineSource::automatic, AffineSource::sform,
+                                                               AffineSource::qform};
+
+/// "auto", "sform", "qform"
+std::string_view to_string(AffineSource source) noexcept;
+/// The inverse. Errors: invalid_argument, which lists the names.
+Result<AffineSource> parse_affine_source(std::string_view text);
+
 /// Files of one case. Modalities are in the order of mfres::modalities: T1, T1ce, T2, FLAIR.
 struct CaseFiles {
-    std::string id; ///< the name of the folder for BraTS data
-    std::array<std::filesystem::path, 4> modalities; ///< empty = the contrast is absent
+    std::string id;                                    ///< the name of the folder for BraTS data
+    std::array<std::filesystem::path, 4> modalities;   ///< empty = the contrast is absent
     std::optional<std::filesystem::path> segmentation; ///< the reference labels, if there are any
 };
 

@@ -83,8 +83,13 @@ Result<Table2Report> table2();
 
 enum class ReportFormat : std::uint8_t { text, markdown, csv, json };
 
-/// "text", "markdown", "csv", "json". Error: invalid_argument, listing these.
-Result<ReportFormat> parse_report_format(std::string_view name);
+inline constexpr std::array<ReportFormat, 4> report_formats = {ReportFormat::text, ReportFormat::markdown,
+                                                               ReportFormat::csv, ReportFormat::json};
+
+/// "text", "markdown", "csv", "json"
+std::string_view to_string(ReportFormat format) noexcept;
+/// The inverse. Errors: invalid_argument, which lists the names.
+Result<ReportFormat> parse_report_format(std::string_view text);
 
 /// The report as text for a terminal of 120 columns, as Markdown, or as CSV or JSON with exact integers.
 /// `per_layer` lists every layer instead of every stage; CSV without it has one line for the whole network.

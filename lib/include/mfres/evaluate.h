@@ -21,8 +21,8 @@ namespace mfres {
 struct EvaluationOptions {
     RegionDefinition regions = RegionDefinition::brats;
     EmptyScheme scheme = EmptyScheme::server2019;
-    std::string label_scheme;       ///< of label files: "brats", "brats2023"; empty = recognised in each by its values
-    std::string affine = "auto";    ///< "auto", "sform" or "qform": which to believe where a header has both
+    std::string label_scheme; ///< of label files: "brats", "brats2023"; empty = recognised in each by its values
+    AffineSource affine = AffineSource::automatic;
     bool resample = false;          ///< evaluate_model: accept other voxel sizes, as in SegmentOptions
     double min_enhancing_mm3 = 0.0; ///< evaluate_model: as in SegmentOptions
     double min_component_mm3 = 0.0; ///< evaluate_model: as in SegmentOptions
@@ -78,20 +78,20 @@ std::string to_json(const std::vector<SubsetEvaluation>& evaluations);
 
 /// What a precision costs.
 struct PrecisionEvaluation {
-    std::string precision;
+    RunInfo used;
     MetricsTable against_reference; ///< as evaluate_model
     MetricsTable against_f32;       ///< the same labels measured against those of the model in f32
     double network_ms = 0.0;        ///< of a case's network stage, mean
 };
 
-/// evaluate_model in several precisions, case by case; f32 comes first whether it was asked for or not. Precisions are
-/// those of SegmenterOptions, without "auto". A file that holds integers has no other weights to run in f32: to learn
+/// evaluate_model in several precisions, case by case, each in place of setup.compute.precision; f32 comes first whether
+/// it was asked for or not. A file that holds integers has no other weights to run in f32: to learn
 /// what int8 costs altogether, evaluate a calibrated file that holds floats.
 /// Errors: those of evaluate_model and of Segmenter::open for each precision.
 Result<std::vector<PrecisionEvaluation>> evaluate_precisions(const std::filesystem::path& model,
                                                              const SegmenterOptions& setup,
-                                                             const std::vector<std::string>& precisions,
-                                                             const CaseSet& cases, const EvaluationOptions& options,
+                                                             const std::vector<Precision>& wanted, const CaseSet& cases,
+                                                             const EvaluationOptions& options,
                                                              const Progress& progress = {});
 
 /// One row per precision: mean Dice of the regions against the reference, mean and least Dice against the f32 labels.

@@ -37,11 +37,12 @@ enum class ExperimentTable : std::uint8_t {
     table2, ///< several networks trained with the same recipe
 };
 
-/// "table1", "table2"
-std::string_view name(ExperimentTable table) noexcept;
+inline constexpr std::array<ExperimentTable, 2> experiment_tables = {ExperimentTable::table1, ExperimentTable::table2};
 
-/// The table of that name. Errors: invalid_argument.
-Result<ExperimentTable> experiment_table(std::string_view table_name);
+/// "table1", "table2"
+std::string_view to_string(ExperimentTable table) noexcept;
+/// The inverse. Errors: invalid_argument, which lists the names.
+Result<ExperimentTable> parse_experiment_table(std::string_view text);
 
 struct ExperimentOptions {
     ExperimentTable table = ExperimentTable::table1;
@@ -59,8 +60,7 @@ struct ExperimentOptions {
     std::string recipe = "{}";
     std::uint64_t seed = 1; ///< of batches and initial weights; repeats use the following seeds
     int seeds = 1;          ///< repeats of every row
-    std::string backend = "auto";
-    int threads = 0;        ///< 0 = all processors this process may use
+    ComputeOptions compute; ///< as in TrainerOptions; evaluations compute in f32
     int loader_threads = 1; ///< as in TrainerOptions
     /// Memory limit in bytes of one training, and of the network in an evaluation; 0 = the memory available when it
     /// starts. A run that needs more is skipped, and the table states it.
@@ -109,8 +109,7 @@ std::string_view name(RunState state) noexcept;
 struct PassCost {
     double milliseconds = 0.0; ///< median of a few runs; depends on the load of the machine
     double peak_mib = 0.0;     ///< weights, activations and workspace of the backend
-    std::string engine;        ///< e.g. "oneDNN 2.6.3"
-    int threads = 0;
+    RunInfo used;
 };
 
 /// One training of one row.
@@ -124,8 +123,7 @@ struct ExperimentRun {
     // Of a trained run:
     double seconds = 0.0; ///< of training
     std::int64_t peak_bytes = 0;
-    std::string backend_engine; ///< e.g. "oneDNN 2.6.3"
-    int threads = 0;
+    RunInfo used;
     std::optional<MetricsSummary> measured; ///< of a finished run
     std::optional<PassCost> cost;           ///< table 2 only; nullopt if the inference does not fit into memory
 };

@@ -85,10 +85,10 @@ inline constexpr std::array<EmptyScheme, 2> empty_schemes = {EmptyScheme::server
 inline constexpr double worst_hd95_mm = 373.12866;
 
 /// "server2019", "brats2020"
-std::string_view name(EmptyScheme scheme) noexcept;
+std::string_view to_string(EmptyScheme scheme) noexcept;
 
-/// The scheme of that name. Errors: invalid_argument, listing the schemes.
-Result<EmptyScheme> empty_scheme(std::string_view scheme_name);
+/// The inverse. Errors: invalid_argument, which lists the names.
+Result<EmptyScheme> parse_empty_scheme(std::string_view text);
 
 enum class Metric : std::uint8_t { dice, sensitivity, specificity, hd95 };
 inline constexpr std::array<Metric, 4> all_metrics = {Metric::dice, Metric::sensitivity, Metric::specificity,

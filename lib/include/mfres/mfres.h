@@ -35,7 +35,7 @@ typedef struct mfres_options {
     int threads;              /* 0 = all processors this process may use */
     int64_t max_memory;       /* bytes, 0 = no limit */
     const char* precision;    /* NULL or "auto" = as the model file is stored; "f32", "bf16", "fp16", "int8" */
-    const char* waiting;      /* of threads: NULL or "auto", "passive", "active" */
+    const char* wait_policy;  /* of threads at barriers: NULL or "auto", "active", "passive" */
     const char* mirror;       /* NULL or "" = none; axes to average mirror images along: "x", "xyz" */
     double min_enhancing_mm3; /* less enhancing tumour than that in all becomes necrotic core; 0 = never */
     double min_component_mm3; /* parts of the tumour below that are dropped, but for the largest; 0 = never */

@@ -24,7 +24,7 @@ inline constexpr std::array<Normalisation, 2> normalisations = {Normalisation::z
                                                                 Normalisation::zscore_brain_clipped};
 
 /// "zscore-brain", "zscore-brain-clipped"
-std::string_view name(Normalisation normalisation) noexcept;
+std::string_view to_string(Normalisation normalisation) noexcept;
 
 /// The normalisation of that name. Errors: invalid_argument, naming the ones there are.
 Result<Normalisation> parse_normalisation(std::string_view text);

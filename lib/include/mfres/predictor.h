@@ -11,9 +11,9 @@
 // Research use only: not a medical device.
 #pragma once
 
+#include <mfres/compute.h>
 #include <mfres/plausibility.h>
 #include <mfres/status.h>
-#include <mfres/threads.h>
 #include <mfres/volume.h>
 
 #include <array>
@@ -30,28 +30,21 @@
 
 namespace mfres {
 
+/// Which of the axes x (left and right), y and z are mirrored.
+using MirrorAxes = std::array<bool, 3>;
+
+/// "x", "xz", "zyx": letters in any order, each at most once; "" = none. Errors: invalid_argument (names the text).
+Result<MirrorAxes> parse_mirror_axes(std::string_view letters);
+
 struct PredictorOptions {
-    std::string backend = "auto"; ///< "auto" = the fastest in this build; see available_backends()
-    int threads = 0;              ///< 0 = all processors this process may use
-    /// What activations and weights of convolutions are stored as; sums are taken in f32 or better, or in whole
-    /// numbers. "f32", "bf16", "fp16" or "int8", where backend and processor have it (else operation_unsupported); int8
-    /// needs a model that was calibrated. "auto" = int8 for a model file that holds integers, where that can run, else
-    /// f32
-    std::string precision = "auto";
+    ComputeOptions compute;
     /// Bytes this library may use on top of what the process had before, 0 = no limit. With a limit that the whole
     /// brain box does not fit into, the network runs tile by tile.
     std::int64_t max_memory = 0;
-    /// Axes along which the brain is also shown mirrored: letters of "xyz", x being left and right. Labels are those of
-    /// the mean probability over all combinations, in 2, 4 or 8 times the time. Empty = as it is only.
-    std::string mirror;
-    /// Lets a GPU round the operands of f32 products to 10 bits (TF32). operation_unsupported where there is none.
-    bool allow_tf32 = false;
-    /// False lets an engine be faster and not give equal bits in every run. operation_unsupported where it cannot.
-    bool deterministic = true;
-    std::string waiting = "auto";  ///< as in ThreadOptions, like the two below
-    std::vector<int> processors{}; ///< for the network's threads
-    ParallelFor parallel_for{};    ///< instead of threads of ours
-    AcceptedChecks accept{};       ///< checks that give a warning in the report instead of rejecting the case
+    /// Axes along which the brain is also shown mirrored. Labels are those of the mean probability over all
+    /// combinations, in 2, 4 or 8 times the time.
+    MirrorAxes mirror{};
+    AcceptedChecks accept{}; ///< checks that give a warning in the report instead of rejecting the case
 };
 
 /// Called with the name of the running stage and the share of it that is done, 0..1. Return false to stop
@@ -64,12 +57,7 @@ struct PredictionReport {
     std::string model_file;
     std::string network;
     std::string weights_sha256;
-    std::string backend;        ///< e.g. "onednn"
-    std::string backend_engine; ///< e.g. "oneDNN 2.6.3"
-    std::string precision;
-    bool allow_tf32 = false;
-    bool deterministic = true;
-    int threads = 0;
+    RunInfo used;
     std::string label_scheme;
     ModalitySet contrasts = all_modalities;       ///< that the case has
     std::array<std::int64_t, 3> grid_size{};      ///< of the input, voxels

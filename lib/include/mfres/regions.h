@@ -26,9 +26,9 @@ inline constexpr std::array<RegionDefinition, 2> region_definitions = {RegionDef
                                                                        RegionDefinition::paper};
 
 /// "brats", "paper"
-std::string_view name(RegionDefinition definition) noexcept;
+std::string_view to_string(RegionDefinition definition) noexcept;
 
-/// The definition of that name. Errors: invalid_argument, listing the definitions.
-Result<RegionDefinition> region_definition(std::string_view definition_name);
+/// The inverse. Errors: invalid_argument, which lists the names.
+Result<RegionDefinition> parse_region_definition(std::string_view text);
 
 } // namespace mfres

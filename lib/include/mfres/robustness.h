@@ -42,10 +42,10 @@ inline constexpr std::array<Disturbance, 9> disturbances = {
 std::string_view name(Disturbance disturbance) noexcept;
 
 struct RobustnessOptions {
-    std::uint64_t seed = 1;      ///< of noise, bias fields and factors
-    std::string affine = "auto"; ///< as in SegmentOptions
-    bool resample = false;       ///< likewise
-    int threads = 0;             ///< for reading; 0 = all processors this process may use
+    std::uint64_t seed = 1; ///< of noise, bias fields and factors
+    AffineSource affine = AffineSource::automatic;
+    bool resample = false; ///< as in SegmentOptions
+    int threads = 0;       ///< for reading; 0 = all processors this process may use
 };
 
 /// One case under one disturbance. Regions are those of RegionDefinition::brats in the order of

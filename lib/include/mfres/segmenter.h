@@ -31,13 +31,16 @@ enum class ProbabilityFormat : std::uint8_t {
     uint8,   ///< steps of 1/255, by scl_slope
 };
 
+inline constexpr std::array<ProbabilityFormat, 2> probability_formats = {ProbabilityFormat::float32,
+                                                                         ProbabilityFormat::uint8};
+
 /// "float32", "uint8"
-std::string_view name(ProbabilityFormat format) noexcept;
-/// The format of that name. Errors: invalid_argument.
+std::string_view to_string(ProbabilityFormat format) noexcept;
+/// The inverse. Errors: invalid_argument, which lists the names.
 Result<ProbabilityFormat> parse_probability_format(std::string_view text);
 
 struct SegmentOptions {
-    std::string affine = "auto";   ///< "auto", "sform" or "qform": which to believe where a header has both
+    AffineSource affine = AffineSource::automatic;
     bool resample = false;         ///< accept other voxel sizes: resample in, and the labels back out
     std::string label_scheme;      ///< "brats" (0, 1, 2, 4) or "brats2023" (0, 1, 2, 3); empty = the model's
     std::filesystem::path output;  ///< label map to write (.nii or .nii.gz); empty = none

@@ -9,6 +9,7 @@
 // last.ckpt, previous.ckpt, best.ckpt, model.safetensors; train.mfcache and val.mfcache where it was given folders.
 #pragma once
 
+#include <mfres/compute.h>
 #include <mfres/plausibility.h>
 #include <mfres/status.h>
 
@@ -81,33 +82,32 @@ struct TrainerOptions {
     std::filesystem::path init;
     /// Model files whose probabilities the network learns to follow, their mean where there are several; see the recipe's
     /// distill_weight. The recipe records their SHA-256, and a run is resumed with the same ones alone. Each rank reads
-    /// them; what they hold is not part of memory_cap.
+    /// them; what they hold is not part of max_memory.
     std::vector<std::filesystem::path> teachers = {};
     /// JSON object of the recipe's keys that differ from the default, or on resume from what is recorded. On resume
     /// only steps, epochs and validate_every may differ.
     std::string recipe = "{}";
-    std::string backend = "auto"; ///< "auto" = the first of available_backends()
-    int threads = 0;              ///< 0 = all processors this process may use
-    int loader_threads = 1;       ///< that make batches; 0 = made between the steps
-    bool resume = false;          ///< go on where the run's last checkpoint stands
+    /// Of each process. precision, tf32 and deterministic, where they differ from their defaults, replace the recipe's
+    /// keys precision, allow_tf32 and deterministic. cpus, wait_policy and parallel_for are rejected (invalid_argument):
+    /// threads of a training are the backend's.
+    ComputeOptions compute;
+    int loader_threads = 1; ///< that make batches; 0 = made between the steps
+    bool resume = false;    ///< go on where the run's last checkpoint stands
     /// Stop, as if the observer had asked for it, once so many steps are trained (and validated, where that is due):
     /// the schedule stays that of the recipe. 0 = at its end.
     std::int64_t stop_at = 0;
     std::int64_t checkpoint_steps = 0; ///< steps between checkpoints, 0 = by time only
     double checkpoint_minutes = 10.0;  ///< minutes between checkpoints, 0 = by steps only
-    std::int64_t row_steps = 10;       ///< steps that one row of metrics.csv sums up
+    std::int64_t log_steps = 10;       ///< steps that one row of metrics.csv sums up
     /// Bytes that the compiled training (TrainReport::peak_bytes: of the GPU where one trains) may hold, 0 = no limit.
     /// What does not fit is computed a second time in the backward pass, which changes no bit of the result;
     /// memory_limit (names the least that would do) where that is not enough.
-    std::int64_t memory_cap = 0;
+    std::int64_t max_memory = 0;
     /// Processes (ranks) that train one network together, each on its equal part of every batch: the result is that of
     /// one process up to rounding. All of them open and run a Trainer with the same options. The first one alone writes
     /// to the run's folder and validates; observers of the others see `step` and `warning` only, and any of them stops
     /// all. An error on one is an error of all. Null = this process alone.
     std::shared_ptr<Communicator> ranks;
-    /// Which GPU of the backend, counted from 0. Unset: the launcher's number of this process among those of its
-    /// computer, modulo the number of GPUs that it sees.
-    std::optional<int> device;
     AcceptedChecks accept{}; ///< checks that do not reject a case of a folder
 };
 
@@ -187,12 +187,10 @@ using TrainObserver = std::function<bool(const TrainEvent&)>;
 struct TrainReport {
     std::string run;
     std::string network;
-    std::string backend;        ///< e.g. "onednn"
-    std::string backend_engine; ///< e.g. "oneDNN 2.6.3"
-    int threads = 0;            ///< of each process
-    int ranks = 1;              ///< processes that trained together
-    std::string recipe;         ///< canonical JSON
-    std::string fold;           ///< "2/5", or empty
+    RunInfo used;
+    int ranks = 1;      ///< processes that trained together
+    std::string recipe; ///< canonical JSON
+    std::string fold;   ///< "2/5", or empty
     std::size_t cases = 0;
     std::size_t validation_cases = 0;
     std::int64_t first_step = 0;       ///< steps trained before this session
@@ -251,7 +249,7 @@ Result<std::vector<int>> find_devices(std::string_view backend, std::string_view
 
 /// Trains on several GPUs of this computer: a Trainer for each, as ranks in threads of their own that divide every
 /// batch, the first one in this thread. `observer` is told what the first one does. Options are those of one rank, but
-/// that threads = 0 shares the processors out. With one GPU it is a Trainer opened and run. Errors: those of
+/// that compute.threads = 0 shares the processors out. With one GPU it is a Trainer opened and run. Errors: those of
 /// Trainer::open and Trainer::run, invalid_argument (no GPU, or ranks in the options).
 Result<TrainReport> train_on_devices(const TrainerOptions& options, const std::vector<int>& devices,
                                      const TrainObserver& observer = {});
@@ -265,11 +263,26 @@ struct ExportedModel {
     std::vector<std::string> warnings;
 };
 
-/// Writes the weights of a checkpoint file as a model; those of the moving average where there is one. Weights of
-/// convolutions are stored as `storage`: "f32", or "f16" or "bf16" in half the size.
-/// Errors: file_not_found, checkpoint_damaged, invalid_argument (another storage), those of save_model.
+/// How a model file stores the weights of convolutions.
+enum class WeightDtype : std::uint8_t {
+    f32,
+    f16,  ///< in half the size
+    bf16, ///< in half the size
+    int8, ///< in a quarter of it; for a calibrated model
+};
+inline constexpr std::array<WeightDtype, 4> weight_dtypes = {WeightDtype::f32, WeightDtype::f16, WeightDtype::bf16,
+                                                             WeightDtype::int8};
+
+/// "f32", "f16", "bf16", "int8"
+std::string_view to_string(WeightDtype dtype) noexcept;
+/// The inverse. Errors: invalid_argument, which lists the names.
+Result<WeightDtype> parse_weight_dtype(std::string_view text);
+
+/// Writes the weights of a checkpoint file as a model; those of the moving average where there is one.
+/// Errors: file_not_found, checkpoint_damaged, invalid_argument (int8: a checkpoint is not calibrated), those of
+/// save_model.
 Result<ExportedModel> export_checkpoint(const std::filesystem::path& checkpoint, const std::filesystem::path& model,
-                                        bool overwrite, std::string_view storage = "f32");
+                                        bool overwrite, WeightDtype dtype = WeightDtype::f32);
 
 /// What an averaged model was made of.
 struct AveragedModel {
@@ -278,11 +291,11 @@ struct AveragedModel {
 };
 
 /// Writes a model whose parameters, statistics of BatchNorm included, are the means of those of model files and of
-/// checkpoints (.ckpt; what an export of each would hold). `storage` as of export_checkpoint.
+/// checkpoints (.ckpt; what an export of each would hold). `dtype` as of export_checkpoint.
 /// Errors: invalid_argument (fewer than two sources; another network, input or label scheme than the first one's;
-/// another storage), those of load_model, file_not_found, checkpoint_damaged, those of save_model.
+/// int8), those of load_model, file_not_found, checkpoint_damaged, those of save_model.
 Result<AveragedModel> average_models(const std::vector<std::filesystem::path>& sources,
                                      const std::filesystem::path& model, bool overwrite,
-                                     std::string_view storage = "f32");
+                                     WeightDtype dtype = WeightDtype::f32);
 
 } // namespace mfres

@@ -3,14 +3,14 @@
 // that chooses the hardest voxels two that count digits. Each computes the probabilities again rather than keeping them.
 #pragma once
 
-#include "backends/onednn/blocked_loops.h"
+#include "backends/kernels/blocked_loops.h"
 #include "backends/planned/loss_terms.h"
 #include "backends/training.h"
 
 #include <span>
 #include <vector>
 
-namespace mfres::onednn {
+namespace mfres::kernels {
 
 class SoftmaxLoss {
   public:
@@ -46,4 +46,4 @@ class SoftmaxLoss {
     Blocks rows_;
 };
 
-} // namespace mfres::onednn
+} // namespace mfres::kernels

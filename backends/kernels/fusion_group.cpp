@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
-#include "backends/onednn/fusion_group.h"
+#include "backends/kernels/fusion_group.h"
 
-#include "backends/onednn/inference.h"
-#include "backends/onednn/line_kernels.h"
-#include "backends/onednn/resample.h"
+#include "backends/kernels/line_kernels.h"
+#include "backends/kernels/resample.h"
+#include "backends/kernels/threads.h"
 
 #include <algorithm>
 #include <atomic>
 #include <utility>
 
-namespace mfres::onednn {
+namespace mfres::kernels {
 
 namespace {
 
@@ -105,9 +105,9 @@ std::vector<float> packed_weights(const Tensor& weight) {
 
 class PipelineBuilder {
   public:
-    PipelineBuilder(const OpContext& context, const FusionGroup& group)
-        : graph_(context.graph()), context_(context), group_(group),
-          outside_(values_read(graph_, context.planned.ranges, group)), rows_(static_cast<std::size_t>(graph_.size())),
+    PipelineBuilder(const PlannedNetwork& planned, int threads, const FusionGroup& group)
+        : graph_(planned.network.graph), planned_(planned), threads_(threads), group_(group),
+          outside_(values_read(graph_, planned.ranges, group)), rows_(static_cast<std::size_t>(graph_.size())),
           schedules_(rows_.size()), inside_(rows_.size(), false) {}
 
     Pipeline build() {
@@ -135,6 +135,10 @@ class PipelineBuilder {
     }
 
     const Node& main(const FusedOp& op) const { return graph_.node(op.main); }
+    const ChannelRange& range_of(NodeId node) const { return planned_.ranges[static_cast<std::size_t>(node)]; }
+    const Tensor& parameter(const Node& node, std::size_t index) const {
+        return planned_.network.weights.find(node.parameters[index].name)->second;
+    }
     bool is_inside(NodeId value) const { return inside_[static_cast<std::size_t>(value)]; }
     Schedule& schedule_of(NodeId value) { return schedules_[static_cast<std::size_t>(value)]; }
 
@@ -146,7 +150,7 @@ class PipelineBuilder {
     template <typename F>
     void for_inner_reads(const FusedOp& op, const F& f) const {
         for (const NodeId input : main(op).inputs)
-            if (const NodeId value = context_.range(input).value; is_inside(value))
+            if (const NodeId value = range_of(input).value; is_inside(value))
                 f(value, radius(main(op), 1));
         if (op.residual && is_inside(*op.residual))
             f(*op.residual, 0);
@@ -197,7 +201,7 @@ class PipelineBuilder {
 
     /// The rows of the value of a node; adds a load for a value from outside.
     std::vector<Row> rows_for(NodeId node, const Schedule& reading) {
-        const ChannelRange& range = context_.range(node);
+        const ChannelRange& range = range_of(node);
         const std::int64_t channels = graph_.node(node).shape[1];
         if (is_inside(range.value)) {
             const auto& rows = rows_[static_cast<std::size_t>(range.value)];
@@ -264,10 +268,10 @@ class PipelineBuilder {
         made.radius_y = radius(node, 1);
         made.three_along_z = radius(node, 2) == 1;
         append_inputs(made.inputs, op, {made.schedule.delay - made.radius_y, made.schedule.halo + made.radius_x});
-        made.weights = packed_weights(context_.parameter(node, 0));
+        made.weights = packed_weights(parameter(node, 0));
         made.bias.assign(static_cast<std::size_t>(made.channels), 0.0F);
         if (node.as<Conv>().bias) {
-            const auto values = context_.parameter(node, 1).values();
+            const auto values = parameter(node, 1).values();
             made.bias.assign(values.begin(), values.end());
         }
         pipeline_.constant_floats += static_cast<std::int64_t>(made.weights.size() + made.bias.size());
@@ -275,7 +279,7 @@ class PipelineBuilder {
 
     void add_upsampling(Stage& made, const Node& node) {
         made.kind = Stage::Kind::upsample;
-        const ChannelRange& range = context_.range(node.inputs[0]);
+        const ChannelRange& range = range_of(node.inputs[0]);
         made.array = outside_index(range.value);
         made.array_shape = graph_.node(range.value).shape;
     }
@@ -335,8 +339,8 @@ class PipelineBuilder {
     /// least two for each, so that a preempted thread delays the others by half of its share at most.
     void choose_tile() {
         const std::int64_t extent = pipeline_.grid[2];
-        const std::int64_t least = context_.threads == 1 ? 1 : 2 * context_.threads;
-        for (std::int64_t tiles = std::min(least, extent);; tiles += context_.threads) {
+        const std::int64_t least = threads_ == 1 ? 1 : 2 * threads_;
+        for (std::int64_t tiles = std::min(least, extent);; tiles += threads_) {
             pipeline_.tile = (extent + tiles - 1) / tiles;
             const auto bytes = floats_of_tile(pipeline_.tile) * static_cast<std::int64_t>(sizeof(float));
             if (bytes <= max_tile_bytes || pipeline_.tile <= min_tile)
@@ -378,7 +382,8 @@ class PipelineBuilder {
     }
 
     const Graph& graph_;
-    const OpContext& context_;
+    const PlannedNetwork& planned_;
+    int threads_;
     const FusionGroup& group_;
     std::vector<NodeId> outside_;
     std::vector<std::vector<Row>> rows_; ///< by node, for values inside
@@ -565,7 +570,7 @@ class FusionGroupOp final : public InferenceOp {
     FusionGroupOp(Pipeline pipeline, int threads)
         : pipeline_(std::move(pipeline)), slots_(static_cast<std::size_t>(threads)) {}
 
-    std::string implementation() const override { return std::string("mfres:fused:") + row_kernels().name; }
+    std::string implementation() const override { return std::string("mfres:fused:") + kernels_.name; }
     std::int64_t workspace_bytes() const override {
         return std::ssize(slots_) * pipeline_.thread_floats * static_cast<std::int64_t>(sizeof(float));
     }
@@ -585,7 +590,7 @@ class FusionGroupOp final : public InferenceOp {
                             static_cast<std::int64_t>(taken) * pipeline_.thread_floats;
             if (!std::exchange(slot.clean, true))
                 std::fill_n(memory, pipeline_.thread_floats, 0.0F); // the margins of all rows
-            TileRun tile(pipeline_, row_kernels(), arguments_, memory);
+            TileRun tile(pipeline_, kernels_, arguments_, memory);
             const std::int64_t x = part % pipeline_.tiles * pipeline_.tile;
             tile.run(part / pipeline_.tiles, x, std::min(x + pipeline_.tile, pipeline_.grid[2]));
             slot.busy.clear(std::memory_order_release);
@@ -607,6 +612,7 @@ class FusionGroupOp final : public InferenceOp {
     }
 
     Pipeline pipeline_;
+    const LineKernels& kernels_ = line_kernels();
     std::vector<Slot> slots_;
     OpArguments arguments_;
 };
@@ -614,11 +620,11 @@ class FusionGroupOp final : public InferenceOp {
 } // namespace
 
 bool can_fuse() {
-    return row_kernels().lanes > 1;
+    return line_kernels().lanes > 1;
 }
 
-std::unique_ptr<InferenceOp> make_fusion_group(const OpContext& context, const FusionGroup& group) {
-    return std::make_unique<FusionGroupOp>(PipelineBuilder(context, group).build(), context.threads);
+std::unique_ptr<InferenceOp> make_fusion_group(const PlannedNetwork& planned, int threads, const FusionGroup& group) {
+    return std::make_unique<FusionGroupOp>(PipelineBuilder(planned, threads, group).build(), threads);
 }
 
-} // namespace mfres::onednn
+} // namespace mfres::kernels

@@ -2,12 +2,12 @@
 // Loops that treat every voxel alike: copies, sums, activations, factors and offsets per channel.
 #pragma once
 
-#include "backends/onednn/loops.h"
+#include "backends/kernels/loops.h"
 
 #include <cstdint>
 #include <vector>
 
-namespace mfres::onednn {
+namespace mfres::kernels {
 
 /// y = x
 void copy_values(const Domain& domain, const float* x, float* y);
@@ -41,4 +41,4 @@ void copy_channels(const Domain& domain, const std::vector<ChannelRead>& reads, 
 /// channels are read.
 void add_channels(const Domain& domain, const Activation& activation, const std::vector<ChannelRead>& reads, float* y);
 
-} // namespace mfres::onednn
+} // namespace mfres::kernels

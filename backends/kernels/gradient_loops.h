@@ -3,13 +3,13 @@
 // and adds what reaches them in a fixed order, so no result depends on the number of threads.
 #pragma once
 
-#include "backends/onednn/blocked_loops.h"
-#include "backends/onednn/resample.h"
-#include "backends/onednn/vector_loops.h"
+#include "backends/kernels/blocked_loops.h"
+#include "backends/kernels/resample.h"
+#include "backends/kernels/vector_loops.h"
 
 #include <vector>
 
-namespace mfres::onednn {
+namespace mfres::kernels {
 
 /// Every window's gradient goes to the first of its largest values (or to the last NaN). `in` is the shape of x and dx,
 /// `domain` that of dy.
@@ -52,4 +52,4 @@ void upsample_gradient(const Domain& domain, const std::array<std::vector<Blend>
 /// dx_k = y_k (dy_k - sum_j y_j dy_j)
 void softmax_gradient(const Domain& domain, const float* y, const float* dy, float* dx);
 
-} // namespace mfres::onednn
+} // namespace mfres::kernels

@@ -4,14 +4,14 @@
 // is stored. In f32 a block is read and computed where it lies.
 #pragma once
 
-#include "backends/onednn/threads.h"
-#include "backends/onednn/vector_loops.h"
+#include "backends/kernels/threads.h"
+#include "backends/kernels/vector_loops.h"
 #include "backends/planned/training_plan.h"
 
 #include <algorithm>
 #include <cstdint>
 
-namespace mfres::onednn {
+namespace mfres::kernels {
 
 enum class ValueType : std::uint8_t { f32, bf16 };
 
@@ -84,4 +84,4 @@ struct Binding {
     float* scratch(ArrayId id) const { return plan.at(block, id); }
 };
 
-} // namespace mfres::onednn
+} // namespace mfres::kernels

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Arithmetic on rows: lines of voxels along z, one channel each, as fused regions use them. Planar rows need no shift
+// Arithmetic on rows: lines of voxels along z, one channel each, as fusion groups use them. Planar rows need no shift
 // for kernels that do not reach along z, and fill vectors whatever the number of channels. Compiled once for each
-// instruction set (SSE2, SSE4, AVX2, AVX-512, NEON, ...) with Highway and chosen at run time. NaN passes through.
+// instruction set (SSE4, AVX2, AVX-512, NEON, ...) with Highway and chosen at run time. NaN passes through.
 //
 // Every row starts on a 64-byte boundary, has zeros in the `row_margin` floats in front of it, and is computed up to a
 // multiple of `row_multiple` floats; what lies between its last voxel and there the caller puts to zero.
@@ -12,7 +12,7 @@
 #include <array>
 #include <cstdint>
 
-namespace mfres::onednn {
+namespace mfres::kernels {
 
 constexpr std::int64_t row_margin = 16;
 constexpr std::int64_t row_multiple = 16;
@@ -79,7 +79,7 @@ struct LineKernels {
     void (*finish_stores)();
 };
 
-/// The kernels for this processor, or for less if ONEDNN_MAX_CPU_ISA says so.
-const LineKernels& row_kernels();
+/// The kernels for this processor; see dispatch.h.
+const LineKernels& line_kernels();
 
-} // namespace mfres::onednn
+} // namespace mfres::kernels

@@ -2,11 +2,11 @@
 // Softmax.
 #pragma once
 
-#include "backends/onednn/loops.h"
+#include "backends/kernels/loops.h"
 
-namespace mfres::onednn {
+namespace mfres::kernels {
 
 /// Softmax over the channels of every voxel; y may be x.
 void softmax(const Domain& domain, const float* x, float* y);
 
-} // namespace mfres::onednn
+} // namespace mfres::kernels

@@ -1,18 +1,23 @@
 // SPDX-License-Identifier: MIT
-// Compiled several times, each time for other vector instructions: MFRES_VECTORS names the table. Nothing here may use
-// an inline function of the standard library, or the linker could keep the one compiled for the widest vectors for
-// everybody.
-#include "backends/onednn/vector_loops.h"
+// Plain loops, which the compiler vectorises for each target. Lambdas have HWY_ATTR because Clang does not give them the
+// target of the file otherwise.
+#include "backends/kernels/targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backends/kernels/vector_loops.cpp"
+#include <hwy/foreach_target.h> // includes this file once for each instruction set
+
+#include "backends/kernels/pragmas.h"
+#include "backends/kernels/vector_loops.h"
+
+#include <hwy/highway.h>
 
 #include <bit>
 #include <type_traits>
 
-// The iterations of the loop that follows are independent. Compilers cannot see that where an output may lie on an
-// input, and vectorise at -O2 only what they are told to.
-#define MFRES_SIMD _Pragma("omp simd")
-
-namespace mfres::onednn {
-
+HWY_BEFORE_NAMESPACE();
+namespace mfres::kernels {
+namespace HWY_NAMESPACE {
 namespace {
 
 /// Calls body(i, j) for every place i of the row and j of the pattern.
@@ -35,13 +40,14 @@ template <typename Body>
 void with_activation(const Activation& activation, const Body& body) {
     const float slope = activation.slope;
     switch (activation.kind) {
-    case Activation::Kind::none: return body([](float z) { return z; }, [](float g, float) { return g; });
+    case Activation::Kind::none:
+        return body([](float z) HWY_ATTR { return z; }, [](float g, float) HWY_ATTR { return g; });
     case Activation::Kind::relu:
-        return body([](float z) { return z <= 0.0F ? 0.0F : z; },
-                    [](float g, float z) { return z <= 0.0F ? 0.0F : g; });
+        return body([](float z) HWY_ATTR { return z <= 0.0F ? 0.0F : z; },
+                    [](float g, float z) HWY_ATTR { return z <= 0.0F ? 0.0F : g; });
     case Activation::Kind::leaky_relu:
-        return body([slope](float z) { return z > 0.0F ? z : slope * z; },
-                    [slope](float g, float z) { return z > 0.0F ? g : slope * g; });
+        return body([slope](float z) HWY_ATTR { return z > 0.0F ? z : slope * z; },
+                    [slope](float g, float z) HWY_ATTR { return z > 0.0F ? g : slope * g; });
     }
 }
 
@@ -58,7 +64,7 @@ void with_count(std::int64_t count, const Body& body) {
 }
 
 void add_statistics(const Row& row, const float* x, const float* pivot, float* sum, float* squares) {
-    along(row, [=](std::int64_t i, std::int64_t j) {
+    along(row, [=](std::int64_t i, std::int64_t j) HWY_ATTR {
         const float value = x[i] - pivot[j];
         sum[j] += value;
         squares[j] += value * value;
@@ -68,17 +74,19 @@ void add_statistics(const Row& row, const float* x, const float* pivot, float* s
 void normalise(const Row& row, const Activation& activation, const Affine& affine, const float* x, bool adds,
                float* y) {
     const auto [mean, factor, offset] = affine;
-    with_activation(activation, [&, mean = mean, factor = factor, offset = offset](const auto& f, const auto&) {
-        if (adds)
-            along(row,
-                  [=](std::int64_t i, std::int64_t j) { y[i] = f(y[i] + ((x[i] - mean[j]) * factor[j] + offset[j])); });
-        else
-            along(row, [=](std::int64_t i, std::int64_t j) { y[i] = f((x[i] - mean[j]) * factor[j] + offset[j]); });
-    });
+    with_activation(activation,
+                    [&, mean = mean, factor = factor, offset = offset](const auto& f, const auto&) HWY_ATTR {
+                        if (adds)
+                            along(row, [=](std::int64_t i, std::int64_t j)
+                                           HWY_ATTR { y[i] = f(y[i] + ((x[i] - mean[j]) * factor[j] + offset[j])); });
+                        else
+                            along(row, [=](std::int64_t i, std::int64_t j)
+                                           HWY_ATTR { y[i] = f((x[i] - mean[j]) * factor[j] + offset[j]); });
+                    });
 }
 
 void take(const Row& row, const Activation& activation, const float* x, bool adds, float* y) {
-    with_activation(activation, [&](const auto& f, const auto&) {
+    with_activation(activation, [&](const auto& f, const auto&) HWY_ATTR {
         if (adds) {
             MFRES_SIMD
             for (std::int64_t i = 0; i < row.count; ++i)
@@ -134,7 +142,7 @@ void from_bf16(std::int64_t count, const std::uint16_t* x, float* y) {
 template <typename From, typename To, typename Body>
 void for_voxels(const From* x, std::int64_t x_channels, To* y, std::int64_t y_channels, std::int64_t count,
                 std::int64_t voxels, const Body& body) {
-    const auto all = [=](const auto n) {
+    const auto all = [=](const auto n) HWY_ATTR {
         for (std::int64_t v = 0; v < voxels; ++v)
             body(x + v * x_channels, y + v * y_channels, n);
     };
@@ -146,30 +154,33 @@ void for_voxels(const From* x, std::int64_t x_channels, To* y, std::int64_t y_ch
 void widen_channels(const std::uint16_t* x, std::int64_t x_channels, float* y, std::int64_t y_channels,
                     std::int64_t count, std::int64_t voxels, bool adds) {
     if (adds)
-        for_voxels(x, x_channels, y, y_channels, count, voxels, [](const std::uint16_t* from, float* to, const auto n) {
-            MFRES_SIMD
-            for (std::int64_t c = 0; c < n; ++c)
-                to[c] += widened(from[c]);
-        });
+        for_voxels(x, x_channels, y, y_channels, count, voxels,
+                   [](const std::uint16_t* from, float* to, const auto n) HWY_ATTR {
+                       MFRES_SIMD
+                       for (std::int64_t c = 0; c < n; ++c)
+                           to[c] += widened(from[c]);
+                   });
     else
-        for_voxels(x, x_channels, y, y_channels, count, voxels, [](const std::uint16_t* from, float* to, const auto n) {
-            MFRES_SIMD
-            for (std::int64_t c = 0; c < n; ++c)
-                to[c] = widened(from[c]);
-        });
+        for_voxels(x, x_channels, y, y_channels, count, voxels,
+                   [](const std::uint16_t* from, float* to, const auto n) HWY_ATTR {
+                       MFRES_SIMD
+                       for (std::int64_t c = 0; c < n; ++c)
+                           to[c] = widened(from[c]);
+                   });
 }
 
 void narrow_channels(const float* x, std::int64_t x_channels, std::uint16_t* y, std::int64_t y_channels,
                      std::int64_t count, std::int64_t voxels) {
-    for_voxels(x, x_channels, y, y_channels, count, voxels, [](const float* from, std::uint16_t* to, const auto n) {
-        MFRES_SIMD
-        for (std::int64_t c = 0; c < n; ++c)
-            to[c] = narrowed(from[c]);
-    });
+    for_voxels(x, x_channels, y, y_channels, count, voxels,
+               [](const float* from, std::uint16_t* to, const auto n) HWY_ATTR {
+                   MFRES_SIMD
+                   for (std::int64_t c = 0; c < n; ++c)
+                       to[c] = narrowed(from[c]);
+               });
 }
 
 void mask(const Row& row, const Activation& activation, const float* g, const float* z, float* y) {
-    with_activation(activation, [&](const auto&, const auto& masked) {
+    with_activation(activation, [&](const auto&, const auto& masked) HWY_ATTR {
         MFRES_SIMD
         for (std::int64_t i = 0; i < row.count; ++i)
             y[i] = masked(g[i], z[i]);
@@ -179,14 +190,15 @@ void mask(const Row& row, const Activation& activation, const float* g, const fl
 void mask_normalised(const Row& row, const Activation& activation, const Affine& affine, const float* g, const float* x,
                      float* y) {
     const auto [mean, factor, offset] = affine;
-    with_activation(activation, [&, mean = mean, factor = factor, offset = offset](const auto&, const auto& masked) {
-        along(row,
-              [=](std::int64_t i, std::int64_t j) { y[i] = masked(g[i], (x[i] - mean[j]) * factor[j] + offset[j]); });
-    });
+    with_activation(activation,
+                    [&, mean = mean, factor = factor, offset = offset](const auto&, const auto& masked) HWY_ATTR {
+                        along(row, [=](std::int64_t i, std::int64_t j)
+                                       HWY_ATTR { y[i] = masked(g[i], (x[i] - mean[j]) * factor[j] + offset[j]); });
+                    });
 }
 
 void add_products(const Row& row, const float* g, const float* x, const float* mean, float* sum, float* dot) {
-    along(row, [=](std::int64_t i, std::int64_t j) {
+    along(row, [=](std::int64_t i, std::int64_t j) HWY_ATTR {
         sum[j] += g[i];
         dot[j] += g[i] * (x[i] - mean[j]);
     });
@@ -195,21 +207,21 @@ void add_products(const Row& row, const float* g, const float* x, const float* m
 void add_masked_products(const Row& row, const Activation& activation, const Affine& affine, const float* g,
                          const float* x, float* sum, float* dot) {
     const auto [mean, factor, offset] = affine;
-    with_activation(activation, [&, mean = mean, factor = factor, offset = offset](const auto&, const auto& masked) {
-        along(row, [=](std::int64_t i, std::int64_t j) {
-            const float centred = x[i] - mean[j];
-            const float own = masked(g[i], centred * factor[j] + offset[j]);
-            sum[j] += own;
-            dot[j] += own * centred;
-        });
-    });
+    with_activation(activation,
+                    [&, mean = mean, factor = factor, offset = offset](const auto&, const auto& masked) HWY_ATTR {
+                        along(row, [=](std::int64_t i, std::int64_t j) HWY_ATTR {
+                            const float centred = x[i] - mean[j];
+                            const float own = masked(g[i], centred * factor[j] + offset[j]);
+                            sum[j] += own;
+                            dot[j] += own * centred;
+                        });
+                    });
 }
 
 void input_gradient(const Row& row, const AffineGradient& gradient, const float* g, const float* x, float* dx) {
     const auto [mean, own, centred, constant] = gradient;
-    along(row, [=, mean = mean, own = own, centred = centred, constant = constant](std::int64_t i, std::int64_t j) {
-        dx[i] = own[j] * g[i] + centred[j] * (x[i] - mean[j]) + constant[j];
-    });
+    along(row, [=, mean = mean, own = own, centred = centred, constant = constant](std::int64_t i, std::int64_t j)
+                   HWY_ATTR { dx[i] = own[j] * g[i] + centred[j] * (x[i] - mean[j]) + constant[j]; });
 }
 
 void masked_input_gradient(const Row& row, const Activation& activation, const Affine& affine,
@@ -218,12 +230,13 @@ void masked_input_gradient(const Row& row, const Activation& activation, const A
     const float* own = gradient.own;
     const float* from_centre = gradient.centred;
     const float* constant = gradient.constant;
-    with_activation(activation, [&, mean = mean, factor = factor, offset = offset](const auto&, const auto& masked) {
-        along(row, [=](std::int64_t i, std::int64_t j) {
-            const float centred = x[i] - mean[j];
-            dx[i] = own[j] * masked(g[i], centred * factor[j] + offset[j]) + from_centre[j] * centred + constant[j];
+    with_activation(
+        activation, [&, mean = mean, factor = factor, offset = offset](const auto&, const auto& masked) HWY_ATTR {
+            along(row, [=](std::int64_t i, std::int64_t j) HWY_ATTR {
+                const float centred = x[i] - mean[j];
+                dx[i] = own[j] * masked(g[i], centred * factor[j] + offset[j]) + from_centre[j] * centred + constant[j];
+            });
         });
-    });
 }
 
 void scale(std::int64_t count, float factor, const float* x, float* y) {
@@ -266,7 +279,7 @@ void probabilities(const float* logits, std::int64_t voxels, std::int64_t channe
                    float* spare) {
     float* most = spare;
     float* total = spare + stride;
-    with_count(channels, [&](const auto count) {
+    with_count(channels, [&](const auto count) HWY_ATTR {
         for (std::int64_t c = 0; c < count; ++c)
             MFRES_SIMD
         for (std::int64_t v = 0; v < voxels; ++v)
@@ -320,7 +333,7 @@ RowSums class_sums(const float* p, const std::uint8_t* truth, std::int64_t voxel
 
 void logit_gradient(const float* p, const std::uint8_t* truth, std::int64_t voxels, std::int64_t channels,
                     std::int64_t stride, const RowSlope* slopes, float* spare, float* gradient) {
-    const auto slope = [=](std::int64_t c, std::int64_t v) {
+    const auto slope = [=](std::int64_t c, std::int64_t v) HWY_ATTR {
         return (truth[v] == c ? slopes[c].truth : 0.0F) + slopes[c].constant +
                slopes[c].probability * p[c * stride + v];
     };
@@ -332,7 +345,7 @@ void logit_gradient(const float* p, const std::uint8_t* truth, std::int64_t voxe
         for (std::int64_t v = 0; v < voxels; ++v)
             spare[v] += p[c * stride + v] * slope(c, v);
     }
-    with_count(channels, [&](const auto count) {
+    with_count(channels, [&](const auto count) HWY_ATTR {
         for (std::int64_t c = 0; c < count; ++c)
             MFRES_SIMD
         for (std::int64_t v = 0; v < voxels; ++v)
@@ -404,7 +417,7 @@ void pointwise(const float* logits, const float* p, const float* spare, const st
 
 void add_pointwise(const float* p, const std::uint8_t* truth, const float* coefficient, std::int64_t voxels,
                    std::int64_t channels, std::int64_t stride, float* gradient) {
-    with_count(channels, [&](const auto count) {
+    with_count(channels, [&](const auto count) HWY_ATTR {
         for (std::int64_t c = 0; c < count; ++c)
             MFRES_SIMD
         for (std::int64_t v = 0; v < voxels; ++v)
@@ -417,7 +430,7 @@ void add_distillation(const float* logits, const float* p, const float* spare, c
                       float* gradient) {
     const float* most = spare;
     const float* inverse = spare + stride;
-    with_count(channels, [&](const auto count) {
+    with_count(channels, [&](const auto count) HWY_ATTR {
         MFRES_SIMD
         for (std::int64_t v = 0; v < voxels; ++v) {
             const float all = (most[v] - logarithm(inverse[v])) + (inverse[v] - inverse[v]); // NaN stays NaN
@@ -443,7 +456,7 @@ void blend_lines(std::int64_t count, const float* const* lines, const float* wei
 }
 
 void expand_line(const Blend* blends, std::int64_t voxels, std::int64_t channels, const float* x, float* y) {
-    with_count(channels, [&](const auto count) {
+    with_count(channels, [&](const auto count) HWY_ATTR {
         for (std::int64_t z = 0; z < voxels; ++z) {
             const Blend blend = blends[z];
             const float* low = x + blend.low * count;
@@ -458,7 +471,7 @@ void expand_line(const Blend* blends, std::int64_t voxels, std::int64_t channels
 
 void reduce_line(const std::int64_t* first, const std::int64_t* begin, const float* weights, std::int64_t voxels,
                  std::int64_t channels, const float* x, float* y) {
-    with_count(channels, [&](const auto count) {
+    with_count(channels, [&](const auto count) HWY_ATTR {
         for (std::int64_t z = 0; z < voxels; ++z) {
             const std::int64_t sources = begin[z + 1] - begin[z];
             const float* w = weights + begin[z];
@@ -484,31 +497,47 @@ void reduce_line(const std::int64_t* first, const std::int64_t* begin, const flo
 
 } // namespace
 
-extern const VectorLoops MFRES_VECTORS;
-const VectorLoops MFRES_VECTORS{add_statistics,
-                                normalise,
-                                take,
-                                mask,
-                                mask_normalised,
-                                add_products,
-                                add_masked_products,
-                                input_gradient,
-                                masked_input_gradient,
-                                scale,
-                                add_scaled,
-                                from_bf16,
-                                widen_channels,
-                                narrow_channels,
-                                to_bytes,
-                                to_bf16,
-                                probabilities,
-                                class_sums,
-                                logit_gradient,
-                                pointwise,
-                                add_pointwise,
-                                blend_lines,
-                                expand_line,
-                                reduce_line,
-                                add_distillation};
+const VectorLoops* vector_loops_of_target() {
+    static constexpr VectorLoops own{add_statistics,
+                                     normalise,
+                                     take,
+                                     mask,
+                                     mask_normalised,
+                                     add_products,
+                                     add_masked_products,
+                                     input_gradient,
+                                     masked_input_gradient,
+                                     scale,
+                                     add_scaled,
+                                     from_bf16,
+                                     widen_channels,
+                                     narrow_channels,
+                                     to_bytes,
+                                     to_bf16,
+                                     probabilities,
+                                     class_sums,
+                                     logit_gradient,
+                                     pointwise,
+                                     add_pointwise,
+                                     blend_lines,
+                                     expand_line,
+                                     reduce_line,
+                                     add_distillation};
+    return &own;
+}
 
-} // namespace mfres::onednn
+} // namespace HWY_NAMESPACE
+} // namespace mfres::kernels
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace mfres::kernels {
+
+HWY_EXPORT(vector_loops_of_target);
+
+const VectorLoops& vector_loops() {
+    return *HWY_DYNAMIC_DISPATCH(vector_loops_of_target)();
+}
+
+} // namespace mfres::kernels
+#endif // HWY_ONCE

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-#include "backends/onednn/softmax_loss.h"
+#include "backends/kernels/softmax_loss.h"
 
-#include "backends/onednn/vector_loops.h"
+#include "backends/kernels/vector_loops.h"
 
-namespace mfres::onednn {
+namespace mfres::kernels {
 
 SoftmaxLoss::SoftmaxLoss(const Shape& shape, int threads) : rows_(shape, threads) {}
 
@@ -148,4 +148,4 @@ VoxelSums SoftmaxLoss::gradient(const float* logits, const std::uint8_t* classes
     return total;
 }
 
-} // namespace mfres::onednn
+} // namespace mfres::kernels

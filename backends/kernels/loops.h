@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Helpers of loops over channels-last arrays, [batch, x, y, z, channel].
 //
-// This backend has loops of its own for everything that is bound by memory bandwidth, where a plain loop is as fast as
-// the memory, and for ops without a fast kernel in oneDNN. Threads share out independent outputs, and sums over voxels are
+// Ops that are bound by memory bandwidth are plain loops, which are as fast as the memory. Threads share out independent outputs, and sums over voxels are
 // taken plane by plane, so no result depends on the number of threads. NaN is passed through.
 #pragma once
 
-#include "backends/onednn/threads.h"
+#include "backends/kernels/pragmas.h"
+#include "backends/kernels/threads.h"
 #include "core/tensor.h"
 #include "graph/rewrite.h"
 
@@ -15,11 +15,7 @@
 #include <cstdint>
 #include <type_traits>
 
-// The iterations of the loop that follows are independent: an output that shares memory with an input is read and written
-// at the same index. Compilers cannot know that, and at -O2 they vectorise only the loops that are marked.
-#define MFRES_SIMD _Pragma("omp simd")
-
-namespace mfres::onednn {
+namespace mfres::kernels {
 
 /// Strides of a channels-last array in the order of its shape, [batch, channel, x, y, z].
 inline std::array<std::int64_t, Shape::max_rank> channels_last_strides(const Shape& shape) {
@@ -77,4 +73,4 @@ void for_values(const Domain& domain, const Body& body) {
                  [&](std::int64_t begin, std::int64_t end, int) { body(begin, end); });
 }
 
-} // namespace mfres::onednn
+} // namespace mfres::kernels

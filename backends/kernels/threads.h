@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Threads of this backend. A pass of inference is run by a ThreadPool: every oneDNN primitive in it computes one part on one
-// thread, so that the engine starts no threads and waits for none. In training, oneDNN's threads and our loops' are the
-// same OpenMP team where both use OpenMP.
+// Threads of the kernels. In inference their loops are parts that a ThreadPool runs. In training they are loops of the
+// same OpenMP team as those of an engine that uses OpenMP, so that a run never has two sets of threads; without OpenMP
+// they are short-lived threads.
 #pragma once
 
 #include "core/parallel.h"
@@ -13,11 +13,11 @@
 #include <omp.h>
 #endif
 
-namespace mfres::onednn {
+namespace mfres::kernels {
 
-/// While it lives, oneDNN and parallel_for() called from this thread use `threads` threads. OpenMP keeps that number
+/// While it lives, an engine and parallel_for() called from this thread use `threads` threads. OpenMP keeps that number
 /// per calling thread, so executables in different threads do not disturb each other, and the caller's own setting
-/// is put back at the end. Without OpenMP oneDNN keeps its own number and only our loops obey.
+/// is put back at the end. Without OpenMP an engine keeps its own number.
 class ThreadScope {
   public:
 #ifdef _OPENMP
@@ -44,7 +44,7 @@ template <typename Body>
 void run_parts(int parts, const Body& body) {
     if (ThreadPool* const pool = ThreadPool::current())
         return pool->run(parts, [&](int part) {
-            const ThreadScope one(1); // each thread of the engine's users has a number of its own
+            const ThreadScope one(1); // OpenMP keeps a number for each thread that calls an engine
             body(part);
         });
     for (int part = 0; part < parts; ++part)
@@ -73,4 +73,4 @@ void parallel_for(std::int64_t count, int threads, const Body& body) {
 #endif
 }
 
-} // namespace mfres::onednn
+} // namespace mfres::kernels

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
-#include "backends/onednn/gradient_loops.h"
+#include "backends/kernels/gradient_loops.h"
 
-#include "backends/onednn/threads.h"
+#include "backends/kernels/threads.h"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
-namespace mfres::onednn {
+namespace mfres::kernels {
 
 namespace {
 
@@ -251,4 +251,4 @@ void softmax_gradient(const Domain& domain, const float* y, const float* dy, flo
     });
 }
 
-} // namespace mfres::onednn
+} // namespace mfres::kernels

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-#include "backends/onednn/blocked_loops.h"
+#include "backends/kernels/blocked_loops.h"
 
 #include <algorithm>
 #include <cstring>
 #include <numeric>
 
-namespace mfres::onednn {
+namespace mfres::kernels {
 
 namespace {
 
@@ -146,4 +146,4 @@ void repeat(const double* values, std::int64_t channels, std::int64_t pattern, f
         to[i] = static_cast<float>(values[i % channels]);
 }
 
-} // namespace mfres::onednn
+} // namespace mfres::kernels

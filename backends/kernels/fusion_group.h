@@ -8,19 +8,22 @@
 // largest distance, used in turn); other values exist for one z-line only.
 //
 // Inside a group each channel of a z-line is a contiguous row of floats (planar), so slices and concats cost nothing.
-// Arrays outside are channels-last like all arrays of this backend.
+// Arrays outside are channels-last.
 //
-// lib/graph/fuse.h decides which ops form a group. The wide levels of a network stay separate ops that use oneDNN's
-// convolutions. Both kinds of ops share one memory plan, one thread pool and one layout.
+// lib/graph/fuse.h decides which ops form a group. The wide levels of a network stay separate ops of the
+// backend. Both kinds of ops share one memory plan, one thread pool and one layout.
 #pragma once
 
-#include "backends/onednn/ops.h"
+#include "backends/planned/executor.h"
 
 #include <memory>
 
-namespace mfres::onednn {
+namespace mfres::kernels {
 
-/// The op of a group of several ops. Throws std::bad_alloc. Precondition: can_fuse() of inference.h.
-std::unique_ptr<InferenceOp> make_fusion_group(const OpContext& context, const FusionGroup& group);
+/// Whether this processor has vector instructions for fusion groups. Without them ops are faster alone.
+bool can_fuse();
 
-} // namespace mfres::onednn
+/// The op of a group of several ops, for `threads` threads. Throws std::bad_alloc.
+std::unique_ptr<InferenceOp> make_fusion_group(const PlannedNetwork& planned, int threads, const FusionGroup& group);
+
+} // namespace mfres::kernels

@@ -2,12 +2,12 @@
 // Normalisation that is not folded into a convolution.
 #pragma once
 
-#include "backends/onednn/loops.h"
+#include "backends/kernels/loops.h"
 
 #include <cstddef>
 #include <cstdint>
 
-namespace mfres::onednn {
+namespace mfres::kernels {
 
 /// Bytes of workspace that instance_norm needs.
 std::int64_t instance_norm_workspace(const Shape& shape);
@@ -17,4 +17,4 @@ std::int64_t instance_norm_workspace(const Shape& shape);
 void instance_norm(const Domain& domain, const Activation& activation, double epsilon, const float* weight,
                    const float* bias, const float* x, std::byte* workspace, float* y);
 
-} // namespace mfres::onednn
+} // namespace mfres::kernels

@@ -2,13 +2,13 @@
 // Loops from one voxel grid to another: pooling and upsampling.
 #pragma once
 
-#include "backends/onednn/loops.h"
+#include "backends/kernels/loops.h"
 #include "graph/op.h"
 
 #include <cstddef>
 #include <cstdint>
 
-namespace mfres::onednn {
+namespace mfres::kernels {
 
 /// Maximum over windows of x, whose shape is `in`.
 void max_pool(const Domain& domain, const MaxPool& op, const Shape& in, const float* x, float* y);
@@ -32,4 +32,4 @@ std::int64_t upsample_workspace(const Domain& domain, const Shape& in);
 void upsample(const Domain& domain, Interpolation mode, const Activation& activation, const Shape& in, const float* x,
               const float* residual, std::byte* workspace, float* y);
 
-} // namespace mfres::onednn
+} // namespace mfres::kernels

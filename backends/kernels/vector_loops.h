@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: MIT
-// Inner loops of training and of reduced precision, compiled once for each vector width that processors have and chosen
-// at run time: plain loops over contiguous floats, without allocation and without threads. Every pattern repeats
-// per-channel values over `Row::pattern` floats (see Blocks), and a row starts where its pattern does. Outputs may lie
-// on inputs.
+// Inner loops of training and of reduced precision, compiled once for each instruction set and chosen at run time: plain
+// loops over contiguous floats, without allocation and without threads. Every pattern repeats per-channel values over
+// `Row::pattern` floats (see Blocks), and a row starts where its pattern does. Outputs may lie on inputs.
 #pragma once
 
 #include "graph/quantization.h"
 
 #include <cstdint>
 
-namespace mfres::onednn {
+namespace mfres::kernels {
 
 /// n(x) = (x - mean) * factor + offset, per channel. The mean is taken off first, so that a large one costs no digits.
 struct Affine {
@@ -144,7 +143,7 @@ struct VectorLoops {
                              float* value, float* gradient);
 };
 
-/// The loops for this processor.
+/// The loops for this processor; see dispatch.h.
 const VectorLoops& vector_loops();
 
-} // namespace mfres::onednn
+} // namespace mfres::kernels

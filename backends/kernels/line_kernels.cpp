@@ -1,25 +1,20 @@
 // SPDX-License-Identifier: MIT
-// Rows are padded to 16 floats: no vector may be longer. SVE's vectors have no fixed size, so Arm gets NEON.
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
+#include "backends/kernels/targets.h"
+
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "backends/onednn/line_kernels.cpp"
+#define HWY_TARGET_INCLUDE "backends/kernels/line_kernels.cpp"
 #include <hwy/foreach_target.h> // includes this file once for each instruction set
 
-#include "backends/onednn/line_kernels.h"
+#include "backends/kernels/line_kernels.h"
+#include "backends/kernels/pragmas.h"
 
 #include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include <algorithm>
 
-#if defined(__clang__)
-#define MFRES_UNROLL _Pragma("unroll")
-#else
-#define MFRES_UNROLL _Pragma("GCC unroll 16")
-#endif
-
 HWY_BEFORE_NAMESPACE();
-namespace mfres::onednn {
+namespace mfres::kernels {
 namespace HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
@@ -28,7 +23,7 @@ using Vector = hn::Vec<Floats>;
 
 constexpr std::int64_t lanes = static_cast<std::int64_t>(hn::MaxLanes(Floats()));
 /// Vectors along z computed together: with four channels 16 sums where there are 32 registers, 8 where there are 16.
-#if HWY_TARGET == HWY_NEON || (HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3)
+#if HWY_ARCH_ARM_A64 || (HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3)
 constexpr int vectors_together = 4;
 #else
 constexpr int vectors_together = 2;
@@ -303,7 +298,7 @@ void finish_stores() {
     hwy::FlushStream();
 }
 
-const LineKernels* kernels() {
+const LineKernels* line_kernels_of_target() {
     static const LineKernels own{hwy::TargetName(HWY_TARGET),
                                  static_cast<int>(lanes),
                                  convolve,
@@ -316,40 +311,17 @@ const LineKernels* kernels() {
 }
 
 } // namespace HWY_NAMESPACE
-} // namespace mfres::onednn
+} // namespace mfres::kernels
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
+namespace mfres::kernels {
 
-#include <dnnl.hpp>
+HWY_EXPORT(line_kernels_of_target);
 
-namespace mfres::onednn {
-
-HWY_EXPORT(kernels);
-
-namespace {
-
-/// One variable lowers both oneDNN and this, so that an older processor can be measured on a newer one.
-const LineKernels* chosen_kernels() {
-#if HWY_ARCH_X86
-    constexpr std::int64_t wide = HWY_AVX3 | HWY_AVX3_DL;
-    const auto isa = static_cast<unsigned>(dnnl::get_effective_cpu_isa()); // sets of bits
-    const auto lacks = [&](dnnl::cpu_isa other) { return (~isa & static_cast<unsigned>(other)) != 0; };
-    if (lacks(dnnl::cpu_isa::avx2))
-        hwy::DisableTargets(wide | HWY_AVX2);
-    else if (lacks(dnnl::cpu_isa::avx512_core))
-        hwy::DisableTargets(wide);
-#endif
-    return HWY_DYNAMIC_DISPATCH(kernels)();
+const LineKernels& line_kernels() {
+    return *HWY_DYNAMIC_DISPATCH(line_kernels_of_target)();
 }
 
-} // namespace
-
-const LineKernels& row_kernels() {
-    static const LineKernels* const chosen = chosen_kernels();
-    return *chosen;
-}
-
-} // namespace mfres::onednn
-
+} // namespace mfres::kernels
 #endif // HWY_ONCE

@@ -4,16 +4,16 @@
 // and never over two or four channels.
 #pragma once
 
-#include "backends/onednn/elementwise.h"
-#include "backends/onednn/threads.h"
-#include "backends/onednn/value_array.h"
+#include "backends/kernels/elementwise.h"
+#include "backends/kernels/threads.h"
+#include "backends/kernels/value_array.h"
 #include "backends/planned/training_plan.h"
 #include "core/tensor.h"
 
 #include <cstdint>
 #include <vector>
 
-namespace mfres::onednn {
+namespace mfres::kernels {
 
 /// A tensor cut into chunks that depend on its shape alone, none across samples, and these into blocks. Sums taken by
 /// chunk do not depend on the number of threads.
@@ -116,4 +116,4 @@ struct RowWriter {
 /// Fills to[0, pattern) with values[c] repeated, as floats.
 void repeat(const double* values, std::int64_t channels, std::int64_t pattern, float* to);
 
-} // namespace mfres::onednn
+} // namespace mfres::kernels

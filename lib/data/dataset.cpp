@@ -41,7 +41,9 @@ Result<DataSplit> split_cases(const DataSplitOptions& options) {
 
 Result<std::string> pack_cases(const std::filesystem::path& cache, const std::vector<CaseFiles>& cases,
                                const PackOptions& options, const PackProgress& progress) {
-    MFRES_CHECK(write_cache(cache, cases, {.threads = options.threads, .overwrite = options.overwrite}, progress));
+    MFRES_CHECK(write_cache(cache, cases,
+                            {.threads = options.threads, .overwrite = options.overwrite, .accept = options.accept},
+                            progress));
     return cache_fingerprint(cache);
 }
 

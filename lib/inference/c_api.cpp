@@ -5,6 +5,7 @@
 #include "core/try.h"
 
 #include <mfres/case.h>
+#include <mfres/plausibility.h>
 #include <mfres/segmenter.h>
 
 #include <algorithm>
@@ -110,6 +111,19 @@ constexpr std::size_t volume_size = offsetof(mfres_volume, inter) + sizeof(doubl
 constexpr std::size_t case_size = offsetof(mfres_case, flair) + sizeof(void*);
 constexpr std::size_t output_size = offsetof(mfres_output, report) + sizeof(char*);
 
+/// The checks in a list with commas between.
+Result<mfres::AcceptedChecks> accepted_checks(const char* list) {
+    mfres::AcceptedChecks accepted;
+    std::string_view rest = list ? list : "";
+    while (!rest.empty()) {
+        const std::size_t end = std::min(rest.find(','), rest.size());
+        MFRES_TRY(const mfres::ErrorCode check, mfres::parse_plausibility_check(rest.substr(0, end)));
+        accepted.insert(check);
+        rest.remove_prefix(std::min(end + 1, rest.size()));
+    }
+    return accepted;
+}
+
 /// Members that are NULL keep their defaults.
 Result<mfres::SegmenterOptions> segmenter_options(const mfres_options* caller) {
     MFRES_TRY(const mfres_options given, known_part(caller, "mfres_options", options_size));
@@ -137,6 +151,7 @@ Result<mfres::SegmenterOptions> segmenter_options(const mfres_options* caller) {
                 [](void* body, int index) { (*static_cast<const std::function<void(int)>*>(body))(index); },
                 const_cast<std::function<void(int)>*>(&part));
         };
+    MFRES_TRY(setup.accept, accepted_checks(given.accept));
     return setup;
 }
 

@@ -391,6 +391,15 @@ void note_making(const PredictionReport& report, const EvaluationOptions& option
                                    " mm^3, but for the largest, were labelled as background."));
 }
 
+/// The checks that no case was rejected by.
+void note_accepted(const AcceptedChecks& accepted, MetricsTable& table) {
+    std::string codes;
+    for (const ErrorCode code : accepted)
+        codes.append(codes.empty() ? "" : ", ").append(name(code));
+    if (!codes.empty())
+        table.notes.push_back(text("Accepted in every case: ", codes, "."));
+}
+
 /// The network is nearly all of a case's time.
 double share_of_case(std::string_view stage, double done, bool& network_ran) {
     constexpr double network_begins = 0.05;
@@ -578,8 +587,10 @@ Result<MetricsTable> evaluate_model(Segmenter& segmenter, const CaseSet& given, 
                   labelled(segmenter, cases[i], reference, options, [&](std::string_view stage, double done) {
                       return display.show(i, share_of_case(stage, done, network_ran));
                   }));
-        if (i == 0)
+        if (i == 0) {
             note_making(predicted.report, options, table);
+            note_accepted(segmenter.predictor().inside().accepted(), table);
+        }
         MFRES_TRY(CaseMetrics measured, evaluate_case(given.id(i), predicted.classes, reference, options.regions,
                                                       options.scheme, options.threads));
         table.cases.push_back(std::move(measured));

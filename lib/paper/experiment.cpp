@@ -164,7 +164,8 @@ class Experiment {
             caching.total = total;
             return tell(caching);
         };
-        return pack_cases(path, cases, {.threads = options_.compute.threads, .overwrite = true}, progress);
+        return pack_cases(
+            path, cases, {.threads = options_.compute.threads, .overwrite = true, .accept = options_.accept}, progress);
     }
 
     /// Where everything runs. Numerics of the trainings are in their recipes.
@@ -220,7 +221,8 @@ class Experiment {
     Status evaluate(ExperimentRun& run) {
         const RunFiles files{options_.out / run.folder};
         MFRES_TRY(Segmenter segmenter,
-                  Segmenter::open(files.model(), {.compute = place(), .max_memory = memory_limit()}));
+                  Segmenter::open(files.model(),
+                                  {.compute = place(), .max_memory = memory_limit(), .accept = options_.accept}));
         const auto progress = [&](std::string_view, double done) {
             return tell(event(ExperimentEvent::Kind::evaluating, run, done));
         };

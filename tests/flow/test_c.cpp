@@ -199,6 +199,10 @@ TEST_CASE("plain C: options reach the segmenter") {
     options.precision = "bf16";
     options.wait_policy = "passive";
     options.mirror = "x";
+    options.accept = "modality_moved,gzip_corrupt";
+    CHECK(mfres_open(model.c_str(), &options) == nullptr);
+    CHECK(std::string(mfres_error_name(nullptr)) == "invalid_argument");
+    options.accept = "modality_moved,brain_implausible";
     mfres_request request{};
     request.struct_size = sizeof request;
     request.min_component_mm3 = 9.0;

@@ -7,6 +7,7 @@
 
 #include <mfres/case.h>
 #include <mfres/export.h>
+#include <mfres/plausibility.h>
 #include <mfres/status.h>
 
 #include <cstddef>
@@ -44,6 +45,7 @@ MFRES_EXPORT Result<DataSplit> split_cases(const DataSplitOptions& options);
 struct PackOptions {
     int threads = 1; ///< 0 = all processors this process may use
     bool overwrite = false;
+    AcceptedChecks accept{}; ///< checks that do not reject a case
 };
 
 /// Called with the number of cases done and in all; return false to stop.

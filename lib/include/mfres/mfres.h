@@ -48,6 +48,7 @@ typedef struct mfres_options {
     const char* precision;           /* NULL or "auto" = as the model file is stored; "f32", "bf16", "fp16", "int8" */
     const char* wait_policy;         /* of threads at barriers: NULL or "auto", "passive", "active" */
     const char* mirror;              /* NULL or "" = none; axes to average mirror images along: "x", "xyz" */
+    const char* accept;              /* checks that give warnings (mfres/plausibility.h), commas between; NULL = none */
     mfres_parallel_for parallel_for; /* instead of threads of this library; kept until mfres_close; NULL = none */
     void* parallel_data;             /* its first argument; kept as well */
 } mfres_options;

@@ -13,6 +13,7 @@
 
 #include <mfres/compute.h>
 #include <mfres/export.h>
+#include <mfres/plausibility.h>
 #include <mfres/status.h>
 #include <mfres/volume.h>
 
@@ -44,6 +45,7 @@ struct PredictorOptions {
     /// Axes along which the brain is also shown mirrored. Labels are those of the mean probability over all
     /// combinations, in 2, 4 or 8 times the time.
     MirrorAxes mirror{};
+    AcceptedChecks accept{}; ///< checks that give a warning in the report instead of rejecting the case
 };
 
 /// Called with the name of the running stage and the share of it that is done, 0..1. Return false to stop
@@ -151,7 +153,7 @@ class MFRES_EXPORT Predictor {
     /// names the subsets it was trained for), invalid_argument (sizes outside 2..1024, an affine that is not finite,
     /// options), grid_size_mismatch and grid_position_mismatch (corners more than 0.1 mm apart), affine_singular,
     /// affine_sheared, orientation_oblique, voxel_size_out_of_range, voxel_not_finite, volume_constant,
-    /// modality_duplicate, brain_too_small, nifti_too_large, memory_limit, logits_not_finite, interrupted.
+    /// modality_duplicate, brain_too_small, the plausibility_checks that are not accepted, nifti_too_large, memory_limit, logits_not_finite, interrupted.
     Result<Prediction> predict(const CaseVolumes& volumes, const PredictOptions& options = {},
                                const Progress& progress = {});
 

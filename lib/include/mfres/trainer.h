@@ -11,6 +11,7 @@
 
 #include <mfres/compute.h>
 #include <mfres/export.h>
+#include <mfres/plausibility.h>
 #include <mfres/status.h>
 
 #include <array>
@@ -110,6 +111,7 @@ struct TrainerOptions {
     std::shared_ptr<Communicator> ranks;
     /// Of the segmentations in folders: as `wanted` of choose_labels, for each folder.
     std::string label_scheme{};
+    AcceptedChecks accept{}; ///< checks that do not reject a case of a folder
 };
 
 /// Dice of the nested regions whole tumour, tumour core, enhancing tumour (BraTS definition), 0..1.

@@ -3,6 +3,7 @@
 #include "backends/backend.h"
 
 #include "backends/onednn/inference.h"
+#include "backends/onednn/kernels.h"
 #include "backends/onednn/low_precision.h"
 #include "backends/onednn/training.h"
 #include "backends/planned/executor.h"
@@ -57,6 +58,7 @@ class OneDnnBackend final : public Backend {
 
     Result<std::unique_ptr<TrainingExecutable>> make_training(const Graph& graph, const Weights& weights,
                                                               const TrainingOptions& options) const override {
+        obey_max_cpu_isa();
         return onednn::compile_training(graph, weights, options);
     }
 };

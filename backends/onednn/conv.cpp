@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "backends/onednn/conv.h"
 
-#include "backends/onednn/elementwise.h"
+#include "backends/kernels/elementwise.h"
 #include "backends/onednn/ops.h"
-#include "backends/onednn/vector_loops.h"
+#include "backends/kernels/vector_loops.h"
 
 #include <algorithm>
 #include <optional>

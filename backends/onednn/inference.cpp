@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "backends/onednn/inference.h"
 
+#include "backends/kernels/fusion_group.h"
+#include "backends/kernels/threads.h"
 #include "backends/onednn/errors.h"
-#include "backends/onednn/fusion_group.h"
 #include "backends/onednn/ops.h"
-#include "backends/onednn/threads.h"
-#include "backends/planned/executor.h"
+#include "backends/planned/make_op.h"
 
 #include <optional>
 
@@ -19,6 +19,7 @@ class OneDnnEngine final : public InferenceEngine {
   public:
     OneDnnEngine(std::shared_ptr<ThreadPool> pool, const FusionModel* model, const CompileOptions& options)
         : pool_(std::move(pool)), options_(options), engine_(dnnl::engine::kind::cpu, 0) {
+        obey_max_cpu_isa();
         if (usable_model(model))
             model_ = *model;
     }
@@ -47,8 +48,8 @@ class OneDnnEngine final : public InferenceEngine {
     }
 
     std::unique_ptr<InferenceOp> make_op(const FusionGroup& group, bool residual_in_output) override {
-        return group.fused() ? make_fusion_group(*context_, group)
-                             : onednn::make_op(*context_, group.ops[0], residual_in_output);
+        return group.fused() ? make_fusion_group(context_->planned, context_->threads, group)
+                             : mfres::make_op(*context_, group.ops[0], residual_in_output);
     }
 
     void allocate(const ArrayPlan& plan) override {

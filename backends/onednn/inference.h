@@ -10,10 +10,7 @@
 
 namespace mfres::onednn {
 
-/// Whether this build and this processor have vector instructions for fusion groups. Without them all ops run alone.
-bool can_fuse();
-
-/// The model for fusion groups that inference uses: `model`, or null if there are no fusion groups here.
+/// The model for fusion groups that inference uses: `model`, or null if this processor has no instructions for fusion groups.
 const FusionModel* usable_model(const FusionModel* model);
 
 /// Compiles a network in its inference form for the threads of `pool`. Without a model no fusion groups are formed. Of

@@ -295,6 +295,11 @@ std::vector<BackendInfo> available_backends() {
     return all;
 }
 
+Result<BackendInfo> backend_info(std::string_view name) {
+    MFRES_TRY(const Backend* backend, find_backend(name));
+    return BackendInfo{std::string(backend->name()), backend->description()};
+}
+
 std::string_view version() {
     return MFRES_VERSION;
 }

@@ -7,6 +7,7 @@
 #include "support/run_graph.h"
 
 #ifdef MFRES_WITH_ONEDNN
+#include "backends/kernels/fusion_group.h"
 #include "backends/onednn/inference.h"
 #include "core/try.h"
 
@@ -110,7 +111,7 @@ NodeId unit(GraphBuilder& b, const std::string& name, NodeId x, const UnitShape&
 } // namespace
 
 TEST_CASE("a fused unit computes what the reference does, for any width, split, size and batch") {
-    if (!onednn::can_fuse()) {
+    if (!kernels::can_fuse()) {
         std::printf("SKIPPED: this processor has no vector instructions for fusion groups\n");
         return;
     }
@@ -131,7 +132,7 @@ TEST_CASE("a fused unit computes what the reference does, for any width, split, 
 }
 
 TEST_CASE("a fused decoder level computes what the reference does: upsampling, skip, unit, head") {
-    if (!onednn::can_fuse())
+    if (!kernels::can_fuse())
         return;
     for (const Axes& size : {Axes{3, 4, 5}, Axes{8, 8, 16}, Axes{1, 2, 1}, Axes{20, 3, 9}})
         for (const bool skip : {false, true})
@@ -153,7 +154,7 @@ TEST_CASE("a fused decoder level computes what the reference does: upsampling, s
 }
 
 TEST_CASE("a fusion group takes every kind of op it may hold, and no other") {
-    if (!onednn::can_fuse())
+    if (!kernels::can_fuse())
         return;
     const Shape shape{1, 6, 7, 8, 9};
     GraphBuilder b;
@@ -176,7 +177,7 @@ TEST_CASE("a fusion group takes every kind of op it may hold, and no other") {
 }
 
 TEST_CASE("every operation in the table computes the same in a fusion group, where it may be in one") {
-    if (!onednn::can_fuse())
+    if (!kernels::can_fuse())
         return;
     int groups = 0;
     for (const test::OpCase& each : test::op_cases()) {
@@ -192,7 +193,7 @@ TEST_CASE("every operation in the table computes the same in a fusion group, whe
 }
 
 TEST_CASE("every network computes the same with all possible fusion groups") {
-    if (!onednn::can_fuse())
+    if (!kernels::can_fuse())
         return;
     const FusionModel model = eager();
     for (const char* name : {"mf-res2net", "dmfnet", "espnet"}) {
@@ -217,7 +218,7 @@ TEST_CASE("every network computes the same with all possible fusion groups") {
 }
 
 TEST_CASE("NaN passes through a fusion group") {
-    if (!onednn::can_fuse())
+    if (!kernels::can_fuse())
         return;
     GraphBuilder b;
     const NodeId x = b.input(Shape{1, 4, 6, 6, 6});

@@ -2,12 +2,12 @@
 // Training caches in place of folders, and models without some of the contrasts, through the library and the program.
 #include "data/cache.h"
 #include "model/model.h"
+#include "paper/robustness.h"
 #include "support/cached_cases.h"
 #include "support/cases.h"
 #include "support/program.h"
 
 #include <mfres/evaluate.h>
-#include <mfres/robustness.h>
 
 #include <nlohmann/json.hpp>
 
@@ -60,10 +60,10 @@ TEST_CASE("a cache is evaluated as the folder it was made of") {
             CHECK(*from_cache->cases[i][region][Metric::dice] ==
                   Approx(*from_files->cases[i][region][Metric::dice]).margin(2e-3));
     }
-    const auto precisions =
+    const auto by_precision =
         evaluate_precisions(shipped, {.compute = {.threads = 2}}, {Precision::f32}, found(sources.cache), {});
-    REQUIRE_OK(precisions);
-    CHECK((*precisions)[0].against_reference.cases == from_cache->cases);
+    REQUIRE_OK(by_precision);
+    CHECK((*by_precision)[0].against_reference.cases == from_cache->cases);
     CHECK(found(sources.cache).spread(1).size() == 1);
     REQUIRE_CODE(CaseSet::find(sources.folder / "none.mfcache"), file_not_found);
 }

@@ -4,8 +4,7 @@
 #include "train_display.h"
 
 #include "core/try.h"
-
-#include <mfres/experiment.h>
+#include "paper/experiment.h"
 
 #include <algorithm>
 #include <iostream>

@@ -4,6 +4,8 @@
 // plain English, and the place it refers to: a file, a node of a network or a JSON path.
 #pragma once
 
+#include <mfres/export.h>
+
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -80,7 +82,7 @@ enum class ErrorCode : std::uint16_t {
 };
 
 /// The snake_case name of a code, e.g. "gzip_truncated".
-std::string_view name(ErrorCode code) noexcept;
+MFRES_EXPORT std::string_view name(ErrorCode code) noexcept;
 
 struct Error {
     ErrorCode code = ErrorCode::internal;

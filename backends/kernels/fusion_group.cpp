@@ -1,0 +1,630 @@
+// SPDX-License-Identifier: MIT
+#include "backends/kernels/fusion_group.h"
+
+#include "backends/kernels/line_kernels.h"
+#include "backends/kernels/resample.h"
+#include "backends/kernels/threads.h"
+
+#include <algorithm>
+#include <atomic>
+#include <utility>
+
+namespace mfres::kernels {
+
+namespace {
+
+/// Largest size of the buffers of a tile: an L2 cache of 2 MiB without the part that weights and arrays outside need.
+/// 1 MiB was not faster: the tiles are then narrower, and their halos cost what is saved.
+constexpr std::int64_t max_tile_bytes = 3 << 19;
+/// Narrower tiles would compute more halo than tile.
+constexpr std::int64_t min_tile = 8;
+
+std::int64_t rounded_up(std::int64_t value, std::int64_t multiple) {
+    return (value + multiple - 1) / multiple * multiple;
+}
+
+/// One channel of a value in a buffer: a row of floats along z.
+struct Row {
+    int buffer = -1;
+    std::int64_t channel = 0;
+};
+
+/// When and where in a tile a stage runs.
+struct Schedule {
+    std::int64_t delay = 0; ///< lines along y behind the first stage
+    std::int64_t halo = 0;  ///< voxels along x beyond the tile
+
+    friend bool operator==(const Schedule& a, const Schedule& b) { return a.delay == b.delay && a.halo == b.halo; }
+};
+
+/// The memory of the value of a stage: a line buffer of `depth` lines along y with all x of the tile, or only the z-line
+/// that is being computed.
+struct Buffer {
+    Schedule schedule;
+    std::int64_t channels = 0;
+    std::size_t phase = 0;
+    bool is_line_buffer = false;
+    std::int64_t depth = 1;
+    std::int64_t width = 1;  ///< of the tile with its halo
+    std::int64_t offset = 0; ///< floats from the start of the memory of a thread
+};
+
+struct Stage {
+    enum class Kind : std::uint8_t { load, upsample, convolve, add, store };
+    Kind kind = Kind::load;
+    Schedule schedule;
+    std::vector<Row> inputs;   ///< the channels of all operands
+    std::vector<Row> residual; ///< one per channel of the output, or none
+    int buffer = -1;           ///< of the output; none for a store
+    std::int64_t channels = 0; ///< of the output
+    Activation activation;
+    std::int64_t radius_x = 0, radius_y = 0; ///< of a convolution
+    bool three_along_z = false;
+    std::vector<float> weights, bias;
+    std::size_t array = 0;           ///< of a load or upsampling: which input of the group
+    std::int64_t array_channels = 0; ///< its channels,
+    std::int64_t array_begin = 0;    ///< and the first one to load
+    Shape array_shape;               ///< of the operand of an upsampling
+};
+
+/// Consecutive stages with one schedule: they run one after the other for each z-line.
+struct Phase {
+    Schedule schedule;
+    std::vector<Stage> stages;
+};
+
+/// A fusion group as it is run.
+struct Pipeline {
+    Shape grid; ///< of the output
+    std::vector<Phase> phases;
+    std::vector<Buffer> buffers;
+    std::int64_t stride = 0; ///< floats from row to row
+    std::int64_t tile = 0;   ///< extent along x
+    std::int64_t tiles = 0;
+    std::int64_t max_delay = 0;
+    std::int64_t max_pointers = 0;                      ///< of a stage
+    std::int64_t zero_row = 0, blend = 0, low_rows = 0; ///< offsets in the memory of a thread
+    std::int64_t thread_floats = 0;
+    std::int64_t constant_floats = 0;
+};
+
+/// Weights of a convolution in the order of RowConvolution: a row is a tap along x and y and an input channel.
+std::vector<float> packed_weights(const Tensor& weight) {
+    const Shape& shape = weight.shape();
+    const std::int64_t taps = shape[2] * shape[3];
+    std::vector<float> packed;
+    packed.reserve(static_cast<std::size_t>(weight.elements()));
+    for (std::int64_t first = 0; first < shape[0]; first += row_block)
+        for (std::int64_t tap = 0; tap < taps; ++tap)
+            for (std::int64_t in = 0; in < shape[1]; ++in)
+                for (std::int64_t z = 0; z < shape[4]; ++z)
+                    for (std::int64_t out = first; out < std::min(first + row_block, shape[0]); ++out)
+                        packed.push_back(weight[((out * shape[1] + in) * taps + tap) * shape[4] + z]);
+    return packed;
+}
+
+class PipelineBuilder {
+  public:
+    PipelineBuilder(const PlannedNetwork& planned, int threads, const FusionGroup& group)
+        : graph_(planned.network.graph), planned_(planned), threads_(threads), group_(group),
+          outside_(values_read(graph_, planned.ranges, group)), rows_(static_cast<std::size_t>(graph_.size())),
+          schedules_(rows_.size()), inside_(rows_.size(), false) {}
+
+    Pipeline build() {
+        for (const FusedOp& op : group_.ops)
+            inside_[static_cast<std::size_t>(op.output)] = true;
+        schedule_ops();
+        for (const FusedOp& op : group_.ops)
+            add_op(op);
+        Stage store = stage(Stage::Kind::store, schedules_[static_cast<std::size_t>(group_.output())]);
+        store.inputs = rows_[static_cast<std::size_t>(group_.output())];
+        store.channels = graph_.node(group_.output()).shape[1];
+        stages_.push_back(std::move(store));
+        form_phases();
+        choose_line_buffers();
+        lay_out();
+        return std::move(pipeline_);
+    }
+
+  private:
+    static Stage stage(Stage::Kind kind, const Schedule& schedule) {
+        Stage made;
+        made.kind = kind;
+        made.schedule = schedule;
+        return made;
+    }
+
+    const Node& main(const FusedOp& op) const { return graph_.node(op.main); }
+    const ChannelRange& range_of(NodeId node) const { return planned_.ranges[static_cast<std::size_t>(node)]; }
+    const Tensor& parameter(const Node& node, std::size_t index) const {
+        return planned_.network.weights.find(node.parameters[index].name)->second;
+    }
+    bool is_inside(NodeId value) const { return inside_[static_cast<std::size_t>(value)]; }
+    Schedule& schedule_of(NodeId value) { return schedules_[static_cast<std::size_t>(value)]; }
+
+    static std::int64_t radius(const Node& node, std::size_t axis) {
+        return node.kind() == OpKind::conv ? node.as<Conv>().kernel[axis] / 2 : 0;
+    }
+
+    /// Calls f(value, lines along y around it) for each value inside the group that an op reads.
+    template <typename F>
+    void for_inner_reads(const FusedOp& op, const F& f) const {
+        for (const NodeId input : main(op).inputs)
+            if (const NodeId value = range_of(input).value; is_inside(value))
+                f(value, radius(main(op), 1));
+        if (op.residual && is_inside(*op.residual))
+            f(*op.residual, 0);
+    }
+
+    /// Delays are as small as the operands allow. An op that reads nothing inside the group runs as late as its consumers
+    /// allow.
+    void schedule_ops() {
+        for (const FusedOp& op : group_.ops)
+            for_inner_reads(op, [&](NodeId value, std::int64_t around) {
+                auto& delay = schedule_of(op.output).delay;
+                delay = std::max(delay, schedule_of(value).delay + around);
+            });
+        std::vector<std::int64_t> latest(rows_.size(), schedule_of(group_.output()).delay);
+        for (auto op = group_.ops.rbegin(); op != group_.ops.rend(); ++op) {
+            const std::int64_t beyond = schedule_of(op->output).halo + radius(main(*op), 0);
+            bool reads_inside = false;
+            for_inner_reads(*op, [&](NodeId value, std::int64_t) {
+                reads_inside = true;
+                schedule_of(value).halo = std::max(schedule_of(value).halo, beyond);
+            });
+            if (!reads_inside)
+                schedule_of(op->output).delay = latest[static_cast<std::size_t>(op->output)];
+            for_inner_reads(*op, [&](NodeId value, std::int64_t around) {
+                auto& last = latest[static_cast<std::size_t>(value)];
+                last = std::min(last, schedule_of(op->output).delay - around);
+            });
+        }
+        // Loads run ahead of the ops that read them.
+        std::int64_t ahead = 0;
+        for (const FusedOp& op : group_.ops)
+            ahead = std::max(ahead, radius(main(op), 1) - schedule_of(op.output).delay);
+        for (const FusedOp& op : group_.ops)
+            schedule_of(op.output).delay += ahead;
+    }
+
+    int new_buffer(const Schedule& schedule, std::int64_t channels) {
+        Buffer buffer;
+        buffer.schedule = schedule;
+        buffer.channels = channels;
+        pipeline_.buffers.push_back(buffer);
+        return static_cast<int>(pipeline_.buffers.size()) - 1;
+    }
+
+    std::size_t outside_index(NodeId value) const {
+        return static_cast<std::size_t>(std::find(outside_.begin(), outside_.end(), value) - outside_.begin());
+    }
+
+    /// The rows of the value of a node; adds a load for a value from outside.
+    std::vector<Row> rows_for(NodeId node, const Schedule& reading) {
+        const ChannelRange& range = range_of(node);
+        const std::int64_t channels = graph_.node(node).shape[1];
+        if (is_inside(range.value)) {
+            const auto& rows = rows_[static_cast<std::size_t>(range.value)];
+            return {rows.begin() + range.begin, rows.begin() + range.begin + channels};
+        }
+        Stage load = stage(Stage::Kind::load, reading);
+        load.channels = channels;
+        load.buffer = new_buffer(reading, channels);
+        load.array = outside_index(range.value);
+        load.array_channels = graph_.node(range.value).shape[1];
+        load.array_begin = range.begin;
+        auto rows = rows_of(load.buffer, channels);
+        stages_.push_back(std::move(load));
+        return rows;
+    }
+
+    static std::vector<Row> rows_of(int buffer, std::int64_t channels) {
+        std::vector<Row> rows;
+        for (std::int64_t c = 0; c < channels; ++c)
+            rows.push_back({buffer, c});
+        return rows;
+    }
+
+    void append_inputs(std::vector<Row>& rows, const FusedOp& op, const Schedule& reading) {
+        for (const NodeId input : main(op).inputs) {
+            const auto more = rows_for(input, reading);
+            rows.insert(rows.end(), more.begin(), more.end());
+        }
+    }
+
+    void add_op(const FusedOp& op) {
+        const Node& node = main(op);
+        const Schedule schedule = schedule_of(op.output);
+        auto& result = rows_[static_cast<std::size_t>(op.output)];
+        if (node.kind() == OpKind::concat) {
+            append_inputs(result, op, schedule);
+            return;
+        }
+        if (node.kind() == OpKind::slice) {
+            const auto all = rows_for(node.inputs[0], schedule);
+            result.assign(all.begin() + node.as<Slice>().begin, all.begin() + node.as<Slice>().end);
+            return;
+        }
+        Stage made = stage(Stage::Kind::add, schedule);
+        made.activation = op.activation;
+        made.channels = node.shape[1];
+        if (node.kind() == OpKind::conv)
+            add_convolution(made, op);
+        else if (node.kind() == OpKind::upsample)
+            add_upsampling(made, node);
+        else
+            add_sum(made, op);
+        if (op.residual)
+            made.residual = rows_for(*op.residual, schedule);
+        made.buffer = new_buffer(schedule, made.channels);
+        result = rows_of(made.buffer, made.channels);
+        stages_.push_back(std::move(made));
+    }
+
+    void add_convolution(Stage& made, const FusedOp& op) {
+        const Node& node = main(op);
+        made.kind = Stage::Kind::convolve;
+        made.radius_x = radius(node, 0);
+        made.radius_y = radius(node, 1);
+        made.three_along_z = radius(node, 2) == 1;
+        append_inputs(made.inputs, op, {made.schedule.delay - made.radius_y, made.schedule.halo + made.radius_x});
+        made.weights = packed_weights(parameter(node, 0));
+        made.bias.assign(static_cast<std::size_t>(made.channels), 0.0F);
+        if (node.as<Conv>().bias) {
+            const auto values = parameter(node, 1).values();
+            made.bias.assign(values.begin(), values.end());
+        }
+        pipeline_.constant_floats += static_cast<std::int64_t>(made.weights.size() + made.bias.size());
+    }
+
+    void add_upsampling(Stage& made, const Node& node) {
+        made.kind = Stage::Kind::upsample;
+        const ChannelRange& range = range_of(node.inputs[0]);
+        made.array = outside_index(range.value);
+        made.array_shape = graph_.node(range.value).shape;
+    }
+
+    void add_sum(Stage& made, const FusedOp& op) {
+        append_inputs(made.inputs, op, made.schedule);
+        const Node& node = main(op);
+        if (node.kind() == OpKind::relu)
+            made.activation = {Activation::Kind::relu, 0.0F};
+        if (node.kind() == OpKind::leaky_relu)
+            made.activation = {Activation::Kind::leaky_relu, static_cast<float>(node.as<LeakyRelu>().slope)};
+    }
+
+    /// Consecutive stages with one schedule form a phase.
+    void form_phases() {
+        for (Stage& each : stages_) {
+            if (pipeline_.phases.empty() || !(pipeline_.phases.back().schedule == each.schedule))
+                pipeline_.phases.push_back({each.schedule, {}});
+            pipeline_.max_delay = std::max(pipeline_.max_delay, each.schedule.delay);
+            if (each.buffer >= 0)
+                buffer(each.buffer).phase = pipeline_.phases.size() - 1;
+            pipeline_.phases.back().stages.push_back(std::move(each));
+        }
+    }
+
+    Buffer& buffer(int index) { return pipeline_.buffers[static_cast<std::size_t>(index)]; }
+
+    /// A value needs a line buffer unless it is read only in its own phase, at its own position.
+    void choose_line_buffers() {
+        for (std::size_t p = 0; p < pipeline_.phases.size(); ++p)
+            for (const Stage& consumer : pipeline_.phases[p].stages) {
+                const auto read = [&](const Row& row, std::int64_t around_x, std::int64_t around_y) {
+                    Buffer& from = buffer(row.buffer);
+                    from.is_line_buffer = from.is_line_buffer || from.phase != p || around_x > 0 || around_y > 0;
+                    from.depth = std::max(from.depth, consumer.schedule.delay + around_y - from.schedule.delay + 1);
+                };
+                for (const Row& row : consumer.inputs)
+                    read(row, consumer.radius_x, consumer.radius_y);
+                for (const Row& row : consumer.residual)
+                    read(row, 0, 0);
+            }
+    }
+
+    std::int64_t floats_of(const Buffer& buffer, std::int64_t tile) const {
+        const std::int64_t rows = buffer.is_line_buffer ? buffer.depth * (tile + 2 * buffer.schedule.halo) : 1;
+        return rows * buffer.channels * pipeline_.stride;
+    }
+
+    std::int64_t floats_of_tile(std::int64_t tile) const {
+        std::int64_t floats = 0;
+        for (const Buffer& each : pipeline_.buffers)
+            floats += floats_of(each, tile);
+        return floats;
+    }
+
+    /// The smallest number of tiles whose buffers fit into the cache, the same for each thread. With several threads at
+    /// least two for each, so that a preempted thread delays the others by half of its share at most.
+    void choose_tile() {
+        const std::int64_t extent = pipeline_.grid[2];
+        const std::int64_t least = threads_ == 1 ? 1 : 2 * threads_;
+        for (std::int64_t tiles = std::min(least, extent);; tiles += threads_) {
+            pipeline_.tile = (extent + tiles - 1) / tiles;
+            const auto bytes = floats_of_tile(pipeline_.tile) * static_cast<std::int64_t>(sizeof(float));
+            if (bytes <= max_tile_bytes || pipeline_.tile <= min_tile)
+                break;
+        }
+        pipeline_.tiles = (extent + pipeline_.tile - 1) / pipeline_.tile;
+    }
+
+    void lay_out() {
+        pipeline_.grid = graph_.node(group_.output()).shape;
+        const std::int64_t voxels = rounded_up(pipeline_.grid[4], 2 * row_multiple); // an upsampling writes this many
+        pipeline_.stride = voxels + row_margin;
+        choose_tile();
+        std::int64_t blend = 0;
+        std::int64_t low_rows = 0;
+        for (const Phase& phase : pipeline_.phases)
+            for (const Stage& each : phase.stages) {
+                const std::int64_t taps = (2 * each.radius_x + 1) * (2 * each.radius_y + 1);
+                const std::int64_t pointers = static_cast<std::int64_t>(each.inputs.size()) * taps + 3 * each.channels;
+                pipeline_.max_pointers = std::max(pipeline_.max_pointers, pointers);
+                if (each.kind == Stage::Kind::upsample) {
+                    blend = std::max(blend, each.array_shape[1] * each.array_shape[4]);
+                    low_rows = std::max(low_rows, each.channels);
+                }
+            }
+        constexpr std::int64_t floats_per_pointer = sizeof(const float*) / sizeof(float);
+        std::int64_t floats = rounded_up(pipeline_.max_pointers * floats_per_pointer, row_multiple);
+        const auto take = [&](std::int64_t count) {
+            return std::exchange(floats, floats + rounded_up(count, row_multiple));
+        };
+        pipeline_.zero_row = take(pipeline_.stride + row_margin);
+        pipeline_.blend = take(blend);
+        pipeline_.low_rows = take(low_rows * pipeline_.stride + row_margin);
+        for (Buffer& each : pipeline_.buffers) {
+            each.width = pipeline_.tile + 2 * each.schedule.halo;
+            each.offset = take(floats_of(each, pipeline_.tile));
+        }
+        pipeline_.thread_floats = floats + row_margin; // and a margin behind the last row
+    }
+
+    const Graph& graph_;
+    const PlannedNetwork& planned_;
+    int threads_;
+    const FusionGroup& group_;
+    std::vector<NodeId> outside_;
+    std::vector<std::vector<Row>> rows_; ///< by node, for values inside
+    std::vector<Schedule> schedules_;    ///< by node
+    std::vector<bool> inside_;           ///< by node
+    std::vector<Stage> stages_;
+    Pipeline pipeline_;
+};
+
+/// The computation of one tile by one thread.
+class TileRun {
+  public:
+    TileRun(const Pipeline& pipeline, const LineKernels& kernels, const OpArguments& arguments, float* memory)
+        : pipeline_(pipeline), kernels_(kernels), arguments_(arguments), memory_(memory),
+          pointers_(reinterpret_cast<float**>(memory)) {}
+
+    void run(std::int64_t sample, std::int64_t x_begin, std::int64_t x_end) {
+        sample_ = sample;
+        x_begin_ = x_begin;
+        for (std::int64_t line = 0; line < pipeline_.grid[3] + pipeline_.max_delay; ++line)
+            for (const Phase& phase : pipeline_.phases) {
+                const std::int64_t y = line - phase.schedule.delay;
+                if (y < 0 || y >= pipeline_.grid[3])
+                    continue;
+                const std::int64_t from = std::max<std::int64_t>(0, x_begin - phase.schedule.halo);
+                const std::int64_t to = std::min(pipeline_.grid[2], x_end + phase.schedule.halo);
+                for (std::int64_t x = from; x < to; ++x)
+                    for (const Stage& stage : phase.stages)
+                        run(stage, x, y);
+            }
+    }
+
+  private:
+    /// Channel 0 of the z-line at x and y; the other channels follow, `stride` floats apart.
+    float* rows_at(const Buffer& buffer, std::int64_t x, std::int64_t y) const {
+        float* first = memory_ + buffer.offset + row_margin;
+        if (!buffer.is_line_buffer)
+            return first;
+        const std::int64_t column = x - (x_begin_ - buffer.schedule.halo);
+        return first + (y % buffer.depth * buffer.width + column) * buffer.channels * pipeline_.stride;
+    }
+
+    /// Writes pointers to the rows at x and y, or to zeros outside the volume; returns the end of what it wrote.
+    float** point_at(const std::vector<Row>& rows, std::int64_t x, std::int64_t y, float** to) const {
+        if (x < 0 || x >= pipeline_.grid[2] || y < 0 || y >= pipeline_.grid[3])
+            return std::fill_n(to, rows.size(), memory_ + pipeline_.zero_row + row_margin);
+        int buffer = -1;
+        float* first = nullptr;
+        for (const Row& row : rows) {
+            if (row.buffer != buffer) {
+                buffer = row.buffer;
+                first = rows_at(pipeline_.buffers[static_cast<std::size_t>(buffer)], x, y);
+            }
+            *to++ = first + row.channel * pipeline_.stride;
+        }
+        return to;
+    }
+
+    float** point_at_output(const Stage& stage, std::int64_t x, std::int64_t y, float** to) const {
+        float* first = rows_at(pipeline_.buffers[static_cast<std::size_t>(stage.buffer)], x, y);
+        for (std::int64_t c = 0; c < stage.channels; ++c)
+            *to++ = first + c * pipeline_.stride;
+        return to;
+    }
+
+    /// Writes zeros behind the last voxel, for kernels that read neighbours along z.
+    void clear_tail(float* const* rows, std::int64_t channels, std::int64_t written) const {
+        const std::int64_t tail = written - pipeline_.grid[4];
+        if (tail > 0)
+            for (std::int64_t c = 0; c < channels; ++c)
+                std::fill_n(rows[c] + pipeline_.grid[4], tail, 0.0F);
+    }
+
+    std::int64_t padded() const { return rounded_up(pipeline_.grid[4], row_multiple); }
+
+    void run(const Stage& stage, std::int64_t x, std::int64_t y) {
+        switch (stage.kind) {
+        case Stage::Kind::load: return load(stage, x, y);
+        case Stage::Kind::upsample: return upsample(stage, x, y);
+        case Stage::Kind::convolve: return convolve(stage, x, y);
+        case Stage::Kind::add: return add(stage, x, y);
+        case Stage::Kind::store: return store(stage, x, y);
+        }
+    }
+
+    std::int64_t line_index(std::int64_t x, std::int64_t y) const {
+        return (sample_ * pipeline_.grid[2] + x) * pipeline_.grid[3] + y;
+    }
+
+    const float* array_line(const Stage& stage, std::int64_t x, std::int64_t y) const {
+        return arguments_.input<float>(stage.array) + line_index(x, y) * pipeline_.grid[4] * stage.array_channels +
+               stage.array_begin;
+    }
+
+    void load(const Stage& stage, std::int64_t x, std::int64_t y) {
+        point_at_output(stage, x, y, pointers_);
+        kernels_.to_rows({stage.array_channels, stage.channels, pipeline_.grid[4]}, array_line(stage, x, y), pointers_);
+        clear_tail(pointers_, stage.channels, padded());
+    }
+
+    void store(const Stage& stage, std::int64_t x, std::int64_t y) {
+        point_at(stage.inputs, x, y, pointers_);
+        kernels_.to_voxels({stage.channels, stage.channels, pipeline_.grid[4]}, pointers_,
+                           static_cast<float*>(arguments_.output) +
+                               line_index(x, y) * pipeline_.grid[4] * stage.channels);
+    }
+
+    void upsample(const Stage& stage, std::int64_t x, std::int64_t y) {
+        const Shape& in = stage.array_shape;
+        const Neighbours nx = neighbours(Interpolation::trilinear, x, in[2], pipeline_.grid[2]);
+        const Neighbours ny = neighbours(Interpolation::trilinear, y, in[3], pipeline_.grid[3]);
+        const auto line = [&](std::int64_t a, std::int64_t b) {
+            return arguments_.input<float>(stage.array) + ((sample_ * in[2] + a) * in[3] + b) * in[4] * in[1];
+        };
+        RowUpsampling u;
+        u.lines = {line(nx.low, ny.low), line(nx.low, ny.high), line(nx.high, ny.low), line(nx.high, ny.high)};
+        u.weights = {nx.low_weight * ny.low_weight, nx.low_weight * ny.high_weight, nx.high_weight * ny.low_weight,
+                     nx.high_weight * ny.high_weight};
+        u.voxels = in[4];
+        u.channels = stage.channels;
+        u.activation = stage.activation;
+        u.blend = memory_ + pipeline_.blend;
+        u.outputs = pointers_;
+        float** next = point_at_output(stage, x, y, pointers_);
+        u.rows = next;
+        for (std::int64_t c = 0; c < stage.channels; ++c)
+            *next++ = memory_ + pipeline_.low_rows + row_margin + c * pipeline_.stride;
+        if (!stage.residual.empty()) {
+            u.residual = next;
+            point_at(stage.residual, x, y, next);
+        }
+        kernels_.upsample(u);
+        clear_tail(pointers_, stage.channels, rounded_up(pipeline_.grid[4], 2 * row_multiple));
+    }
+
+    void convolve(const Stage& stage, std::int64_t x, std::int64_t y) {
+        RowConvolution c;
+        float** next = pointers_;
+        c.inputs = next;
+        for (std::int64_t dx = -stage.radius_x; dx <= stage.radius_x; ++dx)
+            for (std::int64_t dy = -stage.radius_y; dy <= stage.radius_y; ++dy)
+                next = point_at(stage.inputs, x + dx, y + dy, next);
+        c.rows = next - pointers_;
+        c.three_along_z = stage.three_along_z;
+        c.weights = stage.weights.data();
+        c.bias = stage.bias.data();
+        if (!stage.residual.empty()) {
+            c.residual = next;
+            next = point_at(stage.residual, x, y, next);
+        }
+        c.outputs = next;
+        point_at_output(stage, x, y, next);
+        c.channels = stage.channels;
+        c.floats = padded();
+        c.activation = stage.activation;
+        kernels_.convolve(c);
+        clear_tail(next, stage.channels, padded());
+    }
+
+    void add(const Stage& stage, std::int64_t x, std::int64_t y) {
+        RowSum s;
+        s.inputs = pointers_;
+        float** next = point_at(stage.inputs, x, y, pointers_);
+        s.terms = static_cast<std::int64_t>(stage.inputs.size()) / stage.channels;
+        s.outputs = next;
+        point_at_output(stage, x, y, next);
+        s.channels = stage.channels;
+        s.floats = padded();
+        s.activation = stage.activation;
+        kernels_.add(s);
+    }
+
+    const Pipeline& pipeline_;
+    const LineKernels& kernels_;
+    const OpArguments& arguments_;
+    float* memory_;
+    float** pointers_;
+    std::int64_t sample_ = 0;
+    std::int64_t x_begin_ = 0;
+};
+
+class FusionGroupOp final : public InferenceOp {
+  public:
+    FusionGroupOp(Pipeline pipeline, int threads)
+        : pipeline_(std::move(pipeline)), slots_(static_cast<std::size_t>(threads)) {}
+
+    std::string implementation() const override { return std::string("mfres:fused:") + kernels_.name; }
+    std::int64_t workspace_bytes() const override {
+        return std::ssize(slots_) * pipeline_.thread_floats * static_cast<std::int64_t>(sizeof(float));
+    }
+    std::int64_t constant_bytes() const override {
+        return pipeline_.constant_floats * static_cast<std::int64_t>(sizeof(float));
+    }
+    void bind(const OpArguments& arguments) override { arguments_ = arguments; }
+
+    void run() override {
+        for (Slot& slot : slots_)
+            slot.clean = false;
+        // One part per tile: a preempted thread delays one tile, not its share of the volume.
+        run_parts(static_cast<int>(pipeline_.grid[0] * pipeline_.tiles), [&](int part) {
+            const std::size_t taken = take_slot();
+            Slot& slot = slots_[taken];
+            float* memory = reinterpret_cast<float*>(arguments_.workspace) +
+                            static_cast<std::int64_t>(taken) * pipeline_.thread_floats;
+            if (!std::exchange(slot.clean, true))
+                std::fill_n(memory, pipeline_.thread_floats, 0.0F); // the margins of all rows
+            TileRun tile(pipeline_, kernels_, arguments_, memory);
+            const std::int64_t x = part % pipeline_.tiles * pipeline_.tile;
+            tile.run(part / pipeline_.tiles, x, std::min(x + pipeline_.tile, pipeline_.grid[2]));
+            slot.busy.clear(std::memory_order_release);
+        });
+    }
+
+  private:
+    /// Workspace for one tile at a time.
+    struct Slot {
+        std::atomic_flag busy;
+        bool clean = false; ///< margins are zero in this run
+    };
+
+    /// There is one slot per thread. If a loop of the caller runs more parts at once, they wait.
+    std::size_t take_slot() {
+        for (std::size_t slot = 0;; slot = (slot + 1) % slots_.size())
+            if (!slots_[slot].busy.test_and_set(std::memory_order_acquire))
+                return slot;
+    }
+
+    Pipeline pipeline_;
+    const LineKernels& kernels_ = line_kernels();
+    std::vector<Slot> slots_;
+    OpArguments arguments_;
+};
+
+} // namespace
+
+bool can_fuse() {
+    return line_kernels().lanes > 1;
+}
+
+std::unique_ptr<InferenceOp> make_fusion_group(const PlannedNetwork& planned, int threads, const FusionGroup& group) {
+    return std::make_unique<FusionGroupOp>(PipelineBuilder(planned, threads, group).build(), threads);
+}
+
+} // namespace mfres::kernels

@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: MIT
+#include "backends/kernels/targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backends/kernels/line_kernels.cpp"
+#include <hwy/foreach_target.h> // includes this file once for each instruction set
+
+#include "backends/kernels/line_kernels.h"
+#include "backends/kernels/pragmas.h"
+
+#include <hwy/cache_control.h>
+#include <hwy/highway.h>
+
+#include <algorithm>
+
+HWY_BEFORE_NAMESPACE();
+namespace mfres::kernels {
+namespace HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+using Floats = hn::CappedTag<float, 16>;
+using Vector = hn::Vec<Floats>;
+
+constexpr std::int64_t lanes = static_cast<std::int64_t>(hn::MaxLanes(Floats()));
+/// Vectors along z computed together: with four channels 16 sums where there are 32 registers, 8 where there are 16.
+#if HWY_ARCH_ARM_A64 || (HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3)
+constexpr int vectors_together = 4;
+#else
+constexpr int vectors_together = 2;
+#endif
+
+HWY_INLINE Vector activate(const Activation& activation, Vector v) {
+    const Floats d;
+    const auto zero = hn::Zero(d);
+    // NaN is not below zero, so it stays.
+    switch (activation.kind) {
+    case Activation::Kind::none: return v;
+    case Activation::Kind::relu: return hn::IfThenZeroElse(hn::Lt(v, zero), v);
+    case Activation::Kind::leaky_relu:
+        return hn::IfThenElse(hn::Lt(v, zero), hn::Mul(v, hn::Set(d, activation.slope)), v);
+    }
+    return v;
+}
+
+/// `channels` output channels from `first` on, `vectors` vectors from voxel z on.
+template <int channels, int vectors, int shifts>
+HWY_INLINE void convolve_block(const RowConvolution& c, const float* weights, std::int64_t first, std::int64_t z) {
+    const Floats d;
+    Vector sum[channels][vectors];
+    MFRES_UNROLL
+    for (int o = 0; o < channels; ++o) {
+        const Vector bias = hn::Set(d, c.bias[first + o]);
+        MFRES_UNROLL
+        for (int v = 0; v < vectors; ++v)
+            sum[o][v] = bias;
+    }
+    for (std::int64_t r = 0; r < c.rows; ++r) {
+        const float* row = c.inputs[r] + z;
+        MFRES_UNROLL
+        for (int s = 0; s < shifts; ++s) {
+            Vector x[vectors];
+            MFRES_UNROLL
+            for (int v = 0; v < vectors; ++v)
+                x[v] = hn::LoadU(d, row + v * lanes + (shifts == 3 ? s - 1 : 0));
+            MFRES_UNROLL
+            for (int o = 0; o < channels; ++o) {
+                const Vector weight = hn::Set(d, weights[o]);
+                MFRES_UNROLL
+                for (int v = 0; v < vectors; ++v)
+                    sum[o][v] = hn::MulAdd(weight, x[v], sum[o][v]);
+            }
+            weights += channels;
+        }
+    }
+    MFRES_UNROLL
+    for (int o = 0; o < channels; ++o) {
+        MFRES_UNROLL
+        for (int v = 0; v < vectors; ++v) {
+            const std::int64_t at = z + v * lanes;
+            Vector value = sum[o][v];
+            if (c.residual)
+                value = hn::Add(value, hn::Load(d, c.residual[first + o] + at));
+            hn::Store(activate(c.activation, value), d, c.outputs[first + o] + at);
+        }
+    }
+}
+
+template <int channels, int shifts>
+HWY_INLINE void convolve_channels(const RowConvolution& c, const float* weights, std::int64_t first) {
+    std::int64_t z = 0;
+    for (; z + vectors_together * lanes <= c.floats; z += vectors_together * lanes)
+        convolve_block<channels, vectors_together, shifts>(c, weights, first, z);
+    for (; z < c.floats; z += lanes)
+        convolve_block<channels, 1, shifts>(c, weights, first, z);
+}
+
+template <int shifts>
+HWY_INLINE void convolve_rows(const RowConvolution& c) {
+    const float* weights = c.weights;
+    for (std::int64_t first = 0; first < c.channels; first += row_block) {
+        const std::int64_t count = std::min(row_block, c.channels - first);
+        if (count == 1)
+            convolve_channels<1, shifts>(c, weights, first);
+        else if (count == 2)
+            convolve_channels<2, shifts>(c, weights, first);
+        else if (count == 3)
+            convolve_channels<3, shifts>(c, weights, first);
+        else
+            convolve_channels<row_block, shifts>(c, weights, first);
+        weights += count * c.rows * shifts;
+    }
+}
+
+void convolve(const RowConvolution& c) {
+    if (c.three_along_z)
+        convolve_rows<3>(c);
+    else
+        convolve_rows<1>(c);
+}
+
+void add(const RowSum& s) {
+    const Floats d;
+    for (std::int64_t c = 0; c < s.channels; ++c)
+        for (std::int64_t z = 0; z < s.floats; z += lanes) {
+            Vector sum = hn::Load(d, s.inputs[c] + z);
+            for (std::int64_t k = 1; k < s.terms; ++k)
+                sum = hn::Add(sum, hn::Load(d, s.inputs[k * s.channels + c] + z));
+            hn::Store(activate(s.activation, sum), d, s.outputs[c] + z);
+        }
+}
+
+#if HWY_TARGET != HWY_SCALAR
+
+using FourTag = hn::FixedTag<float, 4>;
+using Four = hn::Vec<FourTag>;
+
+HWY_INLINE Four load_four(const float* from) {
+    return hn::LoadU(FourTag(), from);
+}
+
+HWY_INLINE void store_four(Four four, float* to) {
+    hn::StoreU(four, FourTag(), to);
+}
+
+HWY_INLINE void stream_four(Four four, float* to) {
+    hn::Stream(four, FourTag(), to);
+}
+
+struct Square {
+    Four a, b, c, d;
+};
+
+/// Rows and columns of 4 x 4 floats exchanged.
+HWY_INLINE Square transposed(Four a, Four b, Four c, Four d) {
+    const FourTag tag;
+    const auto ab_low = hn::InterleaveLower(tag, a, b);
+    const auto ab_high = hn::InterleaveUpper(tag, a, b);
+    const auto cd_low = hn::InterleaveLower(tag, c, d);
+    const auto cd_high = hn::InterleaveUpper(tag, c, d);
+    return {hn::ConcatLowerLower(tag, cd_low, ab_low), hn::ConcatUpperUpper(tag, cd_low, ab_low),
+            hn::ConcatLowerLower(tag, cd_high, ab_high), hn::ConcatUpperUpper(tag, cd_high, ab_high)};
+}
+
+#else
+
+struct Four {
+    float values[4];
+};
+
+HWY_INLINE Four load_four(const float* from) {
+    return {{from[0], from[1], from[2], from[3]}};
+}
+
+HWY_INLINE void store_four(const Four& four, float* to) {
+    std::copy_n(four.values, 4, to);
+}
+
+HWY_INLINE void stream_four(const Four& four, float* to) {
+    store_four(four, to);
+}
+
+struct Square {
+    Four a, b, c, d;
+};
+
+HWY_INLINE Square transposed(const Four& a, const Four& b, const Four& c, const Four& d) {
+    const auto column = [&](int i) { return Four{{a.values[i], b.values[i], c.values[i], d.values[i]}}; };
+    return {column(0), column(1), column(2), column(3)};
+}
+
+#endif
+
+/// Calls square(channel, voxel) for every whole square of four channels and voxels, one(channel, voxel) for the rest.
+/// All channels of four voxels follow each other, so that each line of memory is done with at once.
+template <typename Squares, typename Ones>
+HWY_INLINE void for_squares(const Voxels& voxels, const Squares& square, const Ones& one) {
+    const std::int64_t whole_channels = voxels.channels / 4 * 4;
+    const std::int64_t whole_voxels = voxels.count / 4 * 4;
+    for (std::int64_t z = 0; z < whole_voxels; z += 4)
+        for (std::int64_t c = 0; c < whole_channels; c += 4)
+            square(c, z);
+    for (std::int64_t c = 0; c < voxels.channels; ++c)
+        for (std::int64_t z = c < whole_channels ? whole_voxels : 0; z < voxels.count; ++z)
+            one(c, z);
+}
+
+void to_rows(const Voxels& voxels, const float* from, float* const* rows) {
+    const std::int64_t stride = voxels.stride;
+    for_squares(
+        voxels,
+        [&](std::int64_t c, std::int64_t z) HWY_ATTR {
+            const float* v = from + z * stride + c;
+            const Square s =
+                transposed(load_four(v), load_four(v + stride), load_four(v + 2 * stride), load_four(v + 3 * stride));
+            store_four(s.a, rows[c] + z);
+            store_four(s.b, rows[c + 1] + z);
+            store_four(s.c, rows[c + 2] + z);
+            store_four(s.d, rows[c + 3] + z);
+        },
+        [&](std::int64_t c, std::int64_t z) HWY_ATTR { rows[c][z] = from[z * stride + c]; });
+}
+
+template <typename Store>
+HWY_INLINE void to_voxels_by(const Voxels& voxels, const float* const* rows, float* to, const Store& store) {
+    const std::int64_t stride = voxels.stride;
+    for_squares(
+        voxels,
+        [&](std::int64_t c, std::int64_t z) HWY_ATTR {
+            float* v = to + z * stride + c;
+            const Square s = transposed(load_four(rows[c] + z), load_four(rows[c + 1] + z), load_four(rows[c + 2] + z),
+                                        load_four(rows[c + 3] + z));
+            store(s.a, v);
+            store(s.b, v + stride);
+            store(s.c, v + 2 * stride);
+            store(s.d, v + 3 * stride);
+        },
+        [&](std::int64_t c, std::int64_t z) HWY_ATTR { to[z * stride + c] = rows[c][z]; });
+}
+
+void to_voxels(const Voxels& voxels, const float* const* rows, float* to) {
+    // Past the caches, which hold too little for anybody to find the voxels there later: memory need not be read first.
+    if (voxels.stride % 4 == 0 && reinterpret_cast<std::uintptr_t>(to) % 16 == 0)
+        to_voxels_by(voxels, rows, to, [](const auto& four, float* at) HWY_ATTR { stream_four(four, at); });
+    else
+        to_voxels_by(voxels, rows, to, [](const auto& four, float* at) HWY_ATTR { store_four(four, at); });
+}
+
+HWY_INLINE void blend_lines(const RowUpsampling& u) {
+    const Floats d;
+    const std::int64_t count = u.voxels * u.channels;
+    const auto [a, b, e, f] = u.lines;
+    std::int64_t i = 0;
+    for (; i + lanes <= count; i += lanes) {
+        Vector sum = hn::Mul(hn::Set(d, u.weights[0]), hn::LoadU(d, a + i));
+        sum = hn::MulAdd(hn::Set(d, u.weights[1]), hn::LoadU(d, b + i), sum);
+        sum = hn::MulAdd(hn::Set(d, u.weights[2]), hn::LoadU(d, e + i), sum);
+        sum = hn::MulAdd(hn::Set(d, u.weights[3]), hn::LoadU(d, f + i), sum);
+        hn::StoreU(sum, d, u.blend + i);
+    }
+    for (; i < count; ++i)
+        u.blend[i] = u.weights[0] * a[i] + u.weights[1] * b[i] + u.weights[2] * e[i] + u.weights[3] * f[i];
+}
+
+/// Between the voxels i - 1, i and i + 1 of a row lie the new ones 2i and 2i + 1.
+HWY_INLINE void double_row(std::int64_t voxels, float* row, float* out) {
+    const Floats d;
+    const Vector near = hn::Set(d, 0.75F);
+    const Vector far = hn::Set(d, 0.25F);
+    row[-1] = row[0];
+    row[voxels] = row[voxels - 1];
+    for (std::int64_t i = 0; i < voxels; i += lanes) {
+        const Vector here = hn::Mul(near, hn::Load(d, row + i));
+        const Vector even = hn::MulAdd(far, hn::LoadU(d, row + i - 1), here);
+        const Vector odd = hn::MulAdd(far, hn::LoadU(d, row + i + 1), here);
+        hn::StoreInterleaved2(even, odd, d, out + 2 * i);
+    }
+}
+
+void upsample(const RowUpsampling& u) {
+    const Floats d;
+    blend_lines(u);
+    to_rows({u.channels, u.channels, u.voxels}, u.blend, u.rows);
+    for (std::int64_t c = 0; c < u.channels; ++c) {
+        float* out = u.outputs[c];
+        double_row(u.voxels, u.rows[c], out);
+        if (!u.residual && u.activation.kind == Activation::Kind::none)
+            continue;
+        for (std::int64_t z = 0; z < 2 * u.voxels; z += lanes) {
+            Vector value = hn::Load(d, out + z);
+            if (u.residual)
+                value = hn::Add(value, hn::Load(d, u.residual[c] + z));
+            hn::Store(activate(u.activation, value), d, out + z);
+        }
+    }
+}
+
+void finish_stores() {
+    hwy::FlushStream();
+}
+
+const LineKernels* line_kernels_of_target() {
+    static const LineKernels own{hwy::TargetName(HWY_TARGET),
+                                 static_cast<int>(lanes),
+                                 convolve,
+                                 add,
+                                 upsample,
+                                 to_rows,
+                                 to_voxels,
+                                 finish_stores};
+    return &own;
+}
+
+} // namespace HWY_NAMESPACE
+} // namespace mfres::kernels
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace mfres::kernels {
+
+HWY_EXPORT(line_kernels_of_target);
+
+const LineKernels& line_kernels() {
+    return *HWY_DYNAMIC_DISPATCH(line_kernels_of_target)();
+}
+
+} // namespace mfres::kernels
+#endif // HWY_ONCE

@@ -184,7 +184,7 @@ class RunDataOpener {
             return CacheFile::open(made);
         MFRES_TRY(side.record.files_sha256, fingerprint_of_files(files));
         const CacheOptions packing{
-            .threads = resolve_threads(options_.threads), .overwrite = true, .normalisation = normalisation_};
+            .threads = resolve_threads(options_.compute.threads), .overwrite = true, .normalisation = normalisation_};
         if (use_ == DataUse::begin || !is_there(made)) {
             MFRES_CHECK(write_cache(made, files, packing, progress_));
             return CacheFile::open(made);

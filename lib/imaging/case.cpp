@@ -3,6 +3,8 @@
 
 #include "core/parallel.h"
 #include "core/try.h"
+#include "imaging/brain.h"
+#include "imaging/labels.h"
 
 #include <algorithm>
 #include <cctype>
@@ -44,12 +46,54 @@ constexpr std::array<Ending, 10> endings = {{{"_t1", 0},
                                              {"_seg", segmentation_slot},
                                              {"-seg", segmentation_slot}}};
 
+/// Words for what a file holds, in names of any kind.
+constexpr std::array<Ending, 19> last_words = {{{"t1", 0},
+                                                {"t1n", 0},
+                                                {"t1w", 0},
+                                                {"t1ce", 1},
+                                                {"t1c", 1},
+                                                {"t1gd", 1},
+                                                {"t1post", 1},
+                                                {"t1cew", 1},
+                                                {"t1km", 1},
+                                                {"t2", 2},
+                                                {"t2w", 2},
+                                                {"flair", 3},
+                                                {"t2f", 3},
+                                                {"t2flair", 3},
+                                                {"seg", segmentation_slot},
+                                                {"label", segmentation_slot},
+                                                {"labels", segmentation_slot},
+                                                {"segmentation", segmentation_slot},
+                                                {"glistrboost", segmentation_slot}}};
+
+/// A file's name in lower case without the ending of its type; nothing if it has none of `types`.
+template <std::size_t Count>
+std::optional<std::string> lower_stem(const fs::path& file, const std::array<std::string_view, Count>& types) {
+    std::string name = file.filename().string();
+    std::transform(name.begin(), name.end(), name.begin(),
+                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    for (const std::string_view type : types)
+        if (name.ends_with(type)) {
+            name.resize(name.size() - type.size());
+            return name;
+        }
+    return std::nullopt;
+}
+
 /// What a folder holds, sorted by name so that messages and results do not depend on the file system.
 struct Listing {
     std::vector<fs::path> images; ///< files with a known ending
     std::vector<fs::path> folders;
+    std::vector<std::string> unknown; ///< names of NIfTI files without a known ending
+    std::vector<std::string> broken;  ///< names of links with a known ending to files that do not exist
     bool has_modality = false;
 };
+
+bool is_nifti_name(const fs::path& file) {
+    const std::string name = file.filename().string();
+    return !name.starts_with('.') && (name.ends_with(".nii") || name.ends_with(".nii.gz"));
+}
 
 Result<Listing> list(const fs::path& folder) {
     std::error_code problem;
@@ -68,6 +112,11 @@ Result<Listing> list(const fs::path& folder) {
         } else if (const auto slot = brats_slot(entry->path()); slot && entry->is_regular_file(ignored)) {
             listing.images.push_back(entry->path());
             listing.has_modality |= *slot != segmentation_slot;
+        } else if (slot && entry->is_symlink(ignored)) {
+            listing.broken.push_back(entry->path().filename().string());
+            listing.has_modality |= *slot != segmentation_slot;
+        } else if (!slot && is_nifti_name(entry->path())) {
+            listing.unknown.push_back(entry->path().filename().string());
         }
     }
     if (problem)
@@ -75,6 +124,8 @@ Result<Listing> list(const fs::path& folder) {
                      folder.string()};
     std::sort(listing.images.begin(), listing.images.end());
     std::sort(listing.folders.begin(), listing.folders.end());
+    std::sort(listing.unknown.begin(), listing.unknown.end());
+    std::sort(listing.broken.begin(), listing.broken.end());
     return listing;
 }
 
@@ -99,6 +150,39 @@ fs::path folder_of(const CaseFiles& files) {
     return {};
 }
 
+/// "a, b, c", at most eight of them.
+std::string some_of(const std::vector<std::string>& names) {
+    constexpr std::size_t most = 8;
+    std::string list;
+    for (std::size_t i = 0; i < std::min(names.size(), most); ++i)
+        list += (i == 0 ? "" : ", ") + names[i];
+    return names.size() > most ? text(list, " and ", names.size() - most, " more") : list;
+}
+
+/// "_t1ce or -t1c": how names of a slot end.
+std::string endings_of(std::size_t slot) {
+    std::string list;
+    for (const Ending& ending : endings)
+        if (ending.slot == slot)
+            list += text(list.empty() ? "" : " or ", ending.text);
+    return list;
+}
+
+/// What may be the reason for a missing contrast: names that are not known, and links to nowhere.
+std::string reasons(const Listing& listing, const std::array<fs::path, 5>& found) {
+    std::string wanted;
+    for (std::size_t slot = 0; slot < modalities.size(); ++slot)
+        if (found[slot].empty())
+            wanted += text(wanted.empty() ? "" : "; ", slot_name(slot), " ends in ", endings_of(slot));
+    std::string sentence = text(" (", wanted, ", before .nii or .nii.gz)");
+    if (!listing.unknown.empty())
+        sentence += text("; not recognised by their names: ", some_of(listing.unknown),
+                         ", which can be renamed, or given one by one (--t1, --t1ce, --t2, --flair)");
+    if (!listing.broken.empty())
+        sentence += text("; links to files that do not exist: ", some_of(listing.broken));
+    return sentence;
+}
+
 Result<CaseFiles> case_from(const fs::path& folder, const Listing& listing, bool allow_absent) {
     CaseFiles files;
     files.id = folder_name(folder);
@@ -114,6 +198,7 @@ Result<CaseFiles> case_from(const fs::path& folder, const Listing& listing, bool
         found[slot] = image;
         present += text(present.empty() ? "" : ", ", image.filename().string());
     }
+    const std::string why = reasons(listing, found);
     std::string missing;
     for (std::size_t slot = 0; slot < modalities.size(); ++slot) {
         if (found[slot].empty())
@@ -121,27 +206,54 @@ Result<CaseFiles> case_from(const fs::path& folder, const Listing& listing, bool
         files.modalities[slot] = std::move(found[slot]);
     }
     const bool none = present_in(files) == ModalitySet{};
-    if (!missing.empty() && (none || !allow_absent))
+    if (!missing.empty() && (none || !allow_absent || !listing.broken.empty()))
         return Error{ErrorCode::modality_missing,
                      text(folder.string(), " has no file for ", missing, "; found ",
-                          present.empty() ? "no image with a known ending" : present),
+                          present.empty() ? "no image with a known ending" : present, why),
                      folder.string()};
     if (!found[segmentation_slot].empty())
         files.segmentation = std::move(found[segmentation_slot]);
     return files;
 }
 
-Status collect_cases(const fs::path& folder, int layer, bool allow_absent, std::vector<CaseFiles>& cases) {
+Status collect_cases(const fs::path& folder, int layer, bool allow_absent, FoundCases& found) {
     MFRES_TRY(const Listing listing, list(folder));
     if (listing.has_modality) {
-        MFRES_TRY(CaseFiles files, case_from(folder, listing, allow_absent));
-        cases.push_back(std::move(files));
+        auto files = case_from(folder, listing, allow_absent);
+        if (files)
+            found.cases.push_back(std::move(files).value());
+        else
+            found.rejected.push_back({folder_name(folder), std::move(files).error()});
         return {};
     }
+    if (!listing.unknown.empty())
+        found.skipped.push_back({folder_name(folder),
+                                 {ErrorCode::modality_missing,
+                                  text(folder.string(), " is no case, since none of its files is named as a contrast: ",
+                                       some_of(listing.unknown)),
+                                  folder.string()}});
     if (layer < deepest_layer)
         for (const auto& inner : listing.folders)
-            MFRES_CHECK(collect_cases(inner, layer + 1, allow_absent, cases));
+            MFRES_CHECK(collect_cases(inner, layer + 1, allow_absent, found));
     return {};
+}
+
+/// Case folders of one name are told apart by nothing, so none of them is used.
+void reject_twins(FoundCases& found, const fs::path& root) {
+    std::vector<CaseFiles> single;
+    for (auto begin = found.cases.begin(); begin != found.cases.end();) {
+        const auto end = std::find_if(begin, found.cases.end(), [&](const auto& one) { return one.id != begin->id; });
+        if (std::next(begin) == end)
+            single.push_back(std::move(*begin));
+        else
+            found.rejected.push_back({begin->id,
+                                      {ErrorCode::invalid_argument,
+                                       text("two case folders are named ", begin->id, ": ", folder_of(*begin).string(),
+                                            " and ", folder_of(*std::next(begin)).string()),
+                                       root.string()}});
+        begin = end;
+    }
+    found.cases = std::move(single);
 }
 
 // Checks ---------------------------------------------------------------------------------------------------------
@@ -261,7 +373,38 @@ Status check_options(const CaseOptions& options) {
             ErrorCode::invalid_argument,
             text("a voxel size range of ", options.min_voxel_mm, " to ", options.max_voxel_mm, " mm makes no sense"),
             ""};
+    if (!(options.min_brain_ml >= 0.0) || !(options.max_brain_ml >= options.min_brain_ml))
+        return Error{ErrorCode::invalid_argument,
+                     text("a brain of ", options.min_brain_ml, " to ", options.max_brain_ml, " ml makes no sense"), ""};
+    for (const ErrorCode code : options.accept)
+        MFRES_CHECK(parse_plausibility_check(name(code)));
     return {};
+}
+
+/// Whether the files' names agree with what they are given as.
+Status check_names(const CaseFiles& files, const AcceptedChecks& accept, std::vector<std::string>& warnings) {
+    for (std::size_t slot = 0; slot < files.modalities.size(); ++slot) {
+        const fs::path& file = files.modalities[slot];
+        if (const auto named = named_slot(file); named && *named != slot)
+            MFRES_CHECK(
+                reject_or_warn({ErrorCode::modality_misnamed,
+                                text(file.string(), " is given as ", name(modalities[slot]), ", but its name says ",
+                                     slot_name(*named), ". Give each file as what it holds, or rename it"),
+                                file.string()},
+                               accept, warnings));
+    }
+    return {};
+}
+
+/// A contrast on another grid, tissue from tissue only; elsewhere the background.
+Result<CompactVolume> resampled(const CompactVolume& scan, const Background& background,
+                                const std::vector<std::uint8_t>& brain, const Grid& target, int threads) {
+    Volume volume = scan.volume();
+    std::vector<std::uint8_t> tissue = brain;
+    for (std::size_t i = 0; i < tissue.size(); ++i)
+        tissue[i] |= static_cast<std::uint8_t>(background.differs(volume.voxels[i]));
+    MFRES_TRY(volume, resample_linear(volume, tissue, scan.background(), target, threads));
+    return make_scan(volume);
 }
 
 void add_warnings(Case& loaded, const std::string& where) {
@@ -290,6 +433,8 @@ Result<Case> assemble(const std::string& id, Sources read, const ModalitySet& pr
     loaded.geometry = read[first].geometry;
     loaded.original_grid = read[first].scan.grid();
     loaded.grid_source = where;
+    for (std::size_t slot = 0; slot < read.size(); ++slot)
+        loaded.sources[slot] = read[slot].path.string();
     loaded.options = options;
     MFRES_TRY(loaded.orientation, orientation_of(loaded.original_grid.affine, where));
     loaded.canonical_grid = reorient(loaded.original_grid, loaded.orientation);
@@ -300,12 +445,17 @@ Result<Case> assemble(const std::string& id, Sources read, const ModalitySet& pr
             continue;
         CompactVolume scan = reorient(std::exchange(read[slot].scan, {}), loaded.orientation);
         scan.set_grid(loaded.canonical_grid); // the modalities agree within 0.1 mm; the first stands for all
-        if (loaded.resampled) {
-            MFRES_TRY(const Volume volume,
-                      resample_linear(scan.volume(), loaded.scan_grid, resolve_threads(options.threads)));
-            MFRES_TRY(scan, make_scan(volume));
-        }
         loaded.scans[slot] = std::move(scan);
+    }
+    if (loaded.resampled) {
+        const int threads = resolve_threads(options.threads);
+        const Brain brain = find_brain(loaded.scans, present, threads);
+        const std::vector<std::uint8_t> mask = mask_of(brain);
+        for (std::size_t slot = 0; slot < read.size(); ++slot)
+            if (present[slot]) {
+                CompactVolume& scan = loaded.scans[slot];
+                MFRES_TRY(scan, resampled(scan, brain.backgrounds[slot], mask, loaded.scan_grid, threads));
+            }
     }
     add_warnings(loaded, where);
     return loaded;
@@ -316,12 +466,16 @@ Result<Case> load(const CaseFiles& files, const CaseOptions& options) {
     MFRES_CHECK(check_options(options));
     const ModalitySet present = present_in(files);
     MFRES_CHECK(check_present(files.id, present, options));
+    std::vector<std::string> warnings;
+    MFRES_CHECK(check_names(files, options.accept, warnings));
     MFRES_TRY(Sources read, read_modalities(present, options.threads, [&](std::size_t slot) -> Result<Source> {
                   MFRES_TRY(NiftiCompactVolume volume,
                             read_nifti_scan(files.modalities[slot], {options.use, options.max_bytes}));
                   return Source{files.modalities[slot], std::move(volume.scan), volume.geometry};
               }));
-    return assemble(files.id, std::move(read), present, options);
+    MFRES_TRY(Case loaded, assemble(files.id, std::move(read), present, options));
+    loaded.warnings.insert(loaded.warnings.begin(), warnings.begin(), warnings.end());
+    return loaded;
 }
 
 /// Header geometry that holds exactly the affine of a grid in memory.
@@ -364,20 +518,35 @@ Error no_memory(const std::string& id) {
 } // namespace
 
 std::optional<std::size_t> brats_slot(const fs::path& file) {
-    std::string name = file.filename().string();
-    std::transform(name.begin(), name.end(), name.begin(),
-                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-    if (name.starts_with('.'))
+    constexpr std::array<std::string_view, 2> types = {".nii.gz", ".nii"};
+    const auto stem = lower_stem(file, types);
+    if (!stem || stem->starts_with('.'))
         return std::nullopt;
-    for (const std::string_view suffix : {".nii.gz", ".nii"})
-        if (name.ends_with(suffix)) {
-            name.resize(name.size() - suffix.size());
-            for (const auto& ending : endings)
-                if (name.ends_with(ending.text))
-                    return ending.slot;
-            return std::nullopt;
-        }
+    for (const auto& ending : endings)
+        if (stem->ends_with(ending.text))
+            return ending.slot;
     return std::nullopt;
+}
+
+std::optional<std::size_t> named_slot(const fs::path& file) {
+    constexpr std::array<std::string_view, 6> types = {".nii.gz", ".nii", ".hdr.gz", ".img.gz", ".hdr", ".img"};
+    const auto stem = lower_stem(file, types);
+    if (!stem)
+        return std::nullopt;
+    const std::size_t separator = stem->find_last_of("_-. ");
+    const std::string_view word = std::string_view(*stem).substr(separator == std::string::npos ? 0 : separator + 1);
+    const auto found =
+        std::find_if(last_words.begin(), last_words.end(), [&](const Ending& ending) { return ending.text == word; });
+    return found != last_words.end() ? std::optional(found->slot) : std::nullopt;
+}
+
+Status reject_or_warn(Error finding, const AcceptedChecks& accepted, std::vector<std::string>& warnings) {
+    if (accepted.count(finding.code) == 0)
+        return Error{finding.code,
+                     text(finding.message, ". If the case is right nevertheless, accept ", name(finding.code)),
+                     std::move(finding.where)};
+    warnings.push_back(text(finding.message, " (accepted: ", name(finding.code), ")"));
+    return {};
 }
 
 ModalitySet present_in(const CaseFiles& files) {
@@ -389,27 +558,39 @@ ModalitySet present_in(const CaseFiles& files) {
 
 Result<CaseFiles> find_case(const fs::path& folder, bool allow_absent) {
     MFRES_TRY(const Listing listing, list(folder));
+    if (!listing.has_modality && !listing.folders.empty())
+        if (const auto below = search_cases(folder, true); below && !below->cases.empty())
+            return Error{ErrorCode::modality_missing,
+                         text(folder.string(), " is no case but holds ", below->cases.size(), " of them, ",
+                              below->cases.front().id, " first; name one of them, or give it as a data set (--data)"),
+                         folder.string()};
     return case_from(folder, listing, allow_absent);
 }
 
 Result<std::vector<CaseFiles>> find_cases(const fs::path& root, bool allow_absent) {
-    std::vector<CaseFiles> cases;
-    MFRES_CHECK(collect_cases(root, 0, allow_absent, cases));
-    if (cases.empty())
+    MFRES_TRY(FoundCases found, search_cases(root, allow_absent));
+    if (!found.rejected.empty())
+        return std::move(found.rejected.front().error);
+    return std::move(found.cases);
+}
+
+Result<FoundCases> search_cases(const fs::path& root, bool allow_absent) {
+    FoundCases found;
+    MFRES_CHECK(collect_cases(root, 0, allow_absent, found));
+    std::vector<CaseFiles>& cases = found.cases;
+    if (cases.empty() && found.rejected.empty())
         return Error{ErrorCode::file_not_found,
                      text("no case folder with files ending in _t1, _t1ce, _t2, _flair or -t1n, -t1c, -t2w, -t2f was "
                           "found in ",
-                          root.string()),
+                          root.string(),
+                          found.skipped.empty() ? std::string() : "; " + found.skipped.front().error.message),
                      root.string()};
-    std::stable_sort(cases.begin(), cases.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
-    const auto twin =
-        std::adjacent_find(cases.begin(), cases.end(), [](const auto& a, const auto& b) { return a.id == b.id; });
-    if (twin != cases.end())
-        return Error{ErrorCode::invalid_argument,
-                     text("two case folders are named ", twin->id, ": ", folder_of(*twin).string(), " and ",
-                          folder_of(*std::next(twin)).string()),
-                     root.string()};
-    return cases;
+    const auto by_id = [](const auto& a, const auto& b) { return a.id < b.id; };
+    std::stable_sort(cases.begin(), cases.end(), by_id);
+    reject_twins(found, root);
+    std::stable_sort(found.rejected.begin(), found.rejected.end(), by_id);
+    std::stable_sort(found.skipped.begin(), found.skipped.end(), by_id);
+    return found;
 }
 
 Status check_same_grid(const Grid& reference, const fs::path& reference_path, const Grid& grid, const fs::path& path) {
@@ -489,6 +670,17 @@ Result<LabelMap> load_segmentation(const CaseFiles& files, const Case& loaded) {
     } catch (const std::bad_alloc&) {
         return no_memory(files.id);
     }
+}
+
+Result<LabelMap> load_reference_classes(const CaseFiles& files, const Case& loaded) {
+    MFRES_TRY(LabelMap labels, load_segmentation(files, loaded));
+    if (files.label_scheme.empty())
+        return Error{ErrorCode::label_scheme_unclear,
+                     text("the label scheme of ", files.segmentation->string(), " has not been chosen"),
+                     files.segmentation->string()};
+    MFRES_TRY(const LabelCoding coding, LabelCoding::parse(files.label_scheme));
+    MFRES_CHECK(labels_to_classes(labels, coding, files.segmentation->string()));
+    return labels;
 }
 
 } // namespace mfres

@@ -5,6 +5,7 @@
 #include "core/memory_usage.h"
 #include "core/parallel.h"
 #include "core/try.h"
+#include "imaging/plausibility.h"
 #include "inference/precision.h"
 
 #include <algorithm>
@@ -105,14 +106,15 @@ Status CasePredictor::check_classes() const {
                  name_};
 }
 
-Result<LabelScheme> CasePredictor::scheme(const std::string& wanted) const {
-    return label_scheme(wanted.empty() ? model_->metadata.label_scheme : wanted);
+Result<LabelCoding> CasePredictor::scheme(const std::string& wanted) const {
+    return LabelCoding::parse(wanted.empty() || wanted == "auto" ? model_->metadata.label_scheme : wanted);
 }
 
 Result<Case> CasePredictor::load(const CaseFiles& files, AffineSource use, bool resample, bool any_contrasts) const {
     MFRES_CHECK(check_contrasts(input_, present_in(files), any_contrasts, text("case ", files.id)));
     CaseOptions options = case_options(input_, resample, threads());
     options.use = use;
+    options.accept = options_.accept;
     return load_case(files, options);
 }
 
@@ -121,12 +123,14 @@ Result<Case> CasePredictor::load(const CaseVolumes& volumes, bool resample, bool
     for (std::size_t m = 0; m < present.size(); ++m)
         present[m] = volumes.volumes[m].voxels != nullptr;
     MFRES_CHECK(check_contrasts(input_, present, any_contrasts, text("case ", volumes.id)));
-    return load_case(volumes.id, volumes.volumes, case_options(input_, resample, threads()));
+    CaseOptions options = case_options(input_, resample, threads());
+    options.accept = options_.accept;
+    return load_case(volumes.id, volumes.volumes, options);
 }
 
 Result<PreparedCase> CasePredictor::prepare(Case loaded) const {
     MFRES_TRY(Preprocessing preprocessing,
-              plan_preprocessing(loaded.scans, preprocess_options(input_, loaded.present, threads())));
+              preprocess_case(loaded, preprocess_options(input_, loaded.present, threads())));
     return PreparedCase{std::move(loaded), std::move(preprocessing)};
 }
 
@@ -158,7 +162,7 @@ Result<LabelledCase> CasePredictor::label(Case& loaded, const CaseRequest& reque
                                           PredictionReport& report) {
     MFRES_CHECK(clock.start("prepare"));
     MFRES_TRY(const Preprocessing preprocessing,
-              plan_preprocessing(loaded.scans, preprocess_options(input_, loaded.present, threads())));
+              preprocess_case(loaded, preprocess_options(input_, loaded.present, threads())));
     CaseMemory memory = case_memory(loaded.scans, loaded.scan_grid, preprocessing.padded_size, request.kept);
     memory.picture = request.picture;
     memory.probabilities = request.probabilities;
@@ -181,7 +185,7 @@ Result<LabelledCase> CasePredictor::label(Case& loaded, const CaseRequest& reque
 
     describe_run(report);
     report.case_id = loaded.id;
-    report.label_scheme = mfres::name(request.scheme);
+    report.label_scheme = request.scheme.name();
     report.contrasts = loaded.present;
     report.grid_size = loaded.original_grid.size;
     report.network_size = tile;
@@ -198,16 +202,22 @@ Result<LabelledCase> CasePredictor::label(Case& loaded, const CaseRequest& reque
 
     MFRES_CHECK(clock.start("restore"));
     LabelledCase result;
-    result.labels = uncrop(preprocessing, predicted.classes);
+    result.classes = uncrop(preprocessing, predicted.classes);
     std::vector<std::uint8_t>().swap(predicted.classes);
-    drop_what_is_small(result.labels, request, report.warnings);
-    MFRES_TRY(const TumourVolumes volumes, tumour_volumes(result.labels, RegionDefinition::brats, loaded.id));
-    MFRES_CHECK(classes_to_labels(result.labels, request.scheme, loaded.id));
-    report.classes = parts(volumes, false);
-    report.regions = parts(volumes, true);
+    drop_what_is_small(result.classes, request, report.warnings);
     if (predicted.probabilities)
         result.probabilities = uncrop(preprocessing, *predicted.probabilities);
     return result;
+}
+
+Result<LabelMap> written_labels(const Case& loaded, LabelMap classes, const CaseRequest& request,
+                                PredictionReport& report) {
+    LabelMap labels = restore_labels(loaded, std::move(classes));
+    MFRES_TRY(const TumourVolumes volumes, tumour_volumes(labels, RegionDefinition::brats, loaded.id));
+    MFRES_CHECK(classes_to_labels(labels, request.scheme, loaded.id));
+    report.classes = parts(volumes, false);
+    report.regions = parts(volumes, true);
+    return labels;
 }
 
 Result<BoxPrediction> CasePredictor::label_box(const BrainBox& box, bool probabilities, StageClock& clock,
@@ -249,7 +259,7 @@ Result<Prediction> predict_case(CasePredictor& predictor, const CaseVolumes& vol
     MFRES_CHECK(clock.start("read"));
     MFRES_TRY(Case loaded, predictor.load(volumes, options.resample, options.any_contrasts));
     MFRES_TRY(LabelledCase labelled, predictor.label(loaded, request, clock, result.report));
-    result.labels = restore_labels(loaded, std::move(labelled.labels));
+    MFRES_TRY(result.labels, written_labels(loaded, std::move(labelled.classes), request, result.report));
     if (labelled.probabilities) {
         MFRES_TRY(result.probabilities, restore_probabilities(loaded, *std::move(labelled.probabilities)));
     }
@@ -293,6 +303,11 @@ std::vector<BackendInfo> available_backends() {
         if (backend->available())
             all.push_back({std::string(backend->name()), backend->description()});
     return all;
+}
+
+Result<BackendInfo> backend_info(std::string_view name) {
+    MFRES_TRY(const Backend* backend, find_backend(name));
+    return BackendInfo{std::string(backend->name()), backend->description()};
 }
 
 std::string_view version() {

@@ -25,14 +25,20 @@ constexpr const char* examples =
     "  mfres info train.mfcache\n";
 
 Status make(const std::filesystem::path& path, const Options& options) {
-    MFRES_TRY(const auto found, find_data(options.paths("data")));
+    MFRES_TRY(const std::string labels, label_choice(options));
+    std::vector<std::string> told;
+    MFRES_TRY(const auto found, find_data(options.paths("data"), labels, &told));
+    if (!options.has("quiet"))
+        for (const std::string& sentence : told)
+            std::cerr << sentence << '\n';
     std::vector<CaseSource> cases;
     for (const DataCase& one : found)
         cases.push_back(one.content);
     ProgressDisplay display(options.has("quiet"));
     MFRES_TRY(const Normalisation normalisation, parse_normalisation(options.get<std::string>("normalisation")));
+    MFRES_TRY(const AcceptedChecks accepted, accepted_checks(options));
     const CacheOptions request{options.get<int>("levels"), options.get<int>("threads"), options.has("force"),
-                               normalisation};
+                               normalisation, accepted};
     return write_cache(path, cases, request, [&](std::size_t done, std::size_t total) {
         if (done < total)
             display.set_label(text("[", done + 1, "/", total, "] ", found[done].id()));
@@ -53,6 +59,8 @@ int cache(const std::vector<std::string>& arguments) {
         ("levels", po::value<int>()->default_value(0), "round intensities of folders to this many steps, 2 to 256; 0 = without loss")
         ("normalisation", po::value<std::string>()->default_value("zscore-brain"), ways.c_str());
     // clang-format on
+    add_label_options(options, "default: auto, for each folder");
+    add_accept_option(options);
     add_threads_option(options);
     add_output_options(options);
     if (const auto done = options.parse(arguments))

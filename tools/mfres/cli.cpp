@@ -2,11 +2,13 @@
 #include "cli.h"
 
 #include "core/file.h"
+#include "core/format.h"
 #include "core/try.h"
 
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <csignal>
 #include <cstdio>
@@ -72,8 +74,16 @@ ExitCode exit_code(ErrorCode code) {
     case ErrorCode::voxel_not_finite:
     case ErrorCode::volume_constant:
     case ErrorCode::brain_too_small:
+    case ErrorCode::brain_implausible:
+    case ErrorCode::brain_at_border:
+    case ErrorCode::modality_misnamed:
+    case ErrorCode::modality_moved:
+    case ErrorCode::modality_coverage:
+    case ErrorCode::modality_correlation:
+    case ErrorCode::intensity_outliers:
     case ErrorCode::logits_not_finite:
     case ErrorCode::label_outside_scheme:
+    case ErrorCode::label_scheme_unclear:
     case ErrorCode::cache_invalid:
     case ErrorCode::cache_damaged:
     case ErrorCode::dataset_empty:
@@ -86,6 +96,24 @@ ExitCode exit_code(ErrorCode code) {
     return exit_failure;
 }
 
+namespace {
+
+/// Lists have a line for each of their entries, which begins with two blanks; no name can begin a line like another.
+std::string escape_lines(std::string_view message) {
+    constexpr std::string_view entry = "\n  ";
+    std::string shown;
+    for (std::size_t begin = 0;;) {
+        const std::size_t end = message.find(entry, begin);
+        shown += escape_controls(message.substr(begin, end - begin));
+        if (end == std::string_view::npos)
+            return shown;
+        shown += entry;
+        begin = end + entry.size();
+    }
+}
+
+} // namespace
+
 int fail(const Error& error, bool json) {
     const int code = exit_code(error.code);
     if (json) {
@@ -94,7 +122,7 @@ int fail(const Error& error, bool json) {
              {{"code", name(error.code)}, {"message", error.message}, {"where", error.where}, {"exit_code", code}}}};
         std::cout << object.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
     }
-    std::cerr << "mfres: error [" << name(error.code) << "]: " << error.message << '\n';
+    std::cerr << "mfres: error [" << name(error.code) << "]: " << escape_lines(error.message) << '\n';
     return code;
 }
 

@@ -2,6 +2,7 @@
 #include "option_groups.h"
 
 #include "core/try.h"
+#include "imaging/labels.h"
 
 #include <nlohmann/json.hpp>
 
@@ -109,12 +110,14 @@ void add_segmenter_options(Options& options) {
     options.add()("mirror", po::value<std::string>(),
                   "axes along which mirror images are labelled too and probabilities averaged: x (left and right; "
                   "twice the time), xyz (eight times), or any of these letters");
+    add_accept_option(options);
 }
 
 Result<SegmenterOptions> segmenter_options(const Options& options, bool several_precisions) {
     SegmenterOptions setup;
     MFRES_TRY(setup.compute, compute_options(options, several_precisions));
     MFRES_TRY(setup.max_memory, max_memory_of(options));
+    MFRES_TRY(setup.accept, accepted_checks(options));
     MFRES_TRY(setup.mirror, parse_mirror_axes(options.get_or_default<std::string>("mirror")));
     return setup;
 }
@@ -131,6 +134,45 @@ Status read_case_options(const Options& options, AffineSource& affine, bool& res
     MFRES_TRY(affine, parse_affine_source(options.get<std::string>("affine")));
     resample = options.has("resample");
     return {};
+}
+
+void add_label_options(Options& options, const std::string& standard) {
+    const std::string labels = "label scheme: brats (1 2 4), brats2023 (1 2 3), brats2024 (and 4, a resection cavity), "
+                               "brats-ped, msd, or auto: what the values of the whole data set tell; " +
+                               standard;
+    // clang-format off
+    options.add()
+        ("labels", po::value<std::string>(), labels.c_str())
+        ("label-map", po::value<std::string>(), "label values instead of a scheme: 1:ncr,2:ed,3:et, and bg for background");
+    // clang-format on
+}
+
+Result<std::string> label_choice(const Options& options) {
+    if (options.has("labels") && options.has("label-map"))
+        return Error{ErrorCode::invalid_argument, "--labels names a scheme, and --label-map stands instead of one",
+                     "label-map"};
+    std::string chosen = options.get_or_default<std::string>("labels");
+    if (options.has("label-map")) {
+        chosen = options.get<std::string>("label-map");
+        if (chosen.find(':') == std::string::npos)
+            chosen += ':'; // never a scheme's name
+    }
+    if (!chosen.empty() && chosen != "auto")
+        MFRES_CHECK(LabelCoding::parse(chosen));
+    return chosen;
+void add_accept_option(Options& options) {
+    const std::string help =
+        "check that gives a warning instead of rejecting a case; may be repeated: " + plausibility_check_names();
+    options.add()("accept", po::value<std::vector<std::string>>()->composing(), help.c_str());
+}
+
+Result<AcceptedChecks> accepted_checks(const Options& options) {
+    AcceptedChecks accepted;
+    for (const std::string& code : options.get_or_default<std::vector<std::string>>("accept")) {
+        MFRES_TRY(const ErrorCode check, parse_plausibility_check(code));
+        accepted.insert(check);
+    }
+    return accepted;
 }
 
 void add_small_part_options(Options& options) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The CUDA backend: cuDNN's convolutions and kernels of our own on GPUs.
-#include "backends/cuda/cuda_backend.h"
+#include "backends/cuda/backend.h"
 #include "backends/cuda/cuda_engine.h"
 
 namespace mfres::cuda {

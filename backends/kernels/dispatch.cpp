@@ -22,6 +22,18 @@ std::int64_t target_of(InstructionSet set) {
 }
 #endif
 
+/// The best first.
+std::vector<std::int64_t> targets_here() {
+    const std::int64_t targets = hwy::SupportedTargets();
+    // In Highway 1.2, SupportedTargets() chooses among all targets of the processor until its caller names those to choose
+    // from.
+    hwy::GetChosenTarget().Update(targets);
+    std::vector<std::int64_t> each;
+    for (std::int64_t rest = targets & HWY_TARGETS; rest != 0; rest &= rest - 1)
+        each.push_back(rest & -rest);
+    return each;
+}
+
 } // namespace
 
 void limit_instruction_set([[maybe_unused]] InstructionSet best) {
@@ -38,13 +50,13 @@ void limit_instruction_set([[maybe_unused]] InstructionSet best) {
 
 std::vector<std::string> supported_targets() {
     std::vector<std::string> names;
-    for (const std::int64_t target : hwy::SupportedAndGeneratedTargets())
+    for (const std::int64_t target : targets_here())
         names.emplace_back(hwy::TargetName(target));
     return names;
 }
 
 TargetScope::TargetScope(const std::string& name) {
-    for (const std::int64_t target : hwy::SupportedAndGeneratedTargets())
+    for (const std::int64_t target : targets_here())
         if (name == hwy::TargetName(target))
             hwy::SetSupportedTargetsForTest(target);
 }

@@ -2,7 +2,7 @@
 // The cuda backend with its kernels compiled for the host.
 #pragma once
 
-#include "backends/cuda/cuda_backend.h"
+#include "backends/cuda/backend.h"
 #include "backends/cuda/engine.h"
 
 namespace mfres::test {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Crops cut by the kernels against those that lib/train cuts, and batches fed to an executable either way.
 #include "backends/cuda/crop_cutter.h"
-#include "backends/cuda/cuda_backend.h"
+#include "backends/cuda/backend.h"
 #include "cuda/on_host.h"
 #include "data/augmentation.h"
 #include "support/cached_cases.h"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The network that GPU machines build without a JSON library is the registry's.
-#include "backends/cuda/cuda_backend.h"
+#include "backends/cuda/backend.h"
 #include "backends/training.h"
 #include "gpu/network.h"
 #include "networks/registry.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // All of the CUDA backend that is not a GPU's: planning, steps, dispatch, state and the kernels' per-element functions,
 // run on the host against the tables that every backend has to pass.
-#include "backends/cuda/cuda_backend.h"
+#include "backends/cuda/backend.h"
 #include "backends/cuda/engine.h"
 #include "core/random.h"
 #include "core/try.h"

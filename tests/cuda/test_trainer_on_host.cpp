@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Whole training runs and segmentations with the CUDA backend, its kernels on the host: what no other backend has.
-#include "backends/cuda/cuda_backend.h"
+#include "backends/cuda/backend.h"
 #include "backends/cuda/engine.h"
 #include "model/model.h"
 #include "support/program.h"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "backends/cuda/cuda_backend.h"
+#include "backends/cuda/backend.h"
 
 #include "backends/cuda/inference.h"
 #include "backends/cuda/training.h"

@@ -104,6 +104,14 @@ ReadableFile::~ReadableFile() {
 Result<ReadableFile> ReadableFile::open(const std::filesystem::path& path) {
     // Without O_NONBLOCK a pipe that nobody writes into would be waited for.
     Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+    const int problem = errno;
+    std::error_code ignored;
+    if (file.get() < 0 && problem == ENOENT && std::filesystem::is_symlink(path, ignored))
+        return Error{ErrorCode::file_not_found,
+                     text(path.string(), " is a link to ", std::filesystem::read_symlink(path, ignored).string(),
+                          ", which does not exist; fetch that file, or correct the link"),
+                     path.string()};
+    errno = problem;
     if (file.get() < 0)
         return system_error(errno == ENOENT || errno == ENOTDIR ? ErrorCode::file_not_found : ErrorCode::file_read,
                             "open", path);
@@ -382,6 +390,55 @@ Status check_output(const std::filesystem::path& path, bool overwrite) {
     if (!std::filesystem::is_directory(folder, ignored))
         return Error{ErrorCode::file_write,
                      text("cannot write ", path.string(), ": there is no folder ", folder.string()), path.string()};
+    return {};
+}
+
+namespace {
+
+/// Whether two paths name one file, which need not exist.
+bool same_file(const std::filesystem::path& a, const std::filesystem::path& b) {
+    std::error_code problem;
+    if (std::filesystem::exists(a, problem) && std::filesystem::exists(b, problem))
+        return std::filesystem::equivalent(a, b, problem) && !problem;
+    return std::filesystem::weakly_canonical(a, problem) == std::filesystem::weakly_canonical(b, problem) && !problem;
+}
+
+} // namespace
+
+Status check_outputs_apart(std::span<const OutputFile> outputs, std::span<const std::filesystem::path> inputs) {
+    for (std::size_t i = 0; i < outputs.size(); ++i) {
+        const auto& [what, path] = outputs[i];
+        if (path.empty())
+            continue;
+        for (std::size_t j = 0; j < i; ++j)
+            if (!outputs[j].path.empty() && same_file(path, outputs[j].path))
+                return Error{ErrorCode::invalid_argument,
+                             text(path.string(), " cannot hold both the ", outputs[j].what, " and the ", what,
+                                  "; give each a name of its own"),
+                             path.string()};
+        for (const std::filesystem::path& input : inputs)
+            if (!input.empty() && same_file(path, input))
+                return Error{ErrorCode::invalid_argument,
+                             text("the ", what, " cannot be written to ", path.string(), ": that is the input ",
+                                  input.string(), "; give it another name"),
+                             path.string()};
+    }
+    return {};
+}
+
+Status commit_all(std::span<PendingFile* const> files) {
+    std::string written;
+    for (PendingFile* const file : files) {
+        if (file == nullptr)
+            continue;
+        const auto status = file->commit();
+        if (!status)
+            return Error{status.error().code,
+                         text(status.error().message, "; ",
+                              written.empty() ? "nothing was written" : "written before it: " + written),
+                         status.error().where};
+        written += text(written.empty() ? "" : ", ", file->path().string());
+    }
     return {};
 }
 

@@ -42,6 +42,7 @@ class PendingFile {
     /// Without `overwrite` that is exclusive: of several processes with one target exactly one succeeds. Errors:
     /// file_exists (the target has appeared since write(), and `overwrite` is false), file_write.
     Status commit();
+    const std::filesystem::path& path() const { return path_; }
 
   private:
     friend class PendingWriter;
@@ -124,6 +125,21 @@ class ScratchFolder {
 /// Checks an output path before the computation whose result it will hold. Errors: file_exists (unless `overwrite`),
 /// file_write (the folder does not exist). An empty path means no output and is accepted.
 Status check_output(const std::filesystem::path& path, bool overwrite);
+
+/// A file to be written.
+struct OutputFile {
+    std::string_view what;      ///< for messages: "label map"
+    std::filesystem::path path; ///< empty = none
+};
+
+/// Checks before anything is read that no two outputs are one file, and that none is an input: files that exist are
+/// compared by device and inode, so that links count, others by folder and name. Errors: invalid_argument, also where
+/// overwriting is allowed.
+Status check_outputs_apart(std::span<const OutputFile> outputs, std::span<const std::filesystem::path> inputs);
+
+/// Files that lie complete on the disk, committed one after the other. Where one fails the message says which have
+/// their names already. Null pointers are skipped.
+Status commit_all(std::span<PendingFile* const> files);
 
 /// PendingFile::write and commit. After a crash or on a full disk the target holds either the old bytes or the new
 /// ones. On an error no temporary file is left. Errors: file_exists when the target exists and `overwrite` is false,

@@ -42,4 +42,26 @@ int print_classic(char* buffer, std::size_t size, const char* pattern, ...) {
     return length;
 }
 
+std::string escape_controls(std::string_view text) {
+    constexpr std::string_view digits = "0123456789abcdef";
+    std::string shown;
+    const auto escape = [&](unsigned char byte) {
+        shown += "\\x";
+        shown += digits[byte >> 4U];
+        shown += digits[byte & 15U];
+    };
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        const auto byte = static_cast<unsigned char>(text[i]);
+        const bool c1 = byte == 0xC2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) >= 0x80 &&
+                        static_cast<unsigned char>(text[i + 1]) < 0xA0;
+        if (c1)
+            escape(static_cast<unsigned char>(text[++i]));
+        else if (byte < 0x20 || byte == 0x7F)
+            escape(byte);
+        else
+            shown += text[i];
+    }
+    return shown;
+}
+
 } // namespace mfres

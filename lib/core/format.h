@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Numbers as text, the same in every host program.
+// Numbers as text, the same in every host program; names as text that does nothing but show.
 #pragma once
 
 #include <cstddef>
+#include <string>
+#include <string_view>
 
 namespace mfres {
 
@@ -12,5 +14,9 @@ namespace mfres {
 __attribute__((format(printf, 3, 4)))
 #endif
 int print_classic(char* buffer, std::size_t size, const char* pattern, ...);
+
+/// Text for a terminal or a log: control characters (C0, DEL and, in UTF-8, C1) as \x1b, so that a file's name
+/// can neither begin a line of its own nor command the terminal.
+std::string escape_controls(std::string_view text);
 
 } // namespace mfres

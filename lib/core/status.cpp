@@ -67,6 +67,7 @@ std::string_view name(ErrorCode code) noexcept {
     case ErrorCode::intensity_outliers: return "intensity_outliers";
     case ErrorCode::logits_not_finite: return "logits_not_finite";
     case ErrorCode::label_outside_scheme: return "label_outside_scheme";
+    case ErrorCode::label_scheme_unclear: return "label_scheme_unclear";
     case ErrorCode::cache_invalid: return "cache_invalid";
     case ErrorCode::cache_damaged: return "cache_damaged";
     case ErrorCode::dataset_empty: return "dataset_empty";

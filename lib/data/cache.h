@@ -98,8 +98,8 @@ struct CacheOptions {
 using CacheProgress = std::function<bool(std::size_t done, std::size_t total)>;
 
 /// Makes a cache of cases that have a segmentation. The same cases give the same bytes, whatever the threads.
-/// Complete or absent. Errors: those of load_case, load_segmentation, labels_to_classes (the scheme is recognised:
-/// `brats2023` where a segmentation holds 3 and no 4), preprocess_case; dataset_empty, interrupted, file_exists,
+/// Complete or absent. Errors: those of load_case, load_segmentation, labels_to_classes, choose_labels (for
+/// the cases whose scheme is not decided, as one data set), preprocess_case; dataset_empty, interrupted, file_exists,
 /// file_write, invalid_argument (options, an id that is empty or beyond 1024 bytes), memory_limit.
 Status write_cache(const std::filesystem::path& path, std::span<const CaseFiles> cases, const CacheOptions& options,
                    const CacheProgress& progress);

@@ -85,24 +85,13 @@ CachedModality quantize_modality(std::vector<float> intensities, const std::vect
     return modality;
 }
 
-/// The segmentation as class indices. 3 means enhancing tumour from BraTS 2023 on, where 4 does not occur.
-Result<LabelMap> load_classes(const CaseFiles& files, const Case& loaded) {
-    MFRES_TRY(LabelMap labels, load_segmentation(files, loaded));
-    const auto holds = [&](std::uint8_t value) {
-        return std::find(labels.labels.begin(), labels.labels.end(), value) != labels.labels.end();
-    };
-    const LabelScheme scheme = holds(3) && !holds(4) ? LabelScheme::brats2023 : LabelScheme::brats;
-    MFRES_CHECK(labels_to_classes(labels, scheme, files.segmentation->string()));
-    return labels;
-}
-
 Result<CachedCase> make_case(const CaseFiles& files, const CacheOptions& options, int threads) {
     CaseOptions case_options;
     case_options.threads = threads;
     case_options.accept = options.accept;
     case_options.min_brain_ml = 0.0; // how small a brain may be is for the model to say that is trained on it
     MFRES_TRY(Case loaded, load_case(files, case_options));
-    MFRES_TRY(const LabelMap labels, load_classes(files, loaded));
+    MFRES_TRY(const LabelMap labels, load_reference_classes(files, loaded));
     MFRES_TRY(const Preprocessing preprocessing,
               preprocess_case(loaded, {.threads = threads, .normalisation = options.normalisation}));
     Box box;
@@ -252,13 +241,30 @@ Status write_cases(PendingWriter& writer, std::span<const CaseSource> cases, con
     return report(records.size());
 }
 
+/// The cases with their label schemes: those that have none yet are one data set.
+Result<std::vector<CaseSource>> with_labels_chosen(std::span<const CaseSource> cases, const std::filesystem::path& path,
+                                                   int threads) {
+    std::vector<CaseFiles> files;
+    for (const CaseSource& source : cases)
+        if (const auto* one = std::get_if<CaseFiles>(&source))
+            files.push_back(*one);
+    MFRES_CHECK(choose_labels(files, {}, text("the cases for ", path.string()), AffineSource::automatic, threads));
+    std::vector<CaseSource> decided(cases.begin(), cases.end());
+    auto next = files.begin();
+    for (CaseSource& source : decided)
+        if (std::holds_alternative<CaseFiles>(source))
+            source = std::move(*next++);
+    return decided;
+}
+
 Status write_whole_cache(const std::filesystem::path& path, std::span<const CaseSource> cases,
                          const CacheOptions& options, const CacheProgress& progress) {
     MFRES_CHECK(check_request(path, cases, options));
+    MFRES_TRY(const std::vector<CaseSource> decided, with_labels_chosen(cases, path, options.threads));
     MFRES_TRY(PendingWriter writer, PendingWriter::create(path, options.overwrite));
     MFRES_CHECK(writer.append(std::array<std::byte, cache_header_bytes>{})); // the header is known last
     std::vector<CacheRecord> records;
-    MFRES_CHECK(write_cases(writer, cases, options, progress, records));
+    MFRES_CHECK(write_cases(writer, decided, options, progress, records));
     const std::uint64_t index_begin = writer.size();
     const std::vector<std::byte> index = encode_index(records);
     MFRES_CHECK(writer.append(index));

@@ -3,6 +3,7 @@
 
 #include "core/file.h"
 #include "core/try.h"
+#include "imaging/labels.h"
 #include "model/sha256.h"
 
 #include <algorithm>
@@ -16,12 +17,16 @@ namespace {
 
 namespace fs = std::filesystem;
 
-Result<std::vector<DataCase>> cases_in(const fs::path& source) {
+Result<std::vector<DataCase>> cases_in(const fs::path& source, const std::string& labels,
+                                       std::vector<std::string>* told) {
     std::error_code ignored;
     std::vector<DataCase> found;
     const std::string name = source_name(source);
     if (fs::is_directory(source, ignored)) {
         MFRES_TRY(auto cases, find_cases(source));
+        MFRES_TRY(std::string chosen, choose_labels(cases, labels, source.string()));
+        if (told != nullptr && !chosen.empty())
+            told->push_back(std::move(chosen));
         for (CaseFiles& files : cases)
             found.push_back({std::move(files), name});
         return found;
@@ -81,12 +86,13 @@ std::string source_name(const fs::path& source) {
     return fs::is_directory(whole, ignored) ? whole.filename().string() : whole.stem().string();
 }
 
-Result<std::vector<DataCase>> find_data(std::span<const fs::path> sources) {
+Result<std::vector<DataCase>> find_data(std::span<const fs::path> sources, const std::string& labels,
+                                        std::vector<std::string>* told) {
     if (sources.empty())
         return Error{ErrorCode::dataset_empty, "no folder and no training cache was named to take cases from", {}};
     std::vector<DataCase> all;
     for (const fs::path& source : sources) {
-        MFRES_TRY(auto found, cases_in(source));
+        MFRES_TRY(auto found, cases_in(source, labels, told));
         std::move(found.begin(), found.end(), std::back_inserter(all));
     }
     if (sources.size() > 1)
@@ -104,6 +110,10 @@ Result<std::string> fingerprint_of_files(std::span<const CaseFiles> cases) {
                 MFRES_CHECK(add_file(modality, hash));
             if (files.segmentation)
                 MFRES_CHECK(add_file(*files.segmentation, hash));
+            // Those two were told by the files themselves before schemes were chosen for a data set.
+            if (!files.label_scheme.empty() && files.label_scheme != name(LabelScheme::brats) &&
+                files.label_scheme != name(LabelScheme::brats2023))
+                hash.update(text(files.label_scheme, '\n'));
         }
         return to_hex(hash.finish());
     } catch (const std::bad_alloc&) {

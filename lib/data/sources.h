@@ -34,11 +34,13 @@ std::string source_name(const std::filesystem::path& source);
 
 /// All cases of the sources, each of them a folder (find_cases) or a training cache. The cases of one source keep its
 /// order; those of several are sorted by id, so that the order of naming sources does not matter.
-/// Errors: those of find_cases and CacheFile::open; invalid_argument (a case id that occurs twice: names it and both
-/// places), dataset_empty (no source).
-Result<std::vector<DataCase>> find_data(std::span<const std::filesystem::path> sources);
+/// The label scheme of each folder is chosen by itself (choose_labels with `labels`); `told` gets the sentences.
+/// Errors: those of find_cases, choose_labels and CacheFile::open; invalid_argument (a case id that occurs twice: names
+/// it and both places), dataset_empty (no source).
+Result<std::vector<DataCase>> find_data(std::span<const std::filesystem::path> sources, const std::string& labels = {},
+                                        std::vector<std::string>* told = nullptr);
 
-/// SHA-256 over ids and bytes of all files of these cases, wherever they lie: what tells whether a folder still holds
+/// SHA-256 over ids, bytes and unusual label schemes of all files of these cases, wherever they lie: what tells whether a folder still holds
 /// what a cache was made of. 64 hexadecimal digits. Errors: file_not_found, file_read, memory_limit.
 Result<std::string> fingerprint_of_files(std::span<const CaseFiles> cases);
 

@@ -225,10 +225,14 @@ Result<Split> find_split(const SplitOptions& options) {
         return Error{ErrorCode::invalid_argument,
                      "a fold is held out of the data; cases in a folder of their own are not needed then", "fold"};
     MFRES_TRY(auto cases, find_cases(options.data));
+    MFRES_TRY(std::string note, choose_labels(cases, options.label_scheme, options.data.string()));
+    std::vector<std::string> notes = {std::move(note)};
     Split split;
     if (!options.validation.empty()) {
         split.train = std::move(cases);
         MFRES_TRY(split.held_out, find_cases(options.validation));
+        MFRES_TRY(notes.emplace_back(),
+                  choose_labels(split.held_out, options.label_scheme, options.validation.string()));
         split.rule = "a folder of their own";
         MFRES_CHECK(check_apart(ids_of(split.train), ids_of(split.held_out), options.patients));
     } else if (options.fold) {
@@ -237,6 +241,7 @@ Result<Split> find_split(const SplitOptions& options) {
         MFRES_TRY(split, hold_out_fifth(std::move(cases), options.patients));
     }
     MFRES_CHECK(check_segmented(split));
+    split.label_notes = std::move(notes);
     return split;
 }
 

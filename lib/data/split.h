@@ -75,6 +75,7 @@ struct Split {
     std::vector<CaseFiles> train;
     std::vector<CaseFiles> held_out;
     std::string rule; ///< in words, for the table's caption
+    std::vector<std::string> label_notes{}; ///< what the labels are read as, and on what evidence
 };
 
 /// Holds out every fifth patient, in the order of the SHA-256 of the patients' ids, the first included: in_fold of 1/5.
@@ -87,9 +88,10 @@ struct SplitOptions {
     std::filesystem::path validation; ///< folder of those to hold out; empty = a fold of `data`
     std::optional<Fold> fold;         ///< not with `validation`; none = hold_out_fifth
     Patients patients;
+    std::string label_scheme{}; ///< as `wanted` of choose_labels, for each folder
 };
 
-/// The cases of `data`, split. Errors: those of find_cases and in_fold; invalid_argument (a patient in both folders;
+/// The cases of `data`, split. Errors: those of find_cases, choose_labels and in_fold; invalid_argument (a patient in both folders;
 /// a fold beside `validation`), file_not_found (cases without a segmentation, all of them named).
 Result<Split> find_split(const SplitOptions& options);
 

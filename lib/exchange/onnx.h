@@ -98,12 +98,13 @@ Result<OnnxNetwork> decode_onnx(std::span<const std::byte> bytes, const std::str
 /// Reads a model from an ONNX file. A file that export_onnx wrote in the standard dialect gives the same bits, verified
 /// by the recorded hash of the weights. From any other file the weights are taken if its graph matches that of
 /// `variant`, independently of names. If BatchNorms were folded, the model gets identity BatchNorms, which may change
-/// the last bit. `variant` may be null if the file names one.
+/// the last bit. `variant` may be null if the file names one. Metadata of another's file name no modalities, as those of
+/// adopt_weights. Tensors in other files of the same folder are read, at most max_onnx_bytes in all.
 /// Errors: those of read_file and decode_onnx; model_metadata_invalid (no variant, or another one than `variant`);
 /// graph_invalid (another network); model_hash_mismatch.
 Result<Model> import_onnx(const std::filesystem::path& path, const Variant* variant = nullptr);
 
-/// The same for a file that has been read.
+/// The same for a file that has been read, which must hold all its tensors.
 Result<Model> import_onnx(std::span<const std::byte> bytes, const std::string& path, const Variant* variant = nullptr);
 
 } // namespace mfres

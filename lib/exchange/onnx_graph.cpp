@@ -315,7 +315,8 @@ class GraphReader {
         if (tensor.data_location() == onnx::TensorProto_DataLocation_EXTERNAL || tensor.external_data_size() > 0)
             return Error{ErrorCode::operation_unsupported,
                          text("tensor ", printable(tensor.name()),
-                              " lies in another file, which is not opened; put the model into one file, in Python: "
+                              " lies in another file, which bytes alone do not lead to; read the model by its path, or "
+                              "put it into one file, in Python: "
                               "onnx.save_model(onnx.load(\"model.onnx\"), \"one.onnx\"), or export it with "
                               "torch.onnx.export(..., external_data=False)"),
                          {}};

@@ -2,6 +2,7 @@
 // Reading ONNX files as models: recognises the network and assigns weights to its parameters.
 #include "exchange/onnx.h"
 
+#include "core/checked.h"
 #include "core/file.h"
 #include "core/try.h"
 #include "exchange/match.h"
@@ -223,6 +224,137 @@ Result<Model> import_model(const onnx::ModelProto& model, const std::string& pat
     return result;
 }
 
+/// Reads tensors that lie in files beside an ONNX file, as PyTorch writes large ones, into its message. A file is named
+/// by the model, so it must be one of the same folder, and is read where the model says for just the bytes of a tensor.
+class ExternalTensors {
+  public:
+    explicit ExternalTensors(const std::filesystem::path& model) : folder_(model.parent_path()) {}
+
+    /// Errors: model_header_invalid (a place that is not allowed), model_tensor_size, model_dtype_unsupported,
+    /// memory_limit, and those of ReadableFile.
+    Status read(onnx::ModelProto& model) {
+        for (onnx::TensorProto& tensor : *model.mutable_graph()->mutable_initializer())
+            MFRES_CHECK(read_tensor(tensor));
+        for (onnx::NodeProto& node : *model.mutable_graph()->mutable_node())
+            for (onnx::AttributeProto& attribute : *node.mutable_attribute())
+                if (attribute.has_t())
+                    MFRES_CHECK(read_tensor(*attribute.mutable_t()));
+        return {};
+    }
+
+  private:
+    struct Place {
+        std::string file;
+        std::uint64_t offset = 0;
+        std::optional<std::uint64_t> length;
+    };
+
+    static Error invalid(const onnx::TensorProto& tensor, const std::string& problem) {
+        return {ErrorCode::model_header_invalid,
+                text("tensor ", printable(tensor.name()), " lies in another file, ", problem),
+                {}};
+    }
+
+    static Result<std::uint64_t> number(const onnx::TensorProto& tensor, const std::string& digits) {
+        std::uint64_t value = 0;
+        const char* const end = digits.data() + digits.size();
+        const auto [rest, problem] = std::from_chars(digits.data(), end, value);
+        if (problem != std::errc{} || rest != end)
+            return invalid(tensor, text("at a place that is no number: ", printable(digits)));
+        return value;
+    }
+
+    static Result<Place> place_of(const onnx::TensorProto& tensor) {
+        Place place;
+        for (const onnx::StringStringEntryProto& given : tensor.external_data()) {
+            if (given.key() == "location")
+                place.file = given.value();
+            if (given.key() == "offset") {
+                MFRES_TRY(place.offset, number(tensor, given.value()));
+            }
+            if (given.key() == "length") {
+                MFRES_TRY(place.length, number(tensor, given.value()));
+            }
+        }
+        const std::string_view name =
+            place.file.starts_with("./") ? std::string_view(place.file).substr(2) : std::string_view(place.file);
+        if (name.empty() || name == "." || name == ".." ||
+            name.find_first_of(std::string_view("/\\\0", 3)) != name.npos)
+            return invalid(tensor,
+                           text("'", printable(place.file),
+                                "', which is no name in the model's own folder; only such files are opened. Put "
+                                "the model into one file, in Python: onnx.save_model(onnx.load(\"model.onnx\"), "
+                                "\"one.onnx\")"));
+        place.file = std::string(name);
+        return place;
+    }
+
+    static Result<std::uint64_t> bytes_of(const onnx::TensorProto& tensor) {
+        std::uint64_t each = 0;
+        if (tensor.data_type() == onnx::TensorProto_DataType_FLOAT)
+            each = 4;
+        if (tensor.data_type() == onnx::TensorProto_DataType_FLOAT16)
+            each = 2;
+        if (tensor.data_type() == onnx::TensorProto_DataType_INT64)
+            each = 8;
+        if (each == 0)
+            return Error{ErrorCode::model_dtype_unsupported,
+                         text("tensor ", printable(tensor.name()), " has ONNX type ", tensor.data_type(),
+                              "; float32, float16 and int64 are read"),
+                         {}};
+        const auto count = checked_product(tensor.dims());
+        if (!count || static_cast<std::uint64_t>(*count) > max_onnx_bytes / each)
+            return Error{ErrorCode::model_tensor_size,
+                         text("the extents of tensor ", printable(tensor.name()), " are negative or too large"),
+                         {}};
+        return static_cast<std::uint64_t>(*count) * each;
+    }
+
+    Result<const ReadableFile*> open(const onnx::TensorProto& tensor, const std::string& name) {
+        if (const auto found = files_.find(name); found != files_.end())
+            return &found->second;
+        const std::filesystem::path path = folder_ / name;
+        std::error_code ignored;
+        if (std::filesystem::is_symlink(path, ignored))
+            return invalid(tensor, text(path.string(), ", which is a link; put the file itself beside the model"));
+        MFRES_TRY(ReadableFile file, ReadableFile::open(path));
+        return &files_.emplace(name, std::move(file)).first->second;
+    }
+
+    Status read_tensor(onnx::TensorProto& tensor) {
+        if (tensor.data_location() != onnx::TensorProto_DataLocation_EXTERNAL)
+            return {};
+        MFRES_TRY(const Place place, place_of(tensor));
+        MFRES_TRY(const std::uint64_t bytes, bytes_of(tensor));
+        if (place.length.value_or(bytes) != bytes)
+            return Error{ErrorCode::model_tensor_size,
+                         text("tensor ", printable(tensor.name()), " takes ", bytes, " bytes, the model says that ",
+                              *place.length, " of ", printable(place.file), " belong to it"),
+                         {}};
+        total_ += bytes;
+        if (total_ > max_onnx_bytes)
+            return Error{ErrorCode::memory_limit,
+                         text("the tensors in other files have more than the ", max_onnx_bytes, " bytes allowed"),
+                         {}};
+        MFRES_TRY(const ReadableFile* file, open(tensor, place.file));
+        if (place.offset > file->size() || bytes > file->size() - place.offset)
+            return Error{ErrorCode::model_truncated,
+                         text("tensor ", printable(tensor.name()), " should have ", bytes, " bytes from byte ",
+                              place.offset, " of ", file->path().string(), " on, which has ", file->size()),
+                         {}};
+        std::string content(static_cast<std::size_t>(bytes), '\0');
+        MFRES_CHECK(file->read_at(place.offset, std::as_writable_bytes(std::span(content))));
+        tensor.set_raw_data(std::move(content));
+        tensor.clear_external_data();
+        tensor.clear_data_location();
+        return {};
+    }
+
+    std::filesystem::path folder_;
+    std::map<std::string, ReadableFile, std::less<>> files_;
+    std::uint64_t total_ = 0;
+};
+
 } // namespace
 
 Result<Model> import_onnx(std::span<const std::byte> bytes, const std::string& path, const Variant* variant) {
@@ -230,6 +362,18 @@ Result<Model> import_onnx(std::span<const std::byte> bytes, const std::string& p
     auto imported = import_model(model, path, variant);
     if (!imported)
         return about(path, imported.error());
+    return imported;
+}
+
+Result<Model> import_onnx(const std::filesystem::path& path, const Variant* variant) {
+    MFRES_CHECK(check_onnx_layout(path));
+    MFRES_TRY(const std::vector<std::byte> bytes, read_file(path, max_onnx_bytes));
+    MFRES_TRY(onnx::ModelProto model, parse_onnx(bytes, path.string()));
+    if (const auto read = ExternalTensors(path).read(model); !read)
+        return about(path.string(), read.error());
+    auto imported = import_model(model, path.string(), variant);
+    if (!imported)
+        return about(path.string(), imported.error());
     return imported;
 }
 
@@ -243,16 +387,11 @@ Result<Model> import_onnx(std::span<const std::byte>, const std::string& path, c
     return no_onnx_here(path);
 }
 
-} // namespace mfres
-
-#endif
-
-namespace mfres {
-
-Result<Model> import_onnx(const std::filesystem::path& path, const Variant* variant) {
+Result<Model> import_onnx(const std::filesystem::path& path, const Variant*) {
     MFRES_CHECK(check_onnx_layout(path));
-    MFRES_TRY(const std::vector<std::byte> bytes, read_file(path, max_onnx_bytes));
-    return import_onnx(bytes, path.string(), variant);
+    return no_onnx_here(path.string());
 }
 
 } // namespace mfres
+
+#endif

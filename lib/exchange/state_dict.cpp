@@ -209,7 +209,7 @@ Result<Model> adopt_weights(const Variant& variant, StateDict tensors, const std
     }
     if (const Status sound = check_weights(graph, model.weights); !sound)
         return Error{sound.error().code, text(path, ": ", sound.error().message), path};
-    model.metadata.modalities.resize(static_cast<std::size_t>(variant.input_channels()));
+    model.metadata.modalities.clear(); // no other framework's file tells their order
     model.metadata.variant_json = variant.json();
     model.metadata.recipe_json = json{{"imported_from", origin}}.dump();
     model.metadata.weights_sha256 = weights_sha256(model.weights);

@@ -81,8 +81,8 @@ Result<StateDict> read_torch_state(std::span<const std::byte> bytes, const std::
 /// is `path`: model_tensor_missing if there are none.
 Result<StateDict> without_prefix(StateDict tensors, std::string_view prefix, const std::string& path);
 
-/// A model of `variant` with these weights. Its metadata state this project's modalities and preprocessing; the caller
-/// is responsible for weights that were trained with them. `origin` becomes part of the recipe. The tensors must be
+/// A model of `variant` with these weights. Its metadata state this project's preprocessing, and no modalities: the
+/// caller has to name the contrasts of the input channels in the order that the weights were trained with. `origin` becomes part of the recipe. The tensors must be
 /// exactly the network's parameters: the message lists missing tensors, extra ones and those of another shape. Errors,
 /// `where` is `path`: model_tensor_missing, else model_tensor_extra, else model_tensor_shape; model_metadata_invalid
 /// for more input channels than there are modalities; those of parameter_graph.

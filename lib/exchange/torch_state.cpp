@@ -222,10 +222,8 @@ class TensorReader {
         return count;
     }
 
-    /// A dictionary without tensors that holds dictionaries with some: which prefix leads to them.
+    /// A dictionary that holds dictionaries with tensors: which prefix leads to them.
     Status check_entries(const Value& dictionary) const {
-        if (count_tensors(dictionary) > 0)
-            return {};
         std::string choices;
         for (std::size_t i = 0; i + 1 < dictionary.items.size(); i += 2) {
             const Value& key = document_.at(dictionary.items[i]);

@@ -4,6 +4,7 @@
 #include "core/parallel.h"
 #include "core/try.h"
 #include "imaging/brain.h"
+#include "imaging/labels.h"
 
 #include <algorithm>
 #include <cctype>
@@ -84,8 +85,15 @@ std::optional<std::string> lower_stem(const fs::path& file, const std::array<std
 struct Listing {
     std::vector<fs::path> images; ///< files with a known ending
     std::vector<fs::path> folders;
+    std::vector<std::string> unknown; ///< names of NIfTI files without a known ending
+    std::vector<std::string> broken;  ///< names of links with a known ending to files that do not exist
     bool has_modality = false;
 };
+
+bool is_nifti_name(const fs::path& file) {
+    const std::string name = file.filename().string();
+    return !name.starts_with('.') && (name.ends_with(".nii") || name.ends_with(".nii.gz"));
+}
 
 Result<Listing> list(const fs::path& folder) {
     std::error_code problem;
@@ -104,6 +112,11 @@ Result<Listing> list(const fs::path& folder) {
         } else if (const auto slot = brats_slot(entry->path()); slot && entry->is_regular_file(ignored)) {
             listing.images.push_back(entry->path());
             listing.has_modality |= *slot != segmentation_slot;
+        } else if (slot && entry->is_symlink(ignored)) {
+            listing.broken.push_back(entry->path().filename().string());
+            listing.has_modality |= *slot != segmentation_slot;
+        } else if (!slot && is_nifti_name(entry->path())) {
+            listing.unknown.push_back(entry->path().filename().string());
         }
     }
     if (problem)
@@ -111,6 +124,8 @@ Result<Listing> list(const fs::path& folder) {
                      folder.string()};
     std::sort(listing.images.begin(), listing.images.end());
     std::sort(listing.folders.begin(), listing.folders.end());
+    std::sort(listing.unknown.begin(), listing.unknown.end());
+    std::sort(listing.broken.begin(), listing.broken.end());
     return listing;
 }
 
@@ -135,6 +150,39 @@ fs::path folder_of(const CaseFiles& files) {
     return {};
 }
 
+/// "a, b, c", at most eight of them.
+std::string some_of(const std::vector<std::string>& names) {
+    constexpr std::size_t most = 8;
+    std::string list;
+    for (std::size_t i = 0; i < std::min(names.size(), most); ++i)
+        list += (i == 0 ? "" : ", ") + names[i];
+    return names.size() > most ? text(list, " and ", names.size() - most, " more") : list;
+}
+
+/// "_t1ce or -t1c": how names of a slot end.
+std::string endings_of(std::size_t slot) {
+    std::string list;
+    for (const Ending& ending : endings)
+        if (ending.slot == slot)
+            list += text(list.empty() ? "" : " or ", ending.text);
+    return list;
+}
+
+/// What may be the reason for a missing contrast: names that are not known, and links to nowhere.
+std::string reasons(const Listing& listing, const std::array<fs::path, 5>& found) {
+    std::string wanted;
+    for (std::size_t slot = 0; slot < modalities.size(); ++slot)
+        if (found[slot].empty())
+            wanted += text(wanted.empty() ? "" : "; ", slot_name(slot), " ends in ", endings_of(slot));
+    std::string sentence = text(" (", wanted, ", before .nii or .nii.gz)");
+    if (!listing.unknown.empty())
+        sentence += text("; not recognised by their names: ", some_of(listing.unknown),
+                         ", which can be renamed, or given one by one (--t1, --t1ce, --t2, --flair)");
+    if (!listing.broken.empty())
+        sentence += text("; links to files that do not exist: ", some_of(listing.broken));
+    return sentence;
+}
+
 Result<CaseFiles> case_from(const fs::path& folder, const Listing& listing, bool allow_absent) {
     CaseFiles files;
     files.id = folder_name(folder);
@@ -150,6 +198,7 @@ Result<CaseFiles> case_from(const fs::path& folder, const Listing& listing, bool
         found[slot] = image;
         present += text(present.empty() ? "" : ", ", image.filename().string());
     }
+    const std::string why = reasons(listing, found);
     std::string missing;
     for (std::size_t slot = 0; slot < modalities.size(); ++slot) {
         if (found[slot].empty())
@@ -157,27 +206,54 @@ Result<CaseFiles> case_from(const fs::path& folder, const Listing& listing, bool
         files.modalities[slot] = std::move(found[slot]);
     }
     const bool none = present_in(files) == ModalitySet{};
-    if (!missing.empty() && (none || !allow_absent))
+    if (!missing.empty() && (none || !allow_absent || !listing.broken.empty()))
         return Error{ErrorCode::modality_missing,
                      text(folder.string(), " has no file for ", missing, "; found ",
-                          present.empty() ? "no image with a known ending" : present),
+                          present.empty() ? "no image with a known ending" : present, why),
                      folder.string()};
     if (!found[segmentation_slot].empty())
         files.segmentation = std::move(found[segmentation_slot]);
     return files;
 }
 
-Status collect_cases(const fs::path& folder, int layer, bool allow_absent, std::vector<CaseFiles>& cases) {
+Status collect_cases(const fs::path& folder, int layer, bool allow_absent, FoundCases& found) {
     MFRES_TRY(const Listing listing, list(folder));
     if (listing.has_modality) {
-        MFRES_TRY(CaseFiles files, case_from(folder, listing, allow_absent));
-        cases.push_back(std::move(files));
+        auto files = case_from(folder, listing, allow_absent);
+        if (files)
+            found.cases.push_back(std::move(files).value());
+        else
+            found.rejected.push_back({folder_name(folder), std::move(files).error()});
         return {};
     }
+    if (!listing.unknown.empty())
+        found.skipped.push_back({folder_name(folder),
+                                 {ErrorCode::modality_missing,
+                                  text(folder.string(), " is no case, since none of its files is named as a contrast: ",
+                                       some_of(listing.unknown)),
+                                  folder.string()}});
     if (layer < deepest_layer)
         for (const auto& inner : listing.folders)
-            MFRES_CHECK(collect_cases(inner, layer + 1, allow_absent, cases));
+            MFRES_CHECK(collect_cases(inner, layer + 1, allow_absent, found));
     return {};
+}
+
+/// Case folders of one name are told apart by nothing, so none of them is used.
+void reject_twins(FoundCases& found, const fs::path& root) {
+    std::vector<CaseFiles> single;
+    for (auto begin = found.cases.begin(); begin != found.cases.end();) {
+        const auto end = std::find_if(begin, found.cases.end(), [&](const auto& one) { return one.id != begin->id; });
+        if (std::next(begin) == end)
+            single.push_back(std::move(*begin));
+        else
+            found.rejected.push_back({begin->id,
+                                      {ErrorCode::invalid_argument,
+                                       text("two case folders are named ", begin->id, ": ", folder_of(*begin).string(),
+                                            " and ", folder_of(*std::next(begin)).string()),
+                                       root.string()}});
+        begin = end;
+    }
+    found.cases = std::move(single);
 }
 
 // Checks ---------------------------------------------------------------------------------------------------------
@@ -482,27 +558,39 @@ ModalitySet present_in(const CaseFiles& files) {
 
 Result<CaseFiles> find_case(const fs::path& folder, bool allow_absent) {
     MFRES_TRY(const Listing listing, list(folder));
+    if (!listing.has_modality && !listing.folders.empty())
+        if (const auto below = search_cases(folder, true); below && !below->cases.empty())
+            return Error{ErrorCode::modality_missing,
+                         text(folder.string(), " is no case but holds ", below->cases.size(), " of them, ",
+                              below->cases.front().id, " first; name one of them, or give it as a data set (--data)"),
+                         folder.string()};
     return case_from(folder, listing, allow_absent);
 }
 
 Result<std::vector<CaseFiles>> find_cases(const fs::path& root, bool allow_absent) {
-    std::vector<CaseFiles> cases;
-    MFRES_CHECK(collect_cases(root, 0, allow_absent, cases));
-    if (cases.empty())
+    MFRES_TRY(FoundCases found, search_cases(root, allow_absent));
+    if (!found.rejected.empty())
+        return std::move(found.rejected.front().error);
+    return std::move(found.cases);
+}
+
+Result<FoundCases> search_cases(const fs::path& root, bool allow_absent) {
+    FoundCases found;
+    MFRES_CHECK(collect_cases(root, 0, allow_absent, found));
+    std::vector<CaseFiles>& cases = found.cases;
+    if (cases.empty() && found.rejected.empty())
         return Error{ErrorCode::file_not_found,
                      text("no case folder with files ending in _t1, _t1ce, _t2, _flair or -t1n, -t1c, -t2w, -t2f was "
                           "found in ",
-                          root.string()),
+                          root.string(),
+                          found.skipped.empty() ? std::string() : "; " + found.skipped.front().error.message),
                      root.string()};
-    std::stable_sort(cases.begin(), cases.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
-    const auto twin =
-        std::adjacent_find(cases.begin(), cases.end(), [](const auto& a, const auto& b) { return a.id == b.id; });
-    if (twin != cases.end())
-        return Error{ErrorCode::invalid_argument,
-                     text("two case folders are named ", twin->id, ": ", folder_of(*twin).string(), " and ",
-                          folder_of(*std::next(twin)).string()),
-                     root.string()};
-    return cases;
+    const auto by_id = [](const auto& a, const auto& b) { return a.id < b.id; };
+    std::stable_sort(cases.begin(), cases.end(), by_id);
+    reject_twins(found, root);
+    std::stable_sort(found.rejected.begin(), found.rejected.end(), by_id);
+    std::stable_sort(found.skipped.begin(), found.skipped.end(), by_id);
+    return found;
 }
 
 Status check_same_grid(const Grid& reference, const fs::path& reference_path, const Grid& grid, const fs::path& path) {
@@ -582,6 +670,17 @@ Result<LabelMap> load_segmentation(const CaseFiles& files, const Case& loaded) {
     } catch (const std::bad_alloc&) {
         return no_memory(files.id);
     }
+}
+
+Result<LabelMap> load_reference_classes(const CaseFiles& files, const Case& loaded) {
+    MFRES_TRY(LabelMap labels, load_segmentation(files, loaded));
+    if (files.label_scheme.empty())
+        return Error{ErrorCode::label_scheme_unclear,
+                     text("the label scheme of ", files.segmentation->string(), " has not been chosen"),
+                     files.segmentation->string()};
+    MFRES_TRY(const LabelCoding coding, LabelCoding::parse(files.label_scheme));
+    MFRES_CHECK(labels_to_classes(labels, coding, files.segmentation->string()));
+    return labels;
 }
 
 } // namespace mfres

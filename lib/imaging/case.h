@@ -103,4 +103,8 @@ Result<ProbabilityMap> restore_probabilities(const Case& loaded, ProbabilityMap 
 /// none, those of read_nifti_labels, grid_size_mismatch, grid_position_mismatch.
 Result<LabelMap> load_segmentation(const CaseFiles& files, const Case& loaded);
 
+/// The same as class indices, by the case's label scheme. Errors: also those of labels_to_classes; label_scheme_unclear
+/// for a case whose scheme nobody has chosen (choose_labels).
+Result<LabelMap> load_reference_classes(const CaseFiles& files, const Case& loaded);
+
 } // namespace mfres

@@ -5,6 +5,7 @@
 #include "core/try.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <optional>
 #include <string>
@@ -13,17 +14,16 @@ namespace mfres {
 
 namespace {
 
-using ClassLabels = std::array<std::uint8_t, tumour_classes>;
 using Histogram = std::array<std::int64_t, 256>;
+constexpr std::uint8_t background_class = 0;
+constexpr std::uint8_t core_class = 1;
+/// What a mapping calls the classes.
+constexpr std::array<std::string_view, tumour_classes> mapping_words = {"bg", "ncr", "ed", "et"};
 
-constexpr ClassLabels class_indices = {0, 1, 2, 3};
+/// What each value is replaced by; not_allowed for those that must not occur.
+using Replacement = std::array<int, 256>;
 
-std::string listed(const ClassLabels& values) {
-    std::string list;
-    for (const std::uint8_t value : values)
-        list += text(list.empty() ? "" : ", ", static_cast<int>(value));
-    return list;
-}
+constexpr int not_allowed = -1;
 
 Histogram count_values(const LabelMap& map) {
     Histogram counts{};
@@ -32,33 +32,50 @@ Histogram count_values(const LabelMap& map) {
     return counts;
 }
 
-/// The error for the smallest value of the map that is not among `allowed`, if there is one.
-std::optional<Error> stray_value(const LabelMap& map, const Histogram& counts, const ClassLabels& allowed,
+Replacement nothing_allowed() {
+    Replacement table;
+    table.fill(not_allowed);
+    return table;
+}
+
+Replacement classes_themselves() {
+    Replacement table = nothing_allowed();
+    for (int c = 0; c < tumour_classes; ++c)
+        table[static_cast<std::size_t>(c)] = c;
+    return table;
+}
+
+std::string allowed_values(const Replacement& table) {
+    std::string list;
+    for (std::size_t value = 0; value < table.size(); ++value)
+        if (table[value] != not_allowed)
+            list += text(list.empty() ? "" : ", ", value);
+    return list;
+}
+
+/// The error for the smallest value of the map that is not allowed, if there is one.
+std::optional<Error> stray_value(const LabelMap& map, const Histogram& counts, const Replacement& table,
                                  std::string_view kind, std::string_view source) {
     for (std::size_t value = 0; value < counts.size(); ++value) {
-        if (counts[value] == 0 || std::find(allowed.begin(), allowed.end(), value) != allowed.end())
+        if (counts[value] == 0 || table[value] != not_allowed)
             continue;
         const auto first = std::find(map.labels.begin(), map.labels.end(), value) - map.labels.begin();
         const auto& size = map.grid.size;
         return Error{ErrorCode::label_outside_scheme,
                      text(source, " has ", counts[value], " voxels of the value ", value, ", the first at (",
                           first % size[0], ", ", first / size[0] % size[1], ", ", first / size[0] / size[1], "); ",
-                          kind, " are ", listed(allowed)),
+                          kind, " are ", allowed_values(table)),
                      std::string(source)};
     }
     return std::nullopt;
 }
 
-/// Replaces from[c] by to[c]. Any other value is an error, and the map is unchanged then.
-Status replace_values(LabelMap& map, const ClassLabels& from, const ClassLabels& to, std::string_view kind,
-                      std::string_view source) {
-    if (auto error = stray_value(map, count_values(map), from, kind, source))
+/// Replaces every value as the table says. One that is not allowed is an error, and the map is unchanged then.
+Status replace_values(LabelMap& map, const Replacement& table, std::string_view kind, std::string_view source) {
+    if (auto error = stray_value(map, count_values(map), table, kind, source))
         return *std::move(error);
-    std::array<std::uint8_t, 256> table{};
-    for (std::size_t c = 0; c < from.size(); ++c)
-        table[from[c]] = to[c];
     for (std::uint8_t& value : map.labels)
-        value = table[value];
+        value = static_cast<std::uint8_t>(table[value]);
     return {};
 }
 
@@ -80,6 +97,9 @@ std::string_view name(LabelScheme scheme) noexcept {
     switch (scheme) {
     case LabelScheme::brats: return "brats";
     case LabelScheme::brats2023: return "brats2023";
+    case LabelScheme::brats2024: return "brats2024";
+    case LabelScheme::brats_ped: return "brats-ped";
+    case LabelScheme::msd: return "msd";
     }
     return "unknown";
 }
@@ -88,27 +108,112 @@ Result<LabelScheme> label_scheme(std::string_view scheme_name) {
     return by_name(label_schemes, scheme_name, "label scheme");
 }
 
-LabelScheme scheme_shown_by(const LabelMap& labels) noexcept {
-    const auto has = [&](std::uint8_t value) {
-        return std::find(labels.labels.begin(), labels.labels.end(), value) != labels.labels.end();
-    };
-    return has(3) && !has(4) ? LabelScheme::brats2023 : LabelScheme::brats;
-}
-
-ClassLabels labels_of(LabelScheme scheme) noexcept {
+std::array<std::uint8_t, tumour_classes> labels_of(LabelScheme scheme) noexcept {
     switch (scheme) {
     case LabelScheme::brats: return {0, 1, 2, 4};
-    case LabelScheme::brats2023: return {0, 1, 2, 3};
+    case LabelScheme::brats2023:
+    case LabelScheme::brats2024: return {0, 1, 2, 3};
+    case LabelScheme::brats_ped: return {0, 2, 4, 1};
+    case LabelScheme::msd: return {0, 2, 1, 3};
     }
     return {};
 }
 
-Status classes_to_labels(LabelMap& map, LabelScheme scheme, std::string_view source) {
-    return replace_values(map, class_indices, labels_of(scheme), "the network's classes", source);
+LabelCoding::LabelCoding(LabelScheme scheme) : name_(mfres::name(scheme)) {
+    const auto written = mfres::labels_of(scheme);
+    for (std::uint8_t c = 0; c < tumour_classes; ++c)
+        add(written[c], c);
+    if (scheme == LabelScheme::brats2024)
+        add(4, background_class); // the resection cavity
+    if (scheme == LabelScheme::brats_ped)
+        add(3, core_class); // cysts
 }
 
-Status labels_to_classes(LabelMap& map, LabelScheme scheme, std::string_view source) {
-    return replace_values(map, labels_of(scheme), class_indices, text("labels of the scheme ", name(scheme)), source);
+Result<LabelCoding> LabelCoding::parse(std::string_view words) {
+    if (words.find(':') == std::string_view::npos) {
+        MFRES_TRY(const LabelScheme scheme, label_scheme(words));
+        return LabelCoding(scheme);
+    }
+    const auto bad = [&](std::string_view pair) {
+        return Error{ErrorCode::invalid_argument,
+                     text("'", pair, "' in the label mapping '", words,
+                          "' is not understood: it takes values from 1 to 255, each once, and bg, ncr, ed or et, like "
+                          "1:ncr,2:ed,3:et"),
+                     std::string(words)};
+    };
+    LabelCoding coding;
+    coding.name_ = words;
+    coding.add(0, background_class);
+    for (std::size_t begin = 0; begin <= words.size();) {
+        const std::size_t end = std::min(words.find(',', begin), words.size());
+        const std::string_view pair = words.substr(begin, end - begin);
+        begin = end + 1;
+        unsigned value = 0;
+        const auto [rest, problem] = std::from_chars(pair.data(), pair.data() + pair.size(), value);
+        const std::string_view word = pair.substr(static_cast<std::size_t>(rest - pair.data()));
+        const auto known = std::find(mapping_words.begin(), mapping_words.end(), word.substr(word.empty() ? 0 : 1));
+        if (problem != std::errc() || value < 1 || value > 255 || !word.starts_with(':') ||
+            known == mapping_words.end() || coding.class_of(static_cast<std::uint8_t>(value)))
+            return bad(pair);
+        coding.add(static_cast<std::uint8_t>(value), static_cast<std::uint8_t>(known - mapping_words.begin()));
+    }
+    return coding;
+}
+
+std::optional<int> LabelCoding::class_of(std::uint8_t value) const {
+    for (const auto& [label, tumour_class] : meanings_)
+        if (label == value)
+            return tumour_class;
+    return std::nullopt;
+}
+
+std::vector<std::uint8_t> LabelCoding::labels_of(int tumour_class) const {
+    std::vector<std::uint8_t> labels;
+    for (const auto& [label, of] : meanings_)
+        if (of == tumour_class)
+            labels.push_back(label);
+    std::sort(labels.begin(), labels.end());
+    return labels;
+}
+
+std::optional<std::uint8_t> LabelCoding::label_of(int tumour_class) const {
+    for (const auto& [label, of] : meanings_)
+        if (of == tumour_class)
+            return label;
+    return std::nullopt;
+}
+
+std::string LabelCoding::legend() const {
+    auto sorted = meanings_;
+    std::sort(sorted.begin(), sorted.end());
+    std::string list;
+    for (const auto& [label, tumour_class] : sorted)
+        list += text(list.empty() ? "" : ", ", static_cast<int>(label), ' ', appearance(tumour_class).name);
+    return list;
+}
+
+Status classes_to_labels(LabelMap& map, const LabelCoding& coding, std::string_view source) {
+    Replacement table = nothing_allowed();
+    for (int c = 0; c < tumour_classes; ++c)
+        if (const auto label = coding.label_of(c))
+            table[static_cast<std::size_t>(c)] = *label;
+    return replace_values(map, table, text("the classes that can be written in the scheme ", coding.name()), source);
+}
+
+Status labels_to_classes(LabelMap& map, const LabelCoding& coding, std::string_view source) {
+    Replacement table = nothing_allowed();
+    for (std::size_t value = 0; value < table.size(); ++value)
+        table[value] = coding.class_of(static_cast<std::uint8_t>(value)).value_or(not_allowed);
+    return replace_values(map, table, text("labels of the scheme ", coding.name()), source);
+}
+
+std::int64_t count_set_aside(const LabelMap& labels, const LabelCoding& coding) {
+    const Histogram counts = count_values(labels);
+    std::int64_t voxels = 0;
+    for (std::size_t value = 1; value < counts.size(); ++value)
+        if (coding.class_of(static_cast<std::uint8_t>(value)) == background_class)
+            voxels += counts[value];
+    return voxels;
 }
 
 const ClassAppearance& appearance(int tumour_class) noexcept {
@@ -153,13 +258,12 @@ ClassSet region_classes(TumourRegion region, RegionDefinition definition) noexce
 }
 
 std::int64_t relabel_small_enhancing(LabelMap& classes, double least_mm3) noexcept {
-    constexpr std::uint8_t core = 1;
     constexpr std::uint8_t enhancing = 3;
     const std::int64_t voxels = std::count(classes.labels.begin(), classes.labels.end(), enhancing);
     const double mm3 = static_cast<double>(voxels) * voxel_millilitres(classes.grid) * 1000.0;
     if (mm3 >= least_mm3)
         return 0;
-    std::replace(classes.labels.begin(), classes.labels.end(), enhancing, core);
+    std::replace(classes.labels.begin(), classes.labels.end(), enhancing, core_class);
     return voxels;
 }
 
@@ -222,7 +326,7 @@ double voxel_millilitres(const Grid& grid) noexcept {
 
 Result<TumourVolumes> tumour_volumes(const LabelMap& classes, RegionDefinition definition, std::string_view source) {
     const Histogram counts = count_values(classes);
-    if (auto error = stray_value(classes, counts, class_indices, "the network's classes", source))
+    if (auto error = stray_value(classes, counts, classes_themselves(), "the network's classes", source))
         return *std::move(error);
     const double millilitres = voxel_millilitres(classes.grid);
     const auto part = [millilitres](std::int64_t voxels) {

@@ -8,41 +8,80 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
+#include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 namespace mfres {
 
 /// Classes of the networks: 0 background, 1 necrotic and non-enhancing core, 2 oedema, 3 enhancing tumour.
 inline constexpr int tumour_classes = 4;
 
-/// The label value of each class in files.
+/// What the label values of public data sets stand for (labels.cpp has the table).
 enum class LabelScheme : std::uint8_t {
-    brats,     ///< 0, 1, 2, 4: BraTS 2017 to 2021
-    brats2023, ///< 0, 1, 2, 3: BraTS 2023 and later
+    brats,     ///< BraTS 2017 to 2021: necrotic and non-enhancing core 1, oedema 2, enhancing tumour 4
+    brats2023, ///< BraTS 2023 (GLI, SSA, MET): enhancing tumour 3
+    brats2024, ///< BraTS 2024 after treatment: as 2023, and 4 is a resection cavity, which is background
+    brats_ped, ///< BraTS-PED: enhancing tumour 1, non-enhancing core 2, cyst 3 (core, too), oedema 4
+    msd,       ///< Medical Segmentation Decathlon, Task01: oedema 1, non-enhancing core 2, enhancing tumour 3
 };
-inline constexpr std::array<LabelScheme, 2> label_schemes = {LabelScheme::brats, LabelScheme::brats2023};
+inline constexpr std::array<LabelScheme, 5> label_schemes = {
+    LabelScheme::brats, LabelScheme::brats2023, LabelScheme::brats2024, LabelScheme::brats_ped, LabelScheme::msd};
 
-/// "brats", "brats2023"
+/// "brats", "brats2023", "brats2024", "brats-ped", "msd"
 std::string_view name(LabelScheme scheme) noexcept;
 
 /// The scheme of that name. Errors: invalid_argument, listing the schemes.
 Result<LabelScheme> label_scheme(std::string_view scheme_name);
 
-/// Guesses the scheme from label values: 3 without 4 is brats2023, everything else brats.
-LabelScheme scheme_shown_by(const LabelMap& labels) noexcept;
+/// Which class each label value of a data set stands for: by a scheme, or by a mapping of the user's own.
+class LabelCoding {
+  public:
+    LabelCoding(LabelScheme scheme);
 
-/// Label value of class 0, 1, 2, 3.
+    /// The name of a scheme, or a mapping like "1:ncr,2:ed,3:et": values from 1 to 255 and what they are, one of bg, ncr
+    /// (necrotic and non-enhancing core), ed (oedema) and et (enhancing tumour). A class is written as the first value
+    /// that stands for it. Errors: invalid_argument, saying what is allowed.
+    static Result<LabelCoding> parse(std::string_view words);
+
+    /// The scheme's name, or the mapping.
+    const std::string& name() const { return name_; }
+    /// The class that a value stands for; nothing for one that the scheme does not have.
+    std::optional<int> class_of(std::uint8_t value) const;
+    /// The value that a class is written as; nothing where a mapping has none for it.
+    std::optional<std::uint8_t> label_of(int tumour_class) const;
+    /// All values that stand for a class, in their order.
+    std::vector<std::uint8_t> labels_of(int tumour_class) const;
+    /// "0 background, 1 necrotic core, ...": every value and its class.
+    std::string legend() const;
+
+    friend bool operator==(const LabelCoding&, const LabelCoding&) = default;
+
+  private:
+    LabelCoding() = default;
+    void add(std::uint8_t value, std::uint8_t tumour_class) { meanings_.emplace_back(value, tumour_class); }
+
+    std::string name_;
+    std::vector<std::pair<std::uint8_t, std::uint8_t>> meanings_; ///< value and class; the first of a class is written
+};
+
+/// The value that class 0, 1, 2, 3 is written as.
 std::array<std::uint8_t, tumour_classes> labels_of(LabelScheme scheme) noexcept;
 
-/// Replaces class indices by the scheme's label values, in place. `source` (a file or case) is named in the error.
-/// Errors: label_outside_scheme for a value that is not a class, with value, count and first voxel; the map is
-/// unchanged then.
-Status classes_to_labels(LabelMap& map, LabelScheme scheme, std::string_view source);
+/// Replaces class indices by label values, in place. `source` (a file or case) is named in the error.
+/// Errors: label_outside_scheme for a value that is not a class, with value, count and first voxel, and for a class that
+/// a mapping has no value for; the map is unchanged then.
+Status classes_to_labels(LabelMap& map, const LabelCoding& coding, std::string_view source);
 
-/// Replaces label values of the scheme by class indices, in place. `source` (a file or case) is named in the error.
-/// Errors: label_outside_scheme for a value the scheme does not have, with value, count and first voxel; the map
+/// Replaces label values by class indices, in place. `source` (a file or case) is named in the error.
+/// Errors: label_outside_scheme for a value that stands for nothing, with value, count and first voxel; the map
 /// is unchanged then.
-Status labels_to_classes(LabelMap& map, LabelScheme scheme, std::string_view source);
+Status labels_to_classes(LabelMap& map, const LabelCoding& coding, std::string_view source);
+
+/// Voxels whose value is not 0 and stands for background all the same, as the resection cavity of brats2024 does.
+std::int64_t count_set_aside(const LabelMap& labels, const LabelCoding& coding);
 
 /// Name and colour of a class. Colours are of the Okabe-Ito palette (Okabe and Ito 2008), which is distinguishable with
 /// every common colour vision deficiency.

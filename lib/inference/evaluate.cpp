@@ -4,7 +4,7 @@
 
 #include "core/try.h"
 #include "imaging/case.h"
-#include "imaging/labels.h"
+#include "imaging/label_evidence.h"
 #include "imaging/nifti/nifti.h"
 #include "inference/box_source.h"
 #include "inference/predictor.h"
@@ -60,21 +60,30 @@ Error cannot_list(const fs::path& folder, const std::error_code& problem) {
     return {ErrorCode::file_read, text("cannot list ", folder.string(), ": ", problem.message()), folder.string()};
 }
 
-/// Every label file below a folder, sorted by path.
-Result<std::vector<LabelFile>> find_label_files(const fs::path& root) {
+/// What lies below a folder.
+struct LabelFiles {
+    std::vector<LabelFile> files;          ///< sorted by path
+    std::set<fs::path> with_images;        ///< folders that hold modalities
+    std::vector<std::string> not_searched; ///< folders that lie too deep
+};
+
+Result<LabelFiles> find_label_files(const fs::path& root) {
     std::error_code problem;
     if (!fs::exists(root, problem))
         return Error{ErrorCode::file_not_found, text("there is no folder ", root.string()), root.string()};
     if (!fs::is_directory(root, problem))
         return Error{ErrorCode::invalid_argument, text(root.string(), " is not a folder"), root.string()};
-    std::vector<LabelFile> files;
-    std::set<fs::path> with_images;
+    LabelFiles found;
+    auto& [files, with_images, not_searched] = found;
     fs::recursive_directory_iterator entry(root, fs::directory_options::follow_directory_symlink, problem);
     for (; !problem && entry != fs::recursive_directory_iterator(); entry.increment(problem)) {
         const fs::path& path = entry->path();
         std::error_code ignored;
         if (entry->is_directory(ignored)) {
-            if (entry.depth() >= deepest_folder || path.filename().string().starts_with('.'))
+            const bool hidden = path.filename().string().starts_with('.');
+            if (entry.depth() >= deepest_folder && !hidden)
+                not_searched.push_back(path.string());
+            if (entry.depth() >= deepest_folder || hidden)
                 entry.disable_recursion_pending();
             continue;
         }
@@ -92,7 +101,8 @@ Result<std::vector<LabelFile>> find_label_files(const fs::path& root) {
     for (LabelFile& file : files)
         file.beside_images = with_images.count(file.path.parent_path()) > 0;
     std::sort(files.begin(), files.end(), [](const auto& a, const auto& b) { return a.path < b.path; });
-    return files;
+    std::sort(not_searched.begin(), not_searched.end());
+    return found;
 }
 
 using FilesById = std::map<std::string, fs::path>;
@@ -117,16 +127,48 @@ std::optional<std::string> reference_id(const LabelFile& file) {
     return file.segmentation ? file.stem.substr(0, file.stem.size() - ending) : file.stem;
 }
 
-Result<FilesById> find_references(const fs::path& root) {
-    MFRES_TRY(const auto files, find_label_files(root));
-    FilesById references;
-    for (const LabelFile& file : files)
-        if (const auto id = reference_id(file))
-            MFRES_CHECK(add(references, *id, file.path, "reference"));
-    if (references.empty())
+std::string listed(const std::vector<std::string>& names) {
+    std::string list;
+    for (const std::string& name : names)
+        list += (list.empty() ? "" : ", ") + name;
+    return list;
+}
+
+struct References {
+    FilesById files;
+    std::vector<std::string> notes; ///< what might have been meant as a reference and is not taken as one
+};
+
+Result<References> find_references(const fs::path& root) {
+    MFRES_TRY(const LabelFiles found, find_label_files(root));
+    References references;
+    std::set<fs::path> without = found.with_images;
+    std::vector<std::string> unnamed;
+    for (const LabelFile& file : found.files) {
+        if (const auto id = reference_id(file)) {
+            MFRES_CHECK(add(references.files, *id, file.path, "reference"));
+            without.erase(file.path.parent_path());
+        } else {
+            unnamed.push_back(file.path.string());
+        }
+    }
+    std::vector<std::string> folders;
+    for (const fs::path& folder : without)
+        folders.push_back(folder.string());
+    if (!folders.empty())
+        references.notes.push_back(
+            text("Folders of scans without a file ending in _seg or -seg, and left out: ", listed(folders), "."));
+    if (!unnamed.empty())
+        references.notes.push_back(
+            text("Beside scans, not named _seg or -seg, and so not taken as references: ", listed(unnamed), "."));
+    if (!found.not_searched.empty())
+        references.notes.push_back(
+            text("Deeper than three folders, and not searched for references: ", listed(found.not_searched), "."));
+    if (references.files.empty())
         return Error{ErrorCode::file_not_found,
                      text("no reference was found in ", root.string(),
-                          ": neither a case folder with a file ending in _seg or -seg nor a label file"),
+                          ": neither a case folder with a file ending in _seg or -seg nor a label file",
+                          references.notes.empty() ? "" : ". " + listed(references.notes)),
                      root.string()};
     return references;
 }
@@ -150,22 +192,15 @@ std::optional<std::string> prediction_id(const LabelFile& file, const FilesById&
     return best;
 }
 
-std::string listed(const std::vector<std::string>& names) {
-    std::string list;
-    for (const std::string& name : names)
-        list += (list.empty() ? "" : ", ") + name;
-    return list;
-}
-
 struct Predictions {
     FilesById files;
     std::vector<std::string> strays; ///< files without a reference
 };
 
 Result<Predictions> find_predictions(const fs::path& root, const FilesById& references) {
-    MFRES_TRY(const auto files, find_label_files(root));
+    MFRES_TRY(const LabelFiles found, find_label_files(root));
     Predictions predictions;
-    for (const LabelFile& file : files) {
+    for (const LabelFile& file : found.files) {
         const auto id = prediction_id(file, references);
         if (!id) {
             predictions.strays.push_back(file.path.filename().string());
@@ -187,21 +222,97 @@ Result<Predictions> find_predictions(const fs::path& root, const FilesById& refe
 
 // Measuring --------------------------------------------------------------------------------------------------------
 
-/// The scheme asked for, or the one whose label for the enhancing tumour occurs.
-Result<LabelScheme> scheme_of(const LabelMap& labels, const std::string& wanted) {
-    if (!wanted.empty())
-        return label_scheme(wanted);
-    return scheme_shown_by(labels);
-}
+/// A label file as class indices, and its voxels that are labelled as something that is background to the regions.
+struct ReadClasses {
+    LabelMap map;
+    std::int64_t set_aside = 0;
+};
 
-/// A label file as class indices.
-Result<LabelMap> read_classes(const fs::path& path, const EvaluationOptions& options) {
+Result<ReadClasses> read_classes(const fs::path& path, const LabelCoding& coding, const EvaluationOptions& options) {
     NiftiReadOptions read_options;
     read_options.use = options.affine;
     MFRES_TRY(NiftiLabels read, read_nifti_labels(path, read_options));
-    MFRES_TRY(const LabelScheme scheme, scheme_of(read.map, options.label_scheme));
-    MFRES_CHECK(labels_to_classes(read.map, scheme, path.string()));
-    return std::move(read.map);
+    const std::int64_t set_aside = count_set_aside(read.map, coding);
+    MFRES_CHECK(labels_to_classes(read.map, coding, path.string()));
+    return ReadClasses{std::move(read.map), set_aside};
+}
+
+/// Counts what is set aside, for the note that tells it.
+class SetAside {
+  public:
+    void add(std::int64_t voxels) {
+        voxels_ += voxels;
+        files_ += voxels > 0 ? 1 : 0;
+    }
+    void tell(std::string_view whose, const LabelCoding& coding, std::vector<std::string>& notes) const {
+        if (voxels_ == 0)
+            return;
+        std::string values;
+        for (const std::uint8_t value : coding.labels_of(0))
+            if (value != 0)
+                values += text(values.empty() ? "" : ", ", static_cast<int>(value));
+        notes.push_back(text(voxels_, " voxels with the label ", values, " in ", files_, " of the ", whose,
+                             coding.name() == name(LabelScheme::brats2024) ? " (resection cavity)" : "",
+                             " count as background."));
+    }
+
+  private:
+    std::int64_t voxels_ = 0;
+    std::int64_t files_ = 0;
+};
+
+/// What the labels of references and predictions mean, and the sentences that say so.
+struct Codings {
+    LabelCoding references;
+    LabelCoding predictions;
+    std::vector<std::string> notes;
+};
+
+std::string reading_sentence(std::string_view whose, const LabelCoding& coding, const std::string& why) {
+    return text("Labels of the ", whose, " are read as ", coding.name(), " (", coding.legend(), "): ", why, ".");
+}
+
+/// One side's scheme: the one asked for, what its values tell, or where they tell nothing the other side's.
+Result<LabelCoding> coding_of(std::string_view whose, const std::string& wanted, const LabelEvidence& own,
+                              const LabelEvidence& other, const std::string& other_wanted,
+                              std::vector<std::string>& notes) {
+    if (!wants_auto(wanted)) {
+        MFRES_TRY(LabelCoding coding, LabelCoding::parse(wanted));
+        notes.push_back(reading_sentence(whose, coding, "as asked for"));
+        return coding;
+    }
+    if (own.kind() == LabelEvidence::Kind::absent) {
+        std::optional<LabelCoding> borrowed;
+        if (!wants_auto(other_wanted)) {
+            MFRES_TRY(borrowed, LabelCoding::parse(other_wanted));
+        } else if (other.kind() == LabelEvidence::Kind::clear) {
+            MFRES_TRY(borrowed, other.scheme("the other side"));
+        }
+        if (borrowed) {
+            notes.push_back(reading_sentence(whose, *borrowed, "their values do not tell, the other side's do"));
+            return *borrowed;
+        }
+    }
+    MFRES_TRY(const LabelScheme scheme, own.scheme(text("the ", whose)));
+    const LabelCoding coding(scheme);
+    notes.push_back(reading_sentence(whose, coding, own.sentence()));
+    return coding;
+}
+
+Result<Codings> choose_codings(std::span<const fs::path> references, std::span<const fs::path> predictions,
+                               const EvaluationOptions& options) {
+    const std::string& wanted = options.label_scheme;
+    const std::string& of_predictions = options.prediction_scheme.empty() ? wanted : options.prediction_scheme;
+    LabelEvidence expected;
+    LabelEvidence predicted;
+    if (wants_auto(wanted) || wants_auto(of_predictions)) {
+        expected = label_evidence(references, options.affine, options.threads);
+        predicted = label_evidence(predictions, options.affine, options.threads);
+    }
+    std::vector<std::string> notes;
+    MFRES_TRY(const LabelCoding one, coding_of("references", wanted, expected, predicted, of_predictions, notes));
+    MFRES_TRY(const LabelCoding other, coding_of("predictions", of_predictions, predicted, expected, wanted, notes));
+    return Codings{one, other, std::move(notes)};
 }
 
 Status check_threads(int threads) {
@@ -263,6 +374,7 @@ SegmentOptions segment_options(const EvaluationOptions& options) {
     request.min_enhancing_mm3 = options.min_enhancing_mm3;
     request.min_component_mm3 = options.min_component_mm3;
     request.any_contrasts = options.contrasts != all_modalities;
+    request.label_scheme = name(LabelScheme::brats); // of the labels in memory
     return request;
 }
 
@@ -318,8 +430,9 @@ const fs::path& grid_file(const CaseFiles& files) {
                          [](const fs::path& path) { return !path.empty(); });
 }
 
-Result<LabelMap> reference_of(const CaseFiles& files, const EvaluationOptions& options) {
-    return read_classes(*files.segmentation, options);
+Result<ReadClasses> reference_of(const CaseFiles& files, const EvaluationOptions& options) {
+    MFRES_TRY(const LabelCoding coding, LabelCoding::parse(files.label_scheme));
+    return read_classes(*files.segmentation, coding, options);
 }
 
 Result<Labelled> labelled(Segmenter& segmenter, const CaseFiles& files, const LabelMap& reference,
@@ -327,7 +440,7 @@ Result<Labelled> labelled(Segmenter& segmenter, const CaseFiles& files, const La
     const CaseFiles given = reduced(files, options.contrasts);
     MFRES_TRY(Segmentation predicted, segmenter.segment(given, segment_options(options), progress));
     MFRES_CHECK(check_same_grid(predicted.labels.grid, grid_file(given), reference.grid, *files.segmentation));
-    MFRES_TRY(const LabelScheme scheme, label_scheme(predicted.report.label_scheme));
+    MFRES_TRY(const LabelCoding scheme, LabelCoding::parse(predicted.report.label_scheme));
     MFRES_CHECK(labels_to_classes(predicted.labels, scheme, "the prediction of " + files.id));
     return Labelled{std::move(predicted.labels), std::move(predicted.report)};
 }
@@ -347,9 +460,9 @@ LabelMap label_map(const CachedCase& source, const std::vector<std::uint8_t>& cl
     return map;
 }
 
-Result<LabelMap> reference_of(const CaseSet::Cached& cached, const EvaluationOptions&) {
+Result<ReadClasses> reference_of(const CaseSet::Cached& cached, const EvaluationOptions&) {
     MFRES_TRY(const auto source, cached.cache->load(cached.index));
-    return label_map(*source, source->classes);
+    return ReadClasses{label_map(*source, source->classes), 0};
 }
 
 Result<Labelled> labelled(Segmenter& segmenter, const CaseSet::Cached& cached, const LabelMap&,
@@ -373,7 +486,7 @@ Result<Labelled> labelled(Segmenter& segmenter, const CaseSet::Cached& cached, c
     return result;
 }
 
-Result<LabelMap> reference_of(const CaseSet::Entry& entry, const EvaluationOptions& options) {
+Result<ReadClasses> reference_of(const CaseSet::Entry& entry, const EvaluationOptions& options) {
     return std::visit([&](const auto& one) { return reference_of(one, options); }, entry);
 }
 
@@ -382,16 +495,44 @@ Result<Labelled> labelled(Segmenter& segmenter, const CaseSet::Entry& entry, con
     return std::visit([&](const auto& one) { return labelled(segmenter, one, reference, options, progress); }, entry);
 }
 
+std::vector<fs::path> paths_of(const FilesById& files) {
+    std::vector<fs::path> paths;
+    for (const auto& [id, path] : files)
+        paths.push_back(path);
+    return paths;
+}
+
+Result<CaseMetrics> measure_files(const std::string& id, const fs::path& prediction, const fs::path& reference,
+                                  const Codings& codings, const EvaluationOptions& options, SetAside* of_references,
+                                  SetAside* of_predictions) {
+    MFRES_TRY(const ReadClasses expected, read_classes(reference, codings.references, options));
+    MFRES_TRY(const ReadClasses predicted, read_classes(prediction, codings.predictions, options));
+    MFRES_CHECK(check_same_grid(expected.map.grid, reference, predicted.map.grid, prediction));
+    if (of_references != nullptr)
+        of_references->add(expected.set_aside);
+    if (of_predictions != nullptr)
+        of_predictions->add(predicted.set_aside);
+    return evaluate_case(id, predicted.map, expected.map, options.regions, options.scheme, options.threads);
+}
+
+/// The cases, of which each with files of its own has a label scheme: those without one are one data set. The table is
+/// told the scheme, and `note` what was chosen on what evidence, where something was.
+Result<CaseSet> with_labels_chosen(CaseSet cases, const EvaluationOptions& options, MetricsTable& table,
+                                   std::string& note) {
+    MFRES_TRY(note, cases.choose_labels(options.label_scheme, "the references", options.affine, options.threads));
+    if (std::string scheme = cases.label_scheme(); !scheme.empty())
+        table.labels = std::move(scheme);
+    return cases;
+}
+
 } // namespace
 
 Result<CaseMetrics> evaluate_files(const std::string& id, const fs::path& prediction, const fs::path& reference,
                                    const EvaluationOptions& options) {
     try {
         MFRES_CHECK(check_threads(options.threads));
-        MFRES_TRY(const LabelMap expected, read_classes(reference, options));
-        MFRES_TRY(const LabelMap predicted, read_classes(prediction, options));
-        MFRES_CHECK(check_same_grid(expected.grid, reference, predicted.grid, prediction));
-        return evaluate_case(id, predicted, expected, options.regions, options.scheme, options.threads);
+        MFRES_TRY(const Codings codings, choose_codings({&reference, 1}, {&prediction, 1}, options));
+        return measure_files(id, prediction, reference, codings, options, nullptr, nullptr);
     } catch (const std::bad_alloc&) {
         return no_memory(id);
     }
@@ -399,30 +540,48 @@ Result<CaseMetrics> evaluate_files(const std::string& id, const fs::path& predic
 
 Result<MetricsTable> evaluate_folders(const fs::path& predictions, const fs::path& references,
                                       const EvaluationOptions& options, const Progress& progress) {
-    MFRES_TRY(const FilesById expected, find_references(references));
+    MFRES_TRY(const References there, find_references(references));
+    const FilesById& expected = there.files;
     MFRES_TRY(const Predictions found, find_predictions(predictions, expected));
+    MFRES_CHECK(check_threads(options.threads));
+    MFRES_TRY(Codings codings, choose_codings(paths_of(expected), paths_of(found.files), options));
     MetricsTable table = empty_table(options);
+    table.labels = codings.references.name();
+    table.notes = std::move(codings.notes);
     const CaseProgress display(expected.size(), progress);
+    SetAside of_references;
+    SetAside of_predictions;
     for (const auto& [id, reference] : expected) {
         MFRES_CHECK(display.start(table.cases.size(), id));
-        MFRES_TRY(CaseMetrics measured, evaluate_files(id, found.files.at(id), reference, options));
+        MFRES_TRY(CaseMetrics measured, guarded(id, [&] {
+                      return measure_files(id, found.files.at(id), reference, codings, options, &of_references,
+                                           &of_predictions);
+                  }));
         table.cases.push_back(std::move(measured));
     }
+    table.notes.insert(table.notes.end(), there.notes.begin(), there.notes.end());
+    of_references.tell("references", codings.references, table.notes);
+    of_predictions.tell("predictions", codings.predictions, table.notes);
     if (!found.strays.empty())
         table.notes.push_back(text("Without a reference, and left out: ", listed(found.strays), "."));
     return table;
 }
 
-Result<MetricsTable> evaluate_model(Segmenter& segmenter, const CaseSet& cases, const EvaluationOptions& options,
+Result<MetricsTable> evaluate_model(Segmenter& segmenter, const CaseSet& given, const EvaluationOptions& options,
                                     const Progress& progress) {
     MFRES_CHECK(check_threads(options.threads));
-    MFRES_CHECK(check_have_references(cases));
+    MFRES_CHECK(check_have_references(given));
     MetricsTable table = empty_table(options);
+    std::string note;
+    MFRES_TRY(const CaseSet cases, with_labels_chosen(given, options, table, note));
     const CaseProgress display(cases.size(), progress);
+    SetAside set_aside;
     for (std::size_t i = 0; i < cases.size(); ++i) {
-        MFRES_CHECK(display.start(i, cases.id(i)));
+        MFRES_CHECK(display.start(i, given.id(i)));
         // The reference first: what is wrong with it shows before the network has run.
-        MFRES_TRY(const LabelMap reference, reference_of(cases[i], options));
+        MFRES_TRY(const ReadClasses read, reference_of(cases[i], options));
+        const LabelMap& reference = read.map;
+        set_aside.add(read.set_aside);
         bool network_ran = false;
         MFRES_TRY(const Labelled predicted,
                   labelled(segmenter, cases[i], reference, options, [&](std::string_view stage, double done) {
@@ -432,9 +591,15 @@ Result<MetricsTable> evaluate_model(Segmenter& segmenter, const CaseSet& cases, 
             note_making(predicted.report, options, table);
             note_accepted(segmenter.predictor().inside().accepted(), table);
         }
-        MFRES_TRY(CaseMetrics measured, evaluate_case(cases.id(i), predicted.classes, reference, options.regions,
+        MFRES_TRY(CaseMetrics measured, evaluate_case(given.id(i), predicted.classes, reference, options.regions,
                                                       options.scheme, options.threads));
         table.cases.push_back(std::move(measured));
+    }
+    if (!note.empty())
+        table.notes.push_back(std::move(note));
+    if (!table.labels.empty()) {
+        MFRES_TRY(const LabelCoding coding, LabelCoding::parse(table.labels));
+        set_aside.tell("references", coding, table.notes);
     }
     return table;
 }
@@ -477,11 +642,11 @@ double network_ms(const PredictionReport& report) {
 } // namespace
 
 Result<std::vector<PrecisionEvaluation>> evaluate_precisions(const fs::path& model, const SegmenterOptions& setup,
-                                                             const std::vector<Precision>& wanted, const CaseSet& cases,
+                                                             const std::vector<Precision>& wanted, const CaseSet& given,
                                                              const EvaluationOptions& options,
                                                              const Progress& progress) {
     MFRES_CHECK(check_threads(options.threads));
-    MFRES_CHECK(check_have_references(cases));
+    MFRES_CHECK(check_have_references(given));
     std::vector<Precision> chosen = {Precision::f32};
     for (const Precision precision : wanted)
         if (std::find(chosen.begin(), chosen.end(), precision) == chosen.end())
@@ -495,12 +660,17 @@ Result<std::vector<PrecisionEvaluation>> evaluate_precisions(const fs::path& mod
         segmenters.push_back(std::move(segmenter));
         all.push_back({{.precision = precision}, empty_table(options), empty_table(options), 0.0});
     }
+    std::string note;
+    MFRES_TRY(const CaseSet cases, with_labels_chosen(given, options, all.front().against_reference, note));
+    for (PrecisionEvaluation& of : all)
+        of.against_reference.labels = all.front().against_reference.labels;
     const CaseProgress display(cases.size() * chosen.size(), progress);
     for (std::size_t i = 0; i < cases.size(); ++i) {
-        MFRES_TRY(const LabelMap reference, reference_of(cases[i], options));
+        MFRES_TRY(const ReadClasses read, reference_of(cases[i], options));
+        const LabelMap& reference = read.map;
         LabelMap f32;
         for (std::size_t k = 0; k < chosen.size(); ++k) {
-            MFRES_CHECK(display.start(i * chosen.size() + k, cases.id(i)));
+            MFRES_CHECK(display.start(i * chosen.size() + k, given.id(i)));
             bool network_ran = false;
             MFRES_TRY(Labelled predicted,
                       labelled(segmenters[k], cases[i], reference, options, [&](std::string_view stage, double done) {
@@ -513,15 +683,18 @@ Result<std::vector<PrecisionEvaluation>> evaluate_precisions(const fs::path& mod
             }
             const LabelMap& labels = predicted.classes;
             MFRES_TRY(CaseMetrics truth,
-                      evaluate_case(cases.id(i), labels, reference, options.regions, options.scheme, options.threads));
+                      evaluate_case(given.id(i), labels, reference, options.regions, options.scheme, options.threads));
             all[k].against_reference.cases.push_back(std::move(truth));
             if (k == 0)
                 f32 = labels;
             MFRES_TRY(CaseMetrics agreement,
-                      evaluate_case(cases.id(i), labels, f32, options.regions, options.scheme, options.threads));
+                      evaluate_case(given.id(i), labels, f32, options.regions, options.scheme, options.threads));
             all[k].against_f32.cases.push_back(std::move(agreement));
         }
     }
+    if (!note.empty())
+        for (PrecisionEvaluation& of : all)
+            of.against_reference.notes.push_back(note);
     return all;
 }
 

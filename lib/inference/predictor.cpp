@@ -106,8 +106,8 @@ Status CasePredictor::check_classes() const {
                  name_};
 }
 
-Result<LabelScheme> CasePredictor::scheme(const std::string& wanted) const {
-    return label_scheme(wanted.empty() ? model_->metadata.label_scheme : wanted);
+Result<LabelCoding> CasePredictor::scheme(const std::string& wanted) const {
+    return LabelCoding::parse(wanted.empty() || wanted == "auto" ? model_->metadata.label_scheme : wanted);
 }
 
 Result<Case> CasePredictor::load(const CaseFiles& files, AffineSource use, bool resample, bool any_contrasts) const {
@@ -185,7 +185,7 @@ Result<LabelledCase> CasePredictor::label(Case& loaded, const CaseRequest& reque
 
     describe_run(report);
     report.case_id = loaded.id;
-    report.label_scheme = mfres::name(request.scheme);
+    report.label_scheme = request.scheme.name();
     report.contrasts = loaded.present;
     report.grid_size = loaded.original_grid.size;
     report.network_size = tile;
@@ -202,16 +202,22 @@ Result<LabelledCase> CasePredictor::label(Case& loaded, const CaseRequest& reque
 
     MFRES_CHECK(clock.start("restore"));
     LabelledCase result;
-    result.labels = uncrop(preprocessing, predicted.classes);
+    result.classes = uncrop(preprocessing, predicted.classes);
     std::vector<std::uint8_t>().swap(predicted.classes);
-    drop_what_is_small(result.labels, request, report.warnings);
-    MFRES_TRY(const TumourVolumes volumes, tumour_volumes(result.labels, RegionDefinition::brats, loaded.id));
-    MFRES_CHECK(classes_to_labels(result.labels, request.scheme, loaded.id));
-    report.classes = parts(volumes, false);
-    report.regions = parts(volumes, true);
+    drop_what_is_small(result.classes, request, report.warnings);
     if (predicted.probabilities)
         result.probabilities = uncrop(preprocessing, *predicted.probabilities);
     return result;
+}
+
+Result<LabelMap> written_labels(const Case& loaded, LabelMap classes, const CaseRequest& request,
+                                PredictionReport& report) {
+    LabelMap labels = restore_labels(loaded, std::move(classes));
+    MFRES_TRY(const TumourVolumes volumes, tumour_volumes(labels, RegionDefinition::brats, loaded.id));
+    MFRES_CHECK(classes_to_labels(labels, request.scheme, loaded.id));
+    report.classes = parts(volumes, false);
+    report.regions = parts(volumes, true);
+    return labels;
 }
 
 Result<BoxPrediction> CasePredictor::label_box(const BrainBox& box, bool probabilities, StageClock& clock,
@@ -253,7 +259,7 @@ Result<Prediction> predict_case(CasePredictor& predictor, const CaseVolumes& vol
     MFRES_CHECK(clock.start("read"));
     MFRES_TRY(Case loaded, predictor.load(volumes, options.resample, options.any_contrasts));
     MFRES_TRY(LabelledCase labelled, predictor.label(loaded, request, clock, result.report));
-    result.labels = restore_labels(loaded, std::move(labelled.labels));
+    MFRES_TRY(result.labels, written_labels(loaded, std::move(labelled.classes), request, result.report));
     if (labelled.probabilities) {
         MFRES_TRY(result.probabilities, restore_probabilities(loaded, *std::move(labelled.probabilities)));
     }
@@ -297,6 +303,11 @@ std::vector<BackendInfo> available_backends() {
         if (backend->available())
             all.push_back({std::string(backend->name()), backend->description()});
     return all;
+}
+
+Result<BackendInfo> backend_info(std::string_view name) {
+    MFRES_TRY(const Backend* backend, find_backend(name));
+    return BackendInfo{std::string(backend->name()), backend->description()};
 }
 
 std::string_view version() {

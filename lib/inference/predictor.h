@@ -37,7 +37,7 @@ struct PreparedCase {
 
 /// What is wanted of a case besides its labels.
 struct CaseRequest {
-    LabelScheme scheme = LabelScheme::brats;
+    LabelCoding scheme = LabelScheme::brats;
     double min_enhancing_mm3 = 0.0;
     double min_component_mm3 = 0.0;
     bool probabilities = false;
@@ -45,9 +45,9 @@ struct CaseRequest {
     bool picture = false; ///< they are for a picture
 };
 
-/// On the grid of Case::scans, labels in the scheme asked for.
+/// On the grid of Case::scans.
 struct LabelledCase {
-    LabelMap labels;
+    LabelMap classes;
     std::optional<ProbabilityMap> probabilities;
 };
 
@@ -75,8 +75,8 @@ class CasePredictor {
     /// Whether the model tells the classes of a tumour apart. Error: model_metadata_invalid.
     Status check_classes() const;
 
-    /// The scheme of that name, of the model if it is empty. Errors: those of label_scheme.
-    Result<LabelScheme> scheme(const std::string& wanted) const;
+    /// The scheme or mapping of that name, of the model if it is empty or "auto". Errors: those of LabelCoding::parse.
+    Result<LabelCoding> scheme(const std::string& wanted) const;
 
     /// A case with all contrasts that the model requires, on a grid that it takes. `any_contrasts` as in PredictOptions.
     /// Errors: those of check_contrasts and load_case.
@@ -91,7 +91,7 @@ class CasePredictor {
     void begin_case();
 
     /// Stages "prepare" to "restore". Gives the memory of scans that are not kept back. Fills in everything in the
-    /// report but the measured memory. Errors: those of preprocess_case, compiling and running; memory_limit;
+    /// report but the volumes and the measured memory. Errors: those of preprocess_case, compiling and running; memory_limit;
     /// invalid_argument (sizes of what is too small).
     Result<LabelledCase> label(Case& loaded, const CaseRequest& request, StageClock& clock, PredictionReport& report);
 
@@ -123,6 +123,11 @@ class CasePredictor {
 inline std::shared_ptr<const Model> borrowed(const Model& model) {
     return {std::shared_ptr<const Model>(), &model};
 }
+
+/// The labels of a case as they are written: on the input's own grid, in the scheme asked for. The report gets the sizes
+/// of the parts of just this map. Errors: label_outside_scheme.
+Result<LabelMap> written_labels(const Case& loaded, LabelMap classes, const CaseRequest& request,
+                                PredictionReport& report);
 
 /// Errors: invalid_argument for a size in mm^3 that is negative or not finite.
 Status check_small_parts(double min_enhancing_mm3, double min_component_mm3);

@@ -27,15 +27,14 @@ Status check_nifti_output(const std::filesystem::path& path, std::string_view wh
     return check_output(path, overwrite);
 }
 
-Status check_outputs(const SegmentOptions& request) {
+Status check_outputs(const CaseFiles& files, const SegmentOptions& request) {
+    const std::array<OutputFile, 3> outputs = {
+        {{"label map", request.output}, {"probabilities", request.probabilities}, {"picture", request.preview}}};
+    MFRES_CHECK(check_outputs_apart(outputs, files.modalities));
     MFRES_CHECK(check_nifti_output(request.output, "label map", request.overwrite));
     MFRES_CHECK(check_nifti_output(request.probabilities, "file of probabilities", request.overwrite));
     if (!request.preview.empty())
         MFRES_CHECK(can_draw_previews());
-    if (!request.output.empty() && request.output == request.probabilities)
-        return Error{ErrorCode::invalid_argument,
-                     text(request.output.string(), " cannot hold both labels and probabilities"),
-                     request.output.string()};
     return check_output(request.preview, request.overwrite);
 }
 
@@ -66,7 +65,7 @@ std::string_view title(Modality modality) {
     return "";
 }
 
-Result<std::vector<std::byte>> draw(const Case& loaded, const LabelledCase& labelled, const SegmentOptions& request,
+Result<std::vector<std::byte>> draw(const Case& loaded, LabelledCase& labelled, const SegmentOptions& request,
                                     const PredictionReport& report) {
     const Shown shown = shown_of(loaded.present);
     const auto volume = [&](Modality modality) { return loaded.scans[static_cast<std::size_t>(modality)].volume(); };
@@ -78,7 +77,11 @@ Result<std::vector<std::byte>> draw(const Case& loaded, const LabelledCase& labe
         options.warning += (options.warning.empty() ? "" : "; ") + warning;
     if (request.preview_uncertainty)
         options.probabilities = &*labelled.probabilities;
-    return encode_preview(volume(shown.upper), volume(shown.lower), labelled.labels, options);
+    // The picture has a scheme of its own, whatever the file's is. Replaced in place, since a copy takes memory.
+    MFRES_CHECK(classes_to_labels(labelled.classes, LabelScheme::brats, loaded.id));
+    auto png = encode_preview(volume(shown.upper), volume(shown.lower), labelled.classes, options);
+    MFRES_CHECK(labels_to_classes(labelled.classes, LabelScheme::brats, loaded.id));
+    return png;
 }
 
 Result<Segmentation> segment_case(CasePredictor& predictor, const CaseFiles& files, const SegmentOptions& options,
@@ -86,7 +89,7 @@ Result<Segmentation> segment_case(CasePredictor& predictor, const CaseFiles& fil
     CaseRequest request;
     MFRES_TRY(request.scheme, predictor.scheme(options.label_scheme));
     MFRES_CHECK(check_small_parts(options.min_enhancing_mm3, options.min_component_mm3));
-    MFRES_CHECK(check_outputs(options));
+    MFRES_CHECK(check_outputs(files, options));
     request.min_enhancing_mm3 = options.min_enhancing_mm3;
     request.min_component_mm3 = options.min_component_mm3;
     request.picture = !options.preview.empty();
@@ -120,7 +123,7 @@ Result<Segmentation> segment_case(CasePredictor& predictor, const CaseFiles& fil
     }
     MFRES_CHECK(clock.start("write"));
     constexpr std::string_view origin = "mfres " MFRES_VERSION ", research use only";
-    result.labels = restore_labels(loaded, std::move(labelled.labels));
+    MFRES_TRY(result.labels, written_labels(loaded, std::move(labelled.classes), request, report));
     std::optional<PendingFile> probabilities;
     if (!options.probabilities.empty()) {
         MFRES_TRY(result.probabilities, restore_probabilities(loaded, *std::move(labelled.probabilities)));
@@ -129,15 +132,13 @@ Result<Segmentation> segment_case(CasePredictor& predictor, const CaseFiles& fil
                                                                loaded.geometry, origin));
         MFRES_TRY(probabilities, PendingFile::write(options.probabilities, nifti, options.overwrite));
     }
+    std::optional<PendingFile> labels;
     if (!options.output.empty()) {
         MFRES_TRY(const auto nifti, encode_nifti_labels(options.output, result.labels, loaded.geometry, origin));
-        MFRES_TRY(PendingFile file, PendingFile::write(options.output, nifti, options.overwrite));
-        MFRES_CHECK(file.commit());
+        MFRES_TRY(labels, PendingFile::write(options.output, nifti, options.overwrite));
     }
-    if (probabilities)
-        MFRES_CHECK(probabilities->commit());
-    if (picture)
-        MFRES_CHECK(picture->commit());
+    const auto pending = [](std::optional<PendingFile>& file) { return file ? &*file : nullptr; };
+    MFRES_CHECK(commit_all(std::array{pending(labels), pending(probabilities), pending(picture)}));
     clock.stop();
     report.measured_peak_bytes = predictor.measured_peak();
     return result;
@@ -159,6 +160,12 @@ Result<ProbabilityFormat> parse_probability_format(std::string_view text) {
 
 Result<Segmenter> Segmenter::open(const std::filesystem::path& model, const SegmenterOptions& options) {
     MFRES_TRY(Predictor predictor, Predictor::open(model, options));
+    return Segmenter(std::move(predictor));
+}
+
+Result<Segmenter> Segmenter::open(std::span<const std::byte> model, const SegmenterOptions& options,
+                                  const std::string& name) {
+    MFRES_TRY(Predictor predictor, Predictor::open(model, options, name));
     return Segmenter(std::move(predictor));
 }
 

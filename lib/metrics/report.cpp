@@ -56,20 +56,36 @@ Json summary_json(const MetricsSummary& summary) {
     return json;
 }
 
-std::string definition_sentence(const std::optional<RegionDefinition>& definition) {
-    if (!definition)
-        return "Regions as the table was made with";
-    std::string sentence = text("Regions by definition `", to_string(*definition), "` (");
-    const auto labels = labels_of(LabelScheme::brats);
-    for (const TumourRegion region : tumour_regions) {
-        const ClassSet classes = region_classes(region, *definition);
-        std::string members;
-        for (std::size_t c = 0; c < classes.size(); ++c)
-            if (classes[c])
-                members += text(members.empty() ? "" : ", ", static_cast<int>(labels[c]));
-        sentence += text(region == TumourRegion::wt ? "" : ", ", name(region), " = labels ", members);
+/// The labels that belong to classes, or the classes by name where labels are unknown.
+std::string members(const ClassSet& classes, const std::optional<LabelCoding>& coding) {
+    std::vector<std::string> all;
+    for (int c = 0; c < tumour_classes; ++c) {
+        if (!classes[static_cast<std::size_t>(c)])
+            continue;
+        if (!coding)
+            all.emplace_back(appearance(c).name);
+        else
+            for (const std::uint8_t label : coding->labels_of(c))
+                all.push_back(std::to_string(label));
     }
-    return sentence + ")";
+    std::string list = coding ? "labels " : "";
+    for (std::size_t i = 0; i < all.size(); ++i)
+        list += (i == 0 ? "" : coding ? ", " : " + ") + all[i];
+    return list;
+}
+
+std::string definition_sentence(const MetricsTable& table) {
+    if (!table.definition)
+        return "Regions as the table was made with";
+    std::optional<LabelCoding> coding;
+    if (!table.labels.empty())
+        if (auto parsed = LabelCoding::parse(table.labels))
+            coding = std::move(parsed).value();
+    std::string sentence = text("Regions by definition `", to_string(*table.definition), "` (");
+    for (const TumourRegion region : tumour_regions)
+        sentence += text(region == TumourRegion::wt ? "" : ", ", name(region), " = ",
+                         members(region_classes(region, *table.definition), coding));
+    return sentence + (coding ? text(" of the scheme `", coding->name(), "`)") : ")");
 }
 
 std::string scheme_sentence(const std::optional<EmptyScheme>& scheme) {
@@ -137,6 +153,7 @@ std::string sites_markdown(const MetricsTable& table) {
 std::string to_json(const MetricsTable& table) {
     Json json;
     json["regions"] = table.definition ? Json(to_string(*table.definition)) : Json(nullptr);
+    json["labels"] = table.labels.empty() ? Json(nullptr) : Json(table.labels);
     json["scheme"] = table.scheme ? Json(to_string(*table.scheme)) : Json(nullptr);
     const MetricsSummary summary = summarise(table);
     json["cases"] = summary.cases;
@@ -164,8 +181,8 @@ std::string to_markdown(const MetricsTable& table) {
                             std::to_string(of.count), fixed(of.mean), fixed(of.deviation), fixed(of.median),
                             fixed(of.lower_quartile), fixed(of.upper_quartile)});
         }
-    std::string all = text(summary.cases, summary.cases == 1 ? " case. " : " cases. ",
-                           definition_sentence(table.definition), "; ", scheme_sentence(table.scheme), ".\n\n");
+    std::string all = text(summary.cases, summary.cases == 1 ? " case. " : " cases. ", definition_sentence(table), "; ",
+                           scheme_sentence(table.scheme), ".\n\n");
     all += markdown_table(rows, 2) + sites_markdown(table);
     for (const std::string& note : table.notes)
         all += "\n" + note + "\n";

@@ -3,6 +3,7 @@
 
 #include "core/checked.h"
 #include "core/file.h"
+#include "core/format.h"
 #include "core/half.h"
 #include "core/try.h"
 
@@ -440,21 +441,10 @@ std::int64_t element_bytes(Dtype dtype) noexcept {
 }
 
 std::string printable(std::string_view raw, std::size_t limit) {
-    constexpr std::string_view digits = "0123456789abcdef";
     std::size_t length = std::min(raw.size(), limit);
     while (length > 0 && length < raw.size() && (static_cast<unsigned char>(raw[length]) & 0xC0U) == 0x80U)
         --length; // do not cut a UTF-8 sequence
-    std::string shown;
-    for (const char character : raw.substr(0, length)) {
-        const auto byte = static_cast<unsigned char>(character);
-        if (byte >= 0x20U && byte != 0x7FU)
-            shown += character;
-        else
-            shown += {'\\', 'x', digits[byte >> 4U], digits[byte & 0xFU]};
-    }
-    if (length < raw.size())
-        shown += "...";
-    return shown;
+    return escape_controls(raw.substr(0, length)) + (length < raw.size() ? "..." : "");
 }
 
 Result<SafetensorsFile> parse_safetensors(std::vector<std::byte> bytes, std::string path) {

@@ -5,6 +5,7 @@
 #include "core/try.h"
 #include "data/sources.h"
 #include "data/split.h"
+#include "imaging/labels.h"
 
 #include <algorithm>
 #include <map>
@@ -100,7 +101,9 @@ class RunDataOpener {
 
     Status find(Side& side, const DataSources& sources, const RunData::Side& recorded) {
         if (!sources.empty()) {
-            MFRES_TRY(side.cases, find_data(sources));
+            // Another rank than the first reads no labels: rank 0 has packed them.
+            const std::string labels(use_ == DataUse::join ? name(LabelScheme::brats) : options_.label_scheme);
+            MFRES_TRY(side.cases, find_data(sources, labels, &told_));
             return {};
         }
         std::vector<fs::path> caches;
@@ -183,7 +186,7 @@ class RunDataOpener {
         if (use_ == DataUse::join)
             return CacheFile::open(made);
         MFRES_TRY(side.record.files_sha256, fingerprint_of_files(files));
-        const CacheOptions packing{.threads = resolve_threads(options_.threads),
+        const CacheOptions packing{.threads = resolve_threads(options_.compute.threads),
                                    .overwrite = true,
                                    .normalisation = normalisation_,
                                    .accept = options_.accept};
@@ -232,6 +235,7 @@ class RunDataOpener {
             ids.push_back(std::move(id));
         if (use_ == DataUse::begin)
             data.warning = patients_.warning_about(ids);
+        data.label_notes = std::move(told_);
         return data;
     }
 
@@ -241,6 +245,7 @@ class RunDataOpener {
     const RunData& recorded_;
     Normalisation normalisation_;
     const CacheProgress& progress_;
+    std::vector<std::string> told_; ///< what labels of folders are read as
     std::string fold_words_;
     std::optional<Fold> fold_;
     Patients patients_;

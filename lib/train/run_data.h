@@ -49,6 +49,7 @@ struct OpenedData {
     std::shared_ptr<const Cache> validation; ///< null without
     RunData record;
     std::string warning; ///< for the user, or empty
+    std::vector<std::string> label_notes{}; ///< what the labels of folders are read as, and on what evidence
 };
 
 /// Opens the cases of the options, or those `recorded` where the options name none. Cases of folders are packed into

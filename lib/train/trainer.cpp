@@ -303,6 +303,12 @@ struct Trainer::State {
         validation = std::move(opened.validation);
         if (use != DataUse::join)
             now.data = std::move(opened.record);
+        for (std::string& sentence : opened.label_notes)
+            if (is_root()) {
+                TrainEvent note = event(TrainEvent::Kind::note);
+                note.message = std::move(sentence);
+                tell(observer, note);
+            }
         if (!opened.warning.empty())
             warn(observer, std::move(opened.warning));
         MFRES_CHECK(check_normalisation(*data, wanted, source_words(options.data), observer));

@@ -307,13 +307,22 @@ TEST_CASE("a change of one voxel changes the fingerprint") {
     CHECK(open(folder / "before")->fingerprint() != open(folder / "after")->fingerprint());
 }
 
-TEST_CASE("labels of BraTS 2023 become the same classes, and mixed ones are rejected") {
+TEST_CASE(
+    "labels of BraTS 2023 become the same classes, and cases of two schemes are rejected unless theirs are named") {
     const Phantom& phantom = test::small_phantom();
     const test::TemporaryFolder folder;
     LabelMap recent = phantom.labels;
     std::replace(recent.labels.begin(), recent.labels.end(), std::uint8_t{4}, std::uint8_t{3});
-    const std::vector<CaseFiles> cases = {test::write_labelled_case(folder, "x", phantom.volumes, phantom.labels),
-                                          test::write_labelled_case(folder, "y", phantom.volumes, recent)};
+    std::vector<CaseFiles> cases = {test::write_labelled_case(folder, "x", phantom.volumes, phantom.labels),
+                                    test::write_labelled_case(folder, "y", phantom.volumes, recent)};
+    REQUIRE_OK(write_cache(folder / "x.mfcache", std::span(&cases[0], 1), {}, {}));
+    REQUIRE_OK(write_cache(folder / "y.mfcache", std::span(&cases[1], 1), {}, {}));
+    CHECK(load(*open(folder / "x.mfcache"), 0)->classes == load(*open(folder / "y.mfcache"), 0)->classes);
+    REQUIRE_CODE(write_cache(folder / "c", cases, {}, {}), label_scheme_unclear);
+    CHECK_FALSE(std::filesystem::exists(folder / "c"));
+    REQUIRE_OK(choose_labels(std::span(&cases[0], 1), "", "old")); // as find_data does for each folder
+    REQUIRE_OK(choose_labels(std::span(&cases[1], 1), "", "recent"));
+    CHECK(cases[1].label_scheme == "brats2023");
     REQUIRE_OK(write_cache(folder / "c", cases, {}, {}));
     const auto cache = open(folder / "c");
     CHECK(load(*cache, 0)->classes == load(*cache, 1)->classes);
@@ -321,7 +330,7 @@ TEST_CASE("labels of BraTS 2023 become the same classes, and mixed ones are reje
     LabelMap mixed = phantom.labels;
     *std::find(mixed.labels.begin(), mixed.labels.end(), 4) = 3;
     const auto files = test::write_labelled_case(folder, "z", phantom.volumes, mixed);
-    REQUIRE_CODE(write_cache(folder / "d", std::span(&files, 1), {}, {}), label_outside_scheme);
+    REQUIRE_CODE(write_cache(folder / "d", std::span(&files, 1), {}, {}), label_scheme_unclear);
     CHECK_FALSE(std::filesystem::exists(folder / "d"));
 }
 

@@ -290,7 +290,7 @@ TEST_CASE("the outline of an ONNX file is followed to its end") {
 }
 
 #ifdef MFRES_TEST_ONNX
-TEST_CASE("shared weights behind Identity and a Softmax at the end are understood, weights in other files are not") {
+TEST_CASE("shared weights behind Identity, a Softmax at the end and weights in files beside the model are understood") {
     if (no_onnx())
         return;
     const Model model = random_model(small_network);
@@ -340,7 +340,7 @@ TEST_CASE("shared weights behind Identity and a Softmax at the end are understoo
     REQUIRE_OK(identity);
     CHECK(same_bits(identity->weights, model.weights));
 
-    const auto external = changed([](onnx::GraphProto& made) {
+    const auto external = changed([](onnx::GraphProto& made) { // bytes have no folder
         onnx::TensorProto& tensor = *made.mutable_initializer(0);
         tensor.clear_raw_data();
         tensor.set_data_location(onnx::TensorProto_DataLocation_EXTERNAL);
@@ -350,6 +350,47 @@ TEST_CASE("shared weights behind Identity and a Softmax at the end are understoo
     });
     REQUIRE_CODE(external, operation_unsupported);
     CHECK(external.error().message.find("onnx.save_model(onnx.load(") != std::string::npos);
+
+    // By its path the same model is read, as PyTorch writes it, and from its own folder only.
+    const test::TemporaryFolder folder;
+    const auto at_path = [&](const std::string& location, std::int64_t shift, const std::string& length = {}) {
+        onnx::ModelProto proto;
+        REQUIRE(proto.ParseFromArray(bytes->data(), static_cast<int>(bytes->size())));
+        std::string data;
+        for (onnx::TensorProto& tensor : *proto.mutable_graph()->mutable_initializer()) {
+            const auto add = [&](const std::string& key, const std::string& value) {
+                onnx::StringStringEntryProto& entry = *tensor.add_external_data();
+                entry.set_key(key);
+                entry.set_value(value);
+            };
+            add("location", location);
+            add("offset", std::to_string(static_cast<std::int64_t>(data.size()) + shift));
+            add("length", length.empty() ? std::to_string(tensor.raw_data().size()) : length);
+            data += tensor.raw_data();
+            tensor.clear_raw_data();
+            tensor.set_data_location(onnx::TensorProto_DataLocation_EXTERNAL);
+        }
+        REQUIRE_OK(write_file_atomically(folder / "m.onnx", proto.SerializeAsString()));
+        REQUIRE_OK(write_file_atomically(folder / "m.onnx.data", data));
+        return import_onnx(folder / "m.onnx", &model.variant);
+    };
+    const auto beside = at_path("m.onnx.data", 0);
+    REQUIRE_OK(beside);
+    CHECK(same_bits(beside->weights, model.weights));
+    CHECK(beside->metadata.modalities.empty()); // nobody knows them
+    REQUIRE_OK(at_path("./m.onnx.data", 0));
+    for (const std::string bad : {"../m.onnx.data", "/etc/passwd", "a/m.onnx.data", "..", "."}) {
+        INFO(bad);
+        const auto rejected = at_path(bad, 0);
+        REQUIRE_CODE(rejected, model_header_invalid);
+        CHECK(rejected.error().message.find("the model's own folder") != std::string::npos);
+    }
+    REQUIRE_CODE(at_path("absent.data", 0), file_not_found);
+    REQUIRE_CODE(at_path("m.onnx.data", 4), model_truncated);
+    REQUIRE_CODE(at_path("m.onnx.data", 0, "8"), model_tensor_size);
+    REQUIRE_CODE(at_path("m.onnx.data", 0, "many"), model_header_invalid);
+    std::filesystem::create_symlink(folder / "m.onnx.data", folder / "link.data");
+    REQUIRE_CODE(at_path("link.data", 0), model_header_invalid);
 
     const auto negative = changed([](onnx::GraphProto& made) {
         for (onnx::TensorProto& tensor : *made.mutable_initializer())

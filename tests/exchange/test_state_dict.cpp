@@ -413,6 +413,11 @@ TEST_CASE("wrapped checkpoints and common prefixes are named, and --prefix takes
         REQUIRE_CODE(rejected, model_header_invalid);
         CHECK(rejected.error().message == "weights.pth: the tensors lie below the checkpoint's entry '" + wrapper +
                                               "' (1 tensors); --prefix NAME reads those of one entry");
+        const std::string with_step = // beside the weights, as some programs store a counter
+            dictionary({{"step", one}, {wrapper, dictionary({{"module.w", one}})}});
+        const auto beside = read_with(with_step, "");
+        REQUIRE_CODE(beside, model_header_invalid);
+        CHECK(beside.error().message.find("--prefix NAME") != std::string::npos);
         const auto unwrapped = read_with(wrapped, wrapper);
         REQUIRE_OK(unwrapped);
         CHECK(unwrapped->count("module.w") == 1);

@@ -2,12 +2,12 @@
 // Training caches in place of folders, and models without some of the contrasts, through the library and the program.
 #include "data/cache.h"
 #include "model/model.h"
+#include "paper/robustness.h"
 #include "support/cached_cases.h"
 #include "support/cases.h"
 #include "support/program.h"
 
 #include <mfres/evaluate.h>
-#include <mfres/robustness.h>
 
 #include <nlohmann/json.hpp>
 

@@ -7,6 +7,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include <set>
+
 using namespace mfres;
 
 namespace {
@@ -69,7 +71,8 @@ TEST_CASE("convert rejects with the documented exit codes and overwrites nothing
     CHECK(code({model, "--out", folder / "x.onnx", "--dialect", "opencv", "--verify", "."}) == 2);
     CHECK(code({model, "--out", folder / "x.safetensors", "--dtype", "int3"}) == 2);
     CHECK(code({folder / "absent.safetensors", "--out", folder / "x.safetensors"}) == 6);
-    CHECK(code({model, "--out", model}) == 6);
+    CHECK(code({model, "--out", model}) == 2); // the input, also with --force
+    CHECK(code({model, "--out", model, "--force"}) == 2);
     CHECK(test::file_text(model) == before);
     CHECK(code({model, "--out", folder / "none" / "x.safetensors"}) == 6);
     CHECK(code({model, "--network", "dmfnet", "--out", folder / "x.safetensors"}) == 4);
@@ -81,12 +84,78 @@ TEST_CASE("convert rejects with the documented exit codes and overwrites nothing
     REQUIRE_OK(loaded);
     test::write_tensors(folder / "bare.safetensors", loaded->weights);
     CHECK(code({folder / "bare.safetensors", "--out", folder / "y.safetensors"}) == 4);
-    CHECK(code({folder / "bare.safetensors", "--network", std::string(test::small_network), "--out",
-                folder / "y.safetensors"}) == 0);
+    const auto unnamed = test::run_program({"convert", folder / "bare.safetensors", "--network",
+                                            std::string(test::small_network), "--out", folder / "y.safetensors"});
+    CHECK(unnamed.exit_code == 4);
+    CHECK(unnamed.err.find("--modalities flair,t1ce,t1,t2") != std::string::npos);
+    const auto named = [&](const std::string& modalities) {
+        return code({folder / "bare.safetensors", "--network", std::string(test::small_network), "--modalities",
+                     modalities, "--out", folder / "y.safetensors"});
+    };
+    for (const char* bad : {"t1,t1ce,t2", "t1,t1ce,t2,t2", "t1,t1ce,t2,pd", "t1,t1ce,t2,flair,t1", ""}) {
+        INFO(bad);
+        CHECK(named(bad) == 2);
+    }
+    CHECK_FALSE(std::filesystem::exists(folder / "y.safetensors"));
+    CHECK(named("flair,t1ce,t1,t2") == 0);
+    CHECK(code({model, "--modalities", "flair,t1ce,t1,t2", "--out", folder / "z.safetensors"}) == 4); // it says itself
     CHECK(code({folder / "bare.safetensors", "--network", "mf-res2net", "--out", folder / "z.safetensors"}) == 4);
     REQUIRE_OK(write_file_atomically(folder / "bad.pth", std::string_view("no archive")));
     CHECK(code({folder / "bad.pth", "--network", "dmfnet", "--out", folder / "z.safetensors"}) == 4);
     CHECK_FALSE(std::filesystem::exists(folder / "z.safetensors"));
+}
+
+TEST_CASE("foreign weights get their contrasts in the order that --modalities names, wherever they are used") {
+    const test::TemporaryFolder folder;
+    const std::string model = test::write_model(folder, test::small_network);
+    const CaseFiles files = test::write_case(folder);
+    const std::string case_folder = files.modalities[0].parent_path();
+    const auto loaded = load_model(model);
+    REQUIRE_OK(loaded);
+    // The same network for channels in another order: its first convolutions have their input channels exchanged.
+    constexpr std::array<std::int64_t, 4> order = {3, 1, 0, 2}; // flair, t1ce, t1, t2
+    Weights permuted = loaded->weights;
+    Tensor& weight = permuted.at("enc1.down.conv.weight");
+    const Tensor& old = loaded->weights.at("enc1.down.conv.weight");
+    REQUIRE(old.shape()[1] == 4);
+    const std::int64_t kernel = old.shape()[2] * old.shape()[3] * old.shape()[4];
+    for (std::int64_t out = 0; out < old.shape()[0]; ++out)
+        for (std::int64_t channel = 0; channel < 4; ++channel)
+            for (std::int64_t k = 0; k < kernel; ++k)
+                weight[(out * 4 + channel) * kernel + k] =
+                    old[(out * 4 + order[static_cast<std::size_t>(channel)]) * kernel + k];
+    test::write_tensors(folder / "foreign.safetensors", permuted);
+    const auto converted =
+        test::run_program({"convert", folder / "foreign.safetensors", "--network", std::string(test::small_network),
+                           "--modalities", "flair,t1ce,t1,t2", "--out", folder / "named.safetensors"});
+    INFO(converted.err);
+    REQUIRE(converted.exit_code == 0);
+    const auto segment = [&](const std::string& of, const std::string& out) {
+        const auto done = test::run_program({"segment", "--model", of, "--case", case_folder, "--out", folder / out,
+                                             "--backend", "reference", "--quiet"});
+        INFO(done.err);
+        REQUIRE(done.exit_code == 0);
+        const auto labels = read_nifti_labels(folder / out);
+        REQUIRE_OK(labels);
+        return labels->map.labels;
+    };
+    const auto expected = segment(model, "a.nii");
+    const auto given = segment(folder / "named.safetensors", "b.nii");
+    std::size_t different = 0; // sums over the channels are taken in another order, which may move a tie
+    for (std::size_t i = 0; i < expected.size(); ++i)
+        different += expected[i] != given[i];
+    CHECK(different <= expected.size() / 10000);
+    CHECK(std::set<int>(expected.begin(), expected.end()).size() > 1);
+
+    // In the wrong order the labels differ: the order is what made them agree.
+    REQUIRE(test::run_program({"convert", folder / "foreign.safetensors", "--network", std::string(test::small_network),
+                               "--modalities", "t1,t1ce,t2,flair", "--out", folder / "wrong.safetensors"})
+                .exit_code == 0);
+    const auto wrong = segment(folder / "wrong.safetensors", "c.nii");
+    std::size_t wrong_voxels = 0;
+    for (std::size_t i = 0; i < expected.size(); ++i)
+        wrong_voxels += expected[i] != wrong[i];
+    CHECK(wrong_voxels > 10 * (different + 1));
 }
 
 TEST_CASE("convert calibrates a model, and int8 runs, is compared and is rejected as documented") {

@@ -76,7 +76,11 @@ TEST_CASE("a perfect prediction scores 1 and 0 mm, one moved by a voxel a little
     REQUIRE(table->cases.size() == 2);
     CHECK(table->definition == RegionDefinition::brats);
     CHECK(table->scheme == EmptyScheme::server2019);
-    CHECK(table->notes.empty());
+    CHECK(table->labels == "brats");
+    REQUIRE(table->notes.size() == 2);
+    CHECK(table->notes[0] == "Labels of the references are read as brats (0 background, 1 necrotic core, 2 oedema, "
+                             "4 enhancing tumour): of 2 segmentations, 2 hold a 4 and none a 3.");
+    CHECK(to_markdown(*table).find("ET = labels 4 of the scheme `brats`") != std::string::npos);
     CHECK(table->cases[0].id == "a");
     check_perfect(table->cases[0]);
     CHECK(table->cases[1].id == "a_2");
@@ -86,7 +90,7 @@ TEST_CASE("a perfect prediction scores 1 and 0 mm, one moved by a voxel a little
     CHECK(wt[Metric::hd95] == 1.0);
 }
 
-TEST_CASE("BraTS folders on both sides, and label schemes are recognised file by file") {
+TEST_CASE("BraTS folders on both sides, each of which has a label scheme of its own") {
     const TemporaryFolder folder;
     write_full_case(folder, "case_1");
     std::filesystem::create_directories(folder / "ref" / "HGG");
@@ -97,8 +101,61 @@ TEST_CASE("BraTS folders on both sides, and label schemes are recognised file by
     REQUIRE(table->cases.size() == 1);
     CHECK(table->cases[0].id == "case_1");
     check_perfect(table->cases[0]);
+    CHECK(table->notes[1].find("predictions are read as brats2023") != std::string::npos);
     REQUIRE_CODE(evaluate(folder, {.label_scheme = "brats"}), label_outside_scheme);
+    REQUIRE_OK(evaluate(folder, {.label_scheme = "brats", .prediction_scheme = "auto"}));
     REQUIRE_CODE(evaluate(folder, {.label_scheme = "brats1999"}), invalid_argument);
+}
+
+TEST_CASE("a set of labels has one scheme: mixed and missing evidence is rejected, and a named scheme is obeyed") {
+    const TemporaryFolder folder;
+    write_labels(folder / "ref" / "a.nii.gz", phantom_classes());
+    write_labels(folder / "ref" / "b.nii.gz", phantom_classes(), LabelScheme::brats2023);
+    REQUIRE_CODE(evaluate_folders(folder / "ref", folder / "ref", {}), label_scheme_unclear);
+
+    LabelMap low_grade = phantom_classes();
+    std::replace(low_grade.labels.begin(), low_grade.labels.end(), std::uint8_t{3}, std::uint8_t{1});
+    write_labels(folder / "lone" / "a.nii.gz", low_grade);
+    REQUIRE_CODE(evaluate_folders(folder / "lone", folder / "lone", {}), label_scheme_unclear);
+    REQUIRE_OK(evaluate_folders(folder / "lone", folder / "lone", {.label_scheme = "brats2023"}));
+    // A prediction without enhancing tumour is read as its reference.
+    write_labels(folder / "full" / "a.nii.gz", phantom_classes());
+    const auto borrowed = evaluate_folders(folder / "lone", folder / "full", {});
+    REQUIRE_OK(borrowed);
+    CHECK(borrowed->notes[1].find("predictions are read as brats") != std::string::npos);
+    CHECK(borrowed->notes[1].find("the other side's do") != std::string::npos);
+    CHECK(borrowed->cases[0][TumourRegion::et][Metric::dice] == 0.0);
+    CHECK(borrowed->cases[0][TumourRegion::tc][Metric::dice] == 1.0);
+}
+
+TEST_CASE("brats2024, brats-ped, msd and a mapping score what the same classes score, and a cavity is told") {
+    const TemporaryFolder folder;
+    write_labels(folder / "pred" / "a.nii.gz", phantom_classes());
+    for (const LabelScheme scheme : {LabelScheme::brats_ped, LabelScheme::msd}) {
+        INFO(name(scheme));
+        const auto reference = folder / std::string(name(scheme)) / "a.nii.gz";
+        write_labels(reference, phantom_classes(), scheme);
+        const auto table = evaluate_folders(folder / "pred", reference.parent_path(),
+                                            {.label_scheme = std::string(name(scheme)), .prediction_scheme = "brats"});
+        REQUIRE_OK(table);
+        check_perfect(table->cases[0]);
+    }
+    LabelMap cavity = phantom_classes();
+    REQUIRE_OK(classes_to_labels(cavity, LabelScheme::brats2024, "test"));
+    cavity.labels[0] = 4;
+    cavity.labels[1] = 4;
+    std::filesystem::create_directories(folder / "ref");
+    REQUIRE_OK(write_nifti_labels(folder / "ref" / "a.nii.gz", cavity, geometry_of(cavity.grid), "synthetic", true));
+    const auto after_treatment = evaluate(folder, {.label_scheme = "brats2024", .prediction_scheme = "brats"});
+    REQUIRE_OK(after_treatment);
+    check_perfect(after_treatment->cases[0]);
+    CHECK(after_treatment->notes.back() == "2 voxels with the label 4 in 1 of the references (resection cavity) count "
+                                           "as background.");
+    const auto mapped = evaluate(folder, {.label_scheme = "1:ncr,2:ed,3:et,4:bg", .prediction_scheme = "brats"});
+    REQUIRE_OK(mapped);
+    check_perfect(mapped->cases[0]);
+    CHECK(to_markdown(*mapped).find("scheme `1:ncr,2:ed,3:et,4:bg`") != std::string::npos);
+    REQUIRE_CODE(evaluate(folder), label_scheme_unclear); // 3 and 4
 }
 
 TEST_CASE("a missing prediction is named, a surplus one is noted, two for one case are rejected") {
@@ -113,8 +170,7 @@ TEST_CASE("a missing prediction is named, a surplus one is noted, two for one ca
     write_labels(folder / "pred" / "a_2.nii.gz", phantom_classes());
     const auto surplus = evaluate(folder);
     REQUIRE_OK(surplus);
-    REQUIRE(surplus->notes.size() == 1);
-    CHECK(surplus->notes[0].find("b.nii.gz") != std::string::npos);
+    CHECK(surplus->notes.back().find("b.nii.gz") != std::string::npos);
 
     write_labels(folder / "pred" / "more" / "a_seg.nii.gz", phantom_classes());
     const auto twice = evaluate(folder);
@@ -140,9 +196,9 @@ TEST_CASE("predictions on another grid, with stray labels or in damaged files ar
     write_labels(path, elsewhere);
     REQUIRE_CODE(evaluate(folder), grid_position_mismatch);
 
-    LabelMap stray = phantom_classes(); // both 3 and 4 belong to no scheme
+    LabelMap stray = phantom_classes(); // 9 belongs to no scheme
     REQUIRE_OK(classes_to_labels(stray, LabelScheme::brats, "test"));
-    stray.labels[0] = 3;
+    stray.labels[0] = 9;
     REQUIRE_OK(write_nifti_labels(path, stray, geometry_of(stray.grid), "synthetic", true));
     REQUIRE_CODE(evaluate(folder), label_outside_scheme);
 
@@ -188,8 +244,10 @@ TEST_CASE("a model evaluated in one go scores what its written labels score") {
     REQUIRE(in_one_go->cases.size() == 1);
     CHECK(in_one_go->cases[0] == *by_file);
     CHECK(*by_file->regions[0][Metric::dice] < 0.9); // random weights: no perfect score by accident
-    REQUIRE(in_one_go->notes.size() == 1);
+    REQUIRE(in_one_go->notes.size() == 2);
     CHECK(in_one_go->notes[0].find("mf-res2net") != std::string::npos);
+    CHECK(in_one_go->notes[1].find("read as brats (") != std::string::npos);
+    CHECK(in_one_go->labels == "brats");
 
     CaseFiles without = files;
     without.id = "nameless";

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 // `mfres experiment` as a user runs it: interrupted, gone on with, rejected, and what its table says.
+#include "paper/experiment.h"
 #include "support/cached_cases.h"
 #include "support/cases.h"
 #include "support/catch.h"
 #include "support/program.h"
 
 #include <mfres/evaluate.h>
-#include <mfres/experiment.h>
 
 #include <nlohmann/json.hpp>
 

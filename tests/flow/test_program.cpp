@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The program from outside: exit codes, what it prints, what it leaves on disk.
+#include "imaging/nifti/nifti.h"
 #include "support/catch.h"
 #include "support/program.h"
 
@@ -7,6 +8,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <sstream>
@@ -131,6 +133,108 @@ TEST_CASE("a folder of cases: the good ones are segmented, the bad one is named,
     CHECK(std::filesystem::exists(out / "a.nii.gz"));
     CHECK_FALSE(std::filesystem::exists(out / "b.nii.gz"));
     CHECK(std::filesystem::exists(out / "c.nii.gz"));
+}
+
+TEST_CASE("an incomplete patient stops neither segment nor check, which tells everything about a folder") {
+    const TemporaryFolder folder;
+    const auto model = make_model(folder);
+    const std::string data = (folder / "data").string();
+    for (const std::string id : {"a", "b", "c"})
+        REQUIRE(run_program({"phantom", "--seed", "4", "--size", "48,48,48", "--out", data + "/" + id}).exit_code == 0);
+    std::filesystem::rename(data + "/b/b_t2.nii.gz", data + "/b/b_t2w_new.nii.gz");
+    std::filesystem::create_symlink("nowhere.nii.gz", data + "/b/b_t2.nii.gz");
+    std::filesystem::create_directories(data + "/d\n");
+    for (const char* contrast : {"t1", "t2"})
+        std::filesystem::copy_file(data + "/a/a_" + contrast + ".nii.gz", data + "/d\n/d_" + contrast + ".nii.gz");
+    std::filesystem::create_directories(data + "/other");
+    std::filesystem::copy_file(data + "/a/a_t1.nii.gz", data + "/other/scan.nii.gz");
+
+    const auto check = run_program({"check", data});
+    CHECK(check.exit_code == 3);
+    CHECK(check.out.find("ok       a ") != std::string::npos);
+    CHECK(check.out.find("ok       c ") != std::string::npos);
+    CHECK(check.out.find("REJECTED b ") != std::string::npos);
+    CHECK(check.out.find("b_t2w_new.nii.gz") != std::string::npos);
+    CHECK(check.out.find("t2 ends in _t2 or -t2w") != std::string::npos);
+    CHECK(check.out.find("links to files that do not exist: b_t2.nii.gz") != std::string::npos);
+    CHECK(check.out.find("REJECTED d\\x0a ") != std::string::npos);
+    CHECK(check.out.find("skipped  other ") != std::string::npos);
+    CHECK(check.out.find("scan.nii.gz") != std::string::npos);
+    CHECK(check.out.find("2 of 4 cases accepted") != std::string::npos);
+    CHECK(check.out.find("are read as brats (") != std::string::npos);
+    const json found = json::parse(run_program({"check", data, "--json"}).out);
+    REQUIRE(found.size() == 5);
+    CHECK(found[0]["label_scheme"] == "brats");
+    CHECK(found[4]["skipped"] == true);
+
+    const auto run = run_program({"segment", "--model", model, "--data", data, "--out", (folder / "out").string()});
+    CHECK(run.exit_code == 3);
+    CHECK(run.err.find("[modality_missing]: b: ") != std::string::npos);
+    CHECK(run.err.find('\n' + std::string("mfres: left out: ")) != std::string::npos);
+    CHECK(std::filesystem::exists(folder / "out" / "a.nii.gz"));
+    CHECK(std::filesystem::exists(folder / "out" / "c.nii.gz"));
+    CHECK_FALSE(std::filesystem::exists(folder / "out" / "b.nii.gz"));
+    CHECK(run.out.find("2 of 4 cases segmented") != std::string::npos);
+
+    const auto one = run_program({"segment", "--model", model, "--case", data, "--out", (folder / "x.nii").string()});
+    CHECK(one.exit_code == 3);
+    CHECK(one.err.find("is no case but holds 3 of them, a first") != std::string::npos);
+    CHECK(one.err.find("--data") != std::string::npos);
+}
+
+TEST_CASE("check reads the labels of a set by one scheme, and says when the set has none") {
+    const TemporaryFolder folder;
+    const std::string data = (folder / "data").string();
+    for (const std::string id : {"a", "b"})
+        REQUIRE(run_program({"phantom", "--seed", "4", "--size", "48,48,48", "--out", data + "/" + id}).exit_code == 0);
+    const auto lines = [&](std::vector<std::string> options) {
+        options.insert(options.begin(), {"check", data});
+        return run_program(options);
+    };
+    CHECK(lines({}).exit_code == 0);
+    CHECK(lines({"--labels", "brats2023"}).exit_code == 3);
+    CHECK(lines({"--labels", "brats2023"}).out.find("[label_outside_scheme]") != std::string::npos);
+    CHECK(lines({"--label-map", "1:ncr,2:ed,4:et"}).exit_code == 0);
+    CHECK(lines({"--label-map", "brats"}).exit_code == 2);
+    CHECK(lines({"--labels", "brats", "--label-map", "1:ncr"}).exit_code == 2);
+    const auto treated = lines({"--labels", "brats2024"});
+    CHECK(treated.exit_code == 0);
+    CHECK(treated.out.find("counts as background") != std::string::npos);
+
+    // One case in the scheme of 2023 beside one of 2019.
+    const auto segmentation = data + "/b/b_seg.nii.gz";
+    auto labels = mfres::read_nifti_labels(segmentation);
+    REQUIRE_OK(labels);
+    std::replace(labels->map.labels.begin(), labels->map.labels.end(), std::uint8_t{4}, std::uint8_t{3});
+    REQUIRE_OK(mfres::write_nifti_labels(segmentation, labels->map, labels->geometry, "synthetic", true));
+    const auto mixed = lines({});
+    CHECK(mixed.exit_code == 3);
+    CHECK(mixed.out.find("REJECTED (all)") != std::string::npos);
+    CHECK(mixed.out.find("[label_scheme_unclear]") != std::string::npos);
+    CHECK(mixed.out.find("2 of 2 cases accepted") != std::string::npos);
+    CHECK(run_program({"cache", "--data", data, "--out", (folder / "c.mfcache").string()}).exit_code == 3);
+    CHECK_FALSE(std::filesystem::exists(folder / "c.mfcache"));
+}
+
+TEST_CASE("segment names what it has written when its last file fails, and takes no input for an output") {
+    const TemporaryFolder folder;
+    const auto model = make_model(folder);
+    const auto phantom = make_phantom(folder);
+    const auto out = (folder / "l.nii.gz").string();
+    const auto run = [&](std::vector<std::string> options) {
+        options.insert(options.begin(), {"segment", "--case", phantom, "--model", model, "--out", out});
+        return run_program(options);
+    };
+    CHECK(run({"--report", out}).exit_code == 2);
+    CHECK(run({"--preview", out}).exit_code == 2);
+    CHECK(run({"--report", phantom + "/p3_t1.nii.gz", "--force"}).exit_code == 2);
+    CHECK_FALSE(std::filesystem::exists(out));
+    // A folder of the report's name cannot be replaced by a file.
+    std::filesystem::create_directories(folder / "r.json" / "full");
+    const auto failed = run({"--report", (folder / "r.json").string(), "--force"});
+    CHECK(failed.exit_code == 6);
+    CHECK(failed.err.find("all else was (" + out + ")") != std::string::npos);
+    CHECK(std::filesystem::exists(out));
 }
 
 TEST_CASE("wrong use is told apart from wrong data") {

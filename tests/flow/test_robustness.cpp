@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Robustness measured on phantoms: what cannot change does not, and the program tells it.
 #include "core/file.h"
+#include "paper/robustness.h"
 #include "support/cases.h"
 #include "support/program.h"
-
-#include <mfres/robustness.h>
 
 #include <nlohmann/json.hpp>
 

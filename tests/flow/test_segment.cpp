@@ -6,6 +6,7 @@
 #include "imaging/labels.h"
 #include "imaging/preprocess.h"
 #include "support/cases.h"
+#include "support/program.h"
 #include "support/run_graph.h"
 
 #include <mfres/segmenter.h>
@@ -267,6 +268,66 @@ TEST_CASE("the label scheme asked for is what the file holds") {
     for (std::size_t i = 0; i < brats.labels.labels.size(); ++i)
         REQUIRE(brats2023.labels.labels[i] == (brats.labels.labels[i] == 4 ? 3 : brats.labels.labels[i]));
     REQUIRE_CODE(segmenter.segment(files, {.label_scheme = "brats1999"}), invalid_argument);
+    // Every scheme and mapping holds the same classes, and a picture shows them alike.
+    const auto drawn = [&](const std::string& scheme) {
+        const Segmentation made = segment(segmenter, files, {.label_scheme = scheme, .preview = folder / "p.png"});
+        CHECK(made.report.label_scheme == scheme);
+        LabelMap classes = made.labels;
+        const auto coding = LabelCoding::parse(scheme);
+        REQUIRE_OK(coding);
+        REQUIRE_OK(labels_to_classes(classes, *coding, "written"));
+        const auto png = read_file(folder / "p.png", 1 << 24);
+        REQUIRE_OK(png);
+        return std::pair{classes.labels, *png};
+    };
+    const auto in_brats = drawn("brats");
+    for (const std::string scheme : {"brats2024", "brats-ped", "msd", "7:ncr,8:ed,9:et"}) {
+        INFO(scheme);
+        CHECK((drawn(scheme) == in_brats));
+    }
+    REQUIRE_CODE(segmenter.segment(files, {.label_scheme = "1:et"}), label_outside_scheme);
+}
+
+TEST_CASE("outputs that are one file, or an input, are rejected before anything is read") {
+    const test::TemporaryFolder folder;
+    const CaseFiles files = test::write_case(folder);
+    Segmenter segmenter = open(test::write_model(folder, test::small_network));
+    const std::string before = test::file_text(files.modalities[3]);
+    const auto refused = [&](const SegmentOptions& options) {
+        const auto result = segmenter.segment(files, options, [](std::string_view, double) {
+            FAIL("nothing may be read");
+            return true;
+        });
+        REQUIRE_CODE(result, invalid_argument);
+        return result.error().message;
+    };
+    CHECK(refused({.output = folder / "x.nii.gz", .probabilities = folder / "x.nii.gz"}).find("both") !=
+          std::string::npos);
+    CHECK(refused({.output = folder / "x.nii.gz", .preview = folder / "." / "x.nii.gz"}).find("picture") !=
+          std::string::npos);
+    CHECK(refused({.output = files.modalities[3]}).find("input") != std::string::npos);
+    std::filesystem::create_hard_link(files.modalities[3], folder / "linked.nii.gz");
+    CHECK(refused({.output = folder / "linked.nii.gz"}).find("input") != std::string::npos);
+    CHECK(test::file_text(files.modalities[3]) == before);
+}
+
+TEST_CASE("volumes in the report are those of the map that is written, also where a case was resampled") {
+    const test::TemporaryFolder folder;
+    const Phantom& phantom = test::small_phantom();
+    std::array<Volume, 4> stretched = phantom.volumes;
+    for (Volume& volume : stretched)
+        for (auto& row : volume.grid.affine)
+            row[2] *= 1.5;
+    const CaseFiles files = test::write_case(folder, stretched, geometry_of(stretched[0].grid));
+    Segmenter segmenter = open(test::write_model(folder, test::small_network));
+    const Segmentation made = segment(segmenter, files, {.resample = true, .label_scheme = "brats"});
+    constexpr std::array<int, 3> labels = {1, 2, 4};
+    for (std::size_t c = 0; c < 3; ++c) {
+        INFO(made.report.classes[c].name);
+        const auto voxels = std::count(made.labels.labels.begin(), made.labels.labels.end(), labels[c]);
+        CHECK(made.report.classes[c].voxels == voxels);
+        CHECK(made.report.classes[c].millilitres == Approx(static_cast<double>(voxels) * 1.5 / 1000.0).epsilon(1e-6));
+    }
 }
 
 TEST_CASE("a case that is rejected leaves no file behind, whatever is wrong") {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "imaging/labels.h"
+#include "imaging/label_evidence.h"
 #include "support/catch.h"
 
 #include <set>
@@ -27,7 +27,82 @@ TEST_CASE("label schemes are found by name, and an unknown name lists the known 
     const auto rejected = label_scheme("BRATS");
     REQUIRE_CODE(rejected, invalid_argument);
     CHECK(rejected.error().message.find("\"BRATS\"") != std::string::npos);
-    CHECK(rejected.error().message.find("brats, brats2023") != std::string::npos);
+    CHECK(rejected.error().message.find("brats, brats2023, brats2024, brats-ped, msd") != std::string::npos);
+}
+
+TEST_CASE("every scheme gives its labels the classes of its publication, and writes one value per class") {
+    struct Case {
+        LabelScheme scheme;
+        std::vector<std::uint8_t> labels;
+        std::vector<std::uint8_t> classes;
+        std::vector<std::uint8_t> written; // of classes 0, 1, 2, 3
+    };
+    for (const Case& one : {Case{LabelScheme::brats, {0, 1, 2, 4}, {0, 1, 2, 3}, {0, 1, 2, 4}},
+                            Case{LabelScheme::brats2023, {0, 1, 2, 3}, {0, 1, 2, 3}, {0, 1, 2, 3}},
+                            Case{LabelScheme::brats2024, {0, 1, 2, 3, 4}, {0, 1, 2, 3, 0}, {0, 1, 2, 3}},
+                            Case{LabelScheme::brats_ped, {0, 1, 2, 3, 4}, {0, 3, 1, 1, 2}, {0, 2, 4, 1}},
+                            Case{LabelScheme::msd, {0, 1, 2, 3}, {0, 2, 1, 3}, {0, 2, 1, 3}}}) {
+        INFO(name(one.scheme));
+        LabelMap map = map_of(one.labels);
+        REQUIRE_OK(labels_to_classes(map, one.scheme, "case"));
+        CHECK(map.labels == map_of(one.classes).labels);
+        LabelMap classes = map_of({0, 1, 2, 3});
+        REQUIRE_OK(classes_to_labels(classes, one.scheme, "case"));
+        CHECK(classes.labels == map_of(one.written).labels);
+    }
+    CHECK(count_set_aside(map_of({4, 4, 3, 1}), LabelScheme::brats2024) == 2);
+    CHECK(count_set_aside(map_of({4, 4, 3, 1}), LabelScheme::brats_ped) == 0);
+}
+
+TEST_CASE("a mapping says what values stand for, and one that is not understood is rejected with its pair") {
+    const auto mapping = LabelCoding::parse("1:ncr,2:ed,5:et,7:et,9:bg");
+    REQUIRE_OK(mapping);
+    CHECK(mapping->name() == "1:ncr,2:ed,5:et,7:et,9:bg");
+    CHECK(mapping->legend() == "0 background, 1 necrotic core, 2 oedema, 5 enhancing tumour, 7 enhancing tumour, "
+                               "9 background");
+    LabelMap map = map_of({0, 1, 2, 5, 7, 9});
+    CHECK(count_set_aside(map, *mapping) == 1);
+    REQUIRE_OK(labels_to_classes(map, *mapping, "case"));
+    CHECK(map.labels == map_of({0, 1, 2, 3, 3, 0}).labels);
+    REQUIRE_OK(classes_to_labels(map, *mapping, "case"));
+    CHECK(map.labels == map_of({0, 1, 2, 5, 5, 0}).labels);
+    for (const char* bad : {"1:necrosis", "1:ncr,1:ed", "0:et", "256:et", "1:", ":et", "1:ncr,", "1 :ncr", "-1:et"}) {
+        INFO(bad);
+        REQUIRE_CODE(LabelCoding::parse(bad), invalid_argument);
+    }
+    CHECK(LabelCoding::parse("2:ed,x:et").error().message.find("'x:et'") != std::string::npos);
+
+    const auto partial = LabelCoding::parse("1:ed");
+    REQUIRE_OK(partial);
+    LabelMap enhancing = map_of({0, 2, 3});
+    REQUIRE_CODE(classes_to_labels(enhancing, *partial, "case"), label_outside_scheme);
+}
+
+TEST_CASE("the scheme of a data set is chosen from all its files, or found to be unclear") {
+    const auto of = [](const std::vector<std::vector<std::uint8_t>>& files, const std::string& file = "a_seg.nii") {
+        LabelEvidence evidence;
+        for (const auto& labels : files)
+            evidence.add(map_of(labels), file);
+        return evidence;
+    };
+    const auto brats = of({{1, 2}, {1, 4}, {}}); // a lone low-grade case decides nothing
+    REQUIRE_OK(brats.scheme("set"));
+    CHECK(*brats.scheme("set") == LabelScheme::brats);
+    CHECK(brats.sentence() == "of 3 segmentations, 1 holds a 4 and none a 3");
+    CHECK(*of({{1, 2}, {3}}).scheme("set") == LabelScheme::brats2023);
+    CHECK(*of({{1, 4}, {1, 2, 3}}, "BraTS-PED-00001-000-seg.nii.gz").scheme("set") == LabelScheme::brats_ped);
+    CHECK(*of({{}, {}}).scheme("set") == LabelScheme::brats); // nothing is labelled: all schemes agree
+
+    const auto mixed = of({{1, 3}, {2, 4}});
+    CHECK(mixed.kind() == LabelEvidence::Kind::mixed);
+    REQUIRE_CODE(mixed.scheme("the set"), label_scheme_unclear);
+    CHECK(mixed.scheme("the set").error().message.find("1 of 2 (a_seg.nii) hold a 3") != std::string::npos);
+    CHECK(mixed.scheme("the set").error().message.find("--labels") != std::string::npos);
+    REQUIRE_CODE(of({{1, 2}}).scheme("set"), label_scheme_unclear);
+    REQUIRE_CODE(of({{1, 2}, {1}, {}}).scheme("set"), label_scheme_unclear);
+    LabelEvidence some = of({{1, 4}});
+    some += of({{1, 4}}, "BraTS-PED-00001-000-seg.nii.gz");
+    REQUIRE_CODE(some.scheme("set"), label_scheme_unclear);
 }
 
 TEST_CASE("classes become the labels of the scheme and come back") {

@@ -125,6 +125,35 @@ TEST_CASE("labels may be stored as floats or scaled, as long as they are whole n
     REQUIRE_CODE(labels(), voxel_not_finite);
 }
 
+TEST_CASE("labels through a slope are rounded within a step of it, and what lies between labels is rejected") {
+    const test::TemporaryFolder folder;
+    Recipe recipe;
+    const auto labels = [&] {
+        test::save(folder / "x.nii", recipe.file());
+        return read_nifti_labels(folder / "x.nii");
+    };
+    recipe.values.assign(120, 0);
+    recipe.values[3] = 2;
+    recipe.slope = 1.000015; // 2.00003
+    auto result = labels();
+    REQUIRE_OK(result);
+    CHECK(result->map.labels[3] == 2);
+    recipe.datatype = 2; // uint8, whose 256 steps lie between 0 and 4
+    recipe.bitpix = 8;
+    recipe.slope = 4.0 / 255.0;
+    const std::vector<double> stored = {0, 64, 127, 128, 191, 255};
+    std::copy(stored.begin(), stored.end(), recipe.values.begin());
+    result = labels();
+    REQUIRE_OK(result);
+    const std::vector<std::uint8_t> expected = {0, 1, 2, 2, 3, 4};
+    CHECK(std::equal(expected.begin(), expected.end(), result->map.labels.begin()));
+    recipe.values[7] = 130; // 2.039
+    REQUIRE_CODE(labels(), label_outside_scheme);
+    recipe.values[7] = 3;
+    recipe.slope = 0.5; // 1.5 is half a step away, and no label
+    REQUIRE_CODE(labels(), label_outside_scheme);
+}
+
 TEST_CASE("voxels that are not finite are counted and located") {
     const test::TemporaryFolder folder;
     Recipe recipe;

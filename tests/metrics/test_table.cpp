@@ -268,10 +268,17 @@ TEST_CASE("the Markdown table names definition and scheme and has a row per metr
     table.cases = {case_of("a", 0.25), case_of("b", 0.75)};
     const std::string markdown = to_markdown(table);
     INFO(markdown);
-    CHECK(markdown.find("`brats` (WT = labels 1, 2, 4, TC = labels 1, 4, ET = labels 4)") != std::string::npos);
+    CHECK(
+        markdown.find("`brats` (WT = necrotic core + oedema + enhancing tumour, TC = necrotic core + enhancing tumour, "
+                      "ET = enhancing tumour)") != std::string::npos);
     CHECK(markdown.find("`server2019`") != std::string::npos);
     CHECK(markdown.find("| Dice        | WT     |     2 | 0.50000 |") != std::string::npos);
     CHECK(std::count(markdown.begin(), markdown.end(), '\n') == 2 + 2 + 12);
     table.definition = RegionDefinition::paper;
-    CHECK(to_markdown(table).find("`paper` (WT = labels 1, 2, TC = labels 1, ET = labels 4)") != std::string::npos);
+    table.labels = "brats"; // what was read, where labels were
+    CHECK(to_markdown(table).find("`paper` (WT = labels 1, 2, TC = labels 1, ET = labels 4 of the scheme `brats`)") !=
+          std::string::npos);
+    table.labels = "brats-ped";
+    CHECK(to_markdown(table).find("`paper` (WT = labels 2, 3, 4, TC = labels 2, 3, ET = labels 1 of the scheme "
+                                  "`brats-ped`)") != std::string::npos);
 }

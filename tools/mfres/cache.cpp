@@ -25,7 +25,12 @@ constexpr const char* examples =
     "  mfres info train.mfcache\n";
 
 Status make(const std::filesystem::path& path, const Options& options) {
-    MFRES_TRY(const auto found, find_data(options.paths("data")));
+    MFRES_TRY(const std::string labels, label_choice(options));
+    std::vector<std::string> told;
+    MFRES_TRY(const auto found, find_data(options.paths("data"), labels, &told));
+    if (!options.has("quiet"))
+        for (const std::string& sentence : told)
+            std::cerr << sentence << '\n';
     std::vector<CaseSource> cases;
     for (const DataCase& one : found)
         cases.push_back(one.content);
@@ -54,6 +59,7 @@ int cache(const std::vector<std::string>& arguments) {
         ("levels", po::value<int>()->default_value(0), "round intensities of folders to this many steps, 2 to 256; 0 = without loss")
         ("normalisation", po::value<std::string>()->default_value("zscore-brain"), ways.c_str());
     // clang-format on
+    add_label_options(options, "default: auto, for each folder");
     add_accept_option(options);
     add_threads_option(options);
     add_output_options(options);

@@ -2,11 +2,13 @@
 #include "cli.h"
 
 #include "core/file.h"
+#include "core/format.h"
 #include "core/try.h"
 
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <csignal>
 #include <cstdio>
@@ -81,6 +83,7 @@ ExitCode exit_code(ErrorCode code) {
     case ErrorCode::intensity_outliers:
     case ErrorCode::logits_not_finite:
     case ErrorCode::label_outside_scheme:
+    case ErrorCode::label_scheme_unclear:
     case ErrorCode::cache_invalid:
     case ErrorCode::cache_damaged:
     case ErrorCode::dataset_empty:
@@ -93,6 +96,24 @@ ExitCode exit_code(ErrorCode code) {
     return exit_failure;
 }
 
+namespace {
+
+/// Lists have a line for each of their entries, which begins with two blanks; no name can begin a line like another.
+std::string escape_lines(std::string_view message) {
+    constexpr std::string_view entry = "\n  ";
+    std::string shown;
+    for (std::size_t begin = 0;;) {
+        const std::size_t end = message.find(entry, begin);
+        shown += escape_controls(message.substr(begin, end - begin));
+        if (end == std::string_view::npos)
+            return shown;
+        shown += entry;
+        begin = end + entry.size();
+    }
+}
+
+} // namespace
+
 int fail(const Error& error, bool json) {
     const int code = exit_code(error.code);
     if (json) {
@@ -101,7 +122,7 @@ int fail(const Error& error, bool json) {
              {{"code", name(error.code)}, {"message", error.message}, {"where", error.where}, {"exit_code", code}}}};
         std::cout << object.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
     }
-    std::cerr << "mfres: error [" << name(error.code) << "]: " << error.message << '\n';
+    std::cerr << "mfres: error [" << name(error.code) << "]: " << escape_lines(error.message) << '\n';
     return code;
 }
 

@@ -16,7 +16,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <iostream>
+#include <set>
 
 namespace mfres::cli {
 
@@ -27,15 +29,17 @@ constexpr const char* about =
     "safetensors\n"
     "or a checkpoint (.pt, .pth; nothing in it is executed), or a checkpoint of mfres (.ckpt; its moving average where\n"
     "there is one). Out: a model file (.safetensors) or ONNX (.onnx).\n"
-    "Foreign weights need --network, and --mapping where names differ; every missing, extra or mis-shaped tensor is\n"
-    "listed. The metadata of an imported model say that it wants its input prepared as mfres prepares it.";
+    "Foreign weights need --network and --modalities, and --mapping where names differ; every missing, extra or\n"
+    "mis-shaped tensor is listed. The metadata of an imported model say that it wants its input prepared as mfres\n"
+    "prepares it.";
 
 constexpr const char* examples =
     "Examples:\n"
     "  mfres convert m.safetensors --out m.onnx --dynamic --fold\n"
     "  mfres convert m.safetensors --out m-opencv.onnx --dialect opencv --size 144,176,144\n"
     "  mfres convert m.onnx --out back.safetensors --verify BraTS19_CBICA_AAB_1\n"
-    "  mfres convert dmfnet.pth --network dmfnet --mapping names.json --out dmfnet.safetensors\n"
+    "  mfres convert dmfnet.pth --network dmfnet --modalities flair,t1ce,t1,t2 --mapping names.json \\\n"
+    "      --out dmfnet.safetensors\n"
     "  mfres convert m.safetensors --out half.safetensors --dtype bf16\n"
     "  mfres convert runs/laptop/best.ckpt --out best.safetensors --dtype f16\n"
     "  mfres convert m.safetensors --out m-int8.safetensors --calibrate FOLDER_OF_CASES --verify CASE\n\n"
@@ -52,6 +56,7 @@ Options make_options() {
         ("out,o", po::value<std::string>()->required(), "file to write: .safetensors or .onnx")
         ("network,n", po::value<std::string>(), "whose weights these are, where the file does not say: a registered network, or a variant as JSON")
         ("prefix", po::value<std::string>(), "of the names of tensors, taken off before the mapping, or the checkpoint's entry that holds them: module")
+        ("modalities", po::value<std::string>(), "contrasts of the input channels, in the order that foreign weights were trained with: flair,t1ce,t1,t2")
         ("mapping", po::value<std::string>(), "JSON file of regular expressions that rename tensors")
         ("dtype", po::value<std::string>(), dtypes.c_str())
         ("calibrate", po::value<std::string>(), "folder of cases, or training cache, to measure ranges of activations on, for int8")
@@ -106,6 +111,40 @@ Result<Model> adopted(const Options& options, const std::optional<Variant>& vari
     return adopt_weights(*variant, std::move(tensors), path, origin);
 }
 
+/// Which contrast each input channel is: as the file says, or for weights of other frameworks as --modalities does.
+Status name_modalities(const Options& options, Model& model) {
+    const std::string path = options.get<std::string>("input");
+    std::vector<std::string>& channels = model.metadata.modalities;
+    if (!channels.empty() && !options.has("modalities"))
+        return {};
+    const auto count = static_cast<std::size_t>(model.variant.input_channels());
+    if (!options.has("modalities"))
+        return Error{ErrorCode::model_metadata_invalid,
+                     text(path, " does not say which contrast each of its ", count,
+                          " input channels is; --modalities names them in the order the weights were trained with, for "
+                          "example --modalities flair,t1ce,t1,t2"),
+                     path};
+    const std::vector<std::string> given = listed(options.get<std::string>("modalities"));
+    const auto known = [](const std::string& word) {
+        return std::any_of(modalities.begin(), modalities.end(), [&](Modality one) { return name(one) == word; });
+    };
+    const bool each_once = std::set<std::string>(given.begin(), given.end()).size() == given.size();
+    if (given.size() != count || !each_once || !std::all_of(given.begin(), given.end(), known))
+        return Error{ErrorCode::invalid_argument,
+                     text("--modalities names each of ", count,
+                          " channels once, of t1, t1ce, t2 and flair with commas "
+                          "between, not '",
+                          options.get<std::string>("modalities"), "'"),
+                     "modalities"};
+    if (!channels.empty() && channels != given)
+        return Error{ErrorCode::model_metadata_invalid,
+                     text(path, " says itself which contrast each channel is, and it is another order than that of "
+                                "--modalities, which is for weights that do not say"),
+                     path};
+    channels = given;
+    return {};
+}
+
 /// A model, and what a checkpoint of mfres tells about it besides.
 struct Source {
     Model model;
@@ -132,7 +171,7 @@ Result<Source> read_mfres_checkpoint(const std::string& path, const std::optiona
     return Source{std::move(exported.model), std::move(exported.facts)};
 }
 
-Result<Source> read_model(const Options& options) {
+Result<Source> read_weights(const Options& options) {
     const std::string path = options.get<std::string>("input");
     std::optional<Variant> variant;
     if (options.has("network")) {
@@ -160,6 +199,12 @@ Result<Source> read_model(const Options& options) {
     MFRES_TRY(Model model, decode_model(file));
     MFRES_CHECK(check_network(model, variant, path));
     return Source{std::move(model), {}};
+}
+
+Result<Source> read_model(const Options& options) {
+    MFRES_TRY(Source source, read_weights(options));
+    MFRES_CHECK(name_modalities(options, source.model));
+    return source;
 }
 
 /// Ranges from the folder's cases; those that a model brought along are replaced.
@@ -257,6 +302,10 @@ int convert(const std::vector<std::string>& arguments) {
         return usage_error("--verify reads the written file back, which works for the standard dialect only");
     if (options.has("calibrate") && ending == ".onnx")
         return usage_error("--calibrate is for model files of mfres (.safetensors): ONNX is written in f32");
+    const std::array<std::filesystem::path, 2> inputs = {options.get<std::string>("input"),
+                                                         options.get_or_default<std::string>("mapping")};
+    if (const auto apart = check_outputs_apart(std::array{OutputFile{"converted model", out}}, inputs); !apart)
+        return fail(apart.error(), json);
     std::error_code ignored;
     if (!options.has("force") && std::filesystem::exists(out, ignored))
         return fail({ErrorCode::file_exists, text(out.string(), " exists already (--force overwrites)"), out.string()},

@@ -43,8 +43,9 @@ Options make_options() {
         ("scheme", po::value<std::string>(), "for empty regions: server2019 (default: HD95 blank) or brats2020 (HD95 0 or 373.12866)")
         ("sites", po::value<std::string>(), "table (.csv: case,site) of the sites that the summary is divided by; without it, what ids of BraTS tell, or else the folder's name")
         ("out,o", po::value<std::string>(), "folder for cases.csv, sites.csv, summary.json and table.md")
-        ("labels", po::value<std::string>(), "label scheme of the files: brats (0 1 2 4) or brats2023 (0 1 2 3); without it, as their values show");
+        ("pred-labels", po::value<std::string>(), "scheme or mapping of the labels of --pred, if it is another one");
     // clang-format on
+    add_label_options(options, "default: auto");
     add_segmenter_options(options); // several precisions with commas between are compared with f32
     add_case_options(options);
     add_small_part_options(options);
@@ -72,6 +73,13 @@ Status prepare_outputs(const Options& options) {
     if (problem)
         return Error{ErrorCode::file_write, text("cannot make the folder ", folder.string(), ": ", problem.message()),
                      folder.string()};
+    const std::array<OutputFile, 4> files = {{{"table of cases", outputs.cases},
+                                              {"table of sites", outputs.sites},
+                                              {"summary", outputs.summary},
+                                              {"table", outputs.table}}};
+    const std::array<std::filesystem::path, 2> inputs = {options.get_or_default<std::string>("table"),
+                                                         options.get_or_default<std::string>("sites")};
+    MFRES_CHECK(check_outputs_apart(files, inputs));
     for (const auto& path : {outputs.cases, outputs.sites, outputs.summary, outputs.table})
         MFRES_CHECK(check_output(path, options.has("force")));
     return {};
@@ -91,10 +99,7 @@ Status write_outputs(const Options& options, const MetricsTable& table) {
     MFRES_TRY(PendingFile sites, PendingFile::write(outputs.sites, bytes_of(sites_csv(table)), force));
     MFRES_TRY(PendingFile summary, PendingFile::write(outputs.summary, bytes_of(to_json(table) + "\n"), force));
     MFRES_TRY(PendingFile markdown, PendingFile::write(outputs.table, bytes_of(to_markdown(table)), force));
-    MFRES_CHECK(cases.commit());
-    MFRES_CHECK(sites.commit());
-    MFRES_CHECK(summary.commit());
-    return markdown.commit();
+    return commit_all(std::array{&cases, &sites, &summary, &markdown});
 }
 
 /// The words of --drop.
@@ -136,7 +141,8 @@ Result<EvaluationOptions> evaluation_options(const Options& options) {
     if (options.has("scheme")) {
         MFRES_TRY(request.scheme, parse_empty_scheme(options.get<std::string>("scheme")));
     }
-    request.label_scheme = options.get_or_default<std::string>("labels");
+    MFRES_TRY(request.label_scheme, label_choice(options));
+    request.prediction_scheme = options.get_or_default<std::string>("pred-labels");
     MFRES_CHECK(read_case_options(options, request.affine, request.resample));
     read_small_part_options(options, request);
     MFRES_TRY(request.contrasts, kept_contrasts(options));
@@ -229,7 +235,7 @@ int print_precisions(const Options& options, ProgressDisplay& display) {
 int print_subsets(const Options& options, ProgressDisplay& display) {
     const auto evaluated = [&]() -> Result<std::vector<SubsetEvaluation>> {
         MFRES_TRY(const EvaluationOptions request, evaluation_options(options));
-        MFRES_TRY(const SegmenterOptions setup, segmenter_options(options, request));
+        MFRES_TRY(const SegmenterOptions setup, segmenter_options(options));
         MFRES_TRY(const auto cases, CaseSet::find(options.get<std::string>("data")));
         MFRES_TRY(const auto model, model_path(options));
         MFRES_TRY(Segmenter segmenter, Segmenter::open(model, setup));

@@ -4,8 +4,7 @@
 #include "train_display.h"
 
 #include "core/try.h"
-
-#include <mfres/experiment.h>
+#include "paper/experiment.h"
 
 #include <algorithm>
 #include <iostream>
@@ -62,6 +61,7 @@ Options make_options() {
         ("loader-threads", po::value<int>()->default_value(1), "that prepare batches; 0 = between the steps")
         ("status", "show the state of the experiment in --out");
     // clang-format on
+    add_label_options(options, "default: auto");
     add_compute_options(options);
     add_accept_option(options);
     add_max_memory_option(options,
@@ -97,6 +97,7 @@ Result<ExperimentOptions> experiment_options(const Options& options) {
     }
     chosen.losses = listed(options.get_or_default<std::string>("losses"));
     MFRES_TRY(chosen.recipe, recipe_of(options));
+    MFRES_TRY(chosen.label_scheme, label_choice(options));
     chosen.seed = options.get<std::uint64_t>("seed");
     chosen.seeds = options.get<int>("seeds");
     MFRES_TRY(chosen.compute, compute_options(options));
@@ -184,6 +185,9 @@ int show_status(const Options& options) {
 
 /// Prints the report; if stopped, the state of the runs. Returns the exit code.
 int finish(const ExperimentReport& report, const Options& options) {
+    if (!options.has("json") && !options.has("quiet"))
+        for (const std::string& note : report.notes)
+            std::cerr << note << '\n';
     if (options.has("json"))
         std::cout << to_json(report) << '\n';
     else if (!report.stopped)

@@ -2,6 +2,7 @@
 #include "option_groups.h"
 
 #include "core/try.h"
+#include "imaging/labels.h"
 
 #include <nlohmann/json.hpp>
 
@@ -135,6 +136,30 @@ Status read_case_options(const Options& options, AffineSource& affine, bool& res
     return {};
 }
 
+void add_label_options(Options& options, const std::string& standard) {
+    const std::string labels = "label scheme: brats (1 2 4), brats2023 (1 2 3), brats2024 (and 4, a resection cavity), "
+                               "brats-ped, msd, or auto: what the values of the whole data set tell; " +
+                               standard;
+    // clang-format off
+    options.add()
+        ("labels", po::value<std::string>(), labels.c_str())
+        ("label-map", po::value<std::string>(), "label values instead of a scheme: 1:ncr,2:ed,3:et, and bg for background");
+    // clang-format on
+}
+
+Result<std::string> label_choice(const Options& options) {
+    if (options.has("labels") && options.has("label-map"))
+        return Error{ErrorCode::invalid_argument, "--labels names a scheme, and --label-map stands instead of one",
+                     "label-map"};
+    std::string chosen = options.get_or_default<std::string>("labels");
+    if (options.has("label-map")) {
+        chosen = options.get<std::string>("label-map");
+        if (chosen.find(':') == std::string::npos)
+            chosen += ':'; // never a scheme's name
+    }
+    if (!chosen.empty() && chosen != "auto")
+        MFRES_CHECK(LabelCoding::parse(chosen));
+    return chosen;
 void add_accept_option(Options& options) {
     const std::string help =
         "check that gives a warning instead of rejecting a case; may be repeated: " + plausibility_check_names();

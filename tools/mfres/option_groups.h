@@ -59,6 +59,11 @@ void add_case_options(Options& options);
 /// Copies their values. Errors: invalid_argument.
 Status read_case_options(const Options& options, AffineSource& affine, bool& resample);
 
+/// --labels and --label-map, of every command that reads or writes labels. `standard`: what happens without them.
+void add_label_options(Options& options, const std::string& standard);
+/// What they say, for the label_scheme of the library's options: "auto", a scheme's name or a mapping; empty without
+/// them. Errors: invalid_argument (both of them, or no such scheme or mapping).
+Result<std::string> label_choice(const Options& options);
 /// --accept, of commands that read cases.
 void add_accept_option(Options& options);
 /// Its values; none for commands that do not have it. Errors: invalid_argument for a code that is no check.

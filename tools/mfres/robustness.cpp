@@ -3,8 +3,7 @@
 
 #include "core/file.h"
 #include "core/try.h"
-
-#include <mfres/robustness.h>
+#include "paper/robustness.h"
 
 #include <iostream>
 
@@ -31,6 +30,7 @@ Options make_options() {
         ("out,o", po::value<std::string>(), "also write the table to this file (.md)")
         ("seed", po::value<std::uint64_t>()->default_value(1), "of noise, bias fields and factors");
     // clang-format on
+    add_label_options(options, "default: auto");
     add_segmenter_options(options);
     add_case_options(options);
     add_output_options(options);
@@ -42,6 +42,7 @@ Result<RobustnessReport> measure(const Options& options, ProgressDisplay& displa
     RobustnessOptions request;
     request.seed = options.get<std::uint64_t>("seed");
     MFRES_CHECK(read_case_options(options, request.affine, request.resample));
+    MFRES_TRY(request.label_scheme, label_choice(options));
     request.threads = setup.compute.threads;
     MFRES_TRY(const auto cases, CaseSet::find(options.get<std::string>("data")));
     MFRES_TRY(const auto model, model_path(options));

@@ -122,6 +122,7 @@ Options make_options() {
         ("stop-at", po::value<std::int64_t>()->default_value(0), "step at which to save and stop, with the schedule of the whole recipe; --resume goes on; 0 = at the end")
         ("log-every", po::value<std::int64_t>()->default_value(10), "steps that a line of metrics.csv sums up");
     // clang-format on
+    add_label_options(options, "default: auto, for each folder");
     add_compute_options(options);
     add_accept_option(options);
     add_max_memory_option(
@@ -194,6 +195,7 @@ Result<TrainerOptions> trainer_options(const Options& options) {
     chosen.init = options.get_or_default<std::string>("init");
     for (const std::string& teacher : options.get_or_default<std::vector<std::string>>("teacher"))
         chosen.teachers.emplace_back(teacher);
+    MFRES_TRY(chosen.label_scheme, label_choice(options));
     MFRES_TRY(chosen.compute, compute_options(options));
     chosen.loader_threads = options.get<int>("loader-threads");
     chosen.resume = options.has("resume");

@@ -68,6 +68,8 @@ bool TrainDisplay::show(const TrainEvent& event) {
     using Kind = TrainEvent::Kind;
     if (event.kind == Kind::warning)
         line("mfres: warning: " + event.message, true);
+    if (event.kind == Kind::note)
+        line(event.message);
     if (event.kind == Kind::caching)
         bar(event.done, event.total, text("cases into the cache, ", event.done, " of ", event.total));
     if (event.kind == Kind::row)

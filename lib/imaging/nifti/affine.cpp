@@ -81,7 +81,12 @@ Result<Affine> chosen_affine(const NiftiGeometry& geometry, const std::array<std
                                ", sform_code ", geometry.sform_code,
                                use == AffineSource::sform   ? ", and the sform was requested"
                                : use == AffineSource::qform ? ", and the qform was requested"
-                                                            : ""));
+                                                            : "",
+                               use == AffineSource::automatic
+                                   ? "; left and right cannot be told. Convert the scan again from DICOM with its "
+                                     "orientation, or set a code if you know that its affine is true, in Python: "
+                                     "image.set_sform(image.affine, 1) of nibabel"
+                                   : ""));
     if (use == AffineSource::qform || !has_sform)
         return affine_of_qform(geometry, where);
     MFRES_TRY(const Affine sform, affine_of_sform(geometry, where));

@@ -131,9 +131,12 @@ Result<Header> parse_header(std::span<const std::byte> bytes, const Files& files
     const auto [version, swapped] = signature_of(bytes);
     if (version == 0) {
         const bool zipped = bytes.size() > 1 && bytes[0] == std::byte{0x1F} && bytes[1] == std::byte{0x8B};
-        return file_error(ErrorCode::not_nifti, path,
-                          zipped ? "is gzip-compressed although its name does not end in .gz"
-                                 : "is not a NIfTI file: its first four bytes are neither 348 nor 540");
+        return file_error(
+            ErrorCode::not_nifti, path,
+            zipped && names_gzip(path) ? "is gzip-compressed twice: unpack it once, in Python: "
+                                         "open(\"once.nii.gz\", \"wb\").write(gzip.open(\"twice.nii.gz\").read())"
+            : zipped ? "is gzip-compressed although its name does not end in .gz; rename it so that it does"
+                     : "is not a NIfTI file: its first four bytes are neither 348 nor 540");
     }
     const std::size_t header_bytes = version == 1 ? sizeof(nifti_1_header) : sizeof(nifti_2_header);
     if (bytes.size() < header_bytes)
@@ -188,7 +191,10 @@ Status check_dimensions(const Header& header, const fs::path& path) {
     }
     for (std::int64_t axis = 4; axis <= axes; ++axis)
         if (header.dim[static_cast<std::size_t>(axis)] != 1)
-            return file_error(ErrorCode::nifti_not_3d, path, text("holds more than one volume: ", extents(header)));
+            return file_error(ErrorCode::nifti_not_3d, path,
+                              text("holds more than one volume: ", extents(header),
+                                   "; split it and give one of them, in Python: nibabel.save(nibabel.four_to_three("
+                                   "nibabel.load(\"all.nii.gz\"))[0], \"first.nii.gz\")"));
     if (axes < 3 || std::min({header.dim[1], header.dim[2], header.dim[3]}) == 1)
         return file_error(ErrorCode::nifti_not_3d, path, text("is not a three-dimensional volume: ", extents(header)));
     return {};

@@ -115,7 +115,8 @@ Result<NiftiVolume> read_nifti(const std::filesystem::path& path, const NiftiRea
 /// else as float. Peak memory: the file as stored and the whole volume in that type.
 Result<NiftiCompactVolume> read_nifti_scan(const std::filesystem::path& path, const NiftiReadOptions& options = {});
 
-/// Reads labels, stored as integers or as integer-valued floats. Errors: as read_nifti, and label_outside_scheme with
+/// Reads labels, stored as integers or as integer-valued floats; through a slope they are rounded where they lie within
+/// half a step of it (and 0.01) of a whole number. Errors: as read_nifti, and label_outside_scheme with
 /// counts for values that are not integers from 0 to 255.
 Result<NiftiLabels> read_nifti_labels(const std::filesystem::path& path, const NiftiReadOptions& options = {});
 

@@ -56,14 +56,25 @@ struct FloatSink {
 /// Converts stored values to labels.
 struct LabelSink {
     std::vector<std::uint8_t> values;
+    double tolerance = 0.0; ///< how far from a whole number a label may lie
     Offenders not_finite;
     Offenders no_label;
 
     void take(double value) {
-        const bool is_label = value >= 0.0 && value <= 255.0 && value == std::floor(value);
+        const double whole = std::round(value);
+        const bool is_label = whole >= 0.0 && whole <= 255.0 && std::abs(value - whole) <= tolerance;
         if (!is_label)
             (std::isfinite(value) ? no_label : not_finite).note(values.size(), value);
-        values.push_back(is_label ? static_cast<std::uint8_t>(value) : std::uint8_t{0});
+        values.push_back(is_label ? static_cast<std::uint8_t>(whole) : std::uint8_t{0});
+    }
+
+    /// Whole numbers that were stored through a slope come back within half a step of it. The limit keeps labels that a
+    /// resampling has mixed from passing as whole ones: 4/255, the step of labels in bytes, needs 0.008.
+    void expect_scaling(double slope, double inter) {
+        constexpr double most = 0.01;
+        constexpr double half_step = 0.50001; // a slope is rounded to float itself
+        if (slope != 1.0 || inter != 0.0)
+            tolerance = std::min(half_step * std::abs(slope), most);
     }
 };
 
@@ -134,6 +145,8 @@ Status decode(ByteSource& source, const Header& header, const Layout& layout, co
     };
     const auto voxel_bytes = static_cast<std::uint64_t>(layout.voxel_bytes);
     const auto scaling = scaling_of(header);
+    if constexpr (requires { sink.expect_scaling(1.0, 0.0); })
+        sink.expect_scaling(scaling.first, scaling.second);
     const auto take = [&](std::span<const std::byte> part) {
         if constexpr (requires { sink.append(part); })
             sink.append(part);
@@ -178,7 +191,8 @@ Status check_values(const Sink& sink, const std::array<std::int64_t, 3>& size, c
     if (const Offenders& bad = sink.not_finite; bad.count > 0)
         return file_error(
             ErrorCode::voxel_not_finite, path,
-            text("has NaN in ", bad.nan, " and infinite or too large values in ", bad.count - bad.nan, place(bad)));
+            text("has NaN in ", bad.nan, " and infinite or too large values in ", bad.count - bad.nan, place(bad),
+                 "; where they mark what is outside the brain, make them 0, in Python: numpy.nan_to_num"));
     if (const Offenders& bad = sink.no_label; bad.count > 0)
         return file_error(
             ErrorCode::label_outside_scheme, path,

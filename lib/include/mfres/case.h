@@ -2,6 +2,7 @@
 // A case: the four MRI volumes of one patient at one time, as files.
 #pragma once
 
+#include <mfres/export.h>
 #include <mfres/status.h>
 
 #include <array>
@@ -11,6 +12,7 @@
 #include <initializer_list>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -28,33 +30,63 @@ inline constexpr std::array<AffineSource, 3> affine_sources = {AffineSource::aut
                                                                AffineSource::qform};
 
 /// "auto", "sform", "qform"
-std::string_view to_string(AffineSource source) noexcept;
+MFRES_EXPORT std::string_view to_string(AffineSource source) noexcept;
 /// The inverse. Errors: invalid_argument, which lists the names.
-Result<AffineSource> parse_affine_source(std::string_view text);
+MFRES_EXPORT Result<AffineSource> parse_affine_source(std::string_view text);
 
 /// Files of one case. Modalities are in the order of mfres::modalities: T1, T1ce, T2, FLAIR.
 struct CaseFiles {
     std::string id;                                    ///< the name of the folder for BraTS data
     std::array<std::filesystem::path, 4> modalities;   ///< empty = the contrast is absent
     std::optional<std::filesystem::path> segmentation; ///< the reference labels, if there are any
+    /// What the labels of the segmentation mean: the name of a scheme ("brats", "brats2023", "brats2024", "brats-ped",
+    /// "msd") or a mapping ("1:ncr,2:ed,3:et"), as choose_labels sets it. Empty = not decided yet.
+    std::string label_scheme{};
 };
 
 /// The case in a folder, its files matched by suffix: BraTS 2017-2021 (_t1, _t1ce, _t2, _flair, _seg) or 2023 and later
 /// (-t1n, -t1c, -t2w, -t2f, -seg), .nii or .nii.gz, upper or lower case.
 /// Errors: file_not_found, modality_missing (names every missing one and what was found; with `allow_absent` only if all
 /// four are missing), modality_ambiguous.
-Result<CaseFiles> find_case(const std::filesystem::path& folder, bool allow_absent = false);
+MFRES_EXPORT Result<CaseFiles> find_case(const std::filesystem::path& folder, bool allow_absent = false);
 
 /// Every case below a folder, sorted by id: the folder itself, its subfolders, or the subfolders of BraTS's HGG and
 /// LGG.
 /// Errors: those of find_case for the first folder that is an incomplete case; file_not_found if there is no case.
-Result<std::vector<CaseFiles>> find_cases(const std::filesystem::path& root, bool allow_absent = false);
+MFRES_EXPORT Result<std::vector<CaseFiles>> find_cases(const std::filesystem::path& root, bool allow_absent = false);
+
+/// A folder that holds scans but is no usable case.
+struct RejectedFolder {
+    std::string id; ///< the folder's name
+    Error error;
+};
+
+/// What a search finds below a folder.
+struct FoundCases {
+    std::vector<CaseFiles> cases;         ///< sorted by id
+    std::vector<RejectedFolder> rejected; ///< incomplete or ambiguous cases and those of one name, likewise
+    std::vector<RejectedFolder> skipped;  ///< folders of .nii or .nii.gz none of which is named as a contrast, likewise
+};
+
+/// find_cases that goes on after a folder that is no complete case, so that the others can be used.
+/// Errors: those of find_cases that concern the whole search: file_not_found, file_read, invalid_argument.
+Result<FoundCases> search_cases(const std::filesystem::path& root, bool allow_absent = false);
+
+/// Decides what the labels of a data set mean, and sets CaseFiles::label_scheme of those cases for which it is not
+/// decided yet. `wanted` is a scheme's name or a mapping, which every case gets; "auto" or empty looks at the values of
+/// all segmentations together: 4 without 3 is brats, 3 without 4 is brats2023; where every file is named BraTS-PED it
+/// is brats-ped. Files that cannot be read tell nothing here. `where` names the data set in messages, `affine` is as in
+/// SegmentOptions. Returns a sentence that says what was chosen and on what evidence; empty where no case has a
+/// segmentation that is not decided. Errors: invalid_argument (`wanted`), label_scheme_unclear (both 3 and 4 occur, or
+/// neither of them; BraTS-PED among others).
+Result<std::string> choose_labels(std::span<CaseFiles> cases, const std::string& wanted, const std::string& where,
+                                  AffineSource affine = AffineSource::automatic, int threads = 0);
 
 class Cache; // data/cache.h
 
 /// Cases to measure a model on, from image files and from training caches. A cache holds brain boxes with z-scores and
 /// their reference classes.
-class CaseSet {
+class MFRES_EXPORT CaseSet {
   public:
     /// A case of a cache.
     struct Cached {
@@ -78,6 +110,11 @@ class CaseSet {
     const std::string& id(std::size_t index) const;
     /// `count` of the cases, spread evenly; all if there are no more.
     CaseSet spread(std::size_t count) const;
+    /// mfres::choose_labels for the cases that are not of a cache; returns its sentence.
+    Result<std::string> choose_labels(const std::string& wanted, const std::string& where,
+                                      AffineSource affine = AffineSource::automatic, int threads = 0);
+    /// Label scheme of the last of them: what the heads of tables state. Empty where there is none.
+    std::string label_scheme() const;
 
   private:
     std::vector<Entry> entries_;

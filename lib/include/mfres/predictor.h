@@ -12,6 +12,7 @@
 #pragma once
 
 #include <mfres/compute.h>
+#include <mfres/export.h>
 #include <mfres/plausibility.h>
 #include <mfres/status.h>
 #include <mfres/volume.h>
@@ -34,7 +35,7 @@ namespace mfres {
 using MirrorAxes = std::array<bool, 3>;
 
 /// "x", "xz", "zyx": letters in any order, each at most once; "" = none. Errors: invalid_argument (names the text).
-Result<MirrorAxes> parse_mirror_axes(std::string_view letters);
+MFRES_EXPORT Result<MirrorAxes> parse_mirror_axes(std::string_view letters);
 
 struct PredictorOptions {
     ComputeOptions compute;
@@ -96,10 +97,10 @@ struct PredictionReport {
 };
 
 /// The report as a JSON object; with `choices` also the implementation of every step.
-std::string to_json(const PredictionReport& report, bool choices = true);
+MFRES_EXPORT std::string to_json(const PredictionReport& report, bool choices = true);
 
 /// "Predictions by mf-res2net (FILE, weights SHA-256 ...) on oneDNN 2.6.3 in f32.": what made the labels, for tables.
-std::string model_sentence(const PredictionReport& report);
+MFRES_EXPORT std::string model_sentence(const PredictionReport& report);
 
 /// The contrasts of one patient at one time, in memory. All on one grid, co-registered and skull-stripped.
 struct CaseVolumes {
@@ -113,7 +114,7 @@ struct CaseVolumes {
 
 struct PredictOptions {
     bool resample = false;          ///< accept other voxel sizes: resample in, and the labels back out
-    std::string label_scheme;       ///< "brats" (0, 1, 2, 4) or "brats2023" (0, 1, 2, 3); empty = the model's
+    std::string label_scheme;       ///< a scheme or mapping as in CaseFiles::label_scheme; empty = the model's
     double min_enhancing_mm3 = 0.0; ///< as in SegmentOptions
     double min_component_mm3 = 0.0; ///< as in SegmentOptions
     bool probabilities = false;     ///< also give the probability of every class
@@ -133,7 +134,7 @@ struct Prediction {
 class CasePredictor; // lib/inference/predictor.h: what Segmenter, calibration and others share
 
 /// Holds one model. One thread at a time may use a Predictor.
-class Predictor {
+class MFRES_EXPORT Predictor {
   public:
     /// `model`: a model file, or the name of weights that come with mfres ("mf-res2net-half"; see find_model).
     /// Errors: those of the model file (model_*), backend_unknown, backend_unavailable, operation_unsupported (a
@@ -167,16 +168,18 @@ class Predictor {
 /// names no file. Those are looked for in $MFRES_MODELS, in share/mfres/models beside the folder of the running program
 /// or of this library (as installed), and in the source tree of a build. Errors: file_not_found for a name that none of
 /// these has; a path is returned as it is.
-Result<std::filesystem::path> find_model(const std::filesystem::path& model);
+MFRES_EXPORT Result<std::filesystem::path> find_model(const std::filesystem::path& model);
 
 struct BackendInfo {
     std::string name;
     std::string engine;
 };
 /// The backends of this build, fastest first.
-std::vector<BackendInfo> available_backends();
+MFRES_EXPORT std::vector<BackendInfo> available_backends();
+/// The backend of that name; of "auto": the first of available_backends(). Errors: backend_unknown, backend_unavailable.
+MFRES_EXPORT Result<BackendInfo> backend_info(std::string_view name);
 
 /// "0.1.0"
-std::string_view version();
+MFRES_EXPORT std::string_view version();
 
 } // namespace mfres

@@ -65,6 +65,7 @@ struct ExperimentOptions {
     /// Memory limit in bytes of one training, and of the network in an evaluation; 0 = the memory available when it
     /// starts. A run that needs more is skipped, and the table states it.
     std::int64_t max_memory = 0;
+    std::string label_scheme{}; ///< of the segmentations: as `wanted` of choose_labels, for each folder
     AcceptedChecks accept{}; ///< checks that do not reject a case
 };
 
@@ -133,6 +134,7 @@ struct ExperimentReport {
     std::vector<ExperimentRun> runs; ///< in execution order: every row with the first seed, then with the second, ...
     bool stopped = false;            ///< the observer asked to stop
     std::vector<std::string> warnings;
+    std::vector<std::string> notes{}; ///< what the labels are read as, and on what evidence
 };
 
 /// A progress event. Members that do not belong to `kind` have their default values.

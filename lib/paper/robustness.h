@@ -44,8 +44,9 @@ std::string_view name(Disturbance disturbance) noexcept;
 struct RobustnessOptions {
     std::uint64_t seed = 1; ///< of noise, bias fields and factors
     AffineSource affine = AffineSource::automatic;
-    bool resample = false; ///< as in SegmentOptions
-    int threads = 0;       ///< for reading; 0 = all processors this process may use
+    bool resample = false;      ///< as in SegmentOptions
+    int threads = 0;            ///< for reading; 0 = all processors this process may use
+    std::string label_scheme{}; ///< of the references: as `wanted` of choose_labels
 };
 
 /// One case under one disturbance. Regions are those of RegionDefinition::brats in the order of
@@ -67,6 +68,7 @@ struct RobustnessReport {
     std::string model; ///< model_sentence
     std::uint64_t seed = 1;
     std::vector<RobustnessRow> rows; ///< in the order of `disturbances`
+    std::string labels{};            ///< what the references were read as, and why; empty without references
 };
 
 /// Labels every case under every disturbance. Cases are brought to canonical orientation once and disturbed in memory. A

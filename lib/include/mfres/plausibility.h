@@ -3,6 +3,7 @@
 // case that fails one is rejected; each can be accepted by its code, and then the report has a warning instead.
 #pragma once
 
+#include <mfres/export.h>
 #include <mfres/status.h>
 
 #include <array>
@@ -22,9 +23,9 @@ inline constexpr std::array<ErrorCode, 7> plausibility_checks = {
 using AcceptedChecks = std::set<ErrorCode>;
 
 /// "modality_misnamed, brain_implausible, ...": for messages and help texts.
-std::string plausibility_check_names();
+MFRES_EXPORT std::string plausibility_check_names();
 
 /// The check of that name. Errors: invalid_argument.
-Result<ErrorCode> parse_plausibility_check(std::string_view text);
+MFRES_EXPORT Result<ErrorCode> parse_plausibility_check(std::string_view text);
 
 } // namespace mfres

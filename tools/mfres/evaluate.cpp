@@ -235,7 +235,7 @@ int print_precisions(const Options& options, ProgressDisplay& display) {
 int print_subsets(const Options& options, ProgressDisplay& display) {
     const auto evaluated = [&]() -> Result<std::vector<SubsetEvaluation>> {
         MFRES_TRY(const EvaluationOptions request, evaluation_options(options));
-        MFRES_TRY(const SegmenterOptions setup, segmenter_options(options, request));
+        MFRES_TRY(const SegmenterOptions setup, segmenter_options(options));
         MFRES_TRY(const auto cases, CaseSet::find(options.get<std::string>("data")));
         MFRES_TRY(const auto model, model_path(options));
         MFRES_TRY(Segmenter segmenter, Segmenter::open(model, setup));

@@ -2,6 +2,9 @@
 // The interface between networks and the engines that run them. A backend runs a whole graph or rejects it, and then says
 // which nodes it does not support and why; graphs are not divided between backends. A backend does not throw: it returns
 // the exceptions of its engine as errors.
+//
+// These headers are installed for backends outside this project (docs/embedding.md). They are C++: library and backend
+// are built by the same compiler with the same standard library.
 #pragma once
 
 #include "graph/cost.h"
@@ -9,6 +12,7 @@
 #include "graph/quantization.h"
 
 #include <mfres/compute.h>
+#include <mfres/export.h>
 
 #include <cstdint>
 #include <functional>
@@ -58,7 +62,7 @@ using RunObserver = std::function<bool(int done, int total)>;
 ///   copy(image, executable->input());
 ///   MFRES_CHECK(executable->run());
 ///   use(executable->output(0));
-class Executable {
+class MFRES_EXPORT Executable {
   public:
     Executable() = default;
     Executable(const Executable&) = delete;
@@ -95,7 +99,7 @@ class Executable {
 class TrainingExecutable; // backends/training.h
 struct TrainingOptions;
 
-class Backend {
+class MFRES_EXPORT Backend {
   public:
     Backend() = default;
     Backend(const Backend&) = delete;
@@ -145,28 +149,33 @@ class Backend {
 };
 
 /// Every backend in this build, fastest for inference first; the last is always the reference backend.
-std::span<const Backend* const> backends();
+MFRES_EXPORT std::span<const Backend* const> backends();
 
-/// Adds the backend of a program to backends(), in front of the reference backend. It must not be destroyed afterwards.
-/// Not thread-safe.
-void add_backend(const Backend& backend);
+/// The version of this interface: of this header and of those that it includes. A change of any of them is a new version.
+inline constexpr int backend_interface_version = 1;
+
+/// Adds the backend of a program to backends(), in front of the reference backend; models can be opened with its name
+/// from then on. It must not be destroyed afterwards. Not thread-safe: to be called before models are opened. Leave
+/// `interface_version` at its default, which is that of the headers the program was compiled with. Errors:
+/// invalid_argument (another version than the library's; a name that is empty, "auto", or taken).
+MFRES_EXPORT Status add_backend(const Backend& backend, int interface_version = backend_interface_version);
 
 /// The names of all backends that mfres can be built with, in the order of backends().
-std::span<const std::string_view> known_backends();
+MFRES_EXPORT std::span<const std::string_view> known_backends();
 
 /// The backend of that name; "auto" means the first of backends() that is available. Errors: backend_unavailable (it is
 /// not part of this build, or cannot work here), backend_unknown (any other name). Both list the available ones.
-Result<const Backend*> find_backend(std::string_view name);
+MFRES_EXPORT Result<const Backend*> find_backend(std::string_view name);
 
 /// For a backend that runs int8: an entry for the input of the graph if int8 is asked for without ranges.
-std::vector<Unsupported> unsupported_without_ranges(const Graph& graph, const CompileOptions& options);
+MFRES_EXPORT std::vector<Unsupported> unsupported_without_ranges(const Graph& graph, const CompileOptions& options);
 
 /// For a backend that stores floats only: an entry for the input of the graph if another precision is asked for.
-std::vector<Unsupported> unsupported_precision(const Graph& graph, Precision precision);
+MFRES_EXPORT std::vector<Unsupported> unsupported_precision(const Graph& graph, Precision precision);
 
 /// For a backend without TF32 and without faster nondeterministic kernels: an entry for the input of the graph if either
 /// is allowed, so that the option is not ignored silently.
-std::vector<Unsupported> unsupported_relaxations(const Graph& graph, bool allow_tf32, bool deterministic);
+MFRES_EXPORT std::vector<Unsupported> unsupported_relaxations(const Graph& graph, bool allow_tf32, bool deterministic);
 
 /// Puts one list of rejections behind another.
 inline void append(std::vector<Unsupported>& rejected, std::vector<Unsupported> more) {
@@ -175,9 +184,9 @@ inline void append(std::vector<Unsupported>& rejected, std::vector<Unsupported> 
 }
 
 /// Both: for a backend that computes in f32 only, and deterministically.
-std::vector<Unsupported> unsupported_arithmetic(const Graph& graph, const CompileOptions& options);
+MFRES_EXPORT std::vector<Unsupported> unsupported_arithmetic(const Graph& graph, const CompileOptions& options);
 
 /// The operation_unsupported error for a list that is not empty.
-Error unsupported_error(std::string_view backend, const std::vector<Unsupported>& unsupported);
+MFRES_EXPORT Error unsupported_error(std::string_view backend, const std::vector<Unsupported>& unsupported);
 
 } // namespace mfres

@@ -1,27 +1,15 @@
 # SPDX-License-Identifier: MIT
 # Finds the C++ protobuf messages of ONNX (Debian: libonnx-dev), without the operator schemas and checker of libonnx
-# itself. The headers compile only with the libprotobuf of the protoc that generated them, which a trial compilation
-# checks. Defines OnnxProto_FOUND, OnnxProto_VERSION (of protobuf) and OnnxProto::onnx_proto.
+# itself. The headers compile only with the libprotobuf of the protoc that generated them; this module, which is installed,
+# does not check it. Defines OnnxProto_FOUND, OnnxProto_VERSION (of protobuf) and OnnxProto::onnx_proto.
 include(FindPackageHandleStandardArgs)
-include(CheckCXXSourceCompiles)
 
 find_path(OnnxProto_INCLUDE_DIR onnx/onnx-ml.pb.h)
 find_library(OnnxProto_LIBRARY onnx_proto)
 find_package(Protobuf QUIET)
 set(OnnxProto_VERSION "${Protobuf_VERSION}")
 
-if(OnnxProto_INCLUDE_DIR AND OnnxProto_LIBRARY AND Protobuf_FOUND)
-    set(CMAKE_REQUIRED_DEFINITIONS -DONNX_ML=1 -DONNX_NAMESPACE=onnx)
-    set(CMAKE_REQUIRED_INCLUDES "${OnnxProto_INCLUDE_DIR}")
-    set(CMAKE_REQUIRED_LIBRARIES "${OnnxProto_LIBRARY}" protobuf::libprotobuf)
-    check_cxx_source_compiles("#include <onnx/onnx_pb.h>\nint main() { return onnx::ModelProto().IsInitialized() ? 0 : 1; }"
-                              OnnxProto_USABLE)
-    unset(CMAKE_REQUIRED_DEFINITIONS)
-    unset(CMAKE_REQUIRED_INCLUDES)
-    unset(CMAKE_REQUIRED_LIBRARIES)
-endif()
-
-find_package_handle_standard_args(OnnxProto REQUIRED_VARS OnnxProto_LIBRARY OnnxProto_INCLUDE_DIR OnnxProto_USABLE
+find_package_handle_standard_args(OnnxProto REQUIRED_VARS OnnxProto_LIBRARY OnnxProto_INCLUDE_DIR Protobuf_FOUND
                                   VERSION_VAR OnnxProto_VERSION)
 if(OnnxProto_FOUND AND NOT TARGET OnnxProto::onnx_proto)
     add_library(OnnxProto::onnx_proto UNKNOWN IMPORTED)

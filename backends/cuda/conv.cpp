@@ -31,7 +31,7 @@ void finish(const OpContext& context, const Shape& shape, const float* bias, con
 
 /// Bias, residual and activation are part of the convolution if the engine has a kernel for it. Otherwise the plain
 /// convolution is followed by a sum.
-std::unique_ptr<InferenceOp> make_conv(const OpContext& context, const FusedOp& op) {
+std::unique_ptr<InferenceOp> make_conv(const OpContext& context, const FusedOp& op, bool) {
     const Node& node = context.main(op);
     ConvolutionSpec spec;
     spec.conv = node.as<Conv>();

@@ -4,6 +4,7 @@
 #include "backends/cuda/cudnn_graph.h"
 #include "backends/cuda/direct_convolution.h"
 #include "backends/cuda/nccl_ranks.h"
+#include "backends/planned/op_failure.h"
 #include "core/try.h"
 
 #include <cuda_runtime_api.h>
@@ -158,6 +159,8 @@ class CudaEngine final : public Engine {
         try {
             work();
         } catch (const EngineError&) { // something in it cannot be recorded: it is run as it is from now on
+            recorded = false;
+        } catch (const OpFailure&) { // likewise
             recorded = false;
         }
         cudaGraph_t graph = nullptr;

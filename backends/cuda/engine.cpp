@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "backends/cuda/engine.h"
 
+#include "backends/planned/op_failure.h"
 #include "core/try.h"
 
 #include <new>
+#include <utility>
 
 namespace mfres::cuda {
 
@@ -16,6 +18,8 @@ Status guarded(const std::string& node, const std::function<void()>& body) {
     try {
         body();
         return {};
+    } catch (OpFailure& failure) {
+        return std::move(failure.error);
     } catch (const EngineError& error) {
         return Error{error.code(), text("the cuda backend failed at node ", node, ": ", error.what()), node};
     } catch (const std::bad_alloc&) {

@@ -2,7 +2,7 @@
 #include "backends/cuda/inference.h"
 
 #include "backends/cuda/ops.h"
-#include "backends/planned/executor.h"
+#include "backends/planned/make_op.h"
 #include "core/try.h"
 
 #include <algorithm>
@@ -38,8 +38,8 @@ class CudaInference final : public InferenceEngine {
         context_.emplace(OpContext{planned, type_, rules_, *engine_, constants_});
     }
 
-    std::unique_ptr<InferenceOp> make_op(const FusionGroup& group, bool) override {
-        return cuda::make_op(*context_, group.ops[0]);
+    std::unique_ptr<InferenceOp> make_op(const FusionGroup& group, bool residual_in_output) override {
+        return mfres::make_op(*context_, group.ops[0], residual_in_output);
     }
 
     void allocate(const ArrayPlan& plan) override {

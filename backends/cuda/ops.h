@@ -36,11 +36,10 @@ struct OpContext {
     }
 };
 
-/// The op of a single node with what is fused into it, by the kind of its main node. Throws EngineError.
-std::unique_ptr<InferenceOp> make_op(const OpContext& context, const FusedOp& op);
+// The op of a single node with what is fused into it; see backends/planned/make_op.h. All throw EngineError.
 
 // conv.cpp
-std::unique_ptr<InferenceOp> make_conv(const OpContext& context, const FusedOp& op);
+std::unique_ptr<InferenceOp> make_conv(const OpContext& context, const FusedOp& op, bool residual_in_output);
 // norm.cpp
 std::unique_ptr<InferenceOp> make_batch_norm(const OpContext& context, const FusedOp& op);
 std::unique_ptr<InferenceOp> make_instance_norm(const OpContext& context, const FusedOp& op);

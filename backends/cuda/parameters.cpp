@@ -95,7 +95,7 @@ UpdateArguments DeviceParameters::arguments() const {
     return a;
 }
 
-double DeviceParameters::norm(double scale) const {
+double DeviceParameters::gradient_norm(double scale) const {
     if (lines_ == 0)
         return 0.0;
     double* total = sums_.as<double>() + sum_count(lines_) - 1;
@@ -105,7 +105,7 @@ double DeviceParameters::norm(double scale) const {
     return std::sqrt(squares) / scale;
 }
 
-void DeviceParameters::update(const OptimiserStep& step, double norm, double scale) const {
+void DeviceParameters::apply(const OptimiserStep& step, double norm, double scale) {
     if (lines_ == 0)
         return;
     UpdateArguments a = arguments();

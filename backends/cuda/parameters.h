@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Parameters, gradients and moments on the device, in the layout of HostParameters, which gives them their names: so a
-// checkpoint does not tell where it was made.
+// Parameters, gradients and moments on the device, in the layout of HostParameters.
 #pragma once
 
 #include "backends/cuda/engine.h"
@@ -8,7 +7,7 @@
 
 namespace mfres::cuda {
 
-class DeviceParameters {
+class DeviceParameters final : public ParameterStore {
   public:
     /// Throws EngineError. Precondition: check_weights(graph, weights) is ok.
     DeviceParameters(Engine& engine, const Graph& graph, const Weights& weights, bool amsgrad);
@@ -16,23 +15,20 @@ class DeviceParameters {
     float* values(std::string_view parameter) const { return at(Array::values, parameter); }
     float* gradient(std::string_view parameter) const { return at(Array::gradients, parameter); }
 
-    /// See TrainingExecutable; gradients have been scaled by `scale`. All may throw EngineError.
-    Weights weights() const;
-    Weights gradients(double scale) const;
-    TrainingState state() const;
-    Status set_state(const TrainingState& state);
-    /// Where the gradient of a parameter begins in the flat array of all of them, and what follows there.
-    std::size_t offset(const Parameter& parameter) const {
-        return static_cast<std::size_t>(host_.offset(parameter.name));
-    }
-    std::size_t floats() const { return mirror(Array::gradients).size(); }
+    /// All gradients, on the device.
     float* flat_gradients() const { return data(Array::gradients); }
-    /// The Euclidean norm of the gradient.
-    double norm(double scale) const;
-    /// The change that goes with that norm.
-    void update(const OptimiserStep& step, double norm, double scale) const;
 
-    std::int64_t bytes() const;
+    // All may throw EngineError.
+    Weights weights() const override;
+    Weights gradients(double scale) const override;
+    TrainingState state() const override;
+    Status set_state(const TrainingState& state) override;
+    double gradient_norm(double scale) const override;
+    void apply(const OptimiserStep& step, double norm, double scale) override;
+
+    std::size_t offset(const Parameter& parameter) const override { return host_.offset(parameter); }
+    std::size_t floats() const override { return host_.floats(); }
+    std::int64_t bytes() const override;
 
   private:
     enum class Array : std::uint8_t { values, gradients, first_moment, second_moment, largest_second_moment };
@@ -48,7 +44,7 @@ class DeviceParameters {
     UpdateArguments arguments() const;
 
     Engine& engine_;
-    mutable HostParameters host_; ///< a mirror, filled when somebody asks
+    mutable HostParameters host_; ///< a copy, which is updated when it is read
     std::int64_t lines_ = 0;
     Block blocks_[arrays];
     Block learned_, sums_;

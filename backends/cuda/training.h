@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Training with this backend: the graph as given, three convolutions of the engine, kernels of our own for the rest.
+// Training with this backend: the three convolutions of the engine, and kernels of our own for other ops.
 #pragma once
 
 #include "backends/cuda/engine.h"
@@ -7,8 +7,7 @@
 
 namespace mfres::cuda {
 
-/// See Backend::compile_training. Errors: those of check_weights, graph_invalid (more than one output),
-/// invalid_argument (momentum), memory_limit, backend_failed.
+/// See Backend::compile_training. Errors: memory_limit, backend_failed. May throw EngineError and std::bad_alloc.
 Result<std::unique_ptr<TrainingExecutable>> compile_training(std::unique_ptr<Engine> engine, const Graph& graph,
                                                              const Weights& weights, const TrainingOptions& options);
 

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "backends/cuda/training_step.h"
-
-#include "core/try.h"
+#include "backends/cuda/training_ops.h"
 
 #include <algorithm>
 
@@ -9,72 +7,67 @@ namespace mfres::cuda {
 
 namespace {
 
-class ConvolutionStep final : public TrainingStep {
+class ConvolutionTraining final : public TrainingOp {
   public:
-    ConvolutionStep(const TrainingContext& context, NodeId id)
-        : c_(context), node_(context.graph.node(id)), in_(context.graph.node(node_.inputs[0]).shape),
+    ConvolutionTraining(const TrainingContext& context, NodeId id)
+        : c_(context), node_(context.node(id)), in_(context.node(node_.inputs[0]).shape),
           order_(weight_order(node_.parameters[0].shape)) {
         forward_ = make(ConvolutionPass::forward, node_.as<Conv>().bias);
         fused_bias_ = forward_ != nullptr && node_.as<Conv>().bias;
         if (!forward_)
             forward_ = needed(ConvolutionPass::forward);
         weight_gradient_ = needed(ConvolutionPass::weight_gradient);
-        if (context.with_gradient[static_cast<std::size_t>(node_.inputs[0])] != 0)
+        if (context.network.with_gradient[static_cast<std::size_t>(node_.inputs[0])] != 0)
             source_gradient_ = needed(ConvolutionPass::source_gradient);
         packed_ = context.constants.space(weight_count() * bytes_of(context.type));
     }
 
-    std::string node() const override { return node_.name; }
-    std::string operation() const override { return "conv"; }
     std::string forward_implementation() const override { return forward_->implementation(); }
     std::string backward_implementation() const override {
-        if (!has_backward_)
-            return {};
         return weight_gradient_->implementation() +
                (source_gradient_ ? ", " + source_gradient_->implementation() : std::string());
     }
 
-    StepNeeds needs() const override {
-        StepNeeds needs;
-        needs.forward = needs.again = forward_->workspace_bytes();
-        needs.backward = workspace_bytes() + weight_bytes() + (node_.as<Conv>().bias ? sum_space().bytes() : 0);
-        return needs;
+    OpWorkspace workspace() const override {
+        OpWorkspace workspace;
+        workspace.forward = workspace.recompute = forward_->workspace_bytes();
+        workspace.backward = workspace_bytes() + weight_bytes() + (node_.as<Conv>().bias ? sum_space().bytes() : 0);
+        return workspace;
     }
 
-    void bind(const Binding& binding, const StepPlan& plan) override {
-        for (const StepPlan::Forward& forward : plan.forwards)
-            forward_arrays_.push_back({.x = binding.at(forward.inputs[0].array),
+    void bind(const ArrayPlacement& placement, const OpArrays& arrays) override {
+        for (const OpArrays::Forward& forward : arrays.forwards)
+            forward_arrays_.push_back({.x = placement.at(forward.inputs[0].array),
                                        .weights = packed_,
                                        .bias = fused_bias_ ? c_.values(node_, 1) : nullptr,
-                                       .result = binding.at(forward.outputs[0].channels.array),
-                                       .workspace = binding.at(forward.scratch)});
-        has_backward_ = plan.has_backward;
-        if (!has_backward_)
+                                       .result = placement.at(forward.outputs[0].channels.array),
+                                       .workspace = placement.at(forward.workspace)});
+        if (!arrays.has_backward)
             return;
-        std::byte* scratch = binding.at(plan.scratch);
-        dw_data_ = scratch + workspace_bytes();
+        std::byte* workspace = placement.at(arrays.workspace);
+        dw_data_ = workspace + workspace_bytes();
         sums_data_ = dw_data_ + weight_bytes();
-        dy_data_ = binding.at(plan.gradient);
-        if (plan.summed >= 0)
-            gathered_ = binding.parts(plan.terms);
+        dy_data_ = placement.at(arrays.gradient);
+        if (arrays.summed >= 0)
+            gathered_ = parts(placement, arrays.contributions);
         weight_arrays_ = {
-            .x = binding.at(plan.inputs[0].array), .dy = dy_data_, .result = dw_data_, .workspace = scratch};
-        source_arrays_ = {
-            .dy = dy_data_, .weights = packed_, .result = binding.at(plan.input_gradients[0]), .workspace = scratch};
+            .x = placement.at(arrays.inputs[0].array), .dy = dy_data_, .result = dw_data_, .workspace = workspace};
+        source_arrays_ = {.dy = dy_data_,
+                          .weights = packed_,
+                          .result = placement.at(arrays.input_gradients[0]),
+                          .workspace = workspace};
     }
 
-    void forward(bool again) override {
-        if (!again) // the weights do not change in between
+    void forward(bool recompute) override {
+        if (!recompute) // the weights do not change in between
             c_.kernels().pack_weights(c_.stream(), c_.type, order_, c_.values(node_, 0), packed_);
-        const ConvolutionArrays& arrays = forward_arrays_[again ? 1 : 0];
+        const ConvolutionArrays& arrays = forward_arrays_[recompute ? 1 : 0];
         forward_->run(arrays);
         if (node_.as<Conv>().bias && !fused_bias_)
             add_bias(arrays.result);
     }
 
     void backward() override {
-        if (!has_backward_)
-            return;
         if (!gathered_.empty())
             gather(c_.engine, c_.type, chunking(node_.shape), gathered_, dy_data_);
         weight_gradient_->run(weight_arrays_);
@@ -145,17 +138,16 @@ class ConvolutionStep final : public TrainingStep {
     bool fused_bias_ = false;
     void* packed_ = nullptr;
 
-    bool has_backward_ = false;
     std::vector<Part> gathered_; ///< empty if dy is one array already
     std::byte *dy_data_ = nullptr, *dw_data_ = nullptr, *sums_data_ = nullptr;
-    std::vector<ConvolutionArrays> forward_arrays_; ///< the first and, where it is done again, the second
+    std::vector<ConvolutionArrays> forward_arrays_; ///< forward and recomputation
     ConvolutionArrays weight_arrays_, source_arrays_;
 };
 
 } // namespace
 
-std::unique_ptr<TrainingStep> make_convolution_step(const TrainingContext& context, NodeId id) {
-    return std::make_unique<ConvolutionStep>(context, id);
+std::unique_ptr<TrainingOp> make_convolution(const TrainingContext& context, NodeId id) {
+    return std::make_unique<ConvolutionTraining>(context, id);
 }
 
 } // namespace mfres::cuda

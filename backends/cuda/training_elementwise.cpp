@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "backends/cuda/training_step.h"
-
-#include "core/try.h"
+#include "backends/cuda/training_ops.h"
 
 #include <algorithm>
 
@@ -11,7 +9,7 @@ namespace {
 
 /// One operand with what its n_k needs.
 struct SumInput {
-    enum class Kind : std::uint8_t { plain, batch_norm, instance_norm, weight };
+    using Kind = SumOperand::Kind;
 
     Kind kind = Kind::plain;
     std::int64_t groups = 1; ///< with statistics of their own
@@ -26,79 +24,61 @@ struct SumInput {
     bool normalises() const { return kind == Kind::batch_norm || kind == Kind::instance_norm; }
 };
 
-class Sum final : public TrainingStep {
+class Sum final : public TrainingOp {
   public:
-    Sum(const TrainingContext& context, const SumStep& step)
-        : c_(context), step_(step), node_(context.graph.node(step.main)),
-          chunks_(chunking(context.graph.node(step.output).shape)) {
-        for (std::size_t k = 0; k < step.operands.size(); ++k)
-            inputs_.push_back(make_input(step.operands[k], k));
-    }
-
-    std::string node() const override { return node_.name; }
-
-    std::string operation() const override {
-        std::string text;
-        for (const SumInput& input : inputs_)
-            if (input.normalises())
-                text += text.empty() ? "norm" : " + norm";
-        if (inputs_.size() > 1)
-            text += (text.empty() ? "" : " + ") + std::string(name(node_.kind()));
-        switch (step_.activation.kind) {
-        case Activation::Kind::none: break;
-        case Activation::Kind::relu: text += text.empty() ? "relu" : " + relu"; break;
-        case Activation::Kind::leaky_relu: text += text.empty() ? "leaky_relu" : " + leaky_relu"; break;
-        }
-        return text;
+    Sum(const TrainingContext& context, const FusedSum& sum)
+        : c_(context), sum_(sum), chunks_(chunking(context.node(sum.output).shape)) {
+        for (std::size_t k = 0; k < sum.operands.size(); ++k)
+            inputs_.push_back(make_input(sum.operands[k], k));
     }
 
     std::string forward_implementation() const override { return "mfres:sum"; }
-    std::string backward_implementation() const override { return has_backward_ ? "mfres:sum" : ""; }
+    std::string backward_implementation() const override { return "mfres:sum"; }
 
-    StepNeeds needs() const override {
-        StepNeeds needs;
-        needs.forward = needs.backward = sum_space().bytes();
-        return needs;
+    OpWorkspace workspace() const override {
+        OpWorkspace workspace;
+        workspace.forward = workspace.backward = sum_space().bytes();
+        return workspace;
     }
 
-    void bind(const Binding& binding, const StepPlan& plan) override {
-        for (const StepPlan::Forward& forward : plan.forwards) {
+    void bind(const ArrayPlacement& placement, const OpArrays& arrays) override {
+        for (const OpArrays::Forward& forward : arrays.forwards) {
             Pass& pass = passes_.emplace_back();
             for (const Channels& channels : forward.inputs)
-                pass.inputs.push_back(binding.part(channels));
-            for (const StepPlan::Output& output : forward.outputs)
-                pass.writers.push_back({binding.at(output.channels.array), output.first, output.channels.count});
+                pass.inputs.push_back(part(placement, channels));
+            for (const OpArrays::Output& output : forward.outputs)
+                pass.writers.push_back({placement.at(output.channels.array), output.first, output.channels.count});
         }
-        forward_sums_data_ = binding.at(plan.forwards[0].scratch);
-        has_backward_ = plan.has_backward;
-        if (!has_backward_)
+        forward_sums_data_ = placement.at(arrays.forwards[0].workspace);
+        if (!arrays.has_backward)
             return;
         for (std::size_t k = 0; k < inputs_.size(); ++k) {
             if (!inputs_[k].plain())
-                inputs_[k].operand.x = binding.part(plan.inputs[k]);
-            inputs_[k].dx = binding.at(plan.input_gradients[k]);
+                inputs_[k].operand.x = part(placement, arrays.inputs[k]);
+            inputs_[k].dx = placement.at(arrays.input_gradients[k]);
         }
-        // What is written over has to be read by the first of the launches that gather.
-        std::vector<GradientTerm> terms = plan.terms;
-        std::stable_partition(terms.begin(), terms.end(),
-                              [&](const GradientTerm& term) { return term.from.array == plan.summed; });
-        gradient_parts_ = binding.parts(terms);
-        switch (plan.mask) {
+        // The first launch that gathers has to read the array that it overwrites.
+        std::vector<GradientContribution> contributions = arrays.contributions;
+        std::stable_partition(
+            contributions.begin(), contributions.end(),
+            [&](const GradientContribution& contribution) { return contribution.from.array == arrays.summed; });
+        gradient_parts_ = parts(placement, contributions);
+        switch (arrays.mask) {
         case MaskBy::nothing: mask_ = Mask::none; break;
         case MaskBy::operand: mask_ = Mask::by_operand; break;
         case MaskBy::array:
             mask_ = Mask::by_array;
-            sign_ = binding.part(plan.mask_array);
+            sign_ = part(placement, arrays.mask_array);
             break;
         }
-        masked_ = binding.at(plan.summed);
-        gradient_ = binding.at(plan.gradient);
-        backward_sums_data_ = binding.at(plan.scratch);
+        masked_ = placement.at(arrays.summed);
+        gradient_ = placement.at(arrays.gradient);
+        backward_sums_data_ = placement.at(arrays.workspace);
     }
 
-    void forward(bool again) override {
-        const Pass& pass = passes_[again ? 1 : 0];
-        if (!again) // else the tables are those of the first time, and the running statistics have moved already
+    void forward(bool recompute) override {
+        const Pass& pass = passes_[recompute ? 1 : 0];
+        if (!recompute)
             prepare_inputs(pass);
         std::vector<Operand> operands;
         for (std::size_t k = 0; k < inputs_.size(); ++k) {
@@ -107,7 +87,7 @@ class Sum final : public TrainingStep {
         }
         for (const Writer& writer : pass.writers) {
             SumArguments arguments;
-            arguments.activation = step_.activation;
+            arguments.activation = sum_.activation;
             arguments.voxels = chunks_.samples * chunks_.voxels;
             arguments.first = writer.first;
             arguments.channels = writer.count;
@@ -116,10 +96,8 @@ class Sum final : public TrainingStep {
         }
     }
 
-    /// The masked gradient where it is written, and the sums; then the gradients of the operands.
+    /// First the masked gradient, if there is an array for it, and the sums; then the gradients of the operands.
     void backward() override {
-        if (!has_backward_)
-            return;
         GradientArguments arguments = first_pass();
         const bool affine = std::any_of(inputs_.begin(), inputs_.end(), [](const auto& i) { return !i.plain(); });
         if (!affine)
@@ -156,26 +134,25 @@ class Sum final : public TrainingStep {
 
     SumInput make_input(const SumOperand& from, std::size_t index) const {
         SumInput input;
-        if (from.norm >= 0) {
-            make_norm(c_.graph.node(from.norm), input);
-        } else if (node_.kind() == OpKind::scaled_add) {
-            input.kind = SumInput::Kind::weight;
-            input.operand.weight = c_.values(node_, index);
-            input.weight_gradient = c_.gradient(node_, index);
+        input.kind = from.kind;
+        if (input.normalises()) {
+            make_norm(c_.node(from.norm), input);
+        } else if (!input.plain()) {
+            input.operand.weight = c_.values(c_.node(sum_.main), index);
+            input.weight_gradient = c_.gradient(c_.node(sum_.main), index);
         }
         return input;
     }
 
     void make_norm(const Node& node, SumInput& input) const {
-        const bool batch = node.kind() == OpKind::batch_norm;
-        input.kind = batch ? SumInput::Kind::batch_norm : SumInput::Kind::instance_norm;
+        const bool batch = input.kind == SumInput::Kind::batch_norm;
         input.groups = batch ? 1 : chunks_.samples;
         NormTables& norm = input.norm;
         norm.groups = input.groups;
         norm.channels = chunks_.channels;
         norm.voxels = chunks_.samples / input.groups * chunks_.voxels * (batch ? c_.ranks.size() : 1);
         norm.epsilon = batch ? node.as<BatchNorm>().epsilon : node.as<InstanceNorm>().epsilon;
-        norm.momentum = c_.batch_norm_momentum;
+        norm.momentum = c_.network.batch_norm_momentum;
         norm.scale = c_.values(node, 0);
         norm.shift = c_.values(node, 1);
         if (batch) {
@@ -211,9 +188,9 @@ class Sum final : public TrainingStep {
 
     // Forward.
 
-    /// A norm whose statistics are the running ones in this step.
+    /// Whether the norm uses its running statistics in this step.
     bool fixed(const SumInput& input) const {
-        return input.kind == SumInput::Kind::batch_norm && c_.statistics == NormStatistics::running;
+        return input.kind == SumInput::Kind::batch_norm && c_.network.statistics == NormStatistics::running;
     }
 
     void prepare_inputs(const Pass& pass) {
@@ -236,7 +213,7 @@ class Sum final : public TrainingStep {
         input.norm.totals = statistics.totals;
         c_.kernels().statistics(c_.stream(), c_.type, statistics);
         if (shared(input)) {
-            // Around the running means, which are the same on all ranks and near enough to keep what is summed small.
+            // Relative to the running means, which are equal on all ranks and near the means of the batch.
             c_.kernels().move_pivot(c_.stream(), input.norm, input.pivot, chunks_.samples * chunks_.voxels,
                                     statistics.totals);
             c_.ranks.sum(statistics.totals, 2 * chunks_.channels);
@@ -244,7 +221,7 @@ class Sum final : public TrainingStep {
         c_.kernels().norm_tables(c_.stream(), input.norm);
     }
 
-    /// Statistics that are those of all ranks' samples.
+    /// Whether the statistics are those of the samples of all ranks.
     bool shared(const SumInput& input) const { return input.kind == SumInput::Kind::batch_norm && c_.ranks.size() > 1; }
 
     // Backward.
@@ -257,7 +234,7 @@ class Sum final : public TrainingStep {
         return arguments;
     }
 
-    /// From the terms where they lie, or from where they have been gathered if they are too many for one launch.
+    /// Reads the contributions directly, or after they were gathered if they are too many for one launch.
     GradientArguments first_pass() const {
         GradientArguments arguments = from_array();
         if (gradient_parts_.size() > Parts::most) {
@@ -267,7 +244,7 @@ class Sum final : public TrainingStep {
             arguments.gradient.count = static_cast<int>(gradient_parts_.size());
         }
         arguments.mask = mask_;
-        arguments.activation = step_.activation;
+        arguments.activation = sum_.activation;
         arguments.sign = sign_;
         arguments.store = masked_;
         return arguments;
@@ -292,7 +269,7 @@ class Sum final : public TrainingStep {
         arguments.channels = chunks_.channels;
         arguments.gradient = gradient_;
         arguments.mask = masked_ ? Mask::none : mask_;
-        arguments.activation = step_.activation;
+        arguments.activation = sum_.activation;
         arguments.operand = input.operand;
         if (input.normalises()) {
             arguments.own = input.gradient.own;
@@ -304,52 +281,38 @@ class Sum final : public TrainingStep {
     }
 
     TrainingContext c_;
-    SumStep step_;
-    const Node& node_;
+    FusedSum sum_;
     Chunking chunks_;
     std::vector<SumInput> inputs_;
 
-    std::vector<Pass> passes_; ///< the first and, where it is done again, the second
+    std::vector<Pass> passes_; ///< forward and recomputation
     std::byte *forward_sums_data_ = nullptr, *backward_sums_data_ = nullptr;
 
-    bool has_backward_ = false;
     std::vector<Part> gradient_parts_;
     Mask mask_ = Mask::none;
     Part sign_;
-    void* masked_ = nullptr;   ///< where the first pass leaves the masked gradient; null if it does not
-    void* gradient_ = nullptr; ///< what the later passes read: that, or the only term
+    void* masked_ = nullptr;   ///< where the first pass stores the masked gradient; null if it does not
+    void* gradient_ = nullptr; ///< what the later passes read: `masked_`, or the only contribution
 };
 
 /// Concat and slices.
-class Copy final : public TrainingStep {
+class Copy final : public TrainingOp {
   public:
-    Copy(const TrainingContext& context, NodeId id) : c_(context), node_(context.graph.node(id)) {}
+    Copy(const TrainingContext& context, NodeId id) : c_(context), node_(context.node(id)) {}
 
-    std::string node() const override { return node_.name; }
-    std::string operation() const override { return std::string(name(node_.kind())); }
     std::string forward_implementation() const override { return "mfres:copy"; }
     std::string backward_implementation() const override { return {}; }
 
-    StepNeeds needs() const override { return {}; }
+    OpWorkspace workspace() const override { return {}; }
 
-    void bind(const Binding& binding, const StepPlan& plan) override {
-        for (const StepPlan::Forward& forward : plan.forwards) {
-            Pass& pass = passes_.emplace_back();
-            std::int64_t to = 0;
-            for (Channels channels : forward.inputs) {
-                if (node_.kind() == OpKind::slice) {
-                    channels.begin += node_.as<Slice>().begin;
-                    channels.count = node_.shape[1];
-                }
-                pass.parts.push_back(binding.part(channels, to));
-                to += channels.count;
-            }
-            pass.to = binding.at(forward.outputs[0].channels.array);
-        }
+    void bind(const ArrayPlacement& placement, const OpArrays& arrays) override {
+        for (const OpArrays::Forward& forward : arrays.forwards)
+            passes_.push_back(
+                {parts(placement, copied_channels(node_, forward)), placement.at(forward.outputs[0].channels.array)});
     }
 
-    void forward(bool again) override {
-        const Pass& pass = passes_[again ? 1 : 0];
+    void forward(bool recompute) override {
+        const Pass& pass = passes_[recompute ? 1 : 0];
         gather(c_.engine, c_.type, chunking(node_.shape), pass.parts, pass.to);
     }
     void backward() override {}
@@ -362,16 +325,16 @@ class Copy final : public TrainingStep {
 
     TrainingContext c_;
     const Node& node_;
-    std::vector<Pass> passes_; ///< the first and, where it is done again, the second
+    std::vector<Pass> passes_; ///< forward and recomputation
 };
 
 } // namespace
 
-std::unique_ptr<TrainingStep> make_sum_step(const TrainingContext& context, const SumStep& step) {
-    return std::make_unique<Sum>(context, step);
+std::unique_ptr<TrainingOp> make_sum(const TrainingContext& context, const FusedSum& sum) {
+    return std::make_unique<Sum>(context, sum);
 }
 
-std::unique_ptr<TrainingStep> make_copy_step(const TrainingContext& context, NodeId id) {
+std::unique_ptr<TrainingOp> make_copy(const TrainingContext& context, NodeId id) {
     return std::make_unique<Copy>(context, id);
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "backends/cuda/training_step.h"
+#include "backends/cuda/training_ops.h"
 
 #include <algorithm>
 
@@ -7,30 +7,28 @@ namespace mfres::cuda {
 
 namespace {
 
-/// An operation that reads one dense array and writes another, without parameters.
-class Resampling final : public TrainingStep {
+/// An op without parameters that reads one dense array and writes another.
+class Resampling final : public TrainingOp {
   public:
     Resampling(const TrainingContext& context, NodeId id)
-        : c_(context), node_(context.graph.node(id)), in_(context.graph.node(node_.inputs[0]).shape) {
+        : c_(context), node_(context.node(id)), in_(context.node(node_.inputs[0]).shape) {
         if (kind() != OpKind::upsample)
             return;
         const auto tables = upsample_tables(c_.constants, node_.as<Upsample>().mode, in_, node_.shape);
         std::copy(tables.begin(), tables.end(), upsample_.axes);
     }
 
-    std::string node() const override { return node_.name; }
-    std::string operation() const override { return std::string(name(kind())); }
-    std::string forward_implementation() const override { return "mfres:" + operation(); }
-    std::string backward_implementation() const override { return dx_data_ ? "mfres:" + operation() : ""; }
+    std::string forward_implementation() const override { return "mfres:" + std::string(name(kind())); }
+    std::string backward_implementation() const override { return forward_implementation(); }
 
-    StepNeeds needs() const override {
-        StepNeeds needs;
+    OpWorkspace workspace() const override {
+        OpWorkspace workspace;
         if (kind() == OpKind::upsample)
-            needs.terms_in_place = Parts::most;
-        return needs;
+            workspace.contributions_in_place = Parts::most;
+        return workspace;
     }
 
-    void bind(const Binding& binding, const StepPlan& plan) override {
+    void bind(const ArrayPlacement& placement, const OpArrays& arrays) override {
         pool_.in = upsample_.in = extents_of(in_);
         pool_.out = upsample_.out = extents_of(node_.shape);
         softmax_.channels = node_.shape[1];
@@ -39,19 +37,19 @@ class Resampling final : public TrainingStep {
             pool_.kernel[axis] = node_.as<MaxPool>().kernel[axis];
             pool_.stride[axis] = node_.as<MaxPool>().stride[axis];
         }
-        for (const StepPlan::Forward& forward : plan.forwards)
-            passes_.push_back({binding.at(forward.inputs[0].array), binding.at(forward.outputs[0].channels.array)});
-        if (!plan.has_backward)
+        for (const OpArrays::Forward& forward : arrays.forwards)
+            passes_.push_back({placement.at(forward.inputs[0].array), placement.at(forward.outputs[0].channels.array)});
+        if (!arrays.has_backward)
             return;
-        x_data_ = binding.at(plan.inputs[0].array);
-        y_data_ = binding.at(plan.output.array);
-        parts_ = binding.parts(plan.terms);
-        gathered_data_ = binding.at(plan.summed);
-        dx_data_ = binding.at(plan.input_gradients[0]);
+        x_data_ = placement.at(arrays.inputs[0].array);
+        y_data_ = placement.at(arrays.output.array);
+        parts_ = parts(placement, arrays.contributions);
+        gathered_data_ = placement.at(arrays.summed);
+        dx_data_ = placement.at(arrays.input_gradients[0]);
     }
 
-    void forward(bool again) override {
-        const Pass& pass = passes_[again ? 1 : 0];
+    void forward(bool recompute) override {
+        const Pass& pass = passes_[recompute ? 1 : 0];
         if (kind() == OpKind::upsample) {
             UpsampleArguments arguments = upsample_;
             arguments.x = pass.x;
@@ -72,8 +70,6 @@ class Resampling final : public TrainingStep {
     }
 
     void backward() override {
-        if (!dx_data_)
-            return;
         const void* dy = parts_[0].data;
         if (gathered_data_) {
             gather(c_.engine, c_.type, chunking(node_.shape), parts_, gathered_data_);
@@ -123,14 +119,14 @@ class Resampling final : public TrainingStep {
     struct Pass {
         void *x, *y;
     };
-    std::vector<Pass> passes_; ///< the first and, where it is done again, the second
+    std::vector<Pass> passes_; ///< forward and recomputation
     std::vector<Part> parts_;
     void *x_data_ = nullptr, *y_data_ = nullptr, *gathered_data_ = nullptr, *dx_data_ = nullptr;
 };
 
 } // namespace
 
-std::unique_ptr<TrainingStep> make_resampling_step(const TrainingContext& context, NodeId id) {
+std::unique_ptr<TrainingOp> make_resampling(const TrainingContext& context, NodeId id) {
     return std::make_unique<Resampling>(context, id);
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "backends/distributed/communicator.h"
 
+#include "backends/distributed/collective.h"
 #include "backends/distributed/sockets.h"
-#include "backends/planned/gradient_contribution.h"
 #include "core/try.h"
 
 #include <algorithm>

@@ -61,16 +61,13 @@ std::vector<GradientBucket> gradient_buckets(const Graph& graph,
     return buckets;
 }
 
-GradientSum::GradientSum(const Graph& graph, HostParameters& parameters, Communicator& ranks, std::int64_t least_bytes)
-    : start_([&](std::size_t begin, std::size_t end) {
-          return ranks.start_sum(parameters.flat_gradients().subspan(begin, end - begin));
-      }),
-      finish_([&] { return ranks.finish_sums(); }) {
-    if (!ranks.alone())
-        buckets_ = gradient_buckets(
-            graph,
-            [&](const Parameter& parameter) { return static_cast<std::size_t>(parameters.offset(parameter.name)); },
-            parameters.flat_gradients().size(), least_bytes);
+GradientSum::GradientSum(const Graph& graph, const ParameterStore& parameters, const TrainingOptions& options,
+                         Start start, std::function<Status()> finish)
+    : start_(std::move(start)), finish_(std::move(finish)) {
+    if (ranks_of(options).alone())
+        return;
+    const auto offset = [&](const Parameter& parameter) { return parameters.offset(parameter); };
+    buckets_ = gradient_buckets(graph, offset, parameters.floats(), options.bucket_bytes);
 }
 
 Status GradientSum::finished(NodeId from) {

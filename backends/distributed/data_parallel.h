@@ -6,7 +6,7 @@
 #pragma once
 
 #include "backends/distributed/communicator.h"
-#include "backends/planned/host_parameters.h"
+#include "backends/planned/parameter_store.h"
 #include "backends/training.h"
 
 #include <cstddef>
@@ -57,11 +57,13 @@ class GradientSum {
   public:
     using Start = std::function<Status(std::size_t begin, std::size_t end)>;
 
+    GradientSum() = default;
     /// `start` starts the sum of some floats, `finish` completes all sums. Neither is called without buckets.
     GradientSum(std::vector<GradientBucket> buckets, Start start, std::function<Status()> finish)
         : buckets_(std::move(buckets)), start_(std::move(start)), finish_(std::move(finish)) {}
-    /// Gradients in host memory, summed by the communicator. Both must outlive the object.
-    GradientSum(const Graph& graph, HostParameters& parameters, Communicator& ranks, std::int64_t least_bytes);
+    /// With the buckets of all gradients of `parameters`; none for world size 1.
+    GradientSum(const Graph& graph, const ParameterStore& parameters, const TrainingOptions& options, Start start,
+                std::function<Status()> finish);
 
     /// Called before the backward pass.
     void begin() { next_ = 0; }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Ranks as MPI processes. Collectives are non-blocking and polled, so that a waiting rank receives failure messages of
 // other ranks, and yields the CPU.
+#include "backends/distributed/collective.h"
 #include "backends/distributed/communicator.h"
-#include "backends/planned/gradient_contribution.h"
 
 #include "core/try.h"
 

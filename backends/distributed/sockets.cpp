@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "backends/distributed/sockets.h"
 
-#include "backends/planned/gradient_contribution.h"
+#include "backends/distributed/collective.h"
 #include "core/sha256.h"
 #include "core/try.h"
 

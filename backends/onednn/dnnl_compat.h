@@ -21,28 +21,12 @@ struct ConvolutionGeometry {
     dnnl::memory::dims strides, dilations, padding_low, padding_high;
 };
 
-/// Throws dnnl::error if no implementation takes it.
-inline dnnl::convolution_forward::primitive_desc
-describe(const ConvolutionGeometry& g, const dnnl::primitive_attr& attributes, const dnnl::engine& engine) {
-    constexpr auto kind = dnnl::prop_kind::forward_inference;
-    constexpr auto algorithm = dnnl::algorithm::convolution_direct;
-#if DNNL_VERSION_MAJOR >= 3
-    return {engine,        kind,      algorithm,   g.source,      g.weights,      g.bias,
-            g.destination, g.strides, g.dilations, g.padding_low, g.padding_high, attributes};
-#else
-    return {{kind, algorithm, g.source, g.weights, g.bias, g.destination, g.strides, g.dilations, g.padding_low,
-             g.padding_high},
-            attributes,
-            engine};
-#endif
-}
-
-/// The forward convolution of training, which is also the hint for both backward primitives. A bias descriptor without
-/// dimensions means none. This and the two below throw like describe().
-inline dnnl::convolution_forward::primitive_desc describe_training_forward(const ConvolutionGeometry& g,
-                                                                           const dnnl::primitive_attr& attributes,
-                                                                           const dnnl::engine& engine) {
-    constexpr auto kind = dnnl::prop_kind::forward_training;
+/// A forward convolution, for inference or training. That of training is the hint for both backward primitives. A bias
+/// descriptor without dimensions means none. This and the two below throw dnnl::error if there is no implementation.
+inline dnnl::convolution_forward::primitive_desc describe(const ConvolutionGeometry& g,
+                                                          const dnnl::primitive_attr& attributes,
+                                                          const dnnl::engine& engine,
+                                                          dnnl::prop_kind kind = dnnl::prop_kind::forward_inference) {
     constexpr auto algorithm = dnnl::algorithm::convolution_direct;
 #if DNNL_VERSION_MAJOR >= 3
     return {engine,        kind,      algorithm,   g.source,      g.weights,      g.bias,

@@ -2,6 +2,7 @@
 // Exceptions of oneDNN as errors.
 #pragma once
 
+#include "backends/planned/op_failure.h"
 #include "core/try.h"
 
 #include <dnnl.hpp>
@@ -18,24 +19,13 @@ inline Error engine_error(const dnnl::error& error, const std::string& node) {
             text("oneDNN failed at node ", node, ": ", error.what()), node};
 }
 
-/// Carries an error that does not come from oneDNN up to guarded().
-struct StepFailure {
-    Error error;
-};
-
-/// Throws StepFailure if `status` is an error.
-inline void require(Status status) {
-    if (!status)
-        throw StepFailure{std::move(status).error()};
-}
-
 /// Calls `body`, which works on `node`, and returns what it throws as an error that names the node.
 template <typename Body>
 Status guarded(const std::string& node, const Body& body) {
     try {
         body();
         return {};
-    } catch (StepFailure& failure) {
+    } catch (OpFailure& failure) {
         return std::move(failure.error);
     } catch (const dnnl::error& error) {
         return engine_error(error, node);

@@ -5,7 +5,7 @@
 #include "backends/kernels/threads.h"
 #include "backends/onednn/errors.h"
 #include "backends/onednn/ops.h"
-#include "backends/planned/executor.h"
+#include "backends/planned/make_op.h"
 
 #include <optional>
 
@@ -49,7 +49,7 @@ class OneDnnEngine final : public InferenceEngine {
 
     std::unique_ptr<InferenceOp> make_op(const FusionGroup& group, bool residual_in_output) override {
         return group.fused() ? make_fusion_group(context_->planned, context_->threads, group)
-                             : onednn::make_op(*context_, group.ops[0], residual_in_output);
+                             : mfres::make_op(*context_, group.ops[0], residual_in_output);
     }
 
     void allocate(const ArrayPlan& plan) override {

@@ -29,8 +29,8 @@ struct OpContext {
     const ChannelRange& range(NodeId node) const { return planned.ranges[static_cast<std::size_t>(node)]; }
 };
 
-/// The op of a single node with what is fused into it, by the kind of its main node. Throws dnnl::error, std::bad_alloc.
-std::unique_ptr<InferenceOp> make_op(const OpContext& context, const FusedOp& op, bool residual_in_output);
+// The op of a single node with what is fused into it; see backends/planned/make_op.h. All throw dnnl::error and
+// std::bad_alloc.
 
 // conv.cpp
 std::unique_ptr<InferenceOp> make_conv(const OpContext& context, const FusedOp& op, bool residual_in_output);

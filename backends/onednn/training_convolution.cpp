@@ -65,7 +65,7 @@ auto pick(const ConvolutionShape& shape, ValueType stored, const Make& make) {
     return of_type(ValueType::f32);
 }
 
-/// Bytes rounded up to what the next part of a scratch area may start at.
+/// Bytes rounded up to where the next part of a workspace may begin.
 std::int64_t padded(std::size_t bytes) {
     return (static_cast<std::int64_t>(bytes) + 63) / 64 * 64;
 }
@@ -74,18 +74,18 @@ memory at(const memory::desc& desc, const dnnl::engine& engine, const void* data
     return {desc, engine, const_cast<void*>(data)}; // oneDNN has no memory of const
 }
 
-/// Values as a kernel takes them: where they lie, or in f32 in scratch memory.
+/// Values in the type of a kernel: the stored array, or an f32 copy of it in the workspace.
 class KernelValues {
   public:
     KernelValues() = default;
-    KernelValues(const ValueArray& stored, const Shape& shape, ValueType kernel, std::byte*& scratch)
+    KernelValues(const ValueArray& stored, const Shape& shape, ValueType kernel, std::byte*& workspace)
         : stored_(stored), count_(shape.elements()) {
         if (!stored.rounds() || kernel != ValueType::f32)
             return;
-        copy_ = reinterpret_cast<float*>(scratch);
-        scratch += scratch_bytes(shape, ValueType::bf16, kernel);
+        copy_ = reinterpret_cast<float*>(workspace);
+        workspace += workspace_bytes(shape, ValueType::bf16, kernel);
     }
-    static std::int64_t scratch_bytes(const Shape& shape, ValueType stored, ValueType kernel) {
+    static std::int64_t workspace_bytes(const Shape& shape, ValueType stored, ValueType kernel) {
         return stored == kernel ? 0 : padded(static_cast<std::size_t>(shape.elements()) * sizeof(float));
     }
 
@@ -105,7 +105,7 @@ class KernelValues {
     float* copy_ = nullptr;
 };
 
-/// Weights between the plain order of HostParameters and the format and grouping of a kernel, through scratch memory.
+/// Weights between the plain order of HostParameters and the format and grouping of a kernel, by way of the workspace.
 /// Does nothing where both are the same.
 class WeightFormat {
   public:
@@ -115,16 +115,16 @@ class WeightFormat {
         : shape_(shape), form_(form), kernel_(kernel), plain_(plain_weights(weight_dims(shape, form))),
           engine_(engine) {}
 
-    std::int64_t scratch_bytes() const { return merged_bytes() + (reorders() ? padded(kernel_.get_size()) : 0); }
+    std::int64_t workspace_bytes() const { return merged_bytes() + (reorders() ? padded(kernel_.get_size()) : 0); }
 
     /// `plain` are the parameter's values or gradient. Returns what the kernel reads or writes.
-    memory bind(float* plain, std::byte* scratch, bool to_kernel) {
+    memory bind(float* plain, std::byte* workspace, bool to_kernel) {
         parameter_ = plain;
-        merged_ = form_.merged_groups > 1 ? reinterpret_cast<float*>(scratch) : nullptr;
+        merged_ = form_.merged_groups > 1 ? reinterpret_cast<float*>(workspace) : nullptr;
         const memory outside = at(plain_, engine_, merged_ ? merged_ : plain);
         if (!reorders())
             return outside;
-        const memory inside = at(kernel_, engine_, scratch + merged_bytes());
+        const memory inside = at(kernel_, engine_, workspace + merged_bytes());
         from_ = to_kernel ? outside : inside;
         to_ = to_kernel ? inside : outside;
         reorder_ = dnnl::reorder(from_, to_);
@@ -165,12 +165,11 @@ class WeightFormat {
     float* merged_ = nullptr;
 };
 
-class ConvolutionTraining final : public TrainingStep {
+class ConvolutionTraining final : public TrainingOp {
   public:
     ConvolutionTraining(const TrainingContext& context, NodeId id)
         : context_(context),
-          node_(context.graph.node(id)), shape_{node_.as<Conv>(), context.graph.node(node_.inputs[0]).shape,
-                                                node_.shape},
+          node_(context.node(id)), shape_{node_.as<Conv>(), context.node(node_.inputs[0]).shape, node_.shape},
           rows_(node_.shape, context.threads) {
         attributes_.set_scratchpad_mode(dnnl::scratchpad_mode::user);
         forward_ = pick(shape_, context.type,
@@ -181,7 +180,7 @@ class ConvolutionTraining final : public TrainingStep {
             return describe_backward_weights(gradients, attributes_, context_.engine, describe_forward(form, type));
         });
         weights_gradient_ = {shape_, weights_->form, weights_->descriptor.diff_weights_desc(), context_.engine};
-        if (context.with_gradient[static_cast<std::size_t>(node_.inputs[0])] == 0)
+        if (context.network.with_gradient[static_cast<std::size_t>(node_.inputs[0])] == 0)
             return;
         data_ = pick(shape_, context.type, [&](const Formulation& form, ValueType type) {
             auto described = describe_backward_data(training_geometry(form, type), attributes_, context_.engine,
@@ -192,43 +191,39 @@ class ConvolutionTraining final : public TrainingStep {
         data_weights_ = {shape_, data_->form, data_->descriptor.weights_desc(), context_.engine};
     }
 
-    std::string node() const override { return node_.name; }
-    std::string operation() const override { return "conv"; }
     std::string forward_implementation() const override { return described(forward_); }
     std::string backward_implementation() const override {
-        if (!has_backward_)
-            return {};
         const std::string name = "weights " + described(*weights_);
         return data_ ? "data " + described(*data_) + ", " + name : name;
     }
 
-    StepNeeds needs() const override {
-        StepNeeds needs;
-        needs.forward = needs.again = scratch_bytes(forward_, forward_weights());
-        needs.backward = gather_bytes() + weights_bytes() + (data_ ? scratch_bytes(*data_, data_weights_) : 0);
-        return needs;
+    OpWorkspace workspace() const override {
+        OpWorkspace workspace;
+        workspace.forward = workspace.recompute = workspace_bytes(forward_, forward_weights());
+        workspace.backward = gather_bytes() + weights_bytes() + (data_ ? workspace_bytes(*data_, data_weights_) : 0);
+        return workspace;
     }
 
-    void bind(const Binding& binding, const StepPlan& step) override {
-        const auto scratch = [&](ArrayId id) { return reinterpret_cast<std::byte*>(binding.scratch(id)); };
-        for (const StepPlan::Forward& forward : step.forwards)
+    void bind(const ArrayPlacement& placement, const OpArrays& arrays) override {
+        const Binding binding = context_.binding(placement);
+        for (const OpArrays::Forward& forward : arrays.forwards)
             bind_forward(binding.values(forward.inputs[0].array), binding.values(forward.outputs[0].channels.array),
-                         scratch(forward.scratch));
-        has_backward_ = step.has_backward;
-        if (!has_backward_)
+                         placement.at(forward.workspace));
+        if (!arrays.has_backward)
             return;
-        gradient_rows_ = RowReader(binding, node_.shape[1], step.terms);
-        gathered_rows_ = binding.values(step.summed);
-        gather_memory_ = binding.scratch(step.scratch);
-        std::byte* const memory = scratch(step.scratch) + gather_bytes();
-        const ValueArray dy = binding.values(step.gradient);
-        bind_weights(binding.values(step.inputs[0].array), dy, memory);
+        gradient_rows_ = RowReader(binding, node_.shape[1], arrays.contributions);
+        gathered_rows_ = binding.values(arrays.summed);
+        gather_memory_ = binding.scratch(arrays.workspace);
+        std::byte* const memory = placement.at(arrays.workspace) + gather_bytes();
+        const ValueArray dy = binding.values(arrays.gradient);
+        bind_weights(binding.values(arrays.inputs[0].array), dy, memory);
         if (data_)
-            bind_data(dy, binding.values(step.input_gradients[0]), memory + weights_bytes());
+            bind_data(dy, binding.values(arrays.input_gradients[0]), memory + weights_bytes());
     }
 
-    void forward(dnnl::stream& stream, bool again) override {
-        Pass& pass = passes_[again ? 1 : 0];
+    void forward(bool recompute) override {
+        dnnl::stream& stream = context_.stream;
+        Pass& pass = passes_[recompute ? 1 : 0];
         pass.weights.to_kernel(stream);
         pass.x.before_reading(context_.threads);
         forward_primitive_.execute(stream, pass.arguments);
@@ -236,9 +231,8 @@ class ConvolutionTraining final : public TrainingStep {
         pass.y.after_writing(context_.threads);
     }
 
-    void backward(dnnl::stream& stream) override {
-        if (!has_backward_)
-            return;
+    void backward() override {
+        dnnl::stream& stream = context_.stream;
         if (gathered_rows_)
             gradient_rows_.store_all(rows_, gathered_rows_, gather_bytes() > 0 ? gather_memory_ : nullptr);
         weights_x_.before_reading(context_.threads);
@@ -266,7 +260,8 @@ class ConvolutionTraining final : public TrainingStep {
     }
 
     dnnl::convolution_forward::primitive_desc describe_forward(const Formulation& form, ValueType type) const {
-        return describe_training_forward(training_geometry(form, type), attributes_, context_.engine);
+        return onednn::describe(training_geometry(form, type), attributes_, context_.engine,
+                                dnnl::prop_kind::forward_training);
     }
 
     /// oneDNN 2.6.3 computes the data gradient of 3-D pointwise convolutions with an odd number of output channels
@@ -284,20 +279,19 @@ class ConvolutionTraining final : public TrainingStep {
     }
 
     template <typename Descriptor>
-    std::int64_t scratch_bytes(const Pick<Descriptor>& picked, const WeightFormat& weights) const {
-        return padded(picked.descriptor.scratchpad_desc().get_size()) + weights.scratch_bytes() +
-               KernelValues::scratch_bytes(shape_.in, context_.type, picked.type) +
-               KernelValues::scratch_bytes(shape_.out, context_.type, picked.type);
+    std::int64_t workspace_bytes(const Pick<Descriptor>& picked, const WeightFormat& weights) const {
+        return padded(picked.descriptor.scratchpad_desc().get_size()) + weights.workspace_bytes() +
+               KernelValues::workspace_bytes(shape_.in, context_.type, picked.type) +
+               KernelValues::workspace_bytes(shape_.out, context_.type, picked.type);
     }
 
-    /// The kernel's scratch memory comes first, behind it that of the weights, then values that are not stored as the
-    /// kernel takes them.
+    /// A workspace contains the kernel's own, then that of the weights, then copies of values in the type of the kernel.
     template <typename Descriptor>
-    static std::byte* behind(const Descriptor& descriptor, std::byte* scratch) {
-        return scratch + padded(descriptor.scratchpad_desc().get_size());
+    static std::byte* behind(const Descriptor& descriptor, std::byte* workspace) {
+        return workspace + padded(descriptor.scratchpad_desc().get_size());
     }
 
-    /// Of terms that are added up: a block for every thread.
+    /// Of contributions that are added: a block for every thread.
     std::int64_t gather_bytes() const {
         if (context_.type == ValueType::f32)
             return 0;
@@ -307,55 +301,55 @@ class ConvolutionTraining final : public TrainingStep {
     WeightFormat forward_weights() const {
         return {shape_, forward_.form, forward_.descriptor.weights_desc(), context_.engine};
     }
-    std::int64_t weights_bytes() const { return scratch_bytes(*weights_, weights_gradient_); }
+    std::int64_t weights_bytes() const { return workspace_bytes(*weights_, weights_gradient_); }
 
-    void bind_forward(const ValueArray& x, const ValueArray& y, std::byte* scratch) {
+    void bind_forward(const ValueArray& x, const ValueArray& y, std::byte* workspace) {
         const auto& descriptor = forward_.descriptor;
         const dnnl::engine& engine = context_.engine;
         Pass& pass = passes_.emplace_back();
         pass.weights = forward_weights();
-        std::byte* const weights = behind(descriptor, scratch);
-        std::byte* copies = weights + pass.weights.scratch_bytes();
+        std::byte* const weights = behind(descriptor, workspace);
+        std::byte* copies = weights + pass.weights.workspace_bytes();
         pass.x = KernelValues(x, shape_.in, forward_.type, copies);
         pass.y = KernelValues(y, shape_.out, forward_.type, copies);
         pass.arguments = {{DNNL_ARG_SRC, at(descriptor.src_desc(), engine, pass.x.data())},
                           {DNNL_ARG_WEIGHTS, pass.weights.bind(context_.values(node_, 0), weights, true)},
                           {DNNL_ARG_DST, at(descriptor.dst_desc(), engine, pass.y.data())},
-                          {DNNL_ARG_SCRATCHPAD, at(descriptor.scratchpad_desc(), engine, scratch)}};
+                          {DNNL_ARG_SCRATCHPAD, at(descriptor.scratchpad_desc(), engine, workspace)}};
         if (shape_.conv.bias)
             pass.arguments.emplace(DNNL_ARG_BIAS, at(descriptor.bias_desc(), engine, context_.values(node_, 1)));
         forward_primitive_ = dnnl::convolution_forward(descriptor);
     }
 
-    void bind_weights(const ValueArray& x, const ValueArray& dy, std::byte* scratch) {
+    void bind_weights(const ValueArray& x, const ValueArray& dy, std::byte* workspace) {
         const auto& descriptor = weights_->descriptor;
         const dnnl::engine& engine = context_.engine;
-        std::byte* const weights = behind(descriptor, scratch);
-        std::byte* copies = weights + weights_gradient_.scratch_bytes();
+        std::byte* const weights = behind(descriptor, workspace);
+        std::byte* copies = weights + weights_gradient_.workspace_bytes();
         weights_x_ = KernelValues(x, shape_.in, weights_->type, copies);
         weights_dy_ = KernelValues(dy, shape_.out, weights_->type, copies);
         weights_arguments_ = {
             {DNNL_ARG_SRC, at(descriptor.src_desc(), engine, weights_x_.data())},
             {DNNL_ARG_DIFF_DST, at(descriptor.diff_dst_desc(), engine, weights_dy_.data())},
             {DNNL_ARG_DIFF_WEIGHTS, weights_gradient_.bind(context_.gradient(node_, 0), weights, false)},
-            {DNNL_ARG_SCRATCHPAD, at(descriptor.scratchpad_desc(), engine, scratch)}};
+            {DNNL_ARG_SCRATCHPAD, at(descriptor.scratchpad_desc(), engine, workspace)}};
         if (shape_.conv.bias)
             weights_arguments_.emplace(DNNL_ARG_DIFF_BIAS,
                                        at(descriptor.diff_bias_desc(), engine, context_.gradient(node_, 1)));
         weights_primitive_ = dnnl::convolution_backward_weights(descriptor);
     }
 
-    void bind_data(const ValueArray& dy, const ValueArray& dx, std::byte* scratch) {
+    void bind_data(const ValueArray& dy, const ValueArray& dx, std::byte* workspace) {
         const auto& descriptor = data_->descriptor;
         const dnnl::engine& engine = context_.engine;
-        std::byte* const weights = behind(descriptor, scratch);
-        std::byte* copies = weights + data_weights_.scratch_bytes();
+        std::byte* const weights = behind(descriptor, workspace);
+        std::byte* copies = weights + data_weights_.workspace_bytes();
         data_dx_ = KernelValues(dx, shape_.in, data_->type, copies);
         data_dy_ = KernelValues(dy, shape_.out, data_->type, copies);
         data_arguments_ = {{DNNL_ARG_DIFF_SRC, at(descriptor.diff_src_desc(), engine, data_dx_.data())},
                            {DNNL_ARG_DIFF_DST, at(descriptor.diff_dst_desc(), engine, data_dy_.data())},
                            {DNNL_ARG_WEIGHTS, data_weights_.bind(context_.values(node_, 0), weights, true)},
-                           {DNNL_ARG_SCRATCHPAD, at(descriptor.scratchpad_desc(), engine, scratch)}};
+                           {DNNL_ARG_SCRATCHPAD, at(descriptor.scratchpad_desc(), engine, workspace)}};
         data_primitive_ = dnnl::convolution_backward_data(descriptor);
     }
 
@@ -380,17 +374,16 @@ class ConvolutionTraining final : public TrainingStep {
         KernelValues x, y;
         std::unordered_map<int, memory> arguments;
     };
-    std::vector<Pass> passes_; ///< the first and, where it is done again, the second
+    std::vector<Pass> passes_; ///< forward and recomputation
 
-    bool has_backward_ = false;
     RowReader gradient_rows_;
     float* gather_memory_ = nullptr;
-    ValueArray gathered_rows_; ///< where the terms are added up, unless they are one dense array
+    ValueArray gathered_rows_; ///< where the contributions are added, unless they are one dense array
 };
 
 } // namespace
 
-std::unique_ptr<TrainingStep> make_convolution_step(const TrainingContext& context, NodeId id) {
+std::unique_ptr<TrainingOp> make_convolution(const TrainingContext& context, NodeId id) {
     return std::make_unique<ConvolutionTraining>(context, id);
 }
 

@@ -6,11 +6,11 @@
 // gradients are f32 outside the kernels.
 #pragma once
 
-#include "backends/onednn/training_step.h"
+#include "backends/onednn/training_ops.h"
 
 namespace mfres::onednn {
 
 /// Precondition: the node is a convolution.
-std::unique_ptr<TrainingStep> make_convolution_step(const TrainingContext& context, NodeId id);
+std::unique_ptr<TrainingOp> make_convolution(const TrainingContext& context, NodeId id);
 
 } // namespace mfres::onednn

@@ -80,7 +80,7 @@ class Patterns {
 
 /// One operand with what its n_k needs.
 struct Operand {
-    enum class Kind : std::uint8_t { plain, batch_norm, instance_norm, weight };
+    using Kind = SumOperand::Kind;
 
     Kind kind = Kind::plain;
     double epsilon = 0.0;
@@ -108,34 +108,16 @@ struct Operand {
 
 const Activation no_activation;
 
-class Sum final : public TrainingStep {
+class Sum final : public TrainingOp {
   public:
-    Sum(const TrainingContext& context, const SumStep& step)
-        : context_(context), step_(step), node_(context.graph.node(step.main)),
-          rows_(context.graph.node(step.output).shape, context.threads) {
-        for (std::size_t k = 0; k < step.operands.size(); ++k)
-            operands_.push_back(make_operand(step.operands[k], k));
-    }
-
-    std::string node() const override { return node_.name; }
-
-    std::string operation() const override {
-        std::string text;
-        for (const Operand& operand : operands_)
-            if (operand.kind == Operand::Kind::batch_norm || operand.kind == Operand::Kind::instance_norm)
-                text += text.empty() ? "norm" : " + norm";
-        if (operands_.size() > 1)
-            text += (text.empty() ? "" : " + ") + std::string(name(node_.kind()));
-        switch (step_.activation.kind) {
-        case Activation::Kind::none: break;
-        case Activation::Kind::relu: text += text.empty() ? "relu" : " + relu"; break;
-        case Activation::Kind::leaky_relu: text += text.empty() ? "leaky_relu" : " + leaky_relu"; break;
-        }
-        return text;
+    Sum(const TrainingContext& context, const FusedSum& sum)
+        : context_(context), sum_(sum), rows_(context.node(sum.output).shape, context.threads) {
+        for (std::size_t k = 0; k < sum.operands.size(); ++k)
+            operands_.push_back(make_operand(sum.operands[k], k));
     }
 
     std::string forward_implementation() const override { return "mfres:sum"; }
-    std::string backward_implementation() const override { return sums_ || writes_inputs_ ? "mfres:sum" : ""; }
+    std::string backward_implementation() const override { return "mfres:sum"; }
 
     std::int64_t constant_bytes() const override {
         std::int64_t bytes = 0;
@@ -146,62 +128,60 @@ class Sum final : public TrainingStep {
         return bytes;
     }
 
-    StepNeeds needs() const override {
+    OpWorkspace workspace() const override {
         const std::int64_t sums = ChunkSums::bytes(rows_, operands_.size());
-        StepNeeds needs;
-        needs.again = padded_scratch(2);
-        needs.forward = padded_scratch(2) + sums;
-        needs.backward = padded_scratch(4) + sums;
-        return needs;
+        OpWorkspace workspace;
+        workspace.recompute = threads_workspace(2);
+        workspace.forward = threads_workspace(2) + sums;
+        workspace.backward = threads_workspace(4) + sums;
+        return workspace;
     }
 
-    void bind(const Binding& binding, const StepPlan& step) override {
-        for (const StepPlan::Forward& forward : step.forwards) {
+    void bind(const ArrayPlacement& placement, const OpArrays& arrays) override {
+        const Binding binding = context_.binding(placement);
+        for (const OpArrays::Forward& forward : arrays.forwards) {
             Pass& pass = passes_.emplace_back();
             for (const Channels& channels : forward.inputs)
                 pass.readers.emplace_back(binding, channels);
-            for (const StepPlan::Output& output : forward.outputs)
+            for (const OpArrays::Output& output : forward.outputs)
                 pass.writers.push_back({output.first, output.channels.count, binding.values(output.channels.array)});
-            pass.memory = binding.scratch(forward.scratch);
+            pass.memory = binding.scratch(forward.workspace);
         }
         sums_memory_ = ChunkSums(rows_, operands_.size(), behind(passes_[0].memory, 2));
-        sums_ = step.has_backward;
-        if (!sums_)
+        if (!arrays.has_backward)
             return;
         for (std::size_t k = 0; k < operands_.size(); ++k) {
             if (!operands_[k].plain())
-                operands_[k].reader = RowReader(binding, step.inputs[k]);
-            operands_[k].dx = binding.values(step.input_gradients[k]);
+                operands_[k].reader = RowReader(binding, arrays.inputs[k]);
+            operands_[k].dx = binding.values(arrays.input_gradients[k]);
             writes_inputs_ = writes_inputs_ || operands_[k].dx;
         }
-        mask_ = step.mask;
-        gradient_reader_ = RowReader(binding, rows_.channels(), step.terms);
+        mask_ = arrays.mask;
+        gradient_reader_ = RowReader(binding, rows_.channels(), arrays.contributions);
         if (mask_ == MaskBy::array)
-            mask_reader_ = RowReader(binding, step.mask_array);
-        masked_ = binding.values(step.summed);
-        gradient_ = binding.values(step.gradient);
-        backward_memory_ = binding.scratch(step.scratch);
+            mask_reader_ = RowReader(binding, arrays.mask_array);
+        masked_ = binding.values(arrays.summed);
+        gradient_ = binding.values(arrays.gradient);
+        backward_memory_ = binding.scratch(arrays.workspace);
         backward_sums_memory_ = ChunkSums(rows_, operands_.size(), behind(backward_memory_, 4));
     }
 
-    void forward(dnnl::stream&, bool again) override {
-        const Pass& pass = passes_[again ? 1 : 0];
-        if (!again) // else all of it is that of the first time, and the running statistics have moved already
+    void forward(bool recompute) override {
+        const Pass& pass = passes_[recompute ? 1 : 0];
+        if (!recompute)
             prepare_operands(pass);
         rows_.for_chunks([&](const Blocks::Chunk& chunk, int thread) {
             rows_.for_blocks(chunk, [&](std::int64_t first, std::int64_t voxels) {
-                compute_block(pass, chunk.sample, first, voxels, scratch(pass.memory, thread, 2));
+                compute_block(pass, chunk.sample, first, voxels, of_thread(pass.memory, thread, 2));
             });
         });
     }
 
-    void backward(dnnl::stream&) override {
-        if (!sums_)
-            return;
+    void backward() override {
         rows_.for_chunks([&](const Blocks::Chunk& chunk, int thread) {
             backward_sums_memory_.clear(chunk.index);
             rows_.for_blocks(chunk, [&](std::int64_t first, std::int64_t voxels) {
-                sum_block(chunk, first, voxels, scratch(backward_memory_, thread, 4));
+                sum_block(chunk, first, voxels, of_thread(backward_memory_, thread, 4));
             });
         });
         std::vector<GradientSums> sums;
@@ -216,7 +196,7 @@ class Sum final : public TrainingStep {
             return;
         rows_.for_chunks([&](const Blocks::Chunk& chunk, int thread) {
             rows_.for_blocks(chunk, [&](std::int64_t first, std::int64_t voxels) {
-                input_gradient_block(chunk.sample, first, voxels, scratch(backward_memory_, thread, 4));
+                input_gradient_block(chunk.sample, first, voxels, of_thread(backward_memory_, thread, 4));
             });
         });
     }
@@ -232,10 +212,12 @@ class Sum final : public TrainingStep {
 
     Operand make_operand(const SumOperand& from, std::size_t index) const {
         Operand operand;
-        if (from.norm >= 0) {
-            const Node& norm = context_.graph.node(from.norm);
-            const bool batch = norm.kind() == OpKind::batch_norm;
-            operand.kind = batch ? Operand::Kind::batch_norm : Operand::Kind::instance_norm;
+        operand.kind = from.kind;
+        if (operand.plain())
+            return operand;
+        if (operand.normalises()) {
+            const Node& norm = context_.node(from.norm);
+            const bool batch = operand.kind == Operand::Kind::batch_norm;
             operand.epsilon = batch ? norm.as<BatchNorm>().epsilon : norm.as<InstanceNorm>().epsilon;
             operand.groups = batch ? 1 : rows_.samples();
             operand.scale = context_.values(norm, 0);
@@ -246,12 +228,9 @@ class Sum final : public TrainingStep {
                 operand.running_mean = context_.values(norm, 2);
                 operand.running_variance = context_.values(norm, 3);
             }
-        } else if (node_.kind() == OpKind::scaled_add) {
-            operand.kind = Operand::Kind::weight;
-            operand.scale = context_.values(node_, index);
-            operand.scale_gradient = context_.gradient(node_, index);
         } else {
-            return operand;
+            operand.scale = context_.values(context_.node(sum_.main), index);
+            operand.scale_gradient = context_.gradient(context_.node(sum_.main), index);
         }
         for (Patterns* patterns :
              {&operand.mean, &operand.factor, &operand.offset, &operand.own, &operand.centred, &operand.constant})
@@ -261,31 +240,31 @@ class Sum final : public TrainingStep {
         return operand;
     }
 
-    /// Per thread `blocks` blocks and two patterns of sums.
-    std::int64_t scratch_floats(std::int64_t blocks) const {
+    /// Floats of a thread's workspace: `blocks` blocks and two patterns of sums.
+    std::int64_t workspace_floats(std::int64_t blocks) const {
         return (blocks * rows_.block() + 2 * rows_.pattern() + 15) / 16 * 16;
     }
-    std::int64_t padded_scratch(std::int64_t blocks) const {
-        return rows_.threads() * scratch_floats(blocks) * static_cast<std::int64_t>(sizeof(float));
+    std::int64_t threads_workspace(std::int64_t blocks) const {
+        return rows_.threads() * workspace_floats(blocks) * static_cast<std::int64_t>(sizeof(float));
     }
-    /// The sums of chunks lie behind what the threads use, in whole lines.
+    /// The sums of chunks follow the workspace of all threads.
     float* behind(float* memory, std::int64_t blocks) const {
-        return memory + rows_.threads() * scratch_floats(blocks);
+        return memory + rows_.threads() * workspace_floats(blocks);
     }
-    float* scratch(float* memory, int thread, std::int64_t blocks) const {
-        return memory + thread * scratch_floats(blocks);
+    float* of_thread(float* memory, int thread, std::int64_t blocks) const {
+        return memory + thread * workspace_floats(blocks);
     }
-    float* scratch_block(float* memory, std::int64_t index) const {
+    float* workspace_block(float* memory, std::int64_t index) const {
         return memory + 2 * rows_.pattern() + index * rows_.block();
     }
 
     // Forward.
 
-    /// A norm whose statistics are the running ones in this step.
+    /// Whether the norm uses its running statistics in this step.
     bool fixed(const Operand& operand) const {
-        return operand.kind == Operand::Kind::batch_norm && context_.statistics == NormStatistics::running;
+        return operand.kind == Operand::Kind::batch_norm && context_.network.statistics == NormStatistics::running;
     }
-    /// A norm that takes them from its input.
+    /// Whether the norm computes the statistics of its input.
     bool measures(const Operand& operand) const { return operand.normalises() && !fixed(operand); }
 
     void use_running_statistics(Operand& operand) const {
@@ -301,7 +280,8 @@ class Sum final : public TrainingStep {
         operand.offset.set(0, offset);
     }
 
-    /// A value near each channel's mean, from a few voxels, to take off before anything is squared.
+    /// Sets operand.mean to a value near the mean of each channel, the mean of a few voxels. It is subtracted before
+    /// values are squared.
     void find_pivot(Operand& operand, const RowReader& reader, std::int64_t group) const {
         constexpr std::int64_t probes = 32;
         const std::int64_t samples = rows_.samples() / operand.groups;
@@ -332,12 +312,12 @@ class Sum final : public TrainingStep {
             for (std::int64_t group = 0; measures(operands_[k]) && group < operands_[k].groups; ++group)
                 find_pivot(operands_[k], pass.readers[k], group);
         rows_.for_chunks([&](const Blocks::Chunk& chunk, int thread) {
-            float* memory = scratch(pass.memory, thread, 2);
+            float* memory = of_thread(pass.memory, thread, 2);
             sums_memory_.clear(chunk.index);
             for (std::size_t k = 0; k < operands_.size(); ++k)
                 if (measures(operands_[k]))
                     rows_.for_blocks(chunk, [&](std::int64_t first, std::int64_t voxels) {
-                        const float* x = pass.readers[k].rows(first, voxels, scratch_block(memory, 0));
+                        const float* x = pass.readers[k].rows(first, voxels, workspace_block(memory, 0));
                         std::fill_n(memory, 2 * rows_.pattern(), 0.0F);
                         loops_.add_statistics(row(voxels), x, operands_[k].mean.of(chunk.sample), memory,
                                               memory + rows_.pattern());
@@ -353,7 +333,7 @@ class Sum final : public TrainingStep {
                 use_moments(operand, group);
     }
 
-    /// From the sums around the pivots, which stand in operand.mean.
+    /// From the sums around the pivots, which operand.mean contains.
     void find_moments(std::size_t k) {
         Operand& operand = operands_[k];
         const std::int64_t chunks = rows_.chunks() / operand.groups;
@@ -369,12 +349,12 @@ class Sum final : public TrainingStep {
             }
     }
 
-    /// The samples of a batch_norm's batch lie on all ranks.
+    /// Whether the statistics are those of the samples of all ranks.
     bool spans_ranks(const Operand& operand) const {
-        return !context_.ranks.alone() && operand.kind == Operand::Kind::batch_norm && measures(operand);
+        return !context_.network.ranks.alone() && operand.kind == Operand::Kind::batch_norm && measures(operand);
     }
 
-    /// Moments of the whole batch, of all batch_norms at once.
+    /// Moments of the batch of all ranks, for all batch_norms in one collective.
     void merge_over_ranks() {
         std::vector<Moments> all;
         std::vector<double> pivots;
@@ -384,7 +364,7 @@ class Sum final : public TrainingStep {
                 pivots.insert(pivots.end(), operand.running_mean, operand.running_mean + channel_count());
             }
         const auto count = static_cast<double>(rows_.samples() * rows_.voxels_per_sample());
-        require(merge_moments(context_.ranks, count, pivots, all));
+        require(merge_moments(context_.network.ranks, count, pivots, all));
         auto next = all.begin();
         for (Operand& operand : operands_)
             if (spans_ranks(operand)) {
@@ -394,7 +374,7 @@ class Sum final : public TrainingStep {
     }
 
     void use_moments(Operand& operand, std::int64_t group) const {
-        const double count = values_per_group(operand) * (spans_ranks(operand) ? context_.ranks.size() : 1);
+        const double count = values_per_group(operand) * (spans_ranks(operand) ? context_.network.ranks.size() : 1);
         std::vector<double> mean(channel_count()), factor(channel_count()), offset(channel_count());
         for (std::size_t c = 0; c < mean.size(); ++c) {
             const std::size_t place = static_cast<std::size_t>(group) * mean.size() + c;
@@ -415,27 +395,27 @@ class Sum final : public TrainingStep {
         operand.offset.set(group, offset);
     }
 
-    /// Of this rank that one mean is taken over.
+    /// The number of values of this rank that one mean is taken over.
     double values_per_group(const Operand& operand) const {
         return static_cast<double>(rows_.samples() / operand.groups * rows_.voxels_per_sample());
     }
 
     void move_running(float& running, double batch) const {
-        const double share = context_.batch_norm_momentum;
+        const double share = context_.network.batch_norm_momentum;
         running = static_cast<float>((1.0 - share) * double{running} + share * batch);
     }
 
     Row row(std::int64_t voxels) const { return {voxels * rows_.channels(), rows_.pattern()}; }
 
     void compute_block(const Pass& pass, std::int64_t sample, std::int64_t first, std::int64_t voxels, float* memory) {
-        const bool direct = step_.slices.empty();
+        const bool direct = sum_.slices.empty();
         const std::int64_t place = first * rows_.channels();
         const ValueArray& whole = pass.writers[0].to;
-        float* y = direct ? whole.target(place, scratch_block(memory, 0)) : scratch_block(memory, 0);
+        float* y = direct ? whole.target(place, workspace_block(memory, 0)) : workspace_block(memory, 0);
         for (std::size_t k = 0; k < operands_.size(); ++k) {
             const Operand& operand = operands_[k];
-            const float* x = pass.readers[k].rows(first, voxels, scratch_block(memory, 1));
-            const Activation& activation = k + 1 == operands_.size() ? step_.activation : no_activation;
+            const float* x = pass.readers[k].rows(first, voxels, workspace_block(memory, 1));
+            const Activation& activation = k + 1 == operands_.size() ? sum_.activation : no_activation;
             if (operand.plain())
                 loops_.take(row(voxels), activation, x, k > 0, y);
             else
@@ -449,18 +429,18 @@ class Sum final : public TrainingStep {
 
     // Backward.
 
-    /// The masked gradient where it is written, and the sums.
+    /// Stores the masked gradient if there is an array for it, and adds to the sums.
     void sum_block(const Blocks::Chunk& chunk, std::int64_t first, std::int64_t voxels, float* memory) {
         const Row r = row(voxels);
-        const float* g = gradient_reader_.rows(first, voxels, scratch_block(memory, 0));
+        const float* g = gradient_reader_.rows(first, voxels, workspace_block(memory, 0));
         if (masked_) {
             const std::int64_t place = first * rows_.channels();
-            float* to = masked_.target(place, scratch_block(memory, 2));
+            float* to = masked_.target(place, workspace_block(memory, 2));
             if (mask_ == MaskBy::array)
-                loops_.mask(r, step_.activation, g, mask_reader_.rows(first, voxels, scratch_block(memory, 1)), to);
+                loops_.mask(r, sum_.activation, g, mask_reader_.rows(first, voxels, workspace_block(memory, 1)), to);
             else if (mask_ == MaskBy::operand)
-                loops_.mask_normalised(r, step_.activation, operands_[0].affine(chunk.sample), g,
-                                       operands_[0].reader.rows(first, voxels, scratch_block(memory, 1)), to);
+                loops_.mask_normalised(r, sum_.activation, operands_[0].affine(chunk.sample), g,
+                                       operands_[0].reader.rows(first, voxels, workspace_block(memory, 1)), to);
             else
                 loops_.take(r, no_activation, g, false, to);
             masked_.store(place, r.count, to);
@@ -469,11 +449,11 @@ class Sum final : public TrainingStep {
         for (std::size_t k = 0; k < operands_.size(); ++k) {
             if (operands_[k].plain())
                 continue;
-            const float* x = operands_[k].reader.rows(first, voxels, scratch_block(memory, 1));
+            const float* x = operands_[k].reader.rows(first, voxels, workspace_block(memory, 1));
             const Affine affine = operands_[k].affine(chunk.sample);
             std::fill_n(memory, 2 * r.pattern, 0.0F);
             if (!masked_ && mask_ == MaskBy::operand)
-                loops_.add_masked_products(r, step_.activation, affine, g, x, memory, memory + r.pattern);
+                loops_.add_masked_products(r, sum_.activation, affine, g, x, memory, memory + r.pattern);
             else
                 loops_.add_products(r, g, x, affine.mean, memory, memory + r.pattern);
             backward_sums_memory_.add(chunk.index, k, memory, r.pattern);
@@ -514,7 +494,7 @@ class Sum final : public TrainingStep {
         }
     }
 
-    /// S and D of the whole batch where the mean and variance were.
+    /// S and D of the batch of all ranks for the norms whose statistics are those of all ranks.
     void add_other_ranks(std::vector<GradientSums>& sums) const {
         std::vector<double> all;
         for (std::size_t k = 0; k < operands_.size(); ++k)
@@ -523,7 +503,7 @@ class Sum final : public TrainingStep {
                     all.insert(all.end(), {pair.first, pair.second});
         if (all.empty())
             return;
-        require(context_.ranks.all_reduce_sum(all));
+        require(context_.network.ranks.all_reduce_sum(all));
         auto next = all.begin();
         for (std::size_t k = 0; k < operands_.size(); ++k)
             for (ChunkSums::Pair& pair : sums[k])
@@ -537,7 +517,7 @@ class Sum final : public TrainingStep {
     void prepare_input_gradient(Operand& operand, const GradientSums& sums) const {
         if (operand.plain())
             return;
-        const double count = values_per_group(operand) * (spans_ranks(operand) ? context_.ranks.size() : 1);
+        const double count = values_per_group(operand) * (spans_ranks(operand) ? context_.network.ranks.size() : 1);
         std::vector<double> own(channel_count()), centred(channel_count()), constant(channel_count());
         for (std::int64_t group = 0; group < operand.groups; ++group) {
             for (std::size_t c = 0; c < own.size(); ++c) {
@@ -558,17 +538,17 @@ class Sum final : public TrainingStep {
     void input_gradient_block(std::int64_t sample, std::int64_t first, std::int64_t voxels, float* memory) {
         const Row r = row(voxels);
         const std::int64_t place = first * rows_.channels();
-        const float* g = gradient_.read(place, r.count, scratch_block(memory, 1));
+        const float* g = gradient_.read(place, r.count, workspace_block(memory, 1));
         for (const Operand& operand : operands_) {
             if (!operand.dx)
                 continue;
-            float* dx = operand.dx.target(place, scratch_block(memory, 2));
+            float* dx = operand.dx.target(place, workspace_block(memory, 2));
             if (operand.kind == Operand::Kind::weight) {
                 loops_.scale(r.count, operand.scale[0], g, dx);
             } else {
-                const float* x = operand.reader.rows(first, voxels, scratch_block(memory, 0));
+                const float* x = operand.reader.rows(first, voxels, workspace_block(memory, 0));
                 if (!masked_ && mask_ == MaskBy::operand)
-                    loops_.masked_input_gradient(r, step_.activation, operand.affine(sample), operand.gradient(sample),
+                    loops_.masked_input_gradient(r, sum_.activation, operand.affine(sample), operand.gradient(sample),
                                                  g, x, dx);
                 else
                     loops_.input_gradient(r, operand.gradient(sample), g, x, dx);
@@ -578,62 +558,48 @@ class Sum final : public TrainingStep {
     }
 
     TrainingContext context_;
-    SumStep step_;
-    const Node& node_;
+    FusedSum sum_;
     Blocks rows_;
     const VectorLoops& loops_ = vector_loops();
     std::vector<Operand> operands_;
 
-    std::vector<Pass> passes_; ///< the first and, where it is done again, the second
+    std::vector<Pass> passes_; ///< forward and recomputation
     ChunkSums sums_memory_;
 
-    bool sums_ = false;          ///< there is a backward pass
-    bool writes_inputs_ = false; ///< and a second one
+    bool writes_inputs_ = false; ///< the backward op has a second pass, for gradients of operands
     RowReader gradient_reader_;
     MaskBy mask_ = MaskBy::nothing;
     RowReader mask_reader_;
-    ValueArray masked_;   ///< where the first pass leaves the masked gradient; null if it does not
-    ValueArray gradient_; ///< what the second pass reads: that, or the only term
+    ValueArray masked_;   ///< where the first pass stores the masked gradient; null if it does not
+    ValueArray gradient_; ///< what the second pass reads: `masked_`, or the only contribution
     float* backward_memory_ = nullptr;
     ChunkSums backward_sums_memory_;
 };
 
 /// Concat and slices.
-class Copy final : public TrainingStep {
+class Copy final : public TrainingOp {
   public:
     Copy(const TrainingContext& context, NodeId id)
-        : node_(context.graph.node(id)), rows_(node_.shape, context.threads) {}
+        : context_(context), node_(context.node(id)), rows_(node_.shape, context.threads) {}
 
-    std::string node() const override { return node_.name; }
-    std::string operation() const override { return std::string(name(node_.kind())); }
     std::string forward_implementation() const override { return "mfres:copy"; }
     std::string backward_implementation() const override { return {}; }
 
-    StepNeeds needs() const override { return {}; }
+    OpWorkspace workspace() const override { return {}; }
 
-    void bind(const Binding& binding, const StepPlan& step) override {
-        for (const StepPlan::Forward& forward : step.forwards) {
-            std::vector<GradientTerm> reads; // here: what goes where
-            std::int64_t to = 0;
-            for (Channels channels : forward.inputs) {
-                if (node_.kind() == OpKind::slice) {
-                    channels.begin += node_.as<Slice>().begin;
-                    channels.count = node_.shape[1];
-                }
-                reads.push_back({channels, to});
-                to += channels.count;
-            }
-            passes_.push_back(
-                {RowReader(binding, rows_.channels(), reads), binding.values(forward.outputs[0].channels.array)});
-        }
+    void bind(const ArrayPlacement& placement, const OpArrays& arrays) override {
+        const Binding binding = context_.binding(placement);
+        for (const OpArrays::Forward& forward : arrays.forwards)
+            passes_.push_back({RowReader(binding, rows_.channels(), copied_channels(node_, forward)),
+                               binding.values(forward.outputs[0].channels.array)});
     }
 
-    void forward(dnnl::stream&, bool again) override {
-        const Pass& pass = passes_[again ? 1 : 0];
+    void forward(bool recompute) override {
+        const Pass& pass = passes_[recompute ? 1 : 0];
         pass.reader.store_all(rows_, pass.to, nullptr);
     }
 
-    void backward(dnnl::stream&) override {}
+    void backward() override {}
 
   private:
     struct Pass {
@@ -641,18 +607,19 @@ class Copy final : public TrainingStep {
         ValueArray to;
     };
 
+    TrainingContext context_;
     const Node& node_;
     Blocks rows_;
-    std::vector<Pass> passes_; ///< the first and, where it is done again, the second
+    std::vector<Pass> passes_; ///< forward and recomputation
 };
 
 } // namespace
 
-std::unique_ptr<TrainingStep> make_sum_step(const TrainingContext& context, const SumStep& step) {
-    return std::make_unique<Sum>(context, step);
+std::unique_ptr<TrainingOp> make_sum(const TrainingContext& context, const FusedSum& sum) {
+    return std::make_unique<Sum>(context, sum);
 }
 
-std::unique_ptr<TrainingStep> make_copy_step(const TrainingContext& context, NodeId id) {
+std::unique_ptr<TrainingOp> make_copy(const TrainingContext& context, NodeId id) {
     return std::make_unique<Copy>(context, id);
 }
 

@@ -1,18 +1,15 @@
 // SPDX-License-Identifier: MIT
-// Everything in training that works voxel by voxel: y = activation(sum of n_k(x_k)), where n_k normalises (with
-// statistics of the batch or of each sample), multiplies with a learnable weight, or leaves its operand alone. One pass
-// for the statistics and one for the values; backward one pass for the sums and one for the gradients.
+// Training ops that work voxel by voxel: copies, and fused sums y = activation(sum of n_k(x_k)). The forward op of a sum
+// has one pass for statistics and one for values. The backward op has one pass for sums and one for gradients.
 #pragma once
 
-#include "backends/onednn/training_step.h"
-#include "backends/planned/training_fusion.h"
+#include "backends/onednn/training_ops.h"
 
 namespace mfres::onednn {
 
-std::unique_ptr<TrainingStep> make_sum_step(const TrainingContext& context, const SumStep& step);
+std::unique_ptr<TrainingOp> make_sum(const TrainingContext& context, const FusedSum& sum);
 
-/// Concat, or a slice that somebody needs as an array of its own: channels are copied forward; their gradients are read
-/// where they lie.
-std::unique_ptr<TrainingStep> make_copy_step(const TrainingContext& context, NodeId id);
+/// Precondition: the node is a concat or a slice.
+std::unique_ptr<TrainingOp> make_copy(const TrainingContext& context, NodeId id);
 
 } // namespace mfres::onednn

@@ -12,13 +12,13 @@ namespace mfres::onednn {
 
 namespace {
 
-/// An operation that reads one dense array and writes another, without parameters. What is not f32 is widened as a
-/// whole, but for an upsampled value and its gradient, the larger ones, of which that is done a line at a time.
-class Resampling final : public TrainingStep {
+/// An op without parameters that reads one dense array and writes another. Arrays that are not f32 are widened as a whole,
+/// except the larger arrays, an upsampled value and its gradient, which are widened line by line.
+class Resampling final : public TrainingOp {
   public:
     Resampling(const TrainingContext& context, NodeId id)
-        : node_(context.graph.node(id)), type_(context.type),
-          in_(context.graph.node(node_.inputs[0]).shape), domain_{node_.shape, context.threads},
+        : context_(context), node_(context.node(id)), type_(context.type),
+          in_(context.node(node_.inputs[0]).shape), domain_{node_.shape, context.threads},
           rows_(node_.shape, context.threads) {
         if (kind() != OpKind::upsample)
             return;
@@ -28,46 +28,45 @@ class Resampling final : public TrainingStep {
         along_z_ = transposed_axis(mode, in_[4], node_.shape[4]);
     }
 
-    std::string node() const override { return node_.name; }
-    std::string operation() const override { return std::string(name(kind())); }
-    std::string forward_implementation() const override { return "mfres:" + operation(); }
-    std::string backward_implementation() const override { return dx_data_ ? "mfres:" + operation() : ""; }
+    std::string forward_implementation() const override { return "mfres:" + std::string(name(kind())); }
+    std::string backward_implementation() const override { return forward_implementation(); }
     std::int64_t constant_bytes() const override {
         return static_cast<std::int64_t>(along_z_.weights.size() * sizeof(float));
     }
 
-    StepNeeds needs() const override {
+    OpWorkspace workspace() const override {
         constexpr auto bytes = static_cast<std::int64_t>(sizeof(float));
-        StepNeeds needs;
+        OpWorkspace workspace;
         const bool upsamples = kind() == OpKind::upsample;
-        needs.forward =
+        workspace.forward =
             (widened(in_) + (upsamples ? upsample_values_scratch(domain_, in_, type_) : widened(out()))) * bytes;
-        needs.again = needs.forward;
-        needs.backward = (widened(in_) + (upsamples ? upsample_gradient_scratch(domain_, in_)
-                                                    : widened(out()) + std::max(widened(in_), widened(out())))) *
-                         bytes;
+        workspace.recompute = workspace.forward;
+        workspace.backward = (widened(in_) + (upsamples ? upsample_gradient_scratch(domain_, in_)
+                                                        : widened(out()) + std::max(widened(in_), widened(out())))) *
+                             bytes;
         if (upsamples || type_ != ValueType::f32)
-            needs.terms_in_place = std::numeric_limits<std::size_t>::max();
-        return needs;
+            workspace.contributions_in_place = std::numeric_limits<std::size_t>::max();
+        return workspace;
     }
 
-    void bind(const Binding& binding, const StepPlan& step) override {
-        for (const StepPlan::Forward& forward : step.forwards)
+    void bind(const ArrayPlacement& placement, const OpArrays& arrays) override {
+        const Binding binding = context_.binding(placement);
+        for (const OpArrays::Forward& forward : arrays.forwards)
             passes_.push_back({binding.values(forward.inputs[0].array),
-                               binding.values(forward.outputs[0].channels.array), binding.scratch(forward.scratch)});
-        if (!step.has_backward)
+                               binding.values(forward.outputs[0].channels.array), binding.scratch(forward.workspace)});
+        if (!arrays.has_backward)
             return;
-        x_data_ = binding.values(step.inputs[0].array);
-        y_data_ = binding.values(step.output.array);
-        gradient_rows_ = RowReader(binding, node_.shape[1], step.terms);
-        gathered_data_ = binding.scratch(step.summed);
-        dx_data_ = binding.values(step.input_gradients[0]);
-        backward_memory_ = binding.scratch(step.scratch);
+        x_data_ = binding.values(arrays.inputs[0].array);
+        y_data_ = binding.values(arrays.output.array);
+        gradient_rows_ = RowReader(binding, node_.shape[1], arrays.contributions);
+        gathered_data_ = binding.scratch(arrays.summed);
+        dx_data_ = binding.values(arrays.input_gradients[0]);
+        backward_memory_ = binding.scratch(arrays.workspace);
     }
 
-    void forward(dnnl::stream&, bool again) override {
-        const Pass& pass = passes_[again ? 1 : 0];
-        float* memory = pass.scratch;
+    void forward(bool recompute) override {
+        const Pass& pass = passes_[recompute ? 1 : 0];
+        float* memory = pass.workspace;
         const float* x = pass.x.read_all(in_.elements(), domain_.threads, take(memory, in_));
         if (kind() == OpKind::upsample)
             return upsample_values(domain_, blends_, in_, x, memory, pass.y);
@@ -81,9 +80,7 @@ class Resampling final : public TrainingStep {
         pass.y.store_all(out().elements(), domain_.threads, y);
     }
 
-    void backward(dnnl::stream&) override {
-        if (!dx_data_)
-            return;
+    void backward() override {
         float* memory = backward_memory_;
         float* const dx = dx_data_.target(0, take(memory, in_));
         if (kind() == OpKind::upsample)
@@ -129,6 +126,7 @@ class Resampling final : public TrainingStep {
         return to;
     }
 
+    TrainingContext context_;
     const Node& node_;
     ValueType type_;
     Shape in_;
@@ -139,9 +137,9 @@ class Resampling final : public TrainingStep {
 
     struct Pass {
         ValueArray x, y;
-        float* scratch;
+        float* workspace;
     };
-    std::vector<Pass> passes_; ///< the first and, where it is done again, the second
+    std::vector<Pass> passes_; ///< forward and recomputation
     RowReader gradient_rows_;
     ValueArray x_data_, y_data_, dx_data_;
     float *gathered_data_ = nullptr, *backward_memory_ = nullptr;
@@ -149,7 +147,7 @@ class Resampling final : public TrainingStep {
 
 } // namespace
 
-std::unique_ptr<TrainingStep> make_resampling_step(const TrainingContext& context, NodeId id) {
+std::unique_ptr<TrainingOp> make_resampling(const TrainingContext& context, NodeId id) {
     return std::make_unique<Resampling>(context, id);
 }
 

@@ -2,11 +2,11 @@
 // Pooling, upsampling and softmax in training.
 #pragma once
 
-#include "backends/onednn/training_step.h"
+#include "backends/onednn/training_ops.h"
 
 namespace mfres::onednn {
 
 /// Precondition: the node is a max_pool, adaptive_avg_pool, upsample or softmax.
-std::unique_ptr<TrainingStep> make_resampling_step(const TrainingContext& context, NodeId id);
+std::unique_ptr<TrainingOp> make_resampling(const TrainingContext& context, NodeId id);
 
 } // namespace mfres::onednn

@@ -9,7 +9,8 @@
 
 namespace mfres {
 
-HostParameters::HostParameters(const Graph& graph, const Weights& weights, bool amsgrad) {
+HostParameters::HostParameters(const Graph& graph, const Weights& weights, bool amsgrad, int threads)
+    : threads_(threads) {
     std::size_t size = 0;
     for (const Node& node : graph.nodes())
         for (const Parameter& parameter : node.parameters) {
@@ -38,8 +39,11 @@ void HostParameters::clear_gradients() {
     std::fill(gradients_.begin(), gradients_.end(), 0.0F);
 }
 
-Result<double> HostParameters::update(const OptimiserStep& step, int threads) {
-    MFRES_CHECK(check_optimiser_step(step));
+Weights HostParameters::gradients(double) const {
+    return named(gradients_, true);
+}
+
+double HostParameters::gradient_norm(double) const {
     double squares = 0.0;
     for (const Slot& slot : slots_) {
         if (!slot.learnable)
@@ -49,12 +53,10 @@ Result<double> HostParameters::update(const OptimiserStep& step, int threads) {
             part += double{gradients_[i]} * double{gradients_[i]};
         squares += part;
     }
-    const double norm = std::sqrt(squares);
-    if (!std::isfinite(norm))
-        return Error{ErrorCode::training_diverged,
-                     text("the gradient of step ", step.step, " is not finite (norm ", norm, ")"),
-                     {}};
+    return std::sqrt(squares);
+}
 
+void HostParameters::apply(const OptimiserStep& step, double norm, double) {
     const double clip = step.clip_norm > 0.0 && norm > step.clip_norm ? step.clip_norm / norm : 1.0;
     const double correction1 = 1.0 - std::pow(step.beta1, static_cast<double>(step.step));
     const double correction2 = 1.0 - std::pow(step.beta2, static_cast<double>(step.step));
@@ -73,13 +75,12 @@ Result<double> HostParameters::update(const OptimiserStep& step, int threads) {
         const double change = step.learning_rate * (m / correction1) / (std::sqrt(root / correction2) + step.epsilon);
         values_[i] = static_cast<float>(w - change);
     };
-    parallel_ranges(static_cast<std::int64_t>(slots_.size()), threads, [&](std::int64_t begin, std::int64_t end) {
+    parallel_ranges(static_cast<std::int64_t>(slots_.size()), threads_, [&](std::int64_t begin, std::int64_t end) {
         for (auto s = static_cast<std::size_t>(begin); s < static_cast<std::size_t>(end); ++s)
             if (slots_[s].learnable)
                 for (std::size_t i = slots_[s].offset; i < slots_[s].offset + slots_[s].count; ++i)
                     advance(i);
     });
-    return norm;
 }
 
 Weights HostParameters::named(const AlignedVector<float>& flat, bool learnable_only) const {

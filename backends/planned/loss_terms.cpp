@@ -91,6 +91,18 @@ Loss loss_of_output(const Loss& loss, std::size_t index) {
     return own;
 }
 
+Result<double> sum_over_outputs(const Loss& loss, std::size_t outputs,
+                                const std::function<Result<double>(std::size_t, const Loss&)>& of_output) {
+    if (outputs == 1)
+        return of_output(0, loss);
+    double total = 0.0;
+    for (std::size_t k = 0; k < outputs; ++k) {
+        MFRES_TRY(const double value, of_output(k, loss_of_output(loss, k)));
+        total += value;
+    }
+    return total;
+}
+
 Status check_output_weights(const Loss& loss, std::size_t outputs) {
     const std::size_t weights = std::max<std::size_t>(1, loss.output_weights.size());
     if (weights == outputs)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// A loss on its way from an engine's passes over the voxels to the next: what all engines do between them. The passes:
-// class sums, where the loss has an overlap part; counts of digits, where it chooses the hardest voxels; the gradient,
-// which also adds up the values of the pointwise part. Everything that sums over samples is summed over the ranks here,
-// but for the class sums of an engine that has done so already.
+// The computation of a loss between the passes over the voxels, which is the same for all engines. The passes are: class
+// sums, if the loss has an overlap part; counts of digits, if it chooses the hardest voxels; the gradient, which also sums
+// the values of the pointwise part. Sums over samples are summed over the ranks here, except class sums that the engine
+// has summed over them.
 #pragma once
 
 #include "backends/distributed/communicator.h"
@@ -49,6 +49,10 @@ struct VoxelSums {
 /// The loss of output `index` of several.
 Loss loss_of_output(const Loss& loss, std::size_t index);
 
+/// The loss of a network: that of its only output, or the sum over `outputs` of of_output(k, loss_of_output(loss, k)).
+Result<double> sum_over_outputs(const Loss& loss, std::size_t outputs,
+                                const std::function<Result<double>(std::size_t, const Loss&)>& of_output);
+
 /// Whether the loss has a weight for each of so many outputs. Errors: invalid_argument.
 Status check_output_weights(const Loss& loss, std::size_t outputs);
 
@@ -86,6 +90,8 @@ class LossTerms {
     bool has_pointwise() const { return rule_.weight != 0.0; }
     bool chooses() const { return has_pointwise() && loss_.pointwise.top_share < 1.0; }
 
+    /// The overlap part is the mean over the samples.
+    bool per_sample() const { return loss_.per_sample; }
     /// Of class sums and slopes: one, or one for each sample of this rank.
     std::size_t groups() const { return loss_.per_sample ? samples_ : 1; }
     /// [group][class]; `summed`: over the ranks, too, where there is one group. Errors: those of Communicator.

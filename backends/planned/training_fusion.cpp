@@ -2,13 +2,14 @@
 #include "backends/planned/training_fusion.h"
 
 #include <algorithm>
+#include <string_view>
 
 namespace mfres {
 
 namespace {
 
-/// True for operations that read a range of another value's channels as well as an array of their own.
-bool reads_in_place(OpKind kind) {
+/// Whether an op can read a range of the channels of an array that has more channels.
+bool reads_channel_ranges(OpKind kind) {
     switch (kind) {
     case OpKind::batch_norm:
     case OpKind::instance_norm:
@@ -32,16 +33,16 @@ bool is_norm(OpKind kind) {
     return kind == OpKind::batch_norm || kind == OpKind::instance_norm;
 }
 
-class Former {
+class Fusion {
   public:
-    explicit Former(const Graph& graph)
-        : graph_(graph), consumers_(graph_.consumers()), done_(static_cast<std::size_t>(graph_.size()), 0) {}
+    explicit Fusion(const Graph& graph)
+        : graph_(graph), consumers_(graph_.consumers()), fused_(static_cast<std::size_t>(graph_.size()), 0) {}
 
-    std::vector<FormedStep> run() {
+    std::vector<FusedTrainingOp> run() {
         for (NodeId id = 1; id < graph_.size(); ++id)
-            if (!done_[static_cast<std::size_t>(id)])
+            if (!fused_[static_cast<std::size_t>(id)])
                 make(id);
-        return std::move(steps_);
+        return std::move(ops_);
     }
 
   private:
@@ -49,68 +50,74 @@ class Former {
         const Node& node = graph_.node(id);
         switch (node.kind()) {
         case OpKind::input: return;
-        case OpKind::conv: return push(FormedStep::Kind::convolution, id);
+        case OpKind::conv: return push(FusedTrainingOp::Kind::convolution, id);
         case OpKind::batch_norm:
         case OpKind::instance_norm:
-            if (const NodeId reader = only_reader(id); reader < 0 || graph_.node(reader).kind() != OpKind::add)
-                make_sum(id, {{node.inputs[0], id}});
+            if (const NodeId consumer = only_consumer(id); consumer < 0 || graph_.node(consumer).kind() != OpKind::add)
+                make_sum(id, {normalised(id)});
             return;
         case OpKind::relu:
-        case OpKind::leaky_relu: return make_sum(id, {{node.inputs[0], -1}});
+        case OpKind::leaky_relu: return make_sum(id, {{node.inputs[0]}});
         case OpKind::add:
         case OpKind::scaled_add: return make_sum(id, operands(node));
-        case OpKind::concat: return push(FormedStep::Kind::copy, id);
+        case OpKind::concat: return push(FusedTrainingOp::Kind::copy, id);
         case OpKind::slice:
             if (read_in_place(id))
-                return push(FormedStep::Kind::slice_in_place, id);
-            return push(FormedStep::Kind::copy, id);
+                return push(FusedTrainingOp::Kind::slice_in_place, id);
+            return push(FusedTrainingOp::Kind::copy, id);
         case OpKind::max_pool:
         case OpKind::adaptive_avg_pool:
         case OpKind::upsample:
-        case OpKind::softmax: return push(FormedStep::Kind::resampling, id);
+        case OpKind::softmax: return push(FusedTrainingOp::Kind::resampling, id);
         }
     }
 
-    void push(FormedStep::Kind kind, NodeId id) { steps_.push_back({kind, id, {}}); }
+    void push(FusedTrainingOp::Kind kind, NodeId id) { ops_.push_back({kind, id, {}}); }
 
-    /// The only reader of a value that nobody else needs, or -1.
-    NodeId only_reader(NodeId id) const {
-        const auto& readers = consumers_[static_cast<std::size_t>(id)];
-        return readers.size() == 1 && !graph_.is_output(id) ? readers[0] : -1;
+    /// The only consumer of a value that is not an output, or -1.
+    NodeId only_consumer(NodeId id) const {
+        const auto& consumers = consumers_[static_cast<std::size_t>(id)];
+        return consumers.size() == 1 && !graph_.is_output(id) ? consumers[0] : -1;
     }
 
     bool read_in_place(NodeId id) const {
-        const auto& readers = consumers_[static_cast<std::size_t>(id)];
-        return !graph_.is_output(id) && std::all_of(readers.begin(), readers.end(), [&](NodeId reader) {
-            return reads_in_place(graph_.node(reader).kind());
+        const auto& consumers = consumers_[static_cast<std::size_t>(id)];
+        return !graph_.is_output(id) && std::all_of(consumers.begin(), consumers.end(), [&](NodeId consumer) {
+            return reads_channel_ranges(graph_.node(consumer).kind());
         });
     }
 
-    /// A plain sum takes norms that nobody else reads.
+    /// The operands of an add or a scaled_add. A norm is fused into an add that is its only consumer.
     std::vector<SumOperand> operands(const Node& node) const {
         std::vector<SumOperand> all;
-        for (const NodeId input : node.inputs) {
-            const Node& from = graph_.node(input);
-            if (node.kind() == OpKind::add && is_norm(from.kind()) && only_reader(input) >= 0)
-                all.push_back({from.inputs[0], input});
+        for (const NodeId input : node.inputs)
+            if (node.kind() == OpKind::scaled_add)
+                all.push_back({input, -1, SumOperand::Kind::weight});
+            else if (is_norm(graph_.node(input).kind()) && only_consumer(input) >= 0)
+                all.push_back(normalised(input));
             else
-                all.push_back({input, -1});
-        }
+                all.push_back({input});
         return all;
     }
 
+    SumOperand normalised(NodeId norm) const {
+        const Node& node = graph_.node(norm);
+        const bool batch = node.kind() == OpKind::batch_norm;
+        return {node.inputs[0], norm, batch ? SumOperand::Kind::batch_norm : SumOperand::Kind::instance_norm};
+    }
+
     void make_sum(NodeId id, std::vector<SumOperand> operands) {
-        SumStep step;
-        step.main = step.output = id;
-        step.operands = std::move(operands);
+        FusedSum sum;
+        sum.main = sum.output = id;
+        sum.operands = std::move(operands);
         const Node& node = graph_.node(id);
-        const bool one_norm = step.operands.size() == 1 && step.operands[0].norm >= 0;
+        const bool one_norm = sum.operands.size() == 1 && sum.operands[0].normalises();
         if (node.kind() == OpKind::relu || node.kind() == OpKind::leaky_relu)
-            step.activation = activation_of(node);
+            sum.activation = activation_of(node);
         else
-            take_activation(step, one_norm);
-        take_slices(step, one_norm);
-        steps_.push_back({FormedStep::Kind::sum, id, std::move(step)});
+            fuse_activation(sum, one_norm);
+        fuse_slices(sum, one_norm);
+        ops_.push_back({FusedTrainingOp::Kind::sum, id, std::move(sum)});
     }
 
     static Activation activation_of(const Node& node) {
@@ -119,46 +126,70 @@ class Former {
         return {Activation::Kind::leaky_relu, static_cast<float>(node.as<LeakyRelu>().slope)};
     }
 
-    /// A gradient finds its way through the activation of a sum by the output's sign.
-    void take_activation(SumStep& step, bool one_norm) {
-        const NodeId reader = only_reader(step.output);
-        if (reader < 0)
+    /// The backward of a sum's activation depends on the sign of the output. A negative slope changes this sign.
+    void fuse_activation(FusedSum& sum, bool one_norm) {
+        const NodeId consumer = only_consumer(sum.output);
+        if (consumer < 0)
             return;
-        const Node& node = graph_.node(reader);
+        const Node& node = graph_.node(consumer);
         if (node.kind() != OpKind::relu && node.kind() != OpKind::leaky_relu)
             return;
         const Activation activation = activation_of(node);
         if (!one_norm && activation.slope < 0.0F)
-            return; // the output's sign would not tell
-        step.activation = activation;
-        step.output = reader;
-        done_[static_cast<std::size_t>(reader)] = 1;
+            return;
+        sum.activation = activation;
+        sum.output = consumer;
+        fused_[static_cast<std::size_t>(consumer)] = 1;
     }
 
-    /// What only slices read is written as these, unless its sign will be needed as a whole.
-    void take_slices(SumStep& step, bool one_norm) {
-        const auto& readers = consumers_[static_cast<std::size_t>(step.output)];
-        const bool all_slices = !readers.empty() && std::all_of(readers.begin(), readers.end(), [&](NodeId reader) {
-            return graph_.node(reader).kind() == OpKind::slice;
-        });
-        if (!all_slices || graph_.is_output(step.output) ||
-            (!one_norm && step.activation.kind != Activation::Kind::none))
+    /// The backward of a sum of several operands with an activation reads its output as one array, which therefore is not
+    /// divided.
+    void fuse_slices(FusedSum& sum, bool one_norm) {
+        const auto& consumers = consumers_[static_cast<std::size_t>(sum.output)];
+        const bool all_slices =
+            !consumers.empty() && std::all_of(consumers.begin(), consumers.end(), [&](NodeId consumer) {
+                return graph_.node(consumer).kind() == OpKind::slice;
+            });
+        if (!all_slices || graph_.is_output(sum.output) || (!one_norm && sum.activation.kind != Activation::Kind::none))
             return;
-        step.slices = readers;
-        for (const NodeId slice : readers)
-            done_[static_cast<std::size_t>(slice)] = 1;
+        sum.slices = consumers;
+        for (const NodeId slice : consumers)
+            fused_[static_cast<std::size_t>(slice)] = 1;
     }
 
     const Graph& graph_;
     std::vector<std::vector<NodeId>> consumers_;
-    std::vector<char> done_; ///< nodes that an earlier step computes
-    std::vector<FormedStep> steps_;
+    std::vector<char> fused_; ///< by node: an op already in ops_ computes it
+    std::vector<FusedTrainingOp> ops_;
 };
 
 } // namespace
 
-std::vector<FormedStep> form_training_steps(const Graph& graph) {
-    return Former(graph).run();
+bool FusedSum::all_plain() const {
+    return std::all_of(operands.begin(), operands.end(), [](const SumOperand& operand) { return operand.plain(); });
+}
+
+std::vector<FusedTrainingOp> fuse_training_ops(const Graph& graph) {
+    return Fusion(graph).run();
+}
+
+std::string describe(const Graph& graph, const FusedTrainingOp& op) {
+    const std::string kind(name(graph.node(op.node).kind()));
+    if (op.kind != FusedTrainingOp::Kind::sum)
+        return kind;
+    std::string text;
+    const auto append = [&](std::string_view part) { text += (text.empty() ? "" : " + ") + std::string(part); };
+    for (const SumOperand& operand : op.sum.operands)
+        if (operand.normalises())
+            append("norm");
+    if (op.sum.operands.size() > 1)
+        append(kind);
+    switch (op.sum.activation.kind) {
+    case Activation::Kind::none: break;
+    case Activation::Kind::relu: append(name(OpKind::relu)); break;
+    case Activation::Kind::leaky_relu: append(name(OpKind::leaky_relu)); break;
+    }
+    return text;
 }
 
 } // namespace mfres

@@ -1,47 +1,67 @@
 // SPDX-License-Identifier: MIT
-// A graph as the steps that training runs: which operations go together and what is read in place. What an engine makes
-// of a step is its own business.
+// Op fusion for training: which ops of a graph are computed together, and which values are read in place.
 #pragma once
 
 #include "graph/rewrite.h"
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace mfres {
 
-/// What a sum reads: a value, and the norm that it goes through first.
+/// An operand x_k of a fused sum with the function n_k that is applied to it first.
 struct SumOperand {
+    enum class Kind : std::uint8_t {
+        plain,         ///< n_k(x) = x
+        batch_norm,    ///< n_k normalises over the batch
+        instance_norm, ///< n_k normalises each sample
+        weight,        ///< n_k(x) = w_k x, a scaled_add
+    };
+
     NodeId value = -1;
-    NodeId norm = -1; ///< -1 without one
+    NodeId norm = -1; ///< the node of n_k if it normalises
+    Kind kind = Kind::plain;
+
+    bool plain() const { return kind == Kind::plain; }
+    bool normalises() const { return norm >= 0; }
 };
 
-/// y = activation(sum of n_k(x_k)), where n_k normalises, multiplies with a learnable weight, or leaves its operand
-/// alone.
-struct SumStep {
-    NodeId main = -1;   ///< the node that gives its name and, for a scaled_add, its weights
-    NodeId output = -1; ///< the node whose value is computed
+/// y = activation(sum of n_k(x_k))
+struct FusedSum {
+    NodeId main = -1;   ///< gives the op its name and, for a scaled_add, its weights
+    NodeId output = -1; ///< the node whose value is y
     std::vector<SumOperand> operands;
     Activation activation;
-    std::vector<NodeId> slices; ///< if not empty, these are computed instead: slices of the output, its only readers
+    /// If not empty, slices of y that are stored in place of y. They are its only consumers.
+    std::vector<NodeId> slices;
+
+    bool all_plain() const;
 };
 
-struct FormedStep {
+/// Ops of the graph that one TrainingOp computes.
+struct FusedTrainingOp {
     enum class Kind : std::uint8_t {
         convolution,
         sum,
-        copy,           ///< a concat, or a slice that somebody needs as an array of its own
-        slice_in_place, ///< a slice whose readers find it in what it is cut from
+        copy,           ///< a concat, or a slice that a consumer needs as an array of its own
+        slice_in_place, ///< a slice whose consumers read the array that it is cut from; nothing is computed
         resampling,     ///< max_pool, adaptive_avg_pool, upsample or softmax
     };
     Kind kind = Kind::convolution;
-    NodeId node = -1;
-    SumStep sum; ///< of Kind::sum
+    NodeId node = -1; ///< the main node, which gives the op its name
+    FusedSum sum;     ///< of Kind::sum
+
+    /// The node whose gradient is the input of the backward op.
+    NodeId result() const { return kind == Kind::sum ? sum.output : node; }
 };
 
-/// The steps in execution order. A norm takes a following activation with it; a sum the norms in front of it and the
-/// activation behind it; and what only slices read is written as these slices. Slices that are read by sums and copies
-/// are read in place.
-std::vector<FormedStep> form_training_steps(const Graph& graph);
+/// The fused ops in execution order. A norm is fused with a following activation. A sum is fused with the norms of its
+/// operands and with a following activation. A value whose only consumers are slices is stored as these slices. Sums and
+/// copies read slices in place.
+std::vector<FusedTrainingOp> fuse_training_ops(const Graph& graph);
+
+/// What the op computes, for listings: "conv", "norm + norm + add + relu".
+std::string describe(const Graph& graph, const FusedTrainingOp& op);
 
 } // namespace mfres

@@ -35,9 +35,9 @@ std::vector<char> values_with_gradient(const Graph& graph) {
     return all;
 }
 
-ArrayId TrainingPlan::scratch(std::int64_t bytes) {
+ArrayId TrainingPlan::workspace(std::int64_t bytes) {
     requests_.push_back({(bytes + 3) / 4 * 4, now_, now_});
-    readers_to_come_.push_back(0);
+    pending_uses_.push_back(0);
     pinned_.push_back(0);
     return static_cast<ArrayId>(requests_.size()) - 1;
 }
@@ -58,32 +58,33 @@ Channels TrainingPlan::value(NodeId id) {
     return entry(values_, id);
 }
 
-void TrainingPlan::add_gradient(NodeId id, std::vector<GradientTerm> terms) {
+void TrainingPlan::add_gradient(NodeId id, const std::vector<GradientContribution>& contributions) {
+    std::int64_t begin = 0;
     while (entry(redirected_, id)) {
         const Node& slice = graph_.node(id);
-        terms = moved(std::move(terms), slice.as<Slice>().begin);
+        begin += slice.as<Slice>().begin;
         id = slice.inputs[0];
     }
     if (!needs_gradient(id))
         return;
-    for (const GradientTerm& term : terms) {
-        ++entry(readers_to_come_, term.from.array);
-        entry(gradients_, id).push_back(term);
+    for (const GradientContribution& contribution : moved(contributions, begin)) {
+        ++entry(pending_uses_, contribution.from.array);
+        entry(gradients_, id).push_back(contribution);
     }
 }
 
-std::vector<GradientTerm> TrainingPlan::take_gradient(NodeId id) {
-    std::vector<GradientTerm> terms = std::move(entry(gradients_, id));
+std::vector<GradientContribution> TrainingPlan::take_gradient(NodeId id) {
+    std::vector<GradientContribution> contributions = std::move(entry(gradients_, id));
     entry(gradients_, id).clear();
-    for (const GradientTerm& term : terms) {
-        --entry(readers_to_come_, term.from.array);
-        use(term.from.array);
+    for (const GradientContribution& contribution : contributions) {
+        --entry(pending_uses_, contribution.from.array);
+        use(contribution.from.array);
     }
-    return terms;
+    return contributions;
 }
 
 bool TrainingPlan::free_after_now(ArrayId id) const {
-    return entry(readers_to_come_, id) == 0 && !entry(pinned_, id);
+    return entry(pending_uses_, id) == 0 && !entry(pinned_, id);
 }
 
 void TrainingPlan::pin(ArrayId id) {
@@ -96,7 +97,7 @@ std::int64_t TrainingPlan::place() {
     return plan.bytes;
 }
 
-PeakMemory TrainingPlan::fullest() const {
+PeakMemory TrainingPlan::peak() const {
     return peak_memory(final_requests());
 }
 
@@ -108,15 +109,16 @@ std::vector<BufferRequest> TrainingPlan::final_requests() const {
     return requests;
 }
 
-std::vector<GradientTerm> restricted(const std::vector<GradientTerm>& terms, std::int64_t begin, std::int64_t count) {
-    std::vector<GradientTerm> inside;
-    for (const GradientTerm& term : terms) {
-        const std::int64_t first = std::max(begin, term.to);
-        const std::int64_t end = std::min(begin + count, term.to + term.from.count);
+std::vector<GradientContribution> restricted(const std::vector<GradientContribution>& contributions, std::int64_t begin,
+                                             std::int64_t count) {
+    std::vector<GradientContribution> inside;
+    for (const GradientContribution& contribution : contributions) {
+        const std::int64_t first = std::max(begin, contribution.to);
+        const std::int64_t end = std::min(begin + count, contribution.to + contribution.from.count);
         if (first >= end)
             continue;
-        GradientTerm part = term;
-        part.from.begin += first - term.to;
+        GradientContribution part = contribution;
+        part.from.begin += first - contribution.to;
         part.from.count = end - first;
         part.to = first - begin;
         inside.push_back(part);
@@ -124,10 +126,14 @@ std::vector<GradientTerm> restricted(const std::vector<GradientTerm>& terms, std
     return inside;
 }
 
-std::vector<GradientTerm> moved(std::vector<GradientTerm> terms, std::int64_t begin) {
-    for (GradientTerm& term : terms)
-        term.to += begin;
-    return terms;
+std::vector<GradientContribution> moved(std::vector<GradientContribution> contributions, std::int64_t begin) {
+    for (GradientContribution& contribution : contributions)
+        contribution.to += begin;
+    return contributions;
+}
+
+bool is_dense(const std::vector<GradientContribution>& contributions, std::int64_t channels) {
+    return contributions.size() == 1 && contributions[0].from.whole() && contributions[0].from.count == channels;
 }
 
 } // namespace mfres

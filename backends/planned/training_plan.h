@@ -1,21 +1,23 @@
 // SPDX-License-Identifier: MIT
-// What a training step needs before anything runs: where each value and each gradient lies, and for how long. Steps
-// are planned forward and then backward; every array they ask for is one request to the memory planner.
+// Buffer assignment of a training step: the array of each value and gradient, its live range, and its offset in one block.
+// Ops are planned in execution order, first forward and then backward. Every array is one request to the memory planner
+// (graph/memory_plan.h).
 #pragma once
 
 #include "core/tensor.h"
 #include "graph/graph.h"
 #include "graph/memory_plan.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
 namespace mfres {
 
-/// A block of planned memory.
+/// An array in planned memory; -1 = none.
 using ArrayId = int;
 
-/// Channels [begin, begin + count) of every voxel of a channels-last array that has `channels` of them.
+/// Channels [begin, begin + count) of every voxel of a channels-last array that has `channels` channels.
 struct Channels {
     ArrayId array = -1;
     std::int64_t channels = 0;
@@ -25,69 +27,73 @@ struct Channels {
     bool whole() const { return begin == 0 && count == channels; }
 };
 
-/// A summand of a gradient: `from` is added to the channels from `to` on.
-struct GradientTerm {
+/// A summand of a gradient: the channels `from` are added to the channels of the gradient that begin at `to`. The inputs
+/// of a concat are described in the same way.
+struct GradientContribution {
     Channels from;
     std::int64_t to = 0;
 };
+/// The former name, which the loop kernels use.
+using GradientTerm = GradientContribution;
 
-/// The gradient of a value is a sum of terms, one per reader, which stay where the readers left them until the step
-/// that computed the value reads them: branches then cost no pass over memory of their own, and a gradient that goes
-/// through a concat, a slice or a plain sum is not copied at all.
+/// The gradient of a value is the sum of contributions, one per consumer. Contributions are not added when they are
+/// computed. The backward op of the value's producer reads them from the arrays of the consumers. Branches therefore need
+/// no separate pass over memory, and gradients of concats, slices and plain sums are not copied.
 class TrainingPlan {
   public:
-    /// `value_bytes`: of one element of a value or a gradient.
+    /// `value_bytes`: size of one element of a value or a gradient.
     explicit TrainingPlan(const Graph& graph, std::int64_t value_bytes = sizeof(float));
 
     const Graph& graph() const { return graph_; }
 
-    /// The time that requests are made for: 0 writes the input, then one per step forward, one for the loss, and one
-    /// per step backward.
+    /// The time of requests. At time 0 the input is written; then there is one time per forward op, one for the loss, and
+    /// one per backward op.
     int now() const { return now_; }
     void advance() { ++now_; }
 
-    /// Memory for `elements` elements of values from now on.
-    ArrayId array(std::int64_t elements) { return scratch(elements * value_bytes_); }
-    /// Memory that only the current time needs, at least `bytes`.
-    ArrayId scratch(std::int64_t bytes);
-    /// The array still exists now.
+    /// An array of `elements` elements of values, live from now on.
+    ArrayId array(std::int64_t elements) { return workspace(elements * value_bytes_); }
+    /// An array of at least `bytes` bytes that is live at the current time only.
+    ArrayId workspace(std::int64_t bytes);
+    /// Extends the live range to the current time.
     void use(ArrayId id);
 
-    /// Makes a dense array for the node's value.
+    /// Makes a dense array for the value of the node.
     Channels define(NodeId id);
-    /// The value is part of an array that exists: a slice that is read in place.
+    /// Stores the value in channels of an existing array: a slice that is read in place.
     void define(NodeId id, const Channels& channels) { values_[static_cast<std::size_t>(id)] = channels; }
-    /// Where the value lies, read now.
+    /// The channels of the value, which are used now.
     Channels value(NodeId id);
 
-    /// The last time so far that needs the array.
+    /// The last time so far at which the array is used.
     int last_use(ArrayId id) const { return requests_[static_cast<std::size_t>(id)].last; }
 
-    /// True if a learnable parameter's gradient depends on that of this value.
+    /// Whether the gradient of a learnable parameter depends on the gradient of this value.
     bool needs_gradient(NodeId id) const { return needs_gradient_[static_cast<std::size_t>(id)]; }
-    /// Gradients of `slice` are those of channels of what it is cut from.
+    /// Contributions to the gradient of `slice` become contributions to the gradient of its input.
     void redirect(NodeId slice) { redirected_[static_cast<std::size_t>(slice)] = 1; }
-    /// Adds terms to the gradient of a value, if anybody needs it.
-    void add_gradient(NodeId id, std::vector<GradientTerm> terms);
+    /// Does nothing if the gradient of the value is not needed.
+    void add_gradient(NodeId id, const std::vector<GradientContribution>& contributions);
     void add_gradient(NodeId id, const Channels& whole) { add_gradient(id, {{whole, 0}}); }
-    /// The terms of the value's gradient, read now; none if the loss does not depend on the value.
-    std::vector<GradientTerm> take_gradient(NodeId id);
-    /// Whether take_gradient would give any.
+    /// Removes and returns the contributions to the gradient of the value, which are used now. Empty if the loss does not
+    /// depend on the value.
+    std::vector<GradientContribution> take_gradient(NodeId id);
+    /// Whether take_gradient would return any.
     bool has_gradient(NodeId id) const { return !gradients_[static_cast<std::size_t>(id)].empty(); }
-    /// True if nobody reads the array after now, so that the current step may write over it.
+    /// Whether no later op reads the array, so that the current op may overwrite it.
     bool free_after_now(ArrayId id) const;
-    /// The array is never free.
+    /// The array stays live until the end.
     void pin(ArrayId id);
 
-    /// When the most bytes exist, if planning ends now.
-    PeakMemory fullest() const;
-    /// Decides where everything lies; bytes of the whole block. Pinned arrays live to the end.
+    /// Peak memory if planning ended now.
+    PeakMemory peak() const;
+    /// Assigns an offset to every array. Returns the size of the block in bytes.
     std::int64_t place();
-    /// After place(): the array, given where the block starts.
+    /// After place(): the address of the array in a block; null for -1.
     float* at(float* block, ArrayId id) const {
         return id < 0 ? nullptr : block + offset(id) / static_cast<std::int64_t>(sizeof(float));
     }
-    /// The same in bytes from there. Precondition: id >= 0.
+    /// After place(): the offset in bytes. Precondition: id >= 0.
     std::int64_t offset(ArrayId id) const { return offsets_[static_cast<std::size_t>(id)]; }
 
   private:
@@ -97,22 +103,26 @@ class TrainingPlan {
     std::int64_t value_bytes_;
     int now_ = 0;
     std::vector<BufferRequest> requests_;
-    std::vector<int> readers_to_come_; ///< by array: terms that have not been taken yet
+    std::vector<int> pending_uses_; ///< by array: contributions that have not been taken
     std::vector<char> pinned_;
     std::vector<std::int64_t> offsets_; ///< in bytes
     std::vector<Channels> values_;      ///< by node
     std::vector<char> needs_gradient_;
     std::vector<char> redirected_;
-    std::vector<std::vector<GradientTerm>> gradients_;
+    std::vector<std::vector<GradientContribution>> gradients_;
 };
 
-/// True for values whose gradient a learnable parameter's gradient depends on, by node.
+/// By node: whether the gradient of a learnable parameter depends on the gradient of the node's value.
 std::vector<char> values_with_gradient(const Graph& graph);
 
-/// The terms of channels [begin, begin + count), moved so that the first of these is channel 0.
-std::vector<GradientTerm> restricted(const std::vector<GradientTerm>& terms, std::int64_t begin, std::int64_t count);
+/// The parts of the contributions within channels [begin, begin + count); channel `begin` becomes channel 0.
+std::vector<GradientContribution> restricted(const std::vector<GradientContribution>& contributions, std::int64_t begin,
+                                             std::int64_t count);
 
-/// The terms moved up by `begin` channels.
-std::vector<GradientTerm> moved(std::vector<GradientTerm> terms, std::int64_t begin);
+/// The contributions with `begin` added to their first channel.
+std::vector<GradientContribution> moved(std::vector<GradientContribution> contributions, std::int64_t begin);
+
+/// Whether the contributions are a single one that is a whole array of `channels` channels.
+bool is_dense(const std::vector<GradientContribution>& contributions, std::int64_t channels);
 
 } // namespace mfres

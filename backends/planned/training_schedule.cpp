@@ -3,272 +3,235 @@
 
 #include <algorithm>
 #include <limits>
-#include <memory>
+#include <utility>
 
 namespace mfres {
 
 namespace {
 
-constexpr std::size_t nothing = std::numeric_limits<std::size_t>::max();
+constexpr std::size_t no_producer = std::numeric_limits<std::size_t>::max();
 
-/// The values that a step's forward reads.
-std::vector<NodeId> values_read(const Graph& graph, const FormedStep& step) {
-    if (step.kind != FormedStep::Kind::sum)
-        return graph.node(step.node).inputs;
+/// The values that the forward op reads.
+std::vector<NodeId> values_read(const Graph& graph, const FusedTrainingOp& op) {
+    if (op.kind != FusedTrainingOp::Kind::sum)
+        return graph.node(op.node).inputs;
     std::vector<NodeId> values;
-    for (const SumOperand& operand : step.sum.operands)
+    for (const SumOperand& operand : op.sum.operands)
         values.push_back(operand.value);
     return values;
 }
 
-/// The values that it computes.
-std::vector<NodeId> values_made(const FormedStep& step) {
-    if (step.kind != FormedStep::Kind::sum)
-        return {step.node};
-    return step.sum.slices.empty() ? std::vector<NodeId>{step.sum.output} : step.sum.slices;
-}
-
-/// The node whose gradient reaches the step.
-NodeId result_of(const FormedStep& step) {
-    return step.kind == FormedStep::Kind::sum ? step.sum.output : step.node;
-}
-
-/// A sum that leaves an operand alone.
-bool plain(const Graph& graph, const SumStep& sum, std::size_t operand) {
-    return sum.operands[operand].norm < 0 && graph.node(sum.main).kind() != OpKind::scaled_add;
-}
-
-bool all_plain(const Graph& graph, const SumStep& sum) {
-    for (std::size_t k = 0; k < sum.operands.size(); ++k)
-        if (!plain(graph, sum, k))
-            return false;
-    return true;
-}
-
-MaskBy mask_of(const Graph& graph, const SumStep& sum) {
+MaskBy mask_of(const FusedSum& sum) {
     if (sum.activation.kind == Activation::Kind::none)
         return MaskBy::nothing;
-    return sum.operands.size() == 1 && !plain(graph, sum, 0) ? MaskBy::operand : MaskBy::array;
+    return sum.operands.size() == 1 && !sum.operands[0].plain() ? MaskBy::operand : MaskBy::array;
 }
 
-/// The value by whose sign a gradient gets through a sum's activation: the result, or for a leaky ReLU that turns the
-/// sign round the only operand.
-NodeId mask_value(const SumStep& sum) {
+/// The value whose sign is the mask of a sum's activation: the result, or the only operand of a leaky ReLU with a negative
+/// slope.
+NodeId mask_value(const FusedSum& sum) {
     return sum.activation.slope < 0.0F ? sum.operands[0].value : sum.output;
 }
 
-/// The values that the backward of a step reads if it has one.
-std::vector<NodeId> values_read_backward(const Graph& graph, const FormedStep& step) {
+/// The values that the backward op reads if there is one.
+std::vector<NodeId> values_read_backward(const Graph& graph, const FusedTrainingOp& op) {
     std::vector<NodeId> values;
-    switch (step.kind) {
-    case FormedStep::Kind::convolution: return graph.node(step.node).inputs;
-    case FormedStep::Kind::sum:
-        for (std::size_t k = 0; k < step.sum.operands.size(); ++k)
-            if (!plain(graph, step.sum, k))
-                values.push_back(step.sum.operands[k].value);
-        if (mask_of(graph, step.sum) == MaskBy::array)
-            values.push_back(mask_value(step.sum));
+    switch (op.kind) {
+    case FusedTrainingOp::Kind::convolution: return graph.node(op.node).inputs;
+    case FusedTrainingOp::Kind::sum:
+        for (const SumOperand& operand : op.sum.operands)
+            if (!operand.plain())
+                values.push_back(operand.value);
+        if (mask_of(op.sum) == MaskBy::array)
+            values.push_back(mask_value(op.sum));
         return values;
-    case FormedStep::Kind::resampling:
-        if (graph.node(step.node).kind() == OpKind::max_pool)
-            return graph.node(step.node).inputs;
-        if (graph.node(step.node).kind() == OpKind::softmax)
-            return {step.node};
+    case FusedTrainingOp::Kind::resampling:
+        if (graph.node(op.node).kind() == OpKind::max_pool)
+            return graph.node(op.node).inputs;
+        if (graph.node(op.node).kind() == OpKind::softmax)
+            return {op.node};
         return {};
-    case FormedStep::Kind::copy:
-    case FormedStep::Kind::slice_in_place: return {};
+    case FusedTrainingOp::Kind::copy:
+    case FusedTrainingOp::Kind::slice_in_place: return {};
     }
     return {};
 }
 
-std::int64_t macs_of(const Graph& graph, const FormedStep& step) {
-    if (step.kind != FormedStep::Kind::convolution)
-        return 0;
-    const Node& node = graph.node(step.node);
-    const Conv& conv = node.as<Conv>();
-    const std::int64_t per_output =
-        graph.node(node.inputs[0]).shape[1] / conv.groups * conv.kernel[0] * conv.kernel[1] * conv.kernel[2];
-    return node.shape.elements() * per_output;
-}
-
-/// One schedule with the results of some steps given up, planned from the first turn to the last.
-class Planner {
+class Scheduler {
   public:
-    Planner(const Graph& graph, const std::vector<FormedStep>& formed, const std::vector<StepNeeds>& needs,
-            const ScheduleRules& rules, const std::vector<bool>& given_up)
-        : graph_(graph), formed_(formed), needs_(needs),
-          given_up_(given_up), made_{TrainingPlan(graph, rules.value_bytes), {}, {}},
-          maker_(static_cast<std::size_t>(graph.size()), nothing), done_again_(formed.size(), false),
-          needs_from_(formed.size(), never) {
-        made_.steps.resize(formed.size());
-        for (std::size_t i = 0; i < formed.size(); ++i)
-            for (const NodeId value : values_made(formed[i]))
-                maker_[static_cast<std::size_t>(value)] = i;
-        run(rules);
+    Scheduler(const Graph& graph, const std::vector<FusedTrainingOp>& ops, const std::vector<OpWorkspace>& workspaces,
+              const ScheduleRules& rules, const std::vector<bool>& evicted)
+        : graph_(graph), ops_(ops), workspaces_(workspaces), rules_(rules),
+          evicted_(evicted), schedule_{TrainingPlan(graph, rules.value_bytes), std::vector<OpArrays>(ops.size()), {}},
+          producer_(static_cast<std::size_t>(graph.size()), no_producer), recomputed_(ops.size(), false) {
+        schedule_.uses.resize(ops.size());
+        for (std::size_t i = 0; i < ops.size(); ++i)
+            for (const NodeId value : values_computed(ops[i]))
+                producer_[static_cast<std::size_t>(value)] = i;
     }
 
-    TrainingSchedule finish() {
-        made_.bytes = made_.plan.place();
-        return std::move(made_);
+    TrainingSchedule run() {
+        plan_forward_ops();
+        plan_loss();
+        plan_backward_ops();
+        return std::move(schedule_);
     }
-
-    static constexpr int never = std::numeric_limits<int>::max();
-
-    const TrainingPlan& plan() const { return made_.plan; }
-    /// The time when the backward pass first needs the step's result.
-    int need(std::size_t index) const { return needs_from_[index]; }
-    /// The last time that reads it before.
-    int forward_end(std::size_t index) const { return forward_end_[index]; }
 
   private:
-    void run(const ScheduleRules& rules) {
-        TrainingPlan& plan = made_.plan;
-        made_.input = plan.define(graph_.input()).array;
-        plan.pin(made_.input);
-        for (std::size_t i = 0; i < formed_.size(); ++i) {
+    void plan_forward_ops() {
+        TrainingPlan& plan = schedule_.plan;
+        schedule_.input = plan.define(graph_.input()).array;
+        plan.pin(schedule_.input);
+        for (std::size_t i = 0; i < ops_.size(); ++i) {
             plan.advance();
-            plan_forward(i, needs_[i].forward);
+            plan_forward(i, workspaces_[i].forward);
         }
+    }
+
+    void plan_loss() {
+        TrainingPlan& plan = schedule_.plan;
         plan.advance();
         for (const NodeId output : graph_.outputs()) {
-            made_.outputs.push_back(plan.value(output).array);
-            plan.pin(made_.outputs.back());
+            schedule_.outputs.push_back(plan.value(output).array);
+            plan.pin(schedule_.outputs.back());
         }
-        for (const StepPlan& step : made_.steps) {
-            int end = 0;
-            for (const StepPlan::Output& made : step.forwards[0].outputs)
-                end = std::max(end, plan.last_use(made.channels.array));
-            forward_end_.push_back(end);
-        }
+        for (std::size_t i = 0; i < ops_.size(); ++i)
+            for (const OpArrays::Output& output : schedule_.ops[i].forwards[0].outputs) {
+                int& end = schedule_.uses[i].forward_end;
+                end = std::max(end, plan.last_use(output.channels.array));
+            }
         for (const NodeId output : graph_.outputs()) {
             const Shape& shape = graph_.node(output).shape;
             const ArrayId gradient = plan.array(shape.elements());
-            plan.pin(gradient); // stays as the caller filled it
+            plan.pin(gradient); // the caller reads and writes it
             plan.add_gradient(output, Channels{gradient, shape[1], 0, shape[1]});
-            made_.output_gradients.push_back(gradient);
+            schedule_.output_gradients.push_back(gradient);
         }
-        made_.loss_scratch = plan.scratch(rules.loss_scratch);
-        for (std::size_t i = formed_.size(); i-- > 0;) {
-            if (has_work(i))
-                for (const NodeId value : values_read_backward(graph_, formed_[i]))
-                    ensure(value);
-            plan.advance();
+        schedule_.loss_workspace = plan.workspace(rules_.loss_workspace);
+    }
+
+    void plan_backward_ops() {
+        for (std::size_t i = ops_.size(); i-- > 0;) {
+            if (has_backward(i))
+                for (const NodeId value : values_read_backward(graph_, ops_[i]))
+                    recompute_if_evicted(value);
+            schedule_.plan.advance();
             plan_backward(i);
-            if (made_.steps[i].has_backward)
-                made_.backward.push_back({i, false});
+            if (schedule_.ops[i].has_backward)
+                schedule_.backward.push_back({i, false});
         }
     }
 
-    /// Whether plan_backward will have something to compute.
-    bool has_work(std::size_t i) const {
-        const FormedStep& step = formed_[i];
-        if (!made_.plan.has_gradient(result_of(step)))
+    /// Whether plan_backward() will plan a backward op.
+    bool has_backward(std::size_t i) const {
+        const FusedTrainingOp& op = ops_[i];
+        if (!schedule_.plan.has_gradient(op.result()))
             return false;
-        switch (step.kind) {
-        case FormedStep::Kind::convolution: return true;
-        case FormedStep::Kind::sum:
-            return !all_plain(graph_, step.sum) || step.sum.activation.kind != Activation::Kind::none;
-        case FormedStep::Kind::resampling: return made_.plan.needs_gradient(graph_.node(step.node).inputs[0]);
-        case FormedStep::Kind::copy:
-        case FormedStep::Kind::slice_in_place: return false;
+        switch (op.kind) {
+        case FusedTrainingOp::Kind::convolution: return true;
+        case FusedTrainingOp::Kind::sum: return !op.sum.all_plain() || op.sum.activation.kind != Activation::Kind::none;
+        case FusedTrainingOp::Kind::resampling: return schedule_.plan.needs_gradient(graph_.node(op.node).inputs[0]);
+        case FusedTrainingOp::Kind::copy:
+        case FusedTrainingOp::Kind::slice_in_place: return false;
         }
         return false;
     }
 
-    /// The value exists from now on: what was given up is computed again.
-    void ensure(NodeId value) {
-        const std::size_t i = maker_[static_cast<std::size_t>(value)];
-        if (i == nothing) // the input
+    /// The value is live from now on.
+    void recompute_if_evicted(NodeId value) {
+        const std::size_t i = producer_[static_cast<std::size_t>(value)];
+        if (i == no_producer) // the input
             return;
-        needs_from_[i] = std::min(needs_from_[i], made_.plan.now() + 1);
-        const bool in_place = formed_[i].kind == FormedStep::Kind::slice_in_place;
-        if (!in_place && (!given_up_[i] || done_again_[i]))
+        int& begin = schedule_.uses[i].backward_begin;
+        begin = std::min(begin, schedule_.plan.now() + 1);
+        const bool in_place = ops_[i].kind == FusedTrainingOp::Kind::slice_in_place;
+        if (!in_place && (evicted_.empty() || !evicted_[i] || recomputed_[i]))
             return;
-        for (const NodeId read : values_read(graph_, formed_[i]))
-            ensure(read);
+        for (const NodeId read : values_read(graph_, ops_[i]))
+            recompute_if_evicted(read);
         if (in_place)
-            return define_slice(formed_[i].node);
-        done_again_[i] = true;
-        made_.plan.advance();
-        plan_forward(i, needs_[i].again);
-        made_.backward.push_back({i, true});
-        ++made_.steps_again;
-        made_.macs_again += macs_of(graph_, formed_[i]);
+            return define_slice(ops_[i].node);
+        recomputed_[i] = true;
+        schedule_.plan.advance();
+        plan_forward(i, workspaces_[i].recompute);
+        schedule_.backward.push_back({i, true});
+        ++schedule_.recomputed_ops;
+        schedule_.recomputed_macs += forward_macs(graph_, ops_[i]);
     }
 
     void define_slice(NodeId id) {
         const Node& node = graph_.node(id);
-        Channels channels = made_.plan.value(node.inputs[0]);
+        Channels channels = schedule_.plan.value(node.inputs[0]);
         channels.begin += node.as<Slice>().begin;
         channels.count = node.shape[1];
-        made_.plan.define(id, channels);
-        made_.plan.redirect(id);
+        schedule_.plan.define(id, channels);
+        schedule_.plan.redirect(id);
     }
 
-    void plan_forward(std::size_t i, std::int64_t scratch) {
-        TrainingPlan& plan = made_.plan;
-        const FormedStep& step = formed_[i];
-        StepPlan::Forward& forward = made_.steps[i].forwards.emplace_back();
-        if (step.kind == FormedStep::Kind::slice_in_place)
-            return define_slice(step.node);
-        for (const NodeId value : values_read(graph_, step))
+    void plan_forward(std::size_t i, std::int64_t workspace) {
+        TrainingPlan& plan = schedule_.plan;
+        const FusedTrainingOp& op = ops_[i];
+        OpArrays::Forward& forward = schedule_.ops[i].forwards.emplace_back();
+        if (op.kind == FusedTrainingOp::Kind::slice_in_place)
+            return define_slice(op.node);
+        for (const NodeId value : values_read(graph_, op))
             forward.inputs.push_back(plan.value(value));
-        for (const NodeId value : values_made(step)) {
-            const bool slice = step.kind == FormedStep::Kind::sum && value != step.sum.output;
+        for (const NodeId value : values_computed(op)) {
+            const bool slice = op.kind == FusedTrainingOp::Kind::sum && value != op.sum.output;
             forward.outputs.push_back({plan.define(value), slice ? graph_.node(value).as<Slice>().begin : 0});
             if (slice)
                 plan.redirect(value);
         }
-        if (scratch > 0)
-            forward.scratch = plan.scratch(scratch);
+        if (workspace > 0)
+            forward.workspace = plan.workspace(workspace);
     }
 
     void plan_backward(std::size_t i) {
-        const FormedStep& step = formed_[i];
-        StepPlan& planned = made_.steps[i];
-        planned.terms = made_.plan.take_gradient(result_of(step));
-        if (planned.terms.empty())
+        const FusedTrainingOp& op = ops_[i];
+        OpArrays& planned = schedule_.ops[i];
+        planned.contributions = schedule_.plan.take_gradient(op.result());
+        if (planned.contributions.empty())
             return;
-        switch (step.kind) {
-        case FormedStep::Kind::sum: return plan_sum(step.sum, needs_[i], planned);
-        case FormedStep::Kind::copy: return plan_copy(step.node, planned);
-        case FormedStep::Kind::convolution:
-        case FormedStep::Kind::resampling: return plan_dense(step, needs_[i], planned);
-        case FormedStep::Kind::slice_in_place: return; // its gradients are those of what it is cut from
+        switch (op.kind) {
+        case FusedTrainingOp::Kind::sum: return plan_sum(op.sum, workspaces_[i], planned);
+        case FusedTrainingOp::Kind::copy: return plan_copy(op.node, planned);
+        case FusedTrainingOp::Kind::convolution:
+        case FusedTrainingOp::Kind::resampling: return plan_dense(op, workspaces_[i], planned);
+        case FusedTrainingOp::Kind::slice_in_place: return; // contributions to its gradient were redirected
         }
     }
 
-    /// The gradients of a concat's or a slice's operands are read where they lie.
-    void plan_copy(NodeId id, StepPlan& planned) {
+    /// The gradients of the inputs of a concat or a slice are not copied.
+    void plan_copy(NodeId id, OpArrays& planned) {
         const Node& node = graph_.node(id);
         if (node.kind() == OpKind::slice)
-            return made_.plan.add_gradient(node.inputs[0], moved(planned.terms, node.as<Slice>().begin));
+            return schedule_.plan.add_gradient(node.inputs[0], moved(planned.contributions, node.as<Slice>().begin));
         std::int64_t begin = 0;
         for (const NodeId input : node.inputs) {
             const std::int64_t count = graph_.node(input).shape[1];
-            made_.plan.add_gradient(input, restricted(planned.terms, begin, count));
+            schedule_.plan.add_gradient(input, restricted(planned.contributions, begin, count));
             begin += count;
         }
     }
 
-    /// A convolution or a resampling: one dense array gives another.
-    void plan_dense(const FormedStep& step, const StepNeeds& needs, StepPlan& planned) {
-        TrainingPlan& plan = made_.plan;
-        const Node& node = graph_.node(step.node);
+    /// A convolution or a resampling: both its input and its result are dense arrays.
+    void plan_dense(const FusedTrainingOp& op, const OpWorkspace& workspace, OpArrays& planned) {
+        TrainingPlan& plan = schedule_.plan;
+        const Node& node = graph_.node(op.node);
         const NodeId source = node.inputs[0];
         const bool passes_on = plan.needs_gradient(source);
-        if (step.kind == FormedStep::Kind::resampling && !passes_on)
+        if (op.kind == FusedTrainingOp::Kind::resampling && !passes_on)
             return;
         planned.has_backward = true;
         planned.inputs.resize(1);
-        for (const NodeId value : values_read_backward(graph_, step))
-            (value == step.node ? planned.output : planned.inputs[0]) = plan.value(value);
-        if (dense(planned.terms, node.shape[1]))
-            planned.gradient = planned.terms[0].from.array;
-        else if (planned.terms.size() > needs.terms_in_place)
+        for (const NodeId value : values_read_backward(graph_, op))
+            (value == op.node ? planned.output : planned.inputs[0]) = plan.value(value);
+        if (is_dense(planned.contributions, node.shape[1]))
+            planned.gradient = planned.contributions[0].from.array;
+        else if (planned.contributions.size() > workspace.contributions_in_place)
             planned.gradient = planned.summed = plan.array(node.shape.elements());
-        if (needs.backward > 0)
-            planned.scratch = plan.scratch(needs.backward);
+        if (workspace.backward > 0)
+            planned.workspace = plan.workspace(workspace.backward);
         planned.input_gradients.push_back(-1);
         if (!passes_on)
             return;
@@ -277,48 +240,49 @@ class Planner {
         plan.add_gradient(source, Channels{planned.input_gradients[0], in[1], 0, in[1]});
     }
 
-    void plan_sum(const SumStep& sum, const StepNeeds& needs, StepPlan& planned) {
-        TrainingPlan& plan = made_.plan;
+    void plan_sum(const FusedSum& sum, const OpWorkspace& workspace, OpArrays& planned) {
+        TrainingPlan& plan = schedule_.plan;
         const Shape& shape = graph_.node(sum.output).shape;
-        planned.mask = mask_of(graph_, sum);
-        if (all_plain(graph_, sum) && planned.mask == MaskBy::nothing) {
+        planned.mask = mask_of(sum);
+        if (sum.all_plain() && planned.mask == MaskBy::nothing) {
             for (const SumOperand& operand : sum.operands)
-                plan.add_gradient(operand.value, planned.terms);
+                plan.add_gradient(operand.value, planned.contributions);
             return;
         }
         planned.has_backward = true;
         if (planned.mask == MaskBy::array)
             planned.mask_array = plan.value(mask_value(sum));
-        if (dense(planned.terms, shape[1]) && planned.mask != MaskBy::array)
-            planned.gradient = planned.terms[0].from.array;
+        if (is_dense(planned.contributions, shape[1]) && planned.mask != MaskBy::array)
+            planned.gradient = planned.contributions[0].from.array;
         else
-            planned.gradient = planned.summed = writable_gradient(shape, planned.terms);
+            planned.gradient = planned.summed = writable_gradient(shape, planned.contributions);
         plan_operands(sum, shape, planned);
-        planned.scratch = plan.scratch(needs.backward);
+        planned.workspace = plan.workspace(workspace.backward);
     }
 
-    /// An array for the whole gradient, masked if it has to be: one of the terms' where nobody else needs it.
-    ArrayId writable_gradient(const Shape& shape, const std::vector<GradientTerm>& terms) {
-        for (const GradientTerm& term : terms)
-            if (term.from.whole() && term.from.count == shape[1] && made_.plan.free_after_now(term.from.array))
-                return term.from.array;
-        return made_.plan.array(shape.elements());
+    /// An array for the sum of the contributions: the array of one of them that no later op reads, or a new one.
+    ArrayId writable_gradient(const Shape& shape, const std::vector<GradientContribution>& contributions) {
+        for (const GradientContribution& contribution : contributions)
+            if (contribution.from.whole() && contribution.from.count == shape[1] &&
+                schedule_.plan.free_after_now(contribution.from.array))
+                return contribution.from.array;
+        return schedule_.plan.array(shape.elements());
     }
 
-    void plan_operands(const SumStep& sum, const Shape& shape, StepPlan& planned) {
-        TrainingPlan& plan = made_.plan;
+    void plan_operands(const FusedSum& sum, const Shape& shape, OpArrays& planned) {
+        TrainingPlan& plan = schedule_.plan;
         planned.inputs.resize(sum.operands.size());
         planned.input_gradients.assign(sum.operands.size(), -1);
         bool overwritable = planned.summed >= 0 || plan.free_after_now(planned.gradient);
         for (std::size_t k = 0; k < sum.operands.size(); ++k)
-            if (const NodeId value = sum.operands[k].value; plain(graph_, sum, k) && plan.needs_gradient(value)) {
+            if (const NodeId value = sum.operands[k].value; sum.operands[k].plain() && plan.needs_gradient(value)) {
                 plan.add_gradient(value, Channels{planned.gradient, shape[1], 0, shape[1]});
                 overwritable = false;
             }
-        // Backwards: the operand that is computed last writes over the gradient that all of them read.
+        // In reverse order: all operands read the gradient, and the last one that is computed may overwrite it.
         for (std::size_t k = sum.operands.size(); k-- > 0;) {
             const NodeId value = sum.operands[k].value;
-            if (plain(graph_, sum, k))
+            if (sum.operands[k].plain())
                 continue;
             planned.inputs[k] = plan.value(value);
             if (!plan.needs_gradient(value))
@@ -332,127 +296,51 @@ class Planner {
     }
 
     const Graph& graph_;
-    const std::vector<FormedStep>& formed_;
-    const std::vector<StepNeeds>& needs_;
-    const std::vector<bool>& given_up_;
-    TrainingSchedule made_;
-    std::vector<std::size_t> maker_; ///< by node: the step that computes it
-    std::vector<bool> done_again_;
-    std::vector<int> needs_from_, forward_end_; ///< by step
-};
-
-/// Chooses what is given up.
-class Chooser {
-  public:
-    Chooser(const Graph& graph, const std::vector<FormedStep>& formed, const std::vector<StepNeeds>& needs,
-            const ScheduleRules& rules)
-        : graph_(graph), formed_(formed), needs_(needs), rules_(rules), given_up_(formed.size(), false),
-          kept_(formed.size(), false) {
-        for (std::size_t i = 0; i < formed.size(); ++i)
-            for (const NodeId value : values_made(formed[i]))
-                if (graph.is_output(value) || formed[i].kind == FormedStep::Kind::slice_in_place)
-                    kept_[i] = true;
-    }
-
-    TrainingSchedule run() {
-        TrainingSchedule schedule = plan()->finish();
-        schedule.plain_bytes = schedule.bytes;
-        if (rules_.limit == 0 || schedule.bytes <= rules_.limit)
-            return schedule;
-        if (give_up_until_it_fits())
-            keep_what_may_be_kept();
-        TrainingSchedule smaller = plan()->finish();
-        if (smaller.bytes >= schedule.bytes)
-            return schedule;
-        smaller.plain_bytes = schedule.bytes;
-        return smaller;
-    }
-
-  private:
-    std::unique_ptr<Planner> plan() const {
-        return std::make_unique<Planner>(graph_, formed_, needs_, rules_, given_up_);
-    }
-
-    bool fits(const Planner& planner) const {
-        return planner.plan().fullest().bytes <= rules_.limit && plan()->finish().bytes <= rules_.limit;
-    }
-
-    bool give_up_until_it_fits() {
-        auto now = plan();
-        while (!fits(*now)) {
-            const std::size_t next = cheapest(*now);
-            if (next == nothing)
-                return false;
-            given_up_[next] = true;
-            auto then = plan();
-            if (then->plan().fullest().bytes <= now->plan().fullest().bytes) {
-                now = std::move(then);
-            } else {
-                given_up_[next] = false;
-                kept_[next] = true;
-            }
-        }
-        return true;
-    }
-
-    /// Of the results that only wait at the fullest moment; `nothing` if there are none.
-    std::size_t cheapest(const Planner& planner) const {
-        const int moment = planner.plan().fullest().time;
-        std::size_t best = nothing;
-        for (std::size_t i = 0; i < formed_.size(); ++i)
-            if (!given_up_[i] && !kept_[i] && planner.forward_end(i) < moment && moment < planner.need(i) &&
-                planner.need(i) < Planner::never && (best == nothing || cheaper(i, best)))
-                best = i;
-        return best;
-    }
-
-    bool cheaper(std::size_t a, std::size_t b) const {
-        // macs(a) / bytes(a) < macs(b) / bytes(b)
-        const double costs_a = static_cast<double>(macs_of(graph_, formed_[a])) * static_cast<double>(bytes(b));
-        const double costs_b = static_cast<double>(macs_of(graph_, formed_[b])) * static_cast<double>(bytes(a));
-        return costs_a != costs_b ? costs_a < costs_b : bytes(a) > bytes(b);
-    }
-
-    std::int64_t bytes(std::size_t i) const {
-        std::int64_t all = 0;
-        for (const NodeId value : values_made(formed_[i]))
-            all += graph_.node(value).shape.elements() * rules_.value_bytes;
-        return all;
-    }
-
-    void keep_what_may_be_kept() {
-        std::vector<std::size_t> dearest;
-        for (std::size_t i = 0; i < formed_.size(); ++i)
-            if (given_up_[i])
-                dearest.push_back(i);
-        std::stable_sort(dearest.begin(), dearest.end(), [&](std::size_t a, std::size_t b) {
-            const std::int64_t macs_a = macs_of(graph_, formed_[a]);
-            const std::int64_t macs_b = macs_of(graph_, formed_[b]);
-            return macs_a != macs_b ? macs_a > macs_b : bytes(a) > bytes(b);
-        });
-        for (const std::size_t i : dearest) {
-            given_up_[i] = false;
-            if (!fits(*plan()))
-                given_up_[i] = true;
-        }
-    }
-
-    const Graph& graph_;
-    const std::vector<FormedStep>& formed_;
-    const std::vector<StepNeeds>& needs_;
-    ScheduleRules rules_;
-    std::vector<bool> given_up_, kept_; ///< by step; kept for good
+    const std::vector<FusedTrainingOp>& ops_;
+    const std::vector<OpWorkspace>& workspaces_;
+    const ScheduleRules& rules_;
+    const std::vector<bool>& evicted_;
+    TrainingSchedule schedule_;
+    std::vector<std::size_t> producer_; ///< by node: the op that computes it
+    std::vector<bool> recomputed_;      ///< by op
 };
 
 } // namespace
 
-TrainingSchedule schedule_training(const Graph& graph, const std::vector<FormedStep>& formed,
-                                   const std::vector<StepNeeds>& needs, const ScheduleRules& rules) {
-    return Chooser(graph, formed, needs, rules).run();
+TrainingSchedule schedule_training(const Graph& graph, const std::vector<FusedTrainingOp>& ops,
+                                   const std::vector<OpWorkspace>& workspaces, const ScheduleRules& rules,
+                                   const std::vector<bool>& evicted) {
+    return Scheduler(graph, ops, workspaces, rules, evicted).run();
 }
 
-bool dense(const std::vector<GradientTerm>& terms, std::int64_t channels) {
-    return terms.size() == 1 && terms[0].from.whole() && terms[0].from.count == channels;
+std::vector<NodeId> values_computed(const FusedTrainingOp& op) {
+    if (op.kind != FusedTrainingOp::Kind::sum)
+        return {op.node};
+    return op.sum.slices.empty() ? std::vector<NodeId>{op.sum.output} : op.sum.slices;
+}
+
+std::int64_t forward_macs(const Graph& graph, const FusedTrainingOp& op) {
+    if (op.kind != FusedTrainingOp::Kind::convolution)
+        return 0;
+    const Node& node = graph.node(op.node);
+    const Conv& conv = node.as<Conv>();
+    const std::int64_t per_output =
+        graph.node(node.inputs[0]).shape[1] / conv.groups * conv.kernel[0] * conv.kernel[1] * conv.kernel[2];
+    return node.shape.elements() * per_output;
+}
+
+std::vector<GradientContribution> copied_channels(const Node& node, const OpArrays::Forward& forward) {
+    std::vector<GradientContribution> copied;
+    std::int64_t to = 0;
+    for (Channels channels : forward.inputs) {
+        if (node.kind() == OpKind::slice) {
+            channels.begin += node.as<Slice>().begin;
+            channels.count = node.shape[1];
+        }
+        copied.push_back({channels, to});
+        to += channels.count;
+    }
+    return copied;
 }
 
 } // namespace mfres

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The order in which a training step runs and where all its arrays lie, for engines that plan their memory: forward,
-// loss, backward, and where memory is short forwards of single steps once more in between.
+// The execution order of a training step and the arrays of every op in it: forward ops, loss, and backward ops with the
+// forward ops that are recomputed between them.
 #pragma once
 
 #include "backends/planned/training_fusion.h"
@@ -12,83 +12,99 @@
 
 namespace mfres {
 
-/// What an engine's implementation of a formed step asks for besides values and gradients.
-struct StepNeeds {
-    // Scratch memory in bytes.
+/// What an engine's implementation of a fused op needs besides the arrays of values and gradients.
+struct OpWorkspace {
+    // Bytes.
     std::int64_t forward = 0;
-    std::int64_t again = 0; ///< of a forward that is done a second time: it measures nothing
+    std::int64_t recompute = 0; ///< of a forward op that is recomputed: it does not measure statistics
     std::int64_t backward = 0;
-    /// A gradient that is not one dense array is added up in one first if it has more terms than this.
-    std::size_t terms_in_place = 0;
+    /// The backward op reads up to so many gradient contributions directly. More are added in one dense array first.
+    std::size_t contributions_in_place = 0;
 };
 
-/// How a gradient gets through an activation: by the sign of n(x), computed again, or by that of an array.
+/// What decides whether a gradient passes through an activation: the sign of n(x), which is computed again from the
+/// operand x, or the sign of an array.
 enum class MaskBy : std::uint8_t { nothing, operand, array };
 
-/// The arrays of one formed step.
-struct StepPlan {
-    /// An array, and the first channel of the step's result that it takes.
+/// The arrays of one fused op.
+struct OpArrays {
+    /// An array, and the first channel of the op's result that it contains.
     struct Output {
         Channels channels;
         std::int64_t first = 0;
     };
     struct Forward {
         std::vector<Channels> inputs;
-        std::vector<Output> outputs; ///< several where the result is written as slices
-        ArrayId scratch = -1;
+        std::vector<Output> outputs; ///< several if the result is stored as slices
+        ArrayId workspace = -1;
     };
-    /// The first, and one more if the step is done again.
+    /// The forward op and, if it is recomputed, its recomputation.
     std::vector<Forward> forwards;
 
-    bool has_backward = false;       ///< there is something to compute; what follows is set only then
-    std::vector<GradientTerm> terms; ///< of the result's gradient
-    /// The gradient as one dense array: that of a term, or `summed`. -1 where terms are read in place.
+    bool has_backward = false; ///< whether the op has a backward op; the members below are set only if it has
+    std::vector<GradientContribution> contributions; ///< to the gradient of the result
+    /// The gradient of the result as one dense array: that of a single contribution, or `summed`. -1 if the contributions
+    /// are read directly.
     ArrayId gradient = -1;
-    ArrayId summed = -1;          ///< where the terms are added up, of a sum masked; -1 if they are not
-    std::vector<Channels> inputs; ///< of the forward, in its order; array -1 where the backward does not read it
-    Channels output;              ///< likewise, of a softmax
+    ArrayId summed = -1;          ///< where contributions are added, after the mask of a sum; -1 if they are not
+    std::vector<Channels> inputs; ///< of the forward op, in its order; array -1 if the backward op does not read it
+    Channels output;              ///< likewise the result of a softmax
     MaskBy mask = MaskBy::nothing;
     Channels mask_array;
-    std::vector<ArrayId> input_gradients; ///< by input; -1 where none is computed
-    ArrayId scratch = -1;
+    std::vector<ArrayId> input_gradients; ///< by input; -1 if it is not computed
+    ArrayId workspace = -1;
 };
 
-/// A step's turn in the backward pass.
-struct Turn {
-    std::size_t step = 0;
-    bool again = false; ///< its forward once more
+/// An op in the backward part of the schedule.
+struct ScheduledOp {
+    std::size_t op = 0;     ///< index of the fused op
+    bool recompute = false; ///< the forward op once more, not the backward op
 };
 
 struct TrainingSchedule {
-    TrainingPlan plan; ///< placed
-    std::vector<StepPlan> steps;
-    std::vector<Turn> backward;
-    ArrayId input = -1, loss_scratch = -1;
+    TrainingPlan plan;
+    std::vector<OpArrays> ops;
+    std::vector<ScheduledOp> backward;
+    ArrayId input = -1, loss_workspace = -1;
     std::vector<ArrayId> outputs, output_gradients; ///< by output of the graph
-    std::int64_t bytes = 0;                         ///< of the whole block
-    std::int64_t plain_bytes = 0;                   ///< what it would be with nothing done again
-    std::int64_t steps_again = 0;
-    std::int64_t macs_again = 0; ///< multiply-accumulates that are done a second time
+
+    /// When the result of an op is used.
+    struct Uses {
+        static constexpr int never = 0x7fffffff;
+        int forward_end = 0;        ///< last time in the forward part, the loss included
+        int backward_begin = never; ///< first time in the backward part
+    };
+    std::vector<Uses> uses; ///< by op
+
+    std::int64_t recomputed_ops = 0;
+    std::int64_t recomputed_macs = 0; ///< multiply-accumulates of recomputed convolutions
+
+    /// Assigns offsets to all arrays.
+    void place() { bytes = plan.place(); }
+    std::int64_t bytes = 0; ///< of the block; set by place()
+    /// Size of the block if nothing was recomputed; set by rematerialize().
+    std::int64_t bytes_without_recomputation = 0;
 };
 
 struct ScheduleRules {
     std::int64_t value_bytes = sizeof(float); ///< of one element of a value or a gradient
-    std::int64_t loss_scratch = 0;
-    std::int64_t limit = 0; ///< bytes that the block should not exceed, 0 = none
+    std::int64_t loss_workspace = 0;          ///< bytes
 };
 
-/// One entry of `needs` per step of form_training_steps. Where the plan exceeds the limit, results of steps are given
-/// up after the forward and computed again just before the backward pass reads them first, together with those they are
-/// computed from that were given up too (Chen et al. 2016, with single values in place of segments: a value that is
-/// kept is the border of what is recomputed from it). Which ones: at the fullest moment, of the results that only wait
-/// for the backward, the one that costs the fewest multiply-accumulates per byte, the largest first where that is equal
-/// (everything but convolutions costs none); never one that makes the fullest moment fuller; until the plan fits. Then
-/// those that turn out not to be needed are kept after all, the dearest first. No step is done more than twice. If the
-/// limit cannot be met, the schedule with the fewest bytes that these rules reach.
-TrainingSchedule schedule_training(const Graph& graph, const std::vector<FormedStep>& formed,
-                                   const std::vector<StepNeeds>& needs, const ScheduleRules& rules);
+/// Schedules the ops of fuse_training_ops() with one entry of `workspaces` for each. The results of `evicted` ops (empty:
+/// none) are live until their last use in the forward part only. They are recomputed directly before the first backward
+/// op that reads them, together with the evicted results that they depend on. Every op is recomputed at most once.
+TrainingSchedule schedule_training(const Graph& graph, const std::vector<FusedTrainingOp>& ops,
+                                   const std::vector<OpWorkspace>& workspaces, const ScheduleRules& rules,
+                                   const std::vector<bool>& evicted = {});
 
-/// Terms that are one whole array already.
-bool dense(const std::vector<GradientTerm>& terms, std::int64_t channels);
+/// The values that the op computes: its result, or the slices of it that are stored.
+std::vector<NodeId> values_computed(const FusedTrainingOp& op);
+
+/// Multiply-accumulates of the forward op; 0 for all ops but convolutions.
+std::int64_t forward_macs(const Graph& graph, const FusedTrainingOp& op);
+
+/// Of a copy: the channels of its inputs, and where they begin in its result.
+std::vector<GradientContribution> copied_channels(const Node& node, const OpArrays::Forward& forward);
 
 } // namespace mfres

@@ -25,11 +25,12 @@ std::int64_t output_bytes(const Graph& graph) {
     return bytes;
 }
 
-/// What the backward has to compute, and in which order it uses gradients. Its step s works on node size - 1 - s.
+/// The gradients that the backward pass computes. The backward op of node n runs at time size - 1 - n.
 struct BackwardPlan {
-    std::vector<bool> wanted;        ///< by node: the output depends on it, and it on a parameter
-    std::vector<NodeId> last_reader; ///< by node: the consumer whose backward comes first; itself for the output
-    MemoryPlan memory;               ///< by node: its gradient, no bytes where none is wanted
+    std::vector<bool> wanted; ///< by node: an output depends on it, and it depends on a parameter
+    std::vector<NodeId>
+        last_consumer; ///< by node: the consumer whose backward op is first; the node itself if it has none
+    MemoryPlan memory; ///< by node: its gradient; no bytes if it is not wanted
 };
 
 BackwardPlan plan_backward(const Graph& graph) {
@@ -39,7 +40,7 @@ BackwardPlan plan_backward(const Graph& graph) {
     BackwardPlan plan{std::vector<bool>(size), std::vector<NodeId>(size), {}};
     for (std::size_t id = 0; id < size; ++id) {
         const Node& node = graph.nodes()[id];
-        plan.last_reader[id] = static_cast<NodeId>(id);
+        plan.last_consumer[id] = static_cast<NodeId>(id);
         learns[id] = !node.parameters.empty();
         for (const NodeId input : node.inputs)
             learns[id] = learns[id] || learns[static_cast<std::size_t>(input)];
@@ -51,21 +52,21 @@ BackwardPlan plan_backward(const Graph& graph) {
             if (matters[id]) {
                 const auto read = static_cast<std::size_t>(input);
                 matters[read] = true;
-                plan.last_reader[read] = std::max(plan.last_reader[read], static_cast<NodeId>(id));
+                plan.last_consumer[read] = std::max(plan.last_consumer[read], static_cast<NodeId>(id));
             }
     std::vector<BufferRequest> requests;
-    const auto step_of = [&](NodeId id) { return graph.size() - 1 - id; };
+    const auto time_of = [&](NodeId id) { return graph.size() - 1 - id; };
     for (std::size_t id = 0; id < size; ++id) {
         plan.wanted[id] = learns[id] && matters[id];
-        const bool is_output = graph.is_output(static_cast<NodeId>(id)); // filled before the backward begins
+        const bool is_output = graph.is_output(static_cast<NodeId>(id)); // written before the backward pass
         requests.push_back({plan.wanted[id] ? bytes_of(graph.nodes()[id].shape) : 0,
-                            is_output ? 0 : step_of(plan.last_reader[id]), step_of(static_cast<NodeId>(id))});
+                            is_output ? 0 : time_of(plan.last_consumer[id]), time_of(static_cast<NodeId>(id))});
     }
     plan.memory = plan_memory(requests);
     return plan;
 }
 
-/// All values at once: the backward reads them.
+/// All values are live at once, because the backward pass reads them.
 MemoryPlan plan_values(const Graph& graph) {
     std::vector<BufferRequest> requests;
     for (const Node& node : graph.nodes())
@@ -95,7 +96,12 @@ class ReferenceTraining final : public TrainingExecutable {
         : graph_(graph), parameters_(std::move(parameters)), threads_(resolve_threads(options.threads)),
           momentum_(options.batch_norm_momentum), values_(std::move(values)), backward_(std::move(backward)),
           gradients_(backward_.memory), ranks_(ranks_of(options)),
-          gradient_sum_(graph_, parameters_, ranks_, options.bucket_bytes) {
+          gradient_sum_(
+              graph_, parameters_, options,
+              [this](std::size_t begin, std::size_t end) {
+                  return ranks_.start_sum(parameters_.flat_gradients().subspan(begin, end - begin));
+              },
+              [this] { return ranks_.finish_sums(); }) {
         for (const NodeId output : graph_.outputs())
             output_gradients_.emplace_back(static_cast<std::size_t>(graph_.node(output).shape.elements()), 0.0F);
     }
@@ -143,15 +149,11 @@ class ReferenceTraining final : public TrainingExecutable {
 
     Result<double> loss(std::span<const std::uint8_t> classes, const Loss& loss) override {
         MFRES_CHECK(check_output_weights(loss, outputs()));
-        if (outputs() == 1)
-            return loss_of(0, classes, loss);
-        MFRES_TRY(double total, loss_of(0, classes, loss_of_output(loss, 0)));
-        for (std::size_t k = 1; k < outputs(); ++k) {
-            const auto own = every_nth_class(classes, output_node(0).shape, output_node(k).shape);
-            MFRES_TRY(const double value, loss_of(k, own, loss_of_output(loss, k)));
-            total += value;
-        }
-        return total;
+        return sum_over_outputs(loss, outputs(), [&](std::size_t k, const Loss& own) {
+            if (k == 0)
+                return loss_of(0, classes, own);
+            return loss_of(k, every_nth_class(classes, output_node(0).shape, output_node(k).shape), own);
+        });
     }
 
     Status backward() override {
@@ -169,7 +171,7 @@ class ReferenceTraining final : public TrainingExecutable {
     }
 
     Weights gradients() const override { return parameters_.gradients(); }
-    Result<double> update(const OptimiserStep& step) override { return parameters_.update(step, threads_); }
+    Result<double> update(const OptimiserStep& step) override { return update_parameters(parameters_, step); }
     Weights weights() const override { return parameters_.weights(); }
     TrainingState state() const override { return parameters_.state(); }
     Status set_state(const TrainingState& state) override { return parameters_.set_state(state); }
@@ -195,7 +197,7 @@ class ReferenceTraining final : public TrainingExecutable {
 
     Result<double> loss_of(std::size_t index, std::span<const std::uint8_t> classes, const Loss& loss) {
         if (loss.distillation.weight != 0.0)
-            MFRES_CHECK(targets()); // zeros where nobody has filled them
+            MFRES_CHECK(targets()); // zeros unless the caller has written them
         return loss_and_gradient(output_node(index).shape, output(index).data, classes, loss,
                                  output_gradients_[index].data(), threads_, ranks_,
                                  static_cast<const float*>(targets_.data()));
@@ -218,7 +220,7 @@ class ReferenceTraining final : public TrainingExecutable {
         Gradients<float> gradients{values_.at(id), gradients_.at(id), {}, {}};
         for (const NodeId input : node.inputs) {
             const bool first_use =
-                backward_.last_reader[static_cast<std::size_t>(input)] == id && !graph_.is_output(input);
+                backward_.last_consumer[static_cast<std::size_t>(input)] == id && !graph_.is_output(input);
             if (wanted(input) && first_use)
                 std::fill_n(gradients_.at(input), graph_.node(input).shape.elements(), 0.0F);
             gradients.of_inputs.push_back(wanted(input) ? gradients_.at(input) : nullptr);
@@ -247,7 +249,7 @@ class ReferenceTraining final : public TrainingExecutable {
 Result<std::unique_ptr<TrainingExecutable>> make_training(const Graph& graph, const Weights& weights,
                                                           const TrainingOptions& options) {
     try {
-        HostParameters parameters(graph, weights, options.amsgrad);
+        HostParameters parameters(graph, weights, options.amsgrad, resolve_threads(options.threads));
         MemoryPlan values = plan_values(graph);
         BackwardPlan backward = plan_backward(graph);
         MFRES_CHECK(check_training_memory(

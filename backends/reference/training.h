@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Training on the reference backend: every node as written, one after the other, forward and back.
+// Training on the reference backend: every node is computed as it is in the graph, one at a time.
 #pragma once
 
 #include "backends/training.h"
@@ -8,8 +8,7 @@
 
 namespace mfres::reference {
 
-/// Errors: those of check_weights; those of check_training_outputs; invalid_argument for a momentum
-/// outside 0..1; memory_limit.
+/// See Backend::compile_training. Errors: memory_limit.
 Result<std::unique_ptr<TrainingExecutable>> make_training(const Graph& graph, const Weights& weights,
                                                           const TrainingOptions& options);
 

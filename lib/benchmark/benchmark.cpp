@@ -201,4 +201,12 @@ Result<BenchmarkReport> benchmark(const std::filesystem::path& model, const Benc
     }
 }
 
+Result<std::int64_t> planned_activations(std::string_view network, const std::array<std::int64_t, 3>& size,
+                                         std::string_view backend) {
+    MFRES_TRY(const Variant variant, parse_variant(network));
+    MFRES_TRY(const Graph graph, build_network(variant, size));
+    MFRES_TRY(const Backend* engine, find_backend(backend));
+    return engine->planned_activations(graph);
+}
+
 } // namespace mfres

@@ -58,6 +58,13 @@ std::string_view name(ErrorCode code) noexcept {
     case ErrorCode::voxel_not_finite: return "voxel_not_finite";
     case ErrorCode::volume_constant: return "volume_constant";
     case ErrorCode::brain_too_small: return "brain_too_small";
+    case ErrorCode::brain_implausible: return "brain_implausible";
+    case ErrorCode::brain_at_border: return "brain_at_border";
+    case ErrorCode::modality_misnamed: return "modality_misnamed";
+    case ErrorCode::modality_moved: return "modality_moved";
+    case ErrorCode::modality_coverage: return "modality_coverage";
+    case ErrorCode::modality_correlation: return "modality_correlation";
+    case ErrorCode::intensity_outliers: return "intensity_outliers";
     case ErrorCode::logits_not_finite: return "logits_not_finite";
     case ErrorCode::label_outside_scheme: return "label_outside_scheme";
     case ErrorCode::label_scheme_unclear: return "label_scheme_unclear";

@@ -5,6 +5,8 @@
 
 #include "core/checked.h"
 
+#include <mfres/export.h>
+
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -18,7 +20,7 @@
 namespace mfres {
 
 /// Up to five extents. A default Shape has rank 0 and one element.
-class Shape {
+class MFRES_EXPORT Shape {
   public:
     static constexpr int max_rank = 5;
 
@@ -59,7 +61,7 @@ class Shape {
 };
 
 /// "1x4x128x128x128"
-std::string to_string(const Shape& shape);
+MFRES_EXPORT std::string to_string(const Shape& shape);
 
 /// Allocates on 64-byte boundaries (a cache line, an AVX-512 register) and leaves floats uninitialised.
 template <typename T>
@@ -92,7 +94,7 @@ template <typename T>
 using AlignedVector = std::vector<T, AlignedAllocator<T>>;
 
 /// A dense array of floats, last axis contiguous.
-class Tensor {
+class MFRES_EXPORT Tensor {
   public:
     Tensor() = default;
     /// Uninitialised floats; use `Tensor(shape, 0.0F)` for zeros.
@@ -128,13 +130,13 @@ struct StridedView {
 };
 
 /// Strides of a dense array of that shape, last axis contiguous.
-std::array<std::int64_t, Shape::max_rank> dense_strides(const Shape& shape);
+MFRES_EXPORT std::array<std::int64_t, Shape::max_rank> dense_strides(const Shape& shape);
 
 /// Copies every element of one view to the other. Precondition: equal shapes.
-void copy(const StridedView<const float>& source, const StridedView<float>& destination);
+MFRES_EXPORT void copy(const StridedView<const float>& source, const StridedView<float>& destination);
 
-StridedView<const float> view(const Tensor& tensor);
-StridedView<float> view(Tensor& tensor);
+MFRES_EXPORT StridedView<const float> view(const Tensor& tensor);
+MFRES_EXPORT StridedView<float> view(Tensor& tensor);
 inline StridedView<const float> as_const(const StridedView<float>& v) {
     return {v.data, v.shape, v.strides};
 }

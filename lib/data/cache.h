@@ -9,6 +9,7 @@
 
 #include <mfres/case.h>
 #include <mfres/normalisation.h>
+#include <mfres/plausibility.h>
 #include <mfres/status.h>
 
 #include <array>
@@ -90,6 +91,7 @@ struct CacheOptions {
     int threads = 1; ///< 0 = all processors
     bool overwrite = false;
     Normalisation normalisation = Normalisation::zscore_brain; ///< of the z-scores
+    AcceptedChecks accept{};                                   ///< checks that do not reject a case
 };
 
 /// Called with the number of cases done and in all; return false to stop.
@@ -97,7 +99,7 @@ using CacheProgress = std::function<bool(std::size_t done, std::size_t total)>;
 
 /// Makes a cache of cases that have a segmentation. The same cases give the same bytes, whatever the threads.
 /// Complete or absent. Errors: those of load_case, load_segmentation, labels_to_classes, choose_labels (for
-/// the cases whose scheme is not decided, as one data set), plan_preprocessing; dataset_empty, interrupted, file_exists,
+/// the cases whose scheme is not decided, as one data set), preprocess_case; dataset_empty, interrupted, file_exists,
 /// file_write, invalid_argument (options, an id that is empty or beyond 1024 bytes), memory_limit.
 Status write_cache(const std::filesystem::path& path, std::span<const CaseFiles> cases, const CacheOptions& options,
                    const CacheProgress& progress);

@@ -10,7 +10,7 @@
 #include "imaging/case.h"
 #include "imaging/geometry.h"
 #include "imaging/labels.h"
-#include "imaging/preprocess.h"
+#include "imaging/plausibility.h"
 
 #include <algorithm>
 #include <new>
@@ -88,10 +88,12 @@ CachedModality quantize_modality(std::vector<float> intensities, const std::vect
 Result<CachedCase> make_case(const CaseFiles& files, const CacheOptions& options, int threads) {
     CaseOptions case_options;
     case_options.threads = threads;
-    MFRES_TRY(const Case loaded, load_case(files, case_options));
+    case_options.accept = options.accept;
+    case_options.min_brain_ml = 0.0; // how small a brain may be is for the model to say that is trained on it
+    MFRES_TRY(Case loaded, load_case(files, case_options));
     MFRES_TRY(const LabelMap labels, load_reference_classes(files, loaded));
     MFRES_TRY(const Preprocessing preprocessing,
-              plan_preprocessing(loaded.scans, {.threads = threads, .normalisation = options.normalisation}));
+              preprocess_case(loaded, {.threads = threads, .normalisation = options.normalisation}));
     Box box;
     box.begin = preprocessing.box_begin;
     for (std::size_t axis = 0; axis < 3; ++axis)

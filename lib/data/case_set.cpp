@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <system_error>
+#include <utility>
 
 namespace mfres {
 
@@ -37,6 +38,28 @@ CaseSet CaseSet::spread(std::size_t count) const {
     for (std::size_t i = 0; i < count; ++i)
         chosen.entries_.push_back(entries_[i * size() / count]);
     return chosen;
+}
+
+Result<std::string> CaseSet::choose_labels(const std::string& wanted, const std::string& where, AffineSource affine,
+                                           int threads) {
+    std::vector<CaseFiles> files;
+    for (const Entry& entry : entries_)
+        if (const auto* one = std::get_if<CaseFiles>(&entry))
+            files.push_back(*one);
+    MFRES_TRY(std::string note, mfres::choose_labels(files, wanted, where, affine, threads));
+    auto next = files.begin();
+    for (Entry& entry : entries_)
+        if (auto* one = std::get_if<CaseFiles>(&entry))
+            *one = std::move(*next++);
+    return note;
+}
+
+std::string CaseSet::label_scheme() const {
+    std::string scheme;
+    for (const Entry& entry : entries_)
+        if (const auto* one = std::get_if<CaseFiles>(&entry))
+            scheme = one->label_scheme;
+    return scheme;
 }
 
 } // namespace mfres

@@ -98,12 +98,12 @@ Error overflow(const Node& node) {
 
 } // namespace
 
-Result<GraphCounts> count_operations(const Graph& graph) {
+Result<GraphCounts> count_operations(const Graph& graph, SeenByTable2 seen) {
     GraphCounts counts;
     for (const Node& node : graph.nodes()) {
         const NodeCounter counter{graph, node};
         Count table2 = 0;
-        if (node.counted_in_table2) {
+        if (!seen || seen(node)) {
             MFRES_TRY(table2, counter.table2());
         }
         const Count macs = counter.macs();

@@ -10,7 +10,7 @@
 // |               |                                                  | (leaky) ReLU, + 1 per input element of a max  |
 // |               |                                                  | pooling, + 1 per output element of an         |
 // |               |                                                  | upsampling; sums, concatenations, slices and  |
-// |               |                                                  | softmax 0; nodes it did not see 0 (see Node)  |
+// |               |                                                  | softmax 0; nodes it did not see 0             |
 // | paper, eq. 11 | convolution: (Cin/groups * kernel + 1) * Cout,   | eq. 13: ((Cin/g * k) + (Cin/g * k - 1) + 1)   |
 // | and eq. 13    | a bias always counted, nothing for normalisation | * Cout * w * h * d = 2 * MACs                 |
 #pragma once
@@ -29,10 +29,14 @@ struct GraphCounts {
     ComplexityCounts total;
 };
 
+/// Whether the counter behind the paper's Table 2 saw a node. It visits modules of the original code only, so an
+/// operation that this code calls as a function counts 0. Null: it saw all.
+using SeenByTable2 = bool (*)(const Node& node);
+
 /// Counts a graph as it stands, so of a network as written, before any rewrite.
 /// Errors: operation_unsupported for an adaptive average pooling that the Table 2 counter would have seen (nothing is
 /// known of how it counts one), size_overflow when a number leaves 64 bits; both name the node.
-Result<GraphCounts> count_operations(const Graph& graph);
+Result<GraphCounts> count_operations(const Graph& graph, SeenByTable2 seen = nullptr);
 
 /// Memory of the activations of one inference: the plan (memory_plan.h) for the inference form of the graph with ops
 /// fused and no fusion groups. Weights and the workspace of an engine come on top.

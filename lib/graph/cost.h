@@ -4,6 +4,8 @@
 
 #include "graph/fuse.h"
 
+#include <mfres/export.h>
+
 #include <cstdint>
 #include <vector>
 
@@ -18,10 +20,10 @@ struct OpCost {
 };
 
 /// The cost of each op, in their order.
-std::vector<OpCost> op_costs(const Graph& graph, const std::vector<FusedOp>& ops);
+MFRES_EXPORT std::vector<OpCost> op_costs(const Graph& graph, const std::vector<FusedOp>& ops);
 
 /// The cost of each fusion group. In a group of several ops, bytes are those of values that enter and leave the group,
 /// and of all parameters.
-std::vector<OpCost> group_costs(const Graph& graph, const std::vector<FusionGroup>& groups);
+MFRES_EXPORT std::vector<OpCost> group_costs(const Graph& graph, const std::vector<FusionGroup>& groups);
 
 } // namespace mfres

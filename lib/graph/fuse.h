@@ -13,6 +13,8 @@
 
 #include "graph/rewrite.h"
 
+#include <mfres/export.h>
+
 #include <cstdint>
 #include <vector>
 
@@ -40,21 +42,23 @@ struct FusionModel {
 
 /// The values that a group reads and does not compute itself, each once, in the order of first use. `ranges` as from
 /// channel_ranges.
-std::vector<NodeId> values_read(const Graph& graph, const std::vector<ChannelRange>& ranges, const FusionGroup& group);
+MFRES_EXPORT std::vector<NodeId> values_read(const Graph& graph, const std::vector<ChannelRange>& ranges,
+                                             const FusionGroup& group);
 
 /// The halo of a group: how many voxels along x beyond its output the group reads.
-std::int64_t halo_of(const Graph& graph, const std::vector<ChannelRange>& ranges, const FusionGroup& group);
+MFRES_EXPORT std::int64_t halo_of(const Graph& graph, const std::vector<ChannelRange>& ranges,
+                                  const FusionGroup& group);
 
 /// All ops as fusion groups, in an order in which every group runs after those it reads. Groups of several ops hold:
 /// ungrouped convolutions with kernel extents 1 and 3 that keep the grid, sums, concats, slices, ReLU and leaky ReLU,
 /// and a trilinear upsampling by two along z of a value from outside the group.
-std::vector<FusionGroup> form_fusion_groups(const Graph& graph, const std::vector<FusedOp>& ops,
-                                            const FusionModel& model);
+MFRES_EXPORT std::vector<FusionGroup> form_fusion_groups(const Graph& graph, const std::vector<FusedOp>& ops,
+                                                         const FusionModel& model);
 
 /// Each op as a group of its own.
-std::vector<FusionGroup> separate_groups(const std::vector<FusedOp>& ops);
+MFRES_EXPORT std::vector<FusionGroup> separate_groups(const std::vector<FusedOp>& ops);
 
 /// The ops of all groups, in their order.
-std::vector<FusedOp> ops_of(const std::vector<FusionGroup>& groups);
+MFRES_EXPORT std::vector<FusedOp> ops_of(const std::vector<FusionGroup>& groups);
 
 } // namespace mfres

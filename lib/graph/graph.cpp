@@ -245,12 +245,6 @@ NodeId GraphBuilder::add(std::string name, Op op, std::vector<NodeId> inputs) {
     return id;
 }
 
-NodeId GraphBuilder::uncounted(NodeId id) {
-    if (!error_ && valid(id))
-        graph_.nodes_[static_cast<std::size_t>(id)].counted_in_table2 = false;
-    return id;
-}
-
 NodeId GraphBuilder::upsample2(std::string name, NodeId x, Interpolation mode) {
     const Shape from = shape(x);
     if (from.rank() != 5)

@@ -6,6 +6,7 @@
 
 #include "graph/op.h"
 
+#include <mfres/export.h>
 #include <mfres/status.h>
 
 #include <map>
@@ -36,9 +37,6 @@ struct Node {
     std::vector<NodeId> inputs;
     Shape shape; ///< of the output, [batch, channel, x, y, z]
     std::vector<Parameter> parameters;
-    /// False for an operation that the original code calls as a function rather than as a module: the counter behind
-    /// the paper's Table 2 visits modules only, so it did not see it. Changes nothing but that count.
-    bool counted_in_table2 = true;
 
     OpKind kind() const { return kind_of(op); }
     template <typename T>
@@ -48,7 +46,7 @@ struct Node {
 };
 
 /// Immutable; made by GraphBuilder or a rewrite.
-class Graph {
+class MFRES_EXPORT Graph {
   public:
     const std::vector<Node>& nodes() const { return nodes_; }
     const Node& node(NodeId id) const { return nodes_[static_cast<std::size_t>(id)]; }
@@ -69,7 +67,7 @@ class Graph {
 
 /// Builds a Graph line by line. After the first error every further call does nothing and `finish` returns that error
 /// (graph_invalid, naming the node), so networks can be written without a check on each line.
-class GraphBuilder {
+class MFRES_EXPORT GraphBuilder {
   public:
     /// The input must be the first node. Extents must be positive.
     NodeId input(const Shape& shape, std::string name = "input");
@@ -105,9 +103,6 @@ class GraphBuilder {
     NodeId upsample2(std::string name, NodeId x, Interpolation mode = Interpolation::trilinear);
     NodeId softmax(std::string name, NodeId x) { return add(std::move(name), Softmax{}, {x}); }
 
-    /// Clears Node::counted_in_table2 of a node built so far, and returns it.
-    NodeId uncounted(NodeId id);
-
     /// Shape of a node built so far (rank 0 after an error), for code that derives one layer from another.
     Shape shape(NodeId id) const;
     std::int64_t channels(NodeId id) const { return shape(id)[1]; }
@@ -129,7 +124,7 @@ using Weights = std::map<std::string, Tensor, std::less<>>;
 
 /// Every parameter of the graph is there with its shape, nothing else is, and no running variance is negative:
 /// model_tensor_missing, model_tensor_shape, model_tensor_extra (names what and how many), model_not_finite.
-Status check_weights(const Graph& graph, const Weights& weights);
+MFRES_EXPORT Status check_weights(const Graph& graph, const Weights& weights);
 
 /// The spatial part of a 5-D shape.
 inline Axes spatial(const Shape& shape) {

@@ -5,6 +5,8 @@
 
 #include "core/tensor.h"
 
+#include <mfres/export.h>
+
 #include <array>
 #include <cstdint>
 #include <string_view>
@@ -33,7 +35,7 @@ enum class OpKind : std::uint8_t {
 };
 
 /// "conv", "batch_norm", ...
-std::string_view name(OpKind kind) noexcept;
+MFRES_EXPORT std::string_view name(OpKind kind) noexcept;
 
 /// The network's input, [batch, channel, x, y, z].
 struct Input {
@@ -115,7 +117,7 @@ struct AdaptiveAvgPool {
 enum class Interpolation : std::uint8_t { nearest, trilinear };
 
 /// "nearest", "trilinear"
-std::string_view name(Interpolation mode) noexcept;
+MFRES_EXPORT std::string_view name(Interpolation mode) noexcept;
 
 /// Resampling to `output` voxels. Trilinear: half-pixel centres (align_corners = false), source position
 /// (i + 0.5) * in / out - 0.5 clamped below at 0 and neighbours clamped at the border. Nearest: floor(i * in / out).

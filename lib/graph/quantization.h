@@ -18,6 +18,8 @@
 
 #include "graph/rewrite.h"
 
+#include <mfres/export.h>
+
 #include <cstdint>
 #include <map>
 #include <set>
@@ -50,7 +52,7 @@ struct Quantizer {
 };
 
 /// The quantizer of a range; a range of zeros gets scale 1.
-Quantizer quantiser_of(const ActivationRange& range);
+MFRES_EXPORT Quantizer quantiser_of(const ActivationRange& range);
 
 /// The nearest integer, halves to even, without a library call, so that loops of it become vectors. |x| < 2^22.
 /// This and quantize() are `static` for files that are compiled for several processors: the linker must not share them.
@@ -74,20 +76,20 @@ struct QuantizedWeights {
 };
 
 /// `largest` holds the magnitude per output channel that becomes 127; a channel of zeros gets scale 1.
-QuantizedWeights quantize_weights(const Tensor& weights, const std::vector<float>& largest);
+MFRES_EXPORT QuantizedWeights quantize_weights(const Tensor& weights, const std::vector<float>& largest);
 
 /// The largest magnitude of every output channel.
-std::vector<float> largest_per_channel(const Tensor& weights);
+MFRES_EXPORT std::vector<float> largest_per_channel(const Tensor& weights);
 
 /// The magnitudes that become 127 in convolution `name` of an inference form. What move_pointwise_before_upsample split
 /// ("<name>.high", "<name>.low") shares those of the whole, so that weights which are multiples of the whole's scale
 /// stay so. Folding a BatchNorm multiplies both weights and scale: quantized weights come through exactly.
-std::vector<float> largest_per_channel(const Network& form, const std::string& name);
+MFRES_EXPORT std::vector<float> largest_per_channel(const Network& form, const std::string& name);
 
 /// The convolutions of the original network of which every part in the inference form has a range.
-std::set<std::string, std::less<>> wholly_quantized(const Graph& form, const ActivationRanges& ranges);
+MFRES_EXPORT std::set<std::string, std::less<>> wholly_quantized(const Graph& form, const ActivationRanges& ranges);
 
 /// The convolution of the original network that convolution `name` of its inference form comes from.
-std::string original_convolution(const Graph& form, const std::string& name);
+MFRES_EXPORT std::string original_convolution(const Graph& form, const std::string& name);
 
 } // namespace mfres

@@ -40,8 +40,6 @@ Graph folded_graph(const Graph& graph, const std::vector<NodeId>& norm_of) {
         if (norm >= 0)
             std::get_if<Conv>(&op)->bias = true;
         here = builder.add(node.name, std::move(op), std::move(inputs));
-        if (!node.counted_in_table2)
-            builder.uncounted(here);
         if (norm >= 0)
             now[static_cast<std::size_t>(norm)] = here;
     }

@@ -5,6 +5,8 @@
 
 #include "graph/graph.h"
 
+#include <mfres/export.h>
+
 #include <optional>
 
 namespace mfres {
@@ -20,10 +22,10 @@ struct Network {
 /// Done where the BatchNorm is the only consumer of the convolution. The convolution keeps its name and gets a bias, and
 /// consumers of the BatchNorm read the convolution. A BatchNorm in front of a convolution is not folded.
 /// Errors: those of check_weights; model_not_finite (w', b').
-Result<Network> fold_batch_norm(const Graph& graph, const Weights& weights);
+MFRES_EXPORT Result<Network> fold_batch_norm(const Graph& graph, const Weights& weights);
 
 /// The same for a graph without weights, for memory plans and operation counts.
-Graph fold_batch_norm(const Graph& graph);
+MFRES_EXPORT Graph fold_batch_norm(const Graph& graph);
 
 /// Moves pointwise (1x1x1, ungrouped) convolutions in front of the upsampling that they read, where they run on fewer
 /// voxels:
@@ -33,17 +35,17 @@ Graph fold_batch_norm(const Graph& graph);
 /// output channels as the upsampled value. A convolution of a concat becomes the nodes "<name>.high", "<name>.low",
 /// "<name>.up" and "<name>.sum"; the last is left out where an existing sum takes its operands.
 /// Precondition: the weights belong to the graph.
-Network move_pointwise_before_upsample(Network network);
+MFRES_EXPORT Network move_pointwise_before_upsample(Network network);
 
 /// The same for a graph without weights.
-Graph move_pointwise_before_upsample(const Graph& graph);
+MFRES_EXPORT Graph move_pointwise_before_upsample(const Graph& graph);
 
 /// All rewrites above in their order. Backends run this form, and memory is planned for it.
 /// Errors: those of check_weights.
-Result<Network> inference_form(const Graph& graph, const Weights& weights);
+MFRES_EXPORT Result<Network> inference_form(const Graph& graph, const Weights& weights);
 
 /// The same for a graph without weights.
-Graph inference_form(const Graph& graph);
+MFRES_EXPORT Graph inference_form(const Graph& graph);
 
 /// An activation that is applied to the result of an op before it is stored.
 struct Activation {
@@ -63,14 +65,14 @@ struct FusedOp {
 /// The graph as ops in execution order, without the input node. A ReLU or leaky ReLU is fused into a conv, batch_norm,
 /// instance_norm, add or upsample in front of it. Before that, a two-operand add is fused into a conv or upsample as its
 /// residual if the other operand is computed earlier. Both only where no other node reads the value in between.
-std::vector<FusedOp> fuse_ops(const Graph& graph);
+MFRES_EXPORT std::vector<FusedOp> fuse_ops(const Graph& graph);
 
 /// The op in words: "conv + add + relu".
-std::string describe(const Graph& graph, const FusedOp& op);
+MFRES_EXPORT std::string describe(const Graph& graph, const FusedOp& op);
 
 /// Removes slices that only add and concat ops read, for a backend whose add and concat read a range of channels of a
 /// larger array.
-std::vector<FusedOp> remove_slices(const Graph& graph, std::vector<FusedOp> ops);
+MFRES_EXPORT std::vector<FusedOp> remove_slices(const Graph& graph, std::vector<FusedOp> ops);
 
 /// Where a value is read: channels [begin, begin + channels of the value) of what node `value` stores.
 struct ChannelRange {
@@ -80,6 +82,6 @@ struct ChannelRange {
 
 /// The range for each node. For a slice removed by remove_slices it lies in the array that the slice is cut from, for
 /// every other node it is the node's own value.
-std::vector<ChannelRange> channel_ranges(const Graph& graph, const std::vector<FusedOp>& ops);
+MFRES_EXPORT std::vector<ChannelRange> channel_ranges(const Graph& graph, const std::vector<FusedOp>& ops);
 
 } // namespace mfres

@@ -3,6 +3,7 @@
 
 #include "core/parallel.h"
 #include "core/try.h"
+#include "imaging/brain.h"
 #include "imaging/labels.h"
 
 #include <algorithm>
@@ -44,6 +45,41 @@ constexpr std::array<Ending, 10> endings = {{{"_t1", 0},
                                              {"-t2f", 3},
                                              {"_seg", segmentation_slot},
                                              {"-seg", segmentation_slot}}};
+
+/// Words for what a file holds, in names of any kind.
+constexpr std::array<Ending, 19> last_words = {{{"t1", 0},
+                                                {"t1n", 0},
+                                                {"t1w", 0},
+                                                {"t1ce", 1},
+                                                {"t1c", 1},
+                                                {"t1gd", 1},
+                                                {"t1post", 1},
+                                                {"t1cew", 1},
+                                                {"t1km", 1},
+                                                {"t2", 2},
+                                                {"t2w", 2},
+                                                {"flair", 3},
+                                                {"t2f", 3},
+                                                {"t2flair", 3},
+                                                {"seg", segmentation_slot},
+                                                {"label", segmentation_slot},
+                                                {"labels", segmentation_slot},
+                                                {"segmentation", segmentation_slot},
+                                                {"glistrboost", segmentation_slot}}};
+
+/// A file's name in lower case without the ending of its type; nothing if it has none of `types`.
+template <std::size_t Count>
+std::optional<std::string> lower_stem(const fs::path& file, const std::array<std::string_view, Count>& types) {
+    std::string name = file.filename().string();
+    std::transform(name.begin(), name.end(), name.begin(),
+                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    for (const std::string_view type : types)
+        if (name.ends_with(type)) {
+            name.resize(name.size() - type.size());
+            return name;
+        }
+    return std::nullopt;
+}
 
 /// What a folder holds, sorted by name so that messages and results do not depend on the file system.
 struct Listing {
@@ -337,7 +373,38 @@ Status check_options(const CaseOptions& options) {
             ErrorCode::invalid_argument,
             text("a voxel size range of ", options.min_voxel_mm, " to ", options.max_voxel_mm, " mm makes no sense"),
             ""};
+    if (!(options.min_brain_ml >= 0.0) || !(options.max_brain_ml >= options.min_brain_ml))
+        return Error{ErrorCode::invalid_argument,
+                     text("a brain of ", options.min_brain_ml, " to ", options.max_brain_ml, " ml makes no sense"), ""};
+    for (const ErrorCode code : options.accept)
+        MFRES_CHECK(parse_plausibility_check(name(code)));
     return {};
+}
+
+/// Whether the files' names agree with what they are given as.
+Status check_names(const CaseFiles& files, const AcceptedChecks& accept, std::vector<std::string>& warnings) {
+    for (std::size_t slot = 0; slot < files.modalities.size(); ++slot) {
+        const fs::path& file = files.modalities[slot];
+        if (const auto named = named_slot(file); named && *named != slot)
+            MFRES_CHECK(
+                reject_or_warn({ErrorCode::modality_misnamed,
+                                text(file.string(), " is given as ", name(modalities[slot]), ", but its name says ",
+                                     slot_name(*named), ". Give each file as what it holds, or rename it"),
+                                file.string()},
+                               accept, warnings));
+    }
+    return {};
+}
+
+/// A contrast on another grid, tissue from tissue only; elsewhere the background.
+Result<CompactVolume> resampled(const CompactVolume& scan, const Background& background,
+                                const std::vector<std::uint8_t>& brain, const Grid& target, int threads) {
+    Volume volume = scan.volume();
+    std::vector<std::uint8_t> tissue = brain;
+    for (std::size_t i = 0; i < tissue.size(); ++i)
+        tissue[i] |= static_cast<std::uint8_t>(background.differs(volume.voxels[i]));
+    MFRES_TRY(volume, resample_linear(volume, tissue, scan.background(), target, threads));
+    return make_scan(volume);
 }
 
 void add_warnings(Case& loaded, const std::string& where) {
@@ -366,6 +433,8 @@ Result<Case> assemble(const std::string& id, Sources read, const ModalitySet& pr
     loaded.geometry = read[first].geometry;
     loaded.original_grid = read[first].scan.grid();
     loaded.grid_source = where;
+    for (std::size_t slot = 0; slot < read.size(); ++slot)
+        loaded.sources[slot] = read[slot].path.string();
     loaded.options = options;
     MFRES_TRY(loaded.orientation, orientation_of(loaded.original_grid.affine, where));
     loaded.canonical_grid = reorient(loaded.original_grid, loaded.orientation);
@@ -376,12 +445,17 @@ Result<Case> assemble(const std::string& id, Sources read, const ModalitySet& pr
             continue;
         CompactVolume scan = reorient(std::exchange(read[slot].scan, {}), loaded.orientation);
         scan.set_grid(loaded.canonical_grid); // the modalities agree within 0.1 mm; the first stands for all
-        if (loaded.resampled) {
-            MFRES_TRY(const Volume volume,
-                      resample_linear(scan.volume(), loaded.scan_grid, resolve_threads(options.threads)));
-            MFRES_TRY(scan, make_scan(volume));
-        }
         loaded.scans[slot] = std::move(scan);
+    }
+    if (loaded.resampled) {
+        const int threads = resolve_threads(options.threads);
+        const Brain brain = find_brain(loaded.scans, present, threads);
+        const std::vector<std::uint8_t> mask = mask_of(brain);
+        for (std::size_t slot = 0; slot < read.size(); ++slot)
+            if (present[slot]) {
+                CompactVolume& scan = loaded.scans[slot];
+                MFRES_TRY(scan, resampled(scan, brain.backgrounds[slot], mask, loaded.scan_grid, threads));
+            }
     }
     add_warnings(loaded, where);
     return loaded;
@@ -392,12 +466,16 @@ Result<Case> load(const CaseFiles& files, const CaseOptions& options) {
     MFRES_CHECK(check_options(options));
     const ModalitySet present = present_in(files);
     MFRES_CHECK(check_present(files.id, present, options));
+    std::vector<std::string> warnings;
+    MFRES_CHECK(check_names(files, options.accept, warnings));
     MFRES_TRY(Sources read, read_modalities(present, options.threads, [&](std::size_t slot) -> Result<Source> {
                   MFRES_TRY(NiftiCompactVolume volume,
                             read_nifti_scan(files.modalities[slot], {options.use, options.max_bytes}));
                   return Source{files.modalities[slot], std::move(volume.scan), volume.geometry};
               }));
-    return assemble(files.id, std::move(read), present, options);
+    MFRES_TRY(Case loaded, assemble(files.id, std::move(read), present, options));
+    loaded.warnings.insert(loaded.warnings.begin(), warnings.begin(), warnings.end());
+    return loaded;
 }
 
 /// Header geometry that holds exactly the affine of a grid in memory.
@@ -440,20 +518,35 @@ Error no_memory(const std::string& id) {
 } // namespace
 
 std::optional<std::size_t> brats_slot(const fs::path& file) {
-    std::string name = file.filename().string();
-    std::transform(name.begin(), name.end(), name.begin(),
-                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-    if (name.starts_with('.'))
+    constexpr std::array<std::string_view, 2> types = {".nii.gz", ".nii"};
+    const auto stem = lower_stem(file, types);
+    if (!stem || stem->starts_with('.'))
         return std::nullopt;
-    for (const std::string_view suffix : {".nii.gz", ".nii"})
-        if (name.ends_with(suffix)) {
-            name.resize(name.size() - suffix.size());
-            for (const auto& ending : endings)
-                if (name.ends_with(ending.text))
-                    return ending.slot;
-            return std::nullopt;
-        }
+    for (const auto& ending : endings)
+        if (stem->ends_with(ending.text))
+            return ending.slot;
     return std::nullopt;
+}
+
+std::optional<std::size_t> named_slot(const fs::path& file) {
+    constexpr std::array<std::string_view, 6> types = {".nii.gz", ".nii", ".hdr.gz", ".img.gz", ".hdr", ".img"};
+    const auto stem = lower_stem(file, types);
+    if (!stem)
+        return std::nullopt;
+    const std::size_t separator = stem->find_last_of("_-. ");
+    const std::string_view word = std::string_view(*stem).substr(separator == std::string::npos ? 0 : separator + 1);
+    const auto found =
+        std::find_if(last_words.begin(), last_words.end(), [&](const Ending& ending) { return ending.text == word; });
+    return found != last_words.end() ? std::optional(found->slot) : std::nullopt;
+}
+
+Status reject_or_warn(Error finding, const AcceptedChecks& accepted, std::vector<std::string>& warnings) {
+    if (accepted.count(finding.code) == 0)
+        return Error{finding.code,
+                     text(finding.message, ". If the case is right nevertheless, accept ", name(finding.code)),
+                     std::move(finding.where)};
+    warnings.push_back(text(finding.message, " (accepted: ", name(finding.code), ")"));
+    return {};
 }
 
 ModalitySet present_in(const CaseFiles& files) {

@@ -8,6 +8,7 @@
 #include "imaging/nifti/nifti.h"
 
 #include <mfres/case.h>
+#include <mfres/plausibility.h>
 #include <mfres/status.h>
 #include <mfres/volume.h>
 
@@ -29,6 +30,9 @@ struct CaseOptions {
     std::uint64_t max_bytes = NiftiReadOptions{}.max_bytes; ///< per file, see NiftiReadOptions
     int threads = 1;                                        ///< 0 = all processors
     bool allow_absent = false; ///< whether contrasts may be absent (an empty path, a view without voxels)
+    double min_brain_ml = 400.0;
+    double max_brain_ml = 2500.0;
+    AcceptedChecks accept{}; ///< checks that give warnings instead of errors
 };
 
 /// Four scans ready for preprocessing, and what it takes to put labels back where the files came from. The first
@@ -40,6 +44,7 @@ struct Case {
     NiftiGeometry geometry;             ///< header geometry of the first file, for writing outputs
     Grid original_grid;                 ///< of the first file
     std::string grid_source;            ///< the file or volume that the grid is of, for messages
+    std::array<std::string, 4> sources; ///< the file or volume of each contrast, likewise
     Orientation orientation;            ///< from original to canonical
     Grid canonical_grid;                ///< original voxels in canonical order, before any resampling
     Grid scan_grid;                     ///< of the scans
@@ -52,7 +57,8 @@ struct Case {
 ModalitySet present_in(const CaseFiles& files);
 
 /// Reads and checks the four files. The first complaint in this order is returned, for any number of threads:
-/// modality_missing (an absent contrast, unless allowed, or no contrast at all); per modality everything read_nifti
+/// modality_missing (an absent contrast, unless allowed, or no contrast at all); modality_misnamed (unless accepted) if
+/// named_slot() of a file is another contrast or the segmentation; per modality everything read_nifti
 /// rejects, then volume_constant; against the first grid_size_mismatch and
 /// grid_position_mismatch (corners more than 0.1 mm apart); modality_duplicate; orientation_oblique;
 /// voxel_size_out_of_range (without `resample`, or if 1 mm voxels would need a grid beyond 2 to 1024 per axis);
@@ -67,6 +73,13 @@ Result<Case> load_case(const std::string& id, const std::array<VolumeView, 4>& v
 
 /// brats_slot() of a segmentation.
 inline constexpr std::size_t segmentation_slot = modalities.size();
+
+/// What any file holds by the last word of its name: as brats_slot, also without anything before the word, with other
+/// words (t1w, t1gd, t2flair ...) and for .hdr and .img.
+std::optional<std::size_t> named_slot(const std::filesystem::path& file);
+
+/// The finding of a check of <mfres/plausibility.h>: an error, or a warning if that check is accepted.
+Status reject_or_warn(Error finding, const AcceptedChecks& accepted, std::vector<std::string>& warnings);
 
 /// What a file holds by its name's ending, as <mfres/case.h> describes them: the index into mfres::modalities, or
 /// segmentation_slot; nothing for any other file.

@@ -33,28 +33,33 @@ void visit_border(const Size& size, const Visit& visit) {
         }
 }
 
-/// The value that more than half of them have, if there is one: majority vote of Boyer and Moore (1991).
-std::optional<float> majority(const std::vector<float>& values) {
-    float candidate = 0.0F;
-    std::int64_t lead = 0;
-    for (const float value : values) {
-        if (lead == 0)
-            candidate = value;
-        lead += value == candidate ? 1 : -1;
-    }
-    if (2 * std::count(values.begin(), values.end(), candidate) > std::ssize(values))
-        return candidate;
-    return std::nullopt;
-}
+/// What counts as one value where no value has the majority: 0.5 % of the range. Noise is many values, each of them rarer
+/// than one of tissue that touches the border.
+constexpr double alike_share = 0.005;
 
+/// The most frequent value among the most numerous that are alike, of equally frequent ones the smallest.
 float most_frequent(std::vector<float> values) {
     if (const auto winner = majority(values))
         return *winner;
     std::sort(values.begin(), values.end());
+    if (values.empty())
+        return 0.0F;
+    const double range = static_cast<double>(values.back()) - static_cast<double>(values.front());
+    const double width = std::isfinite(range) ? alike_share * range : 0.0;
+    auto begin = values.begin();
+    auto end = values.begin();
+    for (auto first = values.begin(), last = first; first != values.end(); ++first) {
+        while (last != values.end() && static_cast<double>(*last) - static_cast<double>(*first) <= width)
+            ++last;
+        if (last - first > end - begin) {
+            begin = first;
+            end = last;
+        }
+    }
     float winner = 0.0F;
     std::ptrdiff_t most = 0;
-    for (auto first = values.begin(); first != values.end();) {
-        const auto last = std::upper_bound(first, values.end(), *first);
+    for (auto first = begin; first != end;) {
+        const auto last = std::upper_bound(first, end, *first);
         if (last - first > most) {
             most = last - first;
             winner = *first;
@@ -133,6 +138,19 @@ std::optional<T> stored_background(const PageVector<T>& voxels, const Size& size
 }
 
 } // namespace
+
+std::optional<float> majority(std::span<const float> values) { // the vote of Boyer and Moore (1991)
+    float candidate = 0.0F;
+    std::int64_t lead = 0;
+    for (const float value : values) {
+        if (lead == 0)
+            candidate = value;
+        lead += value == candidate ? 1 : -1;
+    }
+    if (2 * std::count(values.begin(), values.end(), candidate) > std::ssize(values))
+        return candidate;
+    return std::nullopt;
+}
 
 float border_value(const Volume& volume) {
     return background_of(std::span<const float>(volume.voxels), volume.grid.size, 1.0, 0.0);

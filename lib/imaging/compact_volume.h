@@ -13,14 +13,20 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <string>
 #include <variant>
 
 namespace mfres {
 
 /// The background value of a volume: the most frequent value on the six faces of its grid; of equally frequent ones the
-/// smallest. NaN is ignored. Precondition: the number of voxels is that of the grid.
+/// smallest. Without a majority, values within 0.5 % of the range are alike, and one of the most numerous kind is taken.
+/// NaN is ignored. Precondition: the number of voxels is that of the grid.
 float border_value(const Volume& volume);
+
+/// The value that more than half of them have, if there is one.
+std::optional<float> majority(std::span<const float> values);
 
 class CompactVolume {
   public:

@@ -283,6 +283,36 @@ Result<Volume> resample_linear(const Volume& source, const Grid& target, int thr
     return result;
 }
 
+Result<Volume> resample_linear(const Volume& source, std::span<const std::uint8_t> tissue, float outside,
+                               const Grid& target, int threads) {
+    constexpr double least_weight = 0.5 - 1e-6; // a voxel half way is tissue, independent of rounding errors
+    Volume result{target, std::vector<float>(static_cast<std::size_t>(target.voxels()))};
+    const auto& size = source.grid.size;
+    MFRES_CHECK(visit_positions(source.grid, target, threads, [&](std::int64_t offset, const Point& position) {
+        const std::array<Between, 3> at = {between(position[0], size[0]), between(position[1], size[1]),
+                                           between(position[2], size[2])};
+        double weights = 0.0;
+        double sum = 0.0;
+        for (unsigned corner = 0; corner < 8; ++corner) {
+            double weight = 1.0;
+            std::array<std::int64_t, 3> voxel{};
+            for (std::size_t axis = 0; axis < 3; ++axis) {
+                const bool upper = (corner >> axis & 1U) != 0;
+                voxel[axis] = upper ? at[axis].upper : at[axis].lower;
+                weight *= static_cast<double>(upper ? at[axis].weight : 1.0F - at[axis].weight);
+            }
+            const auto index = static_cast<std::size_t>(voxel[0] + size[0] * (voxel[1] + size[1] * voxel[2]));
+            if (tissue[index] == 0)
+                continue;
+            weights += weight;
+            sum += weight * static_cast<double>(source.voxels[index]);
+        }
+        result.voxels[static_cast<std::size_t>(offset)] =
+            weights >= least_weight ? static_cast<float>(sum / weights) : outside;
+    }));
+    return result;
+}
+
 Result<LabelMap> resample_nearest(const LabelMap& source, const Grid& target, int threads) {
     LabelMap result{target, std::vector<std::uint8_t>(static_cast<std::size_t>(target.voxels()))};
     const auto& size = source.grid.size;

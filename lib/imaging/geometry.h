@@ -7,7 +7,9 @@
 #include <mfres/volume.h>
 
 #include <array>
+#include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 
 namespace mfres {
@@ -76,6 +78,12 @@ Grid with_voxel_size(const Grid& grid, double mm);
 /// is continued, so `target` should cover the same box. There is no low-pass filter: downsampling uses eight voxels.
 /// Error: affine_singular if `source.grid` has no inverse.
 Result<Volume> resample_linear(const Volume& source, const Grid& target, int threads);
+
+/// The same for tissue in a background: the mean of the surrounding voxels that are `tissue` (not 0), each with its
+/// weight of trilinear interpolation, sum(w t v) / sum(w t); `outside` where these have less than half of the weight. So
+/// nothing between tissue and background arises. Error: as above. Precondition: tissue.size() is that of the voxels.
+Result<Volume> resample_linear(const Volume& source, std::span<const std::uint8_t> tissue, float outside,
+                               const Grid& target, int threads);
 
 /// The nearest label at the voxel centres of `target`, ties to the lower index, edges continued as above.
 /// Error: affine_singular if `source.grid` has no inverse.

@@ -9,9 +9,7 @@
 #include <atomic>
 #include <bit>
 #include <cmath>
-#include <cstring>
 #include <limits>
-#include <numeric>
 #include <utility>
 
 namespace mfres {
@@ -20,17 +18,10 @@ namespace {
 
 constexpr std::array<const char*, 4> modality_words = {"T1", "T1ce", "T2", "FLAIR"};
 
-/// Components with less than 1/1000 of all non-background voxels are specks.
-constexpr std::int64_t speck_fraction = 1000;
 /// A brain takes at least 1/100 of the grid.
 constexpr std::int64_t brain_fraction = 100;
 /// Clipping sets so many brain voxels, less one at most, to the value of their neighbour in order, at either end: 0.05 %.
 constexpr std::int64_t clipped_one_in = 2000;
-
-/// The first contrast of a set that is not empty.
-std::size_t first_of(const ModalitySet& set) {
-    return static_cast<std::size_t>(std::find(set.begin(), set.end(), true) - set.begin());
-}
 
 Status check_arguments(const std::array<CompactVolume, 4>& scans, const PreprocessOptions& options) {
     if (options.multiple < 1 || options.margin < 0)
@@ -67,146 +58,13 @@ Status check_arguments(const std::array<CompactVolume, 4>& scans, const Preproce
     return {};
 }
 
-/// 1 where a voxel differs from the background in at least one modality, i fastest.
-std::vector<std::uint8_t> foreground(const std::array<CompactVolume, 4>& scans, const Preprocessing& preprocessing,
-                                     int threads) {
-    const auto& size = preprocessing.grid.size;
-    std::vector<std::uint8_t> mask(static_cast<std::size_t>(preprocessing.grid.voxels()), 0);
-    parallel_ranges(size[2], threads, [&](std::int64_t begin, std::int64_t end) {
-        std::vector<float> values(static_cast<std::size_t>(size[0]));
-        for (std::int64_t k = begin; k < end; ++k)
-            for (std::int64_t j = 0; j < size[1]; ++j)
-                for (std::size_t m = 0; m < scans.size(); ++m) {
-                    if (!preprocessing.present[m])
-                        continue;
-                    const CompactVolume& scan = scans[m];
-                    const auto& from = scan.kept_begin();
-                    const auto& kept = scan.kept_size();
-                    if (j < from[1] || j >= from[1] + kept[1] || k < from[2] || k >= from[2] + kept[2])
-                        continue; // all background
-                    scan.read(from[0], j, k, kept[0], values.data());
-                    const float background = scan.background();
-                    const float tolerance = 4.0F * std::numeric_limits<float>::epsilon() * std::abs(background);
-                    std::uint8_t* const out = mask.data() + from[0] + size[0] * (j + size[1] * k);
-                    for (std::int64_t i = 0; i < kept[0]; ++i)
-                        out[i] |= static_cast<std::uint8_t>(
-                            !(std::abs(values[static_cast<std::size_t>(i)] - background) <= tolerance));
-                }
-    });
-    return mask;
-}
-
-/// Stores the mask as runs in preprocessing.runs and preprocessing.first_run.
-void collect_runs(const std::vector<std::uint8_t>& mask, Preprocessing& preprocessing) {
-    const auto row_length = static_cast<std::size_t>(preprocessing.grid.size[0]);
-    preprocessing.first_run.reserve(mask.size() / row_length + 1);
-    for (std::size_t first = 0; first < mask.size(); first += row_length) {
-        preprocessing.first_run.push_back(preprocessing.runs.size());
-        const std::uint8_t* const row = mask.data() + first;
-        const std::uint8_t* const row_end = row + row_length;
-        const auto find = [&](const std::uint8_t* from, int value) {
-            const void* const found = std::memchr(from, value, static_cast<std::size_t>(row_end - from));
-            return found ? static_cast<const std::uint8_t*>(found) : row_end;
-        };
-        for (const std::uint8_t* begin = find(row, 1); begin != row_end;) {
-            const std::uint8_t* const end = find(begin, 0);
-            preprocessing.runs.push_back(
-                {static_cast<std::int32_t>(begin - row), static_cast<std::int32_t>(end - row)});
-            begin = end == row_end ? row_end : find(end, 1);
-        }
-    }
-    preprocessing.first_run.push_back(preprocessing.runs.size());
-}
-
-/// Which runs belong together: a forest of runs, with path halving (Tarjan and van Leeuwen 1984).
-class Components {
-  public:
-    explicit Components(std::size_t count) : parent_(count) { std::iota(parent_.begin(), parent_.end(), 0U); }
-
-    std::uint32_t root(std::uint32_t run) {
-        while (parent_[run] != run)
-            run = parent_[run] = parent_[parent_[run]];
-        return run;
-    }
-    /// The smaller index becomes the root, so the forest does not depend on the order of joins.
-    void join(std::size_t a, std::size_t b) {
-        const std::uint32_t first = root(static_cast<std::uint32_t>(a));
-        const std::uint32_t second = root(static_cast<std::uint32_t>(b));
-        parent_[std::max(first, second)] = std::min(first, second);
-    }
-
-  private:
-    std::vector<std::uint32_t> parent_;
-};
-
-/// Joins the runs of two neighbouring rows that touch by a face, an edge or a corner.
-void join_rows(const Preprocessing& preprocessing, std::size_t row, std::size_t other, Components& components) {
-    std::size_t a = preprocessing.first_run[row];
-    std::size_t b = preprocessing.first_run[other];
-    while (a < preprocessing.first_run[row + 1] && b < preprocessing.first_run[other + 1]) {
-        const BrainRun& first = preprocessing.runs[a];
-        const BrainRun& second = preprocessing.runs[b];
-        if (first.begin <= second.end && second.begin <= first.end)
-            components.join(a, b);
-        if (first.end < second.end)
-            ++a;
-        else
-            ++b;
-    }
-}
-
-Components connect(const Preprocessing& preprocessing) {
-    Components components(preprocessing.runs.size());
-    const auto& size = preprocessing.grid.size;
-    for (std::int64_t k = 0; k < size[2]; ++k)
-        for (std::int64_t j = 0; j < size[1]; ++j) {
-            const auto row = static_cast<std::size_t>(j + size[1] * k);
-            const auto below = row - static_cast<std::size_t>(size[1]);
-            if (preprocessing.first_run[row] == preprocessing.first_run[row + 1])
-                continue;
-            if (j > 0)
-                join_rows(preprocessing, row, row - 1, components);
-            if (k > 0)
-                for (std::int64_t dj = j > 0 ? -1 : 0; dj <= (j + 1 < size[1] ? 1 : 0); ++dj)
-                    join_rows(preprocessing, row, below + static_cast<std::size_t>(dj), components);
-        }
-    return components;
-}
-
-/// Removes the runs of small components and counts brain and speck voxels.
-void drop_specks(Preprocessing& preprocessing) {
-    Components components = connect(preprocessing);
-    std::vector<std::uint32_t> voxels(preprocessing.runs.size(), 0);
-    std::int64_t total = 0;
-    for (std::size_t run = 0; run < preprocessing.runs.size(); ++run) {
-        const std::int32_t length = preprocessing.runs[run].end - preprocessing.runs[run].begin;
-        voxels[components.root(static_cast<std::uint32_t>(run))] += static_cast<std::uint32_t>(length);
-        total += length;
-    }
-    std::size_t kept = 0;
-    std::size_t run = 0;
-    for (std::size_t row = 0; row + 1 < preprocessing.first_run.size(); ++row) {
-        preprocessing.first_run[row] = kept;
-        for (const std::size_t row_end = preprocessing.first_run[row + 1]; run < row_end; ++run) {
-            const BrainRun candidate = preprocessing.runs[run];
-            if (voxels[components.root(static_cast<std::uint32_t>(run))] * speck_fraction < total)
-                continue;
-            preprocessing.runs[kept++] = candidate;
-            preprocessing.brain_voxels += candidate.end - candidate.begin;
-        }
-    }
-    preprocessing.first_run.back() = kept;
-    preprocessing.runs.resize(kept);
-    preprocessing.speck_voxels = total - preprocessing.brain_voxels;
-}
-
 Status check_brain_size(const Preprocessing& preprocessing) {
     const std::int64_t voxels = preprocessing.grid.voxels();
     if (preprocessing.brain_voxels * brain_fraction >= voxels)
         return {};
     return Error{ErrorCode::brain_too_small,
                  text("only ", preprocessing.brain_voxels, " of ", voxels, " voxels are brain (",
-                      preprocessing.speck_voxels, " more were left out as specks); at least 1 % of the grid is needed"),
+                      preprocessing.speck_voxels, " more are not connected to it); at least 1 % of the grid is needed"),
                  {}};
 }
 
@@ -391,13 +249,11 @@ Result<Preprocessing> plan_preprocessing(const std::array<CompactVolume, 4>& sca
     MFRES_CHECK(check_arguments(scans, options));
     const int threads = resolve_threads(options.threads);
     Preprocessing preprocessing;
-    preprocessing.grid = scans[first_of(options.present)].grid();
+    static_cast<Brain&>(preprocessing) = find_brain(scans, options.present, threads);
     preprocessing.channels = options.channels;
     preprocessing.present = options.present;
     for (std::size_t m = 0; m < scans.size(); ++m)
         preprocessing.intensity[m].background = scans[m].background();
-    collect_runs(foreground(scans, preprocessing, threads), preprocessing);
-    drop_specks(preprocessing);
     MFRES_CHECK(check_brain_size(preprocessing));
     find_box(preprocessing, options);
     for (std::size_t m = 0; m < scans.size(); ++m)

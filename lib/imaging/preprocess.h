@@ -1,18 +1,5 @@
 // SPDX-License-Identifier: MIT
-// From four volumes to the network's input: find the brain, crop to its box, z-score each modality, pad; and back.
-//
-// Background. The background value of a modality is the most frequent value on the six border faces of its grid, not
-// zero: after scl_slope and scl_inter the value outside the head can be anything, and dark tissue can lie below it. A
-// voxel is background in a modality when it differs from that value by no more than four float roundings of it, which
-// is exact equality for a background of 0 and otherwise forgives what interpolation of a constant does to it.
-//
-// Brain. A voxel is brain when at least one modality shows something there. One mask serves all four modalities:
-// tissue that happens to have the background value in one of them (cerebrospinal fluid in FLAIR, for example) keeps
-// its true place below the mean instead of being lifted to it, and every modality has the same silhouette.
-//
-// Specks. Voxels touching each other by a face, an edge or a corner form a component; components of less than 0.1 % of
-// all non-background voxels are specks (a stray header value, an interpolation spark) and count as background, so they
-// cannot stretch the box. Larger separate pieces stay: a detached piece of brain must not vanish silently.
+// From four volumes to the network's input: find the brain (brain.h), crop to its box, z-score each modality, pad; and back.
 //
 // Normalisation. As <mfres/normalisation.h> defines it, over the brain voxels. A contrast that is absent takes no part in
 // any of this, and its channel is 0 everywhere, which is the mean of every other one.
@@ -22,6 +9,7 @@
 #pragma once
 
 #include "core/tensor.h"
+#include "imaging/brain.h"
 #include "imaging/compact_volume.h"
 
 #include <mfres/normalisation.h>
@@ -46,13 +34,6 @@ struct PreprocessOptions {
     ModalitySet present = all_modalities;          ///< the scans of other contrasts are not looked at
 };
 
-/// Brain voxels begin <= i < end of one row along i.
-struct BrainRun {
-    std::int32_t begin = 0;
-    std::int32_t end = 0;
-    friend bool operator==(const BrainRun&, const BrainRun&) = default;
-};
-
 /// What z-scoring needs to know of one modality, in its own intensity units.
 struct ModalityIntensity {
     float background = 0.0F; ///< most frequent value on the border faces
@@ -64,26 +45,13 @@ struct ModalityIntensity {
 };
 
 /// Where the brain lies in the grid and how its intensities are scaled.
-struct Preprocessing {
-    Grid grid;
+struct Preprocessing : Brain {
     std::array<std::int64_t, 3> box_begin{};       ///< first voxel of the brain box
     std::array<std::int64_t, 3> box_end{};         ///< one past its last voxel
     std::array<std::int64_t, 3> padded_size{};     ///< the box's size rounded up to the multiple
     std::array<ModalityIntensity, 4> intensity{};  ///< in the order of `modalities`
     std::array<Modality, 4> channels = modalities; ///< channel c of the network's input shows channels[c]
     ModalitySet present = all_modalities;
-    std::int64_t brain_voxels = 0;
-    std::int64_t speck_voxels = 0; ///< non-background voxels that were left out as specks
-
-    /// The brain mask as runs along i, rows in the grid's order; see row().
-    std::vector<BrainRun> runs;
-    std::vector<std::size_t> first_run; ///< row j + size[1] * k owns runs [first_run[row], first_run[row + 1])
-
-    /// The brain voxels of row (j, k) of the grid, ascending.
-    std::span<const BrainRun> row(std::int64_t j, std::int64_t k) const {
-        const auto index = static_cast<std::size_t>(j + grid.size[1] * k);
-        return std::span(runs).subspan(first_run[index], first_run[index + 1] - first_run[index]);
-    }
 };
 
 /// Finds background, brain, box and intensity statistics of four scans in the order of `modalities`, all on one grid

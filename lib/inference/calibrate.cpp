@@ -213,7 +213,7 @@ Result<QuantizationRecord> calibrate(const Model& model, const std::vector<BoxSo
                                      const CalibrationOptions& options, const Progress& progress) {
     if (cases.empty())
         return Error{ErrorCode::dataset_empty, "there is no case to calibrate with", {}};
-    PredictorOptions setup{.compute = options.compute};
+    PredictorOptions setup{.compute = options.compute, .accept = options.accept};
     setup.compute.precision = Precision::f32;
     MFRES_TRY(const auto predictor, CasePredictor::open(borrowed(model), model.variant.name(), setup));
     const ThreadPoolScope work(predictor->pool());

@@ -7,6 +7,7 @@
 #include "model/model.h"
 
 #include <mfres/compute.h>
+#include <mfres/plausibility.h>
 #include <mfres/predictor.h>
 
 #include <array>
@@ -36,6 +37,7 @@ struct CalibrationOptions {
     /// Convolutions of the inference form that stay in f32: their names, "first" (those that read the input) or "last"
     /// (those that leave an output).
     std::vector<std::string> keep = {"first", "last"};
+    AcceptedChecks accept{}; ///< as in PredictorOptions
 };
 
 /// Runs the network in f32 on the brain box of every case and measures what each convolution reads. Tensors without a

@@ -12,8 +12,10 @@ namespace mfres {
 namespace {
 
 /// Logits on the whole brain box, the case prepared as the model expects it.
-Result<Tensor> logits(const Model& model, const CaseFiles& files, const ComputeOptions& compute) {
-    MFRES_TRY(const auto predictor, CasePredictor::open(borrowed(model), model.variant.name(), {.compute = compute}));
+Result<Tensor> logits(const Model& model, const CaseFiles& files, const ComputeOptions& compute,
+                      const AcceptedChecks& accept) {
+    MFRES_TRY(const auto predictor,
+              CasePredictor::open(borrowed(model), model.variant.name(), {.compute = compute, .accept = accept}));
     const ThreadPoolScope work(predictor->pool());
     MFRES_TRY(Case loaded, predictor->load(files, AffineSource::automatic, false, false));
     MFRES_TRY(const PreparedCase prepared, predictor->prepare(std::move(loaded)));
@@ -32,7 +34,7 @@ std::int64_t largest_class(const Tensor& logits, std::int64_t voxels, std::int64
 } // namespace
 
 Result<ModelComparison> compare_models(const Model& first, const Model& second, const CaseFiles& files,
-                                       const ComputeOptions& compute) {
+                                       const ComputeOptions& compute, const AcceptedChecks& accept) {
     const Variant& a = first.variant;
     const Variant& b = second.variant;
     if (a.input_channels() != 4 || a.input_channels() != b.input_channels() || a.classes() != b.classes() ||
@@ -42,8 +44,8 @@ Result<ModelComparison> compare_models(const Model& first, const Model& second, 
                           " and ", b.classes(), " classes and grid multiples ", a.multiple(), " and ", b.multiple(),
                           " cannot be compared on a case of 4 modalities"),
                      {}};
-    MFRES_TRY(const Tensor before, logits(first, files, compute));
-    MFRES_TRY(const Tensor after, logits(second, files, compute));
+    MFRES_TRY(const Tensor before, logits(first, files, compute, accept));
+    MFRES_TRY(const Tensor after, logits(second, files, compute, accept));
 
     ModelComparison comparison;
     comparison.voxels = before.elements() / before.shape()[1];

@@ -6,6 +6,7 @@
 
 #include <mfres/case.h>
 #include <mfres/compute.h>
+#include <mfres/plausibility.h>
 #include <mfres/status.h>
 
 #include <cstdint>
@@ -29,6 +30,6 @@ struct ModelComparison {
 /// invalid_argument for models of different channels, classes or grid multiples, or other than segmentation's four
 /// channels; logits_not_finite.
 Result<ModelComparison> compare_models(const Model& first, const Model& second, const CaseFiles& files,
-                                       const ComputeOptions& compute);
+                                       const ComputeOptions& compute, const AcceptedChecks& accept = {});
 
 } // namespace mfres

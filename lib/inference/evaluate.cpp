@@ -391,6 +391,15 @@ void note_making(const PredictionReport& report, const EvaluationOptions& option
                                    " mm^3, but for the largest, were labelled as background."));
 }
 
+/// The checks that no case was rejected by.
+void note_accepted(const AcceptedChecks& accepted, MetricsTable& table) {
+    std::string codes;
+    for (const ErrorCode code : accepted)
+        codes.append(codes.empty() ? "" : ", ").append(name(code));
+    if (!codes.empty())
+        table.notes.push_back(text("Accepted in every case: ", codes, "."));
+}
+
 /// The network is nearly all of a case's time.
 double share_of_case(std::string_view stage, double done, bool& network_ran) {
     constexpr double network_begins = 0.05;
@@ -508,23 +517,12 @@ Result<CaseMetrics> measure_files(const std::string& id, const fs::path& predict
 
 /// The cases, of which each with files of its own has a label scheme: those without one are one data set. The table is
 /// told the scheme, and `note` what was chosen on what evidence, where something was.
-Result<std::vector<CaseSet::Entry>> with_labels_chosen(const CaseSet& cases, const EvaluationOptions& options,
-                                                       MetricsTable& table, std::string& note) {
-    std::vector<CaseSet::Entry> entries;
-    std::vector<CaseFiles> files;
-    for (std::size_t i = 0; i < cases.size(); ++i) {
-        entries.push_back(cases[i]);
-        if (const auto* one = std::get_if<CaseFiles>(&cases[i]))
-            files.push_back(*one);
-    }
-    MFRES_TRY(note, choose_labels(files, options.label_scheme, "the references", options.affine, options.threads));
-    auto next = files.begin();
-    for (CaseSet::Entry& entry : entries)
-        if (std::holds_alternative<CaseFiles>(entry)) {
-            table.labels = next->label_scheme;
-            entry = std::move(*next++);
-        }
-    return entries;
+Result<CaseSet> with_labels_chosen(CaseSet cases, const EvaluationOptions& options, MetricsTable& table,
+                                   std::string& note) {
+    MFRES_TRY(note, cases.choose_labels(options.label_scheme, "the references", options.affine, options.threads));
+    if (std::string scheme = cases.label_scheme(); !scheme.empty())
+        table.labels = std::move(scheme);
+    return cases;
 }
 
 } // namespace
@@ -575,7 +573,7 @@ Result<MetricsTable> evaluate_model(Segmenter& segmenter, const CaseSet& given, 
     MFRES_CHECK(check_have_references(given));
     MetricsTable table = empty_table(options);
     std::string note;
-    MFRES_TRY(const std::vector<CaseSet::Entry> cases, with_labels_chosen(given, options, table, note));
+    MFRES_TRY(const CaseSet cases, with_labels_chosen(given, options, table, note));
     const CaseProgress display(cases.size(), progress);
     SetAside set_aside;
     for (std::size_t i = 0; i < cases.size(); ++i) {
@@ -589,8 +587,10 @@ Result<MetricsTable> evaluate_model(Segmenter& segmenter, const CaseSet& given, 
                   labelled(segmenter, cases[i], reference, options, [&](std::string_view stage, double done) {
                       return display.show(i, share_of_case(stage, done, network_ran));
                   }));
-        if (i == 0)
+        if (i == 0) {
             note_making(predicted.report, options, table);
+            note_accepted(segmenter.predictor().inside().accepted(), table);
+        }
         MFRES_TRY(CaseMetrics measured, evaluate_case(given.id(i), predicted.classes, reference, options.regions,
                                                       options.scheme, options.threads));
         table.cases.push_back(std::move(measured));
@@ -661,8 +661,7 @@ Result<std::vector<PrecisionEvaluation>> evaluate_precisions(const fs::path& mod
         all.push_back({{.precision = precision}, empty_table(options), empty_table(options), 0.0});
     }
     std::string note;
-    MFRES_TRY(const std::vector<CaseSet::Entry> cases,
-              with_labels_chosen(given, options, all.front().against_reference, note));
+    MFRES_TRY(const CaseSet cases, with_labels_chosen(given, options, all.front().against_reference, note));
     for (PrecisionEvaluation& of : all)
         of.against_reference.labels = all.front().against_reference.labels;
     const CaseProgress display(cases.size() * chosen.size(), progress);

@@ -58,6 +58,8 @@ Result<ModelInput> model_input(const Model& model, const std::string& where) {
     input.subsets = metadata.modality_subsets;
     input.voxel_min_mm = metadata.voxel_min_mm;
     input.voxel_max_mm = metadata.voxel_max_mm;
+    input.brain_min_ml = metadata.brain_min_ml;
+    input.brain_max_ml = metadata.brain_max_ml;
     input.multiple = model.variant.multiple();
     return input;
 }
@@ -91,6 +93,8 @@ CaseOptions case_options(const ModelInput& input, bool resample, int threads) {
     options.resample = resample;
     options.min_voxel_mm = input.voxel_min_mm;
     options.max_voxel_mm = input.voxel_max_mm;
+    options.min_brain_ml = input.brain_min_ml;
+    options.max_brain_ml = input.brain_max_ml;
     options.threads = threads;
     options.allow_absent = true;
     return options;

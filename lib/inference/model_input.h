@@ -24,6 +24,8 @@ struct ModelInput {
     std::vector<ModalitySet> subsets; ///< contrasts that suffice besides all four
     double voxel_min_mm = 0.95;
     double voxel_max_mm = 1.05;
+    double brain_min_ml = 400.0;
+    double brain_max_ml = 2500.0;
     std::int64_t multiple = 16; ///< of the padded box's edges
 };
 

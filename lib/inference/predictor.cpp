@@ -5,6 +5,7 @@
 #include "core/memory_usage.h"
 #include "core/parallel.h"
 #include "core/try.h"
+#include "imaging/plausibility.h"
 #include "inference/precision.h"
 
 #include <algorithm>
@@ -113,6 +114,7 @@ Result<Case> CasePredictor::load(const CaseFiles& files, AffineSource use, bool 
     MFRES_CHECK(check_contrasts(input_, present_in(files), any_contrasts, text("case ", files.id)));
     CaseOptions options = case_options(input_, resample, threads());
     options.use = use;
+    options.accept = options_.accept;
     return load_case(files, options);
 }
 
@@ -121,12 +123,14 @@ Result<Case> CasePredictor::load(const CaseVolumes& volumes, bool resample, bool
     for (std::size_t m = 0; m < present.size(); ++m)
         present[m] = volumes.volumes[m].voxels != nullptr;
     MFRES_CHECK(check_contrasts(input_, present, any_contrasts, text("case ", volumes.id)));
-    return load_case(volumes.id, volumes.volumes, case_options(input_, resample, threads()));
+    CaseOptions options = case_options(input_, resample, threads());
+    options.accept = options_.accept;
+    return load_case(volumes.id, volumes.volumes, options);
 }
 
 Result<PreparedCase> CasePredictor::prepare(Case loaded) const {
     MFRES_TRY(Preprocessing preprocessing,
-              plan_preprocessing(loaded.scans, preprocess_options(input_, loaded.present, threads())));
+              preprocess_case(loaded, preprocess_options(input_, loaded.present, threads())));
     return PreparedCase{std::move(loaded), std::move(preprocessing)};
 }
 
@@ -158,7 +162,7 @@ Result<LabelledCase> CasePredictor::label(Case& loaded, const CaseRequest& reque
                                           PredictionReport& report) {
     MFRES_CHECK(clock.start("prepare"));
     MFRES_TRY(const Preprocessing preprocessing,
-              plan_preprocessing(loaded.scans, preprocess_options(input_, loaded.present, threads())));
+              preprocess_case(loaded, preprocess_options(input_, loaded.present, threads())));
     CaseMemory memory = case_memory(loaded.scans, loaded.scan_grid, preprocessing.padded_size, request.kept);
     memory.picture = request.picture;
     memory.probabilities = request.probabilities;
@@ -299,6 +303,11 @@ std::vector<BackendInfo> available_backends() {
         if (backend->available())
             all.push_back({std::string(backend->name()), backend->description()});
     return all;
+}
+
+Result<BackendInfo> backend_info(std::string_view name) {
+    MFRES_TRY(const Backend* backend, find_backend(name));
+    return BackendInfo{std::string(backend->name()), backend->description()};
 }
 
 std::string_view version() {

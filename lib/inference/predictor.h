@@ -67,6 +67,7 @@ class CasePredictor {
     const std::string& name() const { return name_; }
     const ModelInput& input() const { return input_; }
     const Backend& backend() const { return *backend_; }
+    const AcceptedChecks& accepted() const { return options_.accept; }
     BoxPredictor& boxes() { return *boxes_; }
     ThreadPool* pool() const { return pool_.get(); }
     int threads() const { return boxes_->threads(); }
@@ -82,7 +83,7 @@ class CasePredictor {
     Result<Case> load(const CaseFiles& files, AffineSource use, bool resample, bool any_contrasts) const;
     Result<Case> load(const CaseVolumes& volumes, bool resample, bool any_contrasts) const;
 
-    /// Errors: those of plan_preprocessing.
+    /// Errors: those of preprocess_case.
     Result<PreparedCase> prepare(Case loaded) const;
 
     /// To be called when a case begins: restarts the measurement of memory, and drops a compiled network where memory is
@@ -90,7 +91,7 @@ class CasePredictor {
     void begin_case();
 
     /// Stages "prepare" to "restore". Gives the memory of scans that are not kept back. Fills in everything in the
-    /// report but the volumes and the measured memory. Errors: those of plan_preprocessing, compiling and running; memory_limit;
+    /// report but the volumes and the measured memory. Errors: those of preprocess_case, compiling and running; memory_limit;
     /// invalid_argument (sizes of what is too small).
     Result<LabelledCase> label(Case& loaded, const CaseRequest& request, StageClock& clock, PredictionReport& report);
 

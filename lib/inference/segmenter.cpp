@@ -163,6 +163,12 @@ Result<Segmenter> Segmenter::open(const std::filesystem::path& model, const Segm
     return Segmenter(std::move(predictor));
 }
 
+Result<Segmenter> Segmenter::open(std::span<const std::byte> model, const SegmenterOptions& options,
+                                  const std::string& name) {
+    MFRES_TRY(Predictor predictor, Predictor::open(model, options, name));
+    return Segmenter(std::move(predictor));
+}
+
 Result<Segmentation> Segmenter::segment(const CaseFiles& files, const SegmentOptions& options,
                                         const Progress& progress) {
     return guarded(files.id, [&] { return segment_case(predictor_.inside(), files, options, progress); });

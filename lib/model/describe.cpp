@@ -60,6 +60,7 @@ std::string model_lines(const ModelSummary& model) {
            line("modalities", channels) + line("normalisation", std::string(to_string(metadata.normalisation))) +
            subset_line(metadata) + line("label scheme", metadata.label_scheme) +
            line("voxel edge", text(metadata.voxel_min_mm, " to ", metadata.voxel_max_mm, " mm")) +
+           line("brain", text(metadata.brain_min_ml, " to ", metadata.brain_max_ml, " ml")) +
            line("recipe", printable(metadata.recipe_json, std::string::npos)) +
            line("created by", printable(metadata.created_by, 200)) +
            (metadata.quantization.ranges.empty()
@@ -120,6 +121,7 @@ nlohmann::ordered_json model_json(const ModelSummary& model) {
         json["modality_subsets"].push_back(names(set));
     json["label_scheme"] = metadata.label_scheme;
     json["voxel_mm"] = {metadata.voxel_min_mm, metadata.voxel_max_mm};
+    json["brain_ml"] = {metadata.brain_min_ml, metadata.brain_max_ml};
     json["recipe"] = nlohmann::ordered_json::parse(metadata.recipe_json, nullptr, false);
     json["weights_sha256"] = metadata.weights_sha256;
     json["sha256_verified"] = true;

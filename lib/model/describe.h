@@ -60,7 +60,7 @@ Result<ModelInfo> describe(const std::filesystem::path& path);
 std::string info_text(const ModelInfo& info);
 
 /// The description as one JSON object, indented, ending in '\n'. Keys: path, file_bytes, kind, error (null or code and
-/// message), model (null or network, variant, modalities, normalisation, label_scheme, voxel_mm [least, most], recipe,
+/// message), model (null or network, variant, modalities, normalisation, label_scheme, voxel_mm [least, most], brain_ml [least, most], recipe,
 /// weights_sha256, sha256_verified, created_by, format_version, learnable, state), metadata, elements, tensor_bytes,
 /// tensors (array of name, dtype, shape, elements, bytes).
 std::string info_json(const ModelInfo& info);

@@ -20,6 +20,9 @@ constexpr std::array<std::string_view, 4> known_modalities = {"t1", "t1ce", "t2"
 constexpr std::array<std::string_view, 2> known_label_schemes = {"brats", "brats2023"};
 constexpr std::string_view quantization_key = "mfres.quantisation"; // optional
 constexpr std::string_view subsets_key = "mfres.modality_subsets";  // optional
+constexpr std::string_view brain_min_key = "mfres.brain_min_ml";    // optional, with the next
+constexpr std::string_view brain_max_key = "mfres.brain_max_ml";
+constexpr std::array<std::string_view, 4> optional_keys = {quantization_key, subsets_key, brain_min_key, brain_max_key};
 constexpr std::array<std::string_view, 10> keys = {
     "mfres.format_version", "mfres.variant",      "mfres.modalities", "mfres.normalisation",  "mfres.label_scheme",
     "mfres.voxel_min_mm",   "mfres.voxel_max_mm", "mfres.recipe",     "mfres.weights_sha256", "mfres.created_by"};
@@ -61,12 +64,17 @@ class Reader {
             if (strings_.find(key) == strings_.end())
                 return invalid(key, "is missing");
         for (const auto& entry : strings_)
-            if (!is_one_of(entry.first, keys) && entry.first != quantization_key && entry.first != subsets_key)
+            if (!is_one_of(entry.first, keys) && !is_one_of(entry.first, optional_keys))
                 return invalid(printable(entry.first), "is not a key of this format");
+        if (has(brain_min_key) != has(brain_max_key))
+            return invalid(has(brain_min_key) ? brain_max_key : brain_min_key,
+                           "is missing, but its counterpart is there");
         return {};
     }
 
-    /// Precondition: check_keys succeeded.
+    bool has(std::string_view key) const { return strings_.find(key) != strings_.end(); }
+
+    /// Precondition: check_keys succeeded; an optional key is there.
     const std::string& at(std::string_view key) const { return strings_.find(key)->second; }
 
     template <typename Names>
@@ -76,12 +84,12 @@ class Reader {
         return at(key);
     }
 
-    Result<double> millimetres(std::string_view key) const {
+    Result<double> positive(std::string_view key, std::string_view unit) const {
         const std::string& digits = at(key);
         double value = 0;
         const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
         if (error != std::errc{} || end != digits.data() + digits.size() || !std::isfinite(value) || value <= 0)
-            return invalid(key, text("'", printable(digits), "' is not a positive number of millimetres"));
+            return invalid(key, text("'", printable(digits), "' is not a positive number of ", unit));
         return value;
     }
 
@@ -187,11 +195,18 @@ Result<ModelMetadata> metadata_from_strings(const MetadataStrings& strings) {
     MFRES_TRY(metadata.normalisation, reader.normalisation());
     MFRES_TRY(metadata.modality_subsets, reader.subsets());
     MFRES_TRY(metadata.label_scheme, reader.choice("mfres.label_scheme", known_label_schemes));
-    MFRES_TRY(metadata.voxel_min_mm, reader.millimetres("mfres.voxel_min_mm"));
-    MFRES_TRY(metadata.voxel_max_mm, reader.millimetres("mfres.voxel_max_mm"));
+    MFRES_TRY(metadata.voxel_min_mm, reader.positive("mfres.voxel_min_mm", "millimetres"));
+    MFRES_TRY(metadata.voxel_max_mm, reader.positive("mfres.voxel_max_mm", "millimetres"));
     if (metadata.voxel_min_mm > metadata.voxel_max_mm)
         return invalid("mfres.voxel_min_mm",
                        text(metadata.voxel_min_mm, " mm is more than voxel_max_mm, ", metadata.voxel_max_mm));
+    if (reader.has(brain_min_key)) {
+        MFRES_TRY(metadata.brain_min_ml, reader.positive(brain_min_key, "millilitres"));
+        MFRES_TRY(metadata.brain_max_ml, reader.positive(brain_max_key, "millilitres"));
+        if (metadata.brain_min_ml > metadata.brain_max_ml)
+            return invalid(brain_min_key,
+                           text(metadata.brain_min_ml, " ml is more than brain_max_ml, ", metadata.brain_max_ml));
+    }
     MFRES_TRY(metadata.recipe_json, reader.recipe());
     MFRES_TRY(metadata.weights_sha256, reader.hash());
     MFRES_TRY(metadata.created_by, reader.created_by());
@@ -217,6 +232,11 @@ MetadataStrings metadata_to_strings(const ModelMetadata& metadata) {
                                {"mfres.created_by", metadata.created_by}};
     if (!metadata.quantization.ranges.empty())
         strings.emplace(quantization_key, to_json(metadata.quantization));
+    if (metadata.brain_min_ml != ModelMetadata::default_brain_min_ml ||
+        metadata.brain_max_ml != ModelMetadata::default_brain_max_ml) {
+        strings.emplace(brain_min_key, decimal(metadata.brain_min_ml));
+        strings.emplace(brain_max_key, decimal(metadata.brain_max_ml));
+    }
     std::string subsets;
     for (const ModalitySet& set : metadata.modality_subsets)
         subsets.append(subsets.empty() ? "" : ";").append(names(set));

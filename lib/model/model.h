@@ -17,6 +17,8 @@
 //   mfres.modality_subsets the subsets of the contrasts that the model was trained for besides all of them, each a list
 //                          as above in the order t1, t1ce, t2, flair, joined by semicolons: "t1ce,flair;flair". The
 //                          channel of an absent contrast is 0
+//   mfres.brain_min_ml     smallest and largest brain that the model was trained for, millilitres; both or neither.
+//   mfres.brain_max_ml     Without them 400 and 2500, an adult's
 // If mfres.quantisation contains "weights": "int8", the weight of every convolution whose parts all have a range is stored as
 // "<conv>.weight", I8 in -127..127, and "<conv>.weight_scale", F32 [out channels], above 0. The weight is their
 // product. Quantization is symmetric per output channel. The largest magnitude of a channel that is not zero is 127, so
@@ -52,10 +54,15 @@ struct ModelMetadata {
     std::string label_scheme = "brats";
     double voxel_min_mm = 0.95;
     double voxel_max_mm = 1.05;
+    double brain_min_ml = default_brain_min_ml;
+    double brain_max_ml = default_brain_max_ml;
     std::string recipe_json = "{}";
     std::string weights_sha256; ///< 64 lower-case hexadecimal digits
     std::string created_by = default_created_by();
     QuantizationRecord quantization; ///< without ranges: none
+
+    static constexpr double default_brain_min_ml = 400.0;
+    static constexpr double default_brain_max_ml = 2500.0;
 
     /// "mfres <version of this library>"
     static std::string default_created_by();

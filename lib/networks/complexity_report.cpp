@@ -74,7 +74,8 @@ Result<ComplexityReport> complexity(std::string_view name_or_json, const std::ar
                                     std::int64_t batch) {
     MFRES_TRY(const Variant variant, parse_variant(name_or_json));
     MFRES_TRY(const Graph graph, build_network(variant, size, batch));
-    MFRES_TRY(const GraphCounts counts, count_operations(graph));
+    const SeenByTable2 seen = variant.family().seen_by_table2;
+    MFRES_TRY(const GraphCounts counts, count_operations(graph, seen));
 
     ComplexityReport report;
     MFRES_TRY(report.network, describe_network(variant.json()));
@@ -89,7 +90,7 @@ Result<ComplexityReport> complexity(std::string_view name_or_json, const std::ar
     }
     for (NodeId id = 0; id < graph.size(); ++id) {
         const Node& node = graph.node(id);
-        report.layers.push_back({node.name, operation(node), extents(node.shape), node.counted_in_table2,
+        report.layers.push_back({node.name, operation(node), extents(node.shape), !seen || seen(node),
                                  counts.nodes[static_cast<std::size_t>(id)]});
         report.convolutions += node.kind() == OpKind::conv ? 1 : 0;
         add_to_stages(report.stages, report.layers.back());

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 // 3D-ESPNet (Nuechterlein and Mehta, BraTS 2018), as in its authors' repository: efficient spatial pyramids of dilated
-// convolutions and a pyramid pooling head. Function calls of the original code are marked as not counted (see Node).
+// convolutions and a pyramid pooling head. Not every operation is a module of the original code.
 #include "core/try.h"
 #include "networks/family.h"
 #include "networks/layers.h"
 
 #include <algorithm>
+#include <regex>
 
 namespace mfres {
 
@@ -88,12 +89,12 @@ class EspNet {
         NodeId y = layers_.norm(name, builder_.concat(name + ".concat", levels), pyramid_epsilon);
         if (builder_.shape(x) == builder_.shape(y))
             y = builder_.sum(name + ".add", {y, x});
-        return builder_.uncounted(layers_.activation(name, y));
+        return layers_.activation(name, y);
     }
 
     NodeId decode(const std::string& name, NodeId x, NodeId skip, std::int64_t width, std::int64_t count) {
         const NodeId narrow = layers_.conv_norm_activation(name + ".up", x, cubic(width, 3));
-        const NodeId up = builder_.uncounted(layers_.upsample(name + ".up.upsample", narrow));
+        const NodeId up = layers_.upsample(name + ".up.upsample", narrow);
         return pyramids(name, builder_.concat(name + ".concat", {up, skip}), width, count, 1);
     }
 
@@ -114,10 +115,10 @@ class EspNet {
             Axes grid{};
             for (int axis = 0; axis < 3; ++axis)
                 grid[static_cast<std::size_t>(axis)] = std::max<std::int64_t>(1, from[axis + 2] * percent / 100);
-            NodeId y = builder_.uncounted(builder_.adaptive_avg_pool(name + ".pool", z, grid));
+            NodeId y = builder_.adaptive_avg_pool(name + ".pool", z, grid);
             y = layers_.conv_norm_activation(name, y, cubic(classes_, 3));
-            maps.push_back(builder_.uncounted(
-                builder_.upsample(name + ".upsample", y, layers_.interpolation(), {from[2], from[3], from[4]})));
+            maps.push_back(
+                builder_.upsample(name + ".upsample", y, layers_.interpolation(), {from[2], from[3], from[4]}));
         }
         return builder_.concat("psp.concat", maps);
     }
@@ -137,6 +138,19 @@ class EspNet {
     std::int64_t classes_;
 };
 
+/// The original code calls as functions: activations of pyramids ("l1.0.relu", not "l1.0.reduce.relu"), the pooling,
+/// and every upsampling but the last one.
+bool seen_by_table2(const Node& node) {
+    if (node.kind() == OpKind::adaptive_avg_pool)
+        return false;
+    if (node.kind() == OpKind::upsample)
+        return node.name == "cls.upsample";
+    if (node.kind() != OpKind::relu && node.kind() != OpKind::leaky_relu)
+        return true;
+    static const std::regex of_pyramid("[ld][0-9]\\.[0-9]+\\.relu");
+    return !std::regex_match(node.name, of_pyramid);
+}
+
 } // namespace
 
 const NetworkFamily& espnet() {
@@ -150,7 +164,9 @@ const NetworkFamily& espnet() {
         [](const Settings&) { return std::int64_t{8}; },
         [](GraphBuilder& builder, const Settings& settings, NodeId input) {
             return EspNet(builder, settings).build(input);
-        }};
+        },
+        nullptr, // auxiliary_maps
+        seen_by_table2};
     return family;
 }
 

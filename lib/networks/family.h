@@ -29,6 +29,8 @@ struct NetworkFamily {
     /// Nodes whose maps deep supervision can put heads on: at 1/2 and 1/4 of the resolution, the finest first, as many of
     /// them as there are. Null or empty: none.
     std::vector<std::string> (*auxiliary_maps)(const Settings& settings) = nullptr;
+    /// Which nodes the counter behind the paper's Table 2 saw, see graph/complexity.h. Null: all.
+    bool (*seen_by_table2)(const Node& node) = nullptr;
 };
 
 const NetworkFamily& mf_res2net();

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "paper/disturb.h"
 
-#include "imaging/geometry.h"
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -43,11 +41,9 @@ void for_common(const Window& window, const std::array<std::int64_t, 3>& origina
 
 Grid grid_of(const Window& window, const Grid& original) {
     Grid grid{window.size, original.affine};
-    const Point origin =
-        world(original.affine, {static_cast<double>(window.begin[0]), static_cast<double>(window.begin[1]),
-                                static_cast<double>(window.begin[2])});
-    for (std::size_t row = 0; row < 3; ++row)
-        grid.affine[row][3] = origin[row];
+    for (auto& row : grid.affine) // the world position of its voxel (0, 0, 0)
+        row[3] = row[0] * static_cast<double>(window.begin[0]) + row[1] * static_cast<double>(window.begin[1]) +
+                 row[2] * static_cast<double>(window.begin[2]) + row[3];
     return grid;
 }
 

@@ -4,8 +4,8 @@
 #pragma once
 
 #include "core/random.h"
+#include "paper/robustness.h"
 
-#include <mfres/robustness.h>
 #include <mfres/volume.h>
 
 #include <array>

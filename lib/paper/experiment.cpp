@@ -1,20 +1,17 @@
 // SPDX-License-Identifier: MIT
 // The control flow of an experiment: plan, split of the cases, start or resume, then one run after the other.
-#include <mfres/experiment.h>
+#include "paper/experiment.h"
 
-#include "backends/backend.h"
 #include "core/file.h"
 #include "core/memory_usage.h"
 #include "core/try.h"
-#include "data/cache.h"
-#include "data/split.h"
-#include "networks/registry.h"
 #include "paper/files.h"
 #include "paper/plan.h"
 #include "paper/run_files.h"
 #include "paper/tradeoff.h"
 
 #include <mfres/benchmark.h>
+#include <mfres/dataset.h>
 #include <mfres/evaluate.h>
 #include <mfres/segmenter.h>
 
@@ -77,8 +74,11 @@ Status claim_folder(const fs::path& out) {
 
 class Experiment {
   public:
-    Experiment(const ExperimentOptions& options, const ExperimentObserver& observer, ExperimentPlan plan, Split split)
+    Experiment(const ExperimentOptions& options, const ExperimentObserver& observer, ExperimentPlan plan,
+               DataSplit split)
         : options_(options), observer_(observer), split_(std::move(split)) {
+        report_.warnings = split_.warnings;
+        report_.notes = split_.label_notes;
         plan.split = split_.rule;
         for (const CaseFiles& files : split_.train)
             plan.train.ids.push_back(files.id);
@@ -86,16 +86,6 @@ class Experiment {
             plan.held_out.ids.push_back(files.id);
         report_.plan = std::move(plan);
     }
-
-    /// Warns of a list of patients that does not fit the cases.
-    void check_list(const Patients& patients) {
-        std::vector<std::string> ids = plan().train.ids;
-        ids.insert(ids.end(), plan().held_out.ids.begin(), plan().held_out.ids.end());
-        if (std::string warning = patients.warning_about(ids); !warning.empty())
-            report_.warnings.push_back(std::move(warning));
-    }
-
-    void note_labels(std::vector<std::string> notes) { report_.notes = std::move(notes); }
 
     /// Starts the experiment, or resumes it if the folder holds the same one; creates the caches.
     Status prepare() {
@@ -165,18 +155,17 @@ class Experiment {
 
     /// Packs the cases, or keeps the cache of an experiment that has started; returns the fingerprint.
     Result<std::string> cache(const fs::path& path, const std::vector<CaseFiles>& cases, bool keep) {
-        if (!keep || !is_there(path)) {
-            const auto progress = [&](std::size_t done, std::size_t total) {
-                ExperimentEvent caching;
-                caching.kind = ExperimentEvent::Kind::caching;
-                caching.done = done;
-                caching.total = total;
-                return tell(caching);
-            };
-            MFRES_CHECK(write_cache(path, cases, {.threads = options_.compute.threads, .overwrite = true}, progress));
-        }
-        MFRES_TRY(const auto opened, Cache::open(path));
-        return opened->fingerprint();
+        if (keep && is_there(path))
+            return cache_fingerprint(path);
+        const auto progress = [&](std::size_t done, std::size_t total) {
+            ExperimentEvent caching;
+            caching.kind = ExperimentEvent::Kind::caching;
+            caching.done = done;
+            caching.total = total;
+            return tell(caching);
+        };
+        return pack_cases(
+            path, cases, {.threads = options_.compute.threads, .overwrite = true, .accept = options_.accept}, progress);
     }
 
     /// Where everything runs. Numerics of the trainings are in their recipes.
@@ -203,15 +192,16 @@ class Experiment {
 
     /// Trains to the end or until the observer stops it.
     Status train(ExperimentRun& run) {
-        MFRES_TRY(const Recipe recipe, recipe_of(plan(), run));
+        MFRES_TRY(const RecipeDescription recipe, recipe_of(plan(), run));
         const RunFiles files{options_.out / run.folder};
+        MFRES_TRY(const auto progress, run_progress(files.folder));
         TrainerOptions training;
         training.data = train_cache();
         training.run = files.folder;
-        training.recipe = to_json(recipe).dump();
+        training.recipe = recipe.json;
         training.compute = place();
         training.loader_threads = options_.loader_threads;
-        training.resume = has_checkpoint(files.folder);
+        training.resume = progress.has_value();
         training.max_memory = memory_limit();
         const auto observe = [&](const TrainEvent& trained) {
             ExperimentEvent happened = event(ExperimentEvent::Kind::training, run);
@@ -231,7 +221,8 @@ class Experiment {
     Status evaluate(ExperimentRun& run) {
         const RunFiles files{options_.out / run.folder};
         MFRES_TRY(Segmenter segmenter,
-                  Segmenter::open(files.model(), {.compute = place(), .max_memory = memory_limit()}));
+                  Segmenter::open(files.model(),
+                                  {.compute = place(), .max_memory = memory_limit(), .accept = options_.accept}));
         const auto progress = [&](std::string_view, double done) {
             return tell(event(ExperimentEvent::Kind::evaluating, run, done));
         };
@@ -246,10 +237,9 @@ class Experiment {
         const RunFiles files{options_.out / run.folder};
         if (plan().table != ExperimentTable::table2 || run.cost)
             return {};
-        MFRES_TRY(const Variant variant, parse_variant(plan().rows[run.row].network));
-        MFRES_TRY(const Graph graph, build_network(variant, cost_size));
-        MFRES_TRY(const Backend* backend, find_backend(plan().backend));
-        if (backend->planned_activations(graph) > memory_limit())
+        MFRES_TRY(const std::int64_t planned,
+                  planned_activations(plan().rows[run.row].network, cost_size, plan().backend));
+        if (planned > memory_limit())
             return {};
         BenchmarkOptions timing;
         timing.size = cost_size;
@@ -297,7 +287,7 @@ class Experiment {
 
     const ExperimentOptions& options_;
     const ExperimentObserver& observer_;
-    Split split_;
+    DataSplit split_;
     ExperimentReport report_;
     std::size_t index_ = 0; ///< of the current run
 };
@@ -337,18 +327,6 @@ Result<ExperimentReport> read_status(const fs::path& out) {
     return report;
 }
 
-Result<SplitOptions> split_options(const ExperimentOptions& options) {
-    SplitOptions wanted{options.data, options.validation, {}, {}};
-    if (!options.fold.empty()) {
-        MFRES_TRY(wanted.fold, parse_fold(options.fold));
-    }
-    if (!options.same_patient.empty()) {
-        MFRES_TRY(wanted.patients, Patients::read(options.same_patient));
-    }
-    wanted.label_scheme = options.label_scheme;
-    return wanted;
-}
-
 /// Runs `work` and converts exceptions of the standard library to errors.
 template <typename Work>
 Result<ExperimentReport> guarded(const fs::path& out, const Work& work) {
@@ -368,12 +346,9 @@ Result<ExperimentReport> guarded(const fs::path& out, const Work& work) {
 Result<ExperimentReport> run_experiment(const ExperimentOptions& options, const ExperimentObserver& observer) {
     return guarded(options.out, [&]() -> Result<ExperimentReport> {
         MFRES_TRY(ExperimentPlan plan, make_plan(options));
-        MFRES_TRY(const SplitOptions wanted, split_options(options));
-        MFRES_TRY(Split split, find_split(wanted));
-        std::vector<std::string> notes = std::move(split.label_notes);
+        MFRES_TRY(DataSplit split, split_cases({options.data, options.validation, options.fold, options.same_patient,
+                                                options.label_scheme}));
         Experiment experiment(options, observer, std::move(plan), std::move(split));
-        experiment.note_labels(std::move(notes));
-        experiment.check_list(wanted.patients);
         MFRES_CHECK(experiment.prepare());
         return experiment.run();
     });

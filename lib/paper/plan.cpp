@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "paper/plan.h"
 
-#include "backends/backend.h"
 #include "core/json.h"
 #include "core/names.h"
 #include "core/try.h"
-#include "networks/registry.h"
-#include "networks/schema.h"
+
+#include <mfres/complexity.h>
+#include <mfres/predictor.h>
 
 #include <algorithm>
 #include <array>
@@ -51,9 +51,12 @@ std::vector<std::string> decided_keys(ExperimentTable table) {
 
 /// The recipe of the options as an object.
 Result<json> shared_recipe(const ExperimentOptions& options) {
-    const auto shared = parse_strict(recipe_with(options.recipe, options.compute), "recipe");
+    const auto shared = parse_json(recipe_with(options.recipe, options.compute), "recipe");
     if (!shared)
         return Error{ErrorCode::recipe_invalid, shared.error().message, shared.error().where};
+    if (!shared->is_object())
+        return Error{ErrorCode::recipe_invalid,
+                     text("the recipe ", json_excerpt(*shared), " is not an object of keys and values"), "/"};
     for (const std::string& key : decided_keys(options.table))
         if (shared->contains(key))
             return Error{ErrorCode::recipe_invalid,
@@ -91,19 +94,19 @@ json network_json(const std::string& network) {
 }
 
 /// Completes a row, and returns its recipe.
-Result<Recipe> settle(ExperimentRow& row, const json& shared) {
+Result<RecipeDescription> settle(ExperimentRow& row, const json& shared) {
     json wanted = shared;
     wanted["network"] = network_json(row.network);
     if (!row.loss.empty())
         wanted["loss"] = row.loss;
     // The original text is parsed, because repeated keys are lost after parsing.
-    MFRES_TRY(const Variant variant, parse_variant(row.network));
-    MFRES_TRY(Recipe recipe, parse_recipe(wanted.dump()));
-    MFRES_CHECK(build_network(variant, recipe.sampling.crop, recipe.sampling.batch));
-    row.network = variant.json();
+    MFRES_TRY(NetworkDescription network, describe_network(row.network));
+    MFRES_TRY(RecipeDescription recipe, describe_recipe(wanted.dump()));
+    MFRES_CHECK(complexity(network.json, recipe.crop, recipe.batch)); // which builds it
+    row.network = std::move(network.json);
     row.loss = recipe.loss;
     if (row.name.empty())
-        row.name = variant.name();
+        row.name = std::move(network.name);
     return recipe;
 }
 
@@ -179,17 +182,17 @@ Result<ExperimentPlan> make_plan(const ExperimentOptions& options) {
     ExperimentPlan plan;
     plan.table = options.table;
     plan.rows = wanted_rows(options);
-    Recipe recipe;
+    RecipeDescription recipe;
     for (ExperimentRow& row : plan.rows) {
         MFRES_TRY(recipe, settle(row, shared));
     }
-    json canonical = to_json(recipe);
+    json canonical = json::parse(recipe.json, nullptr, false);
     for (const std::string& key : decided_keys(plan.table))
         canonical.erase(key);
     plan.recipe = canonical.dump();
     for (int repeat = 0; repeat < options.seeds; ++repeat)
         plan.seeds.push_back(options.seed + static_cast<std::uint64_t>(repeat));
-    MFRES_CHECK(find_backend(options.compute.backend));
+    MFRES_CHECK(backend_info(options.compute.backend));
     plan.backend = options.compute.backend;
     MFRES_CHECK(check_folders(plan));
     return plan;
@@ -208,13 +211,13 @@ std::vector<ExperimentRun> runs_of(const ExperimentPlan& plan) {
     return runs;
 }
 
-Result<Recipe> recipe_of(const ExperimentPlan& plan, const ExperimentRun& run) {
+Result<RecipeDescription> recipe_of(const ExperimentPlan& plan, const ExperimentRun& run) {
     json recipe = json::parse(plan.recipe, nullptr, false);
     recipe["network"] = network_json(plan.rows[run.row].network);
     recipe["loss"] = plan.rows[run.row].loss;
     recipe["seed"] = run.seed;
     recipe["init_seed"] = run.seed;
-    return parse_recipe(recipe.dump());
+    return describe_recipe(recipe.dump(), plan.train.ids.size());
 }
 
 json plan_json(const ExperimentPlan& plan) {

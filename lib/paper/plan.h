@@ -3,9 +3,9 @@
 // folder to be compared with the options when the experiment is resumed.
 #pragma once
 
-#include "train/recipe.h"
+#include "paper/experiment.h"
 
-#include <mfres/experiment.h>
+#include <mfres/trainer.h>
 
 #include <nlohmann/json.hpp>
 
@@ -22,8 +22,8 @@ Result<ExperimentPlan> make_plan(const ExperimentOptions& options);
 /// The runs of a plan in the order in which they are done: every row with the first seed, then with the second, ...
 std::vector<ExperimentRun> runs_of(const ExperimentPlan& plan);
 
-/// The recipe of a run. Errors: recipe_invalid; none occurs for a plan of make_plan.
-Result<Recipe> recipe_of(const ExperimentPlan& plan, const ExperimentRun& run);
+/// The recipe of a run on the plan's cases. Errors: recipe_invalid; none occurs for a plan of make_plan.
+Result<RecipeDescription> recipe_of(const ExperimentPlan& plan, const ExperimentRun& run);
 
 /// experiment.json: every member of the plan.
 nlohmann::json plan_json(const ExperimentPlan& plan);

@@ -2,7 +2,7 @@
 // Published figures of the rows of an experiment.
 #pragma once
 
-#include <mfres/experiment.h>
+#include "paper/experiment.h"
 
 #include <optional>
 

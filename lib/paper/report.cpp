@@ -81,20 +81,19 @@ std::string seeds_words(const std::vector<std::uint64_t>& seeds) {
     return words;
 }
 
-std::string budget_sentence(const ExperimentPlan& plan, const Recipe& recipe) {
-    const Sampling& sampling = recipe.sampling;
-    const std::int64_t steps = total_steps(recipe, plan.train.ids.size());
-    const auto passes = static_cast<double>(steps * sampling.batch) / static_cast<double>(plan.train.ids.size());
-    return text("Budget of every run: ", steps, " steps with a batch of ", sampling.batch, ", patches of ",
-                sampling.crop[0], " x ", sampling.crop[1], " x ", sampling.crop[2], " voxels (", grouped(passes, 1),
+std::string budget_sentence(const ExperimentPlan& plan, const RecipeDescription& recipe) {
+    const std::int64_t steps = recipe.total_steps;
+    const auto passes = static_cast<double>(steps * recipe.batch) / static_cast<double>(plan.train.ids.size());
+    return text("Budget of every run: ", steps, " steps with a batch of ", recipe.batch, ", patches of ",
+                recipe.crop[0], " x ", recipe.crop[1], " x ", recipe.crop[2], " voxels (", grouped(passes, 1),
                 " passes over the cases); ", seeds_words(plan.seeds), ".");
 }
 
 /// Recipe keys that differ from the paper's, without budget, seeds and the keys that define the rows.
-std::string recipe_sentence(const ExperimentPlan& plan, const Recipe& recipe) {
-    const auto standard = parse_recipe("{}");
-    const json ours = to_json(recipe);
-    const json papers = standard ? to_json(*standard) : json::object();
+std::string recipe_sentence(const ExperimentPlan& plan, const RecipeDescription& recipe) {
+    const auto standard = describe_recipe("{}");
+    const json ours = json::parse(recipe.json, nullptr, false);
+    const json papers = standard ? json::parse(standard->json, nullptr, false) : json::object();
     constexpr std::array told{"network", "seed", "init_seed", "steps", "epochs", "validate_every", "batch", "crop"};
     std::string changes;
     for (const auto& entry : ours.items()) {

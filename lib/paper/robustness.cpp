@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: MIT
-#include <mfres/robustness.h>
+#include "paper/robustness.h"
 
 #include "core/try.h"
-#include "imaging/case.h"
-#include "imaging/compact_volume.h"
-#include "imaging/labels.h"
-#include "inference/box_source.h"
-#include "inference/predictor.h"
 #include "paper/disturb.h"
 #include "report/text_table.h"
+
+#include <mfres/case_images.h>
 
 #include <nlohmann/json.hpp>
 
@@ -20,103 +17,30 @@ namespace mfres {
 namespace {
 
 using nlohmann::json;
-using Size = std::array<std::int64_t, 3>;
 
 /// A case that is disturbed again and again.
 struct Patient {
-    std::string id;
-    std::array<Volume, 4> volumes; ///< canonical
-    std::array<float, 4> background{};
-    Size brain_begin{};                ///< of what is not background in any modality
-    Size brain_end{};                  ///< one past its last voxel
-    std::optional<LabelMap> reference; ///< class indices
-    LabelMap labels;                   ///< of the untouched case, class indices; empty before they are known
+    CaseImages images;
+    LabelMap labels; ///< of the untouched case, class indices; empty before they are known
 };
-
-void take_scans(Patient& patient, const std::array<CompactVolume, 4>& scans) {
-    patient.brain_begin = scans[0].grid().size;
-    for (std::size_t m = 0; m < scans.size(); ++m) {
-        patient.volumes[m] = scans[m].volume();
-        patient.background[m] = scans[m].background();
-        for (std::size_t axis = 0; axis < 3; ++axis) {
-            const std::int64_t begin = scans[m].kept_begin()[axis];
-            patient.brain_begin[axis] = std::min(patient.brain_begin[axis], begin);
-            patient.brain_end[axis] = std::max(patient.brain_end[axis], begin + scans[m].kept_size()[axis]);
-        }
-    }
-}
-
-Result<Patient> load_patient(const CasePredictor& predictor, const CaseFiles& files, const RobustnessOptions& options) {
-    MFRES_TRY(const Case loaded, predictor.load(files, options.affine, options.resample, false));
-    Patient patient;
-    patient.id = files.id;
-    if (files.segmentation) {
-        MFRES_TRY(patient.reference, load_reference_classes(files, loaded));
-    }
-    take_scans(patient, loaded.scans);
-    return patient;
-}
-
-/// Background kept around the box of a cached case: what a shift of the field of view needs.
-constexpr std::int64_t cached_margin = 8;
-
-Result<Patient> load_patient(const CasePredictor& predictor, const CaseSet::Cached& cached, const RobustnessOptions&) {
-    MFRES_TRY(const auto source, cached.cache->load(cached.index));
-    MFRES_CHECK(check_cached(predictor.input(), *source));
-    Grid grid;
-    for (std::size_t axis = 0; axis < 3; ++axis) {
-        grid.size[axis] = source->size[axis] + 2 * cached_margin;
-        grid.affine[axis][axis] = axis == 2 ? source->voxel_mm[axis] : -source->voxel_mm[axis];
-    }
-    Patient patient;
-    patient.id = source->id;
-    patient.brain_begin.fill(cached_margin);
-    for (std::size_t axis = 0; axis < 3; ++axis)
-        patient.brain_end[axis] = cached_margin + source->size[axis];
-    patient.reference.emplace(LabelMap{grid, std::vector<std::uint8_t>(static_cast<std::size_t>(grid.voxels()))});
-    for (Volume& volume : patient.volumes)
-        volume = {grid, std::vector<float>(static_cast<std::size_t>(grid.voxels()), 0.0F)};
-    const BrainBox box = brain_box(*source, modalities, all_modalities, 1, predictor.threads());
-    Tensor scores({1, 4, box.size[0], box.size[1], box.size[2]});
-    box.fill({0, 0, 0}, view(scores));
-    const std::int64_t voxels = source->voxels();
-    for (std::size_t m = 0; m < 4; ++m) {
-        const float* const of = scores.data() + static_cast<std::int64_t>(m) * voxels;
-        float least = 0.0F; // of the brain; somewhere a z-score is not above the mean
-        for (std::int64_t index = 0; index < voxels; ++index)
-            least = std::min(least, of[index]);
-        std::size_t index = 0;
-        for (std::int64_t x = 0; x < source->size[0]; ++x)
-            for (std::int64_t y = 0; y < source->size[1]; ++y)
-                for (std::int64_t z = 0; z < source->size[2]; ++z, ++index) {
-                    const auto to = static_cast<std::size_t>(
-                        x + cached_margin + grid.size[0] * (y + cached_margin + grid.size[1] * (z + cached_margin)));
-                    if (source->brain[index] != 0)
-                        patient.volumes[m].voxels[to] = of[index] - least + 1.0F;
-                    patient.reference->labels[to] = source->classes[index];
-                }
-    }
-    return patient;
-}
 
 /// Classes of the disturbed case on the patient's own grid, with the report of the prediction.
 Result<Prediction> label_disturbed(Predictor& predictor, const Patient& patient, Disturbance disturbance,
                                    const RobustnessOptions& options, const Progress& progress) {
-    const Window window = window_of(disturbance, patient.volumes[0].grid.size, patient.brain_begin, patient.brain_end);
-    std::array<Volume, 4> disturbed;
-    CaseVolumes volumes;
-    volumes.id = text(patient.id, " (", name(disturbance), ")");
-    for (std::size_t m = 0; m < disturbed.size(); ++m) {
-        disturbed[m] = seen_through(patient.volumes[m], window, patient.background[m]);
-        change_voxels(disturbance, disturbed[m], patient.background[m], Random(options.seed).fork(m));
-        volumes.volumes[m] = VolumeView::of(disturbed[m]);
+    const CaseImages& images = patient.images;
+    const Grid& grid = images.volumes[0].grid;
+    const Window window = window_of(disturbance, grid.size, images.brain_begin, images.brain_end);
+    CaseImages disturbed;
+    disturbed.id = text(images.id, " (", name(disturbance), ")");
+    for (std::size_t m = 0; m < disturbed.volumes.size(); ++m) {
+        disturbed.volumes[m] = seen_through(images.volumes[m], window, images.background[m]);
+        change_voxels(disturbance, disturbed.volumes[m], images.background[m], Random(options.seed).fork(m));
     }
-    MFRES_TRY(Prediction result,
-              predictor.predict(volumes,
-                                {.resample = options.resample, .label_scheme = std::string(name(LabelScheme::brats))},
-                                progress));
-    MFRES_CHECK(labels_to_classes(result.labels, LabelScheme::brats, volumes.id));
-    result.labels = put_back(result.labels, window, patient.volumes[0].grid);
+    // In this scheme the label of a class is its index.
+    MFRES_TRY(
+        Prediction result,
+        predictor.predict(disturbed.views(), {.resample = options.resample, .label_scheme = "brats2023"}, progress));
+    result.labels = put_back(result.labels, window, grid);
     return result;
 }
 
@@ -129,11 +53,11 @@ std::array<double, 3> dice_of(const LabelMap& a, const LabelMap& b) {
 }
 
 RobustnessCase compare(const Patient& patient, const LabelMap& labels) {
-    RobustnessCase compared{patient.id, dice_of(labels, patient.labels), {}, {}};
-    if (patient.reference) {
-        compared.dice = dice_of(labels, *patient.reference);
+    RobustnessCase compared{patient.images.id, dice_of(labels, patient.labels), {}, {}};
+    if (const auto& reference = patient.images.reference) {
+        compared.dice = dice_of(labels, *reference);
         const RegionCount enhancing =
-            count_regions(labels.labels, patient.reference->labels, RegionDefinition::brats)[TumourRegion::et];
+            count_regions(labels.labels, reference->labels, RegionDefinition::brats)[TumourRegion::et];
         compared.false_enhancing = enhancing.predicted - enhancing.true_positives;
     }
     return compared;
@@ -187,9 +111,9 @@ double worst_agreement(const RobustnessRow& row) {
 
 } // namespace
 
-Result<RobustnessReport> measure_robustness(Segmenter& segmenter, const CaseSet& cases,
+Result<RobustnessReport> measure_robustness(Segmenter& segmenter, const CaseSet& given,
                                             const RobustnessOptions& options, const Progress& progress) {
-    if (cases.empty())
+    if (given.empty())
         return Error{ErrorCode::dataset_empty, "there is no case to disturb", {}};
     try {
         RobustnessReport report;
@@ -198,18 +122,13 @@ Result<RobustnessReport> measure_robustness(Segmenter& segmenter, const CaseSet&
             report.rows.push_back({disturbance, {}});
         std::size_t done = 0;
         Predictor& predictor = segmenter.predictor();
-        std::vector<CaseFiles> files;
-        for (std::size_t i = 0; i < cases.size(); ++i)
-            if (const auto* one = std::get_if<CaseFiles>(&cases[i]))
-                files.push_back(*one);
+        CaseSet cases = given;
         MFRES_TRY(report.labels,
-                  choose_labels(files, options.label_scheme, "the references", options.affine, options.threads));
-        auto next = files.begin();
+                  cases.choose_labels(options.label_scheme, "the references", options.affine, options.threads));
         for (std::size_t i = 0; i < cases.size(); ++i) {
-            const CaseSet::Entry entry = std::holds_alternative<CaseFiles>(cases[i]) ? *next++ : cases[i];
-            MFRES_TRY(
-                Patient patient,
-                std::visit([&](const auto& one) { return load_patient(predictor.inside(), one, options); }, entry));
+            Patient patient;
+            MFRES_TRY(patient.images,
+                      read_images(segmenter, cases, i, {.affine = options.affine, .resample = options.resample}));
             for (RobustnessRow& row : report.rows) {
                 double ran = 0.0; // share of the network, which is nearly all of the time
                 const auto observe = [&](std::string_view stage, double share) {

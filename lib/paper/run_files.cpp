@@ -4,7 +4,6 @@
 #include "core/file.h"
 #include "core/try.h"
 #include "paper/files.h"
-#include "train/checkpoint.h"
 
 namespace mfres {
 
@@ -60,11 +59,6 @@ Result<PassCost> read_cost(const RunFiles& files) {
 
 } // namespace
 
-bool has_checkpoint(const std::filesystem::path& folder) {
-    const CheckpointFolder checkpoints(folder);
-    return is_there(checkpoints.last()) || is_there(checkpoints.previous());
-}
-
 Status write_training(const RunFiles& files, const TrainReport& report) {
     return write_file_atomically(files.train(), to_json(report) + "\n");
 }
@@ -87,10 +81,12 @@ Status read_run(const std::filesystem::path& out, ExperimentRun& run) {
         if (is_there(files.cost())) {
             MFRES_TRY(run.cost, read_cost(files));
         }
-    } else if (has_checkpoint(files.folder)) {
-        MFRES_TRY(const auto found, CheckpointFolder(files.folder).load());
-        run.step = found.checkpoint.step;
-        run.seconds = found.checkpoint.seconds;
+        return {};
+    }
+    MFRES_TRY(const auto progress, run_progress(files.folder));
+    if (progress) {
+        run.step = progress->step;
+        run.seconds = progress->seconds;
         run.state = RunState::begun;
     }
     return {};

@@ -2,7 +2,7 @@
 // Files of the runs of an experiment.
 #pragma once
 
-#include <mfres/experiment.h>
+#include "paper/experiment.h"
 
 #include <filesystem>
 
@@ -19,9 +19,6 @@ struct RunFiles {
     std::filesystem::path summary() const { return folder / "summary.json"; }
     std::filesystem::path cost() const { return folder / "bench.json"; } ///< table 2 only
 };
-
-/// Whether the folder holds a checkpoint.
-bool has_checkpoint(const std::filesystem::path& folder);
 
 /// Records a complete training. Errors: file_write.
 Status write_training(const RunFiles& files, const TrainReport& report);

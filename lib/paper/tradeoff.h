@@ -2,9 +2,8 @@
 // Plot of a comparison of networks: Dice over the time of one inference.
 #pragma once
 
+#include "paper/experiment.h"
 #include "report/drawing.h"
-
-#include <mfres/experiment.h>
 
 namespace mfres {
 

@@ -76,10 +76,6 @@ struct Recipe {
 /// take four channels to four classes, and crops whose edges the network cannot halve often enough.
 Result<Recipe> parse_recipe(std::string_view json, const Recipe& base = {});
 
-/// The JSON of a recipe with precision, tf32 and deterministic of the options in place of its own keys, where they are
-/// not left at their defaults. Text that is no JSON object is returned as it is, for parse_recipe to reject.
-std::string recipe_with(const std::string& recipe, const ComputeOptions& compute);
-
 /// The recipe as a JSON object of every key (of "steps" and "epochs" the one in effect), sorted: equal recipes give
 /// equal text. Precondition: it came from parse_recipe.
 nlohmann::json to_json(const Recipe& recipe);

@@ -186,8 +186,10 @@ class RunDataOpener {
         if (use_ == DataUse::join)
             return CacheFile::open(made);
         MFRES_TRY(side.record.files_sha256, fingerprint_of_files(files));
-        const CacheOptions packing{
-            .threads = resolve_threads(options_.threads), .overwrite = true, .normalisation = normalisation_};
+        const CacheOptions packing{.threads = resolve_threads(options_.compute.threads),
+                                   .overwrite = true,
+                                   .normalisation = normalisation_,
+                                   .accept = options_.accept};
         if (use_ == DataUse::begin || !is_there(made)) {
             MFRES_CHECK(write_cache(made, files, packing, progress_));
             return CacheFile::open(made);

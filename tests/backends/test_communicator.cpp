@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The ranks of one process, what launchers say, and the sums that data-parallel training takes over ranks.
+#include "backends/distributed/collective.h"
 #include "backends/distributed/communicator.h"
 #include "backends/distributed/data_parallel.h"
 #include "backends/distributed/sockets.h"
-#include "backends/planned/gradient_contribution.h"
+#include "backends/planned/host_parameters.h"
 #include "core/random.h"
 #include "core/sha256.h"
 #include "core/try.h"

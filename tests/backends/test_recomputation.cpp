@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Activations that are computed a second time in the backward pass: what is planned.
-#include "backends/planned/training_schedule.h"
+// Rematerialization: the schedule under a memory limit.
+#include "backends/planned/rematerialization.h"
 #include "networks/registry.h"
 #include "support/catch.h"
 
@@ -20,8 +20,8 @@ Graph network(const char* name, const std::array<std::int64_t, 3>& size, std::in
 }
 
 TrainingSchedule schedule(const Graph& graph, std::int64_t limit) {
-    const auto formed = form_training_steps(graph);
-    return schedule_training(graph, formed, std::vector<StepNeeds>(formed.size()), {.limit = limit});
+    const auto ops = fuse_training_ops(graph);
+    return rematerialize(graph, ops, std::vector<OpWorkspace>(ops.size()), {}, limit);
 }
 
 } // namespace
@@ -29,8 +29,8 @@ TrainingSchedule schedule(const Graph& graph, std::int64_t limit) {
 TEST_CASE("a plan within its limit is left as it is, and one beyond it is brought below it if that can be done") {
     const Graph graph = network("mf-res2net", {64, 64, 64}, 2);
     const TrainingSchedule plain = schedule(graph, 0);
-    CHECK(plain.plain_bytes == plain.bytes);
-    CHECK(schedule(graph, plain.bytes).steps_again == 0);
+    CHECK(plain.bytes_without_recomputation == plain.bytes);
+    CHECK(schedule(graph, plain.bytes).recomputed_ops == 0);
     CHECK(schedule(graph, plain.bytes).bytes == plain.bytes);
 
     std::int64_t fewest_macs = -1;
@@ -39,25 +39,25 @@ TEST_CASE("a plan within its limit is left as it is, and one beyond it is brough
         const std::int64_t limit = plain.bytes * percent / 100;
         const TrainingSchedule made = schedule(graph, limit);
         CHECK(made.bytes <= limit);
-        CHECK(made.plain_bytes == plain.bytes);
-        CHECK(made.steps_again > 0);
-        CHECK(made.macs_again >= fewest_macs); // less memory is not had for less
-        fewest_macs = made.macs_again;
+        CHECK(made.bytes_without_recomputation == plain.bytes);
+        CHECK(made.recomputed_ops > 0);
+        CHECK(made.recomputed_macs >= fewest_macs); // less memory is not had for less
+        fewest_macs = made.recomputed_macs;
         if (percent >= 70) // everything but convolutions comes first, which is enough down to there
-            CHECK(made.macs_again == 0);
-        // Every backward has its turn once, after what it reads; no step is done more than twice.
-        std::map<std::size_t, int> again;
+            CHECK(made.recomputed_macs == 0);
+        // Every backward op runs once, after what it reads; no op is recomputed more than once.
+        std::map<std::size_t, int> recomputed;
         std::set<std::size_t> backward;
-        for (const Turn& turn : made.backward) {
-            if (turn.again) {
-                CHECK(++again[turn.step] == 1);
-                CHECK(backward.count(turn.step) == 0);
-                CHECK(made.steps[turn.step].forwards.size() == 2);
+        for (const ScheduledOp& scheduled : made.backward) {
+            if (scheduled.recompute) {
+                CHECK(++recomputed[scheduled.op] == 1);
+                CHECK(backward.count(scheduled.op) == 0);
+                CHECK(made.ops[scheduled.op].forwards.size() == 2);
             } else {
-                CHECK(backward.insert(turn.step).second);
+                CHECK(backward.insert(scheduled.op).second);
             }
         }
-        CHECK(static_cast<std::int64_t>(again.size()) == made.steps_again);
+        CHECK(static_cast<std::int64_t>(recomputed.size()) == made.recomputed_ops);
     }
 
     // What cannot be met says what can, and that can.
@@ -77,5 +77,5 @@ TEST_CASE("training of mf-res2net at 128^3 and batch 2 is planned within half of
     for (const Node& node : graph.nodes())
         if (node.kind() == OpKind::conv)
             macs += node.shape.elements() * node.parameters[0].shape.elements() / node.shape[1];
-    CHECK(half.macs_again < macs / 5);
+    CHECK(half.recomputed_macs < macs / 5);
 }

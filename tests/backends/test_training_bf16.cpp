@@ -124,11 +124,11 @@ TEST_CASE("what training in bf16 computes is as far from the truth as its roundi
             in_f32 += contains(step.implementation, "in f32") ? 1 : 0;
         copy(view(input), training->input());
         REQUIRE_OK(training->forward(NormStatistics::running));
-        // The input, and a value and weights for every step: each at most that far off, and none of them with another.
-        const auto steps = static_cast<double>(form_training_steps(graph).size());
+        // The input, and a value and weights for every op: each at most that far off, and none of them with another.
+        const auto ops = static_cast<double>(fuse_training_ops(graph).size());
         CHECK(
             test::normalised_squared_error(test::dense(training->output()), test::run_double(graph, weights, input)) <=
-            (1.0 + 2.0 * steps) * rounding_error);
+            (1.0 + 2.0 * ops) * rounding_error);
     }
     CHECK(in_f32 > 0); // dilated kernels, for which oneDNN has no compiled one
 }

@@ -54,7 +54,7 @@ TEST_CASE("a benchmark's numbers fit together on every backend") {
         REQUIRE_OK(report);
         CHECK(told == 5);
         CHECK(report->network == "mf-res2net");
-        CHECK(report->backend == backend->name());
+        CHECK(report->used.backend == backend->name());
         CHECK(report->shape == std::array<std::int64_t, 5>{1, 4, 16, 32, 16});
         REQUIRE(report->times_ms.size() == 3);
         std::vector<double> times = report->times_ms;

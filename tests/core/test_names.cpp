@@ -2,12 +2,12 @@
 // Options that are enums: every value has a name of its own, and every name leads back to its value.
 #include "exchange/onnx.h"
 #include "inference/calibrate.h"
+#include "paper/experiment.h"
 #include "support/catch.h"
 
 #include <mfres/case.h>
 #include <mfres/complexity.h>
 #include <mfres/compute.h>
-#include <mfres/experiment.h>
 #include <mfres/metrics.h>
 #include <mfres/normalisation.h>
 #include <mfres/regions.h>

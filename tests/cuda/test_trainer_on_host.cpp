@@ -18,10 +18,7 @@ std::string_view on_host() {
         "cuda-on-host", "kernels of the cuda backend on the host",
         [](int) { return Result<std::unique_ptr<cuda::Engine>>(cuda::make_host_engine()); }, [] { return Status(); },
         [] { return 1; });
-    static const bool added = [] {
-        add_backend(backend);
-        return true;
-    }();
+    static const bool added = add_backend(backend).ok();
     REQUIRE(added);
     return backend.name();
 }
@@ -190,8 +187,9 @@ TEST_CASE("a case is segmented in every precision with nearly the same labels, a
     const CaseFiles files = test::write_labelled_case(folder, "case", phantom->volumes, phantom->labels);
     const auto model = test::write_model(folder, test::small_network);
     std::vector<std::uint8_t> exact;
-    for (const char* precision : {"f32", "bf16", "fp16"}) {
-        INFO(precision);
+    for (const Precision precision : {Precision::f32, Precision::bf16, Precision::fp16}) {
+        const std::string name(to_string(precision));
+        INFO(name);
         auto segmenter = Segmenter::open(
             model,
             {.compute = {
@@ -200,11 +198,10 @@ TEST_CASE("a case is segmented in every precision with nearly the same labels, a
         const auto result = segmenter->segment(files, {});
         REQUIRE_OK(result);
         const auto report = nlohmann::json::parse(to_json(result->report));
-        CHECK(report["backend"]["precision"] == precision);
+        CHECK(report["backend"]["precision"] == name);
         CHECK(report["backend"]["allow_tf32"] == true);
         CHECK(report["backend"]["deterministic"] == false);
-        CHECK(to_text(result->report).find(std::string(precision) + " with TF32, not deterministic") !=
-              std::string::npos);
+        CHECK(to_text(result->report).find(name + " with TF32, not deterministic") != std::string::npos);
         if (exact.empty())
             exact.assign(result->labels.labels.begin(), result->labels.labels.end());
         std::size_t equal = 0;

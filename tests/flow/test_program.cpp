@@ -81,15 +81,21 @@ TEST_CASE("phantom, init, info, check and segment work as the README says") {
     REQUIRE(info.exit_code == 0);
     CHECK(json::parse(info.out)["model"]["learnable"] == 3157168);
 
-    const auto check = run_program({"check", phantom, "--json"});
+    // Small phantoms are smaller than a brain.
+    const auto small = run_program({"check", phantom, "--json"});
+    CHECK(small.exit_code == 3);
+    CHECK(json::parse(small.out)[0]["code"] == "brain_implausible");
+    const auto check = run_program({"check", phantom, "--json", "--accept", "brain_implausible"});
     REQUIRE(check.exit_code == 0);
     CHECK(json::parse(check.out)[0]["accepted"] == true);
+    CHECK(json::parse(check.out)[0]["warnings"].size() == 1);
+    CHECK(run_program({"check", phantom, "--accept", "gzip_corrupt"}).exit_code == 2);
     CHECK(json::parse(check.out)[0]["labels"] == "0 1 2 4");
 
     const auto labels = (folder / "labels.nii.gz").string();
-    const auto segment =
-        run_program({"segment", "--model", model, "--case", phantom, "--out", labels, "--preview",
-                     (folder / "p.png").string(), "--report", (folder / "r.json").string(), "--json", "--quiet"});
+    const auto segment = run_program({"segment", "--model", model, "--case", phantom, "--out", labels, "--preview",
+                                      (folder / "p.png").string(), "--report", (folder / "r.json").string(), "--json",
+                                      "--quiet", "--accept", "brain_implausible"});
     INFO(segment.err);
     REQUIRE(segment.exit_code == 0);
     CHECK(segment.err.empty());
@@ -102,7 +108,9 @@ TEST_CASE("phantom, init, info, check and segment work as the README says") {
     // A second run must not overwrite by accident.
     const auto again = run_program({"segment", "--model", model, "--case", phantom, "--out", labels});
     CHECK(again.exit_code == 6);
-    CHECK(run_program({"segment", "--model", model, "--case", phantom, "--out", labels, "--force"}).exit_code == 0);
+    CHECK(run_program({"segment", "--model", model, "--case", phantom, "--out", labels, "--force", "--accept",
+                       "brain_implausible"})
+              .exit_code == 0);
 }
 
 TEST_CASE("a folder of cases: the good ones are segmented, the bad one is named, the exit code says so") {
@@ -116,8 +124,8 @@ TEST_CASE("a folder of cases: the good ones are segmented, the bad one is named,
     const auto bad = folder / "data" / "b" / "b_t2.nii.gz";
     std::filesystem::resize_file(bad, std::filesystem::file_size(bad) - 5);
     const auto out = folder / "labels";
-    const auto run = run_program(
-        {"segment", "--model", model, "--data", (folder / "data").string(), "--out", out.string(), "--json"});
+    const auto run = run_program({"segment", "--model", model, "--data", (folder / "data").string(), "--out",
+                                  out.string(), "--json", "--accept", "brain_implausible"});
     CHECK(run.exit_code == 3);
     const json all = json::parse(run.out);
     REQUIRE(all.size() == 3);
@@ -245,7 +253,8 @@ TEST_CASE("wrong use is told apart from wrong data") {
     const auto labels = (folder / "l.nii").string();
     CHECK(run_program({"segment", "--model", model, "--case", phantom, "--out", labels, "--backend", "x"}).exit_code ==
           5);
-    CHECK(run_program({"segment", "--model", model, "--case", phantom, "--out", labels, "--max-memory", "1M"})
+    CHECK(run_program({"segment", "--model", model, "--case", phantom, "--out", labels, "--max-memory", "1M",
+                       "--accept", "brain_implausible"})
               .exit_code == 5);
     CHECK(
         run_program({"segment", "--model", phantom + "/p3_t1.nii.gz", "--case", phantom, "--out", labels}).exit_code ==

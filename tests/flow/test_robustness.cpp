@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Robustness measured on phantoms: what cannot change does not, and the program tells it.
 #include "core/file.h"
+#include "paper/robustness.h"
 #include "support/cases.h"
 #include "support/program.h"
-
-#include <mfres/robustness.h>
 
 #include <nlohmann/json.hpp>
 
@@ -31,7 +30,8 @@ std::filesystem::path shipped_model() {
 TEST_CASE("moved and cropped cases get the very same labels, others nearly") {
     const TemporaryFolder folder;
     const CaseFiles files = write_labelled_case(folder);
-    auto segmenter = Segmenter::open(shipped_model(), {.compute = {.threads = 2}});
+    auto segmenter =
+        Segmenter::open(shipped_model(), {.compute = {.threads = 2}, .accept = {ErrorCode::brain_implausible}});
     REQUIRE_OK(segmenter);
     double last = 0.0;
     const auto report = measure_robustness(*segmenter, {files}, {}, [&](std::string_view stage, double done) {
@@ -66,7 +66,8 @@ TEST_CASE("moved and cropped cases get the very same labels, others nearly") {
 TEST_CASE("robustness of nothing, of a rejected case and after a stop is an error") {
     const TemporaryFolder folder;
     const CaseFiles files = write_labelled_case(folder);
-    auto segmenter = Segmenter::open(shipped_model(), {.compute = {.threads = 1}});
+    auto segmenter =
+        Segmenter::open(shipped_model(), {.compute = {.threads = 1}, .accept = {ErrorCode::brain_implausible}});
     REQUIRE_OK(segmenter);
     REQUIRE_CODE(measure_robustness(*segmenter, {}, {}), dataset_empty);
     REQUIRE_CODE(measure_robustness(*segmenter, {files}, {}, [](std::string_view, double) { return false; }),
@@ -79,7 +80,8 @@ TEST_CASE("mfres robustness prints and writes its table, and overwrites nothing 
     const TemporaryFolder folder;
     write_labelled_case(folder);
     const std::string out = (folder / "table.md").string();
-    const std::vector<std::string> command{"robustness", "--data", folder.path().string(), "--quiet"};
+    const std::vector<std::string> command{"robustness", "--data",   folder.path().string(),
+                                           "--quiet",    "--accept", "brain_implausible"};
     const auto with = [&](std::vector<std::string> more) {
         more.insert(more.begin(), command.begin(), command.end());
         return run_program(more);

@@ -180,8 +180,8 @@ TEST_CASE("mfres train goes from a folder of cases to a model that segments") {
     CHECK(nlohmann::json::parse(forced.out)["dice_wt_tc_et"].size() == 3);
     CHECK(run_program({"convert", run / "best.ckpt", "-o", folder / "best.onnx", "--size", "32"}).exit_code == 0);
     CHECK(run_program({"convert", run / "best.ckpt", "-o", folder / "x.onnx", "--network", "dmfnet"}).exit_code == 4);
-    const Finished segmented = run_program(
-        {"segment", "--model", model, "--case", cases / "phantom-1", "--out", folder / "labels.nii.gz", "--quiet"});
+    const Finished segmented = run_program({"segment", "--model", model, "--case", cases / "phantom-1", "--out",
+                                            folder / "labels.nii.gz", "--quiet", "--accept", "brain_implausible"});
     INFO(segmented.err);
     CHECK(segmented.exit_code == 0);
 }

@@ -201,7 +201,10 @@ TEST_CASE("every rejection that concerns the files of a case has its code and na
         CaseOnDisk disk;
         CaseFiles files = disk.save();
         files.modalities[3] = files.modalities[1];
-        REQUIRE_CODE(load_case(files), modality_duplicate);
+        REQUIRE_CODE(load_case(files), modality_misnamed); // p1_t1ce.nii as FLAIR
+        CaseOptions any_name;
+        any_name.accept = {ErrorCode::modality_misnamed};
+        REQUIRE_CODE(load_case(files, any_name), modality_duplicate);
         disk.recipes[2].values = disk.recipes[0].values;
         const auto result = rejected(disk);
         REQUIRE_CODE(result, modality_duplicate);

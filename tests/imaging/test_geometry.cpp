@@ -244,6 +244,48 @@ TEST_CASE("resampling onto the same grid changes nothing, beyond the edge it con
     CHECK(std::equal(last_slice, volume.voxels.end(), continued->voxels.begin()));
 }
 
+TEST_CASE("resampling tissue never mixes it with its background") {
+    Volume volume{{{12, 10, 9}, {{{-2, 0, 0, 0}, {0, -3, 0, 0}, {0, 0, 1.5, 0}}}}, {}};
+    volume.voxels.assign(12 * 10 * 9, -5.0F);
+    std::vector<std::uint8_t> tissue(volume.voxels.size(), 0);
+    for (std::size_t k = 2; k < 7; ++k)
+        for (std::size_t j = 3; j < 8; ++j)
+            for (std::size_t i = 2; i < 9; ++i) {
+                volume.voxels[i + 12 * (j + 10 * k)] = static_cast<float>(1000 + i);
+                tissue[i + 12 * (j + 10 * k)] = 1;
+            }
+    const Grid target = with_voxel_size(volume.grid, 1.0);
+    const auto plain = resample_linear(volume, target, 1);
+    const auto result = resample_linear(volume, tissue, -5.0F, target, 1);
+    const auto threaded = resample_linear(volume, tissue, -5.0F, target, 3);
+    REQUIRE_OK(plain);
+    REQUIRE_OK(result);
+    REQUIRE_OK(threaded);
+    CHECK(result->voxels == threaded->voxels);
+    std::int64_t inside = 0;
+    std::int64_t mixed = 0;
+    for (std::size_t n = 0; n < result->voxels.size(); ++n) {
+        const float value = result->voxels[n];
+        REQUIRE((value == -5.0F || (value >= 1001.99F && value <= 1008.01F)));
+        inside += value != -5.0F ? 1 : 0;
+        mixed += plain->voxels[n] != -5.0F && plain->voxels[n] < 1001.0F ? 1 : 0;
+        if (plain->voxels[n] > 1002.5F && plain->voxels[n] < 1007.5F && value != -5.0F)
+            CHECK(std::abs(value - plain->voxels[n]) < 6.0F);
+    }
+    CHECK(mixed > 100); // what the mask is for
+    // 7 x 5 x 5 voxels of 2 x 3 x 1.5 mm; a rim of up to a voxel may go either way where half a voxel is split.
+    CHECK(static_cast<double>(inside) == Approx(7 * 5 * 5 * 9.0).epsilon(0.15));
+    // Where everything around is tissue, both agree.
+    const std::vector<std::uint8_t> all(volume.voxels.size(), 1);
+    const auto same = resample_linear(volume, all, -5.0F, target, 1);
+    REQUIRE_OK(same);
+    for (std::size_t n = 0; n < plain->voxels.size(); ++n)
+        REQUIRE(same->voxels[n] == Approx(plain->voxels[n]).epsilon(1e-5));
+    REQUIRE_CODE(
+        resample_linear({{{2, 2, 2}, {}}, std::vector<float>(8)}, std::vector<std::uint8_t>(8), 0.0F, target, 1),
+        affine_singular);
+}
+
 TEST_CASE("labels survive a finer grid and back") {
     Random random(9);
     LabelMap labels{{{9, 8, 7}, {{{-2, 0, 0, 5}, {0, -3, 0, 6}, {0, 0, 2, 7}}}}, std::vector<std::uint8_t>(9 * 8 * 7)};

@@ -31,7 +31,10 @@ CaseVolumes views_of(const std::array<Volume, 4>& volumes) {
     return views;
 }
 
-Predictor open(const std::filesystem::path& model, const PredictorOptions& options = {.compute = {.threads = 2}}) {
+/// The phantoms are smaller than the heads that the shipped weights were trained on.
+const PredictorOptions small_heads = {.compute = {.threads = 2}, .accept = {ErrorCode::brain_implausible}};
+
+Predictor open(const std::filesystem::path& model, const PredictorOptions& options = small_heads) {
     auto predictor = Predictor::open(model, options);
     REQUIRE_OK(predictor);
     return std::move(predictor).value();
@@ -161,7 +164,7 @@ TEST_CASE("a model is opened from a file, from its bytes and by name") {
     const auto bytes = read_file(shipped, 1U << 30U);
     REQUIRE_OK(bytes);
     Predictor from_file = open(shipped);
-    auto from_bytes = Predictor::open(*bytes, {.compute = {.threads = 2}}, "shipped");
+    auto from_bytes = Predictor::open(*bytes, small_heads, "shipped");
     REQUIRE_OK(from_bytes);
     Predictor by_name = open("mf-res2net");
     const CaseVolumes views = views_of(test::small_phantom().volumes);
@@ -290,7 +293,8 @@ TEST_CASE("with clipped normalisation one wild voxel changes nothing but its sur
     const LabelMap expected = predict(robust, views_of(volumes)).labels;
     for (const double value : dice_of(predict(robust, views_of(wild)).labels, expected))
         CHECK(value > 0.99);
-    Predictor plain = open(shipped);
+    Predictor plain = open(
+        shipped, {.compute = {.threads = 2}, .accept = {ErrorCode::brain_implausible, ErrorCode::intensity_outliers}});
     CHECK(dice_of(predict(plain, views_of(wild)).labels, predict(plain, views_of(volumes)).labels)[0] < 0.9);
 }
 

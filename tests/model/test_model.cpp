@@ -214,6 +214,29 @@ TEST_CASE("a model comes back from its file as it was, and gives the same bytes 
     CHECK(content(folder / "a") == content(folder / "b"));
 }
 
+TEST_CASE("a model file tells the brains it was trained for where they are not an adult's") {
+    const test::TemporaryFolder folder;
+    Model model = tiny_model();
+    CHECK(strings_of(model).count("mfres.brain_min_ml") == 0);
+    model.metadata.brain_min_ml = 120.5;
+    model.metadata.brain_max_ml = 1900.0;
+    REQUIRE_OK(save_model(folder / "a", model));
+    const auto loaded = load_model(folder / "a");
+    REQUIRE_OK(loaded);
+    CHECK(loaded->metadata.brain_min_ml == 120.5);
+    CHECK(loaded->metadata.brain_max_ml == 1900.0);
+    auto strings = strings_of(*loaded);
+    REQUIRE_OK(metadata_from_strings(strings));
+    strings["mfres.brain_min_ml"] = "1900.5";
+    REQUIRE_CODE(metadata_from_strings(strings), model_metadata_invalid);
+    strings["mfres.brain_min_ml"] = "-1";
+    REQUIRE_CODE(metadata_from_strings(strings), model_metadata_invalid);
+    strings.erase("mfres.brain_min_ml");
+    const auto half = metadata_from_strings(strings);
+    REQUIRE_CODE(half, model_metadata_invalid);
+    CHECK(half.error().where == "mfres.brain_min_ml");
+}
+
 TEST_CASE("narrow model files round convolutions only, and record the hash of what they hold") {
     for (const Dtype dtype : {Dtype::f16, Dtype::bf16}) {
         INFO(name(dtype));

@@ -3,6 +3,7 @@
 #include "core/random.h"
 #include "core/try.h"
 #include "graph/complexity.h"
+#include "networks/family.h"
 #include "networks/registry.h"
 #include "support/catch.h"
 #include "support/network_runs.h"
@@ -216,7 +217,7 @@ TEST_CASE("mutated variants either parse or are rejected, and what parses can be
         ++parsed;
         const auto graph = build_network(*variant, {variant->multiple(), variant->multiple(), variant->multiple()});
         REQUIRE_OK(graph);
-        REQUIRE_OK(count_operations(*graph));
+        REQUIRE_OK(count_operations(*graph, variant->family().seen_by_table2));
     }
     CHECK(parsed > 20);
 }
@@ -252,7 +253,7 @@ std::string run_variant(const json& base, const json& changes) {
     const std::int64_t edge = std::max<std::int64_t>(16, variant->multiple());
     const auto graph = build_network(*variant, {edge, edge, 2 * edge});
     REQUIRE_OK(graph);
-    REQUIRE_OK(count_operations(*graph));
+    REQUIRE_OK(count_operations(*graph, variant->family().seen_by_table2));
     const Tensor output =
         test::run_reference(*graph, test::random_weights(*graph, 5),
                             test::random_tensor({1, variant->input_channels(), edge, edge, 2 * edge}, 6));

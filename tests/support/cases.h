@@ -52,13 +52,20 @@ inline void check_same_geometry(const std::filesystem::path& labels, const CaseF
     CHECK(written->storage.datatype == NiftiDatatype::uint8);
 }
 
-/// A model file of that variant with seeded random weights.
+/// Lets a model take phantoms of any size.
+inline void take_any_brain(ModelMetadata& metadata) {
+    metadata.brain_min_ml = 1e-3;
+    metadata.brain_max_ml = 1e6;
+}
+
+/// A model file of that variant with seeded random weights, for brains of any size.
 inline std::filesystem::path write_model(const TemporaryFolder& folder, std::string_view network = "mf-res2net",
                                          std::uint64_t seed = 1) {
     auto variant = parse_variant(network);
     REQUIRE_OK(variant);
     auto model = init_model(*variant, seed);
     REQUIRE_OK(model);
+    take_any_brain(model->metadata);
     const auto path = folder / "model.safetensors";
     REQUIRE_OK(save_model(path, *model, Dtype::f32, true));
     return path;

@@ -119,7 +119,7 @@ inline std::int64_t least_memory_cap(const Backend& backend, const Graph& graph,
 /// a cap. Returns how many operations were computed a second time under the smallest.
 inline std::int64_t check_recomputation(const Backend& backend, const Graph& graph, const TrainingSetup& made,
                                         const TrainingOptions& options = {}) {
-    if (form_training_steps(graph).size() < 3) // nothing waits for anything
+    if (fuse_training_ops(graph).size() < 3) // no value waits for its backward op
         return 0;
     struct Outcome {
         std::vector<Tensor> outputs;

@@ -74,28 +74,28 @@ inline Doubles doubles(const Tensor& tensor) {
     return {tensor.values().begin(), tensor.values().end()};
 }
 
-/// Where training in bf16 rounds: every value that a step of training_fusion.h leaves and every gradient that it passes
-/// on or adds up, once each, and the weights of convolutions. What is inside a step is not rounded.
+/// Where training in bf16 rounds: every value that a fused op of training_fusion.h stores and every gradient that it
+/// computes or adds, once each, and the weights of convolutions. Values inside a fused op are not rounded.
 class Bf16Rounding {
   public:
     /// The convolutions that an engine runs with the weights as they are, by name: forward, and backward.
     Bf16Rounding(const Graph& graph, std::set<std::string> exact_forward, std::set<std::string> exact_backward)
         : exact_forward_(std::move(exact_forward)), exact_backward_(std::move(exact_backward)),
           stored_(static_cast<std::size_t>(graph.size()), true), sums_gradient_(stored_.size(), false) {
-        for (const FormedStep& step : form_training_steps(graph)) {
-            if (step.kind == FormedStep::Kind::convolution)
-                at(sums_gradient_, step.node) = true;
-            if (step.kind != FormedStep::Kind::sum)
+        for (const FusedTrainingOp& op : fuse_training_ops(graph)) {
+            if (op.kind == FusedTrainingOp::Kind::convolution)
+                at(sums_gradient_, op.node) = true;
+            if (op.kind != FusedTrainingOp::Kind::sum)
                 continue;
-            const auto& operands = step.sum.operands;
+            const auto& operands = op.sum.operands;
             for (const SumOperand& operand : operands)
-                if (operand.norm >= 0)
+                if (operand.normalises())
                     at(stored_, operand.norm) = false;
-            at(stored_, step.sum.main) = false;
-            at(stored_, step.sum.output) = true;
-            at(sums_gradient_, step.sum.main) =
-                step.sum.activation.kind != Activation::Kind::none || graph.node(step.sum.main).kind() != OpKind::add ||
-                std::any_of(operands.begin(), operands.end(), [](const SumOperand& o) { return o.norm >= 0; });
+            at(stored_, op.sum.main) = false;
+            at(stored_, op.sum.output) = true;
+            at(sums_gradient_, op.sum.main) =
+                op.sum.activation.kind != Activation::Kind::none || graph.node(op.sum.main).kind() != OpKind::add ||
+                std::any_of(operands.begin(), operands.end(), [](const SumOperand& o) { return o.normalises(); });
         }
     }
 
@@ -104,7 +104,7 @@ class Bf16Rounding {
             value = double{bf16_to_f32(f32_to_bf16(static_cast<float>(value)))};
     }
     bool stores(NodeId id) const { return stored_[static_cast<std::size_t>(id)]; }
-    /// The sum of what the readers of a node pass to it is stored before it is used.
+    /// The sum of the gradient contributions of a node's consumers is stored before it is used.
     bool sums_gradient(NodeId id) const { return sums_gradient_[static_cast<std::size_t>(id)]; }
     /// Operations that pass on the gradient itself.
     static bool passes_on(OpKind kind) {

@@ -235,16 +235,15 @@ TEST_CASE("ten steps of Adam with L2, AMSGrad and clipping equal PyTorch's") {
     for (const bool amsgrad : {false, true})
         for (const int clip : {0, 1}) {
             INFO("amsgrad " << amsgrad << ", clip " << clip);
-            HostParameters parameters(*graph, {{"c.weight", start}}, amsgrad);
+            HostParameters parameters(*graph, {{"c.weight", start}}, amsgrad, 2);
             for (std::int64_t step = 1; step <= 10; ++step) {
                 std::copy_n(gradients.data() + (step - 1) * shape.elements(), shape.elements(),
                             parameters.gradient("c.weight"));
-                REQUIRE_OK(parameters.update({.step = step,
-                                              .learning_rate = 1e-2,
-                                              .l2 = 1e-2,
-                                              .amsgrad = amsgrad,
-                                              .clip_norm = static_cast<double>(clip)},
-                                             2));
+                REQUIRE_OK(update_parameters(parameters, {.step = step,
+                                                          .learning_rate = 1e-2,
+                                                          .l2 = 1e-2,
+                                                          .amsgrad = amsgrad,
+                                                          .clip_norm = static_cast<double>(clip)}));
             }
             const Weights after = parameters.weights();
             const Doubles theirs = test::read_doubles(folder / text(amsgrad ? 1 : 0, ".", clip, ".f64"));

@@ -36,8 +36,9 @@ Status make(const std::filesystem::path& path, const Options& options) {
         cases.push_back(one.content);
     ProgressDisplay display(options.has("quiet"));
     MFRES_TRY(const Normalisation normalisation, parse_normalisation(options.get<std::string>("normalisation")));
+    MFRES_TRY(const AcceptedChecks accepted, accepted_checks(options));
     const CacheOptions request{options.get<int>("levels"), options.get<int>("threads"), options.has("force"),
-                               normalisation};
+                               normalisation, accepted};
     return write_cache(path, cases, request, [&](std::size_t done, std::size_t total) {
         if (done < total)
             display.set_label(text("[", done + 1, "/", total, "] ", found[done].id()));
@@ -59,6 +60,7 @@ int cache(const std::vector<std::string>& arguments) {
         ("normalisation", po::value<std::string>()->default_value("zscore-brain"), ways.c_str());
     // clang-format on
     add_label_options(options, "default: auto, for each folder");
+    add_accept_option(options);
     add_threads_option(options);
     add_output_options(options);
     if (const auto done = options.parse(arguments))

@@ -5,7 +5,7 @@
 #include "core/try.h"
 #include "imaging/case.h"
 #include "imaging/labels.h"
-#include "imaging/preprocess.h"
+#include "imaging/plausibility.h"
 
 #include <nlohmann/json.hpp>
 
@@ -52,11 +52,11 @@ Status check_labels(const CaseFiles& files, const Case& loaded, Finding& finding
 }
 
 Result<Finding> check_case(const CaseFiles& files, const CaseOptions& case_options) {
-    MFRES_TRY(const Case loaded, load_case(files, case_options));
+    MFRES_TRY(Case loaded, load_case(files, case_options));
     PreprocessOptions preprocess;
     preprocess.threads = case_options.threads;
     preprocess.present = loaded.present;
-    MFRES_TRY(const Preprocessing preprocessing, plan_preprocessing(loaded.scans, preprocess));
+    MFRES_TRY(const Preprocessing preprocessing, preprocess_case(loaded, preprocess));
     Finding finding{files.id, loaded.warnings, loaded.original_grid.size, {}, {}, {}};
     for (std::size_t axis = 0; axis < 3; ++axis)
         finding.box[axis] = preprocessing.box_end[axis] - preprocessing.box_begin[axis];
@@ -149,6 +149,7 @@ int check(const std::vector<std::string>& arguments) {
     // clang-format on
     add_label_options(options, "default: auto");
     add_case_options(options);
+    add_accept_option(options);
     add_threads_option(options);
     add_report_options(options);
     options.positional("data");
@@ -161,6 +162,10 @@ int check(const std::vector<std::string>& arguments) {
     CaseOptions case_options;
     if (const auto read = read_case_options(options, case_options.use, case_options.resample); !read)
         return fail(read.error(), json);
+    const auto accepted = accepted_checks(options);
+    if (!accepted)
+        return fail(accepted.error(), json);
+    case_options.accept = *accepted;
     case_options.threads = options.get<int>("threads");
     case_options.allow_absent = true; // an absent contrast is told after everything else
     const std::string data = options.get<std::string>("data");

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <csignal>
 #include <cstdio>
@@ -73,6 +74,13 @@ ExitCode exit_code(ErrorCode code) {
     case ErrorCode::voxel_not_finite:
     case ErrorCode::volume_constant:
     case ErrorCode::brain_too_small:
+    case ErrorCode::brain_implausible:
+    case ErrorCode::brain_at_border:
+    case ErrorCode::modality_misnamed:
+    case ErrorCode::modality_moved:
+    case ErrorCode::modality_coverage:
+    case ErrorCode::modality_correlation:
+    case ErrorCode::intensity_outliers:
     case ErrorCode::logits_not_finite:
     case ErrorCode::label_outside_scheme:
     case ErrorCode::label_scheme_unclear:

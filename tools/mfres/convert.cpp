@@ -70,6 +70,7 @@ Options make_options() {
         ("verify", po::value<std::string>(), "folder of a case: run the model and what was written, print what changed");
     // clang-format on
     add_inference_options(options); // for --verify and --calibrate
+    add_accept_option(options);     // likewise
     add_output_options(options);
     options.positional("input");
     return options;
@@ -221,6 +222,7 @@ Status calibrate(const Options& options, Model& model, ProgressDisplay& display)
     else
         calibration.keep = listed(options.get<std::string>("keep"));
     MFRES_TRY(calibration.compute, compute_options(options));
+    MFRES_TRY(calibration.accept, accepted_checks(options));
     MFRES_TRY(model.metadata.quantization,
               mfres::calibrate(model, box_sources(chosen), calibration, display.progress()));
     return {};
@@ -244,7 +246,8 @@ Result<ModelComparison> verify(const Options& options, const Model& model, const
     MFRES_TRY(const CaseFiles files, find_case(options.get<std::string>("verify")));
     MFRES_TRY(const Model written, extension(out) == ".onnx" ? import_onnx(out) : load_model(out));
     MFRES_TRY(const ComputeOptions compute, compute_options(options));
-    return compare_models(model, written, files, compute);
+    MFRES_TRY(const AcceptedChecks accepted, accepted_checks(options));
+    return compare_models(model, written, files, compute, accepted);
 }
 
 nlohmann::json result_json(const Source& source, const std::string& out,

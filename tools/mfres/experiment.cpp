@@ -4,8 +4,7 @@
 #include "train_display.h"
 
 #include "core/try.h"
-
-#include <mfres/experiment.h>
+#include "paper/experiment.h"
 
 #include <algorithm>
 #include <iostream>
@@ -64,6 +63,7 @@ Options make_options() {
     // clang-format on
     add_label_options(options, "default: auto");
     add_compute_options(options);
+    add_accept_option(options);
     add_max_memory_option(options,
                           "memory limit of one run, e.g. 16G; larger runs are skipped; default: the available memory");
     add_report_options(options);
@@ -88,6 +88,7 @@ Result<ExperimentOptions> experiment_options(const Options& options) {
     MFRES_TRY(chosen.table, parse_experiment_table(options.get_or_default<std::string>("table")));
     chosen.data = options.get_or_default<std::string>("data");
     chosen.validation = options.get_or_default<std::string>("val");
+    MFRES_TRY(chosen.accept, accepted_checks(options));
     chosen.fold = options.get_or_default<std::string>("fold");
     chosen.same_patient = options.get_or_default<std::string>("same-patient");
     chosen.out = options.get<std::string>("out");

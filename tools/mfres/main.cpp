@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <exception>
 #include <fcntl.h>
+#include <iomanip>
 #include <iostream>
 #include <new>
 #include <unistd.h>
@@ -45,11 +46,10 @@ void help(std::ostream& out) {
     out << "mfres " << mfres::version() << ": brain tumour segmentation with MF-RES2Net on ordinary machines\n\n"
         << "Usage: mfres <command> [options]\n\nCommands:\n";
     for (const Command& command : commands)
-        out << "  " << command.name << std::string(12 - std::string(command.name).size(), ' ') << command.summary
-            << '\n';
+        out << "  " << std::left << std::setw(11) << command.name << ' ' << command.summary << '\n';
     out << "  help        this text; 'mfres <command> --help' shows options and examples\n\nBackends in this build:\n";
     for (const auto& backend : mfres::available_backends())
-        out << "  " << backend.name << std::string(12 - backend.name.size(), ' ') << backend.engine << '\n';
+        out << "  " << std::left << std::setw(11) << backend.name << ' ' << backend.engine << '\n';
     out << "\nExit codes:\n"
            "  0           done\n"
            "  1           a bug in mfres, or a training that diverged\n"

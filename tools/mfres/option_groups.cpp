@@ -110,12 +110,14 @@ void add_segmenter_options(Options& options) {
     options.add()("mirror", po::value<std::string>(),
                   "axes along which mirror images are labelled too and probabilities averaged: x (left and right; "
                   "twice the time), xyz (eight times), or any of these letters");
+    add_accept_option(options);
 }
 
 Result<SegmenterOptions> segmenter_options(const Options& options, bool several_precisions) {
     SegmenterOptions setup;
     MFRES_TRY(setup.compute, compute_options(options, several_precisions));
     MFRES_TRY(setup.max_memory, max_memory_of(options));
+    MFRES_TRY(setup.accept, accepted_checks(options));
     MFRES_TRY(setup.mirror, parse_mirror_axes(options.get_or_default<std::string>("mirror")));
     return setup;
 }
@@ -158,6 +160,19 @@ Result<std::string> label_choice(const Options& options) {
     if (!chosen.empty() && chosen != "auto")
         MFRES_CHECK(LabelCoding::parse(chosen));
     return chosen;
+void add_accept_option(Options& options) {
+    const std::string help =
+        "check that gives a warning instead of rejecting a case; may be repeated: " + plausibility_check_names();
+    options.add()("accept", po::value<std::vector<std::string>>()->composing(), help.c_str());
+}
+
+Result<AcceptedChecks> accepted_checks(const Options& options) {
+    AcceptedChecks accepted;
+    for (const std::string& code : options.get_or_default<std::vector<std::string>>("accept")) {
+        MFRES_TRY(const ErrorCode check, parse_plausibility_check(code));
+        accepted.insert(check);
+    }
+    return accepted;
 }
 
 void add_small_part_options(Options& options) {

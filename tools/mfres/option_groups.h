@@ -64,6 +64,10 @@ void add_label_options(Options& options, const std::string& standard);
 /// What they say, for the label_scheme of the library's options: "auto", a scheme's name or a mapping; empty without
 /// them. Errors: invalid_argument (both of them, or no such scheme or mapping).
 Result<std::string> label_choice(const Options& options);
+/// --accept, of commands that read cases.
+void add_accept_option(Options& options);
+/// Its values; none for commands that do not have it. Errors: invalid_argument for a code that is no check.
+Result<AcceptedChecks> accepted_checks(const Options& options);
 
 /// --min-enhancing and --min-component.
 void add_small_part_options(Options& options);

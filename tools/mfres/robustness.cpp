@@ -3,8 +3,7 @@
 
 #include "core/file.h"
 #include "core/try.h"
-
-#include <mfres/robustness.h>
+#include "paper/robustness.h"
 
 #include <iostream>
 

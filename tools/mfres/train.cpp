@@ -124,6 +124,7 @@ Options make_options() {
     // clang-format on
     add_label_options(options, "default: auto, for each folder");
     add_compute_options(options);
+    add_accept_option(options);
     add_max_memory_option(
         options,
         "e.g. 11G: that training may hold (of the GPU where one trains); activations that do not fit are computed twice");
@@ -186,6 +187,7 @@ Result<TrainerOptions> trainer_options(const Options& options) {
     TrainerOptions chosen;
     chosen.data = options.paths("data");
     chosen.validation = options.paths("val");
+    MFRES_TRY(chosen.accept, accepted_checks(options));
     chosen.fold = options.get_or_default<std::string>("fold");
     chosen.same_patient = options.get_or_default<std::string>("same-patient");
     chosen.sites = options.get_or_default<std::string>("sites");

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <mfres/compute.h>
+#include <mfres/export.h>
 #include <mfres/segmenter.h>
 #include <mfres/status.h>
 
@@ -13,6 +14,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace mfres {
@@ -36,7 +38,7 @@ struct MachineProbe {
 };
 
 /// Measures both in about a quarter of a second. Precondition: threads >= 1.
-MachineProbe probe_machine(int threads);
+MFRES_EXPORT MachineProbe probe_machine(int threads);
 
 /// One op of an inference, in execution order.
 struct BenchmarkOp {
@@ -75,11 +77,17 @@ struct BenchmarkReport {
 /// Errors: invalid_argument, those of load_model, build_network, backend_unknown, backend_unavailable,
 /// operation_unsupported, memory_limit, backend_failed, logits_not_finite, interrupted, those of
 /// write_file_atomically.
-Result<BenchmarkReport> benchmark(const std::filesystem::path& model, const BenchmarkOptions& options,
-                                  const Progress& progress = {});
+MFRES_EXPORT Result<BenchmarkReport> benchmark(const std::filesystem::path& model, const BenchmarkOptions& options,
+                                               const Progress& progress = {});
+
+/// Bytes of activations at the peak of an inference of a network, a registered name or a JSON variant, as the backend
+/// plans it: without weights and workspace. Nothing is allocated. Errors: those of describe_network and backend_info,
+/// graph_invalid (size is not a multiple of what the network needs).
+MFRES_EXPORT Result<std::int64_t> planned_activations(std::string_view network, const std::array<std::int64_t, 3>& size,
+                                                      std::string_view backend);
 
 /// The report as a JSON object and as text.
-std::string to_json(const BenchmarkReport& report);
-std::string to_text(const BenchmarkReport& report);
+MFRES_EXPORT std::string to_json(const BenchmarkReport& report);
+MFRES_EXPORT std::string to_text(const BenchmarkReport& report);
 
 } // namespace mfres

@@ -2,6 +2,7 @@
 // A case: the four MRI volumes of one patient at one time, as files.
 #pragma once
 
+#include <mfres/export.h>
 #include <mfres/status.h>
 
 #include <array>
@@ -29,9 +30,9 @@ inline constexpr std::array<AffineSource, 3> affine_sources = {AffineSource::aut
                                                                AffineSource::qform};
 
 /// "auto", "sform", "qform"
-std::string_view to_string(AffineSource source) noexcept;
+MFRES_EXPORT std::string_view to_string(AffineSource source) noexcept;
 /// The inverse. Errors: invalid_argument, which lists the names.
-Result<AffineSource> parse_affine_source(std::string_view text);
+MFRES_EXPORT Result<AffineSource> parse_affine_source(std::string_view text);
 
 /// Files of one case. Modalities are in the order of mfres::modalities: T1, T1ce, T2, FLAIR.
 struct CaseFiles {
@@ -47,12 +48,12 @@ struct CaseFiles {
 /// (-t1n, -t1c, -t2w, -t2f, -seg), .nii or .nii.gz, upper or lower case.
 /// Errors: file_not_found, modality_missing (names every missing one and what was found; with `allow_absent` only if all
 /// four are missing), modality_ambiguous.
-Result<CaseFiles> find_case(const std::filesystem::path& folder, bool allow_absent = false);
+MFRES_EXPORT Result<CaseFiles> find_case(const std::filesystem::path& folder, bool allow_absent = false);
 
 /// Every case below a folder, sorted by id: the folder itself, its subfolders, or the subfolders of BraTS's HGG and
 /// LGG.
 /// Errors: those of find_case for the first folder that is an incomplete case; file_not_found if there is no case.
-Result<std::vector<CaseFiles>> find_cases(const std::filesystem::path& root, bool allow_absent = false);
+MFRES_EXPORT Result<std::vector<CaseFiles>> find_cases(const std::filesystem::path& root, bool allow_absent = false);
 
 /// A folder that holds scans but is no usable case.
 struct RejectedFolder {
@@ -85,7 +86,7 @@ class Cache; // data/cache.h
 
 /// Cases to measure a model on, from image files and from training caches. A cache holds brain boxes with z-scores and
 /// their reference classes.
-class CaseSet {
+class MFRES_EXPORT CaseSet {
   public:
     /// A case of a cache.
     struct Cached {
@@ -109,6 +110,11 @@ class CaseSet {
     const std::string& id(std::size_t index) const;
     /// `count` of the cases, spread evenly; all if there are no more.
     CaseSet spread(std::size_t count) const;
+    /// mfres::choose_labels for the cases that are not of a cache; returns its sentence.
+    Result<std::string> choose_labels(const std::string& wanted, const std::string& where,
+                                      AffineSource affine = AffineSource::automatic, int threads = 0);
+    /// Label scheme of the last of them: what the heads of tables state. Empty where there is none.
+    std::string label_scheme() const;
 
   private:
     std::vector<Entry> entries_;

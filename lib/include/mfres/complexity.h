@@ -2,6 +2,7 @@
 // Parameters, operations and memory of a network at a given input size, in three named conventions.
 #pragma once
 
+#include <mfres/export.h>
 #include <mfres/network.h>
 #include <mfres/status.h>
 
@@ -62,8 +63,8 @@ struct ComplexityReport {
 /// Counts a registered network or a JSON variant at an input of [batch, its channels, size x, size y, size z].
 /// Errors: those of describe_network; graph_invalid (size is not a multiple of what the network needs, and others);
 /// operation_unsupported; size_overflow.
-Result<ComplexityReport> complexity(std::string_view name_or_json, const std::array<std::int64_t, 3>& size,
-                                    std::int64_t batch = 1);
+MFRES_EXPORT Result<ComplexityReport> complexity(std::string_view name_or_json, const std::array<std::int64_t, 3>& size,
+                                                 std::int64_t batch = 1);
 
 /// One registered network and its published figures.
 struct Table2Row {
@@ -79,7 +80,7 @@ struct Table2Report {
 };
 
 /// All registered networks at input 1x4x128x128x128. Errors: those of `complexity`, none of which is expected.
-Result<Table2Report> table2();
+MFRES_EXPORT Result<Table2Report> table2();
 
 enum class ReportFormat : std::uint8_t { text, markdown, csv, json };
 
@@ -87,19 +88,20 @@ inline constexpr std::array<ReportFormat, 4> report_formats = {ReportFormat::tex
                                                                ReportFormat::csv, ReportFormat::json};
 
 /// "text", "markdown", "csv", "json"
-std::string_view to_string(ReportFormat format) noexcept;
+MFRES_EXPORT std::string_view to_string(ReportFormat format) noexcept;
 /// The inverse. Errors: invalid_argument, which lists the names.
-Result<ReportFormat> parse_report_format(std::string_view text);
+MFRES_EXPORT Result<ReportFormat> parse_report_format(std::string_view text);
 
 /// The report as text for a terminal of 120 columns, as Markdown, or as CSV or JSON with exact integers.
 /// `per_layer` lists every layer instead of every stage; CSV without it has one line for the whole network.
-std::string render(const ComplexityReport& report, ReportFormat format, bool per_layer = false);
+MFRES_EXPORT std::string render(const ComplexityReport& report, ReportFormat format, bool per_layer = false);
 
 /// Several networks in one table; JSON: an array of reports. With `per_layer`, the layers of each follow.
-std::string render(const std::vector<ComplexityReport>& reports, ReportFormat format, bool per_layer = false);
+MFRES_EXPORT std::string render(const std::vector<ComplexityReport>& reports, ReportFormat format,
+                                bool per_layer = false);
 
 /// Published figures, counts in the Table 2 convention, residuals (count - published, absolute and per cent), both
 /// paper formulas, published Dice (not re-measured) and the status of every network.
-std::string render(const Table2Report& report, ReportFormat format);
+MFRES_EXPORT std::string render(const Table2Report& report, ReportFormat format);
 
 } // namespace mfres

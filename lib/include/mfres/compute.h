@@ -2,6 +2,7 @@
 // What a network runs on and how it computes: the options of every task that runs one, and what a run has used.
 #pragma once
 
+#include <mfres/export.h>
 #include <mfres/status.h>
 
 #include <array>
@@ -21,9 +22,9 @@ inline constexpr std::array<Precision, 4> precisions = {Precision::f32, Precisio
                                                         Precision::int8};
 
 /// "f32", "bf16", "fp16", "int8"
-std::string_view to_string(Precision precision) noexcept;
+MFRES_EXPORT std::string_view to_string(Precision precision) noexcept;
 /// The inverse. Errors: invalid_argument, which lists the names.
-Result<Precision> parse_precision(std::string_view text);
+MFRES_EXPORT Result<Precision> parse_precision(std::string_view text);
 
 /// How threads wait at barriers.
 enum class WaitPolicy : std::uint8_t {
@@ -35,9 +36,9 @@ inline constexpr std::array<WaitPolicy, 3> wait_policies = {WaitPolicy::automati
                                                             WaitPolicy::passive};
 
 /// "auto", "active", "passive"
-std::string_view to_string(WaitPolicy policy) noexcept;
+MFRES_EXPORT std::string_view to_string(WaitPolicy policy) noexcept;
 /// The inverse. Errors: invalid_argument, which lists the names.
-Result<WaitPolicy> parse_wait_policy(std::string_view text);
+MFRES_EXPORT Result<WaitPolicy> parse_wait_policy(std::string_view text);
 
 /// A parallel loop of the caller. It must call part(i) exactly once for every 0 <= i < parts, on any threads, and
 /// return after all calls have returned. Calls do not wait for each other.

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <mfres/case.h>
+#include <mfres/export.h>
 #include <mfres/metrics.h>
 #include <mfres/segmenter.h>
 #include <mfres/status.h>
@@ -39,8 +40,9 @@ struct EvaluationOptions {
 /// Measures one label file against another.
 /// Errors: what ErrorCode lists for NIfTI files, grid_size_mismatch, grid_position_mismatch, label_outside_scheme,
 /// label_scheme_unclear, memory_limit, invalid_argument (options).
-Result<CaseMetrics> evaluate_files(const std::string& id, const std::filesystem::path& prediction,
-                                   const std::filesystem::path& reference, const EvaluationOptions& options);
+MFRES_EXPORT Result<CaseMetrics> evaluate_files(const std::string& id, const std::filesystem::path& prediction,
+                                                const std::filesystem::path& reference,
+                                                const EvaluationOptions& options);
 
 /// Measures every reference below `references` against its prediction below `predictions`, both searched three folders
 /// deep. A reference is the segmentation in a case folder of BraTS (its id is the folder's name), or any other NIfTI
@@ -49,8 +51,9 @@ Result<CaseMetrics> evaluate_files(const std::string& id, const std::filesystem:
 /// without a reference are left out and noted. Errors: file_not_found (a folder; no reference; missing predictions, all
 /// of them named), modality_ambiguous (two files for one case), interrupted, and those of evaluate_files for the first
 /// case that has one.
-Result<MetricsTable> evaluate_folders(const std::filesystem::path& predictions, const std::filesystem::path& references,
-                                      const EvaluationOptions& options, const Progress& progress = {});
+MFRES_EXPORT Result<MetricsTable> evaluate_folders(const std::filesystem::path& predictions,
+                                                   const std::filesystem::path& references,
+                                                   const EvaluationOptions& options, const Progress& progress = {});
 
 /// Segments every case and measures the result against the case's own segmentation. The first case that is rejected
 /// ends the evaluation, because a mean over the others would answer another question. Cases of a training cache are
@@ -58,8 +61,8 @@ Result<MetricsTable> evaluate_folders(const std::filesystem::path& predictions, 
 /// Errors: dataset_empty (no case), file_not_found (cases without a segmentation, all of them named), and those of
 /// Segmenter::segment and evaluate_files; for cached cases those of reading a cache, voxel_size_out_of_range and
 /// model_metadata_invalid (the model expects another normalisation than the cache has).
-Result<MetricsTable> evaluate_model(Segmenter& segmenter, const CaseSet& cases, const EvaluationOptions& options,
-                                    const Progress& progress = {});
+MFRES_EXPORT Result<MetricsTable> evaluate_model(Segmenter& segmenter, const CaseSet& cases,
+                                                 const EvaluationOptions& options, const Progress& progress = {});
 
 /// A model without some of the contrasts.
 struct SubsetEvaluation {
@@ -70,14 +73,15 @@ struct SubsetEvaluation {
 
 /// evaluate_model with each of the 15 subsets of the contrasts, from all four down to one; options.contrasts is not
 /// read. Errors: as evaluate_model.
-Result<std::vector<SubsetEvaluation>> evaluate_subsets(Segmenter& segmenter, const CaseSet& cases,
-                                                       const EvaluationOptions& options, const Progress& progress = {});
+MFRES_EXPORT Result<std::vector<SubsetEvaluation>> evaluate_subsets(Segmenter& segmenter, const CaseSet& cases,
+                                                                    const EvaluationOptions& options,
+                                                                    const Progress& progress = {});
 
 /// One row per subset: mean Dice of the regions, and what the whole tumour loses to all four contrasts.
-std::string to_markdown(const std::vector<SubsetEvaluation>& evaluations);
+MFRES_EXPORT std::string to_markdown(const std::vector<SubsetEvaluation>& evaluations);
 
 /// An array of objects: contrasts, trained, and the table.
-std::string to_json(const std::vector<SubsetEvaluation>& evaluations);
+MFRES_EXPORT std::string to_json(const std::vector<SubsetEvaluation>& evaluations);
 
 /// What a precision costs.
 struct PrecisionEvaluation {
@@ -91,16 +95,15 @@ struct PrecisionEvaluation {
 /// it was asked for or not. A file that holds integers has no other weights to run in f32: to learn
 /// what int8 costs altogether, evaluate a calibrated file that holds floats.
 /// Errors: those of evaluate_model and of Segmenter::open for each precision.
-Result<std::vector<PrecisionEvaluation>> evaluate_precisions(const std::filesystem::path& model,
-                                                             const SegmenterOptions& setup,
-                                                             const std::vector<Precision>& wanted, const CaseSet& cases,
-                                                             const EvaluationOptions& options,
-                                                             const Progress& progress = {});
+MFRES_EXPORT Result<std::vector<PrecisionEvaluation>>
+evaluate_precisions(const std::filesystem::path& model, const SegmenterOptions& setup,
+                    const std::vector<Precision>& wanted, const CaseSet& cases, const EvaluationOptions& options,
+                    const Progress& progress = {});
 
 /// One row per precision: mean Dice of the regions against the reference, mean and least Dice against the f32 labels.
-std::string to_markdown(const std::vector<PrecisionEvaluation>& evaluations);
+MFRES_EXPORT std::string to_markdown(const std::vector<PrecisionEvaluation>& evaluations);
 
 /// An array of objects: precision, network_ms, and both tables.
-std::string to_json(const std::vector<PrecisionEvaluation>& evaluations);
+MFRES_EXPORT std::string to_json(const std::vector<PrecisionEvaluation>& evaluations);
 
 } // namespace mfres

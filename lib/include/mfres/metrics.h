@@ -2,6 +2,7 @@
 // Segmentation metrics: Dice, sensitivity, specificity and HD95 per tumour region and case, and tables of many cases.
 #pragma once
 
+#include <mfres/export.h>
 #include <mfres/regions.h>
 #include <mfres/status.h>
 #include <mfres/volume.h>
@@ -41,20 +42,20 @@ struct RegionCounts {
 
 /// Compares two arrays of class indices 0..3; any other value counts as background. One pass, no allocation.
 /// Precondition: equal lengths (otherwise the common prefix is counted).
-RegionCounts count_regions(std::span<const std::uint8_t> predicted_classes,
-                           std::span<const std::uint8_t> reference_classes, RegionDefinition definition);
+MFRES_EXPORT RegionCounts count_regions(std::span<const std::uint8_t> predicted_classes,
+                                        std::span<const std::uint8_t> reference_classes, RegionDefinition definition);
 
 /// 2 |P n R| / (|P| + |R|) (Dice 1945; eq. 9-10 of the MF-RES2Net paper), 0..1; 1 where both are empty.
-double dice(const RegionCount& count) noexcept;
+MFRES_EXPORT double dice(const RegionCount& count) noexcept;
 
 /// |P n R| / |R|, 0..1. With an empty reference: 1 if the prediction is empty too, else 0.
-double sensitivity(const RegionCount& count) noexcept;
+MFRES_EXPORT double sensitivity(const RegionCount& count) noexcept;
 
 /// The fraction of the voxels outside the reference that the prediction leaves out, 0..1; 1 if there are none.
 /// `voxels` is the number of voxels compared. Over a whole grid with much background the value is close to 1. The
 /// published values of the challenge server are lower than a 240 x 240 x 155 grid can give, so the server counted over
 /// a smaller part of it.
-double specificity(const RegionCount& count, std::int64_t voxels) noexcept;
+MFRES_EXPORT double specificity(const RegionCount& count, std::int64_t voxels) noexcept;
 
 // Surface distances --------------------------------------------------------------------------------------------------
 
@@ -66,9 +67,9 @@ double specificity(const RegionCount& count, std::int64_t voxels) noexcept;
 /// `size` voxels along i, j, k with i fastest, `spacing_mm` between their centres.
 /// Errors: invalid_argument (lengths that are not the product of `size`, spacing not positive and finite),
 /// memory_limit.
-Result<std::optional<double>> hausdorff95(std::span<const std::uint8_t> a, std::span<const std::uint8_t> b,
-                                          const std::array<std::int64_t, 3>& size,
-                                          const std::array<double, 3>& spacing_mm);
+MFRES_EXPORT Result<std::optional<double>> hausdorff95(std::span<const std::uint8_t> a, std::span<const std::uint8_t> b,
+                                                       const std::array<std::int64_t, 3>& size,
+                                                       const std::array<double, 3>& spacing_mm);
 
 // Cases --------------------------------------------------------------------------------------------------------------
 
@@ -85,20 +86,20 @@ inline constexpr std::array<EmptyScheme, 2> empty_schemes = {EmptyScheme::server
 inline constexpr double worst_hd95_mm = 373.12866;
 
 /// "server2019", "brats2020"
-std::string_view to_string(EmptyScheme scheme) noexcept;
+MFRES_EXPORT std::string_view to_string(EmptyScheme scheme) noexcept;
 
 /// The inverse. Errors: invalid_argument, which lists the names.
-Result<EmptyScheme> parse_empty_scheme(std::string_view text);
+MFRES_EXPORT Result<EmptyScheme> parse_empty_scheme(std::string_view text);
 
 enum class Metric : std::uint8_t { dice, sensitivity, specificity, hd95 };
 inline constexpr std::array<Metric, 4> all_metrics = {Metric::dice, Metric::sensitivity, Metric::specificity,
                                                       Metric::hd95};
 
 /// "Dice", "Sensitivity", "Specificity", "Hausdorff95", as in the challenge server's tables
-std::string_view name(Metric metric) noexcept;
+MFRES_EXPORT std::string_view name(Metric metric) noexcept;
 
 /// Metrics of one region of one case; nullopt = blank.
-class RegionMetrics {
+class MFRES_EXPORT RegionMetrics {
   public:
     std::optional<double>& operator[](Metric metric) { return values_[static_cast<std::size_t>(metric)]; }
     const std::optional<double>& operator[](Metric metric) const { return values_[static_cast<std::size_t>(metric)]; }
@@ -121,8 +122,9 @@ struct CaseMetrics {
 /// Measures one case: two maps of class indices 0..3 on one grid. The result does not depend on `threads` (0 = all).
 /// Errors: grid_size_mismatch, grid_position_mismatch (corners more than 0.1 mm apart), label_outside_scheme (a value
 /// that is not a class), invalid_argument (the number of voxels differs from the grid's size), memory_limit.
-Result<CaseMetrics> evaluate_case(std::string id, const LabelMap& predicted_classes, const LabelMap& reference_classes,
-                                  RegionDefinition definition, EmptyScheme scheme, int threads = 1);
+MFRES_EXPORT Result<CaseMetrics> evaluate_case(std::string id, const LabelMap& predicted_classes,
+                                               const LabelMap& reference_classes, RegionDefinition definition,
+                                               EmptyScheme scheme, int threads = 1);
 
 // Tables -------------------------------------------------------------------------------------------------------------
 
@@ -148,7 +150,7 @@ struct Statistics {
 };
 
 /// Statistics of finite values, in any order.
-Statistics statistics(std::vector<double> values);
+MFRES_EXPORT Statistics statistics(std::vector<double> values);
 
 /// Every column of a table.
 struct MetricsSummary {
@@ -160,7 +162,7 @@ struct MetricsSummary {
     }
     const Statistics& at(TumourRegion region, Metric metric) const&& = delete; ///< would dangle
 };
-MetricsSummary summarise(const MetricsTable& table);
+MFRES_EXPORT MetricsSummary summarise(const MetricsTable& table);
 
 // Sites --------------------------------------------------------------------------------------------------------------
 
@@ -171,24 +173,25 @@ MetricsSummary summarise(const MetricsTable& table);
 ///   BraTS-GLI- and other challenges of BraTS 2023 and later                         BraTS-GLI
 ///   UPENN-GBM-, TCGA-                                                               UPENN, TCGA
 /// with "BraTS" in small or capital letters. Empty where it names none.
-std::string site_named_by(std::string_view id);
+MFRES_EXPORT std::string site_named_by(std::string_view id);
 
 /// Sites by case id.
 using SiteTable = std::map<std::string, std::string, std::less<>>;
 
 /// Reads a CSV table with the columns case and site in any order, and no other. Errors: table_invalid (naming file,
 /// line and value: other columns, a row without case or site, a case that is named twice), file_not_found, file_read.
-Result<SiteTable> read_sites(const std::filesystem::path& path);
+MFRES_EXPORT Result<SiteTable> read_sites(const std::filesystem::path& path);
 
 /// The site of a case that nothing is known of.
 inline constexpr std::string_view unknown_site = "unknown";
 
 /// The site of a case: what `sites` says; else what its id names; else `source`, the name of the folder or file it
 /// comes from.
-std::string site_of(std::string_view id, const SiteTable& sites = {}, std::string_view source = unknown_site);
+MFRES_EXPORT std::string site_of(std::string_view id, const SiteTable& sites = {},
+                                 std::string_view source = unknown_site);
 
 /// Sets the site of every case. Cases that `sites` names and the table does not hold are told in a note.
-void set_sites(MetricsTable& table, const SiteTable& sites, std::string_view source);
+MFRES_EXPORT void set_sites(MetricsTable& table, const SiteTable& sites, std::string_view source);
 
 /// The cases of one site.
 struct SiteSummary {
@@ -197,37 +200,37 @@ struct SiteSummary {
 };
 
 /// A summary for each site of a table, in the order of their names.
-std::vector<SiteSummary> summarise_by_site(const MetricsTable& table);
+MFRES_EXPORT std::vector<SiteSummary> summarise_by_site(const MetricsTable& table);
 
 /// Site,Cases,Dice_ET,Dice_WT,...,Hausdorff95_TC: the means of each site in the columns of the challenge server's
 /// tables. Blank = no value.
-std::string sites_csv(const MetricsTable& table);
+MFRES_EXPORT std::string sites_csv(const MetricsTable& table);
 
 /// The table under another scheme. From server2019 to brats2020, blank HD95 values become 0 where Dice is 1 and
 /// 373.12866 where it is 0. From brats2020 to server2019 the values are unchanged, because the original blanks cannot
 /// be identified.
-MetricsTable with_scheme(MetricsTable table, EmptyScheme scheme);
+MFRES_EXPORT MetricsTable with_scheme(MetricsTable table, EmptyScheme scheme);
 
 /// The table as the challenge server writes it: Label,Dice_ET,Dice_WT,Dice_TC,Sensitivity_ET,...,Hausdorff95_TC, one
 /// row per case, then Mean, StdDev, Median, 25quantile and 75quantile. Blank = no value. Numbers are the shortest
 /// that read back as the same double.
-std::string to_csv(const MetricsTable& table);
+MFRES_EXPORT std::string to_csv(const MetricsTable& table);
 
 /// Reads such a table. Columns may be in any order; absent ones are blank. The summary rows of the file are not cases:
 /// they are compared with the computed statistics, and a note states the result. `source` is named in errors.
 /// Errors: table_invalid, naming line, column and value: unknown, repeated or missing columns, another number of cells
 /// than columns, a value that is not a finite number, a Dice, sensitivity or specificity outside 0..1, a negative
 /// distance, a repeated or empty label, no case, an unclosed quotation mark.
-Result<MetricsTable> parse_csv(std::string_view csv, const std::string& source);
+MFRES_EXPORT Result<MetricsTable> parse_csv(std::string_view csv, const std::string& source);
 
 /// parse_csv of a file of at most 64 MiB. Errors: also file_not_found, file_read.
-Result<MetricsTable> read_csv(const std::filesystem::path& path);
+MFRES_EXPORT Result<MetricsTable> read_csv(const std::filesystem::path& path);
 
 /// Names, statistics of every column over all cases and by site, notes and every case as a JSON object; numbers read back as the same double.
-std::string to_json(const MetricsTable& table);
+MFRES_EXPORT std::string to_json(const MetricsTable& table);
 
 /// The statistics as a Markdown table under a line that names definition and scheme, then the mean Dice of each site
 /// where the site of any case is known.
-std::string to_markdown(const MetricsTable& table);
+MFRES_EXPORT std::string to_markdown(const MetricsTable& table);
 
 } // namespace mfres

@@ -2,6 +2,7 @@
 // The registered networks, their options, and their published figures.
 #pragma once
 
+#include <mfres/export.h>
 #include <mfres/status.h>
 
 #include <cstdint>
@@ -46,7 +47,7 @@ struct NetworkInfo {
 };
 
 /// All registered networks; those of the paper's Table 2 come first.
-std::vector<NetworkInfo> networks();
+MFRES_EXPORT std::vector<NetworkInfo> networks();
 
 /// A validated network variant.
 struct NetworkDescription {
@@ -62,6 +63,6 @@ struct NetworkDescription {
 
 /// Checks a registered name or JSON text {"network": "<registered name>", ...} without building anything.
 /// Errors: network_unknown, json_invalid, variant_invalid (names JSON path, value and what is allowed).
-Result<NetworkDescription> describe_network(std::string_view name_or_json);
+MFRES_EXPORT Result<NetworkDescription> describe_network(std::string_view name_or_json);
 
 } // namespace mfres

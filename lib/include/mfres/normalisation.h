@@ -2,6 +2,7 @@
 // How intensities are normalised before a network sees them. A model states which normalisation its weights expect.
 #pragma once
 
+#include <mfres/export.h>
 #include <mfres/status.h>
 
 #include <array>
@@ -24,9 +25,9 @@ inline constexpr std::array<Normalisation, 2> normalisations = {Normalisation::z
                                                                 Normalisation::zscore_brain_clipped};
 
 /// "zscore-brain", "zscore-brain-clipped"
-std::string_view to_string(Normalisation normalisation) noexcept;
+MFRES_EXPORT std::string_view to_string(Normalisation normalisation) noexcept;
 
 /// The normalisation of that name. Errors: invalid_argument, naming the ones there are.
-Result<Normalisation> parse_normalisation(std::string_view text);
+MFRES_EXPORT Result<Normalisation> parse_normalisation(std::string_view text);
 
 } // namespace mfres

@@ -12,6 +12,8 @@
 #pragma once
 
 #include <mfres/compute.h>
+#include <mfres/export.h>
+#include <mfres/plausibility.h>
 #include <mfres/status.h>
 #include <mfres/volume.h>
 
@@ -33,7 +35,7 @@ namespace mfres {
 using MirrorAxes = std::array<bool, 3>;
 
 /// "x", "xz", "zyx": letters in any order, each at most once; "" = none. Errors: invalid_argument (names the text).
-Result<MirrorAxes> parse_mirror_axes(std::string_view letters);
+MFRES_EXPORT Result<MirrorAxes> parse_mirror_axes(std::string_view letters);
 
 struct PredictorOptions {
     ComputeOptions compute;
@@ -43,6 +45,7 @@ struct PredictorOptions {
     /// Axes along which the brain is also shown mirrored. Labels are those of the mean probability over all
     /// combinations, in 2, 4 or 8 times the time.
     MirrorAxes mirror{};
+    AcceptedChecks accept{}; ///< checks that give a warning in the report instead of rejecting the case
 };
 
 /// Called with the name of the running stage and the share of it that is done, 0..1. Return false to stop
@@ -94,10 +97,10 @@ struct PredictionReport {
 };
 
 /// The report as a JSON object; with `choices` also the implementation of every step.
-std::string to_json(const PredictionReport& report, bool choices = true);
+MFRES_EXPORT std::string to_json(const PredictionReport& report, bool choices = true);
 
 /// "Predictions by mf-res2net (FILE, weights SHA-256 ...) on oneDNN 2.6.3 in f32.": what made the labels, for tables.
-std::string model_sentence(const PredictionReport& report);
+MFRES_EXPORT std::string model_sentence(const PredictionReport& report);
 
 /// The contrasts of one patient at one time, in memory. All on one grid, co-registered and skull-stripped.
 struct CaseVolumes {
@@ -131,7 +134,7 @@ struct Prediction {
 class CasePredictor; // lib/inference/predictor.h: what Segmenter, calibration and others share
 
 /// Holds one model. One thread at a time may use a Predictor.
-class Predictor {
+class MFRES_EXPORT Predictor {
   public:
     /// `model`: a model file, or the name of weights that come with mfres ("mf-res2net-half"; see find_model).
     /// Errors: those of the model file (model_*), backend_unknown, backend_unavailable, operation_unsupported (a
@@ -150,7 +153,7 @@ class Predictor {
     /// names the subsets it was trained for), invalid_argument (sizes outside 2..1024, an affine that is not finite,
     /// options), grid_size_mismatch and grid_position_mismatch (corners more than 0.1 mm apart), affine_singular,
     /// affine_sheared, orientation_oblique, voxel_size_out_of_range, voxel_not_finite, volume_constant,
-    /// modality_duplicate, brain_too_small, nifti_too_large, memory_limit, logits_not_finite, interrupted.
+    /// modality_duplicate, brain_too_small, the plausibility_checks that are not accepted, nifti_too_large, memory_limit, logits_not_finite, interrupted.
     Result<Prediction> predict(const CaseVolumes& volumes, const PredictOptions& options = {},
                                const Progress& progress = {});
 
@@ -165,16 +168,18 @@ class Predictor {
 /// names no file. Those are looked for in $MFRES_MODELS, in share/mfres/models beside the folder of the running program
 /// or of this library (as installed), and in the source tree of a build. Errors: file_not_found for a name that none of
 /// these has; a path is returned as it is.
-Result<std::filesystem::path> find_model(const std::filesystem::path& model);
+MFRES_EXPORT Result<std::filesystem::path> find_model(const std::filesystem::path& model);
 
 struct BackendInfo {
     std::string name;
     std::string engine;
 };
 /// The backends of this build, fastest first.
-std::vector<BackendInfo> available_backends();
+MFRES_EXPORT std::vector<BackendInfo> available_backends();
+/// The backend of that name; of "auto": the first of available_backends(). Errors: backend_unknown, backend_unavailable.
+MFRES_EXPORT Result<BackendInfo> backend_info(std::string_view name);
 
 /// "0.1.0"
-std::string_view version();
+MFRES_EXPORT std::string_view version();
 
 } // namespace mfres

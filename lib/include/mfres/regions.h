@@ -2,6 +2,7 @@
 // The tumour regions that are evaluated, and which label values form them.
 #pragma once
 
+#include <mfres/export.h>
 #include <mfres/status.h>
 
 #include <array>
@@ -15,7 +16,7 @@ enum class TumourRegion : std::uint8_t { wt, tc, et };
 inline constexpr std::array<TumourRegion, 3> tumour_regions = {TumourRegion::wt, TumourRegion::tc, TumourRegion::et};
 
 /// "WT", "TC", "ET"
-std::string_view name(TumourRegion region) noexcept;
+MFRES_EXPORT std::string_view name(TumourRegion region) noexcept;
 
 /// Which classes form the regions.
 enum class RegionDefinition : std::uint8_t {
@@ -26,9 +27,9 @@ inline constexpr std::array<RegionDefinition, 2> region_definitions = {RegionDef
                                                                        RegionDefinition::paper};
 
 /// "brats", "paper"
-std::string_view to_string(RegionDefinition definition) noexcept;
+MFRES_EXPORT std::string_view to_string(RegionDefinition definition) noexcept;
 
 /// The inverse. Errors: invalid_argument, which lists the names.
-Result<RegionDefinition> parse_region_definition(std::string_view text);
+MFRES_EXPORT Result<RegionDefinition> parse_region_definition(std::string_view text);
 
 } // namespace mfres

@@ -9,14 +9,17 @@
 #pragma once
 
 #include <mfres/case.h>
+#include <mfres/export.h>
 #include <mfres/predictor.h>
 #include <mfres/status.h>
 #include <mfres/volume.h>
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -35,9 +38,9 @@ inline constexpr std::array<ProbabilityFormat, 2> probability_formats = {Probabi
                                                                          ProbabilityFormat::uint8};
 
 /// "float32", "uint8"
-std::string_view to_string(ProbabilityFormat format) noexcept;
+MFRES_EXPORT std::string_view to_string(ProbabilityFormat format) noexcept;
 /// The inverse. Errors: invalid_argument, which lists the names.
-Result<ProbabilityFormat> parse_probability_format(std::string_view text);
+MFRES_EXPORT Result<ProbabilityFormat> parse_probability_format(std::string_view text);
 
 struct SegmentOptions {
     AffineSource affine = AffineSource::automatic;
@@ -67,9 +70,9 @@ struct SegmentReport : PredictionReport {
 };
 
 /// The report as a JSON object; with `choices` also the implementation of every step.
-std::string to_json(const SegmentReport& report, bool choices = true);
+MFRES_EXPORT std::string to_json(const SegmentReport& report, bool choices = true);
 /// The report for a person, about 20 lines.
-std::string to_text(const SegmentReport& report);
+MFRES_EXPORT std::string to_text(const SegmentReport& report);
 
 struct Segmentation {
     LabelMap labels;                             ///< on the input's grid, in the label scheme
@@ -78,10 +81,13 @@ struct Segmentation {
 };
 
 /// A Predictor with files around it. One thread at a time may use a Segmenter.
-class Segmenter {
+class MFRES_EXPORT Segmenter {
   public:
     /// Errors: those of Predictor::open.
     static Result<Segmenter> open(const std::filesystem::path& model, const SegmenterOptions& options);
+    /// The same for the bytes of a model file, as Predictor::open.
+    static Result<Segmenter> open(std::span<const std::byte> model, const SegmenterOptions& options,
+                                  const std::string& name = "model");
 
     /// Segments one case. Any error means that no file was written. Errors: everything that ErrorCode lists for NIfTI
     /// files, grids and volumes, memory_limit, logits_not_finite, interrupted, file_write, file_exists.

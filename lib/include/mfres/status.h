@@ -4,6 +4,8 @@
 // plain English, and the place it refers to: a file, a node of a network or a JSON path.
 #pragma once
 
+#include <mfres/export.h>
+
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -78,10 +80,17 @@ enum class ErrorCode : std::uint16_t {
     training_diverged,       ///< loss, gradient or weights became NaN or infinite
     table_invalid,           ///< a table of measurements that cannot be read
     label_scheme_unclear,    ///< a data set whose label values do not tell which scheme they follow
+    brain_implausible,       ///< more or less brain than the model's limits allow
+    brain_at_border,         ///< more than 2 % of the grid's border is brain
+    modality_misnamed,       ///< a file's name says that it holds another contrast, or labels
+    modality_moved,          ///< two contrasts do not lie in one place
+    modality_coverage,       ///< a contrast shows less than 95 % of the brain
+    modality_correlation,    ///< two contrasts correlate by more than 0.97 inside the brain
+    intensity_outliers,      ///< single voxels decide about the standard deviation of a contrast
 };
 
 /// The snake_case name of a code, e.g. "gzip_truncated".
-std::string_view name(ErrorCode code) noexcept;
+MFRES_EXPORT std::string_view name(ErrorCode code) noexcept;
 
 struct Error {
     ErrorCode code = ErrorCode::internal;

@@ -10,6 +10,8 @@
 #pragma once
 
 #include <mfres/compute.h>
+#include <mfres/export.h>
+#include <mfres/plausibility.h>
 #include <mfres/status.h>
 
 #include <array>
@@ -34,7 +36,7 @@ class Communicator;
 /// Errors: invalid_argument (the launcher's variables contradict each other), backend_unavailable (several processes,
 /// this build has no MPI, and nothing says where to meet), backend_failed (MPI fails, or finds another number of
 /// processes than the launcher; or not all of them meet).
-Result<std::shared_ptr<Communicator>> join_ranks();
+MFRES_EXPORT Result<std::shared_ptr<Communicator>> join_ranks();
 
 /// One key of a training recipe's JSON.
 struct RecipeField {
@@ -45,10 +47,10 @@ struct RecipeField {
 };
 
 /// Every key that a recipe may have.
-std::vector<RecipeField> recipe_fields();
+MFRES_EXPORT std::vector<RecipeField> recipe_fields();
 
 /// Training caches and folders of segmented BraTS cases, taken together: one path, or a list.
-class DataSources : public std::vector<std::filesystem::path> {
+class MFRES_EXPORT DataSources : public std::vector<std::filesystem::path> {
   public:
     using std::vector<std::filesystem::path>::vector;
     DataSources() = default;
@@ -109,6 +111,7 @@ struct TrainerOptions {
     std::shared_ptr<Communicator> ranks;
     /// Of the segmentations in folders: as `wanted` of choose_labels, for each folder.
     std::string label_scheme{};
+    AcceptedChecks accept{}; ///< checks that do not reject a case of a folder
 };
 
 /// Dice of the nested regions whole tumour, tumour core, enhancing tumour (BraTS definition), 0..1.
@@ -139,7 +142,7 @@ struct SiteDice {
 };
 
 /// The means of every site, in the order of their names.
-std::vector<SiteDice> by_site(const Validation& validation);
+MFRES_EXPORT std::vector<SiteDice> by_site(const Validation& validation);
 
 /// What metrics.csv has a row of: the steps since the row before.
 struct TrainRow {
@@ -211,10 +214,10 @@ struct TrainReport {
 };
 
 /// The report as a JSON object.
-std::string to_json(const TrainReport& report);
+MFRES_EXPORT std::string to_json(const TrainReport& report);
 
 /// One run. One thread at a time may use a Trainer.
-class Trainer {
+class MFRES_EXPORT Trainer {
   public:
     /// Checks everything that can be checked before the first step, takes hold of the run's folder, makes the caches
     /// and compiles. The observer sees `caching` and `warning`.
@@ -246,14 +249,14 @@ class Trainer {
 /// The GPUs that words name: "all", a number ("2": the first two), or a list ("0,2"; "2," is one alone).
 /// Errors: invalid_argument (no such words, a GPU twice), those of the backend's name, backend_unavailable (it has not
 /// so many GPUs).
-Result<std::vector<int>> find_devices(std::string_view backend, std::string_view words);
+MFRES_EXPORT Result<std::vector<int>> find_devices(std::string_view backend, std::string_view words);
 
 /// Trains on several GPUs of this computer: a Trainer for each, as ranks in threads of their own that divide every
 /// batch, the first one in this thread. `observer` is told what the first one does. Options are those of one rank, but
 /// that compute.threads = 0 shares the processors out. With one GPU it is a Trainer opened and run. Errors: those of
 /// Trainer::open and Trainer::run, invalid_argument (no GPU, or ranks in the options).
-Result<TrainReport> train_on_devices(const TrainerOptions& options, const std::vector<int>& devices,
-                                     const TrainObserver& observer = {});
+MFRES_EXPORT Result<TrainReport> train_on_devices(const TrainerOptions& options, const std::vector<int>& devices,
+                                                  const TrainObserver& observer = {});
 
 /// What an exported model came from.
 struct ExportedModel {
@@ -275,15 +278,16 @@ inline constexpr std::array<WeightDtype, 4> weight_dtypes = {WeightDtype::f32, W
                                                              WeightDtype::int8};
 
 /// "f32", "f16", "bf16", "int8"
-std::string_view to_string(WeightDtype dtype) noexcept;
+MFRES_EXPORT std::string_view to_string(WeightDtype dtype) noexcept;
 /// The inverse. Errors: invalid_argument, which lists the names.
-Result<WeightDtype> parse_weight_dtype(std::string_view text);
+MFRES_EXPORT Result<WeightDtype> parse_weight_dtype(std::string_view text);
 
 /// Writes the weights of a checkpoint file as a model; those of the moving average where there is one.
 /// Errors: file_not_found, checkpoint_damaged, invalid_argument (int8: a checkpoint is not calibrated), those of
 /// save_model.
-Result<ExportedModel> export_checkpoint(const std::filesystem::path& checkpoint, const std::filesystem::path& model,
-                                        bool overwrite, WeightDtype dtype = WeightDtype::f32);
+MFRES_EXPORT Result<ExportedModel> export_checkpoint(const std::filesystem::path& checkpoint,
+                                                     const std::filesystem::path& model, bool overwrite,
+                                                     WeightDtype dtype = WeightDtype::f32);
 
 /// What an averaged model was made of.
 struct AveragedModel {
@@ -295,8 +299,34 @@ struct AveragedModel {
 /// checkpoints (.ckpt; what an export of each would hold). `dtype` as of export_checkpoint.
 /// Errors: invalid_argument (fewer than two sources; another network, input or label scheme than the first one's;
 /// int8), those of load_model, file_not_found, checkpoint_damaged, those of save_model.
-Result<AveragedModel> average_models(const std::vector<std::filesystem::path>& sources,
-                                     const std::filesystem::path& model, bool overwrite,
-                                     WeightDtype dtype = WeightDtype::f32);
+MFRES_EXPORT Result<AveragedModel> average_models(const std::vector<std::filesystem::path>& sources,
+                                                  const std::filesystem::path& model, bool overwrite,
+                                                  WeightDtype dtype = WeightDtype::f32);
+
+/// A recipe with all its keys, and some of them as values.
+struct RecipeDescription {
+    std::string json; ///< canonical: every key, sorted
+    std::string loss;
+    std::array<std::int64_t, 3> crop{};
+    std::int64_t batch = 0;
+    std::int64_t total_steps = 0; ///< of a training on so many cases
+};
+
+/// Checks a recipe, a JSON object of the keys that differ from the default. Errors: recipe_invalid.
+MFRES_EXPORT Result<RecipeDescription> describe_recipe(std::string_view json, std::size_t cases = 1);
+
+/// The JSON of a recipe with precision, tf32 and deterministic of the options in place of its own keys, where they are
+/// not left at their defaults. Text that is no JSON object is returned as it is, for describe_recipe to reject.
+MFRES_EXPORT std::string recipe_with(const std::string& recipe, const ComputeOptions& compute);
+
+/// How far the training in a run's folder has come.
+struct RunProgress {
+    std::int64_t step = 0; ///< steps trained at the last checkpoint
+    double seconds = 0.0;  ///< of training until then, over all its sessions
+};
+
+/// Reads the last checkpoint of a run's folder; nullopt if there is none, even where the folder does not exist.
+/// Errors: checkpoint_damaged, file_read.
+MFRES_EXPORT Result<std::optional<RunProgress>> run_progress(const std::filesystem::path& run);
 
 } // namespace mfres

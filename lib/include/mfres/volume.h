@@ -2,6 +2,8 @@
 // Volumes: voxels on a grid in patient space. Tensor (core/tensor.h) is the type without geometry.
 #pragma once
 
+#include <mfres/export.h>
+
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -18,14 +20,14 @@ enum class Modality : std::uint8_t { t1, t1ce, t2, flair };
 inline constexpr std::array<Modality, 4> modalities = {Modality::t1, Modality::t1ce, Modality::t2, Modality::flair};
 
 /// "t1", "t1ce", "t2", "flair"
-std::string_view name(Modality modality) noexcept;
+MFRES_EXPORT std::string_view name(Modality modality) noexcept;
 
 /// A set of contrasts: one flag for each, in the order of mfres::modalities.
 using ModalitySet = std::array<bool, 4>;
 inline constexpr ModalitySet all_modalities = {true, true, true, true};
 
 /// The names of a set's contrasts in the order of mfres::modalities: "t1ce,flair".
-std::string names(const ModalitySet& set);
+MFRES_EXPORT std::string names(const ModalitySet& set);
 
 /// Rows of the upper 3x4 part of a voxel-to-world matrix, millimetres, NIfTI world axes (x to the right, y to
 /// anterior, z to superior): world = affine * (i, j, k, 1).

@@ -6,11 +6,10 @@
 #include <string.h>
 
 int main(void) {
-    mfres_error error;
-    mfres_segmenter* segmenter = mfres_open("there-is-no-such-file.safetensors", NULL, &error);
-    if (segmenter || strcmp(error.name, "file_not_found") != 0)
+    mfres_segmenter* segmenter = mfres_open("there-is-no-such-file.safetensors", NULL);
+    if (segmenter || strcmp(mfres_error_name(NULL), "file_not_found") != 0)
         return 1;
-    printf("mfres %s from C: %s\n", mfres_version(), error.message);
+    printf("mfres %s from C: %s\n", mfres_version(), mfres_error_message(NULL));
     mfres_close(segmenter);
     return 0;
 }

@@ -15,6 +15,7 @@
 #include <mfres/complexity.h>
 #include <mfres/metrics.h>
 #include <mfres/network.h>
+#include <mfres/plausibility.h>
 #include <mfres/status.h>
 #include <mfres/trainer.h>
 
@@ -65,6 +66,7 @@ struct ExperimentOptions {
     /// starts. A run that needs more is skipped, and the table states it.
     std::int64_t max_memory = 0;
     std::string label_scheme{}; ///< of the segmentations: as `wanted` of choose_labels, for each folder
+    AcceptedChecks accept{}; ///< checks that do not reject a case
 };
 
 /// A set of cases.

@@ -1,19 +1,28 @@
 // SPDX-License-Identifier: MIT
-#include "backends/onednn/ops.h"
+// The implementation of an inference op, chosen by the kind of its main node.
+#pragma once
 
-namespace mfres::onednn {
+#include "backends/planned/executor.h"
 
-std::unique_ptr<InferenceOp> make_op(const OpContext& context, const FusedOp& op, bool residual_in_output) {
+#include <memory>
+
+namespace mfres {
+
+/// `Context` is what the ops of an engine share. Its namespace declares a function make_<kind>(context, op) for every kind
+/// of op. The function of a convolution also takes `residual_in_output`, that of an activation the activation. Throws what
+/// these functions throw.
+template <typename Context>
+std::unique_ptr<InferenceOp> make_op(const Context& context, const FusedOp& op, bool residual_in_output) {
     const Node& node = context.main(op);
     switch (node.kind()) {
     case OpKind::input: break; // is no op
     case OpKind::conv: return make_conv(context, op, residual_in_output);
     case OpKind::batch_norm: return make_batch_norm(context, op);
     case OpKind::instance_norm: return make_instance_norm(context, op);
-    case OpKind::relu: return make_activation(context, op, {Activation::Kind::relu, 0.0F});
+    case OpKind::relu: return make_activation(context, op, Activation{Activation::Kind::relu, 0.0F});
     case OpKind::leaky_relu:
-        return make_activation(context, op,
-                               {Activation::Kind::leaky_relu, static_cast<float>(node.as<LeakyRelu>().slope)});
+        return make_activation(
+            context, op, Activation{Activation::Kind::leaky_relu, static_cast<float>(node.as<LeakyRelu>().slope)});
     case OpKind::add: return make_add(context, op);
     case OpKind::scaled_add: return make_scaled_add(context, op);
     case OpKind::concat: return make_concat(context, op);
@@ -26,4 +35,4 @@ std::unique_ptr<InferenceOp> make_op(const OpContext& context, const FusedOp& op
     return nullptr;
 }
 
-} // namespace mfres::onednn
+} // namespace mfres

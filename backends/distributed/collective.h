@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the communicators of this folder share: a collective as each rank brings it, and what becomes of all of them.
+// What the communicators of this folder share: what each rank contributes to a collective, and how the contributions of
+// all ranks are combined.
 #pragma once
 
 #include "core/try.h"
@@ -28,14 +29,14 @@ inline std::string_view name(Collective collective) {
     return {};
 }
 
-/// What a rank brings to a collective.
+/// What one rank contributes to a collective.
 struct Contribution {
     Collective call = Collective::barrier;
     std::span<std::byte> bytes;
     int root = 0;
 };
 
-/// Whether all ranks brought the same call, as many bytes and one root. Error: internal.
+/// Checks that all ranks made the same call with the same number of bytes and the same root. Error: internal.
 inline Status check_agreement(std::span<const Contribution> all) {
     const Contribution& first = all[0];
     for (std::size_t rank = 1; rank < all.size(); ++rank)
@@ -49,7 +50,7 @@ inline Status check_agreement(std::span<const Contribution> all) {
     return {};
 }
 
-/// Adds to the first in the order of the ranks, so that the bits do not depend on who came last.
+/// Adds to the first in the order of the ranks, so that the bits do not depend on the order of arrival.
 template <typename T>
 void add_up(std::span<const Contribution> all) {
     auto* total = reinterpret_cast<T*>(all[0].bytes.data());
@@ -58,7 +59,7 @@ void add_up(std::span<const Contribution> all) {
             total[i] += reinterpret_cast<const T*>(one.bytes.data())[i];
 }
 
-/// The result of the collective in place of what every rank brought. Precondition: they agree, memory is aligned.
+/// Replaces every contribution by the result. Precondition: check_agreement() is ok, memory is aligned.
 inline void combine(std::span<const Contribution> all) {
     std::size_t from = 0;
     switch (all[0].call) {

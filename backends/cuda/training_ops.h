@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT
+// What the training ops of this backend share.
+#pragma once
+
+#include "backends/cuda/device_arrays.h"
+#include "backends/cuda/parameters.h"
+#include "backends/planned/training_executor.h"
+
+#include <memory>
+#include <vector>
+
+namespace mfres::cuda {
+
+inline Part part(const ArrayPlacement& placement, const Channels& channels, std::int64_t to = 0) {
+    return {placement.at(channels.array), channels.channels, channels.begin, to, channels.count};
+}
+inline std::vector<Part> parts(const ArrayPlacement& placement,
+                               const std::vector<GradientContribution>& contributions) {
+    std::vector<Part> all;
+    for (const GradientContribution& contribution : contributions)
+        all.push_back(part(placement, contribution.from, contribution.to));
+    return all;
+}
+
+/// What all ops of one compilation share.
+struct TrainingContext {
+    const TrainingNetwork& network;
+    const DeviceParameters& parameters;
+    Engine& engine;
+    Constants& constants;
+    ElementType type; ///< of values and gradients
+    ConvolutionRules rules;
+    DeviceRanks& ranks;
+
+    const Kernels& kernels() const { return engine.kernels(); }
+    Stream stream() const { return engine.stream(); }
+    const Node& node(NodeId id) const { return network.graph.node(id); }
+    /// Values and gradient of a node's parameter.
+    float* values(const Node& node, std::size_t index) const { return parameters.values(node.parameters[index].name); }
+    float* gradient(const Node& node, std::size_t index) const {
+        return parameters.gradient(node.parameters[index].name);
+    }
+};
+
+/// Bytes rounded up to where the next part of a workspace may begin.
+inline std::int64_t padded(std::int64_t bytes) {
+    constexpr std::int64_t alignment = 256;
+    return (bytes + alignment - 1) / alignment * alignment;
+}
+
+// See TrainingEngine. All throw EngineError.
+std::unique_ptr<TrainingOp> make_convolution(const TrainingContext& context, NodeId id);
+std::unique_ptr<TrainingOp> make_sum(const TrainingContext& context, const FusedSum& sum);
+std::unique_ptr<TrainingOp> make_copy(const TrainingContext& context, NodeId id);
+std::unique_ptr<TrainingOp> make_resampling(const TrainingContext& context, NodeId id);
+
+} // namespace mfres::cuda

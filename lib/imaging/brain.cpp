@@ -1,0 +1,488 @@
+// SPDX-License-Identifier: MIT
+#include "imaging/brain.h"
+
+#include "core/parallel.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <optional>
+#include <utility>
+
+namespace mfres {
+
+namespace {
+
+using Size = std::array<std::int64_t, 3>;
+
+// Each share with what was measured on 38 skull-stripped cases of BraTS 2018 to 2021, 152 contrasts.
+
+/// A background is noisy where more of the foreground than 2 % lies within 0.25 % of the intensity range of it. Measured:
+/// at most 0.1 %. One step of an image of 8 bits is more than 0.25 % of its range.
+constexpr double near_share = 0.0025;
+constexpr double noisy_share = 0.02;
+/// What is background where it is noisy: 2 % of the range. Noise of that kind is rounding (1e-6) or ringing, of which
+/// 2 % are left two voxels away from the brain. Measured: less than 1 % of a brain is that dark in all contrasts.
+constexpr double tolerance_share = 0.02;
+/// The intensity range: the distance from the background that 1 % of the foreground is beyond.
+constexpr double range_share = 0.01;
+/// Of so many voxels, if there are more.
+constexpr std::int64_t range_voxels = std::int64_t{1} << 18;
+/// Values that surround the rest: after the border's value no more than so many.
+constexpr int most_second_values = 3;
+/// A face of padding holds its value in 99 % of its voxels.
+constexpr double padding_share = 0.99;
+
+struct VoxelBox {
+    Size begin{};
+    Size size{};
+
+    bool empty() const { return size[0] == 0; }
+};
+
+float distance(float value, const std::vector<float>& backgrounds) {
+    float nearest = std::abs(value - backgrounds[0]);
+    for (std::size_t n = 1; n < backgrounds.size(); ++n)
+        nearest = std::min(nearest, std::abs(value - backgrounds[n]));
+    return nearest;
+}
+
+float rounding(const std::vector<float>& backgrounds) {
+    float largest = 0.0F;
+    for (const float value : backgrounds)
+        largest = std::max(largest, std::abs(value));
+    return 4.0F * std::numeric_limits<float>::epsilon() * largest;
+}
+
+/// The distance of each value, in its place.
+void to_distances(std::vector<float>& values, const std::vector<float>& backgrounds) {
+    if (backgrounds.size() == 1)
+        for (const float background = backgrounds[0]; float& value : values)
+            value = std::abs(value - background);
+    else
+        for (float& value : values)
+            value = distance(value, backgrounds);
+}
+
+// Values of the background -----------------------------------------------------------------------------------------
+
+/// The values on one face of a box: index `at` along `axis`.
+std::vector<float> face_values(const CompactVolume& scan, const VoxelBox& box, std::size_t axis, std::int64_t at) {
+    Size begin = box.begin;
+    Size size = box.size;
+    begin[axis] = at;
+    size[axis] = 1;
+    std::vector<float> values(static_cast<std::size_t>(size[0] * size[1] * size[2]));
+    float* row = values.data();
+    for (std::int64_t k = begin[2]; k < begin[2] + size[2]; ++k)
+        for (std::int64_t j = begin[1]; j < begin[1] + size[1]; ++j, row += size[0])
+            scan.read(begin[0], j, k, size[0], row);
+    return values;
+}
+
+/// A value around what differs from the background so far: of more than half of the voxels on the faces of its box, or
+/// of a whole face that reaches from border to border.
+std::optional<float> surrounding_value(const CompactVolume& scan, const VoxelBox& box,
+                                       const std::vector<float>& backgrounds) {
+    std::vector<float> all;
+    for (std::size_t axis = 0; axis < 3; ++axis)
+        for (const std::int64_t at : {box.begin[axis], box.begin[axis] + box.size[axis] - 1}) {
+            const std::vector<float> face = face_values(scan, box, axis, at);
+            bool whole = true;
+            for (std::size_t other = 0; other < 3; ++other)
+                whole = whole && (other == axis || box.size[other] == scan.grid().size[other]);
+            if (const auto value = majority(face); whole && value &&
+                                                   distance(*value, backgrounds) > rounding(backgrounds) &&
+                                                   static_cast<double>(std::count(face.begin(), face.end(), *value)) >=
+                                                       padding_share * static_cast<double>(face.size()))
+                return value;
+            all.insert(all.end(), face.begin(), face.end());
+        }
+    return majority(all);
+}
+
+/// The box of voxels that differ from every value by more than rounding.
+VoxelBox box_beyond(const CompactVolume& scan, const std::vector<float>& backgrounds) {
+    const Size& from = scan.kept_begin();
+    const Size& kept = scan.kept_size();
+    const float limit = rounding(backgrounds);
+    Size begin = scan.grid().size;
+    Size end{};
+    std::vector<float> row(static_cast<std::size_t>(kept[0]));
+    for (std::int64_t k = from[2]; k < from[2] + kept[2]; ++k)
+        for (std::int64_t j = from[1]; j < from[1] + kept[1]; ++j) {
+            scan.read(from[0], j, k, kept[0], row.data());
+            const auto differs = [&](float value) { return !(distance(value, backgrounds) <= limit); };
+            const auto first = std::find_if(row.begin(), row.end(), differs);
+            if (first == row.end())
+                continue;
+            const auto last = std::find_if(row.rbegin(), row.rend(), differs).base();
+            begin = {std::min(begin[0], from[0] + (first - row.begin())), std::min(begin[1], j), std::min(begin[2], k)};
+            end = {std::max(end[0], from[0] + (last - row.begin())), std::max(end[1], j + 1), std::max(end[2], k + 1)};
+        }
+    if (end[0] == 0)
+        return {};
+    return {begin, {end[0] - begin[0], end[1] - begin[1], end[2] - begin[2]}};
+}
+
+std::vector<float> background_values(const CompactVolume& scan) {
+    std::vector<float> values = {scan.background()};
+    VoxelBox box{scan.kept_begin(), scan.kept_size()};
+    for (int more = 0; more < most_second_values && !box.empty(); ++more) {
+        const auto second = surrounding_value(scan, box, values);
+        if (!second || distance(*second, values) <= rounding(values))
+            break;
+        values.push_back(*second);
+        box = box_beyond(scan, values);
+        if (box.empty())
+            values.pop_back(); // a block of one value is no background of something else
+    }
+    return values;
+}
+
+/// The distance from the background that range_share of the foreground is beyond, from rows spread over the scan.
+float intensity_range(const CompactVolume& scan, const std::vector<float>& backgrounds) {
+    const Size& from = scan.kept_begin();
+    const Size& kept = scan.kept_size();
+    const std::int64_t every = std::max<std::int64_t>(1, kept[0] * kept[1] * kept[2] / range_voxels);
+    const float limit = rounding(backgrounds);
+    std::vector<float> row(static_cast<std::size_t>(kept[0]));
+    std::vector<float> distances;
+    for (std::int64_t n = 0; n < kept[1] * kept[2]; n += every) {
+        scan.read(from[0], from[1] + n % kept[1], from[2] + n / kept[1], kept[0], row.data());
+        for (const float value : row)
+            if (const float apart = distance(value, backgrounds); apart > limit)
+                distances.push_back(apart);
+    }
+    if (distances.empty())
+        return 0.0F;
+    const auto rank = static_cast<std::ptrdiff_t>((1.0 - range_share) * static_cast<double>(distances.size() - 1));
+    std::nth_element(distances.begin(), distances.begin() + rank, distances.end());
+    return distances[static_cast<std::size_t>(rank)];
+}
+
+// Foreground -------------------------------------------------------------------------------------------------------
+
+constexpr int exact_shift = 4;               ///< bits 4 to 7: differs from the background by more than rounding
+constexpr std::uint8_t contrast_bits = 0x0F; ///< bits 0 to 3: by more than the tolerance of a noisy background
+constexpr std::uint8_t candidate_bit = 0x10; ///< of the voxels that may be brain, in place of the former
+
+struct Foreground {
+    std::vector<std::uint8_t> bits;
+    std::array<std::atomic<std::int64_t>, 4> exact{}; ///< voxels
+    std::array<std::atomic<std::int64_t>, 4> near{};  ///< of these within near_share of the range
+};
+
+/// Sets the bits of contrast m.
+void mark(const CompactVolume& scan, std::size_t m, const std::vector<float>& backgrounds, float range, int threads,
+          Foreground& foreground) {
+    const Size& size = scan.grid().size;
+    const Size& from = scan.kept_begin();
+    const Size& kept = scan.kept_size();
+    const float limit = rounding(backgrounds);
+    const float near = std::max(limit, static_cast<float>(near_share * static_cast<double>(range)));
+    const float tolerance = std::max(limit, static_cast<float>(tolerance_share * static_cast<double>(range)));
+    parallel_ranges(kept[2], threads, [&](std::int64_t begin, std::int64_t end) {
+        std::vector<float> values(static_cast<std::size_t>(kept[0]));
+        std::int64_t exact_voxels = 0;
+        std::int64_t near_voxels = 0;
+        for (std::int64_t k = from[2] + begin; k < from[2] + end; ++k)
+            for (std::int64_t j = from[1]; j < from[1] + kept[1]; ++j) {
+                scan.read(from[0], j, k, kept[0], values.data());
+                to_distances(values, backgrounds);
+                std::uint8_t* const out = foreground.bits.data() + from[0] + size[0] * (j + size[1] * k);
+                for (std::size_t i = 0; i < values.size(); ++i) {
+                    const float apart = values[i];
+                    const bool exact = !(apart <= limit);
+                    exact_voxels += exact;
+                    near_voxels += exact && apart <= near;
+                    out[i] |= static_cast<std::uint8_t>(
+                        (static_cast<unsigned>(exact) << exact_shift | static_cast<unsigned>(!(apart <= tolerance)))
+                        << m);
+                }
+            }
+        foreground.exact[m] += exact_voxels;
+        foreground.near[m] += near_voxels;
+    });
+}
+
+/// Finds the backgrounds, and leaves in each voxel the bits of the contrasts that differ from theirs there, and
+/// candidate_bit where that can make it brain.
+std::vector<std::uint8_t> find_foreground(const std::array<CompactVolume, 4>& scans, const ModalitySet& present,
+                                          int threads, Brain& brain) {
+    Foreground foreground;
+    foreground.bits.assign(static_cast<std::size_t>(brain.grid.voxels()), 0);
+    unsigned clean = 0;
+    unsigned noisy = 0;
+    for (std::size_t m = 0; m < scans.size(); ++m) {
+        Background& background = brain.backgrounds[m];
+        background.values = {scans[m].background()};
+        if (!present[m])
+            continue;
+        background.values = background_values(scans[m]);
+        const float range = intensity_range(scans[m], background.values);
+        mark(scans[m], m, background.values, range, threads, foreground);
+        const std::int64_t beyond = foreground.exact[m] - foreground.near[m];
+        background.noisy =
+            static_cast<double>(foreground.near[m]) > noisy_share * static_cast<double>(beyond) && beyond > 0;
+        background.tolerance = rounding(background.values);
+        if (background.noisy)
+            background.tolerance =
+                std::max(background.tolerance, static_cast<float>(tolerance_share * static_cast<double>(range)));
+        (background.noisy ? noisy : clean) |= 1U << m;
+    }
+    const unsigned deciding = clean != 0 ? clean : noisy;
+    std::array<std::uint8_t, 256> meaning{};
+    for (unsigned bits = 0; bits < meaning.size(); ++bits) {
+        const unsigned shown = (bits & noisy) | (bits >> exact_shift & clean);
+        meaning[bits] = static_cast<std::uint8_t>(shown | ((shown & deciding) != 0 ? candidate_bit : 0U));
+    }
+    std::array<std::int64_t, 16> counts{};
+    for (std::uint8_t& bits : foreground.bits) {
+        bits = meaning[bits];
+        ++counts[bits & contrast_bits];
+    }
+    for (std::size_t m = 0; m < scans.size(); ++m)
+        for (std::size_t shown = 0; shown < counts.size(); ++shown)
+            brain.foreground[m] += (shown >> m & 1U) != 0 ? counts[shown] : 0;
+    return std::move(foreground.bits);
+}
+
+// Parts --------------------------------------------------------------------------------------------------------------
+
+/// A mask as runs along i.
+struct RunMask {
+    Size size{};
+    std::vector<BrainRun> runs;
+    std::vector<std::size_t> first_run;
+};
+
+/// The voxels that have one of the bits.
+RunMask collect_runs(const std::vector<std::uint8_t>& bits, std::uint8_t wanted, const Size& size) {
+    RunMask mask;
+    mask.size = size;
+    const auto row_length = static_cast<std::size_t>(size[0]);
+    mask.first_run.reserve(bits.size() / row_length + 1);
+    for (std::size_t first = 0; first < bits.size(); first += row_length) {
+        mask.first_run.push_back(mask.runs.size());
+        const std::uint8_t* const row = bits.data() + first;
+        const std::uint8_t* const row_end = row + row_length;
+        const auto is_wanted = [wanted](std::uint8_t value) { return (value & wanted) != 0; };
+        for (const std::uint8_t* begin = std::find_if(row, row_end, is_wanted); begin != row_end;) {
+            const std::uint8_t* const end = std::find_if_not(begin, row_end, is_wanted);
+            mask.runs.push_back({static_cast<std::int32_t>(begin - row), static_cast<std::int32_t>(end - row)});
+            begin = std::find_if(end, row_end, is_wanted);
+        }
+    }
+    mask.first_run.push_back(mask.runs.size());
+    return mask;
+}
+
+/// What is not in the mask.
+RunMask complement(const RunMask& mask) {
+    RunMask others;
+    others.size = mask.size;
+    const auto row_end = static_cast<std::int32_t>(mask.size[0]);
+    for (std::size_t row = 0; row + 1 < mask.first_run.size(); ++row) {
+        others.first_run.push_back(others.runs.size());
+        std::int32_t from = 0;
+        for (std::size_t run = mask.first_run[row]; run < mask.first_run[row + 1]; ++run) {
+            if (mask.runs[run].begin > from)
+                others.runs.push_back({from, mask.runs[run].begin});
+            from = mask.runs[run].end;
+        }
+        if (from < row_end)
+            others.runs.push_back({from, row_end});
+    }
+    others.first_run.push_back(others.runs.size());
+    return others;
+}
+
+/// Which runs belong together: a forest of runs, with path halving (Tarjan and van Leeuwen 1984).
+class Components {
+  public:
+    explicit Components(std::size_t count) : parent_(count) { std::iota(parent_.begin(), parent_.end(), 0U); }
+
+    std::uint32_t root(std::uint32_t run) {
+        while (parent_[run] != run)
+            run = parent_[run] = parent_[parent_[run]];
+        return run;
+    }
+    /// The smaller index becomes the root, so the forest does not depend on the order of joins.
+    void join(std::size_t a, std::size_t b) {
+        const std::uint32_t first = root(static_cast<std::uint32_t>(a));
+        const std::uint32_t second = root(static_cast<std::uint32_t>(b));
+        parent_[std::max(first, second)] = std::min(first, second);
+    }
+
+  private:
+    std::vector<std::uint32_t> parent_;
+};
+
+/// What counts as touching.
+enum class Neighbours : std::uint8_t { faces, all };
+
+/// Joins the runs of two neighbouring rows that touch.
+void join_rows(const RunMask& mask, std::size_t row, std::size_t other, Neighbours neighbours, Components& components) {
+    const std::int32_t reach = neighbours == Neighbours::all ? 1 : 0;
+    std::size_t a = mask.first_run[row];
+    std::size_t b = mask.first_run[other];
+    while (a < mask.first_run[row + 1] && b < mask.first_run[other + 1]) {
+        const BrainRun& first = mask.runs[a];
+        const BrainRun& second = mask.runs[b];
+        if (first.begin < second.end + reach && second.begin < first.end + reach)
+            components.join(a, b);
+        if (first.end < second.end)
+            ++a;
+        else
+            ++b;
+    }
+}
+
+Components connect(const RunMask& mask, Neighbours neighbours) {
+    Components components(mask.runs.size());
+    const Size& size = mask.size;
+    const std::int64_t side = neighbours == Neighbours::all ? 1 : 0;
+    for (std::int64_t k = 0; k < size[2]; ++k)
+        for (std::int64_t j = 0; j < size[1]; ++j) {
+            const auto row = static_cast<std::size_t>(j + size[1] * k);
+            const auto below = row - static_cast<std::size_t>(size[1]);
+            if (mask.first_run[row] == mask.first_run[row + 1])
+                continue;
+            if (j > 0)
+                join_rows(mask, row, row - 1, neighbours, components);
+            if (k > 0)
+                for (std::int64_t dj = j > 0 ? -side : 0; dj <= (j + 1 < size[1] ? side : 0); ++dj)
+                    join_rows(mask, row, below + static_cast<std::size_t>(dj), neighbours, components);
+        }
+    return components;
+}
+
+std::int64_t length(const BrainRun& run) {
+    return run.end - run.begin;
+}
+
+/// Removes the runs of all parts but those with a root for which kept() is true.
+template <typename Kept>
+void keep_parts(RunMask& mask, Components& components, const Kept& kept) {
+    std::size_t count = 0;
+    std::size_t run = 0;
+    for (std::size_t row = 0; row + 1 < mask.first_run.size(); ++row) {
+        mask.first_run[row] = count;
+        for (const std::size_t row_end = mask.first_run[row + 1]; run < row_end; ++run)
+            if (kept(components.root(static_cast<std::uint32_t>(run))))
+                mask.runs[count++] = mask.runs[run];
+    }
+    mask.first_run.back() = count;
+    mask.runs.resize(count);
+}
+
+/// Leaves the largest part, of equally large ones the first, and counts what is left out.
+void keep_largest(RunMask& mask, Brain& brain) {
+    Components components = connect(mask, Neighbours::all);
+    std::vector<std::int64_t> voxels(mask.runs.size(), 0);
+    std::int64_t total = 0;
+    for (std::size_t run = 0; run < mask.runs.size(); ++run) {
+        voxels[components.root(static_cast<std::uint32_t>(run))] += length(mask.runs[run]);
+        total += length(mask.runs[run]);
+    }
+    const auto largest = std::max_element(voxels.begin(), voxels.end());
+    if (largest == voxels.end())
+        return;
+    const auto root = static_cast<std::uint32_t>(largest - voxels.begin());
+    brain.speck_voxels = total - *largest;
+    *largest = 0;
+    brain.second_part_voxels = *std::max_element(voxels.begin(), voxels.end());
+    keep_parts(mask, components, [root](std::uint32_t other) { return other == root; });
+}
+
+/// Whether a voxel of row (j, k) at i = at lies on the grid's border.
+bool on_border(const Size& size, std::int64_t at, std::int64_t j, std::int64_t k) {
+    return j == 0 || j == size[1] - 1 || k == 0 || k == size[2] - 1 || at == 0 || at == size[0] - 1;
+}
+
+/// Adds what cannot be reached from the border by faces of voxels outside the mask.
+void fill_holes(RunMask& mask) {
+    RunMask outside = complement(mask);
+    Components components = connect(outside, Neighbours::faces);
+    std::vector<bool> reached(outside.runs.size(), false);
+    const Size& size = mask.size;
+    for (std::int64_t k = 0; k < size[2]; ++k)
+        for (std::int64_t j = 0; j < size[1]; ++j) {
+            const auto row = static_cast<std::size_t>(j + size[1] * k);
+            for (std::size_t run = outside.first_run[row]; run < outside.first_run[row + 1]; ++run)
+                if (on_border(size, outside.runs[run].begin, j, k) || on_border(size, outside.runs[run].end - 1, j, k))
+                    reached[components.root(static_cast<std::uint32_t>(run))] = true;
+        }
+    keep_parts(outside, components, [&](std::uint32_t root) { return reached[root]; });
+    mask = complement(outside);
+}
+
+void count_voxels(const std::vector<std::uint8_t>& bits, Brain& brain) {
+    const Size& size = brain.grid.size;
+    for (std::int64_t k = 0; k < size[2]; ++k)
+        for (std::int64_t j = 0; j < size[1]; ++j)
+            for (const BrainRun& run : brain.row(j, k)) {
+                brain.brain_voxels += length(run);
+                const std::uint8_t* const row = bits.data() + size[0] * (j + size[1] * k);
+                for (std::int64_t i = run.begin; i < run.end; ++i)
+                    ++brain.shown[row[i] & contrast_bits];
+                if (on_border(size, 1, j, k) && size[0] > 2)
+                    brain.border_voxels += length(run);
+                else
+                    for (std::int64_t i = run.begin; i < run.end; ++i)
+                        brain.border_voxels += on_border(size, i, j, k) ? 1 : 0;
+            }
+}
+
+} // namespace
+
+std::size_t first_of(const ModalitySet& set) {
+    return static_cast<std::size_t>(std::find(set.begin(), set.end(), true) - set.begin());
+}
+
+bool Background::differs(float value) const {
+    return !(distance(value, values) <= tolerance);
+}
+
+std::int64_t Brain::shown_by_all(ContrastBits set) const {
+    std::int64_t voxels = 0;
+    for (std::size_t bits = 0; bits < shown.size(); ++bits)
+        voxels += (bits & set) == set ? shown[bits] : 0;
+    return voxels;
+}
+
+std::int64_t Brain::shown_by_any(ContrastBits set) const {
+    std::int64_t voxels = 0;
+    for (std::size_t bits = 0; bits < shown.size(); ++bits)
+        voxels += (bits & set) != 0 ? shown[bits] : 0;
+    return voxels;
+}
+
+Brain find_brain(const std::array<CompactVolume, 4>& scans, const ModalitySet& present, int threads) {
+    Brain brain;
+    brain.grid = scans[first_of(present)].grid();
+    const std::vector<std::uint8_t> bits = find_foreground(scans, present, threads, brain);
+    RunMask mask = collect_runs(bits, candidate_bit, brain.grid.size);
+    keep_largest(mask, brain);
+    if (std::any_of(brain.backgrounds.begin(), brain.backgrounds.end(), [](const auto& one) { return one.noisy; }))
+        fill_holes(mask);
+    brain.runs = std::move(mask.runs);
+    brain.first_run = std::move(mask.first_run);
+    count_voxels(bits, brain);
+    return brain;
+}
+
+std::vector<std::uint8_t> mask_of(const Brain& brain) {
+    const Size& size = brain.grid.size;
+    std::vector<std::uint8_t> mask(static_cast<std::size_t>(brain.grid.voxels()), 0);
+    for (std::int64_t k = 0; k < size[2]; ++k)
+        for (std::int64_t j = 0; j < size[1]; ++j)
+            for (const BrainRun& run : brain.row(j, k))
+                std::fill_n(mask.begin() + run.begin + size[0] * (j + size[1] * k), length(run), std::uint8_t{1});
+    return mask;
+}
+
+} // namespace mfres

@@ -21,7 +21,7 @@ const Backend* cuda() {
     return nullptr;
 }
 
-constexpr Precision precisions[] = {Precision::f32, Precision::bf16, Precision::fp16};
+constexpr Precision training_precisions[] = {Precision::f32, Precision::bf16, Precision::fp16};
 
 Loss weighted_tversky() {
     auto loss = make_loss({});
@@ -48,7 +48,7 @@ TEST_CASE("50 training steps on phantoms lower the loss on the GPU in every prec
     const auto graph = test::GpuNetwork::make({64, 64, 64}, 2);
     REQUIRE_OK(graph);
     const auto batch = test::phantom_batch({64, 64, 64}, 2);
-    for (const Precision precision : precisions) {
+    for (const Precision precision : training_precisions) {
         INFO(to_string(precision));
         const auto training =
             test::compile_training(*backend, *graph, test::random_weights(*graph, 1), {.precision = precision});
@@ -69,7 +69,7 @@ TEST_CASE("on the GPU 4 steps are 2 steps, the state in another executable, 2 st
     const auto graph = test::GpuNetwork::make({48, 48, 48}, 1);
     REQUIRE_OK(graph);
     const auto batch = test::phantom_batch({48, 48, 48}, 1);
-    for (const Precision precision : precisions) {
+    for (const Precision precision : training_precisions) {
         INFO(to_string(precision));
         const TrainingOptions options{.precision = precision};
         const auto whole = test::compile_training(*backend, *graph, test::random_weights(*graph, 1), options);
@@ -84,7 +84,7 @@ TEST_CASE("on the GPU 4 steps are 2 steps, the state in another executable, 2 st
     }
 }
 
-TEST_CASE("the network's logits on the GPU are the reference's, and in short precisions most labels are") {
+TEST_CASE("the network's logits on the GPU are the reference's, and in short training_precisions most labels are") {
     const Backend* backend = cuda();
     if (!backend)
         return;
@@ -102,7 +102,7 @@ TEST_CASE("the network's logits on the GPU are the reference's, and in short pre
                 best = c;
         return best;
     };
-    for (const Precision precision : precisions) {
+    for (const Precision precision : training_precisions) {
         INFO(to_string(precision));
         const auto got = test::run(*backend, *graph, weights, batch.image, {.precision = precision});
         REQUIRE_OK(got);

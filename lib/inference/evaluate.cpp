@@ -2,7 +2,8 @@
 // Whole data sets: which prediction belongs to which reference, and each pair measured.
 #include <mfres/evaluate.h>
 
-#include "core/try.h"
+#include "core/file.h"
+#include "core/guard.h"
 #include "imaging/case.h"
 #include "imaging/labels.h"
 #include "imaging/nifti/nifti.h"
@@ -12,7 +13,6 @@
 #include <algorithm>
 #include <cctype>
 #include <map>
-#include <new>
 #include <optional>
 #include <set>
 #include <system_error>
@@ -56,39 +56,33 @@ struct LabelFile {
     bool beside_images = false; ///< its folder holds modalities
 };
 
-Error cannot_list(const fs::path& folder, const std::error_code& problem) {
-    return {ErrorCode::file_read, text("cannot list ", folder.string(), ": ", problem.message()), folder.string()};
+/// Adds every label file below a folder, and to `with_images` the folders that hold modalities.
+Status collect_label_files(const fs::path& folder, int depth, std::vector<LabelFile>& files,
+                           std::set<fs::path>& with_images) {
+    MFRES_TRY(const auto entries, list_folder(folder));
+    for (const FolderEntry& entry : entries) {
+        if (entry.is_folder) {
+            if (depth < deepest_folder && !entry.path.filename().string().starts_with('.'))
+                MFRES_CHECK(collect_label_files(entry.path, depth + 1, files, with_images));
+            continue;
+        }
+        const auto stem = nifti_stem(entry.path);
+        if (!stem || !entry.is_file)
+            continue;
+        const auto slot = brats_slot(entry.path);
+        if (slot && *slot != segmentation_slot)
+            with_images.insert(folder);
+        else
+            files.push_back({entry.path, *stem, slot.has_value(), false});
+    }
+    return {};
 }
 
 /// Every label file below a folder, sorted by path.
 Result<std::vector<LabelFile>> find_label_files(const fs::path& root) {
-    std::error_code problem;
-    if (!fs::exists(root, problem))
-        return Error{ErrorCode::file_not_found, text("there is no folder ", root.string()), root.string()};
-    if (!fs::is_directory(root, problem))
-        return Error{ErrorCode::invalid_argument, text(root.string(), " is not a folder"), root.string()};
     std::vector<LabelFile> files;
     std::set<fs::path> with_images;
-    fs::recursive_directory_iterator entry(root, fs::directory_options::follow_directory_symlink, problem);
-    for (; !problem && entry != fs::recursive_directory_iterator(); entry.increment(problem)) {
-        const fs::path& path = entry->path();
-        std::error_code ignored;
-        if (entry->is_directory(ignored)) {
-            if (entry.depth() >= deepest_folder || path.filename().string().starts_with('.'))
-                entry.disable_recursion_pending();
-            continue;
-        }
-        const auto stem = nifti_stem(path);
-        if (!stem || !entry->is_regular_file(ignored))
-            continue;
-        const auto slot = brats_slot(path);
-        if (slot && *slot != segmentation_slot)
-            with_images.insert(path.parent_path());
-        else
-            files.push_back({path, *stem, slot.has_value(), false});
-    }
-    if (problem)
-        return cannot_list(root, problem);
+    MFRES_CHECK(collect_label_files(root, 0, files, with_images));
     for (LabelFile& file : files)
         file.beside_images = with_images.count(file.path.parent_path()) > 0;
     std::sort(files.begin(), files.end(), [](const auto& a, const auto& b) { return a.path < b.path; });
@@ -209,10 +203,6 @@ Status check_threads(int threads) {
     if (threads < 0 || threads > 4096)
         return Error{ErrorCode::invalid_argument, text("threads must be 0..4096, is ", threads), "threads"};
     return {};
-}
-
-Error no_memory(const std::string& id) {
-    return {ErrorCode::memory_limit, text("case ", id, " does not fit into memory"), id};
 }
 
 /// Tells the share of all cases that is done, as one long stage, so that the time left can be told.
@@ -378,19 +368,19 @@ Result<Labelled> labelled(Segmenter& segmenter, const CaseSet::Entry& entry, con
 
 Result<CaseMetrics> evaluate_files(const std::string& id, const fs::path& prediction, const fs::path& reference,
                                    const EvaluationOptions& options) {
-    try {
+    return guarded(id, [&]() -> Result<CaseMetrics> {
         MFRES_CHECK(check_threads(options.threads));
         MFRES_TRY(const LabelMap expected, read_classes(reference, options));
         MFRES_TRY(const LabelMap predicted, read_classes(prediction, options));
         MFRES_CHECK(check_same_grid(expected.grid, reference, predicted.grid, prediction));
         return evaluate_case(id, predicted, expected, options.regions, options.scheme, options.threads);
-    } catch (const std::bad_alloc&) {
-        return no_memory(id);
-    }
+    });
 }
 
-Result<MetricsTable> evaluate_folders(const fs::path& predictions, const fs::path& references,
-                                      const EvaluationOptions& options, const Progress& progress) {
+namespace {
+
+Result<MetricsTable> compare_folders(const fs::path& predictions, const fs::path& references,
+                                     const EvaluationOptions& options, const Progress& progress) {
     MFRES_TRY(const FilesById expected, find_references(references));
     MFRES_TRY(const Predictions found, find_predictions(predictions, expected));
     MetricsTable table = empty_table(options);
@@ -405,7 +395,16 @@ Result<MetricsTable> evaluate_folders(const fs::path& predictions, const fs::pat
     return table;
 }
 
-Result<MetricsTable> evaluate_model(Segmenter& segmenter, const CaseSet& cases, const EvaluationOptions& options,
+} // namespace
+
+Result<MetricsTable> evaluate_folders(const fs::path& predictions, const fs::path& references,
+                                      const EvaluationOptions& options, const Progress& progress) {
+    return guarded(references, [&] { return compare_folders(predictions, references, options, progress); });
+}
+
+namespace {
+
+Result<MetricsTable> evaluate_cases(Segmenter& segmenter, const CaseSet& cases, const EvaluationOptions& options,
                                     const Progress& progress) {
     MFRES_CHECK(check_threads(options.threads));
     MFRES_CHECK(check_have_references(cases));
@@ -429,8 +428,17 @@ Result<MetricsTable> evaluate_model(Segmenter& segmenter, const CaseSet& cases, 
     return table;
 }
 
-Result<std::vector<SubsetEvaluation>> evaluate_subsets(Segmenter& segmenter, const CaseSet& cases,
-                                                       const EvaluationOptions& options, const Progress& progress) {
+} // namespace
+
+Result<MetricsTable> evaluate_model(Segmenter& segmenter, const CaseSet& cases, const EvaluationOptions& options,
+                                    const Progress& progress) {
+    return guarded("evaluation", [&] { return evaluate_cases(segmenter, cases, options, progress); });
+}
+
+namespace {
+
+Result<std::vector<SubsetEvaluation>> evaluate_all_subsets(Segmenter& segmenter, const CaseSet& cases,
+                                                           const EvaluationOptions& options, const Progress& progress) {
     const ModelInput& input = segmenter.predictor().inside().input();
     std::vector<SubsetEvaluation> all;
     for (std::size_t count = 4; count > 0; --count)
@@ -454,6 +462,13 @@ Result<std::vector<SubsetEvaluation>> evaluate_subsets(Segmenter& segmenter, con
     return all;
 }
 
+} // namespace
+
+Result<std::vector<SubsetEvaluation>> evaluate_subsets(Segmenter& segmenter, const CaseSet& cases,
+                                                       const EvaluationOptions& options, const Progress& progress) {
+    return guarded("evaluation", [&] { return evaluate_all_subsets(segmenter, cases, options, progress); });
+}
+
 namespace {
 
 double network_ms(const PredictionReport& report) {
@@ -464,12 +479,10 @@ double network_ms(const PredictionReport& report) {
     return total;
 }
 
-} // namespace
-
-Result<std::vector<PrecisionEvaluation>> evaluate_precisions(const fs::path& model, const SegmenterOptions& setup,
-                                                             const std::vector<std::string>& precisions,
-                                                             const CaseSet& cases, const EvaluationOptions& options,
-                                                             const Progress& progress) {
+Result<std::vector<PrecisionEvaluation>> evaluate_all_precisions(const fs::path& model, const SegmenterOptions& setup,
+                                                                 const std::vector<std::string>& precisions,
+                                                                 const CaseSet& cases, const EvaluationOptions& options,
+                                                                 const Progress& progress) {
     MFRES_CHECK(check_threads(options.threads));
     MFRES_CHECK(check_have_references(cases));
     std::vector<std::string> names = {"f32"};
@@ -511,6 +524,15 @@ Result<std::vector<PrecisionEvaluation>> evaluate_precisions(const fs::path& mod
         }
     }
     return all;
+}
+
+} // namespace
+
+Result<std::vector<PrecisionEvaluation>> evaluate_precisions(const fs::path& model, const SegmenterOptions& setup,
+                                                             const std::vector<std::string>& precisions,
+                                                             const CaseSet& cases, const EvaluationOptions& options,
+                                                             const Progress& progress) {
+    return guarded(model, [&] { return evaluate_all_precisions(model, setup, precisions, cases, options, progress); });
 }
 
 } // namespace mfres

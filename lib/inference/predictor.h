@@ -17,10 +17,8 @@
 #include <mfres/predictor.h>
 
 #include <cstdint>
-#include <exception>
 #include <filesystem>
 #include <memory>
-#include <new>
 #include <optional>
 #include <string>
 
@@ -105,6 +103,7 @@ class CasePredictor {
   private:
     CasePredictor() = default;
     void describe_run(PredictionReport& report) const;
+    CaseOptions options_of_case(bool resample) const;
 
     std::shared_ptr<const Model> model_;
     std::string name_;
@@ -126,17 +125,5 @@ inline std::shared_ptr<const Model> borrowed(const Model& model) {
 
 /// Errors: invalid_argument for a size in mm^3 that is negative or not finite.
 Status check_small_parts(double min_enhancing_mm3, double min_component_mm3);
-
-/// body(), with the exceptions of the standard library as errors about the case.
-template <typename Body>
-auto guarded(const std::string& id, const Body& body) -> decltype(body()) {
-    try {
-        return body();
-    } catch (const std::bad_alloc&) {
-        return Error{ErrorCode::memory_limit, text("case ", id, " needs more memory than the system gives"), id};
-    } catch (const std::exception& error) {
-        return Error{ErrorCode::internal, text("case ", id, ": ", error.what()), id};
-    }
-}
 
 } // namespace mfres

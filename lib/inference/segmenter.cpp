@@ -3,6 +3,7 @@
 #include <mfres/segmenter.h>
 
 #include "core/file.h"
+#include "core/guard.h"
 #include "core/try.h"
 #include "imaging/case.h"
 #include "imaging/preview.h"
@@ -165,8 +166,10 @@ Result<ProbabilityFormat> parse_probability_format(std::string_view text) {
 }
 
 Result<Segmenter> Segmenter::open(const std::filesystem::path& model, const SegmenterOptions& options) {
-    MFRES_TRY(Predictor predictor, Predictor::open(model, options));
-    return Segmenter(std::move(predictor));
+    return guarded(model, [&]() -> Result<Segmenter> {
+        MFRES_TRY(Predictor predictor, Predictor::open(model, options));
+        return Segmenter(std::move(predictor));
+    });
 }
 
 Result<Segmentation> Segmenter::segment(const CaseFiles& files, const SegmentOptions& options,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <mfres/robustness.h>
 
+#include "core/guard.h"
 #include "core/try.h"
 #include "imaging/case.h"
 #include "imaging/compact_volume.h"
@@ -194,7 +195,7 @@ Result<RobustnessReport> measure_robustness(Segmenter& segmenter, const CaseSet&
                                             const RobustnessOptions& options, const Progress& progress) {
     if (cases.empty())
         return Error{ErrorCode::dataset_empty, "there is no case to disturb", {}};
-    try {
+    return guarded("robustness", [&]() -> Result<RobustnessReport> {
         RobustnessReport report;
         report.seed = options.seed;
         for (const Disturbance disturbance : disturbances)
@@ -223,9 +224,7 @@ Result<RobustnessReport> measure_robustness(Segmenter& segmenter, const CaseSet&
             }
         }
         return report;
-    } catch (const std::bad_alloc&) {
-        return Error{ErrorCode::memory_limit, "a disturbed case does not fit into memory", {}};
-    }
+    });
 }
 
 std::string to_markdown(const RobustnessReport& report) {

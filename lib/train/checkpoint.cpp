@@ -392,12 +392,15 @@ Status CheckpointFolder::save(const Checkpoint& checkpoint) {
 }
 
 void CheckpointFolder::remove_leftovers() const {
+    const auto entries = list_folder(folder_);
+    if (!entries)
+        return;
     std::error_code ignored;
-    for (const auto& entry : std::filesystem::directory_iterator(folder_, ignored)) {
-        const std::string name = entry.path().filename().string();
+    for (const FolderEntry& entry : *entries) {
+        const std::string name = entry.path.filename().string();
         for (const std::string_view own : {".last.ckpt.", ".best.ckpt.", ".previous.ckpt.link"})
             if (name.starts_with(own))
-                std::filesystem::remove(entry.path(), ignored);
+                std::filesystem::remove(entry.path, ignored);
     }
 }
 

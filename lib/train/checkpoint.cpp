@@ -372,10 +372,13 @@ Status CheckpointFolder::keep_last_as_previous() const {
     std::filesystem::create_hard_link(last_, link, problem);
     // Without hard links last.ckpt is missing for a moment, and previous.ckpt is the one that is found.
     std::filesystem::rename(problem ? last_ : link, previous_, problem);
-    if (problem)
+    if (problem) {
+        std::error_code ignored;
+        std::filesystem::remove(link, ignored);
         return Error{ErrorCode::file_write,
                      text("cannot keep ", last_.string(), " as ", previous_.string(), ": ", problem.message()),
                      previous_.string()};
+    }
     return {};
 }
 

@@ -7,6 +7,8 @@
 
 #include <mfres/case.h>
 
+#include <iostream>
+
 namespace mfres::cli {
 
 namespace {

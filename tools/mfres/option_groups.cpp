@@ -160,6 +160,8 @@ Result<std::string> label_choice(const Options& options) {
     if (!chosen.empty() && chosen != "auto")
         MFRES_CHECK(LabelCoding::parse(chosen));
     return chosen;
+}
+
 void add_accept_option(Options& options) {
     const std::string help =
         "check that gives a warning instead of rejecting a case; may be repeated: " + plausibility_check_names();

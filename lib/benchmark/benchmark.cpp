@@ -9,6 +9,7 @@
 #include "core/parallel.h"
 #include "core/random.h"
 #include "core/thread_pool.h"
+#include "core/guard.h"
 #include "core/try.h"
 #include "graph/cost.h"
 #include "inference/box_predictor.h"
@@ -194,11 +195,7 @@ Result<BenchmarkReport> run_benchmark(const std::filesystem::path& path, const B
 
 Result<BenchmarkReport> benchmark(const std::filesystem::path& model, const BenchmarkOptions& options,
                                   const Progress& progress) {
-    try {
-        return run_benchmark(model, options, progress);
-    } catch (const std::bad_alloc&) {
-        return Error{ErrorCode::memory_limit, text("no memory was left to run ", model.string()), model.string()};
-    }
+    return guarded(model, [&] { return run_benchmark(model, options, progress); });
 }
 
 Result<std::int64_t> planned_activations(std::string_view network, const std::array<std::int64_t, 3>& size,

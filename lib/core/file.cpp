@@ -11,7 +11,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <dirent.h>
+#include <exception>
 #include <fcntl.h>
+#include <memory>
 #include <new>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -373,10 +376,51 @@ Result<ScratchFolder> ScratchFolder::create(std::string_view purpose) {
     return ScratchFolder(pattern);
 }
 
+namespace {
+
+/// As far as it goes: without memory for a name something stays.
+void remove_tree(const std::filesystem::path& folder) {
+    if (const auto entries = list_folder(folder))
+        for (const FolderEntry& entry : *entries)
+            if (::unlink(entry.path.c_str()) != 0 && entry.is_folder) // a link to a folder is unlinked, not followed
+                remove_tree(entry.path);
+    ::rmdir(folder.c_str());
+}
+
+} // namespace
+
 ScratchFolder::~ScratchFolder() {
-    std::error_code ignored;
-    if (!path_.empty())
-        std::filesystem::remove_all(path_, ignored);
+    try {
+        if (!path_.empty())
+            remove_tree(path_);
+    } catch (const std::exception&) { // std::bad_alloc
+    }
+}
+
+Result<std::vector<FolderEntry>> list_folder(const std::filesystem::path& folder) {
+    const auto release = [](DIR* opened) { ::closedir(opened); };
+    const std::unique_ptr<DIR, decltype(release)> opened(::opendir(folder.c_str()), release);
+    if (!opened && errno == ENOENT)
+        return Error{ErrorCode::file_not_found, text("there is no folder ", folder.string()), folder.string()};
+    if (!opened && errno == ENOTDIR)
+        return Error{ErrorCode::invalid_argument, text(folder.string(), " is not a folder"), folder.string()};
+    if (!opened && errno == ENOMEM)
+        throw std::bad_alloc();
+    if (!opened)
+        return system_error(ErrorCode::file_read, "list", folder);
+    std::vector<FolderEntry> entries;
+    for (errno = 0; const dirent* const entry = ::readdir(opened.get()); errno = 0) {
+        const std::string_view name = entry->d_name;
+        if (name == "." || name == "..")
+            continue;
+        struct stat info {};
+        const bool known = ::fstatat(::dirfd(opened.get()), entry->d_name, &info, 0) == 0;
+        entries.push_back({folder / name, known && S_ISDIR(info.st_mode), known && S_ISREG(info.st_mode), !known});
+    }
+    if (errno != 0)
+        return system_error(ErrorCode::file_read, "list", folder);
+    std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return a.path < b.path; });
+    return entries;
 }
 
 Status check_output(const std::filesystem::path& path, bool overwrite) {

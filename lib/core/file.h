@@ -105,6 +105,19 @@ class ReadableFile {
     std::uint64_t size_;
 };
 
+/// What a folder holds.
+struct FolderEntry {
+    std::filesystem::path path;
+    bool is_folder = false; ///< of what a link leads to
+    bool is_file = false;   ///< a regular one
+    bool is_broken = false; ///< a link that leads to nothing
+};
+
+/// The entries of a folder in the order of their names, those that begin with a dot included. The directory iterators of
+/// the standard library are not used for it: those of GCC end the process where there is no memory for a name.
+/// Errors: file_not_found, invalid_argument (not a folder), file_read.
+Result<std::vector<FolderEntry>> list_folder(const std::filesystem::path& folder);
+
 /// A new folder in the system's temporary folder, accessible to this user only; removed with its content.
 class ScratchFolder {
   public:

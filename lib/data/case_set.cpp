@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <mfres/case.h>
 
-#include "core/try.h"
+#include "core/guard.h"
 #include "data/cache.h"
 
 #include <algorithm>
@@ -11,17 +11,19 @@
 namespace mfres {
 
 Result<CaseSet> CaseSet::find(const std::filesystem::path& source) {
-    std::error_code ignored;
-    CaseSet set;
-    if (!std::filesystem::is_regular_file(source, ignored)) {
-        MFRES_TRY(const auto cases, find_cases(source));
-        set.entries_.assign(cases.begin(), cases.end());
+    return guarded(source, [&]() -> Result<CaseSet> {
+        std::error_code ignored;
+        CaseSet set;
+        if (!std::filesystem::is_regular_file(source, ignored)) {
+            MFRES_TRY(const auto cases, find_cases(source));
+            set.entries_.assign(cases.begin(), cases.end());
+            return set;
+        }
+        MFRES_TRY(const auto cache, Cache::open(source));
+        for (std::size_t i = 0; i < cache->entries().size(); ++i)
+            set.entries_.emplace_back(Cached{cache, i});
         return set;
-    }
-    MFRES_TRY(const auto cache, Cache::open(source));
-    for (std::size_t i = 0; i < cache->entries().size(); ++i)
-        set.entries_.emplace_back(Cached{cache, i});
-    return set;
+    });
 }
 
 const std::string& CaseSet::id(std::size_t index) const {

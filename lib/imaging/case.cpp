@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "imaging/case.h"
 
+#include "core/file.h"
+#include "core/guard.h"
 #include "core/parallel.h"
 #include "core/try.h"
 #include "imaging/brain.h"
@@ -96,36 +98,21 @@ bool is_nifti_name(const fs::path& file) {
 }
 
 Result<Listing> list(const fs::path& folder) {
-    std::error_code problem;
-    const auto status = fs::status(folder, problem);
-    if (!fs::exists(status))
-        return Error{ErrorCode::file_not_found, text("there is no folder ", folder.string()), folder.string()};
-    if (!fs::is_directory(status))
-        return Error{ErrorCode::invalid_argument, text(folder.string(), " is not a folder"), folder.string()};
+    MFRES_TRY(const auto entries, list_folder(folder));
     Listing listing;
-    fs::directory_iterator entry(folder, problem);
-    for (; !problem && entry != fs::directory_iterator(); entry.increment(problem)) {
-        std::error_code ignored;
-        if (entry->is_directory(ignored)) {
-            if (!entry->path().filename().string().starts_with('.'))
-                listing.folders.push_back(entry->path());
-        } else if (const auto slot = brats_slot(entry->path()); slot && entry->is_regular_file(ignored)) {
-            listing.images.push_back(entry->path());
+    for (const FolderEntry& entry : entries)
+        if (entry.is_folder) {
+            if (!entry.path.filename().string().starts_with('.'))
+                listing.folders.push_back(entry.path);
+        } else if (const auto slot = brats_slot(entry.path); slot && entry.is_file) {
+            listing.images.push_back(entry.path);
             listing.has_modality |= *slot != segmentation_slot;
-        } else if (slot && entry->is_symlink(ignored)) {
-            listing.broken.push_back(entry->path().filename().string());
+        } else if (slot && entry.is_broken) {
+            listing.broken.push_back(entry.path.filename().string());
             listing.has_modality |= *slot != segmentation_slot;
-        } else if (!slot && is_nifti_name(entry->path())) {
-            listing.unknown.push_back(entry->path().filename().string());
+        } else if (!slot && is_nifti_name(entry.path)) {
+            listing.unknown.push_back(entry.path.filename().string());
         }
-    }
-    if (problem)
-        return Error{ErrorCode::file_read, text("cannot list ", folder.string(), ": ", problem.message()),
-                     folder.string()};
-    std::sort(listing.images.begin(), listing.images.end());
-    std::sort(listing.folders.begin(), listing.folders.end());
-    std::sort(listing.unknown.begin(), listing.unknown.end());
-    std::sort(listing.broken.begin(), listing.broken.end());
     return listing;
 }
 
@@ -417,6 +404,22 @@ void add_warnings(Case& loaded, const std::string& where) {
                                        " mm, and labels are resampled back"));
 }
 
+/// Plans what loading takes, before anything is resampled.
+Status plan_memory(Case& loaded, const Sources& read) {
+    const std::int64_t most = loaded.options.max_memory;
+    std::int64_t& needed = loaded.loading_bytes;
+    needed = loaded.resampled ? resampling_bytes(loaded.canonical_grid, loaded.scan_grid) : 0;
+    for (const Source& source : read)
+        needed += source.scan.bytes();
+    if (most == 0 || needed <= most)
+        return {};
+    return Error{ErrorCode::memory_limit,
+                 text("case ", loaded.id, ": its scans of ", size_text(loaded.original_grid), " voxels",
+                      loaded.resampled ? " and their resampling" : "", " take ", needed, " bytes, more than the ", most,
+                      " left of the memory allowed"),
+                 loaded.id};
+}
+
 /// What was read as a case: compared, turned to canonical orientation, and resampled if that was asked for.
 Result<Case> assemble(const std::string& id, Sources read, const ModalitySet& present, const CaseOptions& options) {
     const auto first = static_cast<std::size_t>(std::find(present.begin(), present.end(), true) - present.begin());
@@ -440,6 +443,7 @@ Result<Case> assemble(const std::string& id, Sources read, const ModalitySet& pr
     loaded.canonical_grid = reorient(loaded.original_grid, loaded.orientation);
     MFRES_TRY(loaded.scan_grid, network_grid(loaded.canonical_grid, options, where));
     loaded.resampled = loaded.scan_grid != loaded.canonical_grid;
+    MFRES_CHECK(plan_memory(loaded, read));
     for (std::size_t slot = 0; slot < read.size(); ++slot) {
         if (!present[slot])
             continue;
@@ -517,6 +521,14 @@ Error no_memory(const std::string& id) {
 
 } // namespace
 
+std::int64_t resampling_bytes(const Grid& from, const Grid& to) {
+    constexpr std::int64_t number = sizeof(float);
+    constexpr std::int64_t masks = 2;
+    const std::int64_t interpolating = (number + masks) * from.voxels() + number * to.voxels();
+    const std::int64_t storing = masks * from.voxels() + 3 * number * to.voxels();
+    return std::max(interpolating, storing);
+}
+
 std::optional<std::size_t> brats_slot(const fs::path& file) {
     constexpr std::array<std::string_view, 2> types = {".nii.gz", ".nii"};
     const auto stem = lower_stem(file, types);
@@ -557,24 +569,31 @@ ModalitySet present_in(const CaseFiles& files) {
 }
 
 Result<CaseFiles> find_case(const fs::path& folder, bool allow_absent) {
-    MFRES_TRY(const Listing listing, list(folder));
-    if (!listing.has_modality && !listing.folders.empty())
-        if (const auto below = search_cases(folder, true); below && !below->cases.empty())
-            return Error{ErrorCode::modality_missing,
-                         text(folder.string(), " is no case but holds ", below->cases.size(), " of them, ",
-                              below->cases.front().id, " first; name one of them, or give it as a data set (--data)"),
-                         folder.string()};
-    return case_from(folder, listing, allow_absent);
+    return guarded(folder, [&]() -> Result<CaseFiles> {
+        MFRES_TRY(const Listing listing, list(folder));
+        if (!listing.has_modality && !listing.folders.empty())
+            if (const auto below = search_cases(folder, true); below && !below->cases.empty())
+                return Error{ErrorCode::modality_missing,
+                             text(folder.string(), " is no case but holds ", below->cases.size(), " of them, ",
+                                  below->cases.front().id,
+                                  " first; name one of them, or give it as a data set (--data)"),
+                             folder.string()};
+        return case_from(folder, listing, allow_absent);
+    });
 }
 
 Result<std::vector<CaseFiles>> find_cases(const fs::path& root, bool allow_absent) {
-    MFRES_TRY(FoundCases found, search_cases(root, allow_absent));
-    if (!found.rejected.empty())
-        return std::move(found.rejected.front().error);
-    return std::move(found.cases);
+    return guarded(root, [&]() -> Result<std::vector<CaseFiles>> {
+        MFRES_TRY(FoundCases found, search_cases(root, allow_absent));
+        if (!found.rejected.empty())
+            return std::move(found.rejected.front().error);
+        return std::move(found.cases);
+    });
 }
 
-Result<FoundCases> search_cases(const fs::path& root, bool allow_absent) {
+namespace {
+
+Result<FoundCases> cases_below(const fs::path& root, bool allow_absent) {
     FoundCases found;
     MFRES_CHECK(collect_cases(root, 0, allow_absent, found));
     std::vector<CaseFiles>& cases = found.cases;
@@ -591,6 +610,12 @@ Result<FoundCases> search_cases(const fs::path& root, bool allow_absent) {
     std::stable_sort(found.rejected.begin(), found.rejected.end(), by_id);
     std::stable_sort(found.skipped.begin(), found.skipped.end(), by_id);
     return found;
+}
+
+} // namespace
+
+Result<FoundCases> search_cases(const fs::path& root, bool allow_absent) {
+    return guarded(root, [&] { return cases_below(root, allow_absent); });
 }
 
 Status check_same_grid(const Grid& reference, const fs::path& reference_path, const Grid& grid, const fs::path& path) {

@@ -27,9 +27,11 @@ struct CaseOptions {
     bool resample = false; ///< bring voxels outside the range below to 1 mm, and labels back
     double min_voxel_mm = 0.95;
     double max_voxel_mm = 1.05;
-    std::uint64_t max_bytes = NiftiReadOptions{}.max_bytes; ///< per file, see NiftiReadOptions
-    int threads = 1;                                        ///< 0 = all processors
-    bool allow_absent = false; ///< whether contrasts may be absent (an empty path, a view without voxels)
+    /// Per file, see NiftiReadOptions. As floats: 512 x 512 x 512 voxels, more than a head has at 0.5 mm.
+    std::uint64_t max_bytes = std::uint64_t{512} << 20U;
+    std::int64_t max_memory = 0; ///< bytes that the scans and their resampling may take; 0 = no limit
+    int threads = 1;             ///< 0 = all processors
+    bool allow_absent = false;   ///< whether contrasts may be absent (an empty path, a view without voxels)
     double min_brain_ml = 400.0;
     double max_brain_ml = 2500.0;
     AcceptedChecks accept{}; ///< checks that give warnings instead of errors
@@ -49,6 +51,7 @@ struct Case {
     Grid canonical_grid;                ///< original voxels in canonical order, before any resampling
     Grid scan_grid;                     ///< of the scans
     bool resampled = false;             ///< scans are not on canonical_grid but on a 1 mm grid
+    std::int64_t loading_bytes = 0;     ///< most that scans, and what resampling them takes, took at once
     CaseOptions options;                ///< what it was loaded with
     std::vector<std::string> warnings;  ///< sentences for the report
 };
@@ -62,7 +65,8 @@ ModalitySet present_in(const CaseFiles& files);
 /// rejects, then volume_constant; against the first grid_size_mismatch and
 /// grid_position_mismatch (corners more than 0.1 mm apart); modality_duplicate; orientation_oblique;
 /// voxel_size_out_of_range (without `resample`, or if 1 mm voxels would need a grid beyond 2 to 1024 per axis);
-/// nifti_too_large (the resampled volume exceeds max_bytes); memory_limit; invalid_argument (options).
+/// nifti_too_large (the resampled volume exceeds max_bytes); memory_limit (max_memory, which is judged before anything
+/// is resampled, or none is left); invalid_argument (options).
 Result<Case> load_case(const CaseFiles& files, const CaseOptions& options = {});
 
 /// The same for volumes in memory, in the order of `modalities`. A volume counts with the grid it is given; the case's
@@ -70,6 +74,11 @@ Result<Case> load_case(const CaseFiles& files, const CaseOptions& options = {});
 /// affine_sheared in place of read_nifti's.
 Result<Case> load_case(const std::string& id, const std::array<VolumeView, 4>& volumes,
                        const CaseOptions& options = {});
+
+/// Bytes that resampling a scan takes at its peak. While it is interpolated: the scan and the result as floats, the masks
+/// of the brain and of the tissue. While the result is stored: the masks, the result, a copy of it, and the part of the
+/// copy that differs from the background.
+std::int64_t resampling_bytes(const Grid& from, const Grid& to);
 
 /// brats_slot() of a segmentation.
 inline constexpr std::size_t segmentation_slot = modalities.size();

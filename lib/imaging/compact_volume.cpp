@@ -3,6 +3,7 @@
 
 #include "core/tensor.h"
 #include "core/try.h"
+#include "imaging/border.h"
 #include "imaging/reorient.h"
 
 #include <algorithm>
@@ -17,73 +18,32 @@ namespace mfres {
 
 namespace {
 
+using border::intensity;
 using Size = std::array<std::int64_t, 3>;
 
 /// Calls visit(first, count, step) for the border voxels of every line along i, each voxel once.
 template <typename Visit>
 void visit_border(const Size& size, const Visit& visit) {
     for (std::int64_t k = 0; k < size[2]; ++k)
-        for (std::int64_t j = 0; j < size[1]; ++j) {
-            const std::int64_t row = size[0] * (j + size[1] * k);
-            const bool whole_row = j == 0 || j == size[1] - 1 || k == 0 || k == size[2] - 1 || size[0] <= 2;
-            if (whole_row)
-                visit(row, size[0], std::int64_t{1});
-            else
-                visit(row, std::int64_t{2}, size[0] - 1);
-        }
+        border::visit_slice(size, k, [&](std::int64_t first, std::int64_t count, std::int64_t step) {
+            visit(size[0] * size[1] * k + first, count, step);
+        });
 }
 
 /// What counts as one value where no value has the majority: 0.5 % of the range. Noise is many values, each of them rarer
 /// than one of tissue that touches the border.
 constexpr double alike_share = 0.005;
 
-/// The most frequent value among the most numerous that are alike, of equally frequent ones the smallest.
-float most_frequent(std::vector<float> values) {
-    if (const auto winner = majority(values))
-        return *winner;
-    std::sort(values.begin(), values.end());
-    if (values.empty())
-        return 0.0F;
-    const double range = static_cast<double>(values.back()) - static_cast<double>(values.front());
-    const double width = std::isfinite(range) ? alike_share * range : 0.0;
-    auto begin = values.begin();
-    auto end = values.begin();
-    for (auto first = values.begin(), last = first; first != values.end(); ++first) {
-        while (last != values.end() && static_cast<double>(*last) - static_cast<double>(*first) <= width)
-            ++last;
-        if (last - first > end - begin) {
-            begin = first;
-            end = last;
-        }
-    }
-    float winner = 0.0F;
-    std::ptrdiff_t most = 0;
-    for (auto first = begin; first != end;) {
-        const auto last = std::upper_bound(first, end, *first);
-        if (last - first > most) {
-            most = last - first;
-            winner = *first;
-        }
-        first = last;
-    }
-    return winner;
-}
-
-template <typename T>
-float intensity(T stored, double slope, double inter) {
-    return static_cast<float>(static_cast<double>(stored) * slope + inter);
-}
-
 template <typename T>
 float background_of(std::span<const T> voxels, const Size& size, double slope, double inter) {
-    std::vector<float> border;
+    std::vector<float> values;
     visit_border(size, [&](std::int64_t first, std::int64_t count, std::int64_t step) {
         for (std::int64_t n = 0; n < count; ++n)
             if (const float value = intensity(voxels[static_cast<std::size_t>(first + n * step)], slope, inter);
                 !std::isnan(value))
-                border.push_back(value);
+                values.push_back(value);
     });
-    return most_frequent(std::move(border));
+    return border::most_frequent(std::move(values));
 }
 
 /// The box of voxels that differ from `background`, which is a stored value, so that nothing has to be scaled.
@@ -152,6 +112,37 @@ std::optional<float> majority(std::span<const float> values) { // the vote of Bo
     return std::nullopt;
 }
 
+float border::most_frequent(std::vector<float> values) {
+    if (const auto winner = majority(values))
+        return *winner;
+    std::sort(values.begin(), values.end());
+    if (values.empty())
+        return 0.0F;
+    const double range = static_cast<double>(values.back()) - static_cast<double>(values.front());
+    const double width = std::isfinite(range) ? alike_share * range : 0.0;
+    auto begin = values.begin();
+    auto end = values.begin();
+    for (auto first = values.begin(), last = first; first != values.end(); ++first) {
+        while (last != values.end() && static_cast<double>(*last) - static_cast<double>(*first) <= width)
+            ++last;
+        if (last - first > end - begin) {
+            begin = first;
+            end = last;
+        }
+    }
+    float winner = 0.0F;
+    std::ptrdiff_t most = 0;
+    for (auto first = begin; first != end;) {
+        const auto last = std::upper_bound(first, end, *first);
+        if (last - first > most) {
+            most = last - first;
+            winner = *first;
+        }
+        first = last;
+    }
+    return winner;
+}
+
 float border_value(const Volume& volume) {
     return background_of(std::span<const float>(volume.voxels), volume.grid.size, 1.0, 0.0);
 }
@@ -171,6 +162,11 @@ CompactVolume::CompactVolume(const Grid& grid, Voxels voxels, double slope, doub
     if (size_ == grid.size)
         voxels_ = std::move(voxels);
 }
+
+CompactVolume::CompactVolume(const Grid& grid, float background, const Size& begin, const Size& size, Voxels kept,
+                             double slope, double inter)
+    : grid_(grid), background_(background), begin_(begin), size_(size), slope_(slope), inter_(inter),
+      voxels_(std::move(kept)) {}
 
 std::int64_t CompactVolume::bytes() const {
     return std::visit([](const auto& v) { return static_cast<std::int64_t>(v.size() * sizeof v[0]); }, voxels_);
@@ -219,8 +215,7 @@ void CompactVolume::clear() {
 CompactVolume reorient(CompactVolume scan, const Orientation& orientation) {
     if (orientation.is_canonical())
         return scan;
-    CompactVolume turned = scan;
-    turned.grid_ = reorient(scan.grid_, orientation);
+    CompactVolume turned(reorient(scan.grid_, orientation), scan.background_, {}, {}, {}, scan.slope_, scan.inter_);
     for (std::size_t c = 0; c < 3; ++c) {
         const auto axis = static_cast<std::size_t>(orientation.axis[c]);
         turned.size_[c] = scan.size_[axis];

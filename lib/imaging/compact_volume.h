@@ -37,6 +37,9 @@ class CompactVolume {
     /// Crops `voxels`, one per grid position, to the smallest box that holds every voxel that differs from the
     /// background. Intensity = stored * slope + inter in double precision, rounded to float.
     CompactVolume(const Grid& grid, Voxels voxels, double slope, double inter);
+    /// The same cropped already: `kept` are the voxels of the box, `background` is the intensity of all others.
+    CompactVolume(const Grid& grid, float background, const std::array<std::int64_t, 3>& begin,
+                  const std::array<std::int64_t, 3>& size, Voxels kept, double slope, double inter);
 
     const Grid& grid() const { return grid_; }
     /// border_value() of the whole volume.

@@ -84,8 +84,24 @@ std::int64_t BoxPredictor::estimated_bytes(const Size& size) const {
     return backend_.planned_activations(*graph) + budget_.weights();
 }
 
+/// A process that takes more than its control group allows is ended by the system, so the plan is judged before.
+Status BoxPredictor::check_system_memory(const CaseMemory& memory) const {
+    if (options_.system_memory == 0)
+        return {};
+    const std::int64_t needed = budget_.peak(memory, memory.box, estimated_bytes(memory.box));
+    if (needed <= options_.system_memory)
+        return {};
+    return Error{ErrorCode::memory_limit,
+                 text("segmenting a box of ", memory.box[0], "x", memory.box[1], "x", memory.box[2],
+                      " voxels in one pass needs about ", needed,
+                      " bytes, and the control group of this process leaves ", options_.system_memory,
+                      "; with a limit on memory (max_memory) it runs in tiles"),
+                 {}};
+}
+
 Result<Size> BoxPredictor::compile_within_limit(const CaseMemory& memory) {
     if (options_.max_memory == 0) {
+        MFRES_CHECK(check_system_memory(memory));
         MFRES_CHECK(compile(memory.box));
         return memory.box;
     }

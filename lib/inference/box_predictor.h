@@ -42,6 +42,7 @@ struct BoxPredictorOptions {
     CompileOptions compile;
     MirrorAxes mirror{};
     std::int64_t max_memory = 0; ///< bytes, 0 = no limit; see PredictorOptions
+    std::int64_t system_memory = 0; ///< bytes that the system lets the process take, 0 = not known
     int threads = 1;             ///< outside the backend, at least 1
 };
 
@@ -94,6 +95,7 @@ class BoxPredictor {
 
     bool mirrors() const { return mirror_images(options_.mirror) > 1; }
     std::int64_t estimated_bytes(const Size& size) const;
+    Status check_system_memory(const CaseMemory& memory) const;
     Status run_pass(StageClock& clock, std::size_t pass, std::size_t passes) const;
     Status run_images(const BrainBox& box, const Size& offset, std::size_t tile, std::size_t tiles,
                       ProbabilityMean* mean, StageClock& clock) const;

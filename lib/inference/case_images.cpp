@@ -2,7 +2,7 @@
 // Cases as volumes in memory, from images or rebuilt from training caches.
 #include <mfres/case_images.h>
 
-#include "core/try.h"
+#include "core/guard.h"
 #include "imaging/case.h"
 #include "imaging/compact_volume.h"
 #include "imaging/labels.h"

@@ -2,7 +2,8 @@
 // Whole data sets: which prediction belongs to which reference, and each pair measured.
 #include <mfres/evaluate.h>
 
-#include "core/try.h"
+#include "core/file.h"
+#include "core/guard.h"
 #include "imaging/case.h"
 #include "imaging/label_evidence.h"
 #include "imaging/nifti/nifti.h"
@@ -12,7 +13,6 @@
 #include <algorithm>
 #include <cctype>
 #include <map>
-#include <new>
 #include <optional>
 #include <set>
 #include <system_error>
@@ -56,10 +56,6 @@ struct LabelFile {
     bool beside_images = false; ///< its folder holds modalities
 };
 
-Error cannot_list(const fs::path& folder, const std::error_code& problem) {
-    return {ErrorCode::file_read, text("cannot list ", folder.string(), ": ", problem.message()), folder.string()};
-}
-
 /// What lies below a folder.
 struct LabelFiles {
     std::vector<LabelFile> files;          ///< sorted by path
@@ -67,37 +63,34 @@ struct LabelFiles {
     std::vector<std::string> not_searched; ///< folders that lie too deep
 };
 
-Result<LabelFiles> find_label_files(const fs::path& root) {
-    std::error_code problem;
-    if (!fs::exists(root, problem))
-        return Error{ErrorCode::file_not_found, text("there is no folder ", root.string()), root.string()};
-    if (!fs::is_directory(root, problem))
-        return Error{ErrorCode::invalid_argument, text(root.string(), " is not a folder"), root.string()};
-    LabelFiles found;
-    auto& [files, with_images, not_searched] = found;
-    fs::recursive_directory_iterator entry(root, fs::directory_options::follow_directory_symlink, problem);
-    for (; !problem && entry != fs::recursive_directory_iterator(); entry.increment(problem)) {
-        const fs::path& path = entry->path();
-        std::error_code ignored;
-        if (entry->is_directory(ignored)) {
-            const bool hidden = path.filename().string().starts_with('.');
-            if (entry.depth() >= deepest_folder && !hidden)
-                not_searched.push_back(path.string());
-            if (entry.depth() >= deepest_folder || hidden)
-                entry.disable_recursion_pending();
+Status collect_label_files(const fs::path& folder, int depth, LabelFiles& found) {
+    MFRES_TRY(const auto entries, list_folder(folder));
+    for (const FolderEntry& entry : entries) {
+        if (entry.is_folder) {
+            if (entry.path.filename().string().starts_with('.'))
+                continue;
+            if (depth < deepest_folder)
+                MFRES_CHECK(collect_label_files(entry.path, depth + 1, found));
+            else
+                found.not_searched.push_back(entry.path.string());
             continue;
         }
-        const auto stem = nifti_stem(path);
-        if (!stem || !entry->is_regular_file(ignored))
+        const auto stem = nifti_stem(entry.path);
+        if (!stem || !entry.is_file)
             continue;
-        const auto slot = brats_slot(path);
+        const auto slot = brats_slot(entry.path);
         if (slot && *slot != segmentation_slot)
-            with_images.insert(path.parent_path());
+            found.with_images.insert(folder);
         else
-            files.push_back({path, *stem, slot.has_value(), false});
+            found.files.push_back({entry.path, *stem, slot.has_value(), false});
     }
-    if (problem)
-        return cannot_list(root, problem);
+    return {};
+}
+
+Result<LabelFiles> find_label_files(const fs::path& root) {
+    LabelFiles found;
+    MFRES_CHECK(collect_label_files(root, 0, found));
+    auto& [files, with_images, not_searched] = found;
     for (LabelFile& file : files)
         file.beside_images = with_images.count(file.path.parent_path()) > 0;
     std::sort(files.begin(), files.end(), [](const auto& a, const auto& b) { return a.path < b.path; });
@@ -321,10 +314,6 @@ Status check_threads(int threads) {
     return {};
 }
 
-Error no_memory(const std::string& id) {
-    return {ErrorCode::memory_limit, text("case ", id, " does not fit into memory"), id};
-}
-
 /// Tells the share of all cases that is done, as one long stage, so that the time left can be told.
 class CaseProgress {
   public:
@@ -529,17 +518,17 @@ Result<CaseSet> with_labels_chosen(CaseSet cases, const EvaluationOptions& optio
 
 Result<CaseMetrics> evaluate_files(const std::string& id, const fs::path& prediction, const fs::path& reference,
                                    const EvaluationOptions& options) {
-    try {
+    return guarded(id, [&]() -> Result<CaseMetrics> {
         MFRES_CHECK(check_threads(options.threads));
         MFRES_TRY(const Codings codings, choose_codings({&reference, 1}, {&prediction, 1}, options));
         return measure_files(id, prediction, reference, codings, options, nullptr, nullptr);
-    } catch (const std::bad_alloc&) {
-        return no_memory(id);
-    }
+    });
 }
 
-Result<MetricsTable> evaluate_folders(const fs::path& predictions, const fs::path& references,
-                                      const EvaluationOptions& options, const Progress& progress) {
+namespace {
+
+Result<MetricsTable> compare_folders(const fs::path& predictions, const fs::path& references,
+                                     const EvaluationOptions& options, const Progress& progress) {
     MFRES_TRY(const References there, find_references(references));
     const FilesById& expected = there.files;
     MFRES_TRY(const Predictions found, find_predictions(predictions, expected));
@@ -567,7 +556,16 @@ Result<MetricsTable> evaluate_folders(const fs::path& predictions, const fs::pat
     return table;
 }
 
-Result<MetricsTable> evaluate_model(Segmenter& segmenter, const CaseSet& given, const EvaluationOptions& options,
+} // namespace
+
+Result<MetricsTable> evaluate_folders(const fs::path& predictions, const fs::path& references,
+                                      const EvaluationOptions& options, const Progress& progress) {
+    return guarded(references, [&] { return compare_folders(predictions, references, options, progress); });
+}
+
+namespace {
+
+Result<MetricsTable> evaluate_cases(Segmenter& segmenter, const CaseSet& given, const EvaluationOptions& options,
                                     const Progress& progress) {
     MFRES_CHECK(check_threads(options.threads));
     MFRES_CHECK(check_have_references(given));
@@ -604,8 +602,17 @@ Result<MetricsTable> evaluate_model(Segmenter& segmenter, const CaseSet& given, 
     return table;
 }
 
-Result<std::vector<SubsetEvaluation>> evaluate_subsets(Segmenter& segmenter, const CaseSet& cases,
-                                                       const EvaluationOptions& options, const Progress& progress) {
+} // namespace
+
+Result<MetricsTable> evaluate_model(Segmenter& segmenter, const CaseSet& cases, const EvaluationOptions& options,
+                                    const Progress& progress) {
+    return guarded("evaluation", [&] { return evaluate_cases(segmenter, cases, options, progress); });
+}
+
+namespace {
+
+Result<std::vector<SubsetEvaluation>> evaluate_all_subsets(Segmenter& segmenter, const CaseSet& cases,
+                                                           const EvaluationOptions& options, const Progress& progress) {
     const ModelInput& input = segmenter.predictor().inside().input();
     std::vector<SubsetEvaluation> all;
     for (std::size_t count = 4; count > 0; --count)
@@ -629,6 +636,13 @@ Result<std::vector<SubsetEvaluation>> evaluate_subsets(Segmenter& segmenter, con
     return all;
 }
 
+} // namespace
+
+Result<std::vector<SubsetEvaluation>> evaluate_subsets(Segmenter& segmenter, const CaseSet& cases,
+                                                       const EvaluationOptions& options, const Progress& progress) {
+    return guarded("evaluation", [&] { return evaluate_all_subsets(segmenter, cases, options, progress); });
+}
+
 namespace {
 
 double network_ms(const PredictionReport& report) {
@@ -639,12 +653,10 @@ double network_ms(const PredictionReport& report) {
     return total;
 }
 
-} // namespace
-
-Result<std::vector<PrecisionEvaluation>> evaluate_precisions(const fs::path& model, const SegmenterOptions& setup,
-                                                             const std::vector<Precision>& wanted, const CaseSet& given,
-                                                             const EvaluationOptions& options,
-                                                             const Progress& progress) {
+Result<std::vector<PrecisionEvaluation>> evaluate_all_precisions(const fs::path& model, const SegmenterOptions& setup,
+                                                                 const std::vector<Precision>& wanted,
+                                                                 const CaseSet& given, const EvaluationOptions& options,
+                                                                 const Progress& progress) {
     MFRES_CHECK(check_threads(options.threads));
     MFRES_CHECK(check_have_references(given));
     std::vector<Precision> chosen = {Precision::f32};
@@ -696,6 +708,15 @@ Result<std::vector<PrecisionEvaluation>> evaluate_precisions(const fs::path& mod
         for (PrecisionEvaluation& of : all)
             of.against_reference.notes.push_back(note);
     return all;
+}
+
+} // namespace
+
+Result<std::vector<PrecisionEvaluation>> evaluate_precisions(const fs::path& model, const SegmenterOptions& setup,
+                                                             const std::vector<Precision>& wanted, const CaseSet& cases,
+                                                             const EvaluationOptions& options,
+                                                             const Progress& progress) {
+    return guarded(model, [&] { return evaluate_all_precisions(model, setup, wanted, cases, options, progress); });
 }
 
 } // namespace mfres

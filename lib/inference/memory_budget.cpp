@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "inference/memory_budget.h"
 
+#include "imaging/border.h"
+
 #include <algorithm>
 
 namespace mfres {
@@ -12,6 +14,7 @@ using Size = std::array<std::int64_t, 3>;
 /// What no plan lists: pages of code, thread stacks, slack of the allocator; and once a network is compiled the
 /// engine's code and the kernels it generates. Measured on x86-64 with oneDNN 2.6.3.
 constexpr std::int64_t process_overhead = std::int64_t{8} << 20;
+constexpr std::int64_t reader_overhead = std::int64_t{1} << 20; // buffers of a file and of zlib
 constexpr std::int64_t engine_overhead = std::int64_t{16} << 20;
 
 std::int64_t voxels(const Size& size) {
@@ -28,18 +31,25 @@ CaseMemory case_memory(const std::array<CompactVolume, 4>& scans, const Grid& gr
                        const ModalitySet& kept) {
     CaseMemory memory;
     memory.grid = grid.size;
+    memory.border = border::voxels(grid.size);
     memory.box = box;
     for (std::size_t m = 0; m < scans.size(); ++m) {
         memory.scans += scans[m].bytes();
-        memory.largest_scan = std::max(memory.largest_scan, scans[m].whole_bytes());
+        memory.largest_scan = std::max(memory.largest_scan, scans[m].bytes());
         if (kept[m])
             memory.images += scans[m].bytes();
     }
     return memory;
 }
 
+std::int64_t MemoryBudget::fixed() const {
+    return process_overhead + weights_;
+}
+
+/// A file is read a slice at a time, and the border is held as stored, as intensities and sorted.
 std::int64_t MemoryBudget::reading(const CaseMemory& memory) const {
-    return memory.scans + memory.largest_scan * std::min(readers_, 4);
+    const std::int64_t reader = reader_overhead + 3 * memory.border * static_cast<std::int64_t>(sizeof(float));
+    return std::max(memory.scans + std::max(reader * std::min(readers_, 4), memory.largest_scan), memory.resampling);
 }
 
 std::int64_t MemoryBudget::peak(const CaseMemory& memory, const Size& tile, std::int64_t executable) const {
@@ -57,12 +67,11 @@ std::int64_t MemoryBudget::peak(const CaseMemory& memory, const Size& tile, std:
         memory.probabilities ? 3 * float_bytes(memory.grid, classes_) + memory.images + 2 * labels : 0;
     const std::int64_t ending = std::max(picture, 3 * labels) + std::max(probabilities, box_probabilities) +
                                 engine_overhead + (memory.keep_network ? executable : 0);
-    return process_overhead + weights_ + std::max({reading(memory), memory.scans + labels, running, ending});
+    return fixed() + std::max({reading(memory), memory.scans + labels, running, ending});
 }
 
 std::int64_t MemoryBudget::reading_peak(const CaseMemory& memory, std::int64_t kept_executable) const {
-    return process_overhead + weights_ + reading(memory) +
-           (kept_executable > 0 ? engine_overhead + kept_executable : 0);
+    return fixed() + reading(memory) + (kept_executable > 0 ? engine_overhead + kept_executable : 0);
 }
 
 } // namespace mfres

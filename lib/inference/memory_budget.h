@@ -16,7 +16,9 @@ struct CaseMemory {
     std::array<std::int64_t, 3> grid{}; ///< of the scans
     std::array<std::int64_t, 3> box{};  ///< of the padded brain box
     std::int64_t scans = 0;             ///< of all scans, cut to what is not background
-    std::int64_t largest_scan = 0;      ///< of one scan before it is cut
+    std::int64_t largest_scan = 0;      ///< of one of them: reorienting it takes as much again
+    std::int64_t border = 0;            ///< voxels on the faces of the grid
+    std::int64_t resampling = 0;        ///< while the scans were resampled, with all of them; 0 if they were not
     std::int64_t images = 0;            ///< of the scans that are needed after the network has run
     bool picture = false;               ///< they are needed for a picture
     bool probabilities = false;         ///< of every class on the whole grid, too
@@ -40,6 +42,9 @@ class MemoryBudget {
     /// The peak of a case whose tiles run through an executable of `executable` bytes: the weights, and at the peak the
     /// files being read, the network with the scans that are still needed, or what is written at the end.
     std::int64_t peak(const CaseMemory& memory, const std::array<std::int64_t, 3>& tile, std::int64_t executable) const;
+
+    /// What there is besides scans, network and results.
+    std::int64_t fixed() const;
 
     /// The peak while files are read and an executable of an earlier case is kept (0 bytes: none is).
     std::int64_t reading_peak(const CaseMemory& memory, std::int64_t kept_executable) const;

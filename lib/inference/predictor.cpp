@@ -2,6 +2,7 @@
 // One case in memory, top to bottom: check, prepare, run the network, label, undo.
 #include "inference/predictor.h"
 
+#include "core/guard.h"
 #include "core/memory_usage.h"
 #include "core/parallel.h"
 #include "core/try.h"
@@ -47,6 +48,12 @@ std::vector<PredictionReport::Part> parts(const TumourVolumes& volumes, bool reg
     return all;
 }
 
+/// What the system's control group leaves of memory; 0 where there is none.
+std::int64_t system_memory(std::int64_t idle_bytes) {
+    const auto limit = control_group_limit();
+    return limit ? std::max<std::int64_t>(1, *limit - idle_bytes) : 0;
+}
+
 } // namespace
 
 Status check_small_parts(double min_enhancing_mm3, double min_component_mm3) {
@@ -78,10 +85,10 @@ Result<std::unique_ptr<CasePredictor>> CasePredictor::open(std::shared_ptr<const
     MFRES_TRY(CompileOptions compile, compile_options(*opened->model_, *opened->backend_, options.compute));
     compile.pool = opened->pool_;
     opened->used_ = run_info(*opened->backend_, compile);
-    opened->boxes_ =
-        std::make_unique<BoxPredictor>(opened->model_->variant, opened->model_->weights, *opened->backend_,
-                                       BoxPredictorOptions{std::move(compile), options.mirror, options.max_memory,
-                                                           resolve_threads(options.compute.threads)});
+    opened->boxes_ = std::make_unique<BoxPredictor>(
+        opened->model_->variant, opened->model_->weights, *opened->backend_,
+        BoxPredictorOptions{std::move(compile), options.mirror, options.max_memory, system_memory(opened->idle_bytes_),
+                            resolve_threads(options.compute.threads)});
     return opened;
 }
 
@@ -110,11 +117,18 @@ Result<LabelCoding> CasePredictor::scheme(const std::string& wanted) const {
     return LabelCoding::parse(wanted.empty() || wanted == "auto" ? model_->metadata.label_scheme : wanted);
 }
 
+CaseOptions CasePredictor::options_of_case(bool resample) const {
+    CaseOptions options = case_options(input_, resample, threads());
+    options.accept = options_.accept;
+    if (options_.max_memory > 0)
+        options.max_memory = std::max<std::int64_t>(1, options_.max_memory - boxes_->budget().fixed());
+    return options;
+}
+
 Result<Case> CasePredictor::load(const CaseFiles& files, AffineSource use, bool resample, bool any_contrasts) const {
     MFRES_CHECK(check_contrasts(input_, present_in(files), any_contrasts, text("case ", files.id)));
-    CaseOptions options = case_options(input_, resample, threads());
+    CaseOptions options = options_of_case(resample);
     options.use = use;
-    options.accept = options_.accept;
     return load_case(files, options);
 }
 
@@ -123,9 +137,7 @@ Result<Case> CasePredictor::load(const CaseVolumes& volumes, bool resample, bool
     for (std::size_t m = 0; m < present.size(); ++m)
         present[m] = volumes.volumes[m].voxels != nullptr;
     MFRES_CHECK(check_contrasts(input_, present, any_contrasts, text("case ", volumes.id)));
-    CaseOptions options = case_options(input_, resample, threads());
-    options.accept = options_.accept;
-    return load_case(volumes.id, volumes.volumes, options);
+    return load_case(volumes.id, volumes.volumes, options_of_case(resample));
 }
 
 Result<PreparedCase> CasePredictor::prepare(Case loaded) const {
@@ -164,6 +176,8 @@ Result<LabelledCase> CasePredictor::label(Case& loaded, const CaseRequest& reque
     MFRES_TRY(const Preprocessing preprocessing,
               preprocess_case(loaded, preprocess_options(input_, loaded.present, threads())));
     CaseMemory memory = case_memory(loaded.scans, loaded.scan_grid, preprocessing.padded_size, request.kept);
+    if (loaded.resampled)
+        memory.resampling = loaded.loading_bytes;
     memory.picture = request.picture;
     memory.probabilities = request.probabilities;
     memory.keep_network = options_.max_memory == 0;
@@ -276,9 +290,11 @@ Predictor& Predictor::operator=(Predictor&&) noexcept = default;
 Predictor::~Predictor() = default;
 
 Result<Predictor> Predictor::open(const std::filesystem::path& model, const PredictorOptions& options) {
-    MFRES_TRY(auto inside, CasePredictor::open(model, options));
-    MFRES_CHECK(inside->check_classes());
-    return Predictor(std::move(inside));
+    return guarded(model, [&]() -> Result<Predictor> {
+        MFRES_TRY(auto inside, CasePredictor::open(model, options));
+        MFRES_CHECK(inside->check_classes());
+        return Predictor(std::move(inside));
+    });
 }
 
 Result<Predictor> Predictor::open(std::span<const std::byte> model, const PredictorOptions& options,

@@ -17,10 +17,8 @@
 #include <mfres/predictor.h>
 
 #include <cstdint>
-#include <exception>
 #include <filesystem>
 #include <memory>
-#include <new>
 #include <optional>
 #include <string>
 
@@ -106,6 +104,7 @@ class CasePredictor {
   private:
     CasePredictor() = default;
     void describe_run(PredictionReport& report) const;
+    CaseOptions options_of_case(bool resample) const;
 
     std::shared_ptr<const Model> model_;
     std::string name_;
@@ -131,17 +130,5 @@ Result<LabelMap> written_labels(const Case& loaded, LabelMap classes, const Case
 
 /// Errors: invalid_argument for a size in mm^3 that is negative or not finite.
 Status check_small_parts(double min_enhancing_mm3, double min_component_mm3);
-
-/// body(), with the exceptions of the standard library as errors about the case.
-template <typename Body>
-auto guarded(const std::string& id, const Body& body) -> decltype(body()) {
-    try {
-        return body();
-    } catch (const std::bad_alloc&) {
-        return Error{ErrorCode::memory_limit, text("case ", id, " needs more memory than the system gives"), id};
-    } catch (const std::exception& error) {
-        return Error{ErrorCode::internal, text("case ", id, ": ", error.what()), id};
-    }
-}
 
 } // namespace mfres

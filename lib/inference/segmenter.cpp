@@ -3,6 +3,7 @@
 #include <mfres/segmenter.h>
 
 #include "core/file.h"
+#include "core/guard.h"
 #include "core/names.h"
 #include "core/try.h"
 #include "imaging/case.h"
@@ -159,14 +160,18 @@ Result<ProbabilityFormat> parse_probability_format(std::string_view text) {
 }
 
 Result<Segmenter> Segmenter::open(const std::filesystem::path& model, const SegmenterOptions& options) {
-    MFRES_TRY(Predictor predictor, Predictor::open(model, options));
-    return Segmenter(std::move(predictor));
+    return guarded(model, [&]() -> Result<Segmenter> {
+        MFRES_TRY(Predictor predictor, Predictor::open(model, options));
+        return Segmenter(std::move(predictor));
+    });
 }
 
 Result<Segmenter> Segmenter::open(std::span<const std::byte> model, const SegmenterOptions& options,
                                   const std::string& name) {
-    MFRES_TRY(Predictor predictor, Predictor::open(model, options, name));
-    return Segmenter(std::move(predictor));
+    return guarded(name, [&]() -> Result<Segmenter> {
+        MFRES_TRY(Predictor predictor, Predictor::open(model, options, name));
+        return Segmenter(std::move(predictor));
+    });
 }
 
 Result<Segmentation> Segmenter::segment(const CaseFiles& files, const SegmentOptions& options,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "core/checked.h"
+#include "core/guard.h"
 #include "core/names.h"
 #include "core/parallel.h"
 #include "core/try.h"
@@ -126,15 +127,15 @@ Result<std::optional<double>> hausdorff95(std::span<const std::uint8_t> a, std::
     ValueSet inside;
     inside.fill(true);
     inside[0] = false;
-    try {
+    return guarded("masks", [&]() -> Result<std::optional<double>> {
         return quantile(pooled_surface_distances({a, size, inside}, {b, size, inside}, spacing_mm), 0.95);
-    } catch (const std::bad_alloc&) {
-        return no_memory(text("masks of ", a.size(), " voxels"));
-    }
+    });
 }
 
-Result<CaseMetrics> evaluate_case(std::string id, const LabelMap& predicted_classes, const LabelMap& reference_classes,
-                                  RegionDefinition definition, EmptyScheme scheme, int threads) {
+namespace {
+
+Result<CaseMetrics> measured(std::string id, const LabelMap& predicted_classes, const LabelMap& reference_classes,
+                             RegionDefinition definition, EmptyScheme scheme, int threads) {
     const std::string prediction = "the prediction of " + id;
     const std::string reference = "the reference of " + id;
     MFRES_CHECK(check_same_grid(reference_classes.grid, reference, predicted_classes.grid, prediction));
@@ -149,6 +150,15 @@ Result<CaseMetrics> evaluate_case(std::string id, const LabelMap& predicted_clas
         result.regions[r] = score(counts.regions[r], counts.voxels, scheme, distances[r].values);
     }
     return result;
+}
+
+} // namespace
+
+Result<CaseMetrics> evaluate_case(std::string id, const LabelMap& predicted_classes, const LabelMap& reference_classes,
+                                  RegionDefinition definition, EmptyScheme scheme, int threads) {
+    return guarded("metrics", [&] {
+        return measured(std::move(id), predicted_classes, reference_classes, definition, scheme, threads);
+    });
 }
 
 } // namespace mfres

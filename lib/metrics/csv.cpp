@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Tables in the CSV format of the challenge server. Cells may be quoted as in RFC 4180.
 #include "core/file.h"
+#include "core/guard.h"
 #include "core/try.h"
 #include "metrics/csv_rows.h"
 #include "metrics/summary_rows.h"
@@ -10,7 +11,6 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <new>
 #include <set>
 
 namespace mfres {
@@ -199,16 +199,14 @@ std::string sites_csv(const MetricsTable& table) {
 }
 
 Result<MetricsTable> parse_csv(std::string_view csv, const std::string& source) {
-    try {
-        return parse_table(csv, source);
-    } catch (const std::bad_alloc&) {
-        return Error{ErrorCode::memory_limit, text(source, " does not fit into memory"), source};
-    }
+    return guarded(source, [&] { return parse_table(csv, source); });
 }
 
 Result<MetricsTable> read_csv(const std::filesystem::path& path) {
-    MFRES_TRY(const auto bytes, read_file(path, largest_file, ErrorCode::table_invalid));
-    return parse_csv({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path.string());
+    return guarded(path, [&]() -> Result<MetricsTable> {
+        MFRES_TRY(const auto bytes, read_file(path, largest_file, ErrorCode::table_invalid));
+        return parse_csv({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path.string());
+    });
 }
 
 } // namespace mfres

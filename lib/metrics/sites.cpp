@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Which hospital a case comes from, and what a table says of each.
 #include "core/file.h"
+#include "core/guard.h"
 #include "core/try.h"
 #include "metrics/csv_rows.h"
 
@@ -9,7 +10,6 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <new>
 #include <utility>
 
 namespace mfres {
@@ -99,12 +99,10 @@ std::string site_named_by(std::string_view id) {
 
 Result<SiteTable> read_sites(const std::filesystem::path& path) {
     constexpr std::uint64_t largest_file = std::uint64_t{64} << 20U;
-    try {
+    return guarded(path, [&]() -> Result<SiteTable> {
         MFRES_TRY(const auto bytes, read_file(path, largest_file, ErrorCode::table_invalid));
         return parse_sites({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path.string());
-    } catch (const std::bad_alloc&) {
-        return Error{ErrorCode::memory_limit, text(path.string(), " does not fit into memory"), path.string()};
-    }
+    });
 }
 
 std::string site_of(std::string_view id, const SiteTable& sites, std::string_view source) {

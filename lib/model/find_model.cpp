@@ -2,7 +2,7 @@
 // Where the weights lie that come with mfres.
 #include <mfres/predictor.h>
 
-#include "core/try.h"
+#include "core/guard.h"
 
 #include <cstdlib>
 #include <dlfcn.h>
@@ -25,9 +25,7 @@ fs::path own_folder() {
     return fs::absolute(found.dli_fname, ignored).parent_path();
 }
 
-} // namespace
-
-Result<fs::path> find_model(const fs::path& model) {
+Result<fs::path> model_file(const fs::path& model) {
     std::error_code ignored;
     const bool is_name = !model.empty() && !model.has_parent_path() && !model.has_extension();
     if (!is_name || fs::exists(model, ignored))
@@ -55,6 +53,12 @@ Result<fs::path> find_model(const fs::path& model) {
                  text("no weights called ", model.string(), " come with mfres (looked for ", tried,
                       "); name a model file instead"),
                  model.string()};
+}
+
+} // namespace
+
+Result<fs::path> find_model(const fs::path& model) {
+    return guarded(model, [&] { return model_file(model); });
 }
 
 } // namespace mfres

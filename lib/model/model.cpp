@@ -160,7 +160,7 @@ Status check_ranges(const Graph& graph, const ActivationRanges& ranges) {
     const Graph form = inference_form(graph);
     for (const auto& [name, range] : ranges)
         if (std::none_of(form.nodes().begin(), form.nodes().end(),
-                         [&](const Node& node) { return node.kind() == OpKind::conv && node.name == name; }))
+                         [&, &name = name](const Node& node) { return node.kind() == OpKind::conv && node.name == name; }))
             return Error{ErrorCode::model_metadata_invalid,
                          text("metadata mfres.quantisation: the network has no convolution '", printable(name), "'"),
                          "mfres.quantisation"};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Complexity of networks by name: builds the graph, counts its ops, groups layers into stages.
-#include "core/try.h"
+#include "core/guard.h"
 #include "graph/complexity.h"
 #include "networks/family.h"
 #include "networks/registry.h"
@@ -68,10 +68,8 @@ std::int64_t weight_bytes(const Graph& graph) {
     return scalars * static_cast<std::int64_t>(sizeof(float));
 }
 
-} // namespace
-
-Result<ComplexityReport> complexity(std::string_view name_or_json, const std::array<std::int64_t, 3>& size,
-                                    std::int64_t batch) {
+Result<ComplexityReport> report_of(std::string_view name_or_json, const std::array<std::int64_t, 3>& size,
+                                   std::int64_t batch) {
     MFRES_TRY(const Variant variant, parse_variant(name_or_json));
     MFRES_TRY(const Graph graph, build_network(variant, size, batch));
     const SeenByTable2 seen = variant.family().seen_by_table2;
@@ -98,13 +96,28 @@ Result<ComplexityReport> complexity(std::string_view name_or_json, const std::ar
     return report;
 }
 
-Result<Table2Report> table2() {
+} // namespace
+
+Result<ComplexityReport> complexity(std::string_view name_or_json, const std::array<std::int64_t, 3>& size,
+                                    std::int64_t batch) {
+    return guarded("network", [&] { return report_of(name_or_json, size, batch); });
+}
+
+namespace {
+
+Result<Table2Report> all_reports() {
     Table2Report report{published_input, {}};
     for (const std::string& name : network_names()) {
         MFRES_TRY(ComplexityReport one, complexity(name, {128, 128, 128}));
         report.rows.push_back({name, std::move(one.status), one.total, std::move(one.published)});
     }
     return report;
+}
+
+} // namespace
+
+Result<Table2Report> table2() {
+    return guarded("table 2", [&] { return all_reports(); });
 }
 
 } // namespace mfres

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The public functions of the registry.
-#include "core/try.h"
+#include "core/guard.h"
 #include "networks/family.h"
 #include "networks/registry.h"
 
@@ -21,7 +21,9 @@ std::vector<NetworkInfo> networks() {
     return all;
 }
 
-Result<NetworkDescription> describe_network(std::string_view name_or_json) {
+namespace {
+
+Result<NetworkDescription> description_of(std::string_view name_or_json) {
     MFRES_TRY(const Variant variant, parse_variant(name_or_json));
     NetworkDescription description{
         variant.name(),           variant.family().name, variant.standard(), variant.json(), {},
@@ -36,6 +38,12 @@ Result<NetworkDescription> describe_network(std::string_view name_or_json) {
         description.changes.push_back(option.key + ' ' + written);
     }
     return description;
+}
+
+} // namespace
+
+Result<NetworkDescription> describe_network(std::string_view name_or_json) {
+    return guarded("network", [&] { return description_of(name_or_json); });
 }
 
 } // namespace mfres

@@ -3,6 +3,7 @@
 #include "paper/experiment.h"
 
 #include "core/file.h"
+#include "core/guard.h"
 #include "core/memory_usage.h"
 #include "core/try.h"
 #include "paper/files.h"
@@ -57,8 +58,9 @@ Status claim_folder(const fs::path& out) {
     if (problem)
         return Error{ErrorCode::file_write, text("cannot make folder ", out.string(), ": ", problem.message()),
                      out.string()};
-    for (const auto& entry : fs::directory_iterator(out, problem)) {
-        const std::string name = entry.path().filename().string();
+    MFRES_TRY(const auto entries, list_folder(out));
+    for (const FolderEntry& entry : entries) {
+        const std::string name = entry.path.filename().string();
         bool own = false;
         for (const std::string file : {"train.mfcache", "held-out.mfcache", "experiment.json"})
             own = own || name == file ||
@@ -325,20 +327,6 @@ Result<ExperimentReport> read_status(const fs::path& out) {
             std::tie(run.state, run.reason) = known->second;
     }
     return report;
-}
-
-/// Runs `work` and converts exceptions of the standard library to errors.
-template <typename Work>
-Result<ExperimentReport> guarded(const fs::path& out, const Work& work) {
-    try {
-        return work();
-    } catch (const std::bad_alloc&) {
-        return Error{ErrorCode::memory_limit,
-                     text("the experiment in ", out.string(), " needs more memory than the system gives"),
-                     out.string()};
-    } catch (const std::exception& error) {
-        return Error{ErrorCode::internal, text("the experiment in ", out.string(), ": ", error.what()), out.string()};
-    }
 }
 
 } // namespace

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "paper/robustness.h"
 
+#include "core/guard.h"
 #include "core/try.h"
 #include "paper/disturb.h"
 #include "report/text_table.h"
@@ -115,7 +116,7 @@ Result<RobustnessReport> measure_robustness(Segmenter& segmenter, const CaseSet&
                                             const RobustnessOptions& options, const Progress& progress) {
     if (given.empty())
         return Error{ErrorCode::dataset_empty, "there is no case to disturb", {}};
-    try {
+    return guarded("robustness", [&]() -> Result<RobustnessReport> {
         RobustnessReport report;
         report.seed = options.seed;
         for (const Disturbance disturbance : disturbances)
@@ -147,9 +148,7 @@ Result<RobustnessReport> measure_robustness(Segmenter& segmenter, const CaseSet&
             }
         }
         return report;
-    } catch (const std::bad_alloc&) {
-        return Error{ErrorCode::memory_limit, "a disturbed case does not fit into memory", {}};
-    }
+    });
 }
 
 std::string to_markdown(const RobustnessReport& report) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The mean of the weights of several models: checkpoint averaging, and "model soups" (Wortsman et al. 2022) of runs that
 // started from the same weights.
+#include "core/guard.h"
 #include "core/try.h"
 #include "model/sha256.h"
 #include "train/checkpoint_model.h"
@@ -76,10 +77,8 @@ class Sum {
     double count_ = 0.0;
 };
 
-} // namespace
-
-Result<AveragedModel> average_models(const std::vector<fs::path>& sources, const fs::path& model, bool overwrite,
-                                     WeightDtype dtype) {
+Result<AveragedModel> mean_of(const std::vector<fs::path>& sources, const fs::path& model, bool overwrite,
+                              WeightDtype dtype) {
     if (sources.size() < 2)
         return Error{ErrorCode::invalid_argument,
                      text("an average takes at least two models or checkpoints; there are ", sources.size()),
@@ -99,6 +98,13 @@ Result<AveragedModel> average_models(const std::vector<fs::path>& sources, const
     averaged.metadata.recipe_json = json{{"average_of", std::move(made_of)}}.dump();
     MFRES_CHECK(save_model(model, averaged, file_dtype(dtype), overwrite));
     return AveragedModel{averaged.variant.name(), sources.size()};
+}
+
+} // namespace
+
+Result<AveragedModel> average_models(const std::vector<fs::path>& sources, const fs::path& model, bool overwrite,
+                                     WeightDtype dtype) {
+    return guarded(model, [&] { return mean_of(sources, model, overwrite, dtype); });
 }
 
 } // namespace mfres

@@ -372,10 +372,13 @@ Status CheckpointFolder::keep_last_as_previous() const {
     std::filesystem::create_hard_link(last_, link, problem);
     // Without hard links last.ckpt is missing for a moment, and previous.ckpt is the one that is found.
     std::filesystem::rename(problem ? last_ : link, previous_, problem);
-    if (problem)
+    if (problem) {
+        std::error_code ignored;
+        std::filesystem::remove(link, ignored);
         return Error{ErrorCode::file_write,
                      text("cannot keep ", last_.string(), " as ", previous_.string(), ": ", problem.message()),
                      previous_.string()};
+    }
     return {};
 }
 
@@ -392,12 +395,15 @@ Status CheckpointFolder::save(const Checkpoint& checkpoint) {
 }
 
 void CheckpointFolder::remove_leftovers() const {
+    const auto entries = list_folder(folder_);
+    if (!entries)
+        return;
     std::error_code ignored;
-    for (const auto& entry : std::filesystem::directory_iterator(folder_, ignored)) {
-        const std::string name = entry.path().filename().string();
+    for (const FolderEntry& entry : *entries) {
+        const std::string name = entry.path.filename().string();
         for (const std::string_view own : {".last.ckpt.", ".best.ckpt.", ".previous.ckpt.link"})
             if (name.starts_with(own))
-                std::filesystem::remove(entry.path(), ignored);
+                std::filesystem::remove(entry.path, ignored);
     }
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "train/run_folder.h"
 
+#include "core/file.h"
 #include "core/try.h"
 
 #include <cerrno>
@@ -65,8 +66,9 @@ Result<RunFolder> RunFolder::claim_new(const fs::path& path) {
         return Error{ErrorCode::file_write, text("cannot make folder ", path.string(), ": ", problem.message()),
                      path.string()};
     MFRES_TRY(RunFolder folder, lock(path));
-    for (const auto& entry : fs::directory_iterator(path, problem))
-        if (const std::string name = entry.path().filename().string(); !from_a_run_that_never_began(name))
+    MFRES_TRY(const auto entries, list_folder(path));
+    for (const FolderEntry& entry : entries)
+        if (const std::string name = entry.path.filename().string(); !from_a_run_that_never_began(name))
             return Error{ErrorCode::file_exists,
                          text("the folder ", path.string(), " is not empty (it holds ", name,
                               "); a new run needs a folder of its own, and --resume goes on with one"),

@@ -2,6 +2,7 @@
 // One Trainer per GPU, each in a thread of its own.
 #include "backends/backend.h"
 #include "backends/distributed/communicator.h"
+#include "core/guard.h"
 #include "core/parallel.h"
 #include "core/try.h"
 
@@ -37,9 +38,7 @@ Result<TrainReport> train_alone(const TrainerOptions& options, const TrainObserv
     return trainer.run(observer);
 }
 
-} // namespace
-
-Result<std::vector<int>> find_devices(std::string_view backend, std::string_view words) {
+Result<std::vector<int>> devices_named(std::string_view backend, std::string_view words) {
     MFRES_TRY(const Backend* found, find_backend(backend));
     const int present = found->devices();
     const auto listed = whole_numbers(words);
@@ -72,8 +71,16 @@ Result<std::vector<int>> find_devices(std::string_view backend, std::string_view
     return devices;
 }
 
-Result<TrainReport> train_on_devices(const TrainerOptions& options, const std::vector<int>& devices,
-                                     const TrainObserver& observer) {
+} // namespace
+
+Result<std::vector<int>> find_devices(std::string_view backend, std::string_view words) {
+    return guarded("devices", [&] { return devices_named(backend, words); });
+}
+
+namespace {
+
+Result<TrainReport> train_on_each(const TrainerOptions& options, const std::vector<int>& devices,
+                                  const TrainObserver& observer) {
     if (devices.empty() || options.ranks)
         return Error{ErrorCode::invalid_argument,
                      devices.empty() ? "training needs a device" : "ranks of a launcher have one device each", "gpus"};
@@ -113,6 +120,13 @@ Result<TrainReport> train_on_devices(const TrainerOptions& options, const std::v
         if (!*result)
             return std::move(*result);
     return std::move(*results[0]);
+}
+
+} // namespace
+
+Result<TrainReport> train_on_devices(const TrainerOptions& options, const std::vector<int>& devices,
+                                     const TrainObserver& observer) {
+    return guarded(options.run, [&] { return train_on_each(options, devices, observer); });
 }
 
 } // namespace mfres

@@ -6,6 +6,7 @@
 #include "backends/training.h"
 #include "core/file.h"
 #include "core/format.h"
+#include "core/guard.h"
 #include "core/memory_usage.h"
 #include "core/parallel.h"
 #include "core/try.h"
@@ -847,23 +848,10 @@ struct Trainer::State {
 
 namespace {
 
-/// Runs `work` and turns what the standard library throws into errors.
+/// guarded() of core, which also tells the other ranks of an error.
 template <typename Work>
-auto without_exceptions(const std::string& where, const Work& work) -> decltype(work()) {
-    try {
-        return work();
-    } catch (const std::bad_alloc&) {
-        return Error{ErrorCode::memory_limit, text("training in ", where, " needs more memory than the system gives"),
-                     where};
-    } catch (const std::exception& error) {
-        return Error{ErrorCode::internal, text("training in ", where, ": ", error.what()), where};
-    }
-}
-
-/// The same, and tells the other ranks of an error.
-template <typename Work>
-auto guarded(const std::string& where, Communicator& ranks, const Work& work) -> decltype(work()) {
-    auto result = without_exceptions(where, work);
+auto guarded(const std::filesystem::path& where, Communicator& ranks, const Work& work) -> decltype(work()) {
+    auto result = guarded(where, work);
     if (!result)
         ranks.fail(result.error());
     return result;
@@ -877,12 +865,12 @@ Trainer& Trainer::operator=(Trainer&&) noexcept = default;
 Trainer::~Trainer() = default;
 
 Result<std::shared_ptr<Communicator>> join_ranks() {
-    return open_ranks();
+    return guarded("ranks", [] { return open_ranks(); });
 }
 
 Result<Trainer> Trainer::open(const TrainerOptions& chosen, const TrainObserver& observer) {
     Communicator& ranks = ranks_of(chosen);
-    return guarded(chosen.run.string(), ranks, [&]() -> Result<Trainer> {
+    return guarded(chosen.run, ranks, [&]() -> Result<Trainer> {
         TrainerOptions options = chosen;
         options.recipe = recipe_with(chosen.recipe, chosen.compute);
         MFRES_CHECK(check_options(options));
@@ -906,12 +894,12 @@ Result<Trainer> Trainer::open(const TrainerOptions& chosen, const TrainObserver&
 }
 
 Result<TrainReport> Trainer::run(const TrainObserver& observer) {
-    return guarded(state_->folder.path().string(), state_->ranks(), [&] { return state_->run(observer); });
+    return guarded(state_->folder.path(), state_->ranks(), [&] { return state_->run(observer); });
 }
 
 Result<ExportedModel> export_checkpoint(const std::filesystem::path& checkpoint, const std::filesystem::path& model,
                                         bool overwrite, WeightDtype dtype) {
-    return without_exceptions(checkpoint.string(), [&]() -> Result<ExportedModel> {
+    return guarded(checkpoint, [&]() -> Result<ExportedModel> {
         MFRES_TRY(const Checkpoint loaded, read_checkpoint(checkpoint));
         return export_model(loaded, model, overwrite, file_dtype(dtype));
     });

@@ -153,6 +153,7 @@ std::vector<BadFile> bad_files() {
         {"NIfTI-2 vox_offset near the end of int64", E::nifti_header_invalid, second_version(unchanged),
          [](Bytes& b) { test::put(b, 168, std::numeric_limits<std::int64_t>::max(), false); }},
         {"vox_offset behind the end", E::nifti_truncated, [](Recipe& r) { r.vox_offset = 2e6; }, {}},
+        {"vox_offset of 2 GB of extensions", E::nifti_too_large, [](Recipe& r) { r.vox_offset = 2e9; }, {}},
         {"vox_offset beyond the cap", E::nifti_too_large, [](Recipe& r) { r.vox_offset = 1e15; }, {}},
         {"infinite slope", E::nifti_header_invalid, [](Recipe& r) { r.slope = infinity; }, {}},
         {"NaN intercept",

@@ -16,7 +16,8 @@ CaseMemory usual_case() {
     memory.grid = {240, 240, 155};
     memory.box = box;
     memory.scans = 20 * mib;
-    memory.largest_scan = 17 * mib;
+    memory.largest_scan = 9 * mib;
+    memory.border = 250'000;
     memory.keep_network = false;
     return memory;
 }
@@ -31,10 +32,16 @@ TEST_CASE("the peak is that of the network, the files or the end, whichever is h
     CHECK(budget.peak(memory, box, 300 * mib) == fixed + 16 * mib + 300 * mib + box_voxels);
     // In tiles they are still needed.
     CHECK(budget.peak(memory, {64, 160, 128}, 100 * mib) == fixed + 16 * mib + 100 * mib + box_voxels + 20 * mib);
-    // A network that takes nothing leaves the reading: two threads, and what they have read.
-    CHECK(budget.peak(memory, box, 0) == fixed + (20 + 2 * 17) * mib);
-    CHECK(budget.reading_peak(memory, 0) == fixed + (20 + 2 * 17) * mib);
-    CHECK(budget.reading_peak(memory, 200 * mib) == fixed + (16 + 200 + 20 + 2 * 17) * mib);
+    // A network that takes nothing leaves the reading: two threads with a border each, and what they have read, or one
+    // scan twice.
+    CHECK(budget.reading_peak(memory, 0) == fixed + (20 + 9) * mib);
+    CHECK(budget.reading_peak(memory, 200 * mib) == fixed + (16 + 200 + 20 + 9) * mib);
+    CaseMemory large = memory;
+    large.border = 10'000'000;
+    CHECK(budget.reading_peak(large, 0) == fixed + 20 * mib + 2 * (mib + 12 * large.border));
+    CaseMemory resampled = memory;
+    resampled.resampling = 300 * mib;
+    CHECK(budget.peak(resampled, box, 0) == fixed + 300 * mib);
 }
 
 TEST_CASE("mirror images, pictures and probabilities take what they hold") {

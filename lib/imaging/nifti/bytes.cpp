@@ -1,37 +1,55 @@
 // SPDX-License-Identifier: MIT
 #include "imaging/nifti/bytes.h"
 
-#include "core/file.h"
 #include "core/try.h"
 #include "imaging/nifti/names.h"
 
 #include <algorithm>
+#include <vector>
 
 namespace mfres::nifti {
 
 Result<ByteSource> ByteSource::open(const std::filesystem::path& path, std::uint64_t cap) {
-    ByteSource source;
-    MFRES_TRY(source.bytes_, read_file(path, cap, ErrorCode::nifti_too_large));
+    MFRES_TRY(ReadableFile opened, ReadableFile::open(path));
+    if (opened.size() > cap)
+        return Error{ErrorCode::nifti_too_large,
+                     text(path.string(), " has ", opened.size(), " bytes, more than the ", cap, " allowed"),
+                     path.string()};
+    auto file = std::make_shared<const ReadableFile>(std::move(opened));
+    ByteSource source(file);
     if (names_gzip(path))
-        source.gzip_.emplace(source.bytes_, path.string());
+        source.gzip_.emplace(
+            [file, position = std::uint64_t{0}](std::span<std::byte> buffer) mutable -> Result<std::size_t> {
+                const std::span<std::byte> part = buffer.first(
+                    static_cast<std::size_t>(std::min<std::uint64_t>(buffer.size(), file->size() - position)));
+                MFRES_CHECK(file->read_at(position, part));
+                position += part.size();
+                return part.size();
+            },
+            file->size(), path.string());
     return source;
 }
 
 std::uint64_t ByteSource::most_bytes() const {
-    return compressed() ? bytes_.size() * GzipReader::max_expansion : bytes_.size();
+    return compressed() ? file_->size() * GzipReader::max_expansion : file_->size();
 }
 
 Result<std::size_t> ByteSource::read(std::span<std::byte> output) {
     if (gzip_)
         return gzip_->read(output);
-    const std::size_t count = std::min(output.size(), bytes_.size() - position_);
-    std::copy_n(bytes_.begin() + static_cast<std::ptrdiff_t>(position_), count, output.begin());
+    const auto count = static_cast<std::size_t>(std::min<std::uint64_t>(output.size(), file_->size() - position_));
+    MFRES_CHECK(file_->read_at(position_, output.first(count)));
     position_ += count;
     return count;
 }
 
 Result<std::uint64_t> ByteSource::skip(std::uint64_t count) {
-    std::vector<std::byte> skipped(std::min<std::uint64_t>(count, chunk_bytes));
+    if (!gzip_) {
+        const std::uint64_t there = std::min(count, file_->size() - position_);
+        position_ += there;
+        return there;
+    }
+    std::vector<std::byte> skipped(static_cast<std::size_t>(std::min<std::uint64_t>(count, chunk_bytes)));
     std::uint64_t done = 0;
     while (done < count) {
         const auto wanted = static_cast<std::size_t>(std::min<std::uint64_t>(count - done, skipped.size()));

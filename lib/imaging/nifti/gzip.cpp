@@ -18,7 +18,7 @@ namespace {
 constexpr int largest_window_as_gzip = 15 + 16; // zlib: +16 selects the gzip format, and no other is accepted
 
 /// zlib counts in unsigned int; longer buffers are passed in parts.
-uInt piece(std::size_t bytes) {
+uInt zlib_size(std::size_t bytes) {
     return static_cast<uInt>(std::min<std::size_t>(bytes, std::numeric_limits<uInt>::max()));
 }
 
@@ -30,15 +30,18 @@ Bytef* zlib_bytes(const std::byte* bytes) {
 } // namespace
 
 struct GzipReader::State {
-    std::span<const std::byte> compressed;
     std::string where;
+    std::uint64_t size = 0; ///< of all compressed bytes
+    std::uint64_t consumed = 0;
+    std::span<const std::byte> piece; ///< bytes at hand that are not consumed
+    Feed feed;                        ///< none if the piece is all there is
+    std::vector<std::byte> buffer;    ///< that `feed` fills
     z_stream stream{};
-    std::size_t consumed = 0;
     int members = 0;
     bool initialised = false;
     bool between = true; ///< before the first member, or after one whose trailer has been read and verified
 
-    State(std::span<const std::byte> bytes, std::string name) : compressed(bytes), where(std::move(name)) {
+    State(std::uint64_t bytes, std::string name) : where(std::move(name)), size(bytes) {
         initialised = inflateInit2(&stream, largest_window_as_gzip) == Z_OK;
     }
     State(const State&) = delete;
@@ -51,37 +54,51 @@ struct GzipReader::State {
     Error fail(ErrorCode code, const std::string& reason) const { return {code, text(where, " ", reason), where}; }
 
     Error truncated() const {
-        return fail(ErrorCode::gzip_truncated, text("is a gzip file that ends after ", compressed.size(),
+        return fail(ErrorCode::gzip_truncated, text("is a gzip file that ends after ", size,
                                                     " bytes, before its stream and trailer are complete"));
     }
 
     Error corrupt() const {
         const char* detail = stream.msg != nullptr ? stream.msg : "damaged block";
         return fail(ErrorCode::gzip_corrupt,
-                    text("is a damaged gzip file: ", detail, " near byte ", consumed, " of ", compressed.size()));
+                    text("is a damaged gzip file: ", detail, " near byte ", consumed, " of ", size));
+    }
+
+    /// Has at least two bytes at hand, as many as a member's magic has, unless fewer are left.
+    Status refill() {
+        while (feed && piece.size() < 2) {
+            std::copy(piece.begin(), piece.end(), buffer.begin());
+            MFRES_TRY(const std::size_t got, feed(std::span(buffer).subspan(piece.size())));
+            piece = std::span(buffer).first(piece.size() + got);
+            if (got == 0)
+                break;
+        }
+        return {};
     }
 
     /// Checks the first two bytes of a member. zlib reports a single wrong byte as truncation.
     Status check_member_magic() const {
         constexpr std::array<std::byte, 2> magic = {std::byte{0x1F}, std::byte{0x8B}};
-        const auto rest = compressed.subspan(consumed);
-        if (std::equal(magic.begin(), magic.begin() + std::min<std::ptrdiff_t>(2, std::ssize(rest)), rest.begin()))
+        if (std::equal(magic.begin(), magic.begin() + std::min<std::ptrdiff_t>(2, std::ssize(piece)), piece.begin()))
             return {};
         return fail(ErrorCode::gzip_corrupt,
-                    members == 0 ? "is not a gzip file: it does not begin with the bytes 1F 8B"
-                                 : text("has ", rest.size(), " bytes after its gzip stream that are not another one"));
+                    members == 0
+                        ? "is not a gzip file: it does not begin with the bytes 1F 8B"
+                        : text("has ", size - consumed, " bytes after its gzip stream that are not another one"));
     }
 
     /// One call of inflate() into `output`; returns the bytes written.
     Result<std::size_t> step(std::span<std::byte> output) {
-        const auto available_in = piece(compressed.size() - consumed);
-        const auto available_out = piece(output.size());
-        stream.next_in = zlib_bytes(compressed.data() + consumed);
+        MFRES_CHECK(refill());
+        const auto available_in = zlib_size(piece.size());
+        const auto available_out = zlib_size(output.size());
+        stream.next_in = zlib_bytes(piece.data());
         stream.avail_in = available_in;
         stream.next_out = reinterpret_cast<Bytef*>(output.data());
         stream.avail_out = available_out;
         const int code = inflate(&stream, Z_NO_FLUSH);
         consumed += available_in - stream.avail_in;
+        piece = piece.subspan(available_in - stream.avail_in);
         const std::size_t written = available_out - stream.avail_out;
         switch (code) {
         case Z_OK: return written;
@@ -98,7 +115,14 @@ struct GzipReader::State {
 };
 
 GzipReader::GzipReader(std::span<const std::byte> compressed, std::string where)
-    : state_(std::make_unique<State>(compressed, std::move(where))) {}
+    : state_(std::make_unique<State>(compressed.size(), std::move(where))) {
+    state_->piece = compressed;
+}
+GzipReader::GzipReader(Feed feed, std::uint64_t size, std::string where)
+    : state_(std::make_unique<State>(size, std::move(where))) {
+    state_->buffer.resize(std::size_t{1} << 16U);
+    state_->feed = std::move(feed);
+}
 GzipReader::GzipReader(GzipReader&&) noexcept = default;
 GzipReader& GzipReader::operator=(GzipReader&&) noexcept = default;
 GzipReader::~GzipReader() = default;
@@ -110,7 +134,8 @@ Result<std::size_t> GzipReader::read(std::span<std::byte> output) {
     std::size_t done = 0;
     while (done < output.size()) {
         if (state.between) {
-            if (state.members > 0 && state.consumed == state.compressed.size())
+            MFRES_CHECK(state.refill());
+            if (state.members > 0 && state.piece.empty())
                 break;
             MFRES_CHECK(state.check_member_magic());
             inflateReset(&state.stream);
@@ -168,8 +193,8 @@ Result<std::vector<std::byte>> gzip(std::span<const std::byte> content, int leve
         std::size_t written = 0;
         int code = Z_OK;
         while (code == Z_OK) {
-            const auto available_in = piece(content.size() - taken);
-            const auto available_out = piece(compressed.size() - written);
+            const auto available_in = zlib_size(content.size() - taken);
+            const auto available_out = zlib_size(compressed.size() - written);
             stream.next_in = zlib_bytes(content.data() + taken);
             stream.avail_in = available_in;
             stream.next_out = reinterpret_cast<Bytef*>(compressed.data() + written);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// gzip (RFC 1952) in memory. Every stream is inflated to its end, so that CRC-32 and length are always verified; zlib's
+// gzip (RFC 1952). Every stream is inflated to its end, so that CRC-32 and length are always verified; zlib's
 // gzread accepts a file without its trailer.
 #pragma once
 
@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -20,8 +21,13 @@ class GzipReader {
     /// The largest expansion of one byte of DEFLATE data: two bits can encode 258 bytes.
     static constexpr std::uint64_t max_expansion = 1032;
 
+    /// Fills a buffer with the next compressed bytes and returns how many; 0 at the end.
+    using Feed = std::function<Result<std::size_t>(std::span<std::byte>)>;
+
     /// `compressed` must outlive the reader; `where` names the file in error messages.
     GzipReader(std::span<const std::byte> compressed, std::string where);
+    /// The same for `size` compressed bytes that are read a piece at a time. Errors of `feed` are passed on by read().
+    GzipReader(Feed feed, std::uint64_t size, std::string where);
     GzipReader(GzipReader&&) noexcept;
     GzipReader& operator=(GzipReader&&) noexcept;
     ~GzipReader();

@@ -228,6 +228,10 @@ Status check_fields(const Header& header, const fs::path& path) {
         return file_error(
             ErrorCode::nifti_header_invalid, path,
             text("has vox_offset ", header.vox_offset, "; it must be a whole number of at least ", least));
+    if (header.vox_offset > largest_offset)
+        return file_error(ErrorCode::nifti_too_large, path,
+                          text("puts its voxels behind ", header.vox_offset, " bytes of header and extensions; ",
+                               largest_offset, " are allowed"));
     return {};
 }
 

@@ -21,6 +21,8 @@ namespace mfres::nifti {
 
 /// Largest extent of a volume along an axis, in voxels.
 inline constexpr std::int64_t largest_extent = 1024;
+/// Of the voxels in their file: bytes of header and extensions, which are skipped.
+inline constexpr std::int64_t largest_offset = std::int64_t{64} << 20;
 
 /// Turns off the messages that nifti_clib prints by default.
 void silence_nifti_clib();

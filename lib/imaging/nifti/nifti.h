@@ -107,12 +107,13 @@ struct NiftiLabels {
 };
 
 /// Reads one volume. `path` names a .nii file or either half of a pair; a file whose name ends in .gz must be gzip.
-/// Peak memory: the file as stored and the float volume. Errors: those listed at the top of this file,
+/// Peak memory: the float volume. Errors: those listed at the top of this file,
 /// file_not_found, file_read, memory_limit, invalid_argument (another file name suffix).
 Result<NiftiVolume> read_nifti(const std::filesystem::path& path, const NiftiReadOptions& options = {});
 
 /// The same as a compact volume. Unsigned integers of 8 bits and integers of 16 bits are kept in their type, everything
-/// else as float. Peak memory: the file as stored and the whole volume in that type.
+/// else as float, unless all of it are such integers. Peak memory: the voxels that are kept, where the most frequent
+/// value of the first slice is the background, else the whole volume in that type.
 Result<NiftiCompactVolume> read_nifti_scan(const std::filesystem::path& path, const NiftiReadOptions& options = {});
 
 /// Reads labels, stored as integers or as integer-valued floats; through a slope they are rounded where they lie within

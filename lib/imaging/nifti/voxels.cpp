@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "imaging/nifti/voxels.h"
 
-#include "core/page_vector.h"
 #include "core/try.h"
+#include "imaging/slice_stack.h"
 
 #include <algorithm>
 #include <bit>
@@ -51,6 +51,8 @@ struct FloatSink {
             not_finite.note(values.size(), value);
         values.push_back(intensity);
     }
+    void reserve(std::size_t voxels) { values.reserve(voxels); }
+    std::size_t count() const { return values.size(); }
 };
 
 /// Converts stored values to labels.
@@ -76,6 +78,29 @@ struct LabelSink {
         if (slope != 1.0 || inter != 0.0)
             tolerance = std::min(half_step * std::abs(slope), most);
     }
+    void reserve(std::size_t voxels) { values.reserve(voxels); }
+    std::size_t count() const { return values.size(); }
+};
+
+/// Converts stored values to intensities and keeps those that differ from the background.
+struct FloatStackSink {
+    SliceStack<float> stack;
+    std::vector<float> part = {};
+    Offenders not_finite = {};
+    Offenders no_label = {}; // stays empty
+
+    void take(double value) {
+        const auto intensity = static_cast<float>(value);
+        if (!std::isfinite(intensity))
+            not_finite.note(count() + part.size(), value);
+        part.push_back(intensity);
+    }
+    void end_part() {
+        stack.append(part);
+        part.clear();
+    }
+    void reserve(std::size_t) const {} // the stack has done so
+    std::size_t count() const { return static_cast<std::size_t>(stack.count()); }
 };
 
 template <typename Stored, typename Sink>
@@ -107,32 +132,47 @@ Converter<Sink> converter_for(NiftiDatatype datatype) {
     return nullptr;
 }
 
-/// Keeps values in the type they are stored in, in the byte order of this machine.
+/// Keeps values that differ from the background in the type they are stored in, in the byte order of this machine.
 template <typename T>
-struct StoredSink {
-    PageVector<T> values;
+class StoredSink {
+  public:
+    StoredSink(SliceStack<T> empty, double slope, double inter)
+        : stack(std::move(empty)), slope_(slope), inter_(inter) {}
+
+    SliceStack<T> stack;
     Offenders not_finite;
     Offenders no_label; // stays empty
 
     void append(std::span<const std::byte> bytes) {
-        const std::size_t before = values.size();
-        values.resize(before + bytes.size() / sizeof(T));
-        std::memcpy(values.data() + before, bytes.data(), bytes.size());
+        part_.resize(bytes.size() / sizeof(T));
+        std::memcpy(part_.data(), bytes.data(), bytes.size());
+        if (!always_finite_)
+            for (std::size_t i = 0; i < part_.size(); ++i)
+                if (!finite_as_float(part_[i]))
+                    not_finite.note(count() + i, static_cast<double>(part_[i]) * slope_ + inter_);
+        stack.append(part_);
     }
+    void reserve(std::size_t) const {} // the stack has done so
+    std::size_t count() const { return static_cast<std::size_t>(stack.count()); }
 
-    /// Scaled integers are finite floats if the scaled least and greatest values of the type are.
-    void check(double slope, double inter) {
-        using Limits = std::numeric_limits<T>;
-        const auto finite_as_float = [&](T stored) {
-            return std::isfinite(static_cast<float>(static_cast<double>(stored) * slope + inter));
-        };
-        if (finite_as_float(Limits::lowest()) && finite_as_float(Limits::max()))
-            return;
-        for (std::size_t i = 0; i < values.size(); ++i)
-            if (!finite_as_float(values[i]))
-                not_finite.note(i, static_cast<double>(values[i]) * slope + inter);
+  private:
+    bool finite_as_float(T stored) const {
+        return std::isfinite(static_cast<float>(static_cast<double>(stored) * slope_ + inter_));
     }
+    double slope_;
+    double inter_;
+    /// Scaled integers are finite floats if the scaled least and greatest values of the type are.
+    bool always_finite_ =
+        finite_as_float(std::numeric_limits<T>::lowest()) && finite_as_float(std::numeric_limits<T>::max());
+    std::vector<T> part_;
 };
+
+/// Voxels of a file that memory is reserved for. A small file may declare a large volume; this is no more than the file
+/// can contain.
+std::size_t voxels_to_expect(const ByteSource& source, const Layout& layout) {
+    return static_cast<std::size_t>(std::min(static_cast<std::uint64_t>(layout.voxels),
+                                             source.most_bytes() / static_cast<std::uint64_t>(layout.voxel_bytes) + 1));
+}
 
 /// Reads exactly the voxels that the header declares, and checks that the file ends there and, if compressed, is
 /// intact.
@@ -143,6 +183,10 @@ Status decode(ByteSource& source, const Header& header, const Layout& layout, co
                           text("ends after ", present, " of the ", layout.total, " bytes that its header declares for ",
                                extents(header), " voxels"));
     };
+    const auto trailing = [&] {
+        return file_error(ErrorCode::nifti_trailing_bytes, path,
+                          text("continues after the ", layout.total, " bytes that its header declares"));
+    };
     const auto voxel_bytes = static_cast<std::uint64_t>(layout.voxel_bytes);
     const auto scaling = scaling_of(header);
     if constexpr (requires { sink.expect_scaling(1.0, 0.0); })
@@ -152,15 +196,26 @@ Status decode(ByteSource& source, const Header& header, const Layout& layout, co
             sink.append(part);
         else
             converter_for<Sink>(static_cast<NiftiDatatype>(header.datatype))(part, scaling.first, scaling.second, sink);
+        if constexpr (requires { sink.end_part(); })
+            sink.end_part();
     };
     const bool swapped = layout.voxel_bytes > 1 && header.big_endian != (std::endian::native == std::endian::big);
+
+    // What the size of the file tells is judged before it is read.
+    const auto total = static_cast<std::uint64_t>(layout.total);
+    if (!source.compressed() && source.most_bytes() < total)
+        return truncated(source.most_bytes());
+    if (!source.compressed() && source.most_bytes() > total)
+        return trailing();
+    if (source.most_bytes() < total)
+        return file_error(ErrorCode::nifti_truncated, path,
+                          text("cannot hold the ", total, " bytes that its header declares for ", extents(header),
+                               " voxels, even if they compress as well as gzip can"));
 
     std::vector<std::byte> chunk(chunk_bytes);
     std::uint64_t left = static_cast<std::uint64_t>(layout.voxels) * voxel_bytes;
     std::uint64_t done = static_cast<std::uint64_t>(layout.total) - left;
-    // A small file may declare a large volume. Reserve no more than the file can contain.
-    sink.values.reserve(static_cast<std::size_t>(
-        std::min(static_cast<std::uint64_t>(layout.voxels), source.most_bytes() / voxel_bytes + 1)));
+    sink.reserve(voxels_to_expect(source, layout));
     while (left > 0) {
         const auto wanted = static_cast<std::size_t>(std::min<std::uint64_t>(left, chunk.size()));
         const std::span<std::byte> part = std::span(chunk).first(wanted);
@@ -175,17 +230,14 @@ Status decode(ByteSource& source, const Header& header, const Layout& layout, co
     }
     MFRES_TRY(const std::size_t surplus, source.read(std::span(chunk).first(1)));
     if (surplus != 0)
-        return file_error(ErrorCode::nifti_trailing_bytes, path,
-                          text("continues after the ", layout.total, " bytes that its header declares"));
-    if constexpr (requires { sink.check(1.0, 0.0); })
-        sink.check(scaling.first, scaling.second);
+        return trailing();
     return {};
 }
 
 template <typename Sink>
 Status check_values(const Sink& sink, const std::array<std::int64_t, 3>& size, const fs::path& path) {
     const auto place = [&](const Offenders& found) {
-        return text(" of ", sink.values.size(), " voxels, the first at ",
+        return text(" of ", sink.count(), " voxels, the first at ",
                     position(static_cast<std::int64_t>(found.first), size));
     };
     if (const Offenders& bad = sink.not_finite; bad.count > 0)
@@ -227,14 +279,27 @@ Result<Description> read_into(const fs::path& path, const NiftiReadOptions& opti
     return file.description;
 }
 
+NiftiCompactVolume described(const Description& description, CompactVolume scan) {
+    return {std::move(scan), description.geometry, description.storage};
+}
+
+template <typename T>
+SliceStack<T> empty_stack(const OpenFile& file, double slope, double inter) {
+    return {file.description.grid, slope, inter, voxels_to_expect(file.source, file.layout)};
+}
+
 template <typename T>
 Result<NiftiCompactVolume> read_stored(OpenFile& file) {
-    StoredSink<T> sink;
-    MFRES_CHECK(read_voxels(file, sink));
     const auto [slope, inter] = scaling_of(file.header);
-    const Description& description = file.description;
-    return NiftiCompactVolume{CompactVolume(description.grid, std::move(sink.values), slope, inter),
-                              description.geometry, description.storage};
+    StoredSink<T> sink(empty_stack<T>(file, slope, inter), slope, inter);
+    MFRES_CHECK(read_voxels(file, sink));
+    return described(file.description, std::move(sink.stack).finish());
+}
+
+Result<NiftiCompactVolume> read_converted(OpenFile& file) {
+    FloatStackSink sink{empty_stack<float>(file, 1.0, 0.0)};
+    MFRES_CHECK(read_voxels(file, sink));
+    return described(file.description, std::move(sink.stack).finish());
 }
 
 } // namespace
@@ -310,11 +375,7 @@ Result<NiftiCompactVolume> read_nifti_scan(const fs::path& path, const NiftiRead
         case NiftiDatatype::int64:
         case NiftiDatatype::uint64: break;
         }
-        FloatSink sink;
-        MFRES_CHECK(nifti::read_voxels(file, sink));
-        const nifti::Description& description = file.description;
-        MFRES_TRY(CompactVolume scan, make_scan({description.grid, std::move(sink.values)}));
-        return NiftiCompactVolume{std::move(scan), description.geometry, description.storage};
+        return nifti::read_converted(file);
     } catch (const std::bad_alloc&) {
         return out_of_memory(path);
     }

@@ -3,8 +3,7 @@
 // started from the same weights.
 #include "core/try.h"
 #include "model/sha256.h"
-#include "train/checkpoint_model.h"
-#include "train/storage.h"
+#include "train/export.h"
 
 #include <mfres/trainer.h>
 
@@ -84,7 +83,7 @@ Result<AveragedModel> average_models(const std::vector<fs::path>& sources, const
         return Error{ErrorCode::invalid_argument,
                      text("an average takes at least two models or checkpoints; there are ", sources.size()),
                      "sources"};
-    MFRES_TRY(const Dtype dtype, storage_of(storage));
+    MFRES_TRY(const Dtype dtype, parse_storage(storage));
     MFRES_TRY(Model averaged, load_source(sources[0]));
     Sum sum;
     json made_of = json::array();

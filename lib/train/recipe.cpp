@@ -7,6 +7,7 @@
 #include "networks/deep_supervision.h"
 #include "networks/registry.h"
 #include "networks/schema.h"
+#include "train/loss.h"
 
 #include <mfres/trainer.h>
 
@@ -368,16 +369,35 @@ NormStatistics norm_statistics(const Recipe& recipe, std::int64_t step, std::int
 }
 
 OptimiserStep optimiser_step(const Recipe& recipe, std::int64_t step, std::int64_t total) {
-    OptimiserStep optimiser;
-    optimiser.step = step + 1;
-    optimiser.learning_rate = learning_rate(recipe, step, total);
-    optimiser.beta1 = recipe.adam_beta1;
-    optimiser.beta2 = recipe.adam_beta2;
-    optimiser.epsilon = recipe.adam_epsilon;
-    optimiser.l2 = recipe.l2;
-    optimiser.amsgrad = recipe.amsgrad;
-    optimiser.clip_norm = recipe.clip_norm;
-    return optimiser;
+    return {.step = step + 1,
+            .learning_rate = learning_rate(recipe, step, total),
+            .beta1 = recipe.adam_beta1,
+            .beta2 = recipe.adam_beta2,
+            .epsilon = recipe.adam_epsilon,
+            .l2 = recipe.l2,
+            .amsgrad = recipe.amsgrad,
+            .clip_norm = recipe.clip_norm};
+}
+
+Result<Loss> loss_of(const Recipe& recipe, std::size_t outputs) {
+    LossOptions options{.alpha = recipe.tversky_alpha,
+                        .beta = recipe.tversky_beta,
+                        .background = recipe.loss_background,
+                        .batch = recipe.batch_dice,
+                        .overlap_weight = recipe.overlap_weight,
+                        .ce_weight = recipe.ce_weight,
+                        .focal_gamma = recipe.focal_gamma,
+                        .top_share = recipe.topk_percent / 100.0};
+    MFRES_TRY(options.kind, parse_loss_kind(recipe.loss));
+    MFRES_TRY(options.absent, parse_absent(recipe.absent));
+    MFRES_TRY(Loss loss, make_loss(options));
+    if (!recipe.teachers_sha256.empty()) {
+        loss.distillation = {recipe.distill_weight * loss.pointwise.weight, recipe.distill_temperature};
+        loss.pointwise.weight *= 1.0 - recipe.distill_weight;
+    }
+    if (outputs > 1)
+        loss.output_weights = output_weights(outputs);
+    return loss;
 }
 
 std::vector<RecipeField> recipe_fields() {

@@ -96,4 +96,7 @@ NormStatistics norm_statistics(const Recipe& recipe, std::int64_t step, std::int
 /// Adam's settings for a step counted from 0.
 OptimiserStep optimiser_step(const Recipe& recipe, std::int64_t step, std::int64_t total);
 
+/// The loss of a graph with so many outputs: several with deep supervision. Errors: those of make_loss.
+Result<Loss> loss_of(const Recipe& recipe, std::size_t outputs);
+
 } // namespace mfres

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT
+#include "train/export.h"
+
+#include "core/try.h"
+#include "networks/deep_supervision.h"
+
+#include <mfres/normalisation.h>
+
+#include <nlohmann/json.hpp>
+
+namespace mfres {
+
+using nlohmann::json;
+
+namespace {
+
+/// The last validation, if the weights of the checkpoint are those that it evaluated.
+const Validation* own_validation(const Checkpoint& checkpoint) {
+    const bool validated = !checkpoint.validations.empty() && checkpoint.validations.back().step == checkpoint.step;
+    return validated ? &checkpoint.validations.back() : nullptr;
+}
+
+json recipe_record(const Checkpoint& checkpoint) {
+    json record = {{"recipe", to_json(checkpoint.recipe)},    {"steps_trained", checkpoint.step},
+                   {"epochs_trained", checkpoint.epoch},      {"data_sha256", checkpoint.data_fingerprint},
+                   {"averaged", !checkpoint.average.empty()}, {"backend", checkpoint.backend}};
+    if (!checkpoint.data.fold.empty())
+        record["fold"] = checkpoint.data.fold;
+    if (const Validation* const validation = own_validation(checkpoint))
+        record["validation"] = {{"data_sha256", checkpoint.validation_fingerprint},
+                                {"cases", validation->cases.size()},
+                                {"dice_wt_tc_et", validation->mean}};
+    return record;
+}
+
+Result<ExportedModel> export_model(const Checkpoint& checkpoint, const std::filesystem::path& path, bool overwrite,
+                                   Dtype storage) {
+    MFRES_TRY(Model model, model_of(checkpoint));
+    model.metadata.recipe_json = recipe_record(checkpoint).dump();
+    MFRES_CHECK(save_model(path, model, storage, overwrite));
+    ExportedModel exported{model.variant.name(), checkpoint.step, !checkpoint.average.empty(), std::nullopt, {}};
+    if (const Validation* const validation = own_validation(checkpoint))
+        exported.dice = validation->mean;
+    return exported;
+}
+
+} // namespace
+
+Result<Dtype> parse_storage(std::string_view storage) {
+    if (storage == "f32")
+        return Dtype::f32;
+    if (storage == "f16")
+        return Dtype::f16;
+    if (storage == "bf16")
+        return Dtype::bf16;
+    return Error{ErrorCode::invalid_argument, text("storage is ", storage, ", allowed is f32, f16 or bf16"), "storage"};
+}
+
+Result<Model> model_of(const Checkpoint& checkpoint) {
+    MFRES_TRY(const Variant variant, parse_variant(checkpoint.recipe.network));
+    Model model{variant, {}, without_heads(checkpoint.evaluated())};
+    MFRES_TRY(model.metadata.normalisation, parse_normalisation(checkpoint.recipe.normalisation));
+    if (checkpoint.recipe.sampling.modality_dropout > 0.0)
+        model.metadata.modality_subsets = dropout_subsets();
+    return model;
+}
+
+Result<ExportedModel> export_best(Run& run) {
+    const std::filesystem::path path = run.folder / "model.safetensors";
+    std::string problem;
+    if (run.now.best) {
+        const auto best = read_checkpoint(run.folder / "best.ckpt");
+        if (best && best->step == run.now.validations[*run.now.best].step)
+            return export_model(*best, path, true, Dtype::f32);
+        problem = best ? text("best.ckpt is of step ", best->step) : best.error().message;
+    }
+    MFRES_TRY(const Checkpoint last, read_checkpoint(run.folder.checkpoints().last()));
+    MFRES_TRY(ExportedModel exported, export_model(last, path, true, Dtype::f32));
+    if (!problem.empty())
+        exported.warnings.push_back("the model was made from the last checkpoint, not the best: " + problem);
+    return exported;
+}
+
+Result<ExportedModel> export_checkpoint(const std::filesystem::path& checkpoint, const std::filesystem::path& model,
+                                        bool overwrite, std::string_view storage) {
+    return without_exceptions(checkpoint.string(), [&]() -> Result<ExportedModel> {
+        MFRES_TRY(const Dtype dtype, parse_storage(storage));
+        MFRES_TRY(const Checkpoint loaded, read_checkpoint(checkpoint));
+        return export_model(loaded, model, overwrite, dtype);
+    });
+}
+
+} // namespace mfres

@@ -62,6 +62,8 @@ struct CacheEntry {
     Normalisation normalisation = Normalisation::zscore_brain; ///< as CachedCase::normalisation
 };
 
+struct CacheCase; // cache_file.h
+
 /// An opened cache file. Safe to use from several threads.
 class Cache {
   public:
@@ -78,6 +80,8 @@ class Cache {
     virtual Result<std::shared_ptr<const CachedCase>> load(std::size_t index) const = 0;
     /// How many bytes of cases load() may keep in memory; default 8 GiB.
     virtual void keep_at_most(std::uint64_t bytes) const = 0;
+    /// Where a case is stored; null for one that is in memory only. Precondition: the index exists.
+    virtual const CacheCase* stored(std::size_t) const { return nullptr; }
 };
 
 struct CacheOptions {
@@ -92,11 +96,13 @@ struct CacheOptions {
 /// Called with the number of cases done and in all; return false to stop.
 using CacheProgress = std::function<bool(std::size_t done, std::size_t total)>;
 
-/// Makes a cache of cases that have a segmentation. The same cases give the same bytes, whatever the threads.
-/// Complete or absent. Errors: those of load_case, load_segmentation, labels_to_classes (the scheme is recognised:
-/// `brats2023` where a segmentation holds 3 and no 4), plan_preprocessing; dataset_empty, interrupted, file_exists,
-/// file_write, invalid_argument (options, an id that is empty or beyond 1024 bytes), memory_limit.
-Status write_cache(const std::filesystem::path& path, std::span<const CaseFiles> cases, const CacheOptions& options,
+/// Makes a cache of cases that have a segmentation. Images are packed; blocks of other caches are copied as they are,
+/// byte for byte, whatever `levels` is. The same cases give the same bytes, whatever the threads. Complete or absent.
+/// Errors: those of load_case, load_segmentation, labels_to_classes (the scheme is recognised: `brats2023` where a
+/// segmentation holds 3 and no 4), plan_preprocessing and CacheFile::read_block; dataset_empty, interrupted, file_exists,
+/// file_write, invalid_argument (options, an id that is empty or beyond 1024 bytes, the file to write is one of the
+/// caches), memory_limit.
+Status write_cache(const std::filesystem::path& path, const CaseSet& cases, const CacheOptions& options,
                    const CacheProgress& progress);
 
 } // namespace mfres

@@ -50,6 +50,9 @@ struct CacheCase {
     const CacheRecord& record() const { return file->records()[index]; }
 };
 
+/// Where the case is stored, if that is a cache file; else null.
+const CacheCase* stored_case(const CaseSet::Entry& entry);
+
 /// Every case of a file, in its order.
 std::vector<CacheCase> cases_of(const std::shared_ptr<const CacheFile>& file);
 

@@ -55,11 +55,10 @@ struct OpenedData {
 /// train.mfcache and val.mfcache in the run's folder `run`, unless these were made of the same files,
 /// with z-scores of `normalisation`. The caller
 /// compares fingerprints with those recorded: they tell whether a resumed run got what it had.
-/// Errors: those of find_data, write_cache, in_fold, Patients::read and read_sites; invalid_argument (no data; a fold
+/// Errors: those of CaseSet::find, write_cache, in_fold, Patients::read and read_sites; invalid_argument (no data; a fold
 /// beside validation cases; a patient on both sides), checkpoint_mismatch (another fold than the recorded one).
 Result<OpenedData> open_run_data(const TrainerOptions& options, const std::filesystem::path& run, DataUse use,
-                                 const RunData& recorded, Normalisation normalisation,
-                                 const CacheProgress& progress);
+                                 const RunData& recorded, Normalisation normalisation, const CacheProgress& progress);
 
 /// "a, b and c", for messages; "what the run recorded" where there is none.
 std::string source_words(const DataSources& sources);

@@ -299,11 +299,11 @@ TEST_CASE("a change of one voxel changes the fingerprint") {
     const test::TemporaryFolder folder;
     auto labels = phantom.labels;
     const auto files = test::write_labelled_case(folder, "x", phantom.volumes, labels);
-    REQUIRE_OK(write_cache(folder / "before", std::span(&files, 1), {}, {}));
+    REQUIRE_OK(write_cache(folder / "before", {files}, {}, {}));
     const auto enhancing = std::find(labels.labels.begin(), labels.labels.end(), 4);
     *enhancing = 1;
     const auto changed = test::write_labelled_case(folder, "x", phantom.volumes, labels);
-    REQUIRE_OK(write_cache(folder / "after", std::span(&changed, 1), {}, {}));
+    REQUIRE_OK(write_cache(folder / "after", {changed}, {}, {}));
     CHECK(open(folder / "before")->fingerprint() != open(folder / "after")->fingerprint());
 }
 
@@ -321,7 +321,7 @@ TEST_CASE("labels of BraTS 2023 become the same classes, and mixed ones are reje
     LabelMap mixed = phantom.labels;
     *std::find(mixed.labels.begin(), mixed.labels.end(), 4) = 3;
     const auto files = test::write_labelled_case(folder, "z", phantom.volumes, mixed);
-    REQUIRE_CODE(write_cache(folder / "d", std::span(&files, 1), {}, {}), label_outside_scheme);
+    REQUIRE_CODE(write_cache(folder / "d", {files}, {}, {}), label_outside_scheme);
     CHECK_FALSE(std::filesystem::exists(folder / "d"));
 }
 
@@ -356,11 +356,11 @@ TEST_CASE("a cache is complete or absent") {
     CHECK(only_file("c"));
 
     reports.clear();
-    REQUIRE_OK(write_cache(folder / "c", std::span(files.cases).first(1), {.overwrite = true},
-                           [&](std::size_t done, std::size_t total) {
-                               reports.emplace_back(done, total);
-                               return true;
-                           }));
+    REQUIRE_OK(
+        write_cache(folder / "c", {files.cases[0]}, {.overwrite = true}, [&](std::size_t done, std::size_t total) {
+            reports.emplace_back(done, total);
+            return true;
+        }));
     CHECK(reports.back() == std::pair<std::size_t, std::size_t>{1, 1});
     CHECK(open(folder / "c")->entries().size() == 1);
     CHECK(only_file("c"));

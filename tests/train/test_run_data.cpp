@@ -79,12 +79,9 @@ TEST_CASE("a run's data is the union of its sources, with the fingerprint of the
     CHECK(opened->record.train.files_sha256.size() == 64);
     CHECK(opened->record.sites == SiteTable{{"case-9", "cases"}}); // the cache's name
 
-    const auto data = find_data(std::vector<fs::path>{training_cases().path(), named_cases().path()});
+    const auto data = CaseSet::find(std::vector<fs::path>{training_cases().path(), named_cases().path()});
     REQUIRE_OK(data);
-    std::vector<CaseSource> contents;
-    for (const DataCase& one : *data)
-        contents.push_back(one.content);
-    REQUIRE_OK(write_cache(folder / "merged", contents, {}, {}));
+    REQUIRE_OK(write_cache(folder / "merged", *data, {}, {}));
     CHECK(opened->train->fingerprint() == fingerprint(folder / "merged"));
     CHECK(run_data_from(nlohmann::json::parse(to_json(opened->record).dump())) == opened->record);
 }

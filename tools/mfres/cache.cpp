@@ -2,7 +2,7 @@
 #include "cli.h"
 
 #include "core/try.h"
-#include "data/sources.h"
+#include "data/cache.h"
 
 #include <mfres/case.h>
 
@@ -92,17 +92,14 @@ int show(const std::filesystem::path& path, const Options& options) {
 }
 
 Status make(const std::filesystem::path& path, const Options& options) {
-    MFRES_TRY(const auto found, find_data(options.paths("data")));
-    std::vector<CaseSource> cases;
-    for (const DataCase& one : found)
-        cases.push_back(one.content);
+    MFRES_TRY(const CaseSet cases, CaseSet::find(options.paths("data")));
     ProgressDisplay display(options.has("quiet"));
     MFRES_TRY(const Normalisation normalisation, parse_normalisation(options.get<std::string>("normalisation")));
     const CacheOptions request{options.get<int>("levels"), options.get<int>("threads"), options.has("force"),
                                normalisation};
     return write_cache(path, cases, request, [&](std::size_t done, std::size_t total) {
         if (done < total)
-            display.set_label(text("[", done + 1, "/", total, "] ", found[done].id()));
+            display.set_label(text("[", done + 1, "/", total, "] ", cases.id(done)));
         return display.update("packing", static_cast<double>(done) / static_cast<double>(total));
     });
 }

@@ -9,6 +9,7 @@
 // last.ckpt, previous.ckpt, best.ckpt, model.safetensors; train.mfcache and val.mfcache where it was given folders.
 #pragma once
 
+#include <mfres/case.h>
 #include <mfres/status.h>
 
 #include <array>
@@ -45,20 +46,6 @@ struct RecipeField {
 
 /// Every key that a recipe may have.
 std::vector<RecipeField> recipe_fields();
-
-/// Training caches and folders of segmented BraTS cases, taken together: one path, or a list.
-class DataSources : public std::vector<std::filesystem::path> {
-  public:
-    using std::vector<std::filesystem::path>::vector;
-    DataSources() = default;
-    DataSources(const std::filesystem::path& source) {
-        if (!source.empty())
-            push_back(source);
-    }
-    DataSources(const char* source) : DataSources(std::filesystem::path(source)) {}
-    DataSources(const std::string& source) : DataSources(std::filesystem::path(source)) {}
-    DataSources(std::vector<std::filesystem::path> sources) : vector(std::move(sources)) {}
-};
 
 struct TrainerOptions {
     /// What is trained on. Cases of several sources are taken in the order of their ids, whatever that of the sources;

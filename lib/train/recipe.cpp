@@ -23,7 +23,7 @@ namespace {
 
 using Size = std::array<std::int64_t, 3>;
 
-/// Where a value lives in a Recipe; its type decides what JSON may stand there.
+/// The member of a Recipe that holds a value; its type determines the JSON type.
 using Place = std::variant<std::int64_t*, std::uint64_t*, double*, bool*, std::string*, Size*>;
 
 /// One key of the JSON object.
@@ -249,7 +249,7 @@ bool store(const json& value, const Field& field, const Place& place) {
     return true;
 }
 
-/// A variant stands as its name or as an object.
+/// The network is the name of a variant or an object.
 Status store_network(const json& value, Recipe& recipe) {
     if (!value.is_string() && !value.is_object())
         return invalid("network", value, "is not the name of a network or a variant");
@@ -260,7 +260,7 @@ Status store_network(const json& value, Recipe& recipe) {
     return {};
 }
 
-/// What no single key can be blamed for.
+/// Rules that involve several keys.
 Status check_together(const Recipe& recipe) {
     MFRES_TRY(const Variant variant, parse_variant(recipe.network));
     if (variant.input_channels() != 4 || variant.classes() != tumour_classes)
@@ -280,7 +280,7 @@ Status check_together(const Recipe& recipe) {
         return invalid("focal_gamma", recipe.focal_gamma, "changes the cross-entropy, whose ce_weight is 0");
     if (recipe.ce_weight <= 0 && !recipe.teachers_sha256.empty())
         return invalid("ce_weight", recipe.ce_weight,
-                       "leaves nothing to teachers, who take a share of the cross-entropy");
+                       "leaves nothing to teachers, which use a share of the cross-entropy");
     if (recipe.deep_supervision)
         if (const Status able = check_deep_supervision(variant); !able)
             return invalid("deep_supervision", recipe.deep_supervision, "is not possible: " + able.error().message);
@@ -312,7 +312,7 @@ Result<Recipe> parse_recipe(std::string_view text_value, const Recipe& base) {
             std::string known;
             for (const Field& candidate : fields())
                 known += (known.empty() ? "" : ", ") + candidate.key;
-            return invalid(entry.key(), entry.value(), "stands under an unknown key; there are " + known);
+            return invalid(entry.key(), entry.value(), "has an unknown key; known are " + known);
         }
         if (field->key != "network" && !store(entry.value(), *field, field->place(recipe)))
             return invalid(field->key, entry.value(), "is not " + allowed(*field, field->place(recipe)));
@@ -320,7 +320,7 @@ Result<Recipe> parse_recipe(std::string_view text_value, const Recipe& base) {
     if (recipe.loss != base.loss && !object->contains("ce_weight"))
         recipe.ce_weight = recipe.loss == "dice-ce" ? 1.0 : 0.0;
     if (object->contains("steps") && object->contains("epochs"))
-        return invalid("steps", object->at("steps"), "stands beside epochs; the length is given in one of them");
+        return invalid("steps", object->at("steps"), "is given together with epochs; give the length in one of them");
     if (object->contains("steps"))
         recipe.epochs = 0;
     if (object->contains("epochs"))

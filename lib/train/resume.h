@@ -15,10 +15,10 @@ namespace mfres {
 /// Errors: recipe_invalid, those of load_model and teachers_sha256, of RunFolder::claim_new and claim_existing.
 Result<Run> claim_run(const TrainerOptions& options);
 
-/// Completes a run. The root rank reads the checkpoint of a run that is resumed, opens the cases and checks them against
-/// those recorded. The other ranks receive recipe, state and weights from it and open the same cases.
-/// Errors: checkpoint_mismatch (another recipe, fold or data, fewer steps than trained), recipe_invalid,
-/// those of CheckpointFolder::load and open_run_data, those of any other rank.
+/// Completes a run. The root rank reads the checkpoint of a run that is resumed, opens the cases and checks them
+/// against those recorded. The other ranks receive recipe, state and weights from it and open the same cases. Errors:
+/// checkpoint_mismatch (another recipe, fold or data, fewer steps than trained), recipe_invalid, those of
+/// CheckpointFolder::load and open_run_data, those of any other rank.
 Status start_run(Run& run, TrainLog& log);
 
 /// Initial weights of the recipe, drawn from its seed. Errors: those of parse_variant and init_model.

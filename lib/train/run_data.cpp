@@ -66,7 +66,7 @@ class RunDataOpener {
                 "data"};
         if (use_ != DataUse::join && !fold_)
             MFRES_CHECK(find(validation_, options_.validation, recorded_.validation));
-        MFRES_TRY(const std::vector<bool> held_out, split()); // before cases are packed for nothing
+        MFRES_TRY(const std::vector<bool> held_out, split()); // rejects before cases are packed
         MFRES_CHECK(pack(train_, recorded_.train));
         MFRES_CHECK(pack(validation_, recorded_.validation));
         return opened(held_out);
@@ -179,8 +179,8 @@ class RunDataOpener {
             }
     }
 
-    /// The cache of cases from folders. Where the run has one that was made of other files, or nobody knows of which,
-    /// the cases are packed once more for their fingerprint to be compared.
+    /// The cache of cases from folders. Where the run has one that was made of other or unknown files, the cases are
+    /// packed again and the fingerprints compared.
     Result<std::shared_ptr<const CacheFile>> packed_cache(Side& side, const std::vector<CaseFiles>& files,
                                                           const RunData::Side& recorded) {
         const fs::path made = run_ / side.made;
@@ -199,7 +199,7 @@ class RunDataOpener {
         MFRES_CHECK(write_cache(again, files, packing, progress_));
         MFRES_TRY(auto packed, CacheFile::open(again));
         std::error_code ignored;
-        fs::remove(again, ignored); // what is open stays readable
+        fs::remove(again, ignored); // an open file stays readable
         MFRES_TRY(auto kept, CacheFile::open(made));
         return fingerprint_of(kept->records()) == fingerprint_of(packed->records()) ? kept : packed;
     }

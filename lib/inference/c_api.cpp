@@ -10,6 +10,7 @@
 #include <cstring>
 #include <exception>
 #include <new>
+#include <optional>
 
 struct mfres_segmenter {
     mfres::Segmenter segmenter;
@@ -58,6 +59,11 @@ void set(std::string& option, const char* given) {
         option = given;
 }
 
+/// No value for a size that the model decides.
+std::optional<double> size_of(double given, const mfres_options& options) {
+    return given == 0.0 && options.no_recommended_sizes == 0 ? std::nullopt : std::optional(given);
+}
+
 mfres::Error missing_argument(const char* name) {
     return {mfres::ErrorCode::invalid_argument, std::string(name) + " must not be NULL", name};
 }
@@ -97,8 +103,8 @@ mfres_segmenter* mfres_open(const char* model, const mfres_options* options, mfr
             set(setup.mirror, options->mirror);
             setup.threads = options->threads;
             setup.max_memory = options->max_memory;
-            request.min_enhancing_mm3 = options->min_enhancing_mm3;
-            request.min_component_mm3 = options->min_component_mm3;
+            request.min_enhancing_mm3 = size_of(options->min_enhancing_mm3, *options);
+            request.min_component_mm3 = size_of(options->min_component_mm3, *options);
         }
         auto segmenter = mfres::Segmenter::open(model, setup);
         if (!segmenter)

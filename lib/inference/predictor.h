@@ -38,8 +38,7 @@ struct PreparedCase {
 /// What is wanted of a case besides its labels.
 struct CaseRequest {
     LabelScheme scheme = LabelScheme::brats;
-    double min_enhancing_mm3 = 0.0;
-    double min_component_mm3 = 0.0;
+    PostprocessingSizes sizes;
     bool probabilities = false;
     ModalitySet kept{};   ///< scans that are still needed afterwards
     bool picture = false; ///< they are for a picture
@@ -77,16 +76,21 @@ class CasePredictor {
     /// The scheme of that name, of the model if it is empty. Errors: those of label_scheme.
     Result<LabelScheme> scheme(const std::string& wanted) const;
 
-    /// A case with all contrasts that the model requires, on a grid that it takes. `any_contrasts` as in PredictOptions.
-    /// Errors: those of check_contrasts and load_case.
+    /// The sizes given, those that the model recommends, or 0. Errors: invalid_argument (one that is negative or not
+    /// finite).
+    Result<PostprocessingSizes> postprocessing(std::optional<double> min_component_mm3,
+                                               std::optional<double> min_enhancing_mm3) const;
+
+    /// A case with all contrasts that the model requires, on a grid that it takes. `any_contrasts` as in
+    /// PredictOptions. Errors: those of check_contrasts and load_case.
     Result<Case> load(const CaseFiles& files, AffineSource use, bool resample, bool any_contrasts) const;
     Result<Case> load(const CaseVolumes& volumes, bool resample, bool any_contrasts) const;
 
     /// Errors: those of plan_preprocessing.
     Result<PreparedCase> prepare(Case loaded) const;
 
-    /// To be called when a case begins: restarts the measurement of memory, and drops a compiled network where memory is
-    /// limited.
+    /// To be called when a case begins: restarts the measurement of memory, and drops a compiled network where memory
+    /// is limited.
     void begin_case();
 
     /// Stages "prepare" to "restore". Gives the memory of scans that are not kept back. Fills in everything in the
@@ -124,8 +128,8 @@ inline std::shared_ptr<const Model> borrowed(const Model& model) {
     return {std::shared_ptr<const Model>(), &model};
 }
 
-/// Errors: invalid_argument for a size in mm^3 that is negative or not finite.
-Status check_small_parts(double min_enhancing_mm3, double min_component_mm3);
+/// Errors: invalid_argument for a size that is negative or not finite.
+Status check_sizes(const PostprocessingSizes& sizes);
 
 /// body(), with the exceptions of the standard library as errors about the case.
 template <typename Body>

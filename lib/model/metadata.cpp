@@ -18,8 +18,11 @@ constexpr std::string_view prefix = "mfres.";
 constexpr std::string_view format_version = "1";
 constexpr std::array<std::string_view, 4> known_modalities = {"t1", "t1ce", "t2", "flair"};
 constexpr std::array<std::string_view, 2> known_label_schemes = {"brats", "brats2023"};
-constexpr std::string_view quantization_key = "mfres.quantisation"; // optional
-constexpr std::string_view subsets_key = "mfres.modality_subsets";  // optional
+constexpr std::string_view quantization_key = "mfres.quantisation";       // optional
+constexpr std::string_view subsets_key = "mfres.modality_subsets";        // optional
+constexpr std::string_view min_component_key = "mfres.min_component_mm3"; // optional
+constexpr std::string_view min_enhancing_key = "mfres.min_enhancing_mm3"; // optional
+constexpr std::array optional_keys = {quantization_key, subsets_key, min_component_key, min_enhancing_key};
 constexpr std::array<std::string_view, 10> keys = {
     "mfres.format_version", "mfres.variant",      "mfres.modalities", "mfres.normalisation",  "mfres.label_scheme",
     "mfres.voxel_min_mm",   "mfres.voxel_max_mm", "mfres.recipe",     "mfres.weights_sha256", "mfres.created_by"};
@@ -61,7 +64,7 @@ class Reader {
             if (strings_.find(key) == strings_.end())
                 return invalid(key, "is missing");
         for (const auto& entry : strings_)
-            if (!is_one_of(entry.first, keys) && entry.first != quantization_key && entry.first != subsets_key)
+            if (!is_one_of(entry.first, keys) && !is_one_of(entry.first, optional_keys))
                 return invalid(printable(entry.first), "is not a key of this format");
         return {};
     }
@@ -76,13 +79,19 @@ class Reader {
         return at(key);
     }
 
-    Result<double> millimetres(std::string_view key) const {
+    /// `unit`: "millimetres"
+    Result<double> positive(std::string_view key, std::string_view unit) const {
         const std::string& digits = at(key);
         double value = 0;
         const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
         if (error != std::errc{} || end != digits.data() + digits.size() || !std::isfinite(value) || value <= 0)
-            return invalid(key, text("'", printable(digits), "' is not a positive number of millimetres"));
+            return invalid(key, text("'", printable(digits), "' is not a positive number of ", unit));
         return value;
+    }
+
+    /// A size in mm^3, 0 if the key is absent.
+    Result<double> size(std::string_view key) const {
+        return strings_.find(key) == strings_.end() ? Result<double>(0.0) : positive(key, "mm^3");
     }
 
     Result<std::vector<std::string>> modalities() const {
@@ -96,10 +105,7 @@ class Reader {
         if (found == strings_.end())
             return all;
         for (const std::string_view list : split(found->second, ';')) {
-            MFRES_TRY(const std::vector<std::string> listed, modality_list(subsets_key, list));
-            ModalitySet set{};
-            for (const Modality modality : mfres::modalities)
-                set[static_cast<std::size_t>(modality)] = is_one_of(name(modality), listed);
+            MFRES_TRY(const ModalitySet set, modality_set(list));
             if (set == all_modalities || names(set) != list || std::find(all.begin(), all.end(), set) != all.end())
                 return invalid(subsets_key, text("'", printable(std::string(list)),
                                                  "' is all contrasts, not in the order t1, t1ce, t2, flair, or there "
@@ -117,6 +123,14 @@ class Reader {
         for (const Normalisation one : normalisations)
             known.push_back(name(one));
         return invalid("mfres.normalisation", text("'", printable(value), "' is not known; there is ", listed(known)));
+    }
+
+    static Result<ModalitySet> modality_set(std::string_view list) {
+        MFRES_TRY(const std::vector<std::string> listed, modality_list(subsets_key, list));
+        ModalitySet set{};
+        for (const Modality modality : mfres::modalities)
+            set[static_cast<std::size_t>(modality)] = is_one_of(name(modality), listed);
+        return set;
     }
 
     static Result<std::vector<std::string>> modality_list(std::string_view key, std::string_view list) {
@@ -186,9 +200,11 @@ Result<ModelMetadata> metadata_from_strings(const MetadataStrings& strings) {
     MFRES_TRY(metadata.modalities, reader.modalities());
     MFRES_TRY(metadata.normalisation, reader.normalisation());
     MFRES_TRY(metadata.modality_subsets, reader.subsets());
+    MFRES_TRY(metadata.postprocessing.min_component_mm3, reader.size(min_component_key));
+    MFRES_TRY(metadata.postprocessing.min_enhancing_mm3, reader.size(min_enhancing_key));
     MFRES_TRY(metadata.label_scheme, reader.choice("mfres.label_scheme", known_label_schemes));
-    MFRES_TRY(metadata.voxel_min_mm, reader.millimetres("mfres.voxel_min_mm"));
-    MFRES_TRY(metadata.voxel_max_mm, reader.millimetres("mfres.voxel_max_mm"));
+    MFRES_TRY(metadata.voxel_min_mm, reader.positive("mfres.voxel_min_mm", "millimetres"));
+    MFRES_TRY(metadata.voxel_max_mm, reader.positive("mfres.voxel_max_mm", "millimetres"));
     if (metadata.voxel_min_mm > metadata.voxel_max_mm)
         return invalid("mfres.voxel_min_mm",
                        text(metadata.voxel_min_mm, " mm is more than voxel_max_mm, ", metadata.voxel_max_mm));
@@ -222,6 +238,10 @@ MetadataStrings metadata_to_strings(const ModelMetadata& metadata) {
         subsets.append(subsets.empty() ? "" : ";").append(names(set));
     if (!subsets.empty())
         strings.emplace(subsets_key, subsets);
+    for (const auto& [key, mm3] : {std::pair{min_component_key, metadata.postprocessing.min_component_mm3},
+                                   std::pair{min_enhancing_key, metadata.postprocessing.min_enhancing_mm3}})
+        if (mm3 != 0.0)
+            strings.emplace(key, decimal(mm3));
     return strings;
 }
 
@@ -233,6 +253,30 @@ std::vector<ModalitySet> dropout_subsets() {
             set[m] = (bits >> m & 1U) != 0;
         if (set[static_cast<std::size_t>(Modality::t1ce)] || set[static_cast<std::size_t>(Modality::flair)])
             all.push_back(set);
+    }
+    return all;
+}
+
+Result<std::vector<ModalitySet>> parse_subsets(std::string_view words) {
+    std::vector<ModalitySet> all;
+    if (words == "none")
+        return all;
+    if (words == "all")
+        return dropout_subsets();
+    for (const std::string_view list : split(words, ';')) {
+        const auto set = Reader::modality_set(list);
+        if (!set)
+            return Error{ErrorCode::invalid_argument,
+                         text("'", printable(std::string(list)), "' is not a list of contrasts (",
+                              listed(known_modalities),
+                              "), each at most once; subsets are none, all, or e.g. t1ce,t2,flair;t1ce,flair"),
+                         std::string(list)};
+        if (*set == all_modalities || std::find(all.begin(), all.end(), *set) != all.end())
+            return Error{ErrorCode::invalid_argument,
+                         text("subset '", printable(std::string(list)), "' is ",
+                              *set == all_modalities ? "all contrasts, which every model accepts" : "there twice"),
+                         std::string(list)};
+        all.push_back(*set);
     }
     return all;
 }

@@ -114,10 +114,12 @@ Result<Prediction> label_disturbed(Predictor& predictor, const Patient& patient,
         change_voxels(disturbance, disturbed[m], patient.background[m], Random(options.seed).fork(m));
         volumes.volumes[m] = VolumeView::of(disturbed[m]);
     }
-    MFRES_TRY(Prediction result,
-              predictor.predict(volumes,
-                                {.resample = options.resample, .label_scheme = std::string(name(LabelScheme::brats))},
-                                progress));
+    MFRES_TRY(Prediction result, predictor.predict(volumes,
+                                                   {.resample = options.resample,
+                                                    .label_scheme = std::string(name(LabelScheme::brats)),
+                                                    .min_enhancing_mm3 = options.min_enhancing_mm3,
+                                                    .min_component_mm3 = options.min_component_mm3},
+                                                   progress));
     MFRES_CHECK(labels_to_classes(result.labels, LabelScheme::brats, volumes.id));
     result.labels = put_back(result.labels, window, patient.volumes[0].grid);
     return result;
@@ -218,6 +220,7 @@ Result<RobustnessReport> measure_robustness(Segmenter& segmenter, const CaseSet&
                 if (row.disturbance == Disturbance::none)
                     patient.labels = result.labels;
                 report.model = model_sentence(result.report);
+                report.postprocessing = result.report.postprocessing;
                 row.cases.push_back(compare(patient, result.labels));
                 ++done;
             }
@@ -253,7 +256,12 @@ std::string to_markdown(const RobustnessReport& report) {
         cells.push_back(mean_text(over_cases(row, false_enhancing), 0));
         table.row(std::move(cells));
     }
-    return page + table.markdown() + "\n" + report.model + "\n";
+    page += table.markdown() + "\n" + report.model + "\n";
+    if (const double mm3 = report.postprocessing.min_component_mm3; mm3 > 0.0)
+        page += text("Parts of the tumour below ", mm3, " mm^3, but for the largest, were labelled as background.\n");
+    if (const double mm3 = report.postprocessing.min_enhancing_mm3; mm3 > 0.0)
+        page += text("Enhancing tumour below ", mm3, " mm^3 was labelled as necrotic core.\n");
+    return page;
 }
 
 std::string to_json(const RobustnessReport& report) {
@@ -271,6 +279,9 @@ std::string to_json(const RobustnessReport& report) {
         rows.push_back({{"disturbance", name(row.disturbance)}, {"what", meaning(row.disturbance)}, {"cases", cases}});
     }
     return json{{"model", report.model},
+                {"postprocessing",
+                 {{"min_component_mm3", report.postprocessing.min_component_mm3},
+                  {"min_enhancing_mm3", report.postprocessing.min_enhancing_mm3}}},
                 {"seed", report.seed},
                 {"regions", {"WT", "TC", "ET"}},
                 {"disturbances", std::move(rows)}}

@@ -41,6 +41,10 @@ Result<ExportedModel> export_model(const Checkpoint& checkpoint, const std::file
     ExportedModel exported{model.variant.name(), checkpoint.step, !checkpoint.average.empty(), std::nullopt, {}};
     if (const Validation* const validation = own_validation(checkpoint))
         exported.dice = validation->mean;
+    if (checkpoint.recipe.sampling.modality_dropout > 0.0)
+        exported.warnings.emplace_back(
+            "the model was trained with modality dropout and declares no subset of the contrasts: measure it with "
+            "'mfres evaluate --drop all', then declare the subsets that are good enough with 'mfres convert --subsets'");
     return exported;
 }
 
@@ -60,8 +64,6 @@ Result<Model> model_of(const Checkpoint& checkpoint) {
     MFRES_TRY(const Variant variant, parse_variant(checkpoint.recipe.network));
     Model model{variant, {}, without_heads(checkpoint.evaluated())};
     MFRES_TRY(model.metadata.normalisation, parse_normalisation(checkpoint.recipe.normalisation));
-    if (checkpoint.recipe.sampling.modality_dropout > 0.0)
-        model.metadata.modality_subsets = dropout_subsets();
     return model;
 }
 

@@ -16,8 +16,8 @@ namespace mfres {
 Result<Dtype> parse_storage(std::string_view storage);
 
 /// The network with the weights that are evaluated (the moving average if there is one) and without the heads of deep
-/// supervision. The metadata state the normalisation of the recipe, and with modality dropout the subsets of contrasts
-/// that were trained; recipe and hash of the weights are the caller's.
+/// supervision. The metadata state the normalisation of the recipe. They declare no subsets of the contrasts, also with
+/// modality dropout: which ones are good enough is measured. Recipe and hash of the weights are the caller's.
 /// Errors: those of parse_variant and parse_normalisation.
 Result<Model> model_of(const Checkpoint& checkpoint);
 

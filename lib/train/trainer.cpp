@@ -438,12 +438,14 @@ struct Trainer::State {
         bool complete = now.step == run.steps && !validation_is_due();
         if (!complete && run.is_root())
             MFRES_CHECK(save());
-        TrainReport result = report();
         if (complete && run.is_root()) {
             MFRES_TRY(const ExportedModel exported, export_best(run));
-            result.model = (run.folder / "model.safetensors").string();
-            result.warnings.insert(result.warnings.end(), exported.warnings.begin(), exported.warnings.end());
+            for (const std::string& warning : exported.warnings)
+                log.warn(warning);
         }
+        TrainReport result = report();
+        if (complete && run.is_root())
+            result.model = (run.folder / "model.safetensors").string();
         MFRES_CHECK(ranks().broadcast(std::as_writable_bytes(std::span(&complete, 1)), 0));
         result.stopped = !complete;
         return result;

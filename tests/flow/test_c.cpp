@@ -83,6 +83,38 @@ TEST_CASE("plain C: options reach the segmenter") {
     mfres_close(segmenter);
 }
 
+TEST_CASE("plain C: a size of 0 is what the model recommends, unless that is turned off") {
+    const test::TemporaryFolder folder;
+    const CaseFiles files = test::write_case(folder);
+    auto model = load_model(test::write_model(folder, test::small_network));
+    REQUIRE_OK(model);
+    model->metadata.postprocessing = {20.0, 1e9};
+    const auto path = (folder / "recommends.safetensors").string();
+    REQUIRE_OK(save_model(path, *model));
+    const auto report_with = [&](double min_component, int none) {
+        mfres_options options{};
+        options.backend = "reference";
+        options.min_component_mm3 = min_component;
+        options.no_recommended_sizes = none;
+        mfres_error error;
+        mfres_segmenter* segmenter = mfres_open(path.c_str(), &options, &error);
+        REQUIRE(segmenter != nullptr);
+        char* text = nullptr;
+        REQUIRE(mfres_segment_folder(segmenter, files.modalities[0].parent_path().c_str(), (folder / "a.nii").c_str(),
+                                     &text, &error) == 0);
+        auto report = nlohmann::json::parse(text);
+        mfres_free(text);
+        mfres_close(segmenter);
+        return report["postprocessing"];
+    };
+    const auto sizes = [](double component, double enhancing) {
+        return nlohmann::json{{"min_component_mm3", component}, {"min_enhancing_mm3", enhancing}};
+    };
+    CHECK(report_with(0.0, 0) == sizes(20.0, 1e9));
+    CHECK(report_with(7.0, 0) == sizes(7.0, 1e9));
+    CHECK(report_with(7.0, 1) == sizes(7.0, 0.0));
+}
+
 TEST_CASE("plain C: wrong arguments are errors, not crashes") {
     mfres_error error;
     CHECK(mfres_open(nullptr, nullptr, &error) == nullptr);

@@ -92,8 +92,10 @@ void add_least_options(Options& options);
 /// Copies their values to SegmentOptions or EvaluationOptions.
 template <typename Request>
 void read_least_options(const Options& options, Request& request) {
-    request.min_enhancing_mm3 = options.get<double>("min-enhancing");
-    request.min_component_mm3 = options.get<double>("min-component");
+    if (options.has("min-enhancing"))
+        request.min_enhancing_mm3 = options.get<double>("min-enhancing");
+    if (options.has("min-component"))
+        request.min_component_mm3 = options.get<double>("min-component");
 }
 
 /// Prints a usage error to stderr and returns exit_usage.

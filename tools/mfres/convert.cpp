@@ -7,6 +7,7 @@
 #include "exchange/state_dict.h"
 #include "inference/calibrate.h"
 #include "inference/compare.h"
+#include "inference/predictor.h"
 #include "model/metadata.h"
 
 #include <nlohmann/json.hpp>
@@ -32,6 +33,7 @@ constexpr const char* examples =
     "  mfres convert m.onnx --out back.safetensors --verify BraTS19_CBICA_AAB_1\n"
     "  mfres convert dmfnet.pth --network dmfnet --mapping names.json --out dmfnet.safetensors\n"
     "  mfres convert m.safetensors --out half.safetensors --store bf16\n"
+    "  mfres convert m.safetensors --out declared.safetensors --subsets \"t1ce,t2,flair;t1,t1ce,flair\" --min-component 1000\n"
     "  mfres convert m.safetensors --out m-int8.safetensors --calibrate FOLDER_OF_CASES --verify CASE\n\n"
     "A mapping is {\"rules\": [{\"match\": \"module\\\\.(.*)\", \"name\": \"$1\"}], \"ignore\": [\"aux\\\\..*\"]}.\n";
 
@@ -64,6 +66,12 @@ Options make_options() {
         "for --verify and --calibrate: auto, onednn, opencv or reference")(
         "threads", po::value<int>()->default_value(0), "for --verify and --calibrate: 0 = all processors")(
         "quiet,q", "no progress")("force", "overwrite an existing file")("json", "print the result as JSON");
+    // clang-format off
+    options.add()
+        ("subsets", po::value<std::string>(), "subsets of the contrasts that the model accepts: none, all that training with modality dropout covers, or e.g. t1ce,t2,flair;t1,t1ce,flair")
+        ("min-component", po::value<double>(), "mm^3: recommended for segment, evaluate and robustness; 0 = none")
+        ("min-enhancing", po::value<double>(), "likewise");
+    // clang-format on
     options.positional("input");
     return options;
 }
@@ -169,6 +177,18 @@ Status calibrate(const Options& options, Model& model, ProgressDisplay& display)
     return {};
 }
 
+/// What the user declares about a model.
+Status declare(const Options& options, ModelMetadata& metadata) {
+    if (options.has("subsets")) {
+        MFRES_TRY(metadata.modality_subsets, parse_subsets(options.get<std::string>("subsets")));
+    }
+    if (options.has("min-component"))
+        metadata.postprocessing.min_component_mm3 = options.get<double>("min-component");
+    if (options.has("min-enhancing"))
+        metadata.postprocessing.min_enhancing_mm3 = options.get<double>("min-enhancing");
+    return check_sizes(metadata.postprocessing);
+}
+
 Status write_model(const Options& options, const Model& model, const std::filesystem::path& out) {
     const bool force = options.has("force");
     if (extension(out) == ".safetensors") {
@@ -240,6 +260,8 @@ int convert(const std::vector<std::string>& arguments) {
         if (!calibrated)
             return fail(calibrated.error(), json);
     }
+    if (const auto declared = declare(options, model->metadata); !declared)
+        return fail(declared.error(), json);
     if (const auto written = write_model(options, *model, out); !written)
         return fail(written.error(), json);
     std::optional<ModelComparison> comparison;

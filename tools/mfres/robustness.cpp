@@ -36,6 +36,7 @@ Options make_options() {
         "sform or qform: which to believe when they disagree")("resample", "accept other voxel sizes")(
         "force", "overwrite --out")("json", "print every case as JSON")("quiet,q", "no progress");
     add_mirror_option(options);
+    add_least_options(options);
     return options;
 }
 
@@ -50,6 +51,7 @@ Result<RobustnessReport> measure(const Options& options, ProgressDisplay& displa
     request.affine = options.get<std::string>("use");
     request.resample = options.has("resample");
     request.threads = options.get<int>("threads");
+    read_least_options(options, request);
     return measure_robustness(segmenter, cases, request,
                               [&](std::string_view stage, double done) { return display.update(stage, done); });
 }

@@ -221,12 +221,15 @@ int export_only(const Options& options) {
                              {"network", exported->network},
                              {"step", exported->step},
                              {"averaged", exported->averaged},
-                             {"dice_wt_tc_et", exported->dice ? json(*exported->dice) : json()}};
+                             {"dice_wt_tc_et", exported->dice ? json(*exported->dice) : json()},
+                             {"warnings", exported->warnings}};
         std::cout << object.dump(2) << '\n';
     } else {
         std::cout << model << ": " << exported->network << " after " << exported->step << " steps"
                   << (exported->averaged ? ", averaged weights" : "")
                   << (exported->dice ? ", validation " + dice_words(*exported->dice) : "") << '\n';
+        for (const std::string& warning : exported->warnings)
+            std::cout << "  warning  " << warning << '\n';
     }
     return exit_ok;
 }

@@ -26,8 +26,8 @@ struct CaseFiles {
 
 /// The case in a folder, its files matched by suffix: BraTS 2017-2021 (_t1, _t1ce, _t2, _flair, _seg) or 2023 and later
 /// (-t1n, -t1c, -t2w, -t2f, -seg), .nii or .nii.gz, upper or lower case.
-/// Errors: file_not_found, modality_missing (names every missing one and what was found; with `allow_absent` only if all
-/// four are missing), modality_ambiguous.
+/// Errors: file_not_found, modality_missing (names every missing one and what was found; with `allow_absent` only if
+/// all four are missing), modality_ambiguous.
 Result<CaseFiles> find_case(const std::filesystem::path& folder, bool allow_absent = false);
 
 /// Every case below a folder, sorted by id: the folder itself, its subfolders, or the subfolders of BraTS's HGG and

@@ -13,6 +13,7 @@
 #include <mfres/status.h>
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,11 +22,11 @@ namespace mfres {
 struct EvaluationOptions {
     RegionDefinition regions = RegionDefinition::brats;
     EmptyScheme scheme = EmptyScheme::server2019;
-    std::string label_scheme;       ///< of label files: "brats", "brats2023"; empty = recognised in each by its values
-    std::string affine = "auto";    ///< "auto", "sform" or "qform": which to believe where a header has both
-    bool resample = false;          ///< evaluate_model: accept other voxel sizes, as in SegmentOptions
-    double min_enhancing_mm3 = 0.0; ///< evaluate_model: as in SegmentOptions
-    double min_component_mm3 = 0.0; ///< evaluate_model: as in SegmentOptions
+    std::string label_scheme;    ///< of label files: "brats", "brats2023"; empty = recognised in each by its values
+    std::string affine = "auto"; ///< "auto", "sform" or "qform": which to believe where a header has both
+    bool resample = false;       ///< evaluate_model: accept other voxel sizes, as in SegmentOptions
+    std::optional<double> min_enhancing_mm3; ///< evaluate_model: as in SegmentOptions
+    std::optional<double> min_component_mm3; ///< evaluate_model: as in SegmentOptions
     /// evaluate_model: the contrasts that the model gets; the others are left out of every case, whether the model was
     /// trained for that or not.
     ModalitySet contrasts = all_modalities;

@@ -37,8 +37,9 @@ typedef struct mfres_options {
     const char* precision;    /* NULL or "auto" = as the model file is stored; "f32", "bf16", "fp16", "int8" */
     const char* waiting;      /* of threads: NULL or "auto", "passive", "active" */
     const char* mirror;       /* NULL or "" = none; axes to average mirror images along: "x", "xyz" */
-    double min_enhancing_mm3; /* less enhancing tumour than that in all becomes necrotic core; 0 = never */
-    double min_component_mm3; /* parts of the tumour below that are dropped, but for the largest; 0 = never */
+    double min_enhancing_mm3; /* less enhancing tumour than that in all becomes necrotic core; 0 = as the model says */
+    double min_component_mm3; /* smaller connected components of tumour are removed, except the largest; 0 = likewise */
+    int no_recommended_sizes; /* not 0: a size of 0 means never, also where the model file recommends one */
 } mfres_options;
 
 /* One model; one thread at a time may use it. */

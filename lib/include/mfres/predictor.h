@@ -11,6 +11,7 @@
 // Research use only: not a medical device.
 #pragma once
 
+#include <mfres/postprocessing.h>
 #include <mfres/status.h>
 #include <mfres/threads.h>
 #include <mfres/volume.h>
@@ -88,8 +89,9 @@ struct PredictionReport {
         std::int64_t voxels = 0;
         double millilitres = 0;
     };
-    std::vector<Part> classes; ///< without background
-    std::vector<Part> regions; ///< WT, TC, ET (BraTS definition)
+    std::vector<Part> classes;          ///< without background
+    std::vector<Part> regions;          ///< WT, TC, ET (BraTS definition)
+    PostprocessingSizes postprocessing; ///< that was applied
 
     /// What the library planned to hold at most, and what the process held at most on top of its state before open().
     /// Both in bytes; measured is 0 where the system does not tell.
@@ -122,11 +124,11 @@ struct CaseVolumes {
 };
 
 struct PredictOptions {
-    bool resample = false;          ///< accept other voxel sizes: resample in, and the labels back out
-    std::string label_scheme;       ///< "brats" (0, 1, 2, 4) or "brats2023" (0, 1, 2, 3); empty = the model's
-    double min_enhancing_mm3 = 0.0; ///< as in SegmentOptions
-    double min_component_mm3 = 0.0; ///< as in SegmentOptions
-    bool probabilities = false;     ///< also give the probability of every class
+    bool resample = false;                   ///< accept other voxel sizes: resample in, and the labels back out
+    std::string label_scheme;                ///< "brats" (0, 1, 2, 4) or "brats2023" (0, 1, 2, 3); empty = the model's
+    std::optional<double> min_enhancing_mm3; ///< as in SegmentOptions
+    std::optional<double> min_component_mm3; ///< as in SegmentOptions
+    bool probabilities = false;              ///< also give the probability of every class
     /// Accept any contrasts that are not absent, also a subset that the model was not trained for. For measurements.
     bool any_contrasts = false;
 };

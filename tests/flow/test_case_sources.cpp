@@ -141,7 +141,7 @@ TEST_CASE("evaluation and robustness apply and state the sizes that a model reco
         REQUIRE_OK(table);
         return std::move(table).value();
     };
-    const std::string note = "Enhancing tumour below 1e+09 mm^3 was labelled as necrotic core.";
+    const std::string note = "Enhancing tumour below 1000000000 mm^3 was labelled as necrotic core.";
     for (const CaseSet& cases : {CaseSet(sources.files).spread(1), found(sources.cache).spread(1)}) {
         const MetricsTable recommended = evaluated(cases, {});
         CHECK(recommended.notes.back() == note);

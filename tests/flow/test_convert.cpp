@@ -107,7 +107,7 @@ TEST_CASE("convert declares subsets and sizes, which info shows and every comman
     CHECK(after->metadata.postprocessing == PostprocessingSizes{30.0, 1e9});
     const std::string shown = test::run_program({"info", declared}).out;
     CHECK(shown.find("subsets        t1ce,t2,flair; t1ce,flair\n") != std::string::npos);
-    CHECK(shown.find("postprocessing components below 30 mm^3 are removed; less than 1e+09 mm^3 of") !=
+    CHECK(shown.find("postprocessing components below 30 mm^3 are removed; less than 1000000000 mm^3 of") !=
           std::string::npos);
     const auto as_json = nlohmann::json::parse(test::run_program({"info", declared, "--json"}).out);
     CHECK(as_json["model"]["postprocessing"]["min_component_mm3"] == 30.0);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// The mean of the weights of several models: checkpoint averaging, and "model soups" (Wortsman et al. 2022) of runs that
-// started from the same weights.
+// The mean of the weights of several models: checkpoint averaging, and "model soups" (Wortsman et al. 2022) of runs
+// that started from the same weights.
 #include "core/try.h"
 #include "model/sha256.h"
-#include "train/checkpoint_model.h"
+#include "train/export.h"
 #include "train/weight_dtype.h"
 
 #include <mfres/trainer.h>

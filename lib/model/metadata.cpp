@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "model/metadata.h"
 
+#include "core/json.h"
 #include "core/try.h"
 #include "networks/schema.h"
 
@@ -165,7 +166,7 @@ class Reader {
 
     Result<std::string> recipe() const {
         const std::string& json = at("mfres.recipe");
-        if (const auto object = parse_strict(json); !object)
+        if (const auto object = parse_json(json, "recipe", record_limits); !object)
             return invalid("mfres.recipe", printable(object.error().message));
         return json;
     }

@@ -263,6 +263,14 @@ TEST_CASE("models and checkpoints are averaged value by value") {
     REQUIRE(record["average_of"].size() == 3);
     CHECK(record["average_of"][1]["weights_sha256"] == b.metadata.weights_sha256);
 
+    // A mean of means of means: each holds the records of what it was made of.
+    auto deep = folder / "mean.safetensors";
+    for (const char* name : {"mean2.safetensors", "mean3.safetensors", "mean4.safetensors"}) {
+        REQUIRE_OK(average_models({deep, deep}, folder / name, false));
+        deep = folder / name;
+    }
+    REQUIRE_OK(load_model(deep));
+
     // A checkpoint counts as what would be exported from it: without heads, and its moving average.
     train(tiny_run(folder / "run", first_training_backend(),
                    tiny_recipe({{"steps", 2}, {"deep_supervision", true}, {"ema", 0.5}})));

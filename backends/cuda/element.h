@@ -2,16 +2,13 @@
 // What activations are stored as, and how a float becomes one: the same bits on a GPU and on the host.
 #pragma once
 
+#include "backends/anywhere.h"
+
 #include <cstdint>
 #include <cstring>
 
 #ifdef __CUDACC__
 #include <cuda_fp16.h>
-#define MFRES_ANYWHERE __host__ __device__
-#define MFRES_APART __noinline__
-#else
-#define MFRES_ANYWHERE
-#define MFRES_APART
 #endif
 
 namespace mfres::cuda {

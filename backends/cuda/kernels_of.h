@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The kernels themselves: a function per element, and what calls it with the right types. Included once by kernels.cu
 // and once by kernels_host.cpp, with another MFRES_KERNELS each.
+#include "backends/axis_weights.h"
 #include "backends/cuda/launch.h"
 
 #include <cmath>
@@ -1036,25 +1037,6 @@ void with_pack(ElementType type, std::int64_t channels, const Call& call) {
 }
 
 // ---- crops ----------------------------------------------------------------------------------------------------------
-
-/// Interpolation along one axis: low * [index] + high * [index + step], both within the box.
-struct AxisWeights {
-    std::int64_t index;
-    float low, high;
-};
-
-/// Weights at a place whose nearest voxel lies in a box of `size`. Neighbours outside the box count as 0.
-MFRES_ANYWHERE inline AxisWeights axis_weights(std::int64_t place, std::int64_t size) {
-    const std::int64_t index = place >> 32;
-    const float fraction = static_cast<float>((static_cast<std::uint64_t>(place) & 0xFFFFFFFFU) >> 8U) * 0x1p-24F;
-    if (index < 0)
-        return {0, fraction, 0.0F};
-    if (index + 1 < size)
-        return {index, 1.0F - fraction, fraction};
-    if (size == 1)
-        return {0, 1.0F - fraction, 0.0F};
-    return {index - 1, 0.0F, 1.0F - fraction};
-}
 
 /// One voxel of a crop in all modalities.
 struct CutCrop {

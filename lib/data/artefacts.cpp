@@ -238,7 +238,7 @@ AxisOperator slices(std::int64_t size, double thickness, double phase) {
         }
     };
     return dense_operator(size, [&](std::int64_t o, std::vector<double>& weights) {
-        // In slices from the first one's centre; that of slice i lies at (i + 1/2 - phase) thickness.
+        // In slices from the first one's centre; that of slice i is at (i + 1/2 - phase) thickness.
         const double place = (static_cast<double>(o) + 0.5) / thickness + phase - 0.5;
         const double within = std::clamp(place, 0.0, static_cast<double>(count - 1));
         const auto slice = std::min(static_cast<std::int64_t>(within), std::max<std::int64_t>(0, count - 2));
@@ -279,7 +279,7 @@ void add_artefacts(std::span<float> image, const Triple& extents, std::span<cons
         return;
     const Statistics before(image, brain);
     if (!(before.greatest > before.least))
-        return; // there is no contrast to change
+        return; // no contrast to change
     if (artefacts.histogram_shift > 0.0)
         shift_histogram(image, brain, before, artefacts);
     if (artefacts.bias_field > 0.0)

@@ -58,11 +58,11 @@ struct AxisOperator {
     std::vector<Row> rows;
 };
 
-/// Weights in proportion to exp(-t^2 / (2 sigma^2)) for |t| <= ceil(3 sigma), with sum 1 where none lies beyond an end.
+/// Weights in proportion to exp(-t^2 / (2 sigma^2)) for |t| <= ceil(3 sigma), with sum 1 where none is beyond an end.
 AxisOperator gaussian(std::int64_t size, double sigma);
 
 /// Means over slices of `thickness` voxels, interpolated linearly between the slices' centres back to voxels, and
-/// constant beyond the first and the last centre. Slices begin at (i - phase) thickness for i = 0, 1, ...; the mean of
+/// constant beyond the first and the last centre. Slices start at (i - phase) thickness for i = 0, 1, ...; the mean of
 /// one that is cut by an end is over what is left. Preconditions: thickness at least 1, 0 <= phase < 1.
 AxisOperator slices(std::int64_t size, double thickness, double phase);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "data/augmentation.h"
 
+#include "backends/axis_weights.h"
 #include "core/random.h"
 
 #include <algorithm>
@@ -17,7 +18,7 @@ using Triple = std::array<std::int64_t, 3>;
 
 // Copying --------------------------------------------------------------------------------------------------------
 
-/// Along one axis: crop voxels [first, last) lie in the box, and crop voxel o shows box voxel start + step * o.
+/// Along one axis: crop voxels [first, last) are in the box, and crop voxel o is box voxel start + step * o.
 struct AxisWalk {
     std::int64_t first = 0;
     std::int64_t last = 0;
@@ -35,7 +36,7 @@ struct AxisWalk {
     std::int64_t at(std::int64_t o) const { return start + step * o; }
 };
 
-/// z-scores of `count` voxels of a row, from `index` on in steps of `step` (1 or -1).
+/// z-scores of `count` voxels of a z-line, from `index` on in steps of `step` (1 or -1).
 void copy_scores(const CachedModality& modality, const std::uint8_t* brain, std::int64_t index, std::int64_t step,
                  std::int64_t count, float* out, std::int64_t out_stride) {
     const float scale = modality.scale;
@@ -112,33 +113,11 @@ std::int64_t to_fixed(double voxels) {
     return std::llround(std::ldexp(voxels, fraction_bits));
 }
 
-/// Interpolation along one axis: low * [i] + high * [i + 1], both within the box.
-struct AxisWeights {
-    std::int64_t index;
-    float low;
-    float high;
-};
-
-/// Weights at a place whose nearest voxel lies in a box of `size`. Neighbours outside the box count as 0.
-AxisWeights axis_weights(std::int64_t place, std::int64_t size) {
-    const std::int64_t index = place >> fraction_bits;
-    const auto fraction =
-        static_cast<float>(static_cast<std::int32_t>((static_cast<std::uint64_t>(place) & 0xFFFFFFFFU) >> 8U)) *
-        0x1.0p-24F;
-    if (index < 0)
-        return {0, fraction, 0.0F};
-    if (index + 1 < size)
-        return {index, 1.0F - fraction, fraction};
-    if (size == 1)
-        return {0, 1.0F - fraction, 0.0F};
-    return {index - 1, 0.0F, 1.0F - fraction};
-}
-
-/// The brain voxels of one row of a crop, and what to interpolate for them.
+/// The brain voxels of one z-line of a crop, and what to interpolate for them.
 struct RowTaps {
     struct Tap {
         std::int64_t base; ///< the lowest of eight voxels
-        std::int64_t z;    ///< in the row
+        std::int64_t z;    ///< in the z-line
         std::array<float, 2> x, y, z_weight;
     };
     std::vector<Tap> taps;
@@ -166,7 +145,7 @@ inline float interpolate(const T* at, const RowTaps::Tap& tap, const Steps& step
 
 using Displacements = std::array<std::vector<std::int64_t>, 3>;
 
-/// Classes and brain of a row from the nearest voxels; lists the voxels that are brain. `displacements` may be null.
+/// Classes and brain of a z-line from the nearest voxels; lists the voxels that are brain. `displacements` may be null.
 void collect_row(const CachedCase& source, Triple begin, const Triple& step, std::int64_t length,
                  const Displacements* displacements, std::uint8_t* classes, std::uint8_t* brain, RowTaps& row) {
     row.taps.clear();

@@ -14,7 +14,7 @@
 
 namespace mfres {
 
-/// Where a crop lies in the box, and how it is turned. A voxel o of the crop shows the place
+/// Position and orientation of a crop in the box. Voxel o of the crop is interpolated at
 ///   begin + c + M^-1 F (o - c),  c = (extents - 1) / 2,  M = zoom * rotation,
 /// of the box: the content is rotated and zoomed about the crop's centre, then mirrored. F negates the flipped axes.
 struct Pose {
@@ -27,10 +27,10 @@ struct Pose {
     bool resamples() const { return radians != 0.0 || zoom != 1.0; }
 };
 
-/// The same as an engine wants it, for a crop of these extents.
+/// The same for an engine, for a crop of these extents.
 CropWalk walk_of(const Pose& pose, const std::array<std::int64_t, 3>& extents);
 
-/// The case as an engine wants it. The result points into it.
+/// The case for an engine. The result points into it.
 CropSource source_of(const CachedCase& source);
 
 /// A crop in dense arrays, z fastest.
@@ -38,7 +38,7 @@ struct Crop {
     std::array<std::int64_t, 3> extents{};
     float* images = nullptr;         ///< [4][x][y][z], z-scores
     std::uint8_t* classes = nullptr; ///< [x][y][z]
-    std::uint8_t* brain = nullptr;   ///< [x][y][z], or null where nobody wants it
+    std::uint8_t* brain = nullptr;   ///< [x][y][z], or null if it is not needed
 };
 
 /// An elastic deformation: to the place of the box that each voxel of a crop shows, amplitude times a smooth field with

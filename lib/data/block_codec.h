@@ -7,7 +7,7 @@
 // the plane through three neighbours, and the median drops the one that an edge in the image led astray. Voxels outside
 // the brain or the box count as 0. 16-bit differences d are folded to unsigned numbers (0, -1, 1, -2, ... become
 // 0, 1, 2, 3, ...) and all their low bytes precede all their high bytes. Such differences hardly repeat in runs, so
-// DEFLATE is asked for Huffman codes only, which is smaller here than matching strings, and several times faster.
+// DEFLATE uses Huffman codes only, which is smaller here than with string matching, and several times faster.
 //
 // Classes and the brain mask are stored as they are, one byte a voxel, for DEFLATE at its best.
 #pragma once

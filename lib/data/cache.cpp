@@ -94,6 +94,7 @@ class OpenedCache final : public Cache {
     const std::vector<CacheEntry>& entries() const override { return entries_; }
     const std::string& fingerprint() const override { return fingerprint_; }
     void keep_at_most(std::uint64_t bytes) const override { recent_.limit(bytes); }
+    const CacheCase* stored(std::size_t index) const override { return &cases_[index]; }
 
     Result<std::shared_ptr<const CachedCase>> load(std::size_t index) const override {
         if (index >= cases_.size())

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// The training cache: a folder of cases made ready for training once, in one file that is small enough to carry to a
-// training machine. Each case is cropped to its brain box; intensities are kept as integers with what it takes to
-// z-score them, labels as classes. Every block is checksummed. The bytes are described in cache_format.h, how blocks
-// are packed in block_codec.h, and how intensities become integers in quantize.h.
+// The training cache: preprocessed cases in one file. Each case is cropped to its brain box; intensities are stored as
+// integers with scale and offset of their z-scores, labels as classes. Every block has a checksum. The bytes are
+// described in cache_format.h, how blocks are packed in block_codec.h, and how intensities become integers in
+// quantize.h.
 #pragma once
 
 #include "core/tensor.h"
@@ -34,7 +34,7 @@ struct CachedModality {
     float offset = 0.0F;
 };
 
-/// A patient's brain box as the network sees it. Arrays are [x][y][z] of `size`, z fastest, L-P-S.
+/// A patient's brain box as the network's input. Arrays are [x][y][z] of `size`, z fastest, L-P-S.
 struct CachedCase {
     std::string id;
     std::array<std::int64_t, 3> size{};
@@ -42,19 +42,19 @@ struct CachedCase {
     std::vector<std::uint8_t> classes; ///< 0..3
     std::vector<std::uint8_t> brain;   ///< 1 inside the brain, else 0; outside it every modality's z-score is 0
     std::array<double, 3> voxel_mm{1.0, 1.0, 1.0};
-    /// As the file says it. zscore_brain of intensities that were clipped before they were stored is what older files,
-    /// which say nothing, may hold.
+    /// As recorded in the file. Older files have no record: they count as zscore_brain, also where intensities were
+    /// clipped before they were stored.
     Normalisation normalisation = Normalisation::zscore_brain;
 
     std::int64_t voxels() const { return size[0] * size[1] * size[2]; }
 };
 
 /// Copies the block [begin, begin + extents) of the box into `image` [4, x, y, z] with any strides (or the first sample
-/// of [n, 4, x, y, z]) and `classes` [x][y][z] as z-scores and class indices; what lies outside the box is 0 in both.
+/// of [n, 4, x, y, z]) and `classes` [x][y][z] as z-scores and class indices; both are 0 outside the box.
 void copy_block(const CachedCase& source, const std::array<std::int64_t, 3>& begin,
                 const std::array<std::int64_t, 3>& extents, const StridedView<float>& image, std::uint8_t* classes);
 
-/// What the index of a cache says about a case.
+/// A case in the index of a cache.
 struct CacheEntry {
     std::string id;
     std::array<std::int64_t, 3> size{};
@@ -66,22 +66,26 @@ struct CacheEntry {
 /// Whether a file begins as training caches do; false where it cannot be read.
 bool is_cache(const std::filesystem::path& path);
 
+struct CacheCase; // cache_file.h
+
 /// An opened cache file. Safe to use from several threads.
 class Cache {
   public:
-    /// Reads and checks header and index; cases are read when asked for.
+    /// Reads and checks header and index; cases are read by load().
     /// Errors: file_not_found, file_read, cache_invalid, cache_damaged, dataset_empty, memory_limit.
     static Result<std::shared_ptr<const Cache>> open(const std::filesystem::path& path);
 
     virtual ~Cache() = default;
     virtual const std::vector<CacheEntry>& entries() const = 0;
-    /// 64 hexadecimal digits that change with any content: what a checkpoint remembers of its data.
+    /// 64 hexadecimal digits that change with any content. Checkpoints record it.
     virtual const std::string& fingerprint() const = 0;
-    /// Reads one case, or takes it from memory where it still lies; the least recently used ones leave first.
+    /// Reads one case, or returns the one in memory; the least recently used ones are evicted first.
     /// Errors: file_read, cache_damaged (names case and block), memory_limit, invalid_argument (no such index).
     virtual Result<std::shared_ptr<const CachedCase>> load(std::size_t index) const = 0;
     /// How many bytes of cases load() may keep in memory; default 8 GiB.
     virtual void keep_at_most(std::uint64_t bytes) const = 0;
+    /// Where a case is stored; null for one that is in memory only. Precondition: the index exists.
+    virtual const CacheCase* stored(std::size_t) const { return nullptr; }
 };
 
 struct CacheOptions {
@@ -97,11 +101,13 @@ struct CacheOptions {
 /// Called with the number of cases done and in all; return false to stop.
 using CacheProgress = std::function<bool(std::size_t done, std::size_t total)>;
 
-/// Makes a cache of cases that have a segmentation. The same cases give the same bytes, whatever the threads.
-/// Complete or absent. Errors: those of load_case, load_segmentation, labels_to_classes, choose_labels (for
-/// the cases whose scheme is not decided, as one data set), preprocess_case; dataset_empty, interrupted, file_exists,
-/// file_write, invalid_argument (options, an id that is empty or beyond 1024 bytes), memory_limit.
-Status write_cache(const std::filesystem::path& path, std::span<const CaseFiles> cases, const CacheOptions& options,
+/// Makes a cache of cases that have a segmentation. Images are packed; blocks of other caches are copied as they are,
+/// byte for byte, whatever `levels` is. The same cases give the same bytes, whatever the threads. Complete or absent.
+/// Errors: those of load_case, load_segmentation, labels_to_classes, choose_labels (for the cases whose scheme is not
+/// decided, as one data set), preprocess_case and CacheFile::read_block; dataset_empty, interrupted, file_exists,
+/// file_write, invalid_argument (options, an id that is empty or beyond 1024 bytes, the file to write is one of the
+/// caches), memory_limit.
+Status write_cache(const std::filesystem::path& path, const CaseSet& cases, const CacheOptions& options,
                    const CacheProgress& progress);
 
 } // namespace mfres

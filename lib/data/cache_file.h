@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Training cache files as they lie on the disk: their indices, and blocks that are read or copied without unpacking.
-// Cases of several files can be taken together as one cache.
+// Training cache files: their indices, and blocks that are read or copied without unpacking. Cases of several files can
+// form one cache.
 #pragma once
 
 #include "core/file.h"
@@ -28,13 +28,14 @@ class CacheFile {
     const std::filesystem::path& path() const { return file_.path(); }
     const std::vector<CacheRecord>& records() const { return records_; }
 
-    /// The packed bytes of a block, their checksum verified. Errors: file_read, cache_damaged. Precondition: both exist.
+    /// The packed bytes of a block, their checksum verified. Errors: file_read, cache_damaged. Precondition: both
+    /// exist.
     Result<std::vector<std::byte>> read_block(std::size_t index, std::size_t block) const;
 
     /// "the T1 block of case BraTS19_CBICA_AAB_1 in train.mfcache", for messages.
     std::string place(std::size_t index, std::size_t block) const;
 
-    /// An error that says what is wrong with a block.
+    /// An error that names the block and what is wrong with it.
     Error damaged(std::size_t index, std::size_t block, const std::string& what) const;
 
   private:
@@ -49,6 +50,9 @@ struct CacheCase {
 
     const CacheRecord& record() const { return file->records()[index]; }
 };
+
+/// Where the case is stored, if that is a cache file; else null.
+const CacheCase* stored_case(const CaseSet::Entry& entry);
 
 /// Every case of a file, in its order.
 std::vector<CacheCase> cases_of(const std::shared_ptr<const CacheFile>& file);

@@ -20,7 +20,7 @@ constexpr std::uint32_t version = 1;
 constexpr std::uint8_t clipped_flag = 16;
 /// id_bytes, size, voxel_mm, class_voxels, brain_voxels, modalities, blocks.
 constexpr std::uint64_t smallest_record = 2 + 3 * 4 + 3 * 8 + 4 * 8 + 8 + 4 * 9 + cache_blocks * 12;
-/// One byte of DEFLATE data stands for at most 258 bytes from two bits; a zlib stream has 6 bytes around it.
+/// DEFLATE expands two bits to at most 258 bytes; a zlib stream has 6 more bytes.
 constexpr std::int64_t max_expansion = 1032;
 
 class ByteWriter {
@@ -114,7 +114,7 @@ CacheRecord read_record(ByteReader& reader) {
     return record;
 }
 
-/// The rest of a record; says what is wrong with it, if anything.
+/// The rest of a record; returns what is wrong with it, or nothing.
 std::string read_modalities_and_blocks(ByteReader& reader, CacheRecord& record) {
     std::size_t clipped = 0;
     for (auto& modality : record.modalities) {

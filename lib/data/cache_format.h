@@ -11,7 +11,7 @@
 //   index_bytes    u64       the index ends the file
 //
 // Blocks, from byte 40 to index_begin: per case six zlib streams in the order T1, T1ce, T2, FLAIR, classes, brain. What
-// they hold is told in block_codec.h.
+// they hold is described in block_codec.h.
 //
 // Index, per case
 //   id_bytes       u16       1 to 1024

@@ -4,9 +4,9 @@
 #include "core/try.h"
 #include "data/block_codec.h"
 #include "data/cache.h"
+#include "data/cache_file.h"
 #include "data/cache_format.h"
 #include "data/quantize.h"
-#include "data/sources.h"
 #include "imaging/case.h"
 #include "imaging/geometry.h"
 #include "imaging/labels.h"
@@ -175,20 +175,19 @@ CacheRecord describe(const CachedCase& content, const PackedBlocks& packed) {
     return record;
 }
 
-/// A file that is read cannot be written at the same time; with the same cases in it nobody would notice a mistake.
-Status check_not_an_input(const std::filesystem::path& path, std::span<const CaseSource> cases) {
+/// A file that is read must not be replaced by one that holds the same case ids.
+Status check_not_an_input(const std::filesystem::path& path, const CaseSet& cases) {
     std::error_code problem;
-    for (const CaseSource& source : cases)
-        if (const auto* cached = std::get_if<CacheCase>(&source))
-            if (std::filesystem::equivalent(path, cached->file->path(), problem))
+    for (std::size_t i = 0; i < cases.size(); ++i)
+        if (const CacheCase* stored = stored_case(cases[i]))
+            if (std::filesystem::equivalent(path, stored->file->path(), problem))
                 return Error{ErrorCode::invalid_argument,
                              text(path.string(), " is a cache to take cases from; the one to write needs another name"),
                              path.string()};
     return {};
 }
 
-Status check_request(const std::filesystem::path& path, std::span<const CaseSource> cases,
-                     const CacheOptions& options) {
+Status check_request(const std::filesystem::path& path, const CaseSet& cases, const CacheOptions& options) {
     const std::string where = path.string();
     if (options.levels != 0 && (options.levels < 2 || options.levels > 256))
         return Error{ErrorCode::invalid_argument,
@@ -197,32 +196,41 @@ Status check_request(const std::filesystem::path& path, std::span<const CaseSour
         return Error{ErrorCode::invalid_argument, text("the number of threads is ", options.threads), where};
     if (cases.empty())
         return Error{ErrorCode::dataset_empty, text("there is no case to write to ", where), where};
-    for (const CaseSource& source : cases)
-        if (const std::string& id = id_of(source); id.empty() || id.size() > longest_case_id)
+    for (std::size_t i = 0; i < cases.size(); ++i)
+        if (const std::string& id = cases.id(i); id.empty() || id.size() > longest_case_id)
             return Error{ErrorCode::invalid_argument,
                          text("a case id must have 1 to ", longest_case_id, " bytes, not ", id.size()), id};
     return check_not_an_input(path, cases);
 }
 
-Result<CacheRecord> write_case(PendingWriter& writer, const CaseFiles& files, const CacheOptions& options,
-                               int threads) {
-    MFRES_TRY(const CachedCase content, make_case(files, options, threads));
+Result<CacheRecord> write_packed(PendingWriter& writer, const CachedCase& content, int threads) {
     MFRES_TRY(const PackedBlocks packed, pack_case(content, threads));
     for (const auto& block : packed)
         MFRES_CHECK(writer.append(block));
     return describe(content, packed);
 }
 
-/// Copies a case's blocks as they are.
-Result<CacheRecord> write_case(PendingWriter& writer, const CacheCase& cached) {
-    for (std::size_t block = 0; block < cache_blocks; ++block) {
-        MFRES_TRY(const auto bytes, cached.file->read_block(cached.index, block));
-        MFRES_CHECK(writer.append(bytes));
-    }
-    return cached.record();
+Result<CacheRecord> write_case(PendingWriter& writer, const CaseFiles& files, const CacheOptions& options,
+                               int threads) {
+    MFRES_TRY(const CachedCase content, make_case(files, options, threads));
+    return write_packed(writer, content, threads);
 }
 
-Status write_cases(PendingWriter& writer, std::span<const CaseSource> cases, const CacheOptions& options,
+/// Copies the blocks of a stored case as they are; packs one that is in memory only.
+Result<CacheRecord> write_case(PendingWriter& writer, const CaseSet::Cached& cached, const CacheOptions&, int threads) {
+    const CacheCase* const stored = cached.cache->stored(cached.index);
+    if (stored == nullptr) {
+        MFRES_TRY(const auto content, cached.cache->load(cached.index));
+        return write_packed(writer, *content, threads);
+    }
+    for (std::size_t block = 0; block < cache_blocks; ++block) {
+        MFRES_TRY(const auto bytes, stored->file->read_block(stored->index, block));
+        MFRES_CHECK(writer.append(bytes));
+    }
+    return stored->record();
+}
+
+Status write_cases(PendingWriter& writer, const CaseSet& cases, const CacheOptions& options,
                    const CacheProgress& progress, std::vector<CacheRecord>& records) {
     const int threads = resolve_threads(options.threads);
     const auto report = [&](std::size_t done) -> Status {
@@ -232,35 +240,21 @@ Status write_cases(PendingWriter& writer, std::span<const CaseSource> cases, con
                          {}};
         return {};
     };
-    for (const CaseSource& source : cases) {
-        MFRES_CHECK(report(records.size()));
-        const auto* files = std::get_if<CaseFiles>(&source);
-        MFRES_TRY(records.emplace_back(), files != nullptr ? write_case(writer, *files, options, threads)
-                                                           : write_case(writer, std::get<CacheCase>(source)));
+    for (std::size_t i = 0; i < cases.size(); ++i) {
+        MFRES_CHECK(report(i));
+        MFRES_TRY(CacheRecord record,
+                  std::visit([&](const auto& one) { return write_case(writer, one, options, threads); }, cases[i]));
+        records.push_back(std::move(record));
     }
     return report(records.size());
 }
 
-/// The cases with their label schemes: those that have none yet are one data set.
-Result<std::vector<CaseSource>> with_labels_chosen(std::span<const CaseSource> cases, const std::filesystem::path& path,
-                                                   int threads) {
-    std::vector<CaseFiles> files;
-    for (const CaseSource& source : cases)
-        if (const auto* one = std::get_if<CaseFiles>(&source))
-            files.push_back(*one);
-    MFRES_CHECK(choose_labels(files, {}, text("the cases for ", path.string()), AffineSource::automatic, threads));
-    std::vector<CaseSource> decided(cases.begin(), cases.end());
-    auto next = files.begin();
-    for (CaseSource& source : decided)
-        if (std::holds_alternative<CaseFiles>(source))
-            source = std::move(*next++);
-    return decided;
-}
-
-Status write_whole_cache(const std::filesystem::path& path, std::span<const CaseSource> cases,
-                         const CacheOptions& options, const CacheProgress& progress) {
+Status write_whole_cache(const std::filesystem::path& path, const CaseSet& cases, const CacheOptions& options,
+                         const CacheProgress& progress) {
     MFRES_CHECK(check_request(path, cases, options));
-    MFRES_TRY(const std::vector<CaseSource> decided, with_labels_chosen(cases, path, options.threads));
+    CaseSet decided = cases; // those that have no label scheme yet are one data set
+    MFRES_CHECK(
+        decided.choose_labels({}, text("the cases for ", path.string()), AffineSource::automatic, options.threads));
     MFRES_TRY(PendingWriter writer, PendingWriter::create(path, options.overwrite));
     MFRES_CHECK(writer.append(std::array<std::byte, cache_header_bytes>{})); // the header is known last
     std::vector<CacheRecord> records;
@@ -275,19 +269,13 @@ Status write_whole_cache(const std::filesystem::path& path, std::span<const Case
 
 } // namespace
 
-Status write_cache(const std::filesystem::path& path, std::span<const CaseSource> cases, const CacheOptions& options,
+Status write_cache(const std::filesystem::path& path, const CaseSet& cases, const CacheOptions& options,
                    const CacheProgress& progress) {
     try {
         return write_whole_cache(path, cases, options, progress);
     } catch (const std::bad_alloc&) {
         return Error{ErrorCode::memory_limit, text("there is no memory to make ", path.string()), path.string()};
     }
-}
-
-Status write_cache(const std::filesystem::path& path, std::span<const CaseFiles> cases, const CacheOptions& options,
-                   const CacheProgress& progress) {
-    const std::vector<CaseSource> sources(cases.begin(), cases.end());
-    return write_cache(path, sources, options, progress);
 }
 
 } // namespace mfres

@@ -198,7 +198,7 @@ class ThreadedLoader final : public Loader {
     const BatchForm form_;
     const std::uint64_t seed_;
     std::int64_t next_out_;  ///< the step that next() returns
-    std::int64_t next_made_; ///< the first step that no worker has taken up
+    std::int64_t next_made_; ///< the first step that no worker has started
     const std::int64_t ahead_;
     bool stopping_ = false;
     double waited_ = 0.0;

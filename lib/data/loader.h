@@ -49,7 +49,7 @@ class Loader {
     /// Waits for the batches that are being made.
     virtual ~Loader() = default;
     /// The next batch, in the order of steps. Errors: those of make_batch, of the step where they happened; the call
-    /// after that goes on with the step after that. To be called by one thread at a time.
+    /// after that continues with the step after it. One thread at a time may call it.
     virtual Result<Batch> next() = 0;
     /// Seconds spent inside next() since the start.
     virtual double waited_seconds() const = 0;

@@ -17,7 +17,8 @@ namespace {
 constexpr std::int64_t largest_batch = 4096;
 constexpr std::int64_t largest_crop = 1024;
 
-// What is random gets a stream of its own, so that switching one option on leaves the others' numbers as they were.
+// Every random choice has a stream of its own, so that an option that is switched on does not change the others'
+// numbers.
 enum Stream : std::uint64_t {
     placement_stream,
     mirror_stream,
@@ -57,7 +58,7 @@ std::array<std::int64_t, 3> tumour_voxel(const CachedCase& source, std::uint64_t
     return {index / (source.size[1] * source.size[2]), index / source.size[2] % source.size[1], index % source.size[2]};
 }
 
-/// Where the crop begins: so that it lies within the box, or the box within the crop, along each axis.
+/// First voxel of the crop: along each axis the crop is within the box, or the box within the crop.
 std::array<std::int64_t, 3> place_crop(const CachedCase& source, const CacheEntry& entry, const Sampling& sampling,
                                        Random random) {
     const std::uint64_t tumour = tumour_voxels(entry);

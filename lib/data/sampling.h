@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What is drawn for the samples of a batch: from Random(seed).fork(step).fork(sample), and there every option from a fork
-// of its own, so that switching one on leaves the numbers of the others as they were.
+// What is drawn for the samples of a batch: from Random(seed).fork(step).fork(sample), and there every option from a
+// fork of its own, so that switching one on leaves the numbers of the others as they were.
 #pragma once
 
 #include "core/random.h"
@@ -23,8 +23,8 @@ namespace mfres {
 struct Sampling {
     std::int64_t batch = 8;
     std::array<std::int64_t, 3> crop{128, 128, 128};
-    /// How often the crop is centred on a random tumour voxel, as far as it then still lies in the box. Otherwise it
-    /// lies anywhere in the box, or holds the whole box along an axis where the crop is larger.
+    /// How often the crop is centred on a random tumour voxel, as far as it then is within the box. Otherwise its
+    /// place in the box is random; along an axis where the crop is larger, it contains the whole box.
     double tumour_probability = 0.0;
     bool flips = true;              ///< mirror along each axis with probability 1/2
     double rotation_degrees = 10.0; ///< angle uniform in +- this, about x, y or z (linear; labels nearest)
@@ -62,12 +62,12 @@ struct Sampling {
     double elastic = 0.0; ///< amplitude of a Warp uniform in 0 to this, voxels, in all modalities and labels alike
     double elastic_probability = 0.3;
 
-    /// How often a tumour of another case is placed into a sample, see data/tumour_mixing.h: mirrored as the sample, with
-    /// probability 1/2 from left to right besides, and turned by at most 10 degrees about a random axis.
+    /// How often a tumour of another case is placed into a sample, see data/tumour_mixing.h: mirrored as the sample,
+    /// with probability 1/2 from left to right besides, and turned by at most 10 degrees about a random axis.
     double tumour_mixing = 0.0;
 };
 
-/// Errors: invalid_argument, naming the option, where the value does not lie between low and high.
+/// Errors: invalid_argument, naming the option, where the value is not between low and high.
 Status check_range(const char* option, double value, double low, double high);
 
 /// Errors: invalid_argument, naming the option that is out of range.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A smooth random scalar field over a box of voxels: what bias fields and elastic deformations are made of.
+// A smooth random scalar field over a box of voxels, for bias fields and elastic deformations.
 #pragma once
 
 #include <array>
@@ -9,9 +9,9 @@
 
 namespace mfres {
 
-/// A tensor product of uniform cubic B-splines whose control values are -1 or 1, each by a fair coin. So the field stays
-/// within -1 to 1, has continuous second derivatives, and along an axis changes by at most 2 / spacing a voxel. (Free
-/// form deformation: Rueckert et al., IEEE Trans Med Imaging 18:712, 1999.)
+/// A tensor product of uniform cubic B-splines whose control values are -1 or 1, each by a fair coin. So the field
+/// stays within -1 to 1, has continuous second derivatives, and along an axis changes by at most 2 / spacing a voxel.
+/// (Free form deformation: Rueckert et al., IEEE Trans Med Imaging 18:712, 1999.)
 class SmoothField {
   public:
     /// Over [x][y][z] of `extents`, with a control point every `spacing` voxels along each axis, the first at voxel 0.
@@ -30,7 +30,7 @@ class SmoothField {
     std::array<std::vector<Taps>, 3> taps_;
     std::array<std::size_t, 3> points_{};
     std::vector<float> control_; ///< [x][y][z]
-    std::vector<float> line_;    ///< control values along z of one row
+    std::vector<float> line_;    ///< control values of one z-line
 };
 
 } // namespace mfres

@@ -22,7 +22,7 @@ std::string_view patient_of(std::string_view id);
 
 /// Which case ids are of one patient. Two are where patient_of is the same; where they differ in the release of BraTS
 /// only ("Brats17_", "Brats18_" and "BraTS19_CBICA_AAB_1"; and "Brats17_TCIA_653_1", which later is TCIA13_653_1:
-/// BraTS 2019's name_mapping.csv shows that nothing else changed from 2017 to 2019); or where a list says so.
+/// BraTS 2019's name_mapping.csv shows that nothing else changed from 2017 to 2019); or where a list names them.
 class Patients {
   public:
     Patients() = default;
@@ -31,8 +31,8 @@ class Patients {
     /// Errors: invalid_argument (fewer than two ids, an empty one, a patient in two elements).
     static Result<Patients> of_groups(std::vector<std::vector<std::string>> groups);
 
-    /// A list in a file: one line per patient with the ids of its scans, spaces or commas between; empty lines, and what
-    /// follows a #, are skipped. Errors: file_not_found, file_read, those of of_groups, with the file's name.
+    /// A list in a file: one line per patient with the ids of its scans, spaces or commas between; empty lines, and
+    /// what follows a #, are skipped. Errors: file_not_found, file_read, those of of_groups, with the file's name.
     static Result<Patients> read(const std::filesystem::path& path);
 
     /// A name that is the same for every scan of the patient, and no other patient's.
@@ -40,8 +40,8 @@ class Patients {
 
     const std::vector<std::vector<std::string>>& groups() const { return groups_; }
 
-    /// A sentence that names the ids of the list which no case has, since a misspelled one leaves scans of one patient
-    /// on both sides; empty where there are none.
+    /// A warning that names the ids of the list that no case has: a misspelled id leaves scans of one patient on both
+    /// sides. Empty without such ids.
     std::string warning_about(std::span<const std::string> ids) const;
 
   private:

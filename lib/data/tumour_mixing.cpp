@@ -60,8 +60,8 @@ std::pair<Triple, Triple> bounds_of_tumour(const CachedCase& donor) {
     return {low, high};
 }
 
-/// Exact below beyond_margin, for which no axis has more than the margin: squares added one axis after the other, and of
-/// all sums the least.
+/// Exact below beyond_margin, for which no axis has more than the margin: squares added one axis after the other, and
+/// of all sums the least.
 void measure_distances(Piece& piece) {
     piece.squared_distance.resize(piece.classes.size());
     for (std::size_t i = 0; i < piece.classes.size(); ++i)

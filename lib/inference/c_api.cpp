@@ -16,6 +16,7 @@
 #include <exception>
 #include <functional>
 #include <new>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -106,7 +107,7 @@ Result<Struct> known_part(const Struct* given, const char* name, std::size_t sin
 
 // The sizes of version 0.1.
 constexpr std::size_t options_size = offsetof(mfres_options, parallel_data) + sizeof(void*);
-constexpr std::size_t request_size = offsetof(mfres_request, progress_data) + sizeof(void*);
+constexpr std::size_t request_size = offsetof(mfres_request, no_recommended_sizes) + sizeof(int);
 constexpr std::size_t volume_size = offsetof(mfres_volume, inter) + sizeof(double);
 constexpr std::size_t case_size = offsetof(mfres_case, flair) + sizeof(void*);
 constexpr std::size_t output_size = offsetof(mfres_output, report) + sizeof(char*);
@@ -244,14 +245,19 @@ char* c_string(const std::string& words) {
     return copy;
 }
 
+/// No value for a size that the model decides.
+std::optional<double> size_of(double given, const mfres_request& request) {
+    return given == 0.0 && request.no_recommended_sizes == 0 ? std::nullopt : std::optional(given);
+}
+
 /// What the options of cases in memory and in files have in common.
 template <typename Options>
 Options case_options(const mfres_request& request) {
     Options options;
     options.resample = request.resample != 0;
     options.label_scheme = request.label_scheme ? request.label_scheme : "";
-    options.min_enhancing_mm3 = request.min_enhancing_mm3;
-    options.min_component_mm3 = request.min_component_mm3;
+    options.min_enhancing_mm3 = size_of(request.min_enhancing_mm3, request);
+    options.min_component_mm3 = size_of(request.min_component_mm3, request);
     return options;
 }
 

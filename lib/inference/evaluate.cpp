@@ -372,11 +372,12 @@ void note_making(const PredictionReport& report, const EvaluationOptions& option
     table.notes.push_back(model_sentence(report));
     if (options.contrasts != all_modalities)
         table.notes.push_back(text("The model got ", names(options.contrasts), " only."));
-    if (options.min_enhancing_mm3 > 0.0)
+    const PostprocessingSizes& sizes = report.postprocessing;
+    if (sizes.min_enhancing_mm3 > 0.0)
         table.notes.push_back(
-            text("Enhancing tumour below ", options.min_enhancing_mm3, " mm^3 was labelled as necrotic core."));
-    if (options.min_component_mm3 > 0.0)
-        table.notes.push_back(text("Parts of the tumour below ", options.min_component_mm3,
+            text("Enhancing tumour below ", sizes.min_enhancing_mm3, " mm^3 was labelled as necrotic core."));
+    if (sizes.min_component_mm3 > 0.0)
+        table.notes.push_back(text("Parts of the tumour below ", sizes.min_component_mm3,
                                    " mm^3, but for the largest, were labelled as background."));
 }
 
@@ -459,7 +460,8 @@ Result<Labelled> labelled(Segmenter& segmenter, const CaseSet::Cached& cached, c
     CasePredictor& predictor = segmenter.predictor().inside();
     MFRES_TRY(const auto source, cached.cache->load(cached.index));
     MFRES_CHECK(check_cached(predictor.input(), *source));
-    MFRES_CHECK(check_small_parts(options.min_enhancing_mm3, options.min_component_mm3));
+    MFRES_TRY(const PostprocessingSizes sizes,
+              predictor.postprocessing(options.min_component_mm3, options.min_enhancing_mm3));
     MFRES_CHECK(check_contrasts(predictor.input(), options.contrasts, true, source->id));
     const ThreadPoolScope work(predictor.pool());
     predictor.begin_case();
@@ -470,8 +472,9 @@ Result<Labelled> labelled(Segmenter& segmenter, const CaseSet::Cached& cached, c
     MFRES_TRY(const BoxPrediction predicted, predictor.label_box(box, false, clock, result.report));
     clock.stop();
     result.classes = label_map(*source, cut_to_brain(*source, predicted.classes, box.size));
-    (void)remove_small_components(result.classes, options.min_component_mm3);
-    (void)relabel_small_enhancing(result.classes, options.min_enhancing_mm3);
+    (void)remove_small_components(result.classes, sizes.min_component_mm3);
+    (void)relabel_small_enhancing(result.classes, sizes.min_enhancing_mm3);
+    result.report.postprocessing = sizes;
     return result;
 }
 

@@ -23,14 +23,14 @@ Status check_least(std::string_view option, double mm3) {
     return Error{ErrorCode::invalid_argument, text(option, " must be 0 or more, is ", mm3), std::string(option)};
 }
 
-/// What the request leaves out as too small, with a warning for each kind.
-void drop_what_is_small(LabelMap& labels, const CaseRequest& request, std::vector<std::string>& warnings) {
-    if (const std::int64_t dropped = remove_small_components(labels, request.min_component_mm3); dropped > 0)
-        warnings.push_back(text("parts of the tumour below the least of ", request.min_component_mm3, " mm^3, ",
-                                dropped, " voxels in all, are labelled as background"));
-    if (const std::int64_t dropped = relabel_small_enhancing(labels, request.min_enhancing_mm3); dropped > 0)
+/// Removes and relabels what is too small, with a warning for each kind.
+void postprocess(LabelMap& labels, const PostprocessingSizes& sizes, std::vector<std::string>& warnings) {
+    if (const std::int64_t dropped = remove_small_components(labels, sizes.min_component_mm3); dropped > 0)
+        warnings.push_back(text("parts of the tumour below the least of ", sizes.min_component_mm3, " mm^3, ", dropped,
+                                " voxels in all, are labelled as background"));
+    if (const std::int64_t dropped = relabel_small_enhancing(labels, sizes.min_enhancing_mm3); dropped > 0)
         warnings.push_back(text("enhancing tumour of ", dropped, " voxels is below the least of ",
-                                request.min_enhancing_mm3, " mm^3 and is labelled as necrotic core"));
+                                sizes.min_enhancing_mm3, " mm^3 and is labelled as necrotic core"));
 }
 
 std::vector<PredictionReport::Part> parts(const TumourVolumes& volumes, bool regions) {
@@ -56,9 +56,18 @@ std::int64_t system_memory(std::int64_t idle_bytes) {
 
 } // namespace
 
-Status check_small_parts(double min_enhancing_mm3, double min_component_mm3) {
-    MFRES_CHECK(check_least("min_enhancing_mm3", min_enhancing_mm3));
-    return check_least("min_component_mm3", min_component_mm3);
+Status check_sizes(const PostprocessingSizes& sizes) {
+    MFRES_CHECK(check_least("min_enhancing_mm3", sizes.min_enhancing_mm3));
+    return check_least("min_component_mm3", sizes.min_component_mm3);
+}
+
+Result<PostprocessingSizes> CasePredictor::postprocessing(std::optional<double> min_component_mm3,
+                                                          std::optional<double> min_enhancing_mm3) const {
+    const PostprocessingSizes& recommended = model_->metadata.postprocessing;
+    const PostprocessingSizes sizes{min_component_mm3.value_or(recommended.min_component_mm3),
+                                    min_enhancing_mm3.value_or(recommended.min_enhancing_mm3)};
+    MFRES_CHECK(check_sizes(sizes));
+    return sizes;
 }
 
 BrainBox PreparedCase::box(int threads) const {
@@ -218,7 +227,8 @@ Result<LabelledCase> CasePredictor::label(Case& loaded, const CaseRequest& reque
     LabelledCase result;
     result.classes = uncrop(preprocessing, predicted.classes);
     std::vector<std::uint8_t>().swap(predicted.classes);
-    drop_what_is_small(result.classes, request, report.warnings);
+    postprocess(result.classes, request.sizes, report.warnings);
+    report.postprocessing = request.sizes;
     if (predicted.probabilities)
         result.probabilities = uncrop(preprocessing, *predicted.probabilities);
     return result;
@@ -261,9 +271,7 @@ Result<Prediction> predict_case(CasePredictor& predictor, const CaseVolumes& vol
                                 const Progress& progress) {
     CaseRequest request;
     MFRES_TRY(request.scheme, predictor.scheme(options.label_scheme));
-    MFRES_CHECK(check_small_parts(options.min_enhancing_mm3, options.min_component_mm3));
-    request.min_enhancing_mm3 = options.min_enhancing_mm3;
-    request.min_component_mm3 = options.min_component_mm3;
+    MFRES_TRY(request.sizes, predictor.postprocessing(options.min_component_mm3, options.min_enhancing_mm3));
     request.probabilities = options.probabilities;
 
     Prediction result;

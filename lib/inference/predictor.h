@@ -36,8 +36,7 @@ struct PreparedCase {
 /// What is wanted of a case besides its labels.
 struct CaseRequest {
     LabelCoding scheme = LabelScheme::brats;
-    double min_enhancing_mm3 = 0.0;
-    double min_component_mm3 = 0.0;
+    PostprocessingSizes sizes;
     bool probabilities = false;
     ModalitySet kept{};   ///< scans that are still needed afterwards
     bool picture = false; ///< they are for a picture
@@ -76,16 +75,21 @@ class CasePredictor {
     /// The scheme or mapping of that name, of the model if it is empty or "auto". Errors: those of LabelCoding::parse.
     Result<LabelCoding> scheme(const std::string& wanted) const;
 
-    /// A case with all contrasts that the model requires, on a grid that it takes. `any_contrasts` as in PredictOptions.
-    /// Errors: those of check_contrasts and load_case.
+    /// The sizes given, those that the model recommends, or 0. Errors: invalid_argument (one that is negative or not
+    /// finite).
+    Result<PostprocessingSizes> postprocessing(std::optional<double> min_component_mm3,
+                                               std::optional<double> min_enhancing_mm3) const;
+
+    /// A case with all contrasts that the model requires, on a grid that it takes. `any_contrasts` as in
+    /// PredictOptions. Errors: those of check_contrasts and load_case.
     Result<Case> load(const CaseFiles& files, AffineSource use, bool resample, bool any_contrasts) const;
     Result<Case> load(const CaseVolumes& volumes, bool resample, bool any_contrasts) const;
 
     /// Errors: those of preprocess_case.
     Result<PreparedCase> prepare(Case loaded) const;
 
-    /// To be called when a case begins: restarts the measurement of memory, and drops a compiled network where memory is
-    /// limited.
+    /// To be called when a case begins: restarts the measurement of memory, and drops a compiled network where memory
+    /// is limited.
     void begin_case();
 
     /// Stages "prepare" to "restore". Gives the memory of scans that are not kept back. Fills in everything in the
@@ -128,7 +132,7 @@ inline std::shared_ptr<const Model> borrowed(const Model& model) {
 Result<LabelMap> written_labels(const Case& loaded, LabelMap classes, const CaseRequest& request,
                                 PredictionReport& report);
 
-/// Errors: invalid_argument for a size in mm^3 that is negative or not finite.
-Status check_small_parts(double min_enhancing_mm3, double min_component_mm3);
+/// Errors: invalid_argument for a size that is negative or not finite.
+Status check_sizes(const PostprocessingSizes& sizes);
 
 } // namespace mfres

@@ -79,6 +79,8 @@ std::string report_json(const PredictionReport& report, const SegmentReport* fil
     json["passes"] = report.tiles * report.mirror_images;
     json["classes"] = parts_json(report.classes);
     json["regions"] = parts_json(report.regions);
+    json["postprocessing"] = {{"min_component_mm3", report.postprocessing.min_component_mm3},
+                              {"min_enhancing_mm3", report.postprocessing.min_enhancing_mm3}};
     json["stages_ms"] = Json::object();
     for (const auto& stage : report.stages)
         json["stages_ms"][stage.name] = stage.milliseconds;

@@ -89,10 +89,8 @@ Result<Segmentation> segment_case(CasePredictor& predictor, const CaseFiles& fil
                                   const Progress& progress) {
     CaseRequest request;
     MFRES_TRY(request.scheme, predictor.scheme(options.label_scheme));
-    MFRES_CHECK(check_small_parts(options.min_enhancing_mm3, options.min_component_mm3));
+    MFRES_TRY(request.sizes, predictor.postprocessing(options.min_component_mm3, options.min_enhancing_mm3));
     MFRES_CHECK(check_outputs(files, options));
-    request.min_enhancing_mm3 = options.min_enhancing_mm3;
-    request.min_component_mm3 = options.min_component_mm3;
     request.picture = !options.preview.empty();
     request.probabilities = !options.probabilities.empty() || (request.picture && options.preview_uncertainty);
 

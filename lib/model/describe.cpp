@@ -51,6 +51,16 @@ std::string subset_line(const ModelMetadata& metadata) {
     return sets.empty() ? sets : line("subsets", sets);
 }
 
+/// The recommended postprocessing; nothing if there is none.
+std::string postprocessing_line(const ModelMetadata& metadata) {
+    std::string sizes;
+    if (const double mm3 = metadata.postprocessing.min_component_mm3; mm3 > 0.0)
+        sizes += text("components below ", mm3, " mm^3 are removed");
+    if (const double mm3 = metadata.postprocessing.min_enhancing_mm3; mm3 > 0.0)
+        sizes += text(sizes.empty() ? "" : "; ", "less than ", mm3, " mm^3 of enhancing tumour becomes necrotic core");
+    return sizes.empty() ? sizes : line("postprocessing", sizes);
+}
+
 std::string model_lines(const ModelSummary& model) {
     const ModelMetadata& metadata = model.metadata;
     std::string channels;
@@ -58,7 +68,7 @@ std::string model_lines(const ModelSummary& model) {
         channels += (channels.empty() ? "" : ", ") + modality;
     return line("network", model.network) + line("variant", printable(metadata.variant_json, std::string::npos)) +
            line("modalities", channels) + line("normalisation", std::string(to_string(metadata.normalisation))) +
-           subset_line(metadata) + line("label scheme", metadata.label_scheme) +
+           subset_line(metadata) + postprocessing_line(metadata) + line("label scheme", metadata.label_scheme) +
            line("voxel edge", text(metadata.voxel_min_mm, " to ", metadata.voxel_max_mm, " mm")) +
            line("brain", text(metadata.brain_min_ml, " to ", metadata.brain_max_ml, " ml")) +
            line("recipe", printable(metadata.recipe_json, std::string::npos)) +
@@ -119,6 +129,8 @@ nlohmann::ordered_json model_json(const ModelSummary& model) {
     json["normalisation"] = to_string(metadata.normalisation);
     for (const ModalitySet& set : metadata.modality_subsets)
         json["modality_subsets"].push_back(names(set));
+    json["postprocessing"] = {{"min_component_mm3", metadata.postprocessing.min_component_mm3},
+                              {"min_enhancing_mm3", metadata.postprocessing.min_enhancing_mm3}};
     json["label_scheme"] = metadata.label_scheme;
     json["voxel_mm"] = {metadata.voxel_min_mm, metadata.voxel_max_mm};
     json["brain_ml"] = {metadata.brain_min_ml, metadata.brain_max_ml};

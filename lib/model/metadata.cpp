@@ -19,11 +19,14 @@ constexpr std::string_view prefix = "mfres.";
 constexpr std::string_view format_version = "1";
 constexpr std::array<std::string_view, 4> known_modalities = {"t1", "t1ce", "t2", "flair"};
 constexpr std::array<std::string_view, 2> known_label_schemes = {"brats", "brats2023"};
-constexpr std::string_view quantization_key = "mfres.quantisation"; // optional
-constexpr std::string_view subsets_key = "mfres.modality_subsets";  // optional
-constexpr std::string_view brain_min_key = "mfres.brain_min_ml";    // optional, with the next
+constexpr std::string_view quantization_key = "mfres.quantisation";       // optional
+constexpr std::string_view subsets_key = "mfres.modality_subsets";        // optional
+constexpr std::string_view min_component_key = "mfres.min_component_mm3"; // optional
+constexpr std::string_view min_enhancing_key = "mfres.min_enhancing_mm3"; // optional
+constexpr std::string_view brain_min_key = "mfres.brain_min_ml";          // optional, with the next
 constexpr std::string_view brain_max_key = "mfres.brain_max_ml";
-constexpr std::array<std::string_view, 4> optional_keys = {quantization_key, subsets_key, brain_min_key, brain_max_key};
+constexpr std::array optional_keys = {quantization_key,  subsets_key,   min_component_key,
+                                      min_enhancing_key, brain_min_key, brain_max_key};
 constexpr std::array<std::string_view, 10> keys = {
     "mfres.format_version", "mfres.variant",      "mfres.modalities", "mfres.normalisation",  "mfres.label_scheme",
     "mfres.voxel_min_mm",   "mfres.voxel_max_mm", "mfres.recipe",     "mfres.weights_sha256", "mfres.created_by"};
@@ -85,6 +88,7 @@ class Reader {
         return at(key);
     }
 
+    /// `unit`: "millimetres"
     Result<double> positive(std::string_view key, std::string_view unit) const {
         const std::string& digits = at(key);
         double value = 0;
@@ -92,6 +96,11 @@ class Reader {
         if (error != std::errc{} || end != digits.data() + digits.size() || !std::isfinite(value) || value <= 0)
             return invalid(key, text("'", printable(digits), "' is not a positive number of ", unit));
         return value;
+    }
+
+    /// A size in mm^3, 0 if the key is absent.
+    Result<double> size(std::string_view key) const {
+        return strings_.find(key) == strings_.end() ? Result<double>(0.0) : positive(key, "mm^3");
     }
 
     Result<std::vector<std::string>> modalities() const {
@@ -105,10 +114,7 @@ class Reader {
         if (found == strings_.end())
             return all;
         for (const std::string_view list : split(found->second, ';')) {
-            MFRES_TRY(const std::vector<std::string> listed, modality_list(subsets_key, list));
-            ModalitySet set{};
-            for (const Modality modality : mfres::modalities)
-                set[static_cast<std::size_t>(modality)] = is_one_of(name(modality), listed);
+            MFRES_TRY(const ModalitySet set, modality_set(list));
             if (set == all_modalities || names(set) != list || std::find(all.begin(), all.end(), set) != all.end())
                 return invalid(subsets_key, text("'", printable(std::string(list)),
                                                  "' is all contrasts, not in the order t1, t1ce, t2, flair, or there "
@@ -126,6 +132,14 @@ class Reader {
         for (const Normalisation one : normalisations)
             known.push_back(to_string(one));
         return invalid("mfres.normalisation", text("'", printable(value), "' is not known; there is ", listed(known)));
+    }
+
+    static Result<ModalitySet> modality_set(std::string_view list) {
+        MFRES_TRY(const std::vector<std::string> listed, modality_list(subsets_key, list));
+        ModalitySet set{};
+        for (const Modality modality : mfres::modalities)
+            set[static_cast<std::size_t>(modality)] = is_one_of(name(modality), listed);
+        return set;
     }
 
     static Result<std::vector<std::string>> modality_list(std::string_view key, std::string_view list) {
@@ -195,6 +209,8 @@ Result<ModelMetadata> metadata_from_strings(const MetadataStrings& strings) {
     MFRES_TRY(metadata.modalities, reader.modalities());
     MFRES_TRY(metadata.normalisation, reader.normalisation());
     MFRES_TRY(metadata.modality_subsets, reader.subsets());
+    MFRES_TRY(metadata.postprocessing.min_component_mm3, reader.size(min_component_key));
+    MFRES_TRY(metadata.postprocessing.min_enhancing_mm3, reader.size(min_enhancing_key));
     MFRES_TRY(metadata.label_scheme, reader.choice("mfres.label_scheme", known_label_schemes));
     MFRES_TRY(metadata.voxel_min_mm, reader.positive("mfres.voxel_min_mm", "millimetres"));
     MFRES_TRY(metadata.voxel_max_mm, reader.positive("mfres.voxel_max_mm", "millimetres"));
@@ -243,6 +259,10 @@ MetadataStrings metadata_to_strings(const ModelMetadata& metadata) {
         subsets.append(subsets.empty() ? "" : ";").append(names(set));
     if (!subsets.empty())
         strings.emplace(subsets_key, subsets);
+    for (const auto& [key, mm3] : {std::pair{min_component_key, metadata.postprocessing.min_component_mm3},
+                                   std::pair{min_enhancing_key, metadata.postprocessing.min_enhancing_mm3}})
+        if (mm3 != 0.0)
+            strings.emplace(key, decimal(mm3));
     return strings;
 }
 
@@ -254,6 +274,30 @@ std::vector<ModalitySet> dropout_subsets() {
             set[m] = (bits >> m & 1U) != 0;
         if (set[static_cast<std::size_t>(Modality::t1ce)] || set[static_cast<std::size_t>(Modality::flair)])
             all.push_back(set);
+    }
+    return all;
+}
+
+Result<std::vector<ModalitySet>> parse_subsets(std::string_view words) {
+    std::vector<ModalitySet> all;
+    if (words == "none")
+        return all;
+    if (words == "all")
+        return dropout_subsets();
+    for (const std::string_view list : split(words, ';')) {
+        const auto set = Reader::modality_set(list);
+        if (!set)
+            return Error{ErrorCode::invalid_argument,
+                         text("'", printable(std::string(list)), "' is not a list of contrasts (",
+                              listed(known_modalities),
+                              "), each at most once; subsets are none, all, or e.g. t1ce,t2,flair;t1ce,flair"),
+                         std::string(list)};
+        if (*set == all_modalities || std::find(all.begin(), all.end(), *set) != all.end())
+            return Error{ErrorCode::invalid_argument,
+                         text("subset '", printable(std::string(list)), "' is ",
+                              *set == all_modalities ? "all contrasts, which every model accepts" : "there twice"),
+                         std::string(list)};
+        all.push_back(*set);
     }
     return all;
 }

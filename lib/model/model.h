@@ -14,17 +14,19 @@
 //   mfres.created_by       program and version
 // and, where they apply:
 //   mfres.quantisation     for int8: ranges of activations, see quantization_record.h
-//   mfres.modality_subsets the subsets of the contrasts that the model was trained for besides all of them, each a list
+//   mfres.modality_subsets the subsets of the contrasts that the model accepts besides all of them, each a list
 //                          as above in the order t1, t1ce, t2, flair, joined by semicolons: "t1ce,flair;flair". The
 //                          channel of an absent contrast is 0
 //   mfres.brain_min_ml     smallest and largest brain that the model was trained for, millilitres; both or neither.
 //   mfres.brain_max_ml     Without them 400 and 2500, an adult's
-// If mfres.quantisation contains "weights": "int8", the weight of every convolution whose parts all have a range is stored as
-// "<conv>.weight", I8 in -127..127, and "<conv>.weight_scale", F32 [out channels], above 0. The weight is their
-// product. Quantization is symmetric per output channel. The largest magnitude of a channel that is not zero is 127, so
-// that folding a BatchNorm and quantizing again gives the same integers. Biases and normalisations stay F32. Readers
-// get the products as floats, and mfres.weights_sha256 is the hash of these floats. Such a file runs in f32 in every
-// backend.
+//   mfres.min_component_mm3  recommended postprocessing, above 0 mm^3: see PostprocessingSizes
+//   mfres.min_enhancing_mm3
+// If mfres.quantisation contains "weights": "int8", the weight of every convolution whose parts all have a range is
+// stored as "<conv>.weight", I8 in -127..127, and "<conv>.weight_scale", F32 [out channels], above 0. The weight is
+// their product. Quantization is symmetric per output channel. The largest magnitude of a channel that is not zero is
+// 127, so that folding a BatchNorm and quantizing again gives the same integers. Biases and normalisations stay F32.
+// Readers get the products as floats, and mfres.weights_sha256 is the hash of these floats. Such a file runs in f32 in
+// every backend.
 #pragma once
 
 #include "graph/graph.h"
@@ -33,12 +35,14 @@
 #include "networks/registry.h"
 
 #include <mfres/normalisation.h>
+#include <mfres/postprocessing.h>
 #include <mfres/status.h>
 #include <mfres/volume.h>
 
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace mfres {
@@ -49,7 +53,9 @@ struct ModelMetadata {
     std::string format_version = "1";
     std::string variant_json;
     std::vector<std::string> modalities = {"t1", "t1ce", "t2", "flair"};
-    std::vector<ModalitySet> modality_subsets; ///< proper ones, sorted as written; none: all contrasts have to be there
+    std::vector<ModalitySet>
+        modality_subsets;               ///< proper ones, in the order of the file; none: all contrasts are needed
+    PostprocessingSizes postprocessing; ///< recommended
     Normalisation normalisation = Normalisation::zscore_brain;
     std::string label_scheme = "brats";
     double voxel_min_mm = 0.95;
@@ -71,6 +77,11 @@ struct ModelMetadata {
 /// The proper subsets that training with modality dropout covers: all with at least one contrast, but for those that
 /// lack both T1ce and FLAIR, which are never dropped together.
 std::vector<ModalitySet> dropout_subsets();
+
+/// Subsets to declare: "none", "all" (dropout_subsets), or sets separated by semicolons, their contrasts in any order:
+/// "t1ce,t2,flair;t1,t1ce,flair". Errors: invalid_argument (an unknown contrast, one or a set that occurs twice, all
+/// four contrasts, which need no declaration).
+Result<std::vector<ModalitySet>> parse_subsets(std::string_view words);
 
 struct Model {
     Variant variant;
@@ -109,7 +120,8 @@ Status save_model(const std::filesystem::path& path, const Model& model, Dtype d
 /// weights that would not fit into a model file; invalid_argument for more input channels than there are modalities.
 Result<Model> init_model(const Variant& variant, std::uint64_t seed);
 
-/// The initial values of all parameters of a graph, as init_model draws them: each depends on the seed and its own name.
+/// The initial values of all parameters of a graph, as init_model draws them: each depends on the seed and its own
+/// name.
 Weights init_weights(const Graph& graph, std::uint64_t seed);
 
 } // namespace mfres

@@ -38,9 +38,12 @@ Result<Prediction> label_disturbed(Predictor& predictor, const Patient& patient,
         change_voxels(disturbance, disturbed.volumes[m], images.background[m], Random(options.seed).fork(m));
     }
     // In this scheme the label of a class is its index.
-    MFRES_TRY(
-        Prediction result,
-        predictor.predict(disturbed.views(), {.resample = options.resample, .label_scheme = "brats2023"}, progress));
+    MFRES_TRY(Prediction result, predictor.predict(disturbed.views(),
+                                                   {.resample = options.resample,
+                                                    .label_scheme = "brats2023",
+                                                    .min_enhancing_mm3 = options.min_enhancing_mm3,
+                                                    .min_component_mm3 = options.min_component_mm3},
+                                                   progress));
     result.labels = put_back(result.labels, window, grid);
     return result;
 }
@@ -143,6 +146,7 @@ Result<RobustnessReport> measure_robustness(Segmenter& segmenter, const CaseSet&
                 if (row.disturbance == Disturbance::none)
                     patient.labels = result.labels;
                 report.model = model_sentence(result.report);
+                report.postprocessing = result.report.postprocessing;
                 row.cases.push_back(compare(patient, result.labels));
                 ++done;
             }
@@ -176,7 +180,12 @@ std::string to_markdown(const RobustnessReport& report) {
         cells.push_back(mean_text(over_cases(row, false_enhancing), 0));
         table.row(std::move(cells));
     }
-    return page + table.markdown() + "\n" + report.model + "\n" + (report.labels.empty() ? "" : report.labels + "\n");
+    page += table.markdown() + "\n" + report.model + "\n";
+    if (const double mm3 = report.postprocessing.min_component_mm3; mm3 > 0.0)
+        page += text("Parts of the tumour below ", mm3, " mm^3, but for the largest, were labelled as background.\n");
+    if (const double mm3 = report.postprocessing.min_enhancing_mm3; mm3 > 0.0)
+        page += text("Enhancing tumour below ", mm3, " mm^3 was labelled as necrotic core.\n");
+    return page + (report.labels.empty() ? "" : report.labels + "\n");
 }
 
 std::string to_json(const RobustnessReport& report) {
@@ -195,6 +204,9 @@ std::string to_json(const RobustnessReport& report) {
     }
     return json{{"model", report.model},
                 {"labels", report.labels},
+                {"postprocessing",
+                 {{"min_component_mm3", report.postprocessing.min_component_mm3},
+                  {"min_enhancing_mm3", report.postprocessing.min_enhancing_mm3}}},
                 {"seed", report.seed},
                 {"regions", {"WT", "TC", "ET"}},
                 {"disturbances", std::move(rows)}}

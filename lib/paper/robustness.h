@@ -44,9 +44,11 @@ std::string_view name(Disturbance disturbance) noexcept;
 struct RobustnessOptions {
     std::uint64_t seed = 1; ///< of noise, bias fields and factors
     AffineSource affine = AffineSource::automatic;
-    bool resample = false;      ///< as in SegmentOptions
-    int threads = 0;            ///< for reading; 0 = all processors this process may use
-    std::string label_scheme{}; ///< of the references: as `wanted` of choose_labels
+    bool resample = false;                     ///< as in SegmentOptions
+    int threads = 0;                           ///< for reading; 0 = all processors this process may use
+    std::string label_scheme{};                ///< of the references: as `wanted` of choose_labels
+    std::optional<double> min_enhancing_mm3{}; ///< as in SegmentOptions
+    std::optional<double> min_component_mm3{}; ///< likewise
 };
 
 /// One case under one disturbance. Regions are those of RegionDefinition::brats in the order of
@@ -65,16 +67,17 @@ struct RobustnessRow {
 };
 
 struct RobustnessReport {
-    std::string model; ///< model_sentence
+    std::string model;                    ///< model_sentence
+    PostprocessingSizes postprocessing{}; ///< that was applied
     std::uint64_t seed = 1;
     std::vector<RobustnessRow> rows; ///< in the order of `disturbances`
     std::string labels{};            ///< what the references were read as, and why; empty without references
 };
 
-/// Labels every case under every disturbance. Cases are brought to canonical orientation once and disturbed in memory. A
-/// case of a training cache is rebuilt on its brain box: each contrast's z-scores, shifted so that the least is 1, with 0
-/// around the brain. Errors: dataset_empty (no case), interrupted, those of load_case, of the segmentation's file, of
-/// reading a cache, and of Predictor::predict.
+/// Labels every case under every disturbance. Cases are brought to canonical orientation once and disturbed in memory.
+/// A case of a training cache is rebuilt on its brain box: each contrast's z-scores, shifted so that the least is 1,
+/// with 0 around the brain. Errors: dataset_empty (no case), interrupted, those of load_case, of the segmentation's
+/// file, of reading a cache, and of Predictor::predict.
 Result<RobustnessReport> measure_robustness(Segmenter& segmenter, const CaseSet& cases,
                                             const RobustnessOptions& options, const Progress& progress = {});
 

@@ -4,7 +4,7 @@
 #include "core/guard.h"
 #include "core/try.h"
 #include "model/sha256.h"
-#include "train/checkpoint_model.h"
+#include "train/export.h"
 #include "train/weight_dtype.h"
 
 #include <mfres/trainer.h>

@@ -40,7 +40,7 @@ void append(Bytes& bytes, Integer value) {
         bytes.push_back(static_cast<std::byte>(value >> (8 * i) & 0xFFU));
 }
 
-/// Precondition: the bytes are there.
+/// Precondition: the bytes exist.
 template <typename Integer>
 Integer integer_at(std::span<const std::byte> bytes, std::size_t offset) {
     Integer value = 0;
@@ -166,7 +166,7 @@ TrainRow row_from(const json& values) {
                  values.at(6).get<double>(),
                  std::nullopt,
                  0};
-    for (std::size_t i = 7; i < values.size(); ++i) // what a row need not have
+    for (std::size_t i = 7; i < values.size(); ++i) // optional values of a row
         if (values[i].is_array())
             row.dice = values[i].get<RegionDice>();
         else
@@ -322,7 +322,7 @@ Result<Checkpoint> decode_checkpoint(std::span<const std::byte> bytes, const std
         if (checkpoint)
             return checkpoint;
         return damaged(path, checkpoint.error().message);
-    } catch (const std::exception& error) { // what the JSON library says of a missing key or another type
+    } catch (const std::exception& error) { // thrown for a missing key or another type
         return damaged(path, error.what());
     }
 }
@@ -365,7 +365,7 @@ Result<CheckpointFolder::Found> CheckpointFolder::load() {
 }
 
 Status CheckpointFolder::keep_last_as_previous() const {
-    // A second name for the file first: at no moment is there neither a last nor a previous checkpoint.
+    // A hard link first: at every moment there is a last or a previous checkpoint.
     const auto link = folder_ / ".previous.ckpt.link";
     std::error_code problem;
     std::filesystem::remove(link, problem);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Checkpoints: everything a training run needs to go on as if it had never stopped, in one file.
+// Checkpoints: the complete state of a training run in one file. A run that is resumed gives the same
+// bits as one without a break.
 //
 // Layout, all integers little-endian:
 //   8 bytes   "MFRESCKP"
@@ -43,7 +44,7 @@ struct OpenRow {
 struct Checkpoint {
     Recipe recipe;
     std::int64_t step = 0; ///< steps trained; the sampler and all random numbers follow from it and the recipe's seed
-    double epoch = 0.0;    ///< passes over the cases, for readers
+    double epoch = 0.0;    ///< passes over the cases, for information
     std::string data_fingerprint;
     std::string validation_fingerprint; ///< empty without validation
     RunData data;                       ///< where these cases are found again
@@ -79,7 +80,7 @@ Result<Checkpoint> read_checkpoint(const std::filesystem::path& path);
 Status write_checkpoint(const std::filesystem::path& path, const Checkpoint& checkpoint);
 
 /// The two newest checkpoints of a run: last.ckpt and, from the save before, previous.ckpt. A process that is killed at
-/// any moment leaves at least one of them complete and unharmed.
+/// any moment leaves at least one of them complete and undamaged.
 class CheckpointFolder {
   public:
     explicit CheckpointFolder(std::filesystem::path folder);
@@ -87,12 +88,12 @@ class CheckpointFolder {
     const std::filesystem::path& last() const { return last_; }
     const std::filesystem::path& previous() const { return previous_; }
 
-    /// The newest checkpoint that is unharmed, and a sentence to be shown if it is not last.ckpt.
+    /// The newest checkpoint that is not damaged, and a warning if it is not last.ckpt.
     struct Found {
         Checkpoint checkpoint;
         std::string warning;
     };
-    /// Errors: file_not_found (there is neither file), checkpoint_damaged (tells what is wrong with each).
+    /// Errors: file_not_found (there is neither file), checkpoint_damaged (names what is wrong with each).
     Result<Found> load();
 
     /// last.ckpt becomes previous.ckpt, unless it is damaged, and the checkpoint last.ckpt.
@@ -106,7 +107,7 @@ class CheckpointFolder {
     Status keep_last_as_previous() const;
 
     std::filesystem::path folder_, last_, previous_;
-    std::optional<bool> last_is_sound_; ///< empty until somebody has looked
+    std::optional<bool> last_is_sound_; ///< empty until last.ckpt was checked
 };
 
 } // namespace mfres

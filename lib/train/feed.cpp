@@ -43,7 +43,7 @@ void BatchFeed::prepare() {
 }
 
 Result<double> BatchFeed::loss(const Loss& loss) {
-    return executable_->loss(batch_.classes, loss); // those of crops are where they were cut
+    return executable_->loss(batch_.classes, loss); // the classes of crops are on the device
 }
 
 } // namespace mfres

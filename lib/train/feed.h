@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Batch after batch into an executable: as arrays that the loader's threads have made, or, for an engine that cuts
-// crops on its device and where it can make all that was drawn, as that, one step ahead of the one that trains.
+// Batches for an executable: arrays from the loader's threads, or crops that an engine cuts on its device, one step
+// ahead of the training. Crops need an engine that computes all augmentations of the recipe.
 #pragma once
 
 #include "backends/training.h"
@@ -8,16 +8,16 @@
 
 namespace mfres {
 
-/// What a feed takes from.
+/// Cases of a feed and how they are sampled.
 struct FeedSource {
     std::shared_ptr<const Cache> cache;
     Sampling sampling;
     std::uint64_t seed = 0;
     std::int64_t first_step = 0;
-    std::int64_t end_step = 0; ///< nothing is made ready from here on
+    std::int64_t end_step = 0; ///< no batch is prepared from this step on
     int threads = 1;
     BatchPart part;
-    bool arrays = false; ///< also for an engine that cuts crops: somebody else reads the images
+    bool arrays = false; ///< also for an engine that cuts crops: teachers read the images
 };
 
 class BatchFeed {
@@ -27,8 +27,8 @@ class BatchFeed {
 
     /// Puts the next step's batch in place for forward() and loss(). Errors: those of Loader::next, of the engine.
     Status next();
-    /// After forward() of a step: begins to make the next one's batch ready where that happens on the device, beside
-    /// the step. What goes wrong is said by next().
+    /// After forward() of a step: starts to prepare the next batch where that happens on the device, in parallel with
+    /// the step. next() returns its errors.
     void prepare();
     /// The loss of this step's output.
     Result<double> loss(const Loss& loss);
@@ -48,9 +48,9 @@ class BatchFeed {
     BatchForm form_;
     std::int64_t step_; ///< the next one
     std::int64_t end_step_;
-    bool begun_ = false; ///< its crops are on their way, or `problem_` says why not
+    bool begun_ = false; ///< its crops are being cut, or `problem_` is the error
     Status problem_;
-    Batch batch_; ///< the one in place
+    Batch batch_; ///< of the current step
 };
 
 } // namespace mfres

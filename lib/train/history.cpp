@@ -9,14 +9,14 @@ namespace mfres {
 
 namespace {
 
-/// ",0.812345,0.7,0.6" with as many digits as tell two measurements apart.
+/// ",0.812345,0.7,0.6" with enough digits to distinguish two measurements.
 std::string dice_columns(const RegionDice& dice) {
     std::array<char, 80> columns{};
     print_classic(columns.data(), columns.size(), ",%.6f,%.6f,%.6f", dice[0], dice[1], dice[2]);
     return columns.data();
 }
 
-/// Case ids are folder names, which may hold anything: quoted as RFC 4180 wants it where needed.
+/// Case ids are folder names with any characters: quoted by RFC 4180 where needed.
 std::string csv_field(const std::string& value) {
     if (value.find_first_of(",\"\r\n") == std::string::npos)
         return value;

@@ -41,59 +41,56 @@ double tversky_denominator(const ClassSums& sums, const LossOptions& options) {
            options.beta * sums.truth;
 }
 
-/// d/dp 2 S p g / D = 2 g / D - 2 S p g * 2 p / D^2, with D = S p^2 + S g^2 + epsilon.
-LossValue dice(std::span<const ClassSums> classes, const LossOptions& options) {
+/// Score of a class and the slopes of 1 - score.
+struct ClassScore {
+    double score = 0.0;
+    ClassSlope slope;
+};
+
+/// 1 - the mean score of the classes that count.
+template <typename ScoreOf>
+LossValue mean_of_scores(std::span<const ClassSums> classes, const LossOptions& options, const ScoreOf& score_of) {
     LossValue value{0.0, std::vector<ClassSlope>(classes.size())};
     const double number = number_that_count(classes, options);
     for (std::size_t l = 0; l < classes.size(); ++l) {
-        const ClassSums& sums = classes[l];
         if (!counts(classes, l, options))
             continue;
-        const double denominator = sums.probability_squared + sums.truth + options.dice_epsilon;
-        const double score = 2.0 * sums.probability_truth / denominator;
-        value.loss += (1.0 - score) / number;
-        value.slopes[l].truth = -2.0 / denominator / number;
-        value.slopes[l].probability = 2.0 * score / denominator / number;
+        const ClassScore own = score_of(classes[l]);
+        value.loss += (1.0 - own.score) / number;
+        value.slopes[l] = {own.slope.truth / number, own.slope.constant / number, own.slope.probability / number};
     }
     return value;
+}
+
+/// d/dp 2 S p g / D = 2 g / D - 2 S p g * 2 p / D^2, with D = S p^2 + S g^2 + epsilon.
+LossValue dice(std::span<const ClassSums> classes, const LossOptions& options) {
+    return mean_of_scores(classes, options, [&](const ClassSums& sums) -> ClassScore {
+        const double denominator = sums.probability_squared + sums.truth + options.dice_epsilon;
+        const double score = 2.0 * sums.probability_truth / denominator;
+        return {score, {.truth = -2.0 / denominator, .probability = 2.0 * score / denominator}};
+    });
 }
 
 /// d/dp 2 S p g / D = 2 g / D - 2 S p g / D^2, with D = S p + S g + epsilon.
 LossValue dice_without_squares(std::span<const ClassSums> classes, const LossOptions& options) {
-    LossValue value{0.0, std::vector<ClassSlope>(classes.size())};
-    const double number = number_that_count(classes, options);
-    for (std::size_t l = 0; l < classes.size(); ++l) {
-        const ClassSums& sums = classes[l];
-        if (!counts(classes, l, options))
-            continue;
+    return mean_of_scores(classes, options, [&](const ClassSums& sums) -> ClassScore {
         const double denominator = sums.probability + sums.truth + options.dice_epsilon;
         const double score = 2.0 * sums.probability_truth / denominator;
-        value.loss += (1.0 - score) / number;
-        value.slopes[l].truth = -2.0 / denominator / number;
-        value.slopes[l].constant = score / denominator / number;
-    }
-    return value;
+        return {score, {.truth = -2.0 / denominator, .constant = score / denominator}};
+    });
 }
 
 /// d/dp TP / D = g / D - TP ((1 - alpha - beta) g + alpha) / D^2, with D = TP + alpha FP + beta FN.
 LossValue tversky(std::span<const ClassSums> classes, const LossOptions& options) {
-    LossValue value{0.0, std::vector<ClassSlope>(classes.size())};
-    const double number = number_that_count(classes, options);
-    for (std::size_t l = 0; l < classes.size(); ++l) {
-        const ClassSums& sums = classes[l];
-        if (!counts(classes, l, options))
-            continue;
+    return mean_of_scores(classes, options, [&](const ClassSums& sums) -> ClassScore {
         const double denominator = tversky_denominator(sums, options);
-        if (denominator <= nothing) {
-            value.loss += 1.0 / number;
-            continue;
-        }
+        if (denominator <= nothing)
+            return {};
         const double score = sums.probability_truth / denominator;
-        value.loss += (1.0 - score) / number;
-        value.slopes[l].truth = -(1.0 - score * (1.0 - options.alpha - options.beta)) / denominator / number;
-        value.slopes[l].constant = score * options.alpha / denominator / number;
-    }
-    return value;
+        return {score,
+                {.truth = -(1.0 - score * (1.0 - options.alpha - options.beta)) / denominator,
+                 .constant = score * options.alpha / denominator}};
+    });
 }
 
 /// A class as a term of a weighted ratio: numerator, denominator, and d denominator / dp = per_truth * g + per_voxel.

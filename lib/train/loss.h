@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The losses a network is trained with. The overlap part of each is a function of four sums per class (ClassSums), so it
-// is written once for every backend; a backend sums, asks for the slopes and spreads them over the voxels. A term of
-// cross-entropy (PointwiseLoss) can be added to each.
+// The losses a network is trained with. The overlap part of each is a function of four sums per class (ClassSums), so
+// it is written once for all backends. A backend computes the sums, gets the slopes and multiplies them out per voxel.
+// A cross-entropy (PointwiseLoss) can be added to each.
 //
 // Notation: p softmax probability, g one-hot truth, l class, m number of classes, S the sum over all voxels of the
 // batch; TP = S p g, FP = S p (1 - g), FN = S (1 - p) g. Equation numbers are those of the MF-RES2Net paper.
@@ -36,22 +36,22 @@ enum class LossKind : std::uint8_t {
     dice_ce,
 };
 
-/// What a class without a single voxel in the batch (S g = 0) counts for.
+/// How a class without voxels in the batch (S g = 0) counts.
 enum class Absent : std::uint8_t {
     /// As the formula says. dice and tversky: its score is 0, whatever is predicted. weighted_tversky: its weight is
     /// 1 / weight_epsilon, about 10^12 times that of a class with 10^4 voxels. gdl: the formula's weight is infinite;
     /// it gets 1 / weight_epsilon like weighted_tversky.
     literal,
-    /// Nothing: w_l = 0, and the means of dice and tversky are over the classes that are there.
+    /// Nothing: w_l = 0, and the means of dice and tversky are over the classes with voxels.
     skip,
 };
 
 struct LossOptions {
     LossKind kind = LossKind::weighted_tversky;
-    double alpha = 0.3; ///< price of false positives (tversky, weighted_tversky); Salehi's best, as the paper has none
-    double beta = 0.7;  ///< price of false negatives
+    double alpha = 0.3; ///< weight of false positives (tversky, weighted_tversky): Salehi's best, the paper states none
+    double beta = 0.7;  ///< weight of false negatives
     Absent absent = Absent::skip;
-    double dice_epsilon = 1e-5;   ///< dice: keeps the fraction finite where a class is neither there nor predicted
+    double dice_epsilon = 1e-5;   ///< dice: keeps the fraction finite for a class without voxels and predictions
     double weight_epsilon = 1e-4; ///< eq. 7's eps
 
     bool background = true; ///< false: class 0 is left out of the overlap part, like an absent class with skip
@@ -59,11 +59,11 @@ struct LossOptions {
     double overlap_weight = 1.0;
     /// Of the cross-entropy; without a value that of the loss: 1 for dice_ce, else 0.
     std::optional<double> ce_weight = std::nullopt;
-    double focal_gamma = 0.0; ///< see PointwiseLoss, as the next one
+    double focal_gamma = 0.0; ///< see PointwiseLoss, also for the next one
     double top_share = 1.0;
 };
 
-/// Weight of the cross-entropy that belongs to a loss.
+/// The default weight of the cross-entropy of a loss.
 double standard_ce_weight(LossKind kind) noexcept;
 
 /// "dice", "gdl", "gdl-paper", "tversky", "weighted-tversky", "dice-ce"
@@ -80,11 +80,11 @@ Result<LossKind> parse_loss_kind(std::string_view text);
 /// The rule of that name. Error: invalid_argument (lists the names).
 Result<Absent> parse_absent(std::string_view text);
 
-/// The overlap part is a function of the sums of all classes, with slopes dL/dp = truth * g + constant + probability * p.
-/// For finite sums its value and slopes are finite: a class whose denominator is not above 1e-30 (nothing of it is there
-/// and nothing predicted) scores 0 and has no slope, and where no class counts the loss is 0.
-/// Error: invalid_argument (alpha or beta negative or not finite or both 0, an epsilon not positive or not finite, a
-/// weight or focal_gamma negative or not finite, both weights 0, top_share not within 0 < top_share <= 1).
+/// The overlap part is a function of the sums of all classes, with slopes dL/dp = truth * g + constant + probability *
+/// p. For finite sums its value and slopes are finite: a class whose denominator is not above 1e-30 (no voxel and no
+/// prediction) scores 0 and has no slope, and where no class counts the loss is 0. Error: invalid_argument (alpha or
+/// beta negative or not finite or both 0, an epsilon not positive or not finite, a weight or focal_gamma negative or
+/// not finite, both weights 0, top_share not within 0 < top_share <= 1).
 Result<Loss> make_loss(const LossOptions& options);
 
 } // namespace mfres

@@ -7,6 +7,7 @@
 #include "networks/deep_supervision.h"
 #include "networks/registry.h"
 #include "networks/schema.h"
+#include "train/loss.h"
 
 #include <mfres/trainer.h>
 
@@ -22,7 +23,7 @@ namespace {
 
 using Size = std::array<std::int64_t, 3>;
 
-/// Where a value lives in a Recipe; its type decides what JSON may stand there.
+/// The member of a Recipe that holds a value; its type determines the JSON type.
 using Place = std::variant<std::int64_t*, std::uint64_t*, double*, bool*, std::string*, Size*>;
 
 /// One key of the JSON object.
@@ -248,7 +249,7 @@ bool store(const json& value, const Field& field, const Place& place) {
     return true;
 }
 
-/// A variant stands as its name or as an object.
+/// The network is the name of a variant or an object.
 Status store_network(const json& value, Recipe& recipe) {
     if (!value.is_string() && !value.is_object())
         return invalid("network", value, "is not the name of a network or a variant");
@@ -259,7 +260,7 @@ Status store_network(const json& value, Recipe& recipe) {
     return {};
 }
 
-/// What no single key can be blamed for.
+/// Rules that involve several keys.
 Status check_together(const Recipe& recipe) {
     MFRES_TRY(const Variant variant, parse_variant(recipe.network));
     if (variant.input_channels() != 4 || variant.classes() != tumour_classes)
@@ -279,7 +280,7 @@ Status check_together(const Recipe& recipe) {
         return invalid("focal_gamma", recipe.focal_gamma, "changes the cross-entropy, whose ce_weight is 0");
     if (recipe.ce_weight <= 0 && !recipe.teachers_sha256.empty())
         return invalid("ce_weight", recipe.ce_weight,
-                       "leaves nothing to teachers, who take a share of the cross-entropy");
+                       "leaves nothing to teachers, which use a share of the cross-entropy");
     if (recipe.deep_supervision)
         if (const Status able = check_deep_supervision(variant); !able)
             return invalid("deep_supervision", recipe.deep_supervision, "is not possible: " + able.error().message);
@@ -311,7 +312,7 @@ Result<Recipe> parse_recipe(std::string_view text_value, const Recipe& base) {
             std::string known;
             for (const Field& candidate : fields())
                 known += (known.empty() ? "" : ", ") + candidate.key;
-            return invalid(entry.key(), entry.value(), "stands under an unknown key; there are " + known);
+            return invalid(entry.key(), entry.value(), "has an unknown key; known are " + known);
         }
         if (field->key != "network" && !store(entry.value(), *field, field->place(recipe)))
             return invalid(field->key, entry.value(), "is not " + allowed(*field, field->place(recipe)));
@@ -319,7 +320,7 @@ Result<Recipe> parse_recipe(std::string_view text_value, const Recipe& base) {
     if (recipe.loss != base.loss && !object->contains("ce_weight"))
         recipe.ce_weight = recipe.loss == "dice-ce" ? 1.0 : 0.0;
     if (object->contains("steps") && object->contains("epochs"))
-        return invalid("steps", object->at("steps"), "stands beside epochs; the length is given in one of them");
+        return invalid("steps", object->at("steps"), "is given together with epochs; give the length in one of them");
     if (object->contains("steps"))
         recipe.epochs = 0;
     if (object->contains("epochs"))
@@ -383,16 +384,35 @@ NormStatistics norm_statistics(const Recipe& recipe, std::int64_t step, std::int
 }
 
 OptimiserStep optimiser_step(const Recipe& recipe, std::int64_t step, std::int64_t total) {
-    OptimiserStep optimiser;
-    optimiser.step = step + 1;
-    optimiser.learning_rate = learning_rate(recipe, step, total);
-    optimiser.beta1 = recipe.adam_beta1;
-    optimiser.beta2 = recipe.adam_beta2;
-    optimiser.epsilon = recipe.adam_epsilon;
-    optimiser.l2 = recipe.l2;
-    optimiser.amsgrad = recipe.amsgrad;
-    optimiser.clip_norm = recipe.clip_norm;
-    return optimiser;
+    return {.step = step + 1,
+            .learning_rate = learning_rate(recipe, step, total),
+            .beta1 = recipe.adam_beta1,
+            .beta2 = recipe.adam_beta2,
+            .epsilon = recipe.adam_epsilon,
+            .l2 = recipe.l2,
+            .amsgrad = recipe.amsgrad,
+            .clip_norm = recipe.clip_norm};
+}
+
+Result<Loss> loss_of(const Recipe& recipe, std::size_t outputs) {
+    LossOptions options{.alpha = recipe.tversky_alpha,
+                        .beta = recipe.tversky_beta,
+                        .background = recipe.loss_background,
+                        .batch = recipe.batch_dice,
+                        .overlap_weight = recipe.overlap_weight,
+                        .ce_weight = recipe.ce_weight,
+                        .focal_gamma = recipe.focal_gamma,
+                        .top_share = recipe.topk_percent / 100.0};
+    MFRES_TRY(options.kind, parse_loss_kind(recipe.loss));
+    MFRES_TRY(options.absent, parse_absent(recipe.absent));
+    MFRES_TRY(Loss loss, make_loss(options));
+    if (!recipe.teachers_sha256.empty()) {
+        loss.distillation = {recipe.distill_weight * loss.pointwise.weight, recipe.distill_temperature};
+        loss.pointwise.weight *= 1.0 - recipe.distill_weight;
+    }
+    if (outputs > 1)
+        loss.output_weights = output_weights(outputs);
+    return loss;
 }
 
 std::vector<RecipeField> recipe_fields() {

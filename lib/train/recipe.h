@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A training recipe: everything that decides which weights come out, as one flat JSON object with a strict schema.
+// A training recipe: all settings that determine the trained weights, as one flat JSON object with a strict schema.
 // It is recorded in every checkpoint and in the model files exported from them.
 #pragma once
 
@@ -21,28 +21,28 @@
 
 namespace mfres {
 
-/// Defaults are the paper's, and where it is silent those of the networks it descends from (DMFNet's batch and epochs).
+/// Defaults are the paper's, or DMFNet's (batch, epochs) where the paper states none.
 struct Recipe {
     std::string network = "mf-res2net"; ///< after parse_recipe: the variant's canonical JSON
     std::string precision = "f32";      ///< name of a Precision; of training steps: validations compute in f32
     bool allow_tf32 = false;            ///< see CompileOptions, as the next one
-    bool deterministic = true;          ///< without it a resumed run is not that of one without a break to the bit
+    bool deterministic = true;          ///< false: a resumed run may differ from one without a break
 
     std::string loss = "weighted-tversky"; ///< name of a loss of train/loss.h
     double tversky_alpha = 0.3;            ///< weight of false positives
     double tversky_beta = 0.7;             ///< weight of false negatives
-    std::string absent = "skip";           ///< "literal" or "skip": classes that a batch does not hold
+    std::string absent = "skip";           ///< "literal" or "skip": classes without voxels in a batch
     bool loss_background = true;           ///< whether the background is one of the overlap loss's classes
     bool batch_dice = true;                ///< class sums over the batch; false: each sample's loss, then their mean
     double overlap_weight = 1.0;           ///< of `loss` without its cross-entropy
-    double ce_weight = 0.0;                ///< of the mean cross-entropy; a loss that is named brings its own
+    double ce_weight = 0.0;                ///< of the mean cross-entropy; naming a loss sets its default
     double focal_gamma = 0.0;              ///< cross-entropies times (1 - p)^focal_gamma
     double topk_percent = 100.0;           ///< the mean is over that share of the voxels, the hardest
-    bool deep_supervision = false;         ///< the loss is taken on maps at 1/2 and 1/4 of the resolution, too
-    /// SHA-256 of the weights of the teachers, joined by commas; empty = there are none.
+    bool deep_supervision = false;         ///< also the loss of outputs at 1/2 and 1/4 of the resolution
+    /// SHA-256 of the weights of the teachers, joined by commas; empty = no teachers.
     std::string teachers_sha256;
-    double distill_weight = 0.5;      ///< share of the cross-entropy that is against teachers, where there are any
-    double distill_temperature = 1.0; ///< softens both sides of it
+    double distill_weight = 0.5;      ///< with teachers: share of the cross-entropy against them
+    double distill_temperature = 1.0; ///< of both sides of that cross-entropy
     bool distill_mirror = false;      ///< teachers label all mirror images
 
     double learning_rate = 1e-3;
@@ -96,5 +96,8 @@ NormStatistics norm_statistics(const Recipe& recipe, std::int64_t step, std::int
 
 /// Adam's settings for a step counted from 0.
 OptimiserStep optimiser_step(const Recipe& recipe, std::int64_t step, std::int64_t total);
+
+/// The loss of a graph with so many outputs: several with deep supervision. Errors: those of make_loss.
+Result<Loss> loss_of(const Recipe& recipe, std::size_t outputs);
 
 } // namespace mfres

@@ -3,6 +3,7 @@
 
 #include "core/parallel.h"
 #include "core/try.h"
+#include "data/cache_file.h"
 #include "data/sources.h"
 #include "data/split.h"
 #include "imaging/labels.h"
@@ -37,13 +38,14 @@ bool is_there(const fs::path& path) {
 /// Cases that are trained on or validated on.
 struct Side {
     const char* made; ///< the cache of those that come from folders
-    std::vector<DataCase> cases;
+    CaseSet cases;
     RunData::Side record;
+    std::vector<CacheCase> cached; ///< the same cases, those of folders from `made`
 
     std::vector<std::string> ids() const {
         std::vector<std::string> all;
-        for (const DataCase& one : cases)
-            all.push_back(one.id());
+        for (std::size_t i = 0; i < cases.size(); ++i)
+            all.push_back(cases.id(i));
         return all;
     }
 };
@@ -65,7 +67,7 @@ class RunDataOpener {
                 "data"};
         if (use_ != DataUse::join && !fold_)
             MFRES_CHECK(find(validation_, options_.validation, recorded_.validation));
-        MFRES_TRY(const std::vector<bool> held_out, split()); // before cases are packed for nothing
+        MFRES_TRY(const std::vector<bool> held_out, split()); // rejects before cases are packed
         MFRES_CHECK(pack(train_, recorded_.train));
         MFRES_CHECK(pack(validation_, recorded_.validation));
         return opened(held_out);
@@ -103,7 +105,7 @@ class RunDataOpener {
         if (!sources.empty()) {
             // Another rank than the first reads no labels: rank 0 has packed them.
             const std::string labels(use_ == DataUse::join ? name(LabelScheme::brats) : options_.label_scheme);
-            MFRES_TRY(side.cases, find_data(sources, labels, &told_));
+            MFRES_TRY(side.cases, CaseSet::find(sources, labels, told_));
             return {};
         }
         std::vector<fs::path> caches;
@@ -115,7 +117,7 @@ class RunDataOpener {
         side.record = recorded;
         if (caches.empty())
             return {};
-        auto found = find_data(caches);
+        auto found = CaseSet::find(caches);
         if (!found)
             return Error{found.error().code,
                          text(found.error().message, " (the run in ", run_.string(),
@@ -136,31 +138,33 @@ class RunDataOpener {
 
     // ---- caches of folders ----
 
-    /// Puts cases of a cache in the place of those of folders, and takes down where a resumed run finds all of them.
+    /// Fills in Side::cached and records where a resumed run finds the cases.
     Status pack(Side& side, const RunData::Side& recorded) {
         std::vector<CaseFiles> files;
-        for (const DataCase& one : side.cases)
-            if (const auto* images = std::get_if<CaseFiles>(&one.content))
+        for (std::size_t i = 0; i < side.cases.size(); ++i)
+            if (const auto* images = std::get_if<CaseFiles>(&side.cases[i]))
                 files.push_back(*images);
-        if (files.empty()) {
-            record_caches(side, false);
-            return {};
+        std::map<std::string_view, CacheCase> packed;
+        std::shared_ptr<const CacheFile> made;
+        if (!files.empty()) {
+            MFRES_TRY(made, packed_cache(side, files, recorded));
+            for (const CacheCase& one : cases_of(made))
+                packed.emplace(one.record().id, one);
         }
-        MFRES_TRY(const auto packed, packed_cache(side, files, recorded));
-        std::map<std::string_view, std::size_t> places;
-        for (std::size_t i = 0; i < packed->records().size(); ++i)
-            places.emplace(packed->records()[i].id, i);
-        record_caches(side, true);
-        for (DataCase& one : side.cases)
-            if (std::holds_alternative<CaseFiles>(one.content)) {
-                const auto place = places.find(one.id());
-                if (place == places.end())
-                    return Error{ErrorCode::checkpoint_mismatch,
-                                 text(packed->path().string(), " does not hold case ", one.id(),
-                                      ", which the folders named here do"),
-                                 packed->path().string()};
-                one.content = CacheCase{packed, place->second};
+        for (std::size_t i = 0; i < side.cases.size(); ++i) {
+            if (const CacheCase* stored = stored_case(side.cases[i])) {
+                side.cached.push_back(*stored);
+                continue;
             }
+            const auto found = packed.find(side.cases.id(i));
+            if (found == packed.end())
+                return Error{ErrorCode::checkpoint_mismatch,
+                             text(made->path().string(), " does not hold case ", side.cases.id(i),
+                                  ", which the folders named here do"),
+                             made->path().string()};
+            side.cached.push_back(found->second);
+        }
+        record_caches(side, made != nullptr);
         return {};
     }
 
@@ -170,16 +174,16 @@ class RunDataOpener {
         if (made)
             side.record.caches.emplace_back(side.made);
         std::error_code ignored;
-        for (const DataCase& one : side.cases)
-            if (const auto* cached = std::get_if<CacheCase>(&one.content)) {
-                std::string path = fs::absolute(cached->file->path(), ignored).lexically_normal().string();
+        for (std::size_t i = 0; i < side.cases.size(); ++i)
+            if (const CacheCase* stored = stored_case(side.cases[i])) {
+                std::string path = fs::absolute(stored->file->path(), ignored).lexically_normal().string();
                 if (std::find(side.record.caches.begin(), side.record.caches.end(), path) == side.record.caches.end())
                     side.record.caches.push_back(std::move(path));
             }
     }
 
-    /// The cache of cases from folders. Where the run has one that was made of other files, or nobody knows of which,
-    /// the cases are packed once more for their fingerprint to be compared.
+    /// The cache of cases from folders. Where the run has one that was made of other or unknown files, the cases are
+    /// packed again and the fingerprints compared.
     Result<std::shared_ptr<const CacheFile>> packed_cache(Side& side, const std::vector<CaseFiles>& files,
                                                           const RunData::Side& recorded) {
         const fs::path made = run_ / side.made;
@@ -200,7 +204,7 @@ class RunDataOpener {
         MFRES_CHECK(write_cache(again, files, packing, progress_));
         MFRES_TRY(auto packed, CacheFile::open(again));
         std::error_code ignored;
-        fs::remove(again, ignored); // what is open stays readable
+        fs::remove(again, ignored); // an open file stays readable
         MFRES_TRY(auto kept, CacheFile::open(made));
         return fingerprint_of(kept->records()) == fingerprint_of(packed->records()) ? kept : packed;
     }
@@ -211,15 +215,15 @@ class RunDataOpener {
         OpenedData data;
         std::vector<CacheCase> trained;
         std::vector<CacheCase> validated;
-        const auto add = [&](const DataCase& one, bool to_validate) {
-            (to_validate ? validated : trained).push_back(std::get<CacheCase>(one.content));
+        const auto add = [&](const Side& side, std::size_t i, bool to_validate) {
+            (to_validate ? validated : trained).push_back(side.cached[i]);
             if (to_validate)
-                data.record.sites.emplace(one.id(), site_of(one.id(), sites_, one.source));
+                data.record.sites.emplace(side.cases.id(i), site_of(side.cases.id(i), sites_, side.cases.source(i)));
         };
         for (std::size_t i = 0; i < train_.cases.size(); ++i)
-            add(train_.cases[i], held_out[i]);
-        for (const DataCase& one : validation_.cases)
-            add(one, true);
+            add(train_, i, held_out[i]);
+        for (std::size_t i = 0; i < validation_.cases.size(); ++i)
+            add(validation_, i, true);
         if (use_ != DataUse::begin && options_.sites.empty() && !recorded_.sites.empty())
             data.record.sites = recorded_.sites;
         MFRES_TRY(data.train, open_cases(std::move(trained)));
@@ -250,8 +254,8 @@ class RunDataOpener {
     std::optional<Fold> fold_;
     Patients patients_;
     SiteTable sites_;
-    Side train_{"train.mfcache", {}, {}};
-    Side validation_{"val.mfcache", {}, {}};
+    Side train_{"train.mfcache", {}, {}, {}};
+    Side validation_{"val.mfcache", {}, {}, {}};
 };
 
 } // namespace

@@ -37,10 +37,10 @@ nlohmann::json to_json(const RunData& data);
 /// The inverse. Throws nlohmann::json::exception where the object is no such record.
 RunData run_data_from(const nlohmann::json& object);
 
-/// Who opens a run's cases, and what for.
+/// Why the cases of a run are opened.
 enum class DataUse : std::uint8_t {
     begin,  ///< a new run: caches of folders are made, and patients on both sides rejected
-    resume, ///< a run goes on: with the cases that `recorded` names, or those of the options if they are the same
+    resume, ///< a run that resumes: the cases that `recorded` names, or those of the options if they are the same
     join,   ///< another rank of a run: what is trained on, from caches that rank 0 has made
 };
 
@@ -55,12 +55,11 @@ struct OpenedData {
 /// Opens the cases of the options, or those `recorded` where the options name none. Cases of folders are packed into
 /// train.mfcache and val.mfcache in the run's folder `run`, unless these were made of the same files,
 /// with z-scores of `normalisation`. The caller
-/// compares fingerprints with those recorded: they tell whether a resumed run got what it had.
-/// Errors: those of find_data, write_cache, in_fold, Patients::read and read_sites; invalid_argument (no data; a fold
-/// beside validation cases; a patient on both sides), checkpoint_mismatch (another fold than the recorded one).
+/// compares fingerprints with those recorded: they show whether a resumed run has the same cases.
+/// Errors: those of CaseSet::find, write_cache, in_fold, Patients::read and read_sites; invalid_argument (no data; a
+/// fold beside validation cases; a patient on both sides), checkpoint_mismatch (another fold than the recorded one).
 Result<OpenedData> open_run_data(const TrainerOptions& options, const std::filesystem::path& run, DataUse use,
-                                 const RunData& recorded, Normalisation normalisation,
-                                 const CacheProgress& progress);
+                                 const RunData& recorded, Normalisation normalisation, const CacheProgress& progress);
 
 /// "a, b and c", for messages; "what the run recorded" where there is none.
 std::string source_words(const DataSources& sources);

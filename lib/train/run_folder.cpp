@@ -18,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// What a run leaves behind that was stopped before its first checkpoint.
+/// Files of a run that was stopped before its first checkpoint.
 bool from_a_run_that_never_began(const std::string& name) {
     for (const std::string_view own : {"train.mfcache", "val.mfcache", "recipe.json", "last.ckpt"})
         if (name.starts_with("." + std::string(own) + "."))
@@ -53,7 +53,7 @@ Result<RunFolder> RunFolder::lock(const fs::path& path) {
         return Error{ErrorCode::file_write, text("cannot open folder ", path.string(), ": ", std::strerror(errno)),
                      path.string()};
     RunFolder folder(path, descriptor);
-    // File systems without locks are taken on trust.
+    // A file system without locks reports another error, which is ignored.
     if (::flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
         return Error{ErrorCode::file_write, text("another process is training in ", path.string()), path.string()};
     return folder;
@@ -71,7 +71,7 @@ Result<RunFolder> RunFolder::claim_new(const fs::path& path) {
         if (const std::string name = entry.path.filename().string(); !from_a_run_that_never_began(name))
             return Error{ErrorCode::file_exists,
                          text("the folder ", path.string(), " is not empty (it holds ", name,
-                              "); a new run needs a folder of its own, and --resume goes on with one"),
+                              "); a new run needs a folder of its own, and --resume continues one"),
                          path.string()};
     folder.checkpoints().remove_leftovers();
     return folder;

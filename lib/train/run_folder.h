@@ -12,8 +12,8 @@
 
 namespace mfres {
 
-/// A folder held by this process. Made by claim_new() and claim_existing(); let go when the object dies, however the
-/// process ends.
+/// A folder that this process has locked, by claim_new() or claim_existing(). The lock ends with the object, or with
+/// the process.
 class RunFolder {
   public:
     /// Makes the folder for a new run. Errors: file_exists (it holds anything but the caches of a run that never
@@ -23,7 +23,7 @@ class RunFolder {
     /// Errors: file_not_found (no folder, or no checkpoint in it), file_write (another process trains there).
     static Result<RunFolder> claim_existing(const std::filesystem::path& path);
 
-    /// The folder as a process sees it that writes nothing there, because another one holds it.
+    /// The folder without a lock, for a process that writes nothing there.
     static RunFolder of_another(const std::filesystem::path& path) { return {path, -1}; }
 
     RunFolder(RunFolder&& other) noexcept;

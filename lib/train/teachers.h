@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Networks whose probabilities another one learns to follow (distillation): the mean of several, as an ensemble labels.
+// Teachers of a distillation: models whose mean probabilities are the targets of the trained network.
 #pragma once
 
 #include "backends/backend.h"
@@ -16,13 +16,13 @@
 
 namespace mfres {
 
-/// Where teachers run, and on what.
+/// Device, threads and input of teachers.
 struct TeacherPlace {
     std::array<std::int64_t, 3> crop{};
     std::int64_t batch = 1; ///< samples
     int threads = 0;
     int device = 0;      ///< of the backend
-    MirrorAxes mirror{}; ///< every combination of these axes is asked, too, and turned back
+    MirrorAxes mirror{}; ///< averaged over every combination of these axes as well
 };
 
 /// The SHA-256 of the weights of each model file, in order, joined by commas: what a recipe records. Errors: those of
@@ -42,9 +42,9 @@ class Teachers {
     /// See teachers_sha256().
     const std::string& sha256() const { return sha256_; }
 
-    /// The mean m of their probabilities of images [batch, channel, x, y, z] and of their mirror images, softened: t_c = m_c^(1 / temperature) over
-    /// the sum of those of all classes, which for one teacher is softmax(logits / temperature). Errors: those of
-    /// Executable::run.
+    /// The mean m of their probabilities of images [batch, channel, x, y, z] and of their mirror images, softened: t_c
+    /// = m_c^(1 / temperature) over the sum of those of all classes, which for one teacher is softmax(logits /
+    /// temperature). Errors: those of Executable::run.
     Status predict(const StridedView<const float>& images, double temperature, const StridedView<float>& targets) const;
 
   private:

@@ -96,7 +96,7 @@ Result<TrainReport> train_on_each(const TrainerOptions& options, const std::vect
     const auto train = [&](std::size_t rank, const TrainObserver& told) {
         TrainerOptions of_rank = own;
         of_rank.compute.device = devices[rank];
-        of_rank.ranks = std::move(ranks[rank]); // goes with the options: whoever still waits for it waits in vain
+        of_rank.ranks = std::move(ranks[rank]); // destroyed with the options, which ends the waiting of other ranks
         results[rank] = train_alone(of_rank, told);
     };
     std::vector<std::thread> threads;

@@ -299,11 +299,11 @@ TEST_CASE("a change of one voxel changes the fingerprint") {
     const test::TemporaryFolder folder;
     auto labels = phantom.labels;
     const auto files = test::write_labelled_case(folder, "x", phantom.volumes, labels);
-    REQUIRE_OK(write_cache(folder / "before", std::span(&files, 1), {}, {}));
+    REQUIRE_OK(write_cache(folder / "before", {files}, {}, {}));
     const auto enhancing = std::find(labels.labels.begin(), labels.labels.end(), 4);
     *enhancing = 1;
     const auto changed = test::write_labelled_case(folder, "x", phantom.volumes, labels);
-    REQUIRE_OK(write_cache(folder / "after", std::span(&changed, 1), {}, {}));
+    REQUIRE_OK(write_cache(folder / "after", {changed}, {}, {}));
     CHECK(open(folder / "before")->fingerprint() != open(folder / "after")->fingerprint());
 }
 
@@ -315,12 +315,12 @@ TEST_CASE(
     std::replace(recent.labels.begin(), recent.labels.end(), std::uint8_t{4}, std::uint8_t{3});
     std::vector<CaseFiles> cases = {test::write_labelled_case(folder, "x", phantom.volumes, phantom.labels),
                                     test::write_labelled_case(folder, "y", phantom.volumes, recent)};
-    REQUIRE_OK(write_cache(folder / "x.mfcache", std::span(&cases[0], 1), {}, {}));
-    REQUIRE_OK(write_cache(folder / "y.mfcache", std::span(&cases[1], 1), {}, {}));
+    REQUIRE_OK(write_cache(folder / "x.mfcache", {cases[0]}, {}, {}));
+    REQUIRE_OK(write_cache(folder / "y.mfcache", {cases[1]}, {}, {}));
     CHECK(load(*open(folder / "x.mfcache"), 0)->classes == load(*open(folder / "y.mfcache"), 0)->classes);
     REQUIRE_CODE(write_cache(folder / "c", cases, {}, {}), label_scheme_unclear);
     CHECK_FALSE(std::filesystem::exists(folder / "c"));
-    REQUIRE_OK(choose_labels(std::span(&cases[0], 1), "", "old")); // as find_data does for each folder
+    REQUIRE_OK(choose_labels(std::span(&cases[0], 1), "", "old")); // as CaseSet::find does for each folder
     REQUIRE_OK(choose_labels(std::span(&cases[1], 1), "", "recent"));
     CHECK(cases[1].label_scheme == "brats2023");
     REQUIRE_OK(write_cache(folder / "c", cases, {}, {}));
@@ -330,7 +330,7 @@ TEST_CASE(
     LabelMap mixed = phantom.labels;
     *std::find(mixed.labels.begin(), mixed.labels.end(), 4) = 3;
     const auto files = test::write_labelled_case(folder, "z", phantom.volumes, mixed);
-    REQUIRE_CODE(write_cache(folder / "d", std::span(&files, 1), {}, {}), label_scheme_unclear);
+    REQUIRE_CODE(write_cache(folder / "d", {files}, {}, {}), label_scheme_unclear);
     CHECK_FALSE(std::filesystem::exists(folder / "d"));
 }
 
@@ -365,11 +365,11 @@ TEST_CASE("a cache is complete or absent") {
     CHECK(only_file("c"));
 
     reports.clear();
-    REQUIRE_OK(write_cache(folder / "c", std::span(files.cases).first(1), {.overwrite = true},
-                           [&](std::size_t done, std::size_t total) {
-                               reports.emplace_back(done, total);
-                               return true;
-                           }));
+    REQUIRE_OK(
+        write_cache(folder / "c", {files.cases[0]}, {.overwrite = true}, [&](std::size_t done, std::size_t total) {
+            reports.emplace_back(done, total);
+            return true;
+        }));
     CHECK(reports.back() == std::pair<std::size_t, std::size_t>{1, 1});
     CHECK(open(folder / "c")->entries().size() == 1);
     CHECK(only_file("c"));
@@ -477,7 +477,7 @@ TEST_CASE("an index with the right checksum and impossible contents is rejected"
 TEST_CASE("an index with random changes and the right checksum is read or rejected, never worse") {
     const test::TemporaryFolder folder;
     const auto only = std::span(written().cases).subspan(1, 1);
-    REQUIRE_OK(write_cache(folder / "c", only, {.levels = 4}, {}));
+    REQUIRE_OK(write_cache(folder / "c", {only[0]}, {.levels = 4}, {}));
     const Forgery whole(bytes_of(folder / "c"));
     const auto index = encode_index(whole.records);
     Random random(31);

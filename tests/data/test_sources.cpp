@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Data sets in several places: folders and caches found together, merged into one file, and read as one cache.
 #include "core/file.h"
+#include "data/cache_file.h"
 #include "data/sources.h"
 #include "support/cached_cases.h"
 
@@ -51,24 +52,17 @@ const Phantoms& phantoms() {
     return all;
 }
 
-std::vector<DataCase> found(const Paths& sources) {
-    auto data = find_data(sources);
+CaseSet found(const Paths& sources) {
+    auto data = CaseSet::find(sources);
     REQUIRE_OK(data);
     return std::move(data).value();
 }
 
-std::string ids_of(const std::vector<DataCase>& cases) {
+std::string ids_of(const CaseSet& cases) {
     std::string ids;
-    for (const DataCase& one : cases)
-        ids += one.id();
+    for (std::size_t i = 0; i < cases.size(); ++i)
+        ids += cases.id(i);
     return ids;
-}
-
-std::vector<CaseSource> contents(const std::vector<DataCase>& cases) {
-    std::vector<CaseSource> all;
-    for (const DataCase& one : cases)
-        all.push_back(one.content);
-    return all;
 }
 
 std::shared_ptr<const CacheFile> opened(const fs::path& path) {
@@ -109,19 +103,34 @@ TEST_CASE("folders and caches are found together, in the order of the ids, each 
     const auto& all = phantoms();
     const auto mixed = found({all.cache, all.first, all.second});
     CHECK(ids_of(mixed) == "abcde");
-    CHECK(mixed[0].source == "first");
-    CHECK(mixed[1].source == "second");
-    CHECK(mixed[2].source == "third");
-    CHECK(std::holds_alternative<CacheCase>(mixed[2].content));
+    CHECK(mixed.source(0) == "first");
+    CHECK(mixed.source(1) == "second");
+    CHECK(mixed.source(2) == "third");
+    REQUIRE(stored_case(mixed[2]) != nullptr);
+    CHECK(stored_case(mixed[2])->file->path() == all.cache);
+    CHECK(stored_case(mixed[0]) == nullptr);
+    CHECK(mixed.spread(2).source(1) == "third");
+    CHECK(CaseSet({CaseFiles{"alone", {}, {}}}).source(0).empty());
     CHECK(ids_of(found({all.second, all.cache, all.first})) == "abcde");
     CHECK(ids_of(found({all.cache})) == "ce");
     CHECK(source_name(all.first.string() + "/") == "first");
     CHECK(source_name(all.first / ".") == "first");
 
-    REQUIRE_CODE(find_data(Paths{}), dataset_empty);
-    REQUIRE_CODE(find_data(Paths{all.first, all.folder / "absent"}), file_not_found);
-    REQUIRE_CODE(find_data(Paths{all.first / "a" / "a_t1.nii.gz"}), cache_invalid);
-    const auto twice = find_data(Paths{all.second, all.cache_of_second});
+    // Label schemes are chosen on request, for each folder by itself.
+    CHECK(found({all.cache, all.first}).label_scheme().empty());
+    std::vector<std::string> notes;
+    const auto chosen = CaseSet::find(Paths{all.cache, all.first, all.second}, "", notes);
+    REQUIRE_OK(chosen);
+    CHECK(chosen->label_scheme() == "brats");
+    REQUIRE(notes.size() == 2);
+    CHECK(notes[0].find(all.first.string()) != std::string::npos);
+    CHECK(notes[1].find(all.second.string()) != std::string::npos);
+    REQUIRE_CODE(CaseSet::find(Paths{all.first}, "no scheme", notes), invalid_argument);
+
+    REQUIRE_CODE(CaseSet::find(Paths{}), dataset_empty);
+    REQUIRE_CODE(CaseSet::find(Paths{all.first, all.folder / "absent"}), file_not_found);
+    REQUIRE_CODE(CaseSet::find(Paths{all.first / "a" / "a_t1.nii.gz"}), cache_invalid);
+    const auto twice = CaseSet::find(Paths{all.second, all.cache_of_second});
     REQUIRE_CODE(twice, invalid_argument);
     CHECK(twice.error().message.find("case b occurs twice") != std::string::npos);
     CHECK(twice.error().message.find((all.second / "b").string()) != std::string::npos);
@@ -131,7 +140,7 @@ TEST_CASE("folders and caches are found together, in the order of the ids, each 
 TEST_CASE("a merged cache holds the blocks of its sources as they are, and reads as they do") {
     const auto& all = phantoms();
     const TemporaryFolder folder;
-    const auto sources = contents(found({all.cache, all.cache_of_second}));
+    const auto sources = found({all.cache, all.cache_of_second});
     REQUIRE_OK(write_cache(folder / "merged", sources, {.levels = 2, .threads = 2}, {}));
     const auto merged = opened(folder / "merged");
     REQUIRE(merged->records().size() == 3);
@@ -141,7 +150,7 @@ TEST_CASE("a merged cache holds the blocks of its sources as they are, and reads
 
     // The same file whatever the order, with folders in place of their caches, and after a second merge.
     const auto same_bytes = [&](const Paths& paths, const std::string& name) {
-        REQUIRE_OK(write_cache(folder / name, contents(found(paths)), {}, {}));
+        REQUIRE_OK(write_cache(folder / name, found(paths), {}, {}));
         return read_file(folder / name, 1U << 30U).value() == read_file(folder / "merged", 1U << 30U).value();
     };
     CHECK(same_bytes({all.cache_of_second, all.cache}, "reversed"));
@@ -150,8 +159,8 @@ TEST_CASE("a merged cache holds the blocks of its sources as they are, and reads
 
     // Taken together in memory they are what the file is.
     std::vector<CacheCase> cases;
-    for (const CaseSource& source : sources)
-        cases.push_back(std::get<CacheCase>(source));
+    for (std::size_t i = 0; i < sources.size(); ++i)
+        cases.push_back(*stored_case(sources[i]));
     const auto together = open_cases(cases);
     const auto file = Cache::open(folder / "merged");
     REQUIRE_OK(together);
@@ -181,7 +190,7 @@ TEST_CASE("a merge that cannot be is rejected, and leaves no file") {
     const auto& all = phantoms();
     const TemporaryFolder folder;
     fs::copy_file(all.cache, folder / "own");
-    const auto own = contents(found({folder / "own", all.first}));
+    const auto own = found({folder / "own", all.first});
     const auto before = read_file(folder / "own", 1U << 30U).value();
     REQUIRE_CODE(write_cache(folder / "own", own, {.overwrite = true}, {}), invalid_argument);
     CHECK(read_file(folder / "own", 1U << 30U).value() == before);
@@ -189,7 +198,7 @@ TEST_CASE("a merge that cannot be is rejected, and leaves no file") {
     auto bytes = before;
     bytes[cache_header_bytes + 20] ^= std::byte{1}; // in the first block
     REQUIRE_OK(write_file_atomically(folder / "own", bytes));
-    const auto damaged = write_cache(folder / "merged", contents(found({folder / "own", all.first})), {}, {});
+    const auto damaged = write_cache(folder / "merged", found({folder / "own", all.first}), {}, {});
     REQUIRE_CODE(damaged, cache_damaged);
     CHECK(damaged.error().message.find("the T1 block of case c in ") != std::string::npos);
     CHECK_FALSE(fs::exists(folder / "merged"));
@@ -232,14 +241,14 @@ TEST_CASE("the caches of real cases read, and merge with blocks and fingerprint 
     const TemporaryFolder folder;
     const auto cases = found({*more, *val});
     CHECK(cases.size() == 48);
-    REQUIRE_OK(write_cache(folder / "all", contents(cases), {}, {}));
+    REQUIRE_OK(write_cache(folder / "all", cases, {}, {}));
     const auto merged = opened(folder / "all");
     for (const auto& path : {*more, *val})
         for (const CacheRecord& record : opened(path)->records())
             CHECK(blocks_of(*merged, record.id) == blocks_of(*opened(path), record.id));
-    REQUIRE_OK(write_cache(folder / "more", contents(found({*more})), {}, {}));
+    REQUIRE_OK(write_cache(folder / "more", found({*more}), {}, {}));
     CHECK(read_file(folder / "more", 1U << 30U).value() == read_file(*more, 1U << 30U).value());
-    REQUIRE_CODE(find_data(Paths{*more, folder / "all"}), invalid_argument);
+    REQUIRE_CODE(CaseSet::find(Paths{*more, folder / "all"}), invalid_argument);
 }
 
 } // namespace mfres

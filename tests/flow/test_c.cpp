@@ -320,6 +320,39 @@ TEST_CASE("plain C: structs of older and newer programs") {
     CHECK(mfres_predict(handle.get(), &c.patient, nullptr, &out.output) == -1);
 }
 
+TEST_CASE("plain C: a size of 0 is what the model recommends, unless that is turned off") {
+    const test::TemporaryFolder folder;
+    const CaseFiles files = test::write_case(folder);
+    auto model = load_model(test::write_model(folder, test::small_network));
+    REQUIRE_OK(model);
+    model->metadata.postprocessing = {20.0, 1e9};
+    const auto path = (folder / "recommends.safetensors").string();
+    REQUIRE_OK(save_model(path, *model));
+    const Handle handle = opened(path, reference_options());
+    const CCase c;
+    const auto report_with = [&](double min_component, int none) {
+        mfres_request request{};
+        request.struct_size = sizeof request;
+        request.min_component_mm3 = min_component;
+        request.no_recommended_sizes = none;
+        char* text = nullptr;
+        REQUIRE(mfres_segment_folder(handle.get(), files.modalities[0].parent_path().c_str(), &request,
+                                     (folder / "a.nii").c_str(), &text) == 0);
+        const auto of_files = nlohmann::json::parse(text)["postprocessing"];
+        mfres_free(text);
+        COutput out;
+        REQUIRE(mfres_predict(handle.get(), &c.patient, &request, &out.output) == 0);
+        CHECK(nlohmann::json::parse(out.output.report)["postprocessing"] == of_files);
+        return of_files;
+    };
+    const auto sizes = [](double component, double enhancing) {
+        return nlohmann::json{{"min_component_mm3", component}, {"min_enhancing_mm3", enhancing}};
+    };
+    CHECK(report_with(0.0, 0) == sizes(20.0, 1e9));
+    CHECK(report_with(7.0, 0) == sizes(7.0, 1e9));
+    CHECK(report_with(7.0, 1) == sizes(7.0, 0.0));
+}
+
 TEST_CASE("plain C: wrong arguments are errors, not crashes") {
     CHECK(mfres_open(nullptr, nullptr) == nullptr);
     CHECK(std::string(mfres_error_name(nullptr)) == "invalid_argument");

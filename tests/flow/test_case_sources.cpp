@@ -129,6 +129,37 @@ TEST_CASE("without a contrast a model is measured whether it was trained for tha
     CHECK(to_markdown(*subsets).find("| t1ce,flair | no |") != std::string::npos);
 }
 
+TEST_CASE("evaluation and robustness apply and state the sizes that a model recommends") {
+    const Sources sources;
+    auto model = load_model(shipped);
+    REQUIRE_OK(model);
+    model->metadata.postprocessing = {0.0, 1e9};
+    const auto path = sources.folder / "recommends.safetensors";
+    REQUIRE_OK(save_model(path, *model));
+    auto segmenter = Segmenter::open(path, {});
+    REQUIRE_OK(segmenter);
+    const auto evaluated = [&](const CaseSet& cases, const EvaluationOptions& options) {
+        auto table = evaluate_model(*segmenter, cases, options);
+        REQUIRE_OK(table);
+        return std::move(table).value();
+    };
+    const std::string note = "Enhancing tumour below 1000000000 mm^3 was labelled as necrotic core.";
+    for (const CaseSet& cases : {CaseSet(sources.files).spread(1), found(sources.cache).spread(1)}) {
+        const MetricsTable recommended = evaluated(cases, {});
+        CHECK(recommended.notes.back() == note);
+        CHECK(*recommended.cases[0][TumourRegion::et][Metric::dice] == 0.0);
+        const MetricsTable off = evaluated(cases, {.min_enhancing_mm3 = 0.0});
+        CHECK(off.notes.size() + 1 == recommended.notes.size());
+        CHECK(*off.cases[0][TumourRegion::et][Metric::dice] > 0.0);
+    }
+    const auto robust = measure_robustness(*segmenter, found(sources.cache).spread(1), {});
+    REQUIRE_OK(robust);
+    CHECK(robust->postprocessing == PostprocessingSizes{0.0, 1e9});
+    CHECK((*robust->rows[0].cases[0].dice)[2] == 0.0);
+    CHECK(to_markdown(*robust).find(note) != std::string::npos);
+    CHECK(json::parse(to_json(*robust))["postprocessing"]["min_enhancing_mm3"] == 1e9);
+}
+
 TEST_CASE("mfres takes caches and drops contrasts") {
     const Sources sources;
     const std::string cache = sources.cache.string();

@@ -158,6 +158,63 @@ TEST_CASE("foreign weights get their contrasts in the order that --modalities na
     CHECK(wrong_voxels > 10 * (different + 1));
 }
 
+TEST_CASE("convert declares subsets and sizes, which info shows and every command that labels applies") {
+    const test::TemporaryFolder folder;
+    const std::string model = test::write_model(folder, test::small_network);
+    const std::string declared = folder / "declared.safetensors";
+    const auto out = test::run_program({"convert", model, "--out", declared, "--subsets", "t1ce,t2,flair;flair,t1ce",
+                                        "--min-component", "30", "--min-enhancing", "1e9"});
+    INFO(out.err);
+    REQUIRE(out.exit_code == 0);
+    const auto before = load_model(model);
+    const auto after = load_model(declared);
+    REQUIRE_OK(before);
+    REQUIRE_OK(after);
+    CHECK(after->metadata.weights_sha256 == before->metadata.weights_sha256);
+    CHECK(after->metadata.modality_subsets ==
+          std::vector<ModalitySet>{{false, true, true, true}, {false, true, false, true}});
+    CHECK(after->metadata.postprocessing == PostprocessingSizes{30.0, 1e9});
+    const std::string shown = test::run_program({"info", declared}).out;
+    CHECK(shown.find("subsets        t1ce,t2,flair; t1ce,flair\n") != std::string::npos);
+    CHECK(shown.find("postprocessing components below 30 mm^3 are removed; less than 1000000000 mm^3 of") !=
+          std::string::npos);
+    const auto as_json = nlohmann::json::parse(test::run_program({"info", declared, "--json"}).out);
+    CHECK(as_json["model"]["postprocessing"]["min_component_mm3"] == 30.0);
+
+    // Labels of segment, with the recommended sizes and with options in their place.
+    const auto files = test::write_case(folder);
+    const std::string case_folder = files.modalities[0].parent_path();
+    const auto segmented = [&](std::vector<std::string> options) {
+        options.insert(options.begin(), {"segment", "--model", declared, "--case", case_folder, "--out",
+                                         folder / "labels.nii.gz", "--force", "--json", "--quiet"});
+        const auto run = test::run_program(options);
+        INFO(run.err);
+        REQUIRE(run.exit_code == 0);
+        return nlohmann::json::parse(run.out);
+    };
+    const auto recommended = segmented({});
+    CHECK(recommended["postprocessing"] == nlohmann::json{{"min_component_mm3", 30.0}, {"min_enhancing_mm3", 1e9}});
+    CHECK(recommended["classes"]["enhancing tumour"]["voxels"] == 0);
+    const auto own = segmented({"--min-enhancing", "0", "--min-component", "7"});
+    CHECK(own["postprocessing"] == nlohmann::json{{"min_component_mm3", 7.0}, {"min_enhancing_mm3", 0.0}});
+    CHECK(own["classes"]["enhancing tumour"]["voxels"].get<std::int64_t>() > 0);
+
+    const std::string removed = folder / "removed.safetensors";
+    REQUIRE(test::run_program({"convert", declared, "--out", removed, "--subsets", "none", "--min-component", "0",
+                               "--min-enhancing", "0"})
+                .exit_code == 0);
+    CHECK(test::file_text(removed) == test::file_text(model));
+    for (const auto& [option, value] : {std::pair{"--subsets", "t1ce,pd"},
+                                        {"--subsets", "t1,t1ce,t2,flair"},
+                                        {"--min-component", "-1"},
+                                        {"--min-enhancing", "inf"}}) {
+        INFO(option << ' ' << value);
+        const std::string bad = folder / "bad.safetensors";
+        CHECK(test::run_program({"convert", model, "--out", bad, std::string(option) + "=" + value}).exit_code == 2);
+        CHECK_FALSE(std::filesystem::exists(bad));
+    }
+}
+
 TEST_CASE("convert calibrates a model, and int8 runs, is compared and is rejected as documented") {
     const test::TemporaryFolder folder;
     const std::string model = test::write_model(folder, test::small_network);

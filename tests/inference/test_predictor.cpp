@@ -347,6 +347,33 @@ TEST_CASE("contrasts may be absent where the model was trained for that, and the
     CHECK(dropout_subsets().size() == 11); // 15 without all four, and without the three of T1 and T2 alone
 }
 
+TEST_CASE("what a model recommends is applied unless sizes are given, and 0 turns it off") {
+    const test::TemporaryFolder folder;
+    const auto original = test::write_model(folder, test::small_network);
+    const PostprocessingSizes sizes{50.0, 1e9};
+    const auto recommending = changed_model(
+        folder, [&](Model& model) { model.metadata.postprocessing = sizes; }, original);
+    const CaseVolumes views = views_of(test::small_phantom().volumes);
+    Predictor plain = open(original);
+    Predictor advised = open(recommending);
+    const Prediction untouched = predict(plain, views);
+    const Prediction chosen = predict(
+        plain, views, {.min_enhancing_mm3 = sizes.min_enhancing_mm3, .min_component_mm3 = sizes.min_component_mm3});
+    REQUIRE(chosen.labels.labels != untouched.labels.labels);
+    CHECK(untouched.report.postprocessing == PostprocessingSizes{});
+    CHECK(chosen.report.postprocessing == sizes);
+
+    const Prediction recommended = predict(advised, views);
+    CHECK(recommended.labels.labels == chosen.labels.labels);
+    CHECK(recommended.report.postprocessing == sizes);
+    const Prediction off = predict(advised, views, {.min_enhancing_mm3 = 0.0, .min_component_mm3 = 0.0});
+    CHECK(off.labels.labels == untouched.labels.labels);
+    CHECK(off.report.postprocessing == PostprocessingSizes{});
+    const Prediction one = predict(advised, views, {.min_component_mm3 = 9.0});
+    CHECK(one.report.postprocessing == PostprocessingSizes{9.0, sizes.min_enhancing_mm3});
+    CHECK(to_json(recommended.report).find("\"min_component_mm3\": 50.0") != std::string::npos);
+}
+
 TEST_CASE("probabilities add up to one, agree with the labels and leave them as they are") {
     const test::TemporaryFolder folder;
     const auto model = test::write_model(folder, test::small_network);

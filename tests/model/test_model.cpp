@@ -461,6 +461,47 @@ TEST_CASE("normalisation and subsets of the contrasts come back from a file") {
     CHECK(two->modality_subsets == std::vector<ModalitySet>{{false, true, false, true}, {false, false, false, true}});
 }
 
+TEST_CASE("recommended sizes of postprocessing come back from a file, and are absent where there are none") {
+    const test::TemporaryFolder folder;
+    Model model = tiny_model();
+    for (const char* key : {"mfres.min_component_mm3", "mfres.min_enhancing_mm3"})
+        CHECK(metadata_to_strings(model.metadata).count(key) == 0);
+    model.metadata.postprocessing = {1000.0, 62.5};
+    REQUIRE_OK(save_model(folder / "m.safetensors", model));
+    const auto loaded = load_model(folder / "m.safetensors");
+    REQUIRE_OK(loaded);
+    CHECK(loaded->metadata.postprocessing == PostprocessingSizes{1000.0, 62.5});
+    MetadataStrings strings = metadata_to_strings(loaded->metadata);
+    CHECK(strings["mfres.min_component_mm3"] == "1000");
+    CHECK(strings["mfres.min_enhancing_mm3"] == "62.5");
+    for (const char* bad : {"", "0", "-1", "inf", "nan", "1000 mm"}) {
+        INFO(bad);
+        strings["mfres.min_component_mm3"] = bad;
+        const auto rejected = metadata_from_strings(strings);
+        REQUIRE_CODE(rejected, model_metadata_invalid);
+        CHECK(rejected.error().where == "mfres.min_component_mm3");
+    }
+    model.metadata.postprocessing.min_component_mm3 = -1.0;
+    REQUIRE_CODE(save_model(folder / "n.safetensors", model), model_metadata_invalid);
+}
+
+TEST_CASE("words declare subsets of the contrasts") {
+    const auto parsed = [](const char* words) {
+        auto sets = parse_subsets(words);
+        REQUIRE_OK(sets);
+        return *sets;
+    };
+    CHECK(parsed("none").empty());
+    CHECK(parsed("all") == dropout_subsets());
+    CHECK(parsed("flair,t1ce;t1") ==
+          std::vector<ModalitySet>{{false, true, false, true}, {true, false, false, false}}); // any order
+    for (const char* bad :
+         {"", "t1ce,", "pd", "t1,t1", "t1;t1", "t1ce,flair;flair,t1ce", "t1,t1ce,t2,flair", "all;t1"}) {
+        INFO(bad);
+        REQUIRE_CODE(parse_subsets(bad), invalid_argument);
+    }
+}
+
 TEST_CASE("a model of another network does not load into this one") {
     const Model model = tiny_model();
     MetadataStrings strings = strings_of(model);

@@ -4,6 +4,7 @@
 
 #include "backends/training.h"
 #include "data/cache.h"
+#include "model/model.h"
 #include "networks/registry.h"
 #include "support/cached_cases.h"
 #include "support/cases.h"
@@ -68,6 +69,32 @@ inline TrainerOptions tiny_run(const std::filesystem::path& run, std::string_vie
     options.compute.threads = 1; // threads that wait for each other on a busy machine take far longer than one
     options.log_steps = 4;
     return options;
+}
+
+/// A small model with weights drawn from the seed.
+inline Model small_model(std::uint64_t seed, std::string_view network = small_network) {
+    const auto variant = parse_variant(network);
+    REQUIRE_OK(variant);
+    auto model = init_model(*variant, seed);
+    REQUIRE_OK(model);
+    return std::move(model).value();
+}
+
+/// That an error has this code and that its message contains all parts.
+inline void check_error(const Error& error, ErrorCode code, const std::vector<std::string>& parts) {
+    INFO(error.message);
+    CHECK(error.code == code);
+    for (const std::string& part : parts) {
+        INFO(part);
+        CHECK(error.message.find(part) != std::string::npos);
+    }
+}
+
+/// That a run is rejected before its first step.
+inline void check_rejected(const TrainerOptions& options, ErrorCode code, const std::vector<std::string>& parts = {}) {
+    const auto trainer = Trainer::open(options);
+    REQUIRE_FALSE(trainer.ok());
+    check_error(trainer.error(), code, parts);
 }
 
 inline TrainReport train(const TrainerOptions& options, const TrainObserver& observer = {}) {

@@ -18,21 +18,15 @@ namespace mfres {
 namespace {
 
 using test::check_equal_bits;
+using test::check_rejected;
 using test::check_same_training;
 using test::checkpoint_of;
 using test::noting;
+using test::small_model;
 using test::TemporaryFolder;
 using test::tiny_recipe;
 using test::tiny_run;
 using test::train;
-
-Model small_model(std::uint64_t seed, std::string_view network = test::small_network) {
-    const auto variant = parse_variant(network);
-    REQUIRE_OK(variant);
-    auto model = init_model(*variant, seed);
-    REQUIRE_OK(model);
-    return std::move(model).value();
-}
 
 std::filesystem::path saved(const TemporaryFolder& folder, const std::string& name, const Model& model) {
     REQUIRE_OK(save_model(folder / name, model));
@@ -130,9 +124,7 @@ TEST_CASE("a run has the teachers that its recipe records, and no others") {
     for (const std::vector<std::filesystem::path>& wrong :
          std::vector<std::vector<std::filesystem::path>>{{}, {other}, {good, other}}) {
         resumed.teachers = wrong;
-        const auto trainer = Trainer::open(resumed);
-        REQUIRE_CODE(trainer, checkpoint_mismatch);
-        CHECK(trainer.error().message.find("teachers") != std::string::npos);
+        check_rejected(resumed, ErrorCode::checkpoint_mismatch, {"teachers"});
     }
     resumed.teachers = {good};
     CHECK(train(resumed).step == 3);
@@ -141,11 +133,7 @@ TEST_CASE("a run has the teachers that its recipe records, and no others") {
                               ErrorCode code, const std::string& words) {
         TrainerOptions wrong = tiny_run(folder / "new", first_training_backend(), tiny_recipe(recipe));
         wrong.teachers = teachers;
-        const auto trainer = Trainer::open(wrong);
-        REQUIRE_FALSE(trainer.ok());
-        INFO(trainer.error().message);
-        CHECK(trainer.error().code == code);
-        CHECK(trainer.error().message.find(words) != std::string::npos);
+        check_rejected(wrong, code, {words});
         CHECK_FALSE(std::filesystem::exists(folder / "new"));
     };
     const std::string hash = recorded.teachers_sha256;

@@ -14,6 +14,8 @@ namespace mfres {
 
 namespace {
 
+using test::check_error;
+using test::check_rejected;
 using test::checkpoint_of;
 using test::PhantomCache;
 using test::TemporaryFolder;
@@ -49,15 +51,6 @@ TrainerOptions mixed(const TemporaryFolder& folder) {
     return options;
 }
 
-void check_message(const Error& error, ErrorCode code, const std::vector<std::string>& parts) {
-    INFO(error.message);
-    CHECK(error.code == code);
-    for (const std::string& part : parts) {
-        INFO(part);
-        CHECK(error.message.find(part) != std::string::npos);
-    }
-}
-
 std::string fingerprint(const fs::path& cache) {
     const auto opened = Cache::open(cache);
     REQUIRE_OK(opened);
@@ -79,12 +72,9 @@ TEST_CASE("a run's data is the union of its sources, with the fingerprint of the
     CHECK(opened->record.train.files_sha256.size() == 64);
     CHECK(opened->record.sites == SiteTable{{"case-9", "cases"}}); // the cache's name
 
-    const auto data = find_data(std::vector<fs::path>{training_cases().path(), named_cases().path()});
+    const auto data = CaseSet::find(std::vector<fs::path>{training_cases().path(), named_cases().path()});
     REQUIRE_OK(data);
-    std::vector<CaseSource> contents;
-    for (const DataCase& one : *data)
-        contents.push_back(one.content);
-    REQUIRE_OK(write_cache(folder / "merged", contents, {}, {}));
+    REQUIRE_OK(write_cache(folder / "merged", *data, {}, {}));
     CHECK(opened->train->fingerprint() == fingerprint(folder / "merged"));
     CHECK(run_data_from(nlohmann::json::parse(to_json(opened->record).dump())) == opened->record);
 }
@@ -96,7 +86,7 @@ TEST_CASE("a case that occurs twice and a patient on both sides are rejected by 
         change(options);
         const auto opened = begin(options);
         REQUIRE_FALSE(opened.ok());
-        check_message(opened.error(), code, parts);
+        check_error(opened.error(), code, parts);
         CHECK(fs::is_empty(options.run));
     };
     const auto argument = ErrorCode::invalid_argument;
@@ -171,10 +161,8 @@ TEST_CASE("a resumed run finds the data it had, and rejects other data with both
     const auto rejected = [&](const DataSources& data, const std::string& found) {
         TrainerOptions other = options;
         other.data = data;
-        const auto trainer = Trainer::open(other);
-        REQUIRE_FALSE(trainer.ok());
-        check_message(trainer.error(), ErrorCode::checkpoint_mismatch,
-                      {"trained on data " + recorded.substr(0, 16), "not on " + found.substr(0, 16)});
+        check_rejected(other, ErrorCode::checkpoint_mismatch,
+                       {"trained on data " + recorded.substr(0, 16), "not on " + found.substr(0, 16)});
     };
     rejected(named_cases().path(), fingerprint(named_cases().path()));
     const auto accepted = [&](const DataSources& data) {
@@ -198,17 +186,14 @@ TEST_CASE("a resumed run finds the data it had, and rejects other data with both
                   fs::copy_options::overwrite_existing);
     TrainerOptions changed = options;
     changed.data = {folder / "moved", named_cases().path()};
-    const auto trainer = Trainer::open(changed);
-    REQUIRE_CODE(trainer, checkpoint_mismatch);
-    check_message(trainer.error(), ErrorCode::checkpoint_mismatch,
-                  {recorded.substr(0, 16), (folder / "moved").string()});
+    check_rejected(changed, ErrorCode::checkpoint_mismatch, {recorded.substr(0, 16), (folder / "moved").string()});
     for (const auto& entry : fs::directory_iterator(folder / "run"))
         CHECK(entry.path().filename().string().find("compare") == std::string::npos);
 
-    TrainerOptions goes_on = options;
-    goes_on.data.clear();
-    goes_on.stop_at = 0;
-    CHECK(train(goes_on).step == 2);
+    TrainerOptions resumed = options;
+    resumed.data.clear();
+    resumed.stop_at = 0;
+    CHECK(train(resumed).step == 2);
 }
 
 TEST_CASE("a run of before sources were recorded is resumed with the folder it was made of, and no other") {
@@ -227,9 +212,7 @@ TEST_CASE("a run of before sources were recorded is resumed with the folder it w
         REQUIRE_OK(Trainer::open(options));
     }
     options.data = validation_cases().cases();
-    const auto other = Trainer::open(options);
-    REQUIRE_CODE(other, checkpoint_mismatch);
-    check_message(other.error(), ErrorCode::checkpoint_mismatch, {old.data_fingerprint.substr(0, 16)});
+    check_rejected(options, ErrorCode::checkpoint_mismatch, {old.data_fingerprint.substr(0, 16)});
 }
 
 TEST_CASE("a run of a fold validates what it left out, by site, records the fold and keeps to it") {
@@ -286,9 +269,7 @@ TEST_CASE("a run of a fold validates what it left out, by site, records the fold
     again.fold.clear();
     REQUIRE_OK(Trainer::open(again));
     again.fold = "1/2";
-    const auto other = Trainer::open(again);
-    REQUIRE_CODE(other, checkpoint_mismatch);
-    check_message(other.error(), ErrorCode::checkpoint_mismatch, {"1/2 instead of 2/2"});
+    check_rejected(again, ErrorCode::checkpoint_mismatch, {"1/2 instead of 2/2"});
     again.fold.clear();
     again.validation = validation_cases().path();
     REQUIRE_CODE(Trainer::open(again), invalid_argument);

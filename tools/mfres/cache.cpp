@@ -3,7 +3,7 @@
 #include "option_groups.h"
 
 #include "core/try.h"
-#include "data/sources.h"
+#include "data/cache.h"
 
 #include <mfres/case.h>
 
@@ -28,14 +28,11 @@ constexpr const char* examples =
 
 Status make(const std::filesystem::path& path, const Options& options) {
     MFRES_TRY(const std::string labels, label_choice(options));
-    std::vector<std::string> told;
-    MFRES_TRY(const auto found, find_data(options.paths("data"), labels, &told));
+    std::vector<std::string> notes;
+    MFRES_TRY(const CaseSet cases, CaseSet::find(options.paths("data"), labels, notes));
     if (!options.has("quiet"))
-        for (const std::string& sentence : told)
+        for (const std::string& sentence : notes)
             std::cerr << sentence << '\n';
-    std::vector<CaseSource> cases;
-    for (const DataCase& one : found)
-        cases.push_back(one.content);
     ProgressDisplay display(options.has("quiet"));
     MFRES_TRY(const Normalisation normalisation, parse_normalisation(options.get<std::string>("normalisation")));
     MFRES_TRY(const AcceptedChecks accepted, accepted_checks(options));
@@ -43,7 +40,7 @@ Status make(const std::filesystem::path& path, const Options& options) {
                                normalisation, accepted};
     return write_cache(path, cases, request, [&](std::size_t done, std::size_t total) {
         if (done < total)
-            display.set_label(text("[", done + 1, "/", total, "] ", found[done].id()));
+            display.set_label(text("[", done + 1, "/", total, "] ", cases.id(done)));
         return display.update("packing", static_cast<double>(done) / static_cast<double>(total));
     });
 }

@@ -8,8 +8,9 @@
 #include "exchange/state_dict.h"
 #include "inference/calibrate.h"
 #include "inference/compare.h"
+#include "inference/predictor.h"
 #include "model/metadata.h"
-#include "train/checkpoint_model.h"
+#include "train/export.h"
 #include "train/weight_dtype.h"
 
 #include <mfres/trainer.h>
@@ -42,6 +43,7 @@ constexpr const char* examples =
     "      --out dmfnet.safetensors\n"
     "  mfres convert m.safetensors --out half.safetensors --dtype bf16\n"
     "  mfres convert runs/laptop/best.ckpt --out best.safetensors --dtype f16\n"
+    "  mfres convert m.safetensors --out declared.safetensors --subsets \"t1ce,t2,flair;t1,t1ce,flair\" --min-component 1000\n"
     "  mfres convert m.safetensors --out m-int8.safetensors --calibrate FOLDER_OF_CASES --verify CASE\n\n"
     "A mapping is {\"rules\": [{\"match\": \"module\\\\.(.*)\", \"name\": \"$1\"}], \"ignore\": [\"aux\\\\..*\"]}.\n";
 
@@ -67,6 +69,9 @@ Options make_options() {
         ("size", po::value<std::string>()->default_value("128"), "grid an ONNX file is written for: 128 or 144,176,144")
         ("dynamic", "free spatial axes in ONNX")
         ("fold", "fold BatchNorms into convolutions in ONNX")
+        ("subsets", po::value<std::string>(), "subsets of the contrasts that the model accepts: none, all that training with modality dropout covers, or e.g. t1ce,t2,flair;t1,t1ce,flair")
+        ("min-component", po::value<double>(), "mm^3: recommended for segment, evaluate and robustness; 0 = none")
+        ("min-enhancing", po::value<double>(), "likewise")
         ("verify", po::value<std::string>(), "folder of a case: run the model and what was written, print what changed");
     // clang-format on
     add_inference_options(options); // for --verify and --calibrate
@@ -228,6 +233,21 @@ Status calibrate(const Options& options, Model& model, ProgressDisplay& display)
     return {};
 }
 
+/// What the user declares about a model.
+Status declare(const Options& options, Source& source) {
+    ModelMetadata& metadata = source.model.metadata;
+    if (options.has("subsets")) {
+        MFRES_TRY(metadata.modality_subsets, parse_subsets(options.get<std::string>("subsets")));
+        if (source.checkpoint)
+            source.checkpoint->warnings.clear(); // which ask for that
+    }
+    if (options.has("min-component"))
+        metadata.postprocessing.min_component_mm3 = options.get<double>("min-component");
+    if (options.has("min-enhancing"))
+        metadata.postprocessing.min_enhancing_mm3 = options.get<double>("min-enhancing");
+    return check_sizes(metadata.postprocessing);
+}
+
 Status write_model(const Options& options, const Model& model, const std::filesystem::path& out) {
     const bool force = options.has("force");
     if (extension(out) == ".safetensors") {
@@ -259,6 +279,7 @@ nlohmann::json result_json(const Source& source, const std::string& out,
         result["step"] = checkpoint->step;
         result["averaged"] = checkpoint->averaged;
         result["dice_wt_tc_et"] = checkpoint->dice ? nlohmann::json(*checkpoint->dice) : nlohmann::json();
+        result["warnings"] = checkpoint->warnings;
     }
     if (verified)
         result["verify"] = {{"voxels", verified->voxels},
@@ -272,9 +293,12 @@ nlohmann::json result_json(const Source& source, const std::string& out,
 /// "best.safetensors: mf-res2net after 2000 steps, averaged weights, validation WT ..."
 std::string result_line(const Source& source, const std::string& out) {
     std::string line = text(out, ": ", source.model.variant.name());
-    if (const auto& checkpoint = source.checkpoint)
+    if (const auto& checkpoint = source.checkpoint) {
         line += text(" after ", checkpoint->step, " steps", checkpoint->averaged ? ", averaged weights" : "",
                      checkpoint->dice ? ", validation " + dice_words(*checkpoint->dice) : "");
+        for (const std::string& warning : checkpoint->warnings)
+            line += "\n  warning  " + warning;
+    }
     return line;
 }
 
@@ -322,6 +346,8 @@ int convert(const std::vector<std::string>& arguments) {
         if (!calibrated)
             return fail(calibrated.error(), json);
     }
+    if (const auto declared = declare(options, *source); !declared)
+        return fail(declared.error(), json);
     if (const auto written = write_model(options, model, out); !written)
         return fail(written.error(), json);
     std::optional<ModelComparison> comparison;

@@ -180,8 +180,8 @@ Result<AcceptedChecks> accepted_checks(const Options& options) {
 void add_small_part_options(Options& options) {
     // clang-format off
     options.add()
-        ("min-enhancing", po::value<double>()->default_value(0.0), "mm^3: less enhancing tumour in total is labelled as necrotic core; 0 = never")
-        ("min-component", po::value<double>()->default_value(0.0), "mm^3: smaller connected components of tumour are removed, except the largest; 0 = never");
+        ("min-enhancing", po::value<double>(), "mm^3: less enhancing tumour in total is labelled as necrotic core; 0 = never; default: as the model file recommends")
+        ("min-component", po::value<double>(), "mm^3: smaller connected components of tumour are removed, except the largest; 0 = never; default: as the model file recommends");
     // clang-format on
 }
 

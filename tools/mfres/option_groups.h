@@ -72,11 +72,13 @@ Result<AcceptedChecks> accepted_checks(const Options& options);
 /// --min-enhancing and --min-component.
 void add_small_part_options(Options& options);
 
-/// Copies their values to SegmentOptions or EvaluationOptions.
+/// Copies those that are given to SegmentOptions, EvaluationOptions or RobustnessOptions.
 template <typename Request>
 void read_small_part_options(const Options& options, Request& request) {
-    request.min_enhancing_mm3 = options.get<double>("min-enhancing");
-    request.min_component_mm3 = options.get<double>("min-component");
+    if (options.has("min-enhancing"))
+        request.min_enhancing_mm3 = options.get<double>("min-enhancing");
+    if (options.has("min-component"))
+        request.min_component_mm3 = options.get<double>("min-component");
 }
 
 // ---- output ---------------------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ Options make_options() {
     add_label_options(options, "default: auto");
     add_segmenter_options(options);
     add_case_options(options);
+    add_small_part_options(options);
     add_output_options(options);
     return options;
 }
@@ -43,6 +44,7 @@ Result<RobustnessReport> measure(const Options& options, ProgressDisplay& displa
     request.seed = options.get<std::uint64_t>("seed");
     MFRES_CHECK(read_case_options(options, request.affine, request.resample));
     MFRES_TRY(request.label_scheme, label_choice(options));
+    read_small_part_options(options, request);
     request.threads = setup.compute.threads;
     MFRES_TRY(const auto cases, CaseSet::find(options.get<std::string>("data")));
     MFRES_TRY(const auto model, model_path(options));

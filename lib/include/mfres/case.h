@@ -9,12 +9,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <initializer_list>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -82,10 +84,24 @@ Result<FoundCases> search_cases(const std::filesystem::path& root, bool allow_ab
 Result<std::string> choose_labels(std::span<CaseFiles> cases, const std::string& wanted, const std::string& where,
                                   AffineSource affine = AffineSource::automatic, int threads = 0);
 
+/// Training caches and folders of cases, taken together: one path, or a list.
+class MFRES_EXPORT DataSources : public std::vector<std::filesystem::path> {
+  public:
+    using std::vector<std::filesystem::path>::vector;
+    DataSources() = default;
+    DataSources(const std::filesystem::path& source) {
+        if (!source.empty())
+            push_back(source);
+    }
+    DataSources(const char* source) : DataSources(std::filesystem::path(source)) {}
+    DataSources(const std::string& source) : DataSources(std::filesystem::path(source)) {}
+    DataSources(std::vector<std::filesystem::path> sources) : vector(std::move(sources)) {}
+};
+
 class Cache; // data/cache.h
 
-/// Cases to measure a model on, from image files and from training caches. A cache holds brain boxes with z-scores and
-/// their reference classes.
+/// Labelled cases from folders and training caches: to train, to measure a model, or to make a cache of. A cache holds
+/// brain boxes with z-scores and their reference classes.
 class MFRES_EXPORT CaseSet {
   public:
     /// A case of a cache.
@@ -96,18 +112,25 @@ class MFRES_EXPORT CaseSet {
     using Entry = std::variant<CaseFiles, Cached>;
 
     CaseSet() = default;
-    CaseSet(const std::vector<CaseFiles>& cases) : entries_(cases.begin(), cases.end()) {}
-    CaseSet(std::initializer_list<CaseFiles> cases) : entries_(cases.begin(), cases.end()) {}
+    CaseSet(const std::vector<CaseFiles>& cases);
+    CaseSet(std::initializer_list<CaseFiles> cases) : CaseSet(std::vector<CaseFiles>(cases)) {}
 
-    /// The cases of a folder, as find_cases finds them, or of a training cache, which is a file. Errors: those of
-    /// find_cases; file_not_found, file_read, cache_invalid, cache_damaged, dataset_empty, memory_limit for a cache.
-    static Result<CaseSet> find(const std::filesystem::path& source);
+    /// All cases of the sources, each of which is a folder (find_cases) or a training cache. The cases of one source
+    /// keep its order. Those of several are sorted by id, so that the order of the sources does not matter.
+    /// Errors: those of find_cases; file_not_found, file_read, cache_invalid, cache_damaged, memory_limit for a cache;
+    /// invalid_argument (a case id that occurs twice: names it and both places), dataset_empty (no source, or no case).
+    static Result<CaseSet> find(const DataSources& sources);
+    /// Also chooses the label scheme of each folder by itself (mfres::choose_labels with `labels`); `notes` gets the
+    /// sentences. Errors: also those of choose_labels.
+    static Result<CaseSet> find(const DataSources& sources, const std::string& labels, std::vector<std::string>& notes);
 
-    std::size_t size() const { return entries_.size(); }
-    bool empty() const { return entries_.empty(); }
-    const Entry& operator[](std::size_t index) const { return entries_[index]; }
+    std::size_t size() const { return cases_.size(); }
+    bool empty() const { return cases_.empty(); }
+    const Entry& operator[](std::size_t index) const { return cases_[index].content; }
     /// The case's id.
     const std::string& id(std::size_t index) const;
+    /// Name of the folder, or of the cache file without its extension, in which find() found the case; else empty.
+    const std::string& source(std::size_t index) const { return cases_[index].source; }
     /// `count` of the cases, spread evenly; all if there are no more.
     CaseSet spread(std::size_t count) const;
     /// mfres::choose_labels for the cases that are not of a cache; returns its sentence.
@@ -117,7 +140,15 @@ class MFRES_EXPORT CaseSet {
     std::string label_scheme() const;
 
   private:
-    std::vector<Entry> entries_;
+    struct Member {
+        Entry content;
+        std::string source;
+    };
+    using ChooseLabels = std::function<Status(std::vector<CaseFiles>& cases, const std::filesystem::path& folder)>;
+    static Result<CaseSet> find_all(const DataSources& sources, const ChooseLabels& choose);
+    static Result<std::vector<Member>> members_of(const std::filesystem::path& source, const ChooseLabels& choose);
+
+    std::vector<Member> cases_;
 };
 
 } // namespace mfres

@@ -14,6 +14,7 @@
 #include <mfres/status.h>
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,9 +29,9 @@ struct EvaluationOptions {
     /// its scheme is that of the other side. Empty = `label_scheme`.
     std::string prediction_scheme{};
     AffineSource affine = AffineSource::automatic;
-    bool resample = false;          ///< evaluate_model: accept other voxel sizes, as in SegmentOptions
-    double min_enhancing_mm3 = 0.0; ///< evaluate_model: as in SegmentOptions
-    double min_component_mm3 = 0.0; ///< evaluate_model: as in SegmentOptions
+    bool resample = false;                   ///< evaluate_model: accept other voxel sizes, as in SegmentOptions
+    std::optional<double> min_enhancing_mm3; ///< evaluate_model: as in SegmentOptions
+    std::optional<double> min_component_mm3; ///< evaluate_model: as in SegmentOptions
     /// evaluate_model: the contrasts that the model gets; the others are left out of every case, whether the model was
     /// trained for that or not.
     ModalitySet contrasts = all_modalities;

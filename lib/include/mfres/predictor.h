@@ -14,6 +14,7 @@
 #include <mfres/compute.h>
 #include <mfres/export.h>
 #include <mfres/plausibility.h>
+#include <mfres/postprocessing.h>
 #include <mfres/status.h>
 #include <mfres/volume.h>
 
@@ -79,8 +80,9 @@ struct PredictionReport {
         std::int64_t voxels = 0;
         double millilitres = 0;
     };
-    std::vector<Part> classes; ///< without background
-    std::vector<Part> regions; ///< WT, TC, ET (BraTS definition)
+    std::vector<Part> classes;          ///< without background
+    std::vector<Part> regions;          ///< WT, TC, ET (BraTS definition)
+    PostprocessingSizes postprocessing; ///< that was applied
 
     /// What the library planned to hold at most, and what the process held at most on top of its state before open().
     /// Both in bytes; measured is 0 where the system does not tell.
@@ -113,11 +115,11 @@ struct CaseVolumes {
 };
 
 struct PredictOptions {
-    bool resample = false;          ///< accept other voxel sizes: resample in, and the labels back out
-    std::string label_scheme;       ///< a scheme or mapping as in CaseFiles::label_scheme; empty = the model's
-    double min_enhancing_mm3 = 0.0; ///< as in SegmentOptions
-    double min_component_mm3 = 0.0; ///< as in SegmentOptions
-    bool probabilities = false;     ///< also give the probability of every class
+    bool resample = false;                   ///< accept other voxel sizes: resample in, and the labels back out
+    std::string label_scheme;                ///< a scheme or mapping as in CaseFiles::label_scheme; empty = the model's
+    std::optional<double> min_enhancing_mm3; ///< as in SegmentOptions
+    std::optional<double> min_component_mm3; ///< as in SegmentOptions
+    bool probabilities = false;              ///< also give the probability of every class
     /// Accept any contrasts that are not absent, also a subset that the model was not trained for. For measurements.
     bool any_contrasts = false;
 };

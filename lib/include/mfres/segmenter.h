@@ -48,11 +48,10 @@ struct SegmentOptions {
     std::string label_scheme;      ///< a scheme or mapping as in CaseFiles::label_scheme; empty = the model's
     std::filesystem::path output;  ///< label map to write (.nii or .nii.gz); empty = none
     std::filesystem::path preview; ///< PNG to write; empty = none
-    /// Enhancing tumour of less than so many mm^3 in all becomes necrotic and non-enhancing core; 0 = never.
-    double min_enhancing_mm3 = 0.0;
-    /// Connected parts of the tumour of less than so many mm^3 become background, but for the largest; 0 = never.
-    double min_component_mm3 = 0.0;
-    bool overwrite = true; ///< false = file_exists where output, preview or probabilities exist
+    /// See PostprocessingSizes; 0 = never. Without a value: what the model file recommends, or never.
+    std::optional<double> min_enhancing_mm3;
+    std::optional<double> min_component_mm3; ///< likewise
+    bool overwrite = true;                   ///< false = file_exists where output, preview or probabilities exist
     /// 4-D NIfTI (.nii or .nii.gz) to write, axes x, y, z, class, as Prediction::probabilities; empty = none.
     std::filesystem::path probabilities{};
     ProbabilityFormat probability_format = ProbabilityFormat::float32;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Training of a network from segmented cases. A run lives in a folder of its own: recipe, checkpoints, measurements,
+// Training of a network from segmented cases. A run has a folder of its own: recipe, checkpoints, measurements,
 // their curve and the finished model. It can be stopped and resumed at any step, bit for bit.
 //
 //   auto trainer = mfres::Trainer::open({.data = "BraTS2019/Training", .run = "runs/first"});
@@ -9,6 +9,7 @@
 // last.ckpt, previous.ckpt, best.ckpt, model.safetensors; train.mfcache and val.mfcache where it was given folders.
 #pragma once
 
+#include <mfres/case.h>
 #include <mfres/compute.h>
 #include <mfres/export.h>
 #include <mfres/plausibility.h>
@@ -34,8 +35,8 @@ class Communicator;
 /// MPI, or through sockets where MASTER_ADDR and MASTER_PORT say that the first one listens; each of them calls this
 /// once. Without a launcher a process is alone. For TrainerOptions::ranks.
 /// Errors: invalid_argument (the launcher's variables contradict each other), backend_unavailable (several processes,
-/// this build has no MPI, and nothing says where to meet), backend_failed (MPI fails, or finds another number of
-/// processes than the launcher; or not all of them meet).
+/// this build has no MPI, and no rendezvous is given), backend_failed (MPI fails, or finds another number of
+/// processes than the launcher; or not all of them connect).
 MFRES_EXPORT Result<std::shared_ptr<Communicator>> join_ranks();
 
 /// One key of a training recipe's JSON.
@@ -49,24 +50,10 @@ struct RecipeField {
 /// Every key that a recipe may have.
 MFRES_EXPORT std::vector<RecipeField> recipe_fields();
 
-/// Training caches and folders of segmented BraTS cases, taken together: one path, or a list.
-class MFRES_EXPORT DataSources : public std::vector<std::filesystem::path> {
-  public:
-    using std::vector<std::filesystem::path>::vector;
-    DataSources() = default;
-    DataSources(const std::filesystem::path& source) {
-        if (!source.empty())
-            push_back(source);
-    }
-    DataSources(const char* source) : DataSources(std::filesystem::path(source)) {}
-    DataSources(const std::string& source) : DataSources(std::filesystem::path(source)) {}
-    DataSources(std::vector<std::filesystem::path> sources) : vector(std::move(sources)) {}
-};
-
 struct TrainerOptions {
     /// What is trained on. Cases of several sources are taken in the order of their ids, whatever that of the sources;
     /// a case that occurs in two of them is rejected. Cases of folders are packed into a cache in the run's folder,
-    /// caches are read where they lie. On resume empty = what the run recorded; anything else must be the same cases.
+    /// caches are read in place. On resume empty = what the run recorded; anything else must be the same cases.
     DataSources data;
     DataSources validation; ///< likewise, evaluated while training; empty = none, or the fold
     /// "2/5": of the patients in `data`, part 2 of 5 is validated on and the others are trained on. Parts are made by
@@ -81,7 +68,7 @@ struct TrainerOptions {
     /// A model file whose weights training starts from, with new moments of Adam and its step counted from 1; its
     /// network is the recipe's unless that names another, which is rejected. Empty = new weights. Not with `resume`.
     std::filesystem::path init;
-    /// Model files whose probabilities the network learns to follow, their mean where there are several; see the recipe's
+    /// Model files whose mean probabilities the network is trained to predict (distillation); see the recipe's
     /// distill_weight. The recipe records their SHA-256, and a run is resumed with the same ones alone. Each rank reads
     /// them; what they hold is not part of max_memory.
     std::vector<std::filesystem::path> teachers = {};
@@ -93,7 +80,7 @@ struct TrainerOptions {
     /// threads of a training are the backend's.
     ComputeOptions compute;
     int loader_threads = 1; ///< that make batches; 0 = made between the steps
-    bool resume = false;    ///< go on where the run's last checkpoint stands
+    bool resume = false;    ///< continue from the last checkpoint of the run
     /// Stop, as if the observer had asked for it, once so many steps are trained (and validated, where that is due):
     /// the schedule stays that of the recipe. 0 = at its end.
     std::int64_t stop_at = 0;
@@ -166,7 +153,7 @@ struct TrainEvent {
         validating, ///< `done` of `total` cases are evaluated
         validated,  ///< `validation` is complete
         saved,      ///< a checkpoint was written
-        warning,    ///< `message` says what the user should know
+        warning,    ///< `message` is for the user
         note,       ///< `message` says what the labels of a folder are read as
     };
     Kind kind = Kind::step;
@@ -219,16 +206,16 @@ MFRES_EXPORT std::string to_json(const TrainReport& report);
 /// One run. One thread at a time may use a Trainer.
 class MFRES_EXPORT Trainer {
   public:
-    /// Checks everything that can be checked before the first step, takes hold of the run's folder, makes the caches
+    /// Checks everything that can be checked before the first step, locks the run's folder, makes the caches
     /// and compiles. The observer sees `caching` and `warning`.
-    /// Errors: invalid_argument, recipe_invalid, those of load_model for `init` and `teachers`, file_exists (the folder is not empty
-    /// and `resume` is off), file_not_found (nothing to resume there), file_write (another process trains there),
-    /// checkpoint_damaged, checkpoint_mismatch (another recipe, or other data: the message has both fingerprints),
-    /// invalid_argument (a case that occurs twice; a patient that is trained on and validated on; the fold or the list
-    /// of patients), dataset_empty (too few patients for the fold), table_invalid (the sites), those of write_cache and
-    /// Cache::open, backend_unknown,
-    /// backend_unavailable, operation_unsupported, memory_limit, interrupted; with several ranks recipe_invalid for a
-    /// batch that has no equal parts, and the error of any other rank.
+    /// Errors: invalid_argument, recipe_invalid, those of load_model for `init` and `teachers`, file_exists (the folder
+    /// is not empty and `resume` is off), file_not_found (nothing to resume there), file_write (another process trains
+    /// there), checkpoint_damaged, checkpoint_mismatch (another recipe, or other data: the message has both
+    /// fingerprints), invalid_argument (a case that occurs twice; a patient that is trained on and validated on; the
+    /// fold or the list of patients), dataset_empty (too few patients for the fold), table_invalid (the sites), those
+    /// of write_cache and Cache::open, backend_unknown, backend_unavailable, operation_unsupported, memory_limit,
+    /// interrupted; with several ranks recipe_invalid for a batch that has no equal parts, and the error of any other
+    /// rank.
     static Result<Trainer> open(const TrainerOptions& options, const TrainObserver& observer = {});
 
     Trainer(Trainer&&) noexcept;

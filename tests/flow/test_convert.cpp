@@ -204,10 +204,18 @@ TEST_CASE("convert declares subsets and sizes, which info shows and every comman
                                "--min-enhancing", "0"})
                 .exit_code == 0);
     CHECK(test::file_text(removed) == test::file_text(model));
+    const std::string clipped = folder / "clipped.safetensors";
+    REQUIRE(test::run_program({"convert", model, "--out", clipped, "--normalisation", "zscore-brain-clipped"})
+                .exit_code == 0);
+    const auto renamed = load_model(clipped);
+    REQUIRE_OK(renamed);
+    CHECK(renamed->metadata.normalisation == Normalisation::zscore_brain_clipped);
+    CHECK(renamed->metadata.weights_sha256 == before->metadata.weights_sha256);
     for (const auto& [option, value] : {std::pair{"--subsets", "t1ce,pd"},
                                         {"--subsets", "t1,t1ce,t2,flair"},
                                         {"--min-component", "-1"},
-                                        {"--min-enhancing", "inf"}}) {
+                                        {"--min-enhancing", "inf"},
+                                        {"--normalisation", "zscore"}}) {
         INFO(option << ' ' << value);
         const std::string bad = folder / "bad.safetensors";
         CHECK(test::run_program({"convert", model, "--out", bad, std::string(option) + "=" + value}).exit_code == 2);

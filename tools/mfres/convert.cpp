@@ -72,6 +72,7 @@ Options make_options() {
         ("subsets", po::value<std::string>(), "subsets of the contrasts that the model accepts: none, all that training with modality dropout covers, or e.g. t1ce,t2,flair;t1,t1ce,flair")
         ("min-component", po::value<double>(), "mm^3: recommended for segment, evaluate and robustness; 0 = none")
         ("min-enhancing", po::value<double>(), "likewise")
+        ("normalisation", po::value<std::string>(), "of intensities, where the file names another than the weights were trained with: zscore-brain-clipped for images that were clipped before")
         ("verify", po::value<std::string>(), "folder of a case: run the model and what was written, print what changed");
     // clang-format on
     add_inference_options(options); // for --verify and --calibrate
@@ -245,6 +246,9 @@ Status declare(const Options& options, Source& source) {
         metadata.postprocessing.min_component_mm3 = options.get<double>("min-component");
     if (options.has("min-enhancing"))
         metadata.postprocessing.min_enhancing_mm3 = options.get<double>("min-enhancing");
+    if (options.has("normalisation")) {
+        MFRES_TRY(metadata.normalisation, parse_normalisation(options.get<std::string>("normalisation")));
+    }
     return check_sizes(metadata.postprocessing);
 }
 
@@ -338,6 +342,8 @@ int convert(const std::vector<std::string>& arguments) {
     if (!source)
         return fail(source.error(), json);
     Model& model = source->model;
+    if (const auto declared = declare(options, *source); !declared)
+        return fail(declared.error(), json);
     if (options.has("calibrate")) {
         watch_signals();
         ProgressDisplay display(options.has("quiet"));
@@ -346,8 +352,6 @@ int convert(const std::vector<std::string>& arguments) {
         if (!calibrated)
             return fail(calibrated.error(), json);
     }
-    if (const auto declared = declare(options, *source); !declared)
-        return fail(declared.error(), json);
     if (const auto written = write_model(options, model, out); !written)
         return fail(written.error(), json);
     std::optional<ModelComparison> comparison;

@@ -41,9 +41,9 @@ struct BoxPrediction {
 struct BoxPredictorOptions {
     CompileOptions compile;
     MirrorAxes mirror{};
-    std::int64_t max_memory = 0; ///< bytes, 0 = no limit; see PredictorOptions
+    std::int64_t max_memory = 0;    ///< bytes, 0 = no limit; see PredictorOptions
     std::int64_t system_memory = 0; ///< bytes that the system lets the process take, 0 = not known
-    int threads = 1;             ///< outside the backend, at least 1
+    int threads = 1;                ///< outside the backend, at least 1
 };
 
 class BoxPredictor {

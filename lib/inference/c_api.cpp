@@ -107,7 +107,7 @@ Result<Struct> known_part(const Struct* given, const char* name, std::size_t sin
 
 // The sizes of version 0.1.
 constexpr std::size_t options_size = offsetof(mfres_options, parallel_data) + sizeof(void*);
-constexpr std::size_t request_size = offsetof(mfres_request, no_recommended_sizes) + sizeof(int);
+constexpr std::size_t request_size = offsetof(mfres_request, progress_data) + sizeof(void*);
 constexpr std::size_t volume_size = offsetof(mfres_volume, inter) + sizeof(double);
 constexpr std::size_t case_size = offsetof(mfres_case, flair) + sizeof(void*);
 constexpr std::size_t output_size = offsetof(mfres_output, report) + sizeof(char*);

@@ -158,8 +158,8 @@ TEST_CASE("the cost of a pass is the least of the repeats, in table, JSON and pi
         report.runs[run].measured = measured(0.5 + 0.1 * static_cast<double>(run), 4.5);
         report.runs[run].state = RunState::finished;
     }
-    report.runs[0].cost = PassCost{164.4, 60.7, "engine 1.2", 2};
-    report.runs[2].cost = PassCost{151.6, 60.7, "engine 1.2", 2};
+    report.runs[0].cost = PassCost{164.4, 60.7, {.engine = "engine 1.2", .threads = 2}};
+    report.runs[2].cost = PassCost{151.6, 60.7, {.engine = "engine 1.2", .threads = 2}};
     REQUIRE(cost_of(report, 0).has_value());
     CHECK(cost_of(report, 0)->milliseconds == 151.6);
     CHECK_FALSE(cost_of(report, 1).has_value());
@@ -180,7 +180,7 @@ TEST_CASE("the cost of a pass is the least of the repeats, in table, JSON and pi
         });
     };
     CHECK(markers(draw_tradeoff(report)) == 6);
-    report.runs[1].cost = PassCost{400.0, 200.0, "engine 1.2", 2};
+    report.runs[1].cost = PassCost{400.0, 200.0, {.engine = "engine 1.2", .threads = 2}};
     CHECK(markers(draw_tradeoff(report)) == 9);
     CHECK(draw_tradeoff(report).svg().find("mf-res2net, 61 MiB") != std::string::npos);
     CHECK(markers(draw_tradeoff(sample(ExperimentTable::table2, {"dmfnet"}))) == 3);
@@ -191,7 +191,8 @@ TEST_CASE("names of networks that cost nearly the same stand on lines of their o
     for (std::size_t run = 0; run < report.runs.size(); ++run) {
         report.runs[run].measured = measured(0.5, 4.5);
         report.runs[run].state = RunState::finished;
-        report.runs[run].cost = PassCost{200.0 + 10.0 * static_cast<double>(run), 60.0, "engine 1.2", 1};
+        report.runs[run].cost =
+            PassCost{200.0 + 10.0 * static_cast<double>(run), 60.0, {.engine = "engine 1.2", .threads = 1}};
     }
     const auto heights = [&] {
         std::set<double> found;

@@ -72,7 +72,7 @@ struct FoundCases {
 
 /// find_cases that goes on after a folder that is no complete case, so that the others can be used.
 /// Errors: those of find_cases that concern the whole search: file_not_found, file_read, invalid_argument.
-Result<FoundCases> search_cases(const std::filesystem::path& root, bool allow_absent = false);
+MFRES_EXPORT Result<FoundCases> search_cases(const std::filesystem::path& root, bool allow_absent = false);
 
 /// Decides what the labels of a data set mean, and sets CaseFiles::label_scheme of those cases for which it is not
 /// decided yet. `wanted` is a scheme's name or a mapping, which every case gets; "auto" or empty looks at the values of
@@ -81,8 +81,9 @@ Result<FoundCases> search_cases(const std::filesystem::path& root, bool allow_ab
 /// SegmentOptions. Returns a sentence that says what was chosen and on what evidence; empty where no case has a
 /// segmentation that is not decided. Errors: invalid_argument (`wanted`), label_scheme_unclear (both 3 and 4 occur, or
 /// neither of them; BraTS-PED among others).
-Result<std::string> choose_labels(std::span<CaseFiles> cases, const std::string& wanted, const std::string& where,
-                                  AffineSource affine = AffineSource::automatic, int threads = 0);
+MFRES_EXPORT Result<std::string> choose_labels(std::span<CaseFiles> cases, const std::string& wanted,
+                                               const std::string& where, AffineSource affine = AffineSource::automatic,
+                                               int threads = 0);
 
 /// Training caches and folders of cases, taken together: one path, or a list.
 class MFRES_EXPORT DataSources : public std::vector<std::filesystem::path> {

@@ -57,12 +57,12 @@ typedef struct mfres_options {
 typedef struct mfres_request {
     size_t struct_size;
     int resample;             /* 1 = accept other voxel sizes: resample in, and the labels back out */
+    int no_recommended_sizes; /* not 0: a size of 0 means never, also where the model file recommends one */
     const char* label_scheme; /* "brats" (0, 1, 2, 4) or "brats2023" (0, 1, 2, 3); NULL = the model's */
     double min_enhancing_mm3; /* less enhancing tumour than that in all becomes necrotic core; 0 = as the model says */
     double min_component_mm3; /* smaller connected components of tumour are removed, except the largest; 0 = likewise */
     mfres_progress progress;  /* NULL = none */
     void* progress_data;      /* its first argument */
-    int no_recommended_sizes; /* not 0: a size of 0 means never, also where the model file recommends one */
 } mfres_request;
 
 /* How a voxel is stored: the scalar types of NIfTI, with the numbers of its field "datatype". */

@@ -168,6 +168,8 @@ class Reader {
         const std::string& json = at("mfres.recipe");
         if (const auto object = parse_json(json, "recipe", record_limits); !object)
             return invalid("mfres.recipe", printable(object.error().message));
+        else if (!object->is_object())
+            return invalid("mfres.recipe", "it is no JSON object");
         return json;
     }
 

@@ -681,7 +681,7 @@ TEST_CASE("ONEDNN_MAX_CPU_ISA lowers our kernels with oneDNN's") {
         }
         INFO(limit.isa);
         const auto result = test::run_command({"env", "ONEDNN_MAX_CPU_ISA=" + limit.isa, MFRES_PROGRAM, "bench",
-                                               "--backend", "onednn", "--shape", "32", "--runs", "1", "--warm-up", "0",
+                                               "--backend", "onednn", "--size", "32", "--runs", "1", "--warm-up", "0",
                                                "--threads", "1", "--no-probe", "--profile", "--quiet"});
         CHECK(result.exit_code == 0);
         CHECK(result.out.find("mfres:fused:" + limit.target) != std::string::npos);

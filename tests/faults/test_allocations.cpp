@@ -257,7 +257,8 @@ TEST_CASE("a failing allocation while cases are found") {
     const auto one = folder / "phantom";
     fail_each([&] { return outcome_of(find_case(one)); }, 1, Ends::never);
     fail_each([&] { return outcome_of(find_cases(folder.path())); }, 1, Ends::never);
-    fail_each([&] { return outcome_of(CaseSet::find(folder.path())); }, 1, Ends::never);
+    const DataSources sources(folder.path());
+    fail_each([&] { return outcome_of(CaseSet::find(sources)); }, 1, Ends::never);
 }
 
 TEST_CASE("a failing allocation while a network is counted") {

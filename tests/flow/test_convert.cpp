@@ -132,7 +132,7 @@ TEST_CASE("foreign weights get their contrasts in the order that --modalities na
     REQUIRE(converted.exit_code == 0);
     const auto segment = [&](const std::string& of, const std::string& out) {
         const auto done = test::run_program({"segment", "--model", of, "--case", case_folder, "--out", folder / out,
-                                             "--backend", "reference", "--quiet"});
+                                             "--backend", "reference", "--quiet", "--accept", "brain_implausible"});
         INFO(done.err);
         REQUIRE(done.exit_code == 0);
         const auto labels = read_nifti_labels(folder / out);
@@ -205,8 +205,9 @@ TEST_CASE("convert declares subsets and sizes, which info shows and every comman
                 .exit_code == 0);
     CHECK(test::file_text(removed) == test::file_text(model));
     const std::string clipped = folder / "clipped.safetensors";
-    REQUIRE(test::run_program({"convert", model, "--out", clipped, "--normalisation", "zscore-brain-clipped"})
-                .exit_code == 0);
+    REQUIRE(
+        test::run_program({"convert", model, "--out", clipped, "--normalisation", "zscore-brain-clipped"}).exit_code ==
+        0);
     const auto renamed = load_model(clipped);
     REQUIRE_OK(renamed);
     CHECK(renamed->metadata.normalisation == Normalisation::zscore_brain_clipped);

@@ -149,7 +149,7 @@ TEST_CASE("an incomplete patient stops neither segment nor check, which tells ev
     std::filesystem::create_directories(data + "/other");
     std::filesystem::copy_file(data + "/a/a_t1.nii.gz", data + "/other/scan.nii.gz");
 
-    const auto check = run_program({"check", data});
+    const auto check = run_program({"check", data, "--accept", "brain_implausible"});
     CHECK(check.exit_code == 3);
     CHECK(check.out.find("ok       a ") != std::string::npos);
     CHECK(check.out.find("ok       c ") != std::string::npos);
@@ -162,12 +162,13 @@ TEST_CASE("an incomplete patient stops neither segment nor check, which tells ev
     CHECK(check.out.find("scan.nii.gz") != std::string::npos);
     CHECK(check.out.find("2 of 4 cases accepted") != std::string::npos);
     CHECK(check.out.find("are read as brats (") != std::string::npos);
-    const json found = json::parse(run_program({"check", data, "--json"}).out);
+    const json found = json::parse(run_program({"check", data, "--json", "--accept", "brain_implausible"}).out);
     REQUIRE(found.size() == 5);
     CHECK(found[0]["label_scheme"] == "brats");
     CHECK(found[4]["skipped"] == true);
 
-    const auto run = run_program({"segment", "--model", model, "--data", data, "--out", (folder / "out").string()});
+    const auto run = run_program({"segment", "--model", model, "--data", data, "--out", (folder / "out").string(),
+                                  "--accept", "brain_implausible"});
     CHECK(run.exit_code == 3);
     CHECK(run.err.find("[modality_missing]: b: ") != std::string::npos);
     CHECK(run.err.find('\n' + std::string("mfres: left out: ")) != std::string::npos);
@@ -188,7 +189,7 @@ TEST_CASE("check reads the labels of a set by one scheme, and says when the set 
     for (const std::string id : {"a", "b"})
         REQUIRE(run_program({"phantom", "--seed", "4", "--size", "48,48,48", "--out", data + "/" + id}).exit_code == 0);
     const auto lines = [&](std::vector<std::string> options) {
-        options.insert(options.begin(), {"check", data});
+        options.insert(options.begin(), {"check", data, "--accept", "brain_implausible"});
         return run_program(options);
     };
     CHECK(lines({}).exit_code == 0);
@@ -222,7 +223,8 @@ TEST_CASE("segment names what it has written when its last file fails, and takes
     const auto phantom = make_phantom(folder);
     const auto out = (folder / "l.nii.gz").string();
     const auto run = [&](std::vector<std::string> options) {
-        options.insert(options.begin(), {"segment", "--case", phantom, "--model", model, "--out", out});
+        options.insert(options.begin(),
+                       {"segment", "--case", phantom, "--model", model, "--out", out, "--accept", "brain_implausible"});
         return run_program(options);
     };
     CHECK(run({"--report", out}).exit_code == 2);

@@ -61,16 +61,18 @@ TEST_CASE("smaller networks that come with mfres are found by their names and se
 
 TEST_CASE("a name that no weights come under is named") {
     const test::TemporaryFolder folder;
-    const auto missing =
-        test::run_program({"segment", "--model", "mf-res2net-tenth", "--case", ".", "--out", folder / "labels.nii.gz"});
+    const std::string case_folder = test::write_case(folder).modalities[0].parent_path();
+    const auto missing = test::run_program(
+        {"segment", "--model", "mf-res2net-tenth", "--case", case_folder, "--out", folder / "labels.nii.gz"});
     CHECK(missing.exit_code == 6);
     CHECK(missing.err.find("no weights called mf-res2net-tenth") != std::string::npos);
 }
 
 TEST_CASE("a model file that does not exist is named") {
     const test::TemporaryFolder folder;
+    const std::string case_folder = test::write_case(folder).modalities[0].parent_path();
     const auto missing = test::run_program(
-        {"segment", "--model", folder / "none.safetensors", "--case", ".", "--out", folder / "labels.nii.gz"});
+        {"segment", "--model", folder / "none.safetensors", "--case", case_folder, "--out", folder / "labels.nii.gz"});
     CHECK(missing.exit_code == 6);
     CHECK(missing.err.find("none.safetensors") != std::string::npos);
 }

@@ -84,7 +84,7 @@ TEST_CASE("on the GPU 4 steps are 2 steps, the state in another executable, 2 st
     }
 }
 
-TEST_CASE("the network's logits on the GPU are the reference's, and in short training_precisions most labels are") {
+TEST_CASE("the network's logits on the GPU are the reference's, and in short precisions most labels are") {
     const Backend* backend = cuda();
     if (!backend)
         return;

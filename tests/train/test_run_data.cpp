@@ -186,6 +186,7 @@ TEST_CASE("a resumed run finds the data it had, and rejects other data with both
                   fs::copy_options::overwrite_existing);
     TrainerOptions changed = options;
     changed.data = {folder / "moved", named_cases().path()};
+    changed.accept = {ErrorCode::modality_moved, ErrorCode::modality_coverage, ErrorCode::modality_correlation};
     check_rejected(changed, ErrorCode::checkpoint_mismatch, {recorded.substr(0, 16), (folder / "moved").string()});
     for (const auto& entry : fs::directory_iterator(folder / "run"))
         CHECK(entry.path().filename().string().find("compare") == std::string::npos);

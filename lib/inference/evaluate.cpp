@@ -507,14 +507,17 @@ Result<CaseMetrics> measure_files(const std::string& id, const fs::path& predict
     return evaluate_case(id, predicted.map, expected.map, options.regions, options.scheme, options.threads);
 }
 
-/// The cases, of which each with files of its own has a label scheme: those without one are one data set. The table is
-/// told the scheme, and `note` what was chosen on what evidence, where something was.
-Result<CaseSet> with_labels_chosen(CaseSet cases, const EvaluationOptions& options, MetricsTable& table,
-                                   std::string& note) {
-    MFRES_TRY(note, cases.choose_labels(options.label_scheme, "the references", options.affine, options.threads));
-    if (std::string scheme = cases.label_scheme(); !scheme.empty())
-        table.labels = std::move(scheme);
-    return cases;
+/// Cases of which each with files of its own has a label scheme, and what was chosen on what evidence, where it was.
+struct DecidedCases {
+    CaseSet cases;
+    std::string note;
+};
+
+/// The cases without a scheme are one data set.
+Result<DecidedCases> with_labels_chosen(CaseSet cases, const EvaluationOptions& options) {
+    MFRES_TRY(std::string note,
+              cases.choose_labels(options.label_scheme, "the references", options.affine, options.threads));
+    return DecidedCases{std::move(cases), std::move(note)};
 }
 
 } // namespace
@@ -568,17 +571,15 @@ Result<MetricsTable> evaluate_folders(const fs::path& predictions, const fs::pat
 
 namespace {
 
-Result<MetricsTable> evaluate_cases(Segmenter& segmenter, const CaseSet& given, const EvaluationOptions& options,
+Result<MetricsTable> evaluate_cases(Segmenter& segmenter, const DecidedCases& decided, const EvaluationOptions& options,
                                     const Progress& progress) {
-    MFRES_CHECK(check_threads(options.threads));
-    MFRES_CHECK(check_have_references(given));
+    const CaseSet& cases = decided.cases;
     MetricsTable table = empty_table(options);
-    std::string note;
-    MFRES_TRY(const CaseSet cases, with_labels_chosen(given, options, table, note));
+    table.labels = cases.label_scheme();
     const CaseProgress display(cases.size(), progress);
     SetAside set_aside;
     for (std::size_t i = 0; i < cases.size(); ++i) {
-        MFRES_CHECK(display.start(i, given.id(i)));
+        MFRES_CHECK(display.start(i, cases.id(i)));
         // The reference first: what is wrong with it shows before the network has run.
         MFRES_TRY(const ReadClasses read, reference_of(cases[i], options));
         const LabelMap& reference = read.map;
@@ -592,12 +593,12 @@ Result<MetricsTable> evaluate_cases(Segmenter& segmenter, const CaseSet& given, 
             note_making(predicted.report, options, table);
             note_accepted(segmenter.predictor().inside().accepted(), table);
         }
-        MFRES_TRY(CaseMetrics measured, evaluate_case(given.id(i), predicted.classes, reference, options.regions,
+        MFRES_TRY(CaseMetrics measured, evaluate_case(cases.id(i), predicted.classes, reference, options.regions,
                                                       options.scheme, options.threads));
         table.cases.push_back(std::move(measured));
     }
-    if (!note.empty())
-        table.notes.push_back(std::move(note));
+    if (!decided.note.empty())
+        table.notes.push_back(decided.note);
     if (!table.labels.empty()) {
         MFRES_TRY(const LabelCoding coding, LabelCoding::parse(table.labels));
         set_aside.tell("references", coding, table.notes);
@@ -609,13 +610,21 @@ Result<MetricsTable> evaluate_cases(Segmenter& segmenter, const CaseSet& given, 
 
 Result<MetricsTable> evaluate_model(Segmenter& segmenter, const CaseSet& cases, const EvaluationOptions& options,
                                     const Progress& progress) {
-    return guarded("evaluation", [&] { return evaluate_cases(segmenter, cases, options, progress); });
+    return guarded("evaluation", [&]() -> Result<MetricsTable> {
+        MFRES_CHECK(check_threads(options.threads));
+        MFRES_CHECK(check_have_references(cases));
+        MFRES_TRY(const DecidedCases decided, with_labels_chosen(cases, options));
+        return evaluate_cases(segmenter, decided, options, progress);
+    });
 }
 
 namespace {
 
 Result<std::vector<SubsetEvaluation>> evaluate_all_subsets(Segmenter& segmenter, const CaseSet& cases,
                                                            const EvaluationOptions& options, const Progress& progress) {
+    MFRES_CHECK(check_threads(options.threads));
+    MFRES_CHECK(check_have_references(cases));
+    MFRES_TRY(const DecidedCases decided, with_labels_chosen(cases, options));
     const ModelInput& input = segmenter.predictor().inside().input();
     std::vector<SubsetEvaluation> all;
     for (std::size_t count = 4; count > 0; --count)
@@ -631,7 +640,7 @@ Result<std::vector<SubsetEvaluation>> evaluate_all_subsets(Segmenter& segmenter,
         EvaluationOptions own = options;
         own.contrasts = all[i].contrasts;
         all[i].trained = check_contrasts(input, own.contrasts, false, "").ok();
-        MFRES_TRY(all[i].table, evaluate_model(segmenter, cases, own, [&](std::string_view stage, double done) {
+        MFRES_TRY(all[i].table, evaluate_cases(segmenter, decided, own, [&](std::string_view stage, double done) {
                       return !progress ||
                              progress(stage, (static_cast<double>(i) + done) / static_cast<double>(all.size()));
                   }));
@@ -675,17 +684,17 @@ Result<std::vector<PrecisionEvaluation>> evaluate_all_precisions(const fs::path&
         segmenters.push_back(std::move(segmenter));
         all.push_back({{.precision = precision}, empty_table(options), empty_table(options), 0.0});
     }
-    std::string note;
-    MFRES_TRY(const CaseSet cases, with_labels_chosen(given, options, all.front().against_reference, note));
+    MFRES_TRY(const DecidedCases decided, with_labels_chosen(given, options));
+    const CaseSet& cases = decided.cases;
     for (PrecisionEvaluation& of : all)
-        of.against_reference.labels = all.front().against_reference.labels;
+        of.against_reference.labels = cases.label_scheme();
     const CaseProgress display(cases.size() * chosen.size(), progress);
     for (std::size_t i = 0; i < cases.size(); ++i) {
         MFRES_TRY(const ReadClasses read, reference_of(cases[i], options));
         const LabelMap& reference = read.map;
         LabelMap f32;
         for (std::size_t k = 0; k < chosen.size(); ++k) {
-            MFRES_CHECK(display.start(i * chosen.size() + k, given.id(i)));
+            MFRES_CHECK(display.start(i * chosen.size() + k, cases.id(i)));
             bool network_ran = false;
             MFRES_TRY(Labelled predicted,
                       labelled(segmenters[k], cases[i], reference, options, [&](std::string_view stage, double done) {
@@ -698,18 +707,18 @@ Result<std::vector<PrecisionEvaluation>> evaluate_all_precisions(const fs::path&
             }
             const LabelMap& labels = predicted.classes;
             MFRES_TRY(CaseMetrics truth,
-                      evaluate_case(given.id(i), labels, reference, options.regions, options.scheme, options.threads));
+                      evaluate_case(cases.id(i), labels, reference, options.regions, options.scheme, options.threads));
             all[k].against_reference.cases.push_back(std::move(truth));
             if (k == 0)
                 f32 = labels;
             MFRES_TRY(CaseMetrics agreement,
-                      evaluate_case(given.id(i), labels, f32, options.regions, options.scheme, options.threads));
+                      evaluate_case(cases.id(i), labels, f32, options.regions, options.scheme, options.threads));
             all[k].against_f32.cases.push_back(std::move(agreement));
         }
     }
-    if (!note.empty())
+    if (!decided.note.empty())
         for (PrecisionEvaluation& of : all)
-            of.against_reference.notes.push_back(note);
+            of.against_reference.notes.push_back(decided.note);
     return all;
 }
 

@@ -2,6 +2,7 @@
 // The plain C interface: a thin wrapper over Segmenter and its Predictor.
 #include <mfres/mfres.h>
 
+#include "core/guard.h"
 #include "core/try.h"
 
 #include <mfres/case.h>
@@ -15,7 +16,6 @@
 #include <cstring>
 #include <exception>
 #include <functional>
-#include <new>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -65,16 +65,10 @@ template <typename Body>
 int guarded(mfres_segmenter* segmenter, const Body& body) noexcept {
     LastError& error = segmenter ? segmenter->error : error_of_thread();
     error.set("", "");
-    try {
-        const Status status = body();
-        if (status)
-            return 0;
-        error.set(mfres::name(status.error().code), status.error().message);
-    } catch (const std::bad_alloc&) {
-        error.set(mfres::name(ErrorCode::memory_limit), "out of memory");
-    } catch (const std::exception& problem) {
-        error.set(mfres::name(ErrorCode::internal), problem.what());
-    }
+    const Status status = mfres::guarded("", body);
+    if (status)
+        return 0;
+    error.set(mfres::name(status.error().code), status.error().message);
     return -1;
 }
 

@@ -31,14 +31,6 @@ Segmentation segment(Segmenter& segmenter, const CaseFiles& files, const Segment
     return std::move(result).value();
 }
 
-double agreement(const LabelMap& a, const LabelMap& b) {
-    REQUIRE(a.labels.size() == b.labels.size());
-    std::size_t equal = 0;
-    for (std::size_t i = 0; i < a.labels.size(); ++i)
-        equal += a.labels[i] == b.labels[i];
-    return static_cast<double>(equal) / static_cast<double>(a.labels.size());
-}
-
 /// One whose activations outweigh the volumes; mf-res2net's are too few for tiles to save anything in a small case.
 constexpr std::string_view heavy_network = R"({"network": "dmfnet", "n": 32})";
 
@@ -65,7 +57,7 @@ TEST_CASE("every backend labels a phantom alike, and the label file lies where t
         Segmenter segmenter = open(model, {.compute = {.backend = backend.name}});
         const Segmentation result =
             segment(segmenter, files, {.output = folder / "labels.nii.gz", .preview = folder / "preview.png"});
-        CHECK(agreement(result.labels, truth.labels) >= 0.9999);
+        CHECK(test::agreement(result.labels, truth.labels) >= 0.9999);
         test::check_same_geometry(folder / "labels.nii.gz", files);
         const auto written = read_nifti_labels(folder / "labels.nii.gz");
         REQUIRE_OK(written);
@@ -114,7 +106,7 @@ TEST_CASE("under a memory limit the network runs in tiles, keeps to the limit an
         CHECK(tiled.report.tiles > 1);
         CHECK(tiled.report.planned_peak_bytes <= limit);
         // Untrained weights label by texture, so a seam shows more than it would with a trained model.
-        CHECK(agreement(tiled.labels, one_pass.labels) >= 0.95);
+        CHECK(test::agreement(tiled.labels, one_pass.labels) >= 0.95);
     }
     SECTION("one too tight is rejected with the need") {
         Segmenter hopeless = open(model, {.max_memory = 1 << 20});
@@ -153,7 +145,7 @@ TEST_CASE("a whole head fits into 128 MiB, with the labels of one pass and the p
             one_pass = std::move(result.labels);
         } else {
             CHECK(result.report.tiles == 1);
-            CHECK(agreement(result.labels, one_pass) >= 0.999);
+            CHECK(test::agreement(result.labels, one_pass) >= 0.999);
         }
         if (test::resident_memory_is_ours && measured > 0) {
             CHECK(measured <= (limited ? limit : 1.1 * planned));
@@ -226,8 +218,9 @@ TEST_CASE("mirrored labels are those of the mean probability over all mirror ima
     Segmenter plain = open(file);
     Segmenter mirrors = open(file, {.mirror = {true, true, true}});
     const Segmentation mean_labels = segment(mirrors, files);
-    CHECK(agreement(mean_labels.labels, expected) >= 0.9999);
-    CHECK(agreement(mean_labels.labels, segment(plain, files).labels) < 0.999); // random weights see the difference
+    CHECK(test::agreement(mean_labels.labels, expected) >= 0.9999);
+    CHECK(test::agreement(mean_labels.labels, segment(plain, files).labels) <
+          0.999); // random weights see the difference
     CHECK(mean_labels.report.mirror_images == 8);
     CHECK(nlohmann::json::parse(to_json(mean_labels.report))["passes"] == 8);
     CHECK(model_sentence(mean_labels.report).find("mean of 8 mirror images") != std::string::npos);
@@ -256,7 +249,7 @@ TEST_CASE("mirror images keep to a memory limit, in tiles") {
     CHECK(tiled.report.tiles > 1);
     CHECK(tiled.report.mirror_images == 2);
     CHECK(tiled.report.planned_peak_bytes <= limit);
-    CHECK(agreement(tiled.labels, one_tile.labels) >= 0.95);
+    CHECK(test::agreement(tiled.labels, one_tile.labels) >= 0.95);
 }
 
 TEST_CASE("the label scheme asked for is what the file holds") {

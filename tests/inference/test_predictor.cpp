@@ -46,14 +46,6 @@ Prediction predict(Predictor& predictor, const CaseVolumes& volumes, const Predi
     return std::move(prediction).value();
 }
 
-double agreement(const LabelMap& a, const LabelMap& b) {
-    REQUIRE(a.labels.size() == b.labels.size());
-    std::size_t equal = 0;
-    for (std::size_t i = 0; i < a.labels.size(); ++i)
-        equal += a.labels[i] == b.labels[i];
-    return static_cast<double>(equal) / static_cast<double>(a.labels.size());
-}
-
 /// The phantom with whole numbers, which every type of 16 bits and more can hold.
 std::array<Volume, 4> whole_numbers() {
     std::array<Volume, 4> volumes = test::small_phantom().volumes;
@@ -254,7 +246,7 @@ TEST_CASE("channels are fed in the order that the metadata tell") {
     Predictor first = open(original);
     Predictor second = open(permuted);
     const Prediction expected = predict(first, views);
-    CHECK(agreement(predict(second, views).labels, expected.labels) >= 0.9999);
+    CHECK(test::agreement(predict(second, views).labels, expected.labels) >= 0.9999);
 
     // Without new weights the order makes a difference.
     const auto swapped = changed_model(
@@ -264,7 +256,7 @@ TEST_CASE("channels are fed in the order that the metadata tell") {
         },
         original);
     Predictor wrong = open(swapped);
-    CHECK(agreement(predict(wrong, views).labels, expected.labels) < 0.999);
+    CHECK(test::agreement(predict(wrong, views).labels, expected.labels) < 0.999);
 }
 
 TEST_CASE("with clipped normalisation one wild voxel changes nothing but its surroundings") {

@@ -21,6 +21,15 @@ inline const Phantom& small_phantom() {
     return phantom;
 }
 
+/// Share of the voxels that have one label in both maps.
+inline double agreement(const LabelMap& a, const LabelMap& b) {
+    REQUIRE(a.labels.size() == b.labels.size());
+    std::size_t equal = 0;
+    for (std::size_t i = 0; i < a.labels.size(); ++i)
+        equal += a.labels[i] == b.labels[i];
+    return static_cast<double>(equal) / static_cast<double>(a.labels.size());
+}
+
 /// Writes the phantom as <folder>/<id>/<id>_t1.nii.gz and so on.
 inline CaseFiles write_case(const TemporaryFolder& folder, const std::array<Volume, 4>& volumes,
                             const NiftiGeometry& geometry, const std::string& id = "phantom") {

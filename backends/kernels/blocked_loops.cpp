@@ -69,10 +69,10 @@ Blocks::Chunk Blocks::chunk(std::int64_t index) const {
             sample * voxels_ + voxels_ * (within + 1) / chunks_per_sample_};
 }
 
-RowReader::RowReader(const Binding& binding, std::int64_t channels, const std::vector<GradientTerm>& terms)
+RowReader::RowReader(const Binding& binding, std::int64_t channels, const std::vector<GradientContribution>& terms)
     : channels_(channels) {
     std::vector<bool> covered(static_cast<std::size_t>(channels), false);
-    for (const GradientTerm& term : terms)
+    for (const GradientContribution& term : terms)
         add_part(
             {binding.values(term.from.array), term.from.channels, term.from.begin, term.from.count, term.to, false},
             covered);

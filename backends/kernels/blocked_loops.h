@@ -68,7 +68,7 @@ class RowReader {
   public:
     RowReader() = default;
     /// What no term covers reads as zero.
-    RowReader(const Binding& binding, std::int64_t channels, const std::vector<GradientTerm>& terms);
+    RowReader(const Binding& binding, std::int64_t channels, const std::vector<GradientContribution>& terms);
     RowReader(const Binding& binding, const Channels& channels) : RowReader(binding, channels.count, {{channels, 0}}) {}
 
     /// Rows of the voxels; in `scratch` unless they lie in memory just so.

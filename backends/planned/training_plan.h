@@ -33,8 +33,6 @@ struct GradientContribution {
     Channels from;
     std::int64_t to = 0;
 };
-/// The former name, which the loop kernels use.
-using GradientTerm = GradientContribution;
 
 /// The gradient of a value is the sum of contributions, one per consumer. Contributions are not added when they are
 /// computed. The backward op of the value's producer reads them from the arrays of the consumers. Branches therefore need

@@ -2,12 +2,13 @@
 // Folders tests work with: a temporary one of their own, and the optional shared data beside the checkout.
 #pragma once
 
-#include <atomic>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <unistd.h>
 
 namespace mfres::test {
@@ -16,10 +17,12 @@ namespace mfres::test {
 class TemporaryFolder {
   public:
     TemporaryFolder() {
-        static std::atomic<int> counter{0};
-        path_ = std::filesystem::temp_directory_path() /
-                ("mfres-test-" + std::to_string(::getpid()) + "-" + std::to_string(counter++));
-        std::filesystem::create_directories(path_);
+        // Not named after the process: a killed test leaves its folder, and process numbers come round again.
+        std::string name = (std::filesystem::temp_directory_path() / "mfres-test-XXXXXX").string();
+        if (::mkdtemp(name.data()) == nullptr)
+            throw std::filesystem::filesystem_error("no temporary folder", name,
+                                                    std::error_code(errno, std::generic_category()));
+        path_ = name;
     }
     TemporaryFolder(const TemporaryFolder&) = delete;
     TemporaryFolder& operator=(const TemporaryFolder&) = delete;

@@ -263,7 +263,7 @@ Status store_network(const json& value, Recipe& recipe) {
 /// Rules that involve several keys.
 Status check_together(const Recipe& recipe) {
     MFRES_TRY(const Variant variant, parse_variant(recipe.network));
-    if (variant.input_channels() != 4 || variant.classes() != tumour_classes)
+    if (variant.input_channels() != 4 || variant.label_classes() != tumour_classes)
         return invalid("network", variant.name(),
                        text("takes ", variant.input_channels(), " channels and tells ", variant.classes(),
                             " classes apart; training needs 4 and ", tumour_classes));
@@ -403,6 +403,8 @@ Result<Loss> loss_of(const Recipe& recipe, std::size_t outputs) {
                         .ce_weight = recipe.ce_weight,
                         .focal_gamma = recipe.focal_gamma,
                         .top_share = recipe.topk_percent / 100.0};
+    MFRES_TRY(const Variant variant, parse_variant(recipe.network));
+    options.outputs = variant.outputs();
     MFRES_TRY(options.kind, parse_loss_kind(recipe.loss));
     MFRES_TRY(options.absent, parse_absent(recipe.absent));
     MFRES_TRY(Loss loss, make_loss(options));

@@ -239,12 +239,14 @@ bool store(const json& value, const Field& field, const Place& place) {
             return false;
         **size = value.get<Size>();
     } else if (auto* const* word = std::get_if<std::string*>(&place)) {
-        if (!value.is_string() ||
-            !(field.choices.empty()
-                  ? is_list_of_hashes(value.get<std::string>(), field.key == "teachers_sha256")
-                  : std::find(field.choices.begin(), field.choices.end(), value) != field.choices.end()))
+        if (!value.is_string())
             return false;
-        **word = value.get<std::string>();
+        const auto chosen = value.get<std::string>();
+        if (!(field.choices.empty()
+                  ? is_list_of_hashes(chosen, field.key == "teachers_sha256")
+                  : std::find(field.choices.begin(), field.choices.end(), chosen) != field.choices.end()))
+            return false;
+        **word = chosen;
     }
     return true;
 }

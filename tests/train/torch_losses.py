@@ -37,8 +37,8 @@ def overlap_loss(logits, classes, kind, absent, background, regions, alpha=0.3, 
     counted = present if absent == "skip" else torch.ones_like(present)
     if not background and not regions:
         counted = counted & (torch.arange(count) > 0)
-        if not counted.any():
-            return (0 * logits).sum()
+    if not counted.any():
+        return (0 * logits).sum()
     true_positive = (p * g).sum(1)
     priced = true_positive + alpha * (p * (1 - g)).sum(1) + beta * ((1 - p) * g).sum(1)
 

@@ -623,6 +623,10 @@ bool can_fuse() {
     return line_kernels().lanes > 1;
 }
 
+const FusionModel* usable_model(const FusionModel* model) {
+    return can_fuse() ? model : nullptr;
+}
+
 std::unique_ptr<InferenceOp> make_fusion_group(const PlannedNetwork& planned, int threads, const FusionGroup& group) {
     return std::make_unique<FusionGroupOp>(PipelineBuilder(planned, threads, group).build(), threads);
 }

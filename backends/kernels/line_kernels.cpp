@@ -7,6 +7,7 @@
 
 #include "backends/kernels/line_kernels.h"
 #include "backends/kernels/pragmas.h"
+#include "backends/kernels/vectors-inl.h"
 
 #include <hwy/cache_control.h>
 #include <hwy/highway.h>
@@ -17,30 +18,8 @@ HWY_BEFORE_NAMESPACE();
 namespace mfres::kernels {
 namespace HWY_NAMESPACE {
 
-namespace hn = hwy::HWY_NAMESPACE;
-using Floats = hn::CappedTag<float, 16>;
-using Vector = hn::Vec<Floats>;
-
-constexpr std::int64_t lanes = static_cast<std::int64_t>(hn::MaxLanes(Floats()));
 /// Vectors along z computed together: with four channels 16 sums where there are 32 registers, 8 where there are 16.
-#if HWY_ARCH_ARM_A64 || (HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3)
-constexpr int vectors_together = 4;
-#else
-constexpr int vectors_together = 2;
-#endif
-
-HWY_INLINE Vector activate(const Activation& activation, Vector v) {
-    const Floats d;
-    const auto zero = hn::Zero(d);
-    // NaN is not below zero, so it stays.
-    switch (activation.kind) {
-    case Activation::Kind::none: return v;
-    case Activation::Kind::relu: return hn::IfThenZeroElse(hn::Lt(v, zero), v);
-    case Activation::Kind::leaky_relu:
-        return hn::IfThenElse(hn::Lt(v, zero), hn::Mul(v, hn::Set(d, activation.slope)), v);
-    }
-    return v;
-}
+constexpr int vectors_together = many_registers ? 4 : 2;
 
 /// `channels` output channels from `first` on, `vectors` vectors from voxel z on.
 template <int channels, int vectors, int shifts>

@@ -527,7 +527,10 @@ class TileRun {
             for (std::int64_t dy = -stage.radius_y; dy <= stage.radius_y; ++dy)
                 next = point_at(stage.inputs, x + dx, y + dy, next);
         c.rows = next - pointers_;
-        c.three_along_z = stage.three_along_z;
+        if (stage.three_along_z) {
+            c.shifts = 3;
+            c.first_shift = -1;
+        }
         c.weights = stage.weights.data();
         c.bias = stage.bias.data();
         if (!stage.residual.empty()) {

@@ -21,8 +21,26 @@ namespace HWY_NAMESPACE {
 /// Vectors along z computed together: with four channels 16 sums where there are 32 registers, 8 where there are 16.
 constexpr int vectors_together = many_registers ? 4 : 2;
 
-/// `channels` output channels from `first` on, `vectors` vectors from voxel z on.
-template <int channels, int vectors, int shifts>
+/// Adds the products of vectors along z with a weight for each output channel.
+template <int channels, int vectors>
+HWY_INLINE void add_products(const float* row, const float* weights, Vector (&sum)[channels][vectors]) {
+    const Floats d;
+    Vector x[vectors];
+    MFRES_UNROLL
+    for (int v = 0; v < vectors; ++v)
+        x[v] = hn::LoadU(d, row + v * lanes);
+    MFRES_UNROLL
+    for (int o = 0; o < channels; ++o) {
+        const Vector weight = hn::Set(d, weights[o]);
+        MFRES_UNROLL
+        for (int v = 0; v < vectors; ++v)
+            sum[o][v] = hn::MulAdd(weight, x[v], sum[o][v]);
+    }
+}
+
+/// `channels` output channels from `first` on, `vectors` vectors from voxel z on. `known_shifts` is the number of shifts
+/// around the voxel itself; 0: those of the convolution.
+template <int channels, int vectors, int known_shifts>
 HWY_INLINE void convolve_block(const RowConvolution& c, const float* weights, std::int64_t first, std::int64_t z) {
     const Floats d;
     Vector sum[channels][vectors];
@@ -35,20 +53,14 @@ HWY_INLINE void convolve_block(const RowConvolution& c, const float* weights, st
     }
     for (std::int64_t r = 0; r < c.rows; ++r) {
         const float* row = c.inputs[r] + z;
-        MFRES_UNROLL
-        for (int s = 0; s < shifts; ++s) {
-            Vector x[vectors];
+        if constexpr (known_shifts > 0) {
             MFRES_UNROLL
-            for (int v = 0; v < vectors; ++v)
-                x[v] = hn::LoadU(d, row + v * lanes + (shifts == 3 ? s - 1 : 0));
-            MFRES_UNROLL
-            for (int o = 0; o < channels; ++o) {
-                const Vector weight = hn::Set(d, weights[o]);
-                MFRES_UNROLL
-                for (int v = 0; v < vectors; ++v)
-                    sum[o][v] = hn::MulAdd(weight, x[v], sum[o][v]);
-            }
-            weights += channels;
+            for (int s = 0; s < known_shifts; ++s, weights += channels)
+                add_products(row + s - known_shifts / 2, weights, sum);
+        } else {
+            row += c.first_shift;
+            for (std::int64_t s = 0; s < c.shifts; ++s, row += c.shift_step, weights += channels)
+                add_products(row, weights, sum);
         }
     }
     MFRES_UNROLL
@@ -64,37 +76,39 @@ HWY_INLINE void convolve_block(const RowConvolution& c, const float* weights, st
     }
 }
 
-template <int channels, int shifts>
+template <int channels, int known_shifts>
 HWY_INLINE void convolve_channels(const RowConvolution& c, const float* weights, std::int64_t first) {
     std::int64_t z = 0;
     for (; z + vectors_together * lanes <= c.floats; z += vectors_together * lanes)
-        convolve_block<channels, vectors_together, shifts>(c, weights, first, z);
+        convolve_block<channels, vectors_together, known_shifts>(c, weights, first, z);
     for (; z < c.floats; z += lanes)
-        convolve_block<channels, 1, shifts>(c, weights, first, z);
+        convolve_block<channels, 1, known_shifts>(c, weights, first, z);
 }
 
-template <int shifts>
+template <int known_shifts>
 HWY_INLINE void convolve_rows(const RowConvolution& c) {
     const float* weights = c.weights;
     for (std::int64_t first = 0; first < c.channels; first += row_block) {
         const std::int64_t count = std::min(row_block, c.channels - first);
         if (count == 1)
-            convolve_channels<1, shifts>(c, weights, first);
+            convolve_channels<1, known_shifts>(c, weights, first);
         else if (count == 2)
-            convolve_channels<2, shifts>(c, weights, first);
+            convolve_channels<2, known_shifts>(c, weights, first);
         else if (count == 3)
-            convolve_channels<3, shifts>(c, weights, first);
+            convolve_channels<3, known_shifts>(c, weights, first);
         else
-            convolve_channels<row_block, shifts>(c, weights, first);
-        weights += count * c.rows * shifts;
+            convolve_channels<row_block, known_shifts>(c, weights, first);
+        weights += count * c.rows * c.shifts;
     }
 }
 
 void convolve(const RowConvolution& c) {
-    if (c.three_along_z)
+    if (c.shifts == 1 && c.first_shift == 0)
+        convolve_rows<1>(c);
+    else if (c.shifts == 3 && c.first_shift == -1 && c.shift_step == 1)
         convolve_rows<3>(c);
     else
-        convolve_rows<1>(c);
+        convolve_rows<0>(c);
 }
 
 void add(const RowSum& s) {

@@ -5,11 +5,12 @@
 #include "support/catch.h"
 
 #if defined(MFRES_WITH_ONEDNN) || defined(MFRES_WITH_NATIVE)
-#include "backends/kernels/convolution.h"
 #include "backends/kernels/dispatch.h"
 #include "backends/kernels/fusion_group.h"
 #include "backends/kernels/line_kernels.h"
 #include "backends/kernels/loops.h"
+#include "backends/kernels/row_convolution.h"
+#include "backends/kernels/tile_convolution.h"
 #include "backends/kernels/tile_kernels.h"
 #include "backends/kernels/vector_loops.h"
 #include "support/check_backend.h"
@@ -361,7 +362,8 @@ void check_convolution(std::int64_t rows, std::int64_t channels, bool three, con
     RowConvolution c;
     c.inputs = in.read();
     c.rows = rows;
-    c.three_along_z = three;
+    c.shifts = three ? 3 : 1;
+    c.first_shift = three ? -1 : 0;
     c.weights = weights.data();
     c.bias = bias.data();
     c.residual = residual.read();
@@ -518,32 +520,37 @@ void check_convolution_case(const ConvolutionCase& each, const Activation& activ
     const auto channels_last = [](const Shape& shape, float* data) {
         return StridedView<float>{data, shape, channels_last_strides(shape)};
     };
-    AlignedVector<float> first;
-    for (const int threads : {1, 3}) {
-        const auto op = make_convolution({each.conv, each.in, out, &weights.at("conv.weight"),
-                                          each.conv.bias ? &weights.at("conv.bias") : nullptr, activation, threads});
-        // A margin of NaN shows what is read or written beyond the arrays.
-        constexpr std::int64_t margin = 64;
-        AlignedVector<float> source(static_cast<std::size_t>(each.in.elements() + margin), not_a_number);
-        AlignedVector<float> result(static_cast<std::size_t>(out.elements() + margin), not_a_number);
-        copy(view(input), channels_last(each.in, source.data()));
-        copy(view(residual), channels_last(out, result.data()));
-        AlignedVector<float> workspace(static_cast<std::size_t>(op->workspace_bytes()) / sizeof(float) + 1);
-        OpArguments arguments;
-        arguments.inputs = {source.data()};
-        arguments.residual = each.residual ? result.data() : nullptr;
-        arguments.output = result.data();
-        arguments.workspace = reinterpret_cast<std::byte*>(workspace.data());
-        op->bind(arguments);
-        op->run();
-        CHECK(std::all_of(result.end() - margin, result.end(), [](float v) { return std::isnan(v); }));
-        Tensor values(out);
-        copy(as_const(channels_last(out, result.data())), view(values));
-        check_close({values.values().begin(), values.values().end()}, expected);
-        if (first.empty())
-            first = result;
-        CHECK(std::equal(first.begin(), first.end() - margin, result.begin()));
-    }
+    const auto check = [&](const auto& make) {
+        AlignedVector<float> first;
+        for (const int threads : {1, 3}) {
+            const auto op = make({each.conv, each.in, out, &weights.at("conv.weight"),
+                                  each.conv.bias ? &weights.at("conv.bias") : nullptr, activation, threads});
+            // A margin of NaN shows what is read or written beyond the arrays.
+            constexpr std::int64_t margin = 64;
+            AlignedVector<float> source(static_cast<std::size_t>(each.in.elements() + margin), not_a_number);
+            AlignedVector<float> result(static_cast<std::size_t>(out.elements() + margin), not_a_number);
+            copy(view(input), channels_last(each.in, source.data()));
+            copy(view(residual), channels_last(out, result.data()));
+            AlignedVector<float> workspace(static_cast<std::size_t>(op->workspace_bytes()) / sizeof(float) + 1);
+            OpArguments arguments;
+            arguments.inputs = {source.data()};
+            arguments.residual = each.residual ? result.data() : nullptr;
+            arguments.output = result.data();
+            arguments.workspace = reinterpret_cast<std::byte*>(workspace.data());
+            op->bind(arguments);
+            op->run();
+            CHECK(std::all_of(result.end() - margin, result.end(), [](float v) { return std::isnan(v); }));
+            Tensor values(out);
+            copy(as_const(channels_last(out, result.data())), view(values));
+            check_close({values.values().begin(), values.values().end()}, expected);
+            if (first.empty())
+                first = result;
+            CHECK(std::equal(first.begin(), first.end() - margin, result.begin()));
+        }
+    };
+    check(make_tile_convolution);
+    if (each.conv.stride[2] == 1)
+        check(make_row_convolution);
 }
 
 } // namespace

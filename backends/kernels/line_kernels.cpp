@@ -21,31 +21,34 @@ namespace HWY_NAMESPACE {
 /// Vectors along z computed together: with four channels 16 sums where there are 32 registers, 8 where there are 16.
 constexpr int vectors_together = many_registers ? 4 : 2;
 
-/// Adds the products of vectors along z with a weight for each output channel.
-template <int channels, int vectors>
-HWY_INLINE void add_products(const float* row, const float* weights, Vector (&sum)[channels][vectors]) {
+/// Adds the products of vectors along z with a weight for each output channel, in blocks of which each has its weights
+/// `stride` behind those of the one before.
+template <int blocks, int channels, int vectors>
+HWY_INLINE void add_products(const float* row, const float* weights, std::int64_t stride,
+                             Vector (&sum)[blocks * channels][vectors]) {
     const Floats d;
     Vector x[vectors];
     MFRES_UNROLL
     for (int v = 0; v < vectors; ++v)
         x[v] = hn::LoadU(d, row + v * lanes);
     MFRES_UNROLL
-    for (int o = 0; o < channels; ++o) {
-        const Vector weight = hn::Set(d, weights[o]);
+    for (int o = 0; o < blocks * channels; ++o) {
+        const Vector weight = hn::Set(d, weights[o / channels * stride + o % channels]);
         MFRES_UNROLL
         for (int v = 0; v < vectors; ++v)
             sum[o][v] = hn::MulAdd(weight, x[v], sum[o][v]);
     }
 }
 
-/// `channels` output channels from `first` on, `vectors` vectors from voxel z on. `known_shifts` is the number of shifts
-/// around the voxel itself; 0: those of the convolution.
-template <int channels, int vectors, int known_shifts>
+/// `blocks` blocks of `channels` output channels from `first` on, `vectors` vectors from voxel z on. `known_shifts` is the
+/// number of shifts around the voxel itself; 0: those of the convolution.
+template <int blocks, int channels, int vectors, int known_shifts>
 HWY_INLINE void convolve_block(const RowConvolution& c, const float* weights, std::int64_t first, std::int64_t z) {
     const Floats d;
-    Vector sum[channels][vectors];
+    const std::int64_t stride = channels * c.rows * c.shifts;
+    Vector sum[blocks * channels][vectors];
     MFRES_UNROLL
-    for (int o = 0; o < channels; ++o) {
+    for (int o = 0; o < blocks * channels; ++o) {
         const Vector bias = hn::Set(d, c.bias[first + o]);
         MFRES_UNROLL
         for (int v = 0; v < vectors; ++v)
@@ -56,15 +59,15 @@ HWY_INLINE void convolve_block(const RowConvolution& c, const float* weights, st
         if constexpr (known_shifts > 0) {
             MFRES_UNROLL
             for (int s = 0; s < known_shifts; ++s, weights += channels)
-                add_products(row + s - known_shifts / 2, weights, sum);
+                add_products<blocks, channels>(row + s - known_shifts / 2, weights, stride, sum);
         } else {
             row += c.first_shift;
             for (std::int64_t s = 0; s < c.shifts; ++s, row += c.shift_step, weights += channels)
-                add_products(row, weights, sum);
+                add_products<blocks, channels>(row, weights, stride, sum);
         }
     }
     MFRES_UNROLL
-    for (int o = 0; o < channels; ++o) {
+    for (int o = 0; o < blocks * channels; ++o) {
         MFRES_UNROLL
         for (int v = 0; v < vectors; ++v) {
             const std::int64_t at = z + v * lanes;
@@ -76,30 +79,50 @@ HWY_INLINE void convolve_block(const RowConvolution& c, const float* weights, st
     }
 }
 
-template <int channels, int known_shifts>
+/// `blocks` blocks of output channels.
+template <int blocks, int channels, int known_shifts>
 HWY_INLINE void convolve_channels(const RowConvolution& c, const float* weights, std::int64_t first) {
     std::int64_t z = 0;
-    for (; z + vectors_together * lanes <= c.floats; z += vectors_together * lanes)
-        convolve_block<channels, vectors_together, known_shifts>(c, weights, first, z);
-    for (; z < c.floats; z += lanes)
-        convolve_block<channels, 1, known_shifts>(c, weights, first, z);
+    if constexpr (row_multiple % (vectors_together * lanes) == 0) {
+        for (; z < c.floats; z += vectors_together * lanes)
+            convolve_block<blocks, channels, vectors_together, known_shifts>(c, weights, first, z);
+    } else {
+        // Steps as equal as possible: a few sums would wait for each other.
+        for (std::int64_t left = c.floats / lanes; left > 0; left = (c.floats - z) / lanes) {
+            const std::int64_t steps = (left + vectors_together - 1) / vectors_together;
+            const std::int64_t vectors = (left + steps - 1) / steps;
+            if (vectors == 1)
+                convolve_block<blocks, channels, 1, known_shifts>(c, weights, first, z);
+            else if (vectors == 2)
+                convolve_block<blocks, channels, 2, known_shifts>(c, weights, first, z);
+            else if (vectors == 3)
+                convolve_block<blocks, channels, 3, known_shifts>(c, weights, first, z);
+            else
+                convolve_block<blocks, channels, 4, known_shifts>(c, weights, first, z);
+            z += vectors * lanes;
+        }
+    }
 }
 
 template <int known_shifts>
 HWY_INLINE void convolve_rows(const RowConvolution& c) {
     const float* weights = c.weights;
-    for (std::int64_t first = 0; first < c.channels; first += row_block) {
-        const std::int64_t count = std::min(row_block, c.channels - first);
-        if (count == 1)
-            convolve_channels<1, known_shifts>(c, weights, first);
-        else if (count == 2)
-            convolve_channels<2, known_shifts>(c, weights, first);
-        else if (count == 3)
-            convolve_channels<3, known_shifts>(c, weights, first);
-        else
-            convolve_channels<row_block, known_shifts>(c, weights, first);
+    std::int64_t first = 0;
+    const auto done = [&](std::int64_t count) HWY_ATTR {
+        first += count;
         weights += count * c.rows * c.shifts;
-    }
+    };
+    if (c.floats == lanes) // there are sums enough with two blocks only
+        for (; first + 2 * row_block <= c.channels; done(2 * row_block))
+            convolve_channels<2, row_block, known_shifts>(c, weights, first);
+    for (; first + row_block <= c.channels; done(row_block))
+        convolve_channels<1, row_block, known_shifts>(c, weights, first);
+    if (c.channels - first == 1)
+        convolve_channels<1, 1, known_shifts>(c, weights, first);
+    else if (c.channels - first == 2)
+        convolve_channels<1, 2, known_shifts>(c, weights, first);
+    else if (c.channels - first == 3)
+        convolve_channels<1, 3, known_shifts>(c, weights, first);
 }
 
 void convolve(const RowConvolution& c) {

@@ -14,8 +14,8 @@ namespace mfres::kernels {
 
 namespace {
 
-/// Size of the pointers of a strip, and the most voxels that it has.
-constexpr std::int64_t strip_pointers = 4096;
+/// Size of what a strip needs besides the arrays, and the most voxels and tiles that it has.
+constexpr std::int64_t strip_bytes = 1 << 16;
 constexpr std::int64_t strip_voxels = 192;
 constexpr std::int64_t most_strip_tiles = 64;
 
@@ -38,11 +38,25 @@ struct BlockedConvolution {
     std::int64_t inputs_per_group = 0; ///< after groups were merged
     std::int64_t groups = 1;
     std::int64_t voxels = 0; ///< of a tile
+    /// Tiles begin anew in each line of the output, and where one reaches beyond the input along z, what it reads is
+    /// copied with zeros around it. Otherwise tiles continue in the next line, and each voxel has pointers of its own.
+    bool by_lines = false;
     std::vector<Block> blocks;
     AlignedVector<float> weights, bias, zeros;
 
     std::int64_t taps() const { return conv.kernel[0] * conv.kernel[1] * conv.kernel[2]; }
     std::int64_t output_voxels() const { return out.elements() / out[1]; }
+    std::int64_t tiles_per_line() const { return quotient_up(out[4], voxels); }
+    std::int64_t tiles() const {
+        return by_lines ? output_voxels() / out[4] * tiles_per_line() : quotient_up(output_voxels(), voxels);
+    }
+    /// Input voxels along z that a whole tile reads, as floats.
+    std::int64_t span() const {
+        return ((voxels - 1) * conv.stride[2] + (conv.kernel[2] - 1) * conv.dilation[2] + 1) * in[1];
+    }
+    /// What a tile needs besides the arrays: pointers, and copies of what it reads.
+    std::int64_t tile_pointers() const { return taps() * voxels; }
+    std::int64_t tile_floats() const { return by_lines ? conv.kernel[0] * conv.kernel[1] * span() : 0; }
     /// Whether an output voxel reads the input voxel of the same index alone.
     bool pointwise() const { return taps() == 1 && conv.stride == Axes{1, 1, 1} && conv.padding == Axes{0, 0, 0}; }
     /// Whether input values of neighbouring offsets along z follow each other in memory.
@@ -104,10 +118,30 @@ class Packing {
                 add_block(end - begin == kernels[0].vectors ? kernels[0] : kernels[1], group, outputs,
                           begin * tile_kernels().lanes);
             }
+        made_.by_lines = lines_are_faster(vectors);
         return std::move(made_);
     }
 
   private:
+    /// Estimates cycles for a line of the output: two products, a vector copied, or a thirtieth of what a tile needs to
+    /// start a kernel offset whose voxels have pointers of their own.
+    bool lines_are_faster(std::int64_t vectors) const {
+        if (made_.pointwise())
+            return false;
+        const BlockedConvolution& c = made_;
+        const auto tile = static_cast<double>(c.taps() * c.inputs_per_group * vectors * c.voxels / 2);
+        const double tiles = static_cast<double>(c.out[4]) / static_cast<double>(c.voxels);
+        const bool padded = c.conv.padding[2] > 0;
+        const double uneven = std::min(tiles, (padded ? 2.0 : 0.0) + (c.out[4] % c.voxels != 0 ? 0.7 : 0.0));
+        constexpr double start = 30.0;
+        const double anywhere =
+            tiles * tile + uneven * start * static_cast<double>(c.taps() * std::ssize(c.blocks) / c.groups);
+        const double copy = static_cast<double>(c.conv.kernel[0] * c.conv.kernel[1] * c.span()) /
+                            static_cast<double>(tile_kernels().lanes);
+        const double by_lines = static_cast<double>(c.tiles_per_line()) * tile + (padded ? 2.0 : 1.0) * 2.0 * copy;
+        return by_lines < anywhere;
+    }
+
     void add_block(const TileKernel& kernel, std::int64_t group, std::int64_t outputs, std::int64_t begin) {
         const std::int64_t width = std::int64_t{kernel.vectors} * tile_kernels().lanes;
         Block block{&kernel,
@@ -147,17 +181,17 @@ class Packing {
 /// The input of the tiles of a range of output voxels, and their computation.
 class StripRun {
   public:
-    StripRun(const BlockedConvolution& convolution, const OpArguments& arguments, const float** pointers,
+    /// `workspace` has the pointers of `tiles` tiles, then their copies.
+    StripRun(const BlockedConvolution& convolution, const OpArguments& arguments, std::byte* workspace,
              std::int64_t tiles)
-        : c_(convolution), arguments_(arguments), pointers_(pointers), strip_tiles_(tiles) {}
+        : c_(convolution), arguments_(arguments), pointers_(reinterpret_cast<const float**>(workspace)),
+          copies_(reinterpret_cast<float*>(pointers_ + tiles * c_.tile_pointers())), strip_tiles_(tiles) {}
 
-    /// Output voxels [begin, end), counted in the order of memory.
-    void run(std::int64_t begin, std::int64_t end) {
-        for (std::int64_t voxel = begin; voxel < end;) {
+    void run(std::int64_t first_tile, std::int64_t end) {
+        for (std::int64_t index = first_tile; index < end;) {
             Tile* last = tiles_.data();
-            for (const float** pointers = pointers_; last < tiles_.data() + strip_tiles_ && voxel < end;
-                 voxel += c_.voxels, pointers += c_.taps() * c_.voxels)
-                *last++ = tile(voxel, std::min(c_.voxels, end - voxel), pointers);
+            for (std::int64_t slot = 0; slot < strip_tiles_ && index < end; ++slot, ++index)
+                *last++ = c_.by_lines ? tile_of_line(index, slot) : tile(index, slot);
             for (const Block& block : c_.blocks)
                 for (const Tile* each = tiles_.data(); each < last; ++each)
                     compute(block, *each);
@@ -201,7 +235,21 @@ class StripRun {
                inside(2, source(2, at.z + c_.voxels - 1, c_.conv.kernel[2] - 1));
     }
 
-    Tile tile(std::int64_t voxel, std::int64_t voxels, const float** pointers) const {
+    Tile tile_of_line(std::int64_t index, std::int64_t slot) const {
+        Place at = place(index / c_.tiles_per_line() * c_.out[4]);
+        at.z = index % c_.tiles_per_line() * c_.voxels;
+        const float** const pointers = pointers_ + slot * c_.tile_pointers();
+        if (is_even(at))
+            point_evenly(at, pointers);
+        else
+            point_at_copies(at, pointers, copies_ + slot * c_.tile_floats());
+        return {index / c_.tiles_per_line() * c_.out[4] + at.z, std::min(c_.voxels, c_.out[4] - at.z), pointers, true};
+    }
+
+    Tile tile(std::int64_t index, std::int64_t slot) const {
+        const std::int64_t voxel = index * c_.voxels;
+        const std::int64_t voxels = std::min(c_.voxels, c_.output_voxels() - voxel);
+        const float** const pointers = pointers_ + slot * c_.tile_pointers();
         // A kernel reads the inputs of all its voxels, also of those that are not stored.
         if (c_.pointwise() && voxels == c_.voxels) { // all lines are one
             *pointers = arguments_.input<float>(0) + voxel * c_.in[1];
@@ -225,6 +273,29 @@ class StripRun {
                 const bool is_inside = inside(0, x) && inside(1, y);
                 for (std::int64_t c = 0; c < along_z; ++c)
                     *to++ = is_inside ? input(at.sample, x, y, source(2, at.z, c)) : nullptr;
+            }
+    }
+
+    /// Copies what a whole tile reads, with zeros for what lies outside along z, and points there.
+    void point_at_copies(const Place& at, const float** to, float* copy) const {
+        const std::int64_t along_z = c_.joins_z() ? 1 : c_.conv.kernel[2];
+        const std::int64_t first = source(2, at.z, 0);
+        const std::int64_t end = first + c_.span() / c_.in[1];
+        const std::int64_t low = std::clamp<std::int64_t>(first, 0, c_.in[4]);
+        const std::int64_t high = std::clamp<std::int64_t>(end, low, c_.in[4]);
+        for (std::int64_t a = 0; a < c_.conv.kernel[0]; ++a)
+            for (std::int64_t b = 0; b < c_.conv.kernel[1]; ++b) {
+                const std::int64_t x = source(0, at.x, a);
+                const std::int64_t y = source(1, at.y, b);
+                if (!inside(0, x) || !inside(1, y)) {
+                    to = std::fill_n(to, along_z, nullptr);
+                    continue;
+                }
+                for (std::int64_t c = 0; c < along_z; ++c)
+                    *to++ = copy + c * c_.conv.dilation[2] * c_.in[1];
+                copy = std::fill_n(copy, (low - first) * c_.in[1], 0.0F);
+                copy = std::copy(input(at.sample, x, y, low), input(at.sample, x, y, high), copy);
+                copy = std::fill_n(copy, (end - high) * c_.in[1], 0.0F);
             }
     }
 
@@ -284,7 +355,8 @@ class StripRun {
 
     const BlockedConvolution& c_;
     const OpArguments& arguments_;
-    const float** pointers_; ///< of the tiles of a strip
+    const float** pointers_;
+    float* copies_;
     std::int64_t strip_tiles_;
     std::array<Tile, most_strip_tiles> tiles_;
 };
@@ -294,17 +366,15 @@ class TileConvolutionOp final : public InferenceOp {
     explicit TileConvolutionOp(const ConvolutionSpec& spec) : convolution_(Packing(spec).pack()) {
         const BlockedConvolution& c = convolution_;
         strip_tiles_ = std::max<std::int64_t>(
-            1, std::min({most_strip_tiles, strip_voxels / c.voxels, strip_pointers / (c.taps() * c.voxels)}));
-        parts_ = spec.parts(quotient_up(c.output_voxels(), c.voxels));
+            1, std::min({most_strip_tiles, strip_voxels / c.voxels, strip_bytes / tile_bytes()}));
+        parts_ = spec.parts(c.tiles());
     }
 
     std::string implementation() const override {
         const TileKernel& kernel = *convolution_.blocks[0].kernel;
         return text("mfres:conv_tile_", kernel.voxels, "x", kernel.vectors * tiles_.lanes, ":", tiles_.name);
     }
-    std::int64_t workspace_bytes() const override {
-        return parts_ * part_pointers() * static_cast<std::int64_t>(sizeof(const float*));
-    }
+    std::int64_t workspace_bytes() const override { return parts_ * part_bytes(); }
     std::int64_t constant_bytes() const override {
         return (std::ssize(convolution_.weights) + std::ssize(convolution_.bias) + std::ssize(convolution_.zeros)) *
                static_cast<std::int64_t>(sizeof(float));
@@ -313,17 +383,18 @@ class TileConvolutionOp final : public InferenceOp {
 
     void run() override {
         run_parts(static_cast<int>(parts_), [&](int part) {
-            auto* pointers = reinterpret_cast<const float**>(arguments_.workspace) + part * part_pointers();
-            const std::int64_t tiles = quotient_up(convolution_.output_voxels(), convolution_.voxels);
-            const auto voxel = [&](std::int64_t p) {
-                return std::min(tiles * p / parts_ * convolution_.voxels, convolution_.output_voxels());
-            };
-            StripRun(convolution_, arguments_, pointers, strip_tiles_).run(voxel(part), voxel(part + 1));
+            const std::int64_t tiles = convolution_.tiles();
+            StripRun(convolution_, arguments_, arguments_.workspace + part * part_bytes(), strip_tiles_)
+                .run(tiles * part / parts_, tiles * (part + 1) / parts_);
         });
     }
 
   private:
-    std::int64_t part_pointers() const { return strip_tiles_ * convolution_.taps() * convolution_.voxels; }
+    std::int64_t tile_bytes() const {
+        return convolution_.tile_pointers() * static_cast<std::int64_t>(sizeof(const float*)) +
+               convolution_.tile_floats() * static_cast<std::int64_t>(sizeof(float));
+    }
+    std::int64_t part_bytes() const { return quotient_up(strip_tiles_ * tile_bytes(), 64) * 64; }
 
     const TileKernels& tiles_ = tile_kernels();
     BlockedConvolution convolution_;

@@ -114,7 +114,7 @@ Result<std::unique_ptr<CasePredictor>> CasePredictor::open(const std::filesystem
 }
 
 Status CasePredictor::check_classes() const {
-    if (model_->variant.classes() == tumour_classes)
+    if (model_->variant.label_classes() == tumour_classes)
         return {};
     return Error{ErrorCode::model_metadata_invalid,
                  text(name_, " takes ", model_->variant.input_channels(), " channels and tells ",

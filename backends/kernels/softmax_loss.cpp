@@ -11,17 +11,17 @@ std::int64_t SoftmaxLoss::floats_per_thread() const {
     return voxels_at_once * (rows_.channels() + 4);
 }
 
-std::int64_t SoftmaxLoss::scratch_bytes() const {
+std::int64_t SoftmaxLoss::workspace_bytes() const {
     return rows_.threads() * floats_per_thread() * static_cast<std::int64_t>(sizeof(float)) +
            rows_.chunks() * rows_.channels() * static_cast<std::int64_t>(sizeof(ClassSums));
 }
 
 template <typename Body>
-void SoftmaxLoss::for_probabilities(const float* logits, float* scratch, const Body& body) const {
+void SoftmaxLoss::for_probabilities(const float* logits, float* workspace, const Body& body) const {
     const std::int64_t channels = rows_.channels();
     const VectorLoops& loops = vector_loops();
     rows_.for_chunks([&](const Blocks::Chunk& chunk, int thread) {
-        float* p = of_thread(scratch, thread);
+        float* p = of_thread(workspace, thread);
         float* spare = p + channels * voxels_at_once;
         for (std::int64_t first = chunk.first; first < chunk.end; first += voxels_at_once) {
             const std::int64_t voxels = std::min(voxels_at_once, chunk.end - first);
@@ -32,13 +32,13 @@ void SoftmaxLoss::for_probabilities(const float* logits, float* scratch, const B
 }
 
 std::vector<ClassSums> SoftmaxLoss::sums(const float* logits, const std::uint8_t* classes, std::size_t groups,
-                                         float* scratch) const {
+                                         float* workspace) const {
     const std::int64_t channels = rows_.channels();
-    auto* by_chunk = reinterpret_cast<ClassSums*>(of_thread(scratch, rows_.threads()));
+    auto* by_chunk = reinterpret_cast<ClassSums*>(of_thread(workspace, rows_.threads()));
     const VectorLoops& loops = vector_loops();
     std::fill_n(by_chunk, rows_.chunks() * channels, ClassSums());
     for_probabilities(
-        logits, scratch,
+        logits, workspace,
         [&](const Blocks::Chunk& chunk, int, std::int64_t first, std::int64_t voxels, const float* p, const float*) {
             ClassSums* sums = by_chunk + chunk.index * channels;
             for (std::int64_t c = 0; c < channels; ++c) {
@@ -65,13 +65,13 @@ std::vector<ClassSums> SoftmaxLoss::sums(const float* logits, const std::uint8_t
 }
 
 void SoftmaxLoss::count_digits(const float* logits, const std::uint8_t* classes, double gamma, std::uint64_t prefix,
-                               int shift, std::span<double> counts, float* scratch) const {
+                               int shift, std::span<double> counts, float* workspace) const {
     const std::int64_t channels = rows_.channels();
     const VectorLoops& loops = vector_loops();
     std::vector<std::vector<std::uint32_t>> of_threads(static_cast<std::size_t>(rows_.threads()),
                                                        std::vector<std::uint32_t>(digit_values));
     for_probabilities(
-        logits, scratch,
+        logits, workspace,
         [&](const Blocks::Chunk&, int thread, std::int64_t first, std::int64_t voxels, const float* p, float* spare) {
             float* value = spare + 2 * voxels_at_once;
             loops.pointwise(logits + first * channels, p, spare, classes + first, voxels, channels, voxels_at_once,
@@ -103,7 +103,7 @@ double count_values(const PointwiseRule& rule, std::int64_t voxels, const float*
 } // namespace
 
 VoxelSums SoftmaxLoss::gradient(const float* logits, const std::uint8_t* classes, const LossTerms& terms,
-                                const float* targets, float* scratch, float* gradient) const {
+                                const float* targets, float* workspace, float* gradient) const {
     const std::int64_t channels = rows_.channels();
     const VectorLoops& loops = vector_loops();
     std::vector<RowSlope> rounded;
@@ -116,7 +116,7 @@ VoxelSums SoftmaxLoss::gradient(const float* logits, const std::uint8_t* classes
         terms.has_distillation() ? static_cast<std::size_t>(rows_.threads() * voxels_at_once * channels) : 0);
     std::vector<VoxelSums> sums(static_cast<std::size_t>(rows_.chunks()));
     for_probabilities(
-        logits, scratch,
+        logits, workspace,
         [&](const Blocks::Chunk& chunk, int thread, std::int64_t first, std::int64_t voxels, float* p, float* spare) {
             float* value = spare + 2 * voxels_at_once;
             float* coefficient = value + voxels_at_once;

@@ -18,30 +18,30 @@ class SoftmaxLoss {
     SoftmaxLoss(const Shape& shape, int threads);
 
     /// Memory that sums() and gradient() work in.
-    std::int64_t scratch_bytes() const;
+    std::int64_t workspace_bytes() const;
 
     /// Sums of every class, [group][class]: one group, or one per sample; `classes` by voxel.
     std::vector<ClassSums> sums(const float* logits, const std::uint8_t* classes, std::size_t groups,
-                                float* scratch) const;
+                                float* workspace) const;
 
     /// See CountDigits; of the values of the pointwise part, as float.
     void count_digits(const float* logits, const std::uint8_t* classes, double gamma, std::uint64_t prefix, int shift,
-                      std::span<double> counts, float* scratch) const;
+                      std::span<double> counts, float* workspace) const;
 
     /// dL/dz_k = p_k (s_k - sum_j p_j s_j) with s = dL/dp of the slopes, plus those of the other parts, and the sums that
     /// the value takes. `targets`: of distillation, like the logits; null without it.
     VoxelSums gradient(const float* logits, const std::uint8_t* classes, const LossTerms& terms, const float* targets,
-                       float* scratch, float* gradient) const;
+                       float* workspace, float* gradient) const;
 
   private:
     static constexpr std::int64_t voxels_at_once = 256;
 
     std::int64_t floats_per_thread() const;
-    float* of_thread(float* scratch, int thread) const { return scratch + thread * floats_per_thread(); }
+    float* of_thread(float* workspace, int thread) const { return workspace + thread * floats_per_thread(); }
 
     /// body(chunk, thread, first voxel, voxels, p, spare) for some voxels after the other, with their probabilities.
     template <typename Body>
-    void for_probabilities(const float* logits, float* scratch, const Body& body) const;
+    void for_probabilities(const float* logits, float* workspace, const Body& body) const;
 
     Blocks rows_;
 };

@@ -639,7 +639,7 @@ Result<std::vector<SubsetEvaluation>> evaluate_all_subsets(Segmenter& segmenter,
     for (std::size_t i = 0; i < all.size(); ++i) {
         EvaluationOptions own = options;
         own.contrasts = all[i].contrasts;
-        all[i].trained = check_contrasts(input, own.contrasts, false, "").ok();
+        all[i].trained = trained_for(input, own.contrasts);
         MFRES_TRY(all[i].table, evaluate_cases(segmenter, decided, own, [&](std::string_view stage, double done) {
                       return !progress ||
                              progress(stage, (static_cast<double>(i) + done) / static_cast<double>(all.size()));

@@ -2,6 +2,7 @@
 #include "inference/model_input.h"
 
 #include "core/try.h"
+#include "model/find_model.h"
 
 #include <algorithm>
 
@@ -30,6 +31,18 @@ std::string listed(const std::vector<std::string>& names) {
     for (const std::string& name : names)
         list += (list.empty() ? "" : ",") + name;
     return list;
+}
+
+/// Says which of the weights that come with mfres take a case with these contrasts; empty if none do.
+std::string models_for(const ModalitySet& present) {
+    std::string named;
+    for (const std::filesystem::path& file : shipped_models())
+        if (const auto model = load_model(file)) {
+            const auto& subsets = model->metadata.modality_subsets;
+            if (std::find(subsets.begin(), subsets.end(), present) != subsets.end())
+                named += (named.empty() ? "" : ", ") + file.stem().string();
+        }
+    return named.empty() ? std::string() : text(", and of the models that come with mfres ", named, " for this set");
 }
 
 } // namespace
@@ -64,10 +77,13 @@ Result<ModelInput> model_input(const Model& model, const std::string& where) {
     return input;
 }
 
+bool trained_for(const ModelInput& input, const ModalitySet& present) {
+    return present == all_modalities ||
+           std::find(input.subsets.begin(), input.subsets.end(), present) != input.subsets.end();
+}
+
 Status check_contrasts(const ModelInput& input, const ModalitySet& present, bool any, const std::string& where) {
-    const bool trained = present == all_modalities ||
-                         std::find(input.subsets.begin(), input.subsets.end(), present) != input.subsets.end();
-    if (trained || (any && present != ModalitySet{}))
+    if (trained_for(input, present) || (any && present != ModalitySet{}))
         return {};
     ModalitySet absent{};
     for (std::size_t m = 0; m < absent.size(); ++m)
@@ -76,7 +92,8 @@ Status check_contrasts(const ModelInput& input, const ModalitySet& present, bool
     for (const ModalitySet& subset : input.subsets)
         sets += "; " + names(subset);
     return Error{ErrorCode::modality_missing,
-                 text(where, " lacks ", names(absent), "; the model was trained for ", sets), where};
+                 text(where, " lacks ", names(absent), "; the model was trained for ", sets, models_for(present)),
+                 where};
 }
 
 std::vector<std::string> absent_contrast_warnings(const ModalitySet& present) {

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Where the weights lie that come with mfres.
-#include <mfres/predictor.h>
+#include "model/find_model.h"
 
 #include "core/guard.h"
 
+#include <mfres/predictor.h>
+
+#include <algorithm>
 #include <cstdlib>
 #include <dlfcn.h>
 #include <string>
@@ -25,12 +28,9 @@ fs::path own_folder() {
     return fs::absolute(found.dli_fname, ignored).parent_path();
 }
 
-Result<fs::path> model_file(const fs::path& model) {
+/// Where weights are looked for, in this order.
+std::vector<fs::path> model_folders() {
     std::error_code ignored;
-    const bool is_name = !model.empty() && !model.has_parent_path() && !model.has_extension();
-    if (!is_name || fs::exists(model, ignored))
-        return model;
-    const std::string file = model.string() + ".safetensors";
     std::vector<fs::path> folders;
     if (const char* named = std::getenv("MFRES_MODELS"))
         folders.emplace_back(named);
@@ -42,8 +42,17 @@ Result<fs::path> model_file(const fs::path& model) {
     // Relative to program and library, so that installed and built trees can be moved.
     beside(fs::read_symlink("/proc/self/exe", ignored).parent_path(), {MFRES_MODELS_FROM_BIN, MFRES_MODELS_FROM_BUILD});
     beside(own_folder(), {MFRES_MODELS_FROM_LIB});
+    return folders;
+}
+
+Result<fs::path> model_file(const fs::path& model) {
+    std::error_code ignored;
+    const bool is_name = !model.empty() && !model.has_parent_path() && !model.has_extension();
+    if (!is_name || fs::exists(model, ignored))
+        return model;
+    const std::string file = model.string() + ".safetensors";
     std::string tried;
-    for (const fs::path& folder : folders) {
+    for (const fs::path& folder : model_folders()) {
         fs::path path = folder / file;
         if (fs::is_regular_file(path, ignored))
             return path;
@@ -56,6 +65,20 @@ Result<fs::path> model_file(const fs::path& model) {
 }
 
 } // namespace
+
+std::vector<fs::path> shipped_models() {
+    std::error_code ignored;
+    std::vector<fs::path> files;
+    for (const fs::path& folder : model_folders()) {
+        for (fs::directory_iterator entry(folder, ignored), end; entry != end; entry.increment(ignored))
+            if (entry->path().extension() == ".safetensors")
+                files.push_back(entry->path());
+        if (!files.empty())
+            break;
+    }
+    std::sort(files.begin(), files.end());
+    return files;
+}
 
 Result<fs::path> find_model(const fs::path& model) {
     return guarded(model, [&] { return model_file(model); });

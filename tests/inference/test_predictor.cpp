@@ -309,6 +309,19 @@ TEST_CASE("contrasts may be absent where the model was trained for that, and the
     CHECK(rejected.error().message.find("t1,t1ce,t2,flair") != std::string::npos);
     const Prediction forced = predict(strict, views, {.any_contrasts = true});
 
+    {
+        // The error names what comes with mfres and would do.
+        const test::TemporaryFolder models;
+        std::filesystem::copy_file(original, models / "complete.safetensors");
+        std::filesystem::copy_file(trained, models / "flexible.safetensors");
+        ::setenv("MFRES_MODELS", models.path().c_str(), 1);
+        const auto advised = strict.predict(views);
+        ::unsetenv("MFRES_MODELS");
+        REQUIRE_CODE(advised, modality_missing);
+        CHECK(advised.error().message.find("; the model was trained for t1,t1ce,t2,flair, and of the models that come "
+                                           "with mfres flexible for this set") != std::string::npos);
+    }
+
     auto segmenter = Segmenter::open(trained, {.compute = {.threads = 2}});
     REQUIRE_OK(segmenter);
     const auto segmented =

@@ -164,20 +164,21 @@ std::array<std::pair<std::int64_t, std::int64_t>, 3> decided_by(const TilePlan& 
     return {decided_by(plan, 0, tile / nz / ny), decided_by(plan, 1, tile / nz % ny), decided_by(plan, 2, tile % nz)};
 }
 
-Result<TileLabels> TileLabels::create(TilePlan plan, std::span<std::uint8_t> labels, int threads) {
+Result<TileLabels> TileLabels::create(TilePlan plan, std::span<std::uint8_t> labels, int threads,
+                                      const LabelRule& rule) {
     if (plan.count() == 0)
         return invalid("a plan without tiles covers no box");
     if (labels.size() != static_cast<std::uint64_t>(volume(plan.box_size)))
         return invalid(
             text("a box of ", to_string(Shape(plan.box_size)), " voxels does not fit ", labels.size(), " labels"));
-    return TileLabels(std::move(plan), labels, resolve_threads(threads));
+    return TileLabels(std::move(plan), labels, resolve_threads(threads), rule);
 }
 
 Status TileLabels::add(const StridedView<const float>& values) {
     const Size& tile = plan_.tile_size;
     if (complete())
         return invalid(text("all ", plan_.count(), " tiles of the plan were already added"));
-    MFRES_CHECK(logits::check_logits(values));
+    MFRES_CHECK(logits::check_logits(values, rule_.outputs));
     if (!(values.shape == Shape{1, values.shape[1], tile[0], tile[1], tile[2]}))
         return invalid(
             text("tiles of ", to_string(Shape(tile)), " voxels cannot take logits of ", to_string(values.shape)));
@@ -190,7 +191,7 @@ Status TileLabels::add(const StridedView<const float>& values) {
     parallel_ranges(decided[0].second - decided[0].first, threads_, [&](std::int64_t first, std::int64_t last) {
         for (std::int64_t x = decided[0].first + first; x < decided[0].first + last; ++x)
             for (std::int64_t y = decided[1].first; y < decided[1].second; ++y)
-                logits::label_row(values, x - offset[0], y - offset[1], z - offset[2], decided[2].second - z,
+                logits::label_row(values, x - offset[0], y - offset[1], z - offset[2], decided[2].second - z, rule_,
                                   labels_.data() + (x * plan_.box_size[1] + y) * plan_.box_size[2] + z);
     });
     ++next_tile_;

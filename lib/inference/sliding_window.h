@@ -52,13 +52,14 @@ choose_tile(const std::array<std::int64_t, 3>& box_size, std::int64_t overlap, s
             std::int64_t limit_bytes, const std::function<std::int64_t(const std::array<std::int64_t, 3>&)>& bytes_of);
 
 /// Makes the labels of the whole box from the logits of one tile after the other, and stores no logits. With one tile,
-/// and wherever overlapping tiles agree, the labels equal argmax() of the whole box. They do not depend on the number
-/// of threads.
+/// and wherever overlapping tiles agree, the labels equal assign_labels() of the whole box. They do not depend on the
+/// number of threads.
 class TileLabels {
   public:
     /// `labels` is [x][y][z] of plan.box_size, z fastest, and must outlive the object.
     /// Errors: invalid_argument (labels of another size than the box, an empty plan).
-    static Result<TileLabels> create(TilePlan plan, std::span<std::uint8_t> labels, int threads);
+    static Result<TileLabels> create(TilePlan plan, std::span<std::uint8_t> labels, int threads,
+                                     const LabelRule& rule = {});
 
     /// Writes the labels of the voxels assigned to tile next_tile() (see decided_by), from its logits `values`
     /// [1, classes, x, y, z], of any strides. Errors: invalid_argument (another shape, no class or more than 256, or no
@@ -71,12 +72,13 @@ class TileLabels {
     const TilePlan& plan() const { return plan_; }
 
   private:
-    TileLabels(TilePlan plan, std::span<std::uint8_t> labels, int threads)
-        : plan_(std::move(plan)), labels_(labels), threads_(threads) {}
+    TileLabels(TilePlan plan, std::span<std::uint8_t> labels, int threads, const LabelRule& rule)
+        : plan_(std::move(plan)), labels_(labels), threads_(threads), rule_(rule) {}
 
     TilePlan plan_;
     std::span<std::uint8_t> labels_;
     int threads_;
+    LabelRule rule_;
     std::size_t next_tile_ = 0;
 };
 

@@ -21,7 +21,7 @@ constexpr std::array all_rules = {Absent::literal, Absent::skip};
 constexpr double nothing = 1e-30;
 
 bool is_left_out(std::size_t class_index, const LossOptions& options) {
-    return class_index == 0 && !options.background;
+    return class_index == 0 && !options.background && options.outputs == Outputs::classes;
 }
 
 bool counts(std::span<const ClassSums> classes, std::size_t l, const LossOptions& options) {
@@ -261,6 +261,7 @@ Result<Loss> make_loss(const LossOptions& options) {
     MFRES_CHECK(check(options));
     Loss loss;
     loss.overlap = make_overlap(options);
+    loss.outputs = options.outputs;
     loss.per_sample = !options.batch;
     loss.pointwise = {options.ce_weight.value_or(standard_ce_weight(options.kind)), options.focal_gamma,
                       options.top_share};

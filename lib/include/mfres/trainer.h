@@ -5,7 +5,7 @@
 //   auto trainer = mfres::Trainer::open({.data = "BraTS2019/Training", .run = "runs/first"});
 //   auto report = trainer->run([](const mfres::TrainEvent& event) { return true; });
 //
-// Files of a run: recipe.json, metrics.csv, validation.csv, curve.svg (and curve.png where pictures can be drawn),
+// Files of a run: recipe.json, metrics.csv, validation.csv, curve.svg, curve.png,
 // last.ckpt, previous.ckpt, best.ckpt, model.safetensors; train.mfcache and val.mfcache where it was given folders.
 #pragma once
 

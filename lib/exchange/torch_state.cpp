@@ -10,6 +10,7 @@
 
 #include "core/half.h"
 #include "exchange/pickle.h"
+#include "model/tensor_file.h"
 
 #include <zip.h>
 
@@ -373,12 +374,7 @@ Result<StateDict> read_torch_state(std::span<const std::byte> bytes, const std::
 }
 
 Result<StateDict> read_torch_state(const std::filesystem::path& path, std::string_view prefix) {
-    MFRES_TRY(const ReadableFile file, ReadableFile::open(path));
-    if (file.size() > max_safetensors_bytes)
-        return Error{
-            ErrorCode::memory_limit,
-            text(path.string(), " has ", file.size(), " bytes, more than the ", max_safetensors_bytes, " allowed"),
-            path.string()};
+    MFRES_TRY(const ReadableFile file, open_tensor_file(path));
     return read_archive(Archive::open(path, file.size()), path.string(), prefix);
 }
 

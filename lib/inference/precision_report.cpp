@@ -2,7 +2,7 @@
 // What each precision costs, and what each absent contrast, for programs (JSON) and for people (Markdown).
 #include <mfres/evaluate.h>
 
-#include "core/format.h"
+#include "core/decimal_text.h"
 #include "core/try.h"
 
 #include <nlohmann/json.hpp>
@@ -14,11 +14,7 @@ namespace mfres {
 namespace {
 
 std::string fixed(const std::optional<double>& value) {
-    if (!value)
-        return "-";
-    std::array<char, 64> buffer{};
-    print_classic(buffer.data(), buffer.size(), "%.4f", *value);
-    return buffer.data();
+    return decimal_text(value, 4, "-");
 }
 
 /// The least Dice of a region over all cases.

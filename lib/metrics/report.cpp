@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Statistics of a table as JSON and as Markdown.
-#include "core/format.h"
+#include "core/decimal_text.h"
 #include "core/try.h"
 #include "imaging/labels.h"
 
@@ -103,11 +103,7 @@ std::string scheme_sentence(const std::optional<EmptyScheme>& scheme) {
 }
 
 std::string fixed(const std::optional<double>& value) {
-    if (!value)
-        return "";
-    std::array<char, 64> buffer{};
-    print_classic(buffer.data(), buffer.size(), "%.5f", *value);
-    return buffer.data();
+    return decimal_text(value, 5, "");
 }
 
 /// Cells are padded for reading as plain text. The first columns are text, the others numbers.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "model/describe.h"
 
+#include "core/names.h"
 #include "core/try.h"
 #include "model/metadata.h"
 
@@ -11,6 +12,9 @@
 namespace mfres {
 
 namespace {
+
+constexpr auto file_kind_names =
+    enum_names<FileKind>({{FileKind::model, "model"}, {FileKind::damaged, "damaged"}, {FileKind::tensors, "tensors"}});
 
 Result<ModelSummary> summarise(Model model) {
     MFRES_TRY(const Graph graph, parameter_graph(model.variant));
@@ -147,12 +151,7 @@ nlohmann::ordered_json model_json(const ModelSummary& model) {
 } // namespace
 
 std::string_view name(FileKind kind) noexcept {
-    switch (kind) {
-    case FileKind::model: return "model";
-    case FileKind::damaged: return "damaged";
-    case FileKind::tensors: return "tensors";
-    }
-    return "unknown";
+    return file_kind_names.of(kind);
 }
 
 Result<ModelInfo> describe(const std::filesystem::path& path) {

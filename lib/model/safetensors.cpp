@@ -7,6 +7,7 @@
 #include "core/guard.h"
 #include "core/half.h"
 #include "core/try.h"
+#include "model/tensor_file.h"
 
 #include <nlohmann/json.hpp>
 
@@ -454,12 +455,7 @@ Result<SafetensorsFile> parse_safetensors(std::vector<std::byte> bytes, std::str
 }
 
 Result<SafetensorsFile> read_safetensors(const std::filesystem::path& path, const HeaderCheck& check) {
-    MFRES_TRY(const ReadableFile source, ReadableFile::open(path));
-    if (source.size() > max_safetensors_bytes)
-        return Error{
-            ErrorCode::memory_limit,
-            text(path.string(), " has ", source.size(), " bytes, more than the ", max_safetensors_bytes, " allowed"),
-            path.string()};
+    MFRES_TRY(const ReadableFile source, open_tensor_file(path));
     Parser parser(path.string(), source.size());
     std::vector<std::byte> bytes(static_cast<std::size_t>(std::min<std::uint64_t>(source.size(), length_bytes)));
     MFRES_CHECK(source.read_at(0, bytes));

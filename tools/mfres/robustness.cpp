@@ -6,8 +6,6 @@
 #include "core/try.h"
 #include "paper/robustness.h"
 
-#include <iostream>
-
 namespace mfres::cli {
 
 namespace {
@@ -53,25 +51,26 @@ Result<RobustnessReport> measure(const Options& options, ProgressDisplay& displa
     return measure_robustness(segmenter, cases, request, display.progress());
 }
 
+/// The report, after its table was written to the file of --out.
+Result<RobustnessReport> written_report(const Options& options, ProgressDisplay& display) {
+    const std::filesystem::path out = options.get_or_default<std::string>("out");
+    const bool force = options.has("force");
+    MFRES_CHECK(check_output(out, force));
+    MFRES_TRY(RobustnessReport report, measure(options, display));
+    if (!out.empty())
+        MFRES_CHECK(write_file_atomically(out, to_markdown(report), force));
+    return report;
+}
+
 } // namespace
 
 int robustness(const std::vector<std::string>& arguments) {
     Options options = make_options();
     if (const auto done = options.parse(arguments))
         return *done;
-    const bool json = options.has("json");
-    const std::filesystem::path out = options.get_or_default<std::string>("out");
-    if (const auto free = check_output(out, options.has("force")); !free)
-        return fail(free.error(), json);
-    const auto report = with_progress(options, [&](ProgressDisplay& display) { return measure(options, display); });
-    if (!report)
-        return fail(report.error(), json);
-    const std::string table = to_markdown(*report);
-    if (!out.empty())
-        if (const auto written = write_file_atomically(out, table, options.has("force")); !written)
-            return fail(written.error(), json);
-    std::cout << (json ? to_json(*report) + "\n" : table);
-    return exit_ok;
+    const auto report =
+        with_progress(options, [&](ProgressDisplay& display) { return written_report(options, display); });
+    return print_report(options, report, [](const RobustnessReport& of) { return to_markdown(of); });
 }
 
 } // namespace mfres::cli

@@ -52,8 +52,8 @@ choose_tile(const std::array<std::int64_t, 3>& box_size, std::int64_t overlap, s
             std::int64_t limit_bytes, const std::function<std::int64_t(const std::array<std::int64_t, 3>&)>& bytes_of);
 
 /// Makes the labels of the whole box from the logits of one tile after the other, and stores no logits. With one tile,
-/// and wherever overlapping tiles agree, the labels equal assign_labels() of the whole box. They do not depend on the
-/// number of threads.
+/// and wherever overlapping tiles agree, the labels equal assign_labels() of the whole box. They do not depend on the number
+/// of threads.
 class TileLabels {
   public:
     /// `labels` is [x][y][z] of plan.box_size, z fastest, and must outlive the object.

@@ -4,6 +4,7 @@
 
 #include "core/checked.h"
 #include "core/file.h"
+#include "core/guard.h"
 #include "core/try.h"
 
 #ifdef MFRES_WITH_LIBZIP
@@ -373,13 +374,15 @@ Result<StateDict> read_torch_state(std::span<const std::byte> bytes, const std::
 }
 
 Result<StateDict> read_torch_state(const std::filesystem::path& path, std::string_view prefix) {
-    MFRES_TRY(const ReadableFile file, ReadableFile::open(path));
-    if (file.size() > max_safetensors_bytes)
-        return Error{
-            ErrorCode::memory_limit,
-            text(path.string(), " has ", file.size(), " bytes, more than the ", max_safetensors_bytes, " allowed"),
-            path.string()};
-    return read_archive(Archive::open(path, file.size()), path.string(), prefix);
+    return guarded(path, [&]() -> Result<StateDict> {
+        MFRES_TRY(const ReadableFile file, ReadableFile::open(path));
+        if (file.size() > max_safetensors_bytes)
+            return Error{
+                ErrorCode::memory_limit,
+                text(path.string(), " has ", file.size(), " bytes, more than the ", max_safetensors_bytes, " allowed"),
+                path.string()};
+        return read_archive(Archive::open(path, file.size()), path.string(), prefix);
+    });
 }
 
 } // namespace mfres

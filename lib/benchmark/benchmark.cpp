@@ -5,11 +5,11 @@
 #include "backends/backend.h"
 #include "benchmark/npy.h"
 #include "core/argmax.h"
+#include "core/guard.h"
 #include "core/memory_usage.h"
 #include "core/parallel.h"
 #include "core/random.h"
 #include "core/thread_pool.h"
-#include "core/guard.h"
 #include "core/try.h"
 #include "graph/cost.h"
 #include "inference/box_predictor.h"
@@ -200,10 +200,12 @@ Result<BenchmarkReport> benchmark(const std::filesystem::path& model, const Benc
 
 Result<std::int64_t> planned_activations(std::string_view network, const std::array<std::int64_t, 3>& size,
                                          std::string_view backend) {
-    MFRES_TRY(const Variant variant, parse_variant(network));
-    MFRES_TRY(const Graph graph, build_network(variant, size));
-    MFRES_TRY(const Backend* engine, find_backend(backend));
-    return engine->planned_activations(graph);
+    return guarded("network", [&]() -> Result<std::int64_t> {
+        MFRES_TRY(const Variant variant, parse_variant(network));
+        MFRES_TRY(const Graph graph, build_network(variant, size));
+        MFRES_TRY(const Backend* engine, find_backend(backend));
+        return engine->planned_activations(graph);
+    });
 }
 
 } // namespace mfres

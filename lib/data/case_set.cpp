@@ -120,16 +120,18 @@ CaseSet CaseSet::spread(std::size_t count) const {
 
 Result<std::string> CaseSet::choose_labels(const std::string& wanted, const std::string& where, AffineSource affine,
                                            int threads) {
-    std::vector<CaseFiles> files;
-    for (const Member& member : cases_)
-        if (const auto* one = std::get_if<CaseFiles>(&member.content))
-            files.push_back(*one);
-    MFRES_TRY(std::string note, mfres::choose_labels(files, wanted, where, affine, threads));
-    auto next = files.begin();
-    for (Member& member : cases_)
-        if (auto* one = std::get_if<CaseFiles>(&member.content))
-            *one = std::move(*next++);
-    return note;
+    return guarded(where, [&]() -> Result<std::string> {
+        std::vector<CaseFiles> files;
+        for (const Member& member : cases_)
+            if (const auto* one = std::get_if<CaseFiles>(&member.content))
+                files.push_back(*one);
+        MFRES_TRY(std::string note, mfres::choose_labels(files, wanted, where, affine, threads));
+        auto next = files.begin();
+        for (Member& member : cases_)
+            if (auto* one = std::get_if<CaseFiles>(&member.content))
+                *one = std::move(*next++);
+        return note;
+    });
 }
 
 std::string CaseSet::label_scheme() const {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <mfres/dataset.h>
 
+#include "core/guard.h"
 #include "core/try.h"
 #include "data/cache.h"
 #include "data/split.h"
@@ -23,9 +24,7 @@ Result<SplitOptions> split_options(const DataSplitOptions& options) {
     return wanted;
 }
 
-} // namespace
-
-Result<DataSplit> split_cases(const DataSplitOptions& options) {
+Result<DataSplit> split_of(const DataSplitOptions& options) {
     MFRES_TRY(const SplitOptions wanted, split_options(options));
     MFRES_TRY(Split split, find_split(wanted));
     DataSplit result{
@@ -39,17 +38,29 @@ Result<DataSplit> split_cases(const DataSplitOptions& options) {
     return result;
 }
 
+Result<std::string> fingerprint_of(const std::filesystem::path& cache) {
+    MFRES_TRY(const auto opened, Cache::open(cache));
+    return opened->fingerprint();
+}
+
+} // namespace
+
+Result<DataSplit> split_cases(const DataSplitOptions& options) {
+    return guarded("data", [&] { return split_of(options); });
+}
+
 Result<std::string> pack_cases(const std::filesystem::path& cache, const std::vector<CaseFiles>& cases,
                                const PackOptions& options, const PackProgress& progress) {
-    MFRES_CHECK(write_cache(cache, cases,
-                            {.threads = options.threads, .overwrite = options.overwrite, .accept = options.accept},
-                            progress));
-    return cache_fingerprint(cache);
+    return guarded(cache, [&]() -> Result<std::string> {
+        MFRES_CHECK(write_cache(cache, cases,
+                                {.threads = options.threads, .overwrite = options.overwrite, .accept = options.accept},
+                                progress));
+        return fingerprint_of(cache);
+    });
 }
 
 Result<std::string> cache_fingerprint(const std::filesystem::path& cache) {
-    MFRES_TRY(const auto opened, Cache::open(cache));
-    return opened->fingerprint();
+    return guarded(cache, [&] { return fingerprint_of(cache); });
 }
 
 } // namespace mfres

@@ -2,6 +2,7 @@
 #include "exchange/onnx.h"
 
 #include "core/file.h"
+#include "core/guard.h"
 #include "core/names.h"
 #include "core/try.h"
 #include "exchange/onnx_program.h"
@@ -109,8 +110,10 @@ Result<std::vector<std::byte>> encode_onnx(const Model& model, const OnnxExport&
 }
 
 Status export_onnx(const std::filesystem::path& path, const Model& model, const OnnxExport& options, bool overwrite) {
-    MFRES_TRY(const std::vector<std::byte> bytes, encode_onnx(model, options));
-    return write_file_atomically(path, bytes, overwrite);
+    return guarded(path, [&]() -> Status {
+        MFRES_TRY(const std::vector<std::byte> bytes, encode_onnx(model, options));
+        return write_file_atomically(path, bytes, overwrite);
+    });
 }
 
 std::string_view to_string(OnnxDialect dialect) noexcept {

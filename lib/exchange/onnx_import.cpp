@@ -4,6 +4,7 @@
 
 #include "core/checked.h"
 #include "core/file.h"
+#include "core/guard.h"
 #include "core/try.h"
 #include "exchange/match.h"
 #include "exchange/onnx_file.h"
@@ -366,15 +367,17 @@ Result<Model> import_onnx(std::span<const std::byte> bytes, const std::string& p
 }
 
 Result<Model> import_onnx(const std::filesystem::path& path, const Variant* variant) {
-    MFRES_CHECK(check_onnx_layout(path));
-    MFRES_TRY(const std::vector<std::byte> bytes, read_file(path, max_onnx_bytes));
-    MFRES_TRY(onnx::ModelProto model, parse_onnx(bytes, path.string()));
-    if (const auto read = ExternalTensors(path).read(model); !read)
-        return about(path.string(), read.error());
-    auto imported = import_model(model, path.string(), variant);
-    if (!imported)
-        return about(path.string(), imported.error());
-    return imported;
+    return guarded(path, [&]() -> Result<Model> {
+        MFRES_CHECK(check_onnx_layout(path));
+        MFRES_TRY(const std::vector<std::byte> bytes, read_file(path, max_onnx_bytes));
+        MFRES_TRY(onnx::ModelProto model, parse_onnx(bytes, path.string()));
+        if (const auto read = ExternalTensors(path).read(model); !read)
+            return about(path.string(), read.error());
+        auto imported = import_model(model, path.string(), variant);
+        if (!imported)
+            return about(path.string(), imported.error());
+        return imported;
+    });
 }
 
 } // namespace mfres

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "exchange/state_dict.h"
 
+#include "core/guard.h"
 #include "core/json.h"
 #include "core/try.h"
 #include "model/sha256.h"
@@ -136,16 +137,18 @@ Result<StateDict> NameMapping::apply(StateDict tensors, const std::string& path)
 }
 
 Result<StateDict> read_safetensors_state(const std::filesystem::path& path) {
-    MFRES_TRY(const SafetensorsFile file, read_safetensors(path));
-    StateDict tensors;
-    for (const auto& [name, stored] : file.tensors) {
-        const bool counter = stored.dtype == Dtype::i64 || stored.dtype == Dtype::i32;
-        if (counter)
-            continue;
-        MFRES_TRY(Tensor tensor, decode_tensor(file, name));
-        tensors.emplace(name, std::move(tensor));
-    }
-    return tensors;
+    return guarded(path, [&]() -> Result<StateDict> {
+        MFRES_TRY(const SafetensorsFile file, read_safetensors(path));
+        StateDict tensors;
+        for (const auto& [name, stored] : file.tensors) {
+            const bool counter = stored.dtype == Dtype::i64 || stored.dtype == Dtype::i32;
+            if (counter)
+                continue;
+            MFRES_TRY(Tensor tensor, decode_tensor(file, name));
+            tensors.emplace(name, std::move(tensor));
+        }
+        return tensors;
+    });
 }
 
 Result<StateDict> without_prefix(StateDict tensors, std::string_view prefix, const std::string& path) {

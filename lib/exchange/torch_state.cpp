@@ -4,6 +4,7 @@
 
 #include "core/checked.h"
 #include "core/file.h"
+#include "core/guard.h"
 #include "core/try.h"
 
 #ifdef MFRES_WITH_LIBZIP
@@ -374,8 +375,10 @@ Result<StateDict> read_torch_state(std::span<const std::byte> bytes, const std::
 }
 
 Result<StateDict> read_torch_state(const std::filesystem::path& path, std::string_view prefix) {
-    MFRES_TRY(const ReadableFile file, open_tensor_file(path));
-    return read_archive(Archive::open(path, file.size()), path.string(), prefix);
+    return guarded(path, [&]() -> Result<StateDict> {
+        MFRES_TRY(const ReadableFile file, open_tensor_file(path));
+        return read_archive(Archive::open(path, file.size()), path.string(), prefix);
+    });
 }
 
 } // namespace mfres

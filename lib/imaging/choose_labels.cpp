@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What the label values of a data set mean, from all of them together.
+#include "core/guard.h"
 #include "core/parallel.h"
 #include "core/try.h"
 #include "imaging/label_evidence.h"
@@ -118,7 +119,9 @@ LabelEvidence& LabelEvidence::operator+=(const LabelEvidence& other) {
     return *this;
 }
 
-Result<std::string> choose_labels(std::span<CaseFiles> cases, const std::string& wanted, const std::string& where,
+namespace {
+
+Result<std::string> chosen_labels(std::span<CaseFiles> cases, const std::string& wanted, const std::string& where,
                                   AffineSource affine, int threads) {
     std::optional<LabelCoding> coding;
     if (!wants_auto(wanted)) {
@@ -144,6 +147,13 @@ Result<std::string> choose_labels(std::span<CaseFiles> cases, const std::string&
         if (one.label_scheme.empty())
             one.label_scheme = coding->name();
     return sentence;
+}
+
+} // namespace
+
+Result<std::string> choose_labels(std::span<CaseFiles> cases, const std::string& wanted, const std::string& where,
+                                  AffineSource affine, int threads) {
+    return guarded(where, [&] { return chosen_labels(cases, wanted, where, affine, threads); });
 }
 
 } // namespace mfres

@@ -3,6 +3,7 @@
 
 #include "core/checked.h"
 #include "core/file.h"
+#include "core/guard.h"
 #include "core/random.h"
 #include "core/try.h"
 #include "model/metadata.h"
@@ -159,8 +160,9 @@ Status check_ranges(const Graph& graph, const ActivationRanges& ranges) {
         return {};
     const Graph form = inference_form(graph);
     for (const auto& [name, range] : ranges)
-        if (std::none_of(form.nodes().begin(), form.nodes().end(),
-                         [&, &name = name](const Node& node) { return node.kind() == OpKind::conv && node.name == name; }))
+        if (std::none_of(form.nodes().begin(), form.nodes().end(), [&, &name = name](const Node& node) {
+                return node.kind() == OpKind::conv && node.name == name;
+            }))
             return Error{ErrorCode::model_metadata_invalid,
                          text("metadata mfres.quantisation: the network has no convolution '", printable(name), "'"),
                          "mfres.quantisation"};
@@ -261,20 +263,24 @@ Result<Model> decode_model(const SafetensorsFile& file) {
 }
 
 Result<Model> load_model(const std::filesystem::path& path) {
-    const auto file = read_safetensors(path, check_data_size);
-    if (!file)
-        return about(path.string(), file.error());
-    return decode_model(*file);
+    return guarded(path, [&]() -> Result<Model> {
+        const auto file = read_safetensors(path, check_data_size);
+        if (!file)
+            return about(path.string(), file.error());
+        return decode_model(*file);
+    });
 }
 
 Status save_model(const std::filesystem::path& path, const Model& model, Dtype dtype, bool overwrite) {
-    const auto bytes = encode_model(model, dtype);
-    if (!bytes)
-        return about(path.string(), bytes.error());
-    const auto written = write_file_atomically(path, *bytes, overwrite);
-    if (!written)
-        return about(path.string(), written.error());
-    return {};
+    return guarded(path, [&]() -> Status {
+        const auto bytes = encode_model(model, dtype);
+        if (!bytes)
+            return about(path.string(), bytes.error());
+        const auto written = write_file_atomically(path, *bytes, overwrite);
+        if (!written)
+            return about(path.string(), written.error());
+        return {};
+    });
 }
 
 Weights init_weights(const Graph& graph, std::uint64_t seed) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What a recipe and a run's folder hold, without a training.
+#include "core/guard.h"
 #include "core/try.h"
 #include "train/checkpoint.h"
 #include "train/recipe.h"
@@ -12,19 +13,23 @@
 namespace mfres {
 
 Result<RecipeDescription> describe_recipe(std::string_view json, std::size_t cases) {
-    MFRES_TRY(const Recipe recipe, parse_recipe(json));
-    return RecipeDescription{to_json(recipe).dump(), recipe.loss, recipe.sampling.crop, recipe.sampling.batch,
-                             total_steps(recipe, cases)};
+    return guarded("recipe", [&]() -> Result<RecipeDescription> {
+        MFRES_TRY(const Recipe recipe, parse_recipe(json));
+        return RecipeDescription{to_json(recipe).dump(), recipe.loss, recipe.sampling.crop, recipe.sampling.batch,
+                                 total_steps(recipe, cases)};
+    });
 }
 
 Result<std::optional<RunProgress>> run_progress(const std::filesystem::path& run) {
-    CheckpointFolder checkpoints(run);
-    std::error_code ignored;
-    if (!std::filesystem::exists(checkpoints.last(), ignored) &&
-        !std::filesystem::exists(checkpoints.previous(), ignored))
-        return std::optional<RunProgress>();
-    MFRES_TRY(const auto found, checkpoints.load());
-    return std::optional(RunProgress{found.checkpoint.step, found.checkpoint.seconds});
+    return guarded(run, [&]() -> Result<std::optional<RunProgress>> {
+        CheckpointFolder checkpoints(run);
+        std::error_code ignored;
+        if (!std::filesystem::exists(checkpoints.last(), ignored) &&
+            !std::filesystem::exists(checkpoints.previous(), ignored))
+            return std::optional<RunProgress>();
+        MFRES_TRY(const auto found, checkpoints.load());
+        return std::optional(RunProgress{found.checkpoint.step, found.checkpoint.seconds});
+    });
 }
 
 } // namespace mfres

@@ -59,8 +59,8 @@ struct TrainerOptions {
     /// "2/5": fold 2 of a 5-fold cross-validation. The patients of `data` that are in the fold are validated on, the
     /// others are trained on. Folds are made from the SHA-256 of the patients' ids. Empty = no fold.
     std::string fold;
-    /// Text file with a line per patient with several scans: case ids, separated by spaces or commas; # begins a comment.
-    /// Not needed for time points of BraTS 2023 and later, nor for the releases of BraTS 2017 to 2019.
+    /// Text file with a line per patient with several scans: case ids, separated by spaces or commas; # begins a
+    /// comment. Not needed for time points of BraTS 2023 and later, nor for the releases of BraTS 2017 to 2019.
     std::filesystem::path same_patient;
     /// CSV table (case,site) of the sites that validations are divided by; else what site_of (metrics.h) says.
     std::filesystem::path sites;

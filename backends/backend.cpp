@@ -143,18 +143,14 @@ Status check_optimiser_step(const OptimiserStep& step) {
     };
     if (step.step < 1)
         return invalid("step", static_cast<double>(step.step), "1 or more");
-    if (!is_size(step.learning_rate))
-        return invalid("learning_rate", step.learning_rate, "a finite number, 0 or more");
-    if (!is_factor(step.beta1))
-        return invalid("beta1", step.beta1, "at least 0 and below 1");
-    if (!is_factor(step.beta2))
-        return invalid("beta2", step.beta2, "at least 0 and below 1");
-    if (!is_size(step.epsilon))
-        return invalid("epsilon", step.epsilon, "a finite number, 0 or more");
-    if (!is_size(step.l2))
-        return invalid("l2", step.l2, "a finite number, 0 or more");
-    if (!is_size(step.clip_norm))
-        return invalid("clip_norm", step.clip_norm, "a finite number, 0 or more");
+    using Named = std::pair<const char*, double>;
+    for (const auto& [option, value] : {Named{"beta1", step.beta1}, Named{"beta2", step.beta2}})
+        if (!is_factor(value))
+            return invalid(option, value, "at least 0 and below 1");
+    for (const auto& [option, value] : {Named{"learning_rate", step.learning_rate}, Named{"epsilon", step.epsilon},
+                                        Named{"l2", step.l2}, Named{"clip_norm", step.clip_norm}})
+        if (!is_size(value))
+            return invalid(option, value, "a finite number, 0 or more");
     return {};
 }
 

@@ -253,7 +253,7 @@ class TrainingExecutable {
     /// model_tensor_shape, model_tensor_extra for any of the four maps, those of check_loss_scaling.
     virtual Status set_state(const TrainingState& state) = 0;
 
-    /// Bytes held: parameters, moments, activations, gradients and scratch memory.
+    /// Bytes held: parameters, moments, activations, gradients and workspace.
     virtual std::int64_t peak_bytes() const = 0;
 
     virtual Recomputation recomputation() const { return {}; }

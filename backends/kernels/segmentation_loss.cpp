@@ -89,7 +89,7 @@ std::int64_t SegmentationLoss::floats_per_thread() const {
     return voxels_at_once * (may_be_regions ? std::max(of_classes, RegionRows::floats_per_voxel) : of_classes);
 }
 
-std::int64_t SegmentationLoss::scratch_bytes() const {
+std::int64_t SegmentationLoss::workspace_bytes() const {
     return rows_.threads() * floats_per_thread() * static_cast<std::int64_t>(sizeof(float)) +
            rows_.chunks() * rows_.channels() * static_cast<std::int64_t>(sizeof(ClassSums));
 }
@@ -103,12 +103,12 @@ void SegmentationLoss::for_voxels(const Body& body) const {
 }
 
 template <typename Body>
-void SegmentationLoss::for_row_sums(const float* logits, const std::uint8_t* classes, Outputs outputs, float* scratch,
+void SegmentationLoss::for_row_sums(const float* logits, const std::uint8_t* classes, Outputs outputs, float* workspace,
                                     const Body& body) const {
     const std::int64_t channels = rows_.channels();
     const VectorLoops& loops = vector_loops();
     for_voxels([&](const Blocks::Chunk& chunk, int thread, std::int64_t first, std::int64_t voxels) {
-        float* p = of_thread(scratch, thread);
+        float* p = of_thread(workspace, thread);
         if (outputs == Outputs::classes) {
             loops.probabilities(logits + first * channels, voxels, channels, voxels_at_once, p,
                                 p + channels * voxels_at_once);
@@ -125,11 +125,11 @@ void SegmentationLoss::for_row_sums(const float* logits, const std::uint8_t* cla
 }
 
 std::vector<ClassSums> SegmentationLoss::sums(const float* logits, const std::uint8_t* classes, const LossTerms& terms,
-                                              float* scratch) const {
+                                              float* workspace) const {
     const std::int64_t channels = rows_.channels();
-    auto* by_chunk = reinterpret_cast<ClassSums*>(of_thread(scratch, rows_.threads()));
+    auto* by_chunk = reinterpret_cast<ClassSums*>(of_thread(workspace, rows_.threads()));
     std::fill_n(by_chunk, rows_.chunks() * channels, ClassSums());
-    for_row_sums(logits, classes, terms.outputs(), scratch,
+    for_row_sums(logits, classes, terms.outputs(), workspace,
                  [&](const Blocks::Chunk& chunk, std::int64_t c, const RowSums& row) {
                      ClassSums& sums = by_chunk[chunk.index * channels + c];
                      sums.probability_truth += double{row.probability_truth};
@@ -152,14 +152,14 @@ std::vector<ClassSums> SegmentationLoss::sums(const float* logits, const std::ui
 }
 
 void SegmentationLoss::count_digits(const float* logits, const std::uint8_t* classes, const LossTerms& terms,
-                                    std::uint64_t prefix, int shift, std::span<double> counts, float* scratch) const {
+                                    std::uint64_t prefix, int shift, std::span<double> counts, float* workspace) const {
     const std::int64_t channels = rows_.channels();
     const VectorLoops& loops = vector_loops();
     const auto gamma = static_cast<float>(terms.rule().gamma);
     std::vector<std::vector<std::uint32_t>> of_threads(static_cast<std::size_t>(rows_.threads()),
                                                        std::vector<std::uint32_t>(digit_values));
     for_voxels([&](const Blocks::Chunk&, int thread, std::int64_t first, std::int64_t voxels) {
-        float* p = of_thread(scratch, thread);
+        float* p = of_thread(workspace, thread);
         float* spare = p + channels * voxels_at_once;
         float* value = spare + 2 * voxels_at_once;
         const float* own_logits = logits + first * channels;
@@ -183,14 +183,14 @@ void SegmentationLoss::count_digits(const float* logits, const std::uint8_t* cla
 }
 
 VoxelSums SegmentationLoss::gradient(const float* logits, const std::uint8_t* classes, const LossTerms& terms,
-                                     const float* targets, float* scratch, float* gradient) const {
+                                     const float* targets, float* workspace, float* gradient) const {
     if (terms.outputs() == Outputs::regions)
-        return region_gradient(logits, classes, terms, targets, scratch, gradient);
-    return class_gradient(logits, classes, terms, targets, scratch, gradient);
+        return region_gradient(logits, classes, terms, targets, workspace, gradient);
+    return class_gradient(logits, classes, terms, targets, workspace, gradient);
 }
 
 VoxelSums SegmentationLoss::class_gradient(const float* logits, const std::uint8_t* classes, const LossTerms& terms,
-                                           const float* targets, float* scratch, float* gradient) const {
+                                           const float* targets, float* workspace, float* gradient) const {
     const std::int64_t channels = rows_.channels();
     const VectorLoops& loops = vector_loops();
     const std::vector<RowSlope> slopes = rounded(terms.slopes());
@@ -200,7 +200,7 @@ VoxelSums SegmentationLoss::class_gradient(const float* logits, const std::uint8
         terms.has_distillation() ? static_cast<std::size_t>(rows_.threads() * voxels_at_once * channels) : 0);
     std::vector<VoxelSums> sums(static_cast<std::size_t>(rows_.chunks()));
     for_voxels([&](const Blocks::Chunk& chunk, int thread, std::int64_t first, std::int64_t voxels) {
-        float* p = of_thread(scratch, thread);
+        float* p = of_thread(workspace, thread);
         float* spare = p + channels * voxels_at_once;
         float* value = spare + 2 * voxels_at_once;
         float* coefficient = value + voxels_at_once;
@@ -231,7 +231,7 @@ VoxelSums SegmentationLoss::class_gradient(const float* logits, const std::uint8
 }
 
 VoxelSums SegmentationLoss::region_gradient(const float* logits, const std::uint8_t* classes, const LossTerms& terms,
-                                            const float* targets, float* scratch, float* gradient) const {
+                                            const float* targets, float* workspace, float* gradient) const {
     constexpr double share = 1.0 / static_cast<double>(region_count);
     const VectorLoops& loops = vector_loops();
     const std::vector<RowSlope> slopes = rounded(terms.slopes());
@@ -239,7 +239,7 @@ VoxelSums SegmentationLoss::region_gradient(const float* logits, const std::uint
     const DistillationRule& soft = terms.distillation();
     std::vector<VoxelSums> sums(static_cast<std::size_t>(rows_.chunks()));
     for_voxels([&](const Blocks::Chunk& chunk, int thread, std::int64_t first, std::int64_t voxels) {
-        RegionRows rows(of_thread(scratch, thread), voxels_at_once);
+        RegionRows rows(of_thread(workspace, thread), voxels_at_once);
         const float* own = logits + first * region_count;
         VoxelSums& sum = sums[static_cast<std::size_t>(chunk.index)];
         if (terms.has_pointwise()) {

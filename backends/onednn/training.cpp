@@ -77,7 +77,7 @@ class OneDnnTraining final : public TrainingEngine {
     std::int64_t loss_workspace_bytes() const override {
         std::int64_t bytes = 0;
         for (const SegmentationLoss& loss : losses_)
-            bytes = std::max(bytes, loss.scratch_bytes());
+            bytes = std::max(bytes, loss.workspace_bytes());
         return bytes;
     }
 
@@ -109,7 +109,7 @@ class OneDnnTraining final : public TrainingEngine {
             outputs_.push_back(exchanged(ends.outputs[k], network_->output_shape(k)));
             output_gradients_.push_back(exchanged(ends.output_gradients[k], network_->output_shape(k)));
         }
-        loss_workspace_ = binding.scratch(ends.loss_workspace);
+        loss_workspace_ = binding.workspace(ends.loss_workspace);
     }
 
     StridedView<float> input() override { return input_.view; }

@@ -14,6 +14,9 @@ namespace mfres {
 
 namespace {
 
+constexpr auto onnx_dialect_names =
+    enum_names<OnnxDialect>({{OnnxDialect::standard, "standard"}, {OnnxDialect::opencv, "opencv"}});
+
 /// What the normalisation does before it takes mean and deviation, as the beginning of a clause.
 std::string_view clipping(const ModelMetadata& metadata) {
     switch (metadata.normalisation) {
@@ -83,18 +86,6 @@ MetadataStrings file_metadata(const Model& model, const OnnxExport& options) {
 
 } // namespace
 
-std::string_view to_string(OnnxDialect dialect) noexcept {
-    switch (dialect) {
-    case OnnxDialect::standard: return "standard";
-    case OnnxDialect::opencv: return "opencv";
-    }
-    return "unknown";
-}
-
-Result<OnnxDialect> parse_onnx_dialect(std::string_view text) {
-    return parse_name("ONNX dialect", onnx_dialects, text);
-}
-
 Result<std::vector<std::byte>> encode_onnx(const Graph& graph, const Weights& weights, const OnnxText& about,
                                            const OnnxForm& form) {
     if (form.dialect == OnnxDialect::standard) {
@@ -120,6 +111,14 @@ Result<std::vector<std::byte>> encode_onnx(const Model& model, const OnnxExport&
 Status export_onnx(const std::filesystem::path& path, const Model& model, const OnnxExport& options, bool overwrite) {
     MFRES_TRY(const std::vector<std::byte> bytes, encode_onnx(model, options));
     return write_file_atomically(path, bytes, overwrite);
+}
+
+std::string_view to_string(OnnxDialect dialect) noexcept {
+    return onnx_dialect_names.of(dialect);
+}
+
+Result<OnnxDialect> parse_onnx_dialect(std::string_view text) {
+    return onnx_dialect_names.parse("ONNX dialect", text);
 }
 
 } // namespace mfres

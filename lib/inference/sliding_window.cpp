@@ -36,7 +36,7 @@ Status check_tiling(const Size& size, std::string_view what, std::int64_t overla
     return {};
 }
 
-/// Positions needed along one axis, or nothing if the overlap leaves no room to advance. All in voxels.
+/// Number of positions along one axis, or none if the overlap leaves no step to the next tile. All in voxels.
 std::optional<std::int64_t> positions(std::int64_t box, std::int64_t tile, std::int64_t overlap,
                                       std::int64_t multiple) {
     if (tile >= box)
@@ -47,8 +47,8 @@ std::optional<std::int64_t> positions(std::int64_t box, std::int64_t tile, std::
     return (box - tile + step - 1) / step + 1;
 }
 
-/// `count` starts from 0 to box - tile on multiples. Rounding even spacing down keeps every gap at or below the
-/// largest gap that the overlap allows, because that gap is itself a multiple.
+/// `count` starts from 0 to box - tile, multiples of `multiple`. Rounding the even spacing down keeps every step at or
+/// below the largest one that the overlap allows, because that one is itself a multiple.
 std::vector<std::int64_t> spread(std::int64_t box, std::int64_t tile, std::int64_t count, std::int64_t multiple) {
     std::vector<std::int64_t> starts(static_cast<std::size_t>(count), 0);
     const std::int64_t units = (box - tile) / multiple;
@@ -90,7 +90,7 @@ struct EdgeChoice {
     std::int64_t positions = 0;
 };
 
-/// For every number of positions along an axis the smallest edge that needs no more, largest edge first.
+/// For each number of positions along an axis the smallest edge that needs no more positions, largest edge first.
 std::vector<EdgeChoice> edge_choices(std::int64_t box, std::int64_t overlap, std::int64_t multiple) {
     std::vector<EdgeChoice> choices;
     for (std::int64_t edge = box; edge >= multiple; edge -= multiple) {
@@ -118,7 +118,7 @@ std::vector<Candidate> tile_candidates(const Size& box, std::int64_t overlap, st
                 const Size tile = {x.edge, y.edge, z.edge};
                 candidates.push_back({tile, volume(tile) * x.positions * y.positions * z.positions});
             }
-    // Of tiles that are equal in both respects the one that is shorter along x keeps fewer planes open.
+    // Of tiles that are equal in both, the one that is shorter along x: kernels that sweep along x buffer fewer planes.
     std::stable_sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
         if (a.computed_voxels != b.computed_voxels)
             return a.computed_voxels < b.computed_voxels;

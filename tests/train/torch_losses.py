@@ -26,7 +26,7 @@ def in_regions(classes):
     return torch.stack([classes >= 1, (classes == 1) | (classes == 3), classes == 3], dim=1).to(torch.float64)
 
 
-def overlap_loss(logits, classes, kind, absent, background, regions, alpha=0.3, beta=0.7):
+def overlap_loss(logits, classes, kind, absent, background, regions=False, alpha=0.3, beta=0.7):
     count = logits.shape[1]
     by_class = (1, 0, 2, 3, 4)
     probabilities = torch.sigmoid(logits) if regions else torch.softmax(logits, dim=1)

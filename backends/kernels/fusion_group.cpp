@@ -3,10 +3,10 @@
 
 #include "backends/kernels/line_kernels.h"
 #include "backends/kernels/resample.h"
+#include "backends/kernels/slots.h"
 #include "backends/kernels/threads.h"
 
 #include <algorithm>
-#include <atomic>
 #include <utility>
 
 namespace mfres::kernels {
@@ -571,11 +571,11 @@ class TileRun {
 class FusionGroupOp final : public InferenceOp {
   public:
     FusionGroupOp(Pipeline pipeline, int threads)
-        : pipeline_(std::move(pipeline)), slots_(static_cast<std::size_t>(threads)) {}
+        : pipeline_(std::move(pipeline)), slots_(static_cast<std::size_t>(threads)), clean_(slots_.size()) {}
 
     std::string implementation() const override { return std::string("mfres:fused:") + kernels_.name; }
     std::int64_t workspace_bytes() const override {
-        return std::ssize(slots_) * pipeline_.thread_floats * static_cast<std::int64_t>(sizeof(float));
+        return static_cast<std::int64_t>(slots_.size() * sizeof(float)) * pipeline_.thread_floats;
     }
     std::int64_t constant_bytes() const override {
         return pipeline_.constant_floats * static_cast<std::int64_t>(sizeof(float));
@@ -583,40 +583,26 @@ class FusionGroupOp final : public InferenceOp {
     void bind(const OpArguments& arguments) override { arguments_ = arguments; }
 
     void run() override {
-        for (Slot& slot : slots_)
-            slot.clean = false;
+        std::fill(clean_.begin(), clean_.end(), char{0});
         // One part per tile: a preempted thread delays one tile, not its share of the volume.
         run_parts(static_cast<int>(pipeline_.grid[0] * pipeline_.tiles), [&](int part) {
-            const std::size_t taken = take_slot();
-            Slot& slot = slots_[taken];
-            float* memory = reinterpret_cast<float*>(arguments_.workspace) +
-                            static_cast<std::int64_t>(taken) * pipeline_.thread_floats;
-            if (!std::exchange(slot.clean, true))
-                std::fill_n(memory, pipeline_.thread_floats, 0.0F); // the margins of all rows
-            TileRun tile(pipeline_, kernels_, arguments_, memory);
-            const std::int64_t x = part % pipeline_.tiles * pipeline_.tile;
-            tile.run(part / pipeline_.tiles, x, std::min(x + pipeline_.tile, pipeline_.grid[2]));
-            slot.busy.clear(std::memory_order_release);
+            slots_.with([&](std::size_t slot) {
+                float* memory = reinterpret_cast<float*>(arguments_.workspace) +
+                                static_cast<std::int64_t>(slot) * pipeline_.thread_floats;
+                if (!std::exchange(clean_[slot], char{1}))
+                    std::fill_n(memory, pipeline_.thread_floats, 0.0F); // the margins of all rows
+                TileRun tile(pipeline_, kernels_, arguments_, memory);
+                const std::int64_t x = part % pipeline_.tiles * pipeline_.tile;
+                tile.run(part / pipeline_.tiles, x, std::min(x + pipeline_.tile, pipeline_.grid[2]));
+            });
         });
     }
 
   private:
-    /// Workspace for one tile at a time.
-    struct Slot {
-        std::atomic_flag busy;
-        bool clean = false; ///< margins are zero in this run
-    };
-
-    /// There is one slot per thread. If a loop of the caller runs more parts at once, they wait.
-    std::size_t take_slot() {
-        for (std::size_t slot = 0;; slot = (slot + 1) % slots_.size())
-            if (!slots_[slot].busy.test_and_set(std::memory_order_acquire))
-                return slot;
-    }
-
     Pipeline pipeline_;
     const LineKernels& kernels_ = line_kernels();
-    std::vector<Slot> slots_;
+    Slots slots_;
+    std::vector<char> clean_; ///< by slot: margins are zero in this run
     OpArguments arguments_;
 };
 

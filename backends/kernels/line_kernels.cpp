@@ -31,13 +31,24 @@ HWY_INLINE void add_products(const float* row, const float* weights, std::int64_
     MFRES_UNROLL
     for (int v = 0; v < vectors; ++v)
         x[v] = hn::LoadU(d, row + v * lanes);
-    MFRES_UNROLL
-    for (int o = 0; o < blocks * channels; ++o) {
-        const Vector weight = hn::Set(d, weights[o / channels * stride + o % channels]);
+    const auto add = [&](int o, Vector weight) HWY_ATTR {
         MFRES_UNROLL
         for (int v = 0; v < vectors; ++v)
             sum[o][v] = hn::MulAdd(weight, x[v], sum[o][v]);
+    };
+#if HWY_ARCH_ARM_A64 // products can take any lane of a vector as their factor
+    if constexpr (blocks == 1 && channels == 4) {
+        const Vector four = hn::LoadU(d, weights);
+        add(0, hn::Broadcast<0>(four));
+        add(1, hn::Broadcast<1>(four));
+        add(2, hn::Broadcast<2>(four));
+        add(3, hn::Broadcast<3>(four));
+        return;
     }
+#endif
+    MFRES_UNROLL
+    for (int o = 0; o < blocks * channels; ++o)
+        add(o, hn::Set(d, weights[o / channels * stride + o % channels]));
 }
 
 /// `blocks` blocks of `channels` output channels from `first` on, `vectors` vectors from voxel z on. `known_shifts` is the
@@ -112,9 +123,10 @@ HWY_INLINE void convolve_rows(const RowConvolution& c) {
         first += count;
         weights += count * c.rows * c.shifts;
     };
-    if (c.floats == lanes) // there are sums enough with two blocks only
-        for (; first + 2 * row_block <= c.channels; done(2 * row_block))
-            convolve_channels<2, row_block, known_shifts>(c, weights, first);
+    if constexpr (lanes == row_multiple)
+        if (c.floats == lanes) // there are sums enough with two blocks only
+            for (; first + 2 * row_block <= c.channels; done(2 * row_block))
+                convolve_channels<2, row_block, known_shifts>(c, weights, first);
     for (; first + row_block <= c.channels; done(row_block))
         convolve_channels<1, row_block, known_shifts>(c, weights, first);
     if (c.channels - first == 1)

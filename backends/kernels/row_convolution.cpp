@@ -2,6 +2,7 @@
 #include "backends/kernels/row_convolution.h"
 
 #include "backends/kernels/line_kernels.h"
+#include "backends/kernels/slots.h"
 #include "backends/kernels/threads.h"
 #include "core/try.h"
 
@@ -193,11 +194,12 @@ class PlanesRun {
 class RowConvolutionOp final : public InferenceOp {
   public:
     explicit RowConvolutionOp(const ConvolutionSpec& spec)
-        : plan_(plan_rows(spec)), parts_per_sample_(spec.parts(spec.out[2])) {}
+        : plan_(plan_rows(spec)), parts_per_sample_(spec.parts(spec.out[2])),
+          slots_(static_cast<std::size_t>(std::min<std::int64_t>(spec.threads, parts()))) {}
 
     std::string implementation() const override { return std::string("mfres:conv_rows:") + kernels_.name; }
     std::int64_t workspace_bytes() const override {
-        return parts() * plan_.thread_floats * static_cast<std::int64_t>(sizeof(float));
+        return static_cast<std::int64_t>(slots_.size() * sizeof(float)) * plan_.thread_floats;
     }
     std::int64_t constant_bytes() const override {
         return (std::ssize(plan_.weights) + std::ssize(plan_.bias)) * static_cast<std::int64_t>(sizeof(float));
@@ -206,11 +208,14 @@ class RowConvolutionOp final : public InferenceOp {
 
     void run() override {
         run_parts(static_cast<int>(parts()), [&](int part) {
-            float* memory = reinterpret_cast<float*>(arguments_.workspace) + part * plan_.thread_floats;
-            const std::int64_t sample = part / parts_per_sample_;
-            const std::int64_t place = part % parts_per_sample_;
-            PlanesRun(plan_, kernels_, arguments_, memory)
-                .run(sample, plan_.out[2] * place / parts_per_sample_, plan_.out[2] * (place + 1) / parts_per_sample_);
+            slots_.with([&](std::size_t slot) {
+                float* memory = reinterpret_cast<float*>(arguments_.workspace) +
+                                static_cast<std::int64_t>(slot) * plan_.thread_floats;
+                const std::int64_t place = part % parts_per_sample_;
+                PlanesRun(plan_, kernels_, arguments_, memory)
+                    .run(part / parts_per_sample_, plan_.out[2] * place / parts_per_sample_,
+                         plan_.out[2] * (place + 1) / parts_per_sample_);
+            });
         });
     }
 
@@ -220,6 +225,7 @@ class RowConvolutionOp final : public InferenceOp {
     const LineKernels& kernels_ = line_kernels();
     RowPlan plan_;
     std::int64_t parts_per_sample_;
+    Slots slots_;
     OpArguments arguments_;
 };
 

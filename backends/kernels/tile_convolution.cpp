@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 #include "backends/kernels/tile_convolution.h"
 
+#include "backends/kernels/slots.h"
 #include "backends/kernels/threads.h"
 #include "backends/kernels/tile_kernels.h"
 #include "core/try.h"
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -368,13 +370,14 @@ class TileConvolutionOp final : public InferenceOp {
         strip_tiles_ = std::max<std::int64_t>(
             1, std::min({most_strip_tiles, strip_voxels / c.voxels, strip_bytes / tile_bytes()}));
         parts_ = spec.parts(c.tiles());
+        slots_.emplace(static_cast<std::size_t>(std::min<std::int64_t>(spec.threads, parts_)));
     }
 
     std::string implementation() const override {
         const TileKernel& kernel = *convolution_.blocks[0].kernel;
         return text("mfres:conv_tile_", kernel.voxels, "x", kernel.vectors * tiles_.lanes, ":", tiles_.name);
     }
-    std::int64_t workspace_bytes() const override { return parts_ * part_bytes(); }
+    std::int64_t workspace_bytes() const override { return static_cast<std::int64_t>(slots_->size()) * slot_bytes(); }
     std::int64_t constant_bytes() const override {
         return (std::ssize(convolution_.weights) + std::ssize(convolution_.bias) + std::ssize(convolution_.zeros)) *
                static_cast<std::int64_t>(sizeof(float));
@@ -383,9 +386,12 @@ class TileConvolutionOp final : public InferenceOp {
 
     void run() override {
         run_parts(static_cast<int>(parts_), [&](int part) {
-            const std::int64_t tiles = convolution_.tiles();
-            StripRun(convolution_, arguments_, arguments_.workspace + part * part_bytes(), strip_tiles_)
-                .run(tiles * part / parts_, tiles * (part + 1) / parts_);
+            slots_->with([&](std::size_t slot) {
+                const std::int64_t tiles = convolution_.tiles();
+                std::byte* const workspace = arguments_.workspace + static_cast<std::int64_t>(slot) * slot_bytes();
+                StripRun(convolution_, arguments_, workspace, strip_tiles_)
+                    .run(tiles * part / parts_, tiles * (part + 1) / parts_);
+            });
         });
     }
 
@@ -394,12 +400,13 @@ class TileConvolutionOp final : public InferenceOp {
         return convolution_.tile_pointers() * static_cast<std::int64_t>(sizeof(const float*)) +
                convolution_.tile_floats() * static_cast<std::int64_t>(sizeof(float));
     }
-    std::int64_t part_bytes() const { return quotient_up(strip_tiles_ * tile_bytes(), 64) * 64; }
+    std::int64_t slot_bytes() const { return quotient_up(strip_tiles_ * tile_bytes(), 64) * 64; }
 
     const TileKernels& tiles_ = tile_kernels();
     BlockedConvolution convolution_;
     std::int64_t strip_tiles_ = 1;
     std::int64_t parts_ = 1;
+    std::optional<Slots> slots_;
     OpArguments arguments_;
 };
 

@@ -34,6 +34,44 @@ HWY_INLINE void store(const ConvolutionTile& t, Vector value, std::int64_t at, s
     std::copy_n(values, count, t.output + at);
 }
 
+/// Adds the products of an input value of each voxel, value(v), with the weights of all output channels.
+template <int vectors, int voxels, typename Value>
+HWY_INLINE void add_products(const float* weights, const Value& value, Vector (&sum)[voxels][vectors]) {
+    const Floats d;
+    Vector weight[vectors];
+    MFRES_UNROLL
+    for (int c = 0; c < vectors; ++c)
+        weight[c] = hn::Load(d, weights + c * lanes);
+    MFRES_UNROLL
+    for (int v = 0; v < voxels; ++v) {
+        const Vector x = value(v);
+        MFRES_UNROLL
+        for (int c = 0; c < vectors; ++c)
+            sum[v][c] = hn::MulAdd(x, weight[c], sum[v][c]);
+    }
+}
+
+#if HWY_ARCH_ARM_A64
+/// Four input values of each voxel from index i on: products can take any lane of a vector as their factor.
+template <int vectors, int voxels>
+HWY_INLINE void add_four_products(const float* const (&x)[voxels], std::int64_t i, const float* weights,
+                                  Vector (&sum)[voxels][vectors]) {
+    const Floats d;
+    Vector four[voxels];
+    MFRES_UNROLL
+    for (int v = 0; v < voxels; ++v)
+        four[v] = hn::LoadU(d, x[v] + i);
+    add_products(
+        weights, [&](int v) HWY_ATTR { return hn::Broadcast<0>(four[v]); }, sum);
+    add_products(
+        weights + vectors * lanes, [&](int v) HWY_ATTR { return hn::Broadcast<1>(four[v]); }, sum);
+    add_products(
+        weights + 2 * vectors * lanes, [&](int v) HWY_ATTR { return hn::Broadcast<2>(four[v]); }, sum);
+    add_products(
+        weights + 3 * vectors * lanes, [&](int v) HWY_ATTR { return hn::Broadcast<3>(four[v]); }, sum);
+}
+#endif
+
 template <int vectors, int voxels, bool is_even>
 void convolve_tile(const ConvolutionTile& t) {
     const Floats d;
@@ -59,20 +97,14 @@ void convolve_tile(const ConvolutionTile& t) {
         for (int v = 0; v < voxels; ++v)
             x[v] = (is_even ? first + v * t.step : inputs[v]) + t.offset;
         inputs += is_even ? 1 : voxels;
-        for (std::int64_t i = 0; i < t.length; ++i) {
-            Vector weight[vectors];
-            MFRES_UNROLL
-            for (int c = 0; c < vectors; ++c)
-                weight[c] = hn::Load(d, weights + c * lanes);
-            weights += vectors * lanes;
-            MFRES_UNROLL
-            for (int v = 0; v < voxels; ++v) {
-                const Vector value = hn::Set(d, x[v][i]);
-                MFRES_UNROLL
-                for (int c = 0; c < vectors; ++c)
-                    sum[v][c] = hn::MulAdd(value, weight[c], sum[v][c]);
-            }
-        }
+        std::int64_t i = 0;
+#if HWY_ARCH_ARM_A64
+        for (; i + 4 <= t.length; i += 4, weights += 4 * vectors * lanes)
+            add_four_products(x, i, weights, sum);
+#endif
+        for (; i < t.length; ++i, weights += vectors * lanes)
+            add_products(
+                weights, [&](int v) HWY_ATTR { return hn::Set(d, x[v][i]); }, sum);
     }
     MFRES_UNROLL
     for (int v = 0; v < voxels; ++v) {
@@ -89,10 +121,14 @@ constexpr TileKernel kernel() {
     return {vectors, voxels, convolve_tile<vectors, voxels, true>, convolve_tile<vectors, voxels, false>};
 }
 
-/// As many sums as there are registers for, beside the weights and one input value.
+/// As many sums as there are registers for, beside the weights and one input value, or one of each voxel for lanes.
 template <bool many>
 std::span<const TileKernel> kernels() {
-    if constexpr (many) {
+    if constexpr (HWY_ARCH_ARM_A64) {
+        static constexpr TileKernel all[] = {kernel<1, 12>(), kernel<1, 12>(), kernel<2, 9>(), kernel<1, 9>(),
+                                             kernel<3, 6>(),  kernel<2, 6>(),  kernel<4, 4>(), kernel<3, 4>()};
+        return all;
+    } else if constexpr (many) {
         static constexpr TileKernel all[] = {kernel<1, 12>(), kernel<1, 12>(), kernel<2, 12>(), kernel<1, 12>(),
                                              kernel<3, 8>(),  kernel<2, 8>(),  kernel<4, 6>(),  kernel<3, 6>()};
         return all;

@@ -343,6 +343,7 @@ class StripRun {
         t.taps = joined ? c_.conv.kernel[0] * c_.conv.kernel[1] : c_.taps();
         t.length = c_.inputs_per_group * (joined ? c_.conv.kernel[2] : 1);
         t.offset = block.first_input;
+        t.is_even = tile.is_even;
         t.step = c_.conv.stride[2] * c_.in[1];
         t.weights = c_.weights.data() + block.weights;
         t.bias = c_.bias.data() + block.bias;
@@ -352,7 +353,7 @@ class StripRun {
         t.voxels = tile.voxels;
         t.channels = block.channels;
         t.activation = c_.activation;
-        (tile.is_even ? block.kernel->even : block.kernel->uneven)(t);
+        block.kernel->convolve(t);
     }
 
     const BlockedConvolution& c_;

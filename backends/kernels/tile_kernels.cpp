@@ -72,7 +72,7 @@ HWY_INLINE void add_four_products(const float* const (&x)[voxels], std::int64_t 
 }
 #endif
 
-template <int vectors, int voxels, bool is_even>
+template <int vectors, int voxels>
 void convolve_tile(const ConvolutionTile& t) {
     const Floats d;
     Vector sum[voxels][vectors];
@@ -87,16 +87,23 @@ void convolve_tile(const ConvolutionTile& t) {
     const float* const* inputs = t.inputs;
     for (std::int64_t tap = 0; tap < t.taps; ++tap) {
         const float* const first = *inputs;
+        const float* x[voxels];
         if (!first) {
-            inputs += is_even ? 1 : voxels;
+            inputs += t.is_even ? 1 : voxels;
             weights += t.length * vectors * lanes;
             continue;
         }
-        const float* x[voxels];
-        MFRES_UNROLL
-        for (int v = 0; v < voxels; ++v)
-            x[v] = (is_even ? first + v * t.step : inputs[v]) + t.offset;
-        inputs += is_even ? 1 : voxels;
+        if (t.is_even) {
+            MFRES_UNROLL
+            for (int v = 0; v < voxels; ++v)
+                x[v] = first + v * t.step + t.offset;
+            ++inputs;
+        } else {
+            MFRES_UNROLL
+            for (int v = 0; v < voxels; ++v)
+                x[v] = inputs[v] + t.offset;
+            inputs += voxels;
+        }
         std::int64_t i = 0;
 #if HWY_ARCH_ARM_A64
         for (; i + 4 <= t.length; i += 4, weights += 4 * vectors * lanes)
@@ -118,7 +125,7 @@ void convolve_tile(const ConvolutionTile& t) {
 
 template <int vectors, int voxels>
 constexpr TileKernel kernel() {
-    return {vectors, voxels, convolve_tile<vectors, voxels, true>, convolve_tile<vectors, voxels, false>};
+    return {vectors, voxels, convolve_tile<vectors, voxels>};
 }
 
 /// As many sums as there are registers for, beside the weights and one input value, or one of each voxel for lanes.

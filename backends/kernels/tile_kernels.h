@@ -22,6 +22,7 @@ struct ConvolutionTile {
     std::int64_t taps = 0;
     std::int64_t length = 0;
     std::int64_t offset = 0;
+    bool is_even = false;
     std::int64_t step = 0;           ///< of an even tile
     const float* weights = nullptr;  ///< [tap][i][channel, up to the vectors of the kernel], aligned
     const float* bias = nullptr;     ///< as many channels
@@ -37,8 +38,7 @@ struct ConvolutionTile {
 struct TileKernel {
     int vectors = 0;
     int voxels = 0;
-    void (*even)(const ConvolutionTile&) = nullptr;
-    void (*uneven)(const ConvolutionTile&) = nullptr;
+    void (*convolve)(const ConvolutionTile&) = nullptr;
 };
 
 struct TileKernels {

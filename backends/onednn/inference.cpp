@@ -6,6 +6,7 @@
 #include "backends/onednn/errors.h"
 #include "backends/onednn/ops.h"
 #include "backends/planned/make_op.h"
+#include "core/array_memory.h"
 
 #include <optional>
 
@@ -53,10 +54,7 @@ class OneDnnEngine final : public InferenceEngine {
     }
 
     void allocate(const ArrayPlan& plan) override {
-        const std::size_t floats = static_cast<std::size_t>(plan.bytes) / sizeof(float);
-        if (floats > block_.max_size())
-            throw std::bad_alloc();
-        block_.resize(floats);
+        block_ = ArrayBlock(static_cast<std::size_t>(plan.bytes));
         const auto view = [&](const ArrayPlan::Array& array) {
             return StridedView<float>{reinterpret_cast<float*>(block() + array.offset), array.shape,
                                       channels_last_strides(array.shape)};
@@ -66,9 +64,7 @@ class OneDnnEngine final : public InferenceEngine {
             outputs_.push_back(as_const(view(array)));
     }
 
-    std::byte* block() const override {
-        return const_cast<std::byte*>(reinterpret_cast<const std::byte*>(block_.data()));
-    }
+    std::byte* block() const override { return block_.data(); }
     StridedView<float> input() override { return input_; }
     StridedView<const float> output(std::size_t index) const override { return outputs_[index]; }
     std::int64_t barriers() const override { return pool_->barriers(); }
@@ -79,7 +75,7 @@ class OneDnnEngine final : public InferenceEngine {
     CompileOptions options_;
     dnnl::engine engine_;
     std::optional<OpContext> context_;
-    AlignedVector<float> block_;
+    ArrayBlock block_;
     StridedView<float> input_;
     std::vector<StridedView<const float>> outputs_;
 };

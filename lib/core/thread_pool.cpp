@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "core/thread_pool.h"
 
+#include "core/array_memory.h"
 #include "core/parallel.h"
 #include "core/try.h"
 
@@ -213,7 +214,12 @@ void ThreadPool::run(int parts, const std::function<void(int)>& body) {
             body(part);
         return;
     }
-    body_ = &body;
+    ArrayMemory* const memory = ArrayMemory::current();
+    const std::function<void(int)> with_memory = [&](int part) {
+        const ArrayMemoryScope arrays(memory);
+        body(part);
+    };
+    body_ = memory ? &with_memory : &body;
     failure_ = nullptr;
     if (host_)
         host_(parts, [this](int part) { run_part(part); });

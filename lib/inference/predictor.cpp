@@ -83,7 +83,12 @@ Result<std::unique_ptr<CasePredictor>> CasePredictor::open(std::shared_ptr<const
     if (options.max_memory < 0)
         return Error{ErrorCode::invalid_argument, text("max_memory must not be negative, is ", options.max_memory),
                      "max_memory"};
+    if (!options.memory.allocate != !options.memory.release)
+        return Error{ErrorCode::invalid_argument, "memory needs both functions, allocate and release, or none of them",
+                     "memory"};
     std::unique_ptr<CasePredictor> opened(new CasePredictor);
+    opened->arrays_ =
+        std::make_unique<ArrayMemory>(options.memory.allocate, options.memory.release, options.keep_memory);
     opened->idle_bytes_ = resident_bytes();
     MFRES_TRY(opened->pool_, ThreadPool::create(options.compute));
     opened->options_ = options;
@@ -161,6 +166,28 @@ void CasePredictor::begin_case() {
     if (options_.max_memory > 0)
         boxes_->drop();
     kept_bytes_ = boxes_->executable_bytes();
+    cancelled_ = false;
+}
+
+void CasePredictor::log(LogLevel level, std::string_view message) const {
+    if (options_.log && level <= options_.log_level)
+        options_.log(level, message);
+}
+
+void CasePredictor::log_opened() const {
+    if (options_.log)
+        log(LogLevel::info, text("opened ", model_->variant.name(), " (", name_, ") on ", used_.engine, " in ",
+                                 to_string(used_.precision), ", ", threads(), threads() == 1 ? " thread" : " threads"));
+}
+
+void CasePredictor::log_case(const PredictionReport& report) const {
+    if (!options_.log)
+        return;
+    for (const std::string& warning : report.warnings)
+        log(LogLevel::warning, text("case ", report.case_id, ": ", warning));
+    for (const auto& stage : report.stages)
+        log(LogLevel::debug, text("case ", report.case_id, ": ", stage.name, " took ", stage.milliseconds, " ms"));
+    log(LogLevel::info, text("case ", report.case_id, " was segmented in ", report.total_milliseconds, " ms"));
 }
 
 std::int64_t CasePredictor::measured_peak() const {
@@ -263,6 +290,30 @@ Result<BoxPrediction> CasePredictor::label_box(const BrainBox& box, bool probabi
     return predicted;
 }
 
+Status CasePredictor::warm_up(const std::array<std::int64_t, 3>& brain_size) {
+    std::array<std::int64_t, 3> padded{};
+    for (std::size_t axis = 0; axis < 3; ++axis) {
+        if (brain_size[axis] < 1 || brain_size[axis] > 1024)
+            return Error{
+                ErrorCode::invalid_argument,
+                text("brain_size must be 1..1024 per axis, is ", brain_size[0], "x", brain_size[1], "x", brain_size[2]),
+                "brain_size"};
+        padded[axis] = (brain_size[axis] + input_.multiple - 1) / input_.multiple * input_.multiple;
+    }
+    const CaseScope scope(*this);
+    PredictionReport report;
+    const Progress silent;
+    StageClock clock(report, silent, &cancelled_);
+    const BrainBox box{padded,
+                       [](const std::array<std::int64_t, 3>&, const StridedView<float>& input) {
+                           const Tensor zeros(input.shape, 0.0F);
+                           copy(view(zeros), input);
+                       },
+                       {}};
+    MFRES_CHECK(label_box(box, false, clock, report));
+    return {};
+}
+
 // The public class ---------------------------------------------------------------------------------------------------
 
 namespace {
@@ -275,9 +326,8 @@ Result<Prediction> predict_case(CasePredictor& predictor, const CaseVolumes& vol
     request.probabilities = options.probabilities;
 
     Prediction result;
-    const ThreadPoolScope work(predictor.pool());
-    predictor.begin_case();
-    StageClock clock(result.report, progress);
+    const CaseScope scope(predictor);
+    StageClock clock(result.report, progress, predictor.cancelled());
     MFRES_CHECK(clock.start("read"));
     MFRES_TRY(Case loaded, predictor.load(volumes, options.resample, options.any_contrasts));
     MFRES_TRY(LabelledCase labelled, predictor.label(loaded, request, clock, result.report));
@@ -287,6 +337,7 @@ Result<Prediction> predict_case(CasePredictor& predictor, const CaseVolumes& vol
     }
     clock.stop();
     result.report.measured_peak_bytes = predictor.measured_peak();
+    predictor.log_case(result.report);
     return result;
 }
 
@@ -297,11 +348,17 @@ Predictor::Predictor(Predictor&&) noexcept = default;
 Predictor& Predictor::operator=(Predictor&&) noexcept = default;
 Predictor::~Predictor() = default;
 
+/// The last step of open().
+Result<Predictor> Predictor::opened(std::unique_ptr<CasePredictor> inside) {
+    MFRES_CHECK(inside->check_classes());
+    inside->log_opened();
+    return Predictor(std::move(inside));
+}
+
 Result<Predictor> Predictor::open(const std::filesystem::path& model, const PredictorOptions& options) {
     return guarded(model, [&]() -> Result<Predictor> {
         MFRES_TRY(auto inside, CasePredictor::open(model, options));
-        MFRES_CHECK(inside->check_classes());
-        return Predictor(std::move(inside));
+        return opened(std::move(inside));
     });
 }
 
@@ -311,14 +368,37 @@ Result<Predictor> Predictor::open(std::span<const std::byte> model, const Predic
         MFRES_TRY(const SafetensorsFile file, parse_safetensors({model.begin(), model.end()}, name));
         MFRES_TRY(Model decoded, decode_model(file));
         MFRES_TRY(auto inside, CasePredictor::open(std::make_shared<const Model>(std::move(decoded)), name, options));
-        MFRES_CHECK(inside->check_classes());
-        return Predictor(std::move(inside));
+        return opened(std::move(inside));
     });
 }
 
 Result<Prediction> Predictor::predict(const CaseVolumes& volumes, const PredictOptions& options,
                                       const Progress& progress) {
-    return guarded(volumes.id, [&] { return predict_case(*inside_, volumes, options, progress); });
+    return guarded(volumes.id, [&] { return inside_->logged(predict_case(*inside_, volumes, options, progress)); });
+}
+
+Status Predictor::predict_into(Prediction& result, const CaseVolumes& volumes, const PredictOptions& options,
+                               const Progress& progress) {
+    MFRES_TRY(result, predict(volumes, options, progress));
+    return {};
+}
+
+Status Predictor::warm_up(const std::array<std::int64_t, 3>& brain_size) {
+    return guarded("", [&] { return inside_->logged(inside_->warm_up(brain_size)); });
+}
+
+void Predictor::cancel() noexcept {
+    inside_->cancel();
+}
+
+std::string_view to_string(LogLevel level) noexcept {
+    switch (level) {
+    case LogLevel::error: return "error";
+    case LogLevel::warning: return "warning";
+    case LogLevel::info: return "info";
+    case LogLevel::debug: return "debug";
+    }
+    return "unknown";
 }
 
 std::vector<BackendInfo> available_backends() {

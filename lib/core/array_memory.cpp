@@ -15,11 +15,13 @@ namespace mfres {
 namespace {
 
 thread_local ArrayMemory* current_memory = nullptr;
+thread_local int current_part = 0;
 
 /// In front of every array.
 struct alignas(ArrayMemory::alignment) Header {
     ArrayMemory* owner = nullptr; ///< null = the system
     std::size_t bytes = 0;        ///< with this header
+    int part = 0;                 ///< see ArrayMemory::Block
 };
 
 constexpr std::size_t pages_from = std::size_t{1} << 20;
@@ -82,9 +84,12 @@ void ArrayMemory::discard(void* memory, std::size_t bytes) noexcept {
         release_(memory, bytes);
 }
 
-void* ArrayMemory::take(std::size_t bytes) {
+void* ArrayMemory::take(std::size_t bytes, int part) {
     const std::lock_guard lock(lock_);
-    const auto kept = std::find_if(free_.begin(), free_.end(), [&](const Block& one) { return one.bytes == bytes; });
+    auto kept = free_.end();
+    for (auto block = free_.begin(); block != free_.end(); ++block)
+        if (block->bytes == bytes && block->part == part && (kept == free_.end() || block->used))
+            kept = block; // rather one that this case has used, so that those too many are never used
     if (kept == free_.end())
         return nullptr;
     void* const memory = kept->memory;
@@ -94,11 +99,11 @@ void* ArrayMemory::take(std::size_t bytes) {
 }
 
 /// Where there is no memory to note a block for reuse, it is freed.
-void ArrayMemory::give(void* memory, std::size_t bytes) noexcept {
+void ArrayMemory::give(void* memory, std::size_t bytes, int part) noexcept {
     if (keep_)
         try {
             const std::lock_guard lock(lock_);
-            free_.push_back({memory, bytes, true});
+            free_.push_back({memory, bytes, part, true});
             return;
         } catch (const std::exception&) {
         }
@@ -114,22 +119,24 @@ void ArrayMemory::end_case() {
         block.used = false;
 }
 
-ArrayMemoryScope::ArrayMemoryScope(ArrayMemory* memory)
-    : before_(std::exchange(current_memory, memory && memory->active() ? memory : nullptr)) {}
+ArrayMemoryScope::ArrayMemoryScope(ArrayMemory* memory, int part)
+    : before_(std::exchange(current_memory, memory && memory->active() ? memory : nullptr)),
+      part_before_(std::exchange(current_part, part)) {}
 
 ArrayMemoryScope::~ArrayMemoryScope() {
     current_memory = before_;
+    current_part = part_before_;
 }
 
 void* allocate_array(std::size_t bytes) {
     if (bytes > static_cast<std::size_t>(-1) / 2)
         throw std::bad_array_new_length();
-    Header header{current_memory, bytes + sizeof(Header)};
+    Header header{current_memory, bytes + sizeof(Header), current_part};
     void* memory = nullptr;
     if (ArrayMemory* const owner = header.owner) {
         if (owner->keep_) {
             header.bytes = size_class(header.bytes);
-            memory = owner->take(header.bytes);
+            memory = owner->take(header.bytes, header.part);
         }
         if (!memory)
             memory = owner->fresh(header.bytes);
@@ -144,7 +151,7 @@ void free_array(void* array) noexcept {
         return;
     Header* const header = static_cast<Header*>(array) - 1;
     if (header->owner)
-        header->owner->give(header, header->bytes);
+        header->owner->give(header, header->bytes, header->part);
     else
         free_system_memory(header, header->bytes);
 }

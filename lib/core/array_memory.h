@@ -23,7 +23,8 @@ class ArrayMemory {
     static constexpr std::size_t large = std::size_t{1} << 16;
 
     /// Without `allocate` arrays come from the system. With `keep` freed arrays are kept, in classes of size that are an
-    /// eighth apart, until end_case() finds that the case has not used them.
+    /// eighth apart, until end_case() finds that the case has not used them. Each part of a parallel loop keeps its own:
+    /// how many a case needs does not depend on which parts run at the same time.
     ArrayMemory(Allocate allocate, Release release, bool keep);
     ~ArrayMemory();
     ArrayMemory(const ArrayMemory&) = delete;
@@ -44,11 +45,12 @@ class ArrayMemory {
     struct Block {
         void* memory = nullptr;
         std::size_t bytes = 0;
+        int part = 0;      ///< of the parallel loop that took it; 0 outside of loops
         bool used = false; ///< since end_case()
     };
 
-    void* take(std::size_t bytes);
-    void give(void* memory, std::size_t bytes) noexcept;
+    void* take(std::size_t bytes, int part);
+    void give(void* memory, std::size_t bytes, int part) noexcept;
     void* fresh(std::size_t bytes);
     void discard(void* memory, std::size_t bytes) noexcept;
 
@@ -63,13 +65,15 @@ class ArrayMemory {
 /// memory; null or one that is not active: from the system.
 class ArrayMemoryScope {
   public:
-    explicit ArrayMemoryScope(ArrayMemory* memory);
+    /// `part` counts the parts of a loop from 1.
+    explicit ArrayMemoryScope(ArrayMemory* memory, int part = 0);
     ~ArrayMemoryScope();
     ArrayMemoryScope(const ArrayMemoryScope&) = delete;
     ArrayMemoryScope& operator=(const ArrayMemoryScope&) = delete;
 
   private:
     ArrayMemory* before_;
+    int part_before_;
 };
 
 /// At least one byte, aligned to ArrayMemory::alignment, from the memory of the calling thread or from the system, there

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
-// A vector for the arrays of a case: its memory is that of the predictor that works on the calling thread, and without
-// one is returned to the system when it is freed. See core/array_memory.h.
+// A vector and a string for what belongs to a case: their memory is that of the predictor that works on the calling thread, and
+// without one is returned to the system when it is freed. See core/array_memory.h.
 #pragma once
 
 #include "core/array_memory.h"
 
 #include <cstddef>
 #include <new>
+#include <string>
 #include <vector>
 
 namespace mfres {
@@ -18,7 +19,7 @@ struct PageAllocator {
 
     PageAllocator() = default;
     template <typename U>
-    explicit PageAllocator(const PageAllocator<U>&) {}
+    PageAllocator(const PageAllocator<U>&) {} // not explicit, as std::vector<bool> wants it
 
     T* allocate(std::size_t count) {
         if (count > static_cast<std::size_t>(-1) / sizeof(T))
@@ -33,5 +34,6 @@ struct PageAllocator {
 
 template <typename T>
 using PageVector = std::vector<T, PageAllocator<T>>;
+using PageString = std::basic_string<char, std::char_traits<char>, PageAllocator<char>>;
 
 } // namespace mfres

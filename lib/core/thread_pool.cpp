@@ -216,7 +216,7 @@ void ThreadPool::run(int parts, const std::function<void(int)>& body) {
     }
     ArrayMemory* const memory = ArrayMemory::current();
     const std::function<void(int)> with_memory = [&](int part) {
-        const ArrayMemoryScope arrays(memory);
+        const ArrayMemoryScope arrays(memory, part + 1);
         body(part);
     };
     body_ = memory ? &with_memory : &body;

@@ -22,6 +22,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -67,6 +68,7 @@ LastError& error_of_thread() {
 struct mfres_segmenter {
     mfres::Segmenter segmenter;
     LastError error;
+    mfres::CaseVolumes volumes;   ///< of the last case in memory; its id's memory is reused
     mfres::Prediction prediction; ///< of the last case without files; its memory is reused
     /// Of the last case; nothing if that failed.
     std::variant<std::monostate, const mfres::PredictionReport*, mfres::SegmentReport> report;
@@ -238,7 +240,7 @@ mfres::Progress progress_of(const mfres_request& request) {
 
 mfres_segmenter* opened(Result<mfres::Segmenter> segmenter, Status& status) {
     if (segmenter)
-        return new mfres_segmenter{std::move(segmenter).value(), {}, {}, {}, {}};
+        return new mfres_segmenter{std::move(segmenter).value(), {}, {}, {}, {}, {}};
     status = std::move(segmenter).error();
     return nullptr;
 }
@@ -277,16 +279,16 @@ Result<mfres::VolumeView> view_of(const mfres_volume* caller, const char* contra
     return view;
 }
 
-Result<mfres::CaseVolumes> volumes_of(const mfres_case* caller) {
+/// In the memory that `volumes` has.
+Status set_volumes(const mfres_case* caller, mfres::CaseVolumes& volumes) {
     MFRES_TRY(const mfres_case given, known_part(caller, "mfres_case", least_case));
-    mfres::CaseVolumes volumes;
     volumes.id = given.id ? given.id : "";
     const std::array<const mfres_volume*, 4> contrasts{given.t1, given.t1ce, given.t2, given.flair};
     for (const mfres::Modality modality : mfres::modalities) {
         MFRES_TRY(volumes[modality],
                   view_of(contrasts[static_cast<std::size_t>(modality)], mfres::name(modality).data()));
     }
-    return volumes;
+    return {};
 }
 
 Status check_space(const char* member, const void* memory, std::size_t space, std::size_t wanted) {
@@ -311,12 +313,16 @@ Status check_space(const mfres_output& output, const mfres::CaseVolumes& volumes
                                     [](const mfres::VolumeView& view) { return view.voxels != nullptr; });
     return first == volumes.volumes.end() ? Status() : check_space(output, first->grid.size);
 }
+/// The file that stands for the geometry of all. Precondition: there is one.
+const std::filesystem::path& first_of(const mfres::CaseFiles& files) {
+    return *std::find_if(files.modalities.begin(), files.modalities.end(),
+                         [](const std::filesystem::path& file) { return !file.empty(); });
+}
+
 Status check_space(const mfres_output& output, const mfres::CaseFiles& files, mfres::AffineSource affine) {
-    const auto first = std::find_if(files.modalities.begin(), files.modalities.end(),
-                                    [](const std::filesystem::path& file) { return !file.empty(); });
-    if (first == files.modalities.end() || (!output.labels && !output.probabilities))
+    if (!output.labels && !output.probabilities)
         return {};
-    MFRES_TRY(const mfres::Grid grid, mfres::read_grid(*first, affine));
+    MFRES_TRY(const mfres::Grid grid, mfres::read_grid(first_of(files), affine));
     return check_space(output, grid.size);
 }
 
@@ -388,7 +394,8 @@ Status predict(mfres_segmenter& handle, const mfres_case* patient, const mfres_r
     handle.report = std::monostate();
     MFRES_TRY(const mfres_output output, known_part(caller, "mfres_output", least_output));
     MFRES_TRY(const mfres_request request, known_part(wanted, "mfres_request", least_request));
-    MFRES_TRY(const mfres::CaseVolumes volumes, volumes_of(patient));
+    mfres::CaseVolumes& volumes = handle.volumes;
+    MFRES_CHECK(set_volumes(patient, volumes));
     MFRES_CHECK(check_space(output, volumes));
     if (output.label_file || output.probability_file || output.preview_file) {
         MFRES_TRY(const auto with_files, segment_options(request, output));
@@ -421,9 +428,7 @@ Result<mfres::CaseFiles> files_of(const mfres_files& given) {
     } else {
         for (std::size_t i = 0; i < named.size(); ++i)
             files.modalities[i] = named[i] ? named[i] : "";
-        const auto first = std::find_if(files.modalities.begin(), files.modalities.end(),
-                                        [](const std::filesystem::path& file) { return !file.empty(); });
-        files.id = first->parent_path().filename().string();
+        files.id = first_of(files).parent_path().filename().string();
     }
     if (given.id)
         files.id = given.id;
@@ -561,12 +566,17 @@ void mfres_cancel(mfres_segmenter* segmenter) {
         segmenter->segmenter.predictor().cancel();
 }
 
-int mfres_read_grid(const char* file, const char* affine, mfres_grid* grid) {
+int mfres_read_grid(const char* path, const char* affine, mfres_grid* grid) {
     return guarded(nullptr, [&]() -> Status {
-        if (!file || !grid)
-            return missing(!file ? "file" : "grid");
+        if (!path || !grid)
+            return missing(!path ? "path" : "grid");
         MFRES_TRY(mfres_grid known, known_part(grid, "mfres_grid", least_grid));
         MFRES_TRY(const mfres::AffineSource source, affine_source(affine));
+        std::filesystem::path file = path;
+        if (std::error_code none; std::filesystem::is_directory(file, none)) {
+            MFRES_TRY(const mfres::CaseFiles files, mfres::find_case(file, true));
+            file = first_of(files);
+        }
         MFRES_TRY(const mfres::Grid read, mfres::read_grid(file, source));
         std::copy(read.size.begin(), read.size.end(), known.size);
         for (std::size_t row = 0; row < 3; ++row)

@@ -462,7 +462,7 @@ Result<Labelled> labelled(Segmenter& segmenter, const CaseSet::Cached& cached, c
     MFRES_CHECK(check_cached(predictor.input(), *source));
     MFRES_TRY(const PostprocessingSizes sizes,
               predictor.postprocessing(options.min_component_mm3, options.min_enhancing_mm3));
-    MFRES_CHECK(check_contrasts(predictor.input(), options.contrasts, true, source->id));
+    MFRES_CHECK(check_contrasts(predictor.input(), options.contrasts, true, "", source->id));
     const ThreadPoolScope work(predictor.pool());
     predictor.begin_case();
     Labelled result;
@@ -639,7 +639,7 @@ Result<std::vector<SubsetEvaluation>> evaluate_all_subsets(Segmenter& segmenter,
     for (std::size_t i = 0; i < all.size(); ++i) {
         EvaluationOptions own = options;
         own.contrasts = all[i].contrasts;
-        all[i].trained = check_contrasts(input, own.contrasts, false, "").ok();
+        all[i].trained = check_contrasts(input, own.contrasts, false, "", "").ok();
         MFRES_TRY(all[i].table, evaluate_cases(segmenter, decided, own, [&](std::string_view stage, double done) {
                       return !progress ||
                              progress(stage, (static_cast<double>(i) + done) / static_cast<double>(all.size()));

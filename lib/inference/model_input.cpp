@@ -64,7 +64,8 @@ Result<ModelInput> model_input(const Model& model, const std::string& where) {
     return input;
 }
 
-Status check_contrasts(const ModelInput& input, const ModalitySet& present, bool any, const std::string& where) {
+Status check_contrasts(const ModelInput& input, const ModalitySet& present, bool any, std::string_view kind,
+                       std::string_view id) {
     const bool trained = present == all_modalities ||
                          std::find(input.subsets.begin(), input.subsets.end(), present) != input.subsets.end();
     if (trained || (any && present != ModalitySet{}))
@@ -75,6 +76,7 @@ Status check_contrasts(const ModelInput& input, const ModalitySet& present, bool
     std::string sets = names(all_modalities);
     for (const ModalitySet& subset : input.subsets)
         sets += "; " + names(subset);
+    const std::string where = text(kind, id);
     return Error{ErrorCode::modality_missing,
                  text(where, " lacks ", names(absent), "; the model was trained for ", sets), where};
 }

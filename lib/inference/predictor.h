@@ -99,7 +99,13 @@ class CasePredictor {
     /// Stages "prepare" to "restore". Gives the memory of scans that are not kept back. Fills in everything in the
     /// report but the volumes and the measured memory. Errors: those of preprocess_case, compiling and running; memory_limit;
     /// invalid_argument (sizes of what is too small).
-    Result<LabelledCase> label(Case& loaded, const CaseRequest& request, StageClock& clock, PredictionReport& report);
+    /// The memory of `reused` may become that of the result.
+    Result<LabelledCase> label(Case& loaded, const CaseRequest& request, StageClock& clock, PredictionReport& report,
+                               LabelledCase reused = {});
+
+    /// Memory of labels and probabilities on the scans' grid, for the next case; with keep_memory only.
+    LabelledCase& kept_case() { return kept_case_; }
+    bool keeps_memory() const { return options_.keep_memory; }
 
     /// Labels a case that is preprocessed already: stages "compile" to "labels". Errors: as label().
     Result<BoxPrediction> label_box(const BrainBox& box, bool probabilities, StageClock& clock,
@@ -143,6 +149,7 @@ class CasePredictor {
     std::unique_ptr<ArrayMemory> arrays_; ///< outlives what is compiled in it
     std::unique_ptr<BoxPredictor> boxes_;
     std::atomic<bool> cancelled_{false};
+    LabelledCase kept_case_;
     std::int64_t idle_bytes_ = 0; ///< resident memory before the model was opened
     std::int64_t kept_bytes_ = 0; ///< of the network compiled for the case before
 };
@@ -174,6 +181,9 @@ inline std::shared_ptr<const Model> borrowed(const Model& model) {
 /// of the parts of just this map. Errors: label_outside_scheme.
 Result<LabelMap> written_labels(const Case& loaded, LabelMap classes, const CaseRequest& request,
                                 PredictionReport& report);
+/// The same into an object whose memory is reused. Leaves anything in `classes`.
+Status write_labels(const Case& loaded, LabelMap& classes, const CaseRequest& request, LabelMap& labels,
+                    PredictionReport& report);
 
 /// Errors: invalid_argument for a size that is negative or not finite.
 Status check_sizes(const PostprocessingSizes& sizes);

@@ -184,6 +184,9 @@ TEST_CASE("plain C: files to memory and memory to files, with every kind of outp
     REQUIRE(mfres_read_grid(named.files.t1, nullptr, &grid) == 0);
     CHECK(std::equal(grid.size, grid.size + 3, c.volumes[0].size));
     CHECK(grid.affine[0][0] == c.volumes[0].affine[0][0]);
+    grid.size[0] = 0;
+    REQUIRE(mfres_read_grid(files.modalities[0].parent_path().c_str(), "sform", &grid) == 0);
+    CHECK(grid.size[0] == c.volumes[0].size[0]);
     COutput of_files;
     REQUIRE(mfres_segment(handle.get(), &named.files, nullptr, &of_files.output) == 0);
     CHECK(of_files.labels == of_volumes.labels);

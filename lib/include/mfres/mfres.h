@@ -243,9 +243,9 @@ MFRES_EXPORT const char* mfres_report(mfres_segmenter* segmenter);
  * during or after mfres_close. */
 MFRES_EXPORT void mfres_cancel(mfres_segmenter* segmenter);
 
-/* The grid of a NIfTI file, of which only the header is read. `affine` as in mfres_files. Sets all of `grid` but
- * struct_size. Any thread. */
-MFRES_EXPORT int mfres_read_grid(const char* file, const char* affine, mfres_grid* grid);
+/* The grid of a NIfTI file, or of the first contrast of the case in a folder; only a header is read. `affine` as in
+ * mfres_files. Sets all of `grid` but struct_size. Any thread. */
+MFRES_EXPORT int mfres_read_grid(const char* path, const char* affine, mfres_grid* grid);
 
 /* Closes a model; NULL is fine. One thread at a time. */
 MFRES_EXPORT void mfres_close(mfres_segmenter* segmenter);

@@ -6,15 +6,10 @@
 #include "imaging/labels.h"
 #include "imaging/preview_content.h"
 #include "imaging/preview_page.h"
+#include "picture/png.h"
 
 #include <algorithm>
-#include <exception>
 #include <span>
-
-#ifdef MFRES_WITH_OPENCV_IMAGES
-#include <opencv2/imgcodecs.hpp>
-#include <opencv2/imgproc.hpp>
-#endif
 
 namespace mfres {
 
@@ -48,12 +43,11 @@ std::string preview_summary(const LabelMap& labels) {
                 preview::millilitres(core + volumes[1]));
 }
 
-#ifndef MFRES_WITH_OPENCV_IMAGES
+#ifndef MFRES_WITH_PREVIEWS
 
 Status can_draw_previews() {
     return Error{ErrorCode::operation_unsupported,
-                 "this build cannot draw previews: OpenCV's imgproc and imgcodecs modules were not found when it was "
-                 "configured (Debian: libopencv-imgproc-dev and libopencv-imgcodecs-dev)",
+                 "this build cannot draw previews: it was configured with MFRES_WITH_PREVIEWS=OFF; use one with ON",
                  "preview"};
 }
 
@@ -72,14 +66,6 @@ Status can_draw_previews() {
     return {};
 }
 
-namespace {
-
-Error opencv_error(const std::exception& exception) {
-    return {ErrorCode::internal, text("OpenCV could not draw the preview: ", exception.what()), "preview"};
-}
-
-} // namespace
-
 Result<PreviewImage> render_preview(const Volume& flair, const Volume& t1ce, const LabelMap& labels,
                                     const PreviewOptions& options) {
     MFRES_CHECK(preview::check_input(flair, t1ce, labels, options));
@@ -94,29 +80,13 @@ Result<PreviewImage> render_preview(const Volume& flair, const Volume& t1ce, con
         page.box.high[axis] = std::max(page.box.high[axis], page.slices[axis]);
     }
     page.scale = preview::fitting_scale(page);
-    try {
-        const cv::Mat canvas = preview::draw_page(page, flair, t1ce, flair_window, t1ce_window);
-        return PreviewImage{canvas.cols, canvas.rows, {canvas.datastart, canvas.dataend}};
-    } catch (const std::exception& exception) {
-        return opencv_error(exception);
-    }
+    return preview::draw_page(page, flair, t1ce, flair_window, t1ce_window);
 }
 
 Result<std::vector<std::byte>> encode_preview(const Volume& flair, const Volume& t1ce, const LabelMap& labels,
                                               const PreviewOptions& options) {
-    MFRES_TRY(PreviewImage image, render_preview(flair, t1ce, labels, options));
-    try {
-        const cv::Mat rgb(image.height, image.width, CV_8UC3, image.rgb.data());
-        cv::Mat bgr;
-        cv::cvtColor(rgb, bgr, cv::COLOR_RGB2BGR);
-        std::vector<std::uint8_t> png;
-        if (!cv::imencode(".png", bgr, png))
-            return Error{ErrorCode::internal, "OpenCV could not encode the preview as PNG", "preview"};
-        const auto bytes = std::as_bytes(std::span(png));
-        return std::vector<std::byte>(bytes.begin(), bytes.end());
-    } catch (const std::exception& exception) {
-        return opencv_error(exception);
-    }
+    MFRES_TRY(const PreviewImage image, render_preview(flair, t1ce, labels, options));
+    return encode_png(image);
 }
 
 #endif

@@ -2,6 +2,8 @@
 // A PNG picture of one segmented case: two modalities in three planes, labels in colour, class volumes as text.
 #pragma once
 
+#include "picture/image.h"
+
 #include <mfres/status.h>
 #include <mfres/volume.h>
 
@@ -43,16 +45,11 @@ struct PreviewOptions {
 /// and whole tumour (all labels) in ml: voxel counts times the determinant of the affine.
 std::string preview_summary(const LabelMap& labels);
 
-/// Ok in a build with OpenCV's imgproc and imgcodecs; otherwise operation_unsupported, naming what is missing. Called
-/// before a case is segmented, so that an impossible preview is rejected early.
+/// Ok in a build with MFRES_WITH_PREVIEWS; otherwise operation_unsupported. Called before a case is segmented, so that an
+/// impossible preview is rejected early.
 Status can_draw_previews();
 
-/// An RGB image: rows from top to bottom, three bytes (red, green, blue) a pixel.
-struct PreviewImage {
-    int width = 0;
-    int height = 0;
-    std::vector<std::uint8_t> rgb;
-};
+using PreviewImage = RgbImage;
 
 /// FLAIR (upper row) and T1ce (lower row), or their replacements, each as an axial, a coronal and a sagittal slice. The slices are those with
 /// the largest cross-section of tumour; without tumour they go through the middle of the brain, and the legend says so.
@@ -63,16 +60,15 @@ struct PreviewImage {
 ///
 /// Errors: grid_size_mismatch for different sizes, invalid_argument for voxel counts that do not match their grid or an
 /// empty grid, affine_singular for a column of length 0 or not finite, voxel_not_finite, label_outside_scheme for a
-/// label other than 0 to 4, operation_unsupported in a build without OpenCV's imgproc and imgcodecs, internal if OpenCV
-/// throws.
+/// label other than 0 to 4, operation_unsupported in a build without MFRES_WITH_PREVIEWS.
 Result<PreviewImage> render_preview(const Volume& flair, const Volume& t1ce, const LabelMap& labels,
                                     const PreviewOptions& options = {});
 
-/// Renders a PNG into memory. Errors: those of render_preview.
+/// Renders a PNG into memory. Errors: those of render_preview and of encode_png.
 Result<std::vector<std::byte>> encode_preview(const Volume& flair, const Volume& t1ce, const LabelMap& labels,
                                               const PreviewOptions& options = {});
 
-/// Renders a PNG and writes it atomically. Errors: those of render_preview and of write_file_atomically.
+/// Renders a PNG and writes it atomically. Errors: those of encode_preview and of write_file_atomically.
 Status write_preview(const std::filesystem::path& path, const Volume& flair, const Volume& t1ce, const LabelMap& labels,
                      const PreviewOptions& options = {});
 

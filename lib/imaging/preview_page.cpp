@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 #include "imaging/preview_page.h"
 
-#ifdef MFRES_WITH_OPENCV_IMAGES
+#ifdef MFRES_WITH_PREVIEWS
 
 #include "core/format.h"
 #include "core/try.h"
+#include "picture/resize.h"
 
 #include <algorithm>
 #include <cmath>
-#include <opencv2/imgproc.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,13 +19,21 @@ namespace {
 
 // Text -----------------------------------------------------------------------------------------------------------
 
-const cv::Scalar paper(18, 20, 24);
-const cv::Scalar ink(232, 234, 238);
-const cv::Scalar pale_ink(150, 156, 166);
-const cv::Scalar alarm(255, 176, 80);
-const cv::Scalar uncertain_ink(255, 130, 255);
+constexpr Colour paper{18, 20, 24};
+constexpr Colour ink{232, 234, 238};
+constexpr Colour pale_ink{150, 156, 166};
+constexpr Colour alarm{255, 176, 80};
+constexpr Colour uncertain_ink{255, 130, 255};
+constexpr Colour white{255, 255, 255};
+constexpr Colour black{0, 0, 0};
 
-/// Hershey fonts have ASCII characters only: '?' for every other character, a space for control characters.
+/// A pixel.
+struct Pixel {
+    int x;
+    int y;
+};
+
+/// The font has ASCII characters only: '?' for every other character, a space for control characters.
 std::string ascii(std::string_view words) {
     std::string result;
     for (const char c : words) {
@@ -38,32 +46,31 @@ std::string ascii(std::string_view words) {
     return result;
 }
 
-constexpr int font = cv::FONT_HERSHEY_SIMPLEX;
+constexpr double thin = 1.25; // strokes of text, pixels
 
 int width_of(const std::string& words, double size) {
-    int baseline = 0;
-    return cv::getTextSize(words, font, size, 1, &baseline).width;
+    return static_cast<int>(std::lround(text_width(words, size))) + 1;
 }
 
 /// Text with its baseline's left end at `at`; returns where it ends.
-int write(cv::Mat& canvas, const std::string& words, cv::Point at, double size, const cv::Scalar& stroke,
-          int weight = 1) {
-    cv::putText(canvas, words, at, font, size, stroke, weight, cv::LINE_AA);
+int write(RgbImage& canvas, const std::string& words, Pixel at, double size, const Colour& stroke,
+          double weight = thin) {
+    draw_text(canvas, {double(at.x), double(at.y)}, words, {size, weight, stroke, false});
     return at.x + width_of(words, size);
 }
 
 /// Text that is shortened with dots to fit into `available` pixels.
-void write_within(cv::Mat& canvas, const std::string& words, cv::Point at, double size, const cv::Scalar& stroke,
-                  int available, int weight = 1) {
+void write_within(RgbImage& canvas, const std::string& words, Pixel at, double size, const Colour& stroke,
+                  int available) {
     std::string shown = words;
     while (shown.size() > 3 && width_of(shown, size) > available)
         shown = shown.substr(0, shown.size() - 4) + "...";
-    write(canvas, shown, at, size, stroke, weight);
+    write(canvas, shown, at, size, stroke);
 }
 
 /// A letter with a dark outline, readable on black and on white.
-void mark(cv::Mat& image, const std::string& words, cv::Point at) {
-    write(image, words, at, 0.5, cv::Scalar::all(0), 3);
+void mark(RgbImage& image, const std::string& words, Pixel at) {
+    write(image, words, at, 0.5, black, 3.5);
     write(image, words, at, 0.5, ink);
 }
 
@@ -87,15 +94,16 @@ constexpr std::array<Plane, 3> planes = {{
     {"sagittal", 1, 2, 0, true, "A", "P", "S", "I", 'i', 'x'},
 }};
 
-cv::Scalar colour(const PreviewClass& c) {
-    return {static_cast<double>(c.rgb[0]), static_cast<double>(c.rgb[1]), static_cast<double>(c.rgb[2])};
-}
-
 std::int64_t extent(const Page& page, std::size_t axis) {
     return page.box.high[axis] - page.box.low[axis] + 1;
 }
 
-cv::Size panel_size(const Page& page, const Plane& plane) {
+struct Size {
+    int width;
+    int height;
+};
+
+Size panel_size(const Page& page, const Plane& plane) {
     const auto pixels = [&](std::size_t axis) {
         return std::max(8, static_cast<int>(
                                std::lround(static_cast<double>(extent(page, axis)) * page.spacing[axis] * page.scale)));
@@ -105,77 +113,78 @@ cv::Size panel_size(const Page& page, const Plane& plane) {
 
 /// One section at voxel resolution; value(index) gives the byte of each voxel.
 template <typename Value>
-cv::Mat section(const Page& page, const Plane& plane, const Value& value) {
+GreyImage section(const Page& page, const Plane& plane, const Value& value) {
     const Index3& size = page.labels.grid.size;
     const auto columns = static_cast<int>(extent(page, plane.across));
     const auto rows = static_cast<int>(extent(page, plane.down));
-    cv::Mat image(rows, columns, CV_8U);
+    GreyImage image(columns, rows);
     Index3 p = page.slices;
     for (int row = 0; row < rows; ++row)
         for (int column = 0; column < columns; ++column) {
             p[plane.across] = page.box.low[plane.across] + column;
             p[plane.down] = plane.upwards ? page.box.high[plane.down] - row : page.box.low[plane.down] + row;
-            image.at<std::uint8_t>(row, column) =
-                value(static_cast<std::size_t>(p[0] + size[0] * (p[1] + size[1] * p[2])));
+            image.at(column, row) = value(static_cast<std::size_t>(p[0] + size[0] * (p[1] + size[1] * p[2])));
         }
     return image;
 }
 
-cv::Mat grey_section(const Page& page, const Plane& plane, const Volume& volume, const Window& window) {
-    const cv::Mat raw = section(page, plane, [&](std::size_t index) {
+RgbImage grey_section(const Page& page, const Plane& plane, const Volume& volume, const Window& window) {
+    const GreyImage raw = section(page, plane, [&](std::size_t index) {
         const float v = volume.voxels[index];
         const float shade = v == window.background ? 0.0F : 255.0F * (v - window.low) / (window.high - window.low);
         return static_cast<std::uint8_t>(std::clamp(shade, 0.0F, 255.0F));
     });
-    cv::Mat scaled;
-    const cv::Size size = panel_size(page, plane);
-    cv::resize(raw, scaled, size, 0, 0, size.width < raw.cols ? cv::INTER_AREA : cv::INTER_CUBIC);
-    cv::Mat image;
-    cv::cvtColor(scaled, image, cv::COLOR_GRAY2RGB);
+    const Size size = panel_size(page, plane);
+    return RgbImage(
+        resize(raw, size.width, size.height, size.width < raw.width ? Interpolation::area : Interpolation::cubic));
+}
+
+/// Interpolated between voxels.
+GreyImage smooth(const GreyImage& raw, const Page& page, const Plane& plane) {
+    const Size size = panel_size(page, plane);
+    return resize(raw, size.width, size.height, Interpolation::linear);
+}
+
+/// 255 where a value is above one half, otherwise 0.
+GreyImage upper_half(GreyImage image) {
+    for (std::uint8_t& value : image.grey)
+        value = value > 127 ? 255 : 0;
     return image;
 }
 
 /// 255 where `belongs(label)` holds, otherwise 0; interpolated between voxels and thresholded at one half for a smooth
 /// border.
 template <typename Belongs>
-cv::Mat mask_section(const Page& page, const Plane& plane, const LabelMap& map, const Belongs& belongs) {
-    const cv::Mat raw = section(page, plane, [&](std::size_t index) {
+GreyImage mask_section(const Page& page, const Plane& plane, const LabelMap& map, const Belongs& belongs) {
+    const GreyImage raw = section(page, plane, [&](std::size_t index) {
         return static_cast<std::uint8_t>(belongs(class_of(map.labels[index])) ? 255 : 0);
     });
-    cv::Mat mask;
-    cv::resize(raw, mask, panel_size(page, plane), 0, 0, cv::INTER_LINEAR);
-    return mask > 127;
+    return upper_half(smooth(raw, page, plane));
 }
 
-void outline(cv::Mat& image, const cv::Mat& mask, const cv::Scalar& stroke) {
-    std::vector<std::vector<cv::Point>> contours;
-    cv::findContours(mask, contours, cv::RETR_LIST, cv::CHAIN_APPROX_NONE);
-    cv::drawContours(image, contours, -1, stroke);
-}
-
-void draw_labels(cv::Mat& image, const Page& page, const Plane& plane) {
-    constexpr double opacity = 0.30;
+void draw_labels(RgbImage& image, const Page& page, const Plane& plane) {
+    constexpr float opacity = 0.30F;
     for (const PreviewClass& c : preview_classes()) {
-        const cv::Mat mask =
+        const GreyImage mask =
             mask_section(page, plane, page.labels, [&](std::uint8_t label) { return label == c.label; });
-        const cv::Mat fill(image.size(), CV_8UC3, colour(c));
-        cv::Mat tinted;
-        cv::addWeighted(image, 1.0 - opacity, fill, opacity, 0.0, tinted);
-        tinted.copyTo(image, mask);
-        outline(image, mask, colour(c));
+        for (int y = 0; y < image.height; ++y)
+            for (int x = 0; x < image.width; ++x)
+                if (mask.at(x, y) != 0)
+                    image.blend(x, y, c.rgb, opacity);
+        draw_outline(image, mask, c.rgb);
     }
 }
 
-void draw_reference(cv::Mat& image, const Page& page, const Plane& plane, const LabelMap& reference) {
+void draw_reference(RgbImage& image, const Page& page, const Plane& plane, const LabelMap& reference) {
     const auto whole = [](std::uint8_t label) { return label != 0; };
     const auto core = [](std::uint8_t label) { return label == 1 || label == 4; };
-    outline(image, mask_section(page, plane, reference, whole), cv::Scalar::all(255));
-    outline(image, mask_section(page, plane, reference, core), cv::Scalar::all(255));
+    draw_outline(image, mask_section(page, plane, reference, whole), white);
+    draw_outline(image, mask_section(page, plane, reference, core), white);
 }
 
-void draw_marks(cv::Mat& image, const Plane& plane, const std::string& contrast) {
-    const int w = image.cols;
-    const int h = image.rows;
+void draw_marks(RgbImage& image, const Plane& plane, const std::string& contrast) {
+    const int w = image.width;
+    const int h = image.height;
     mark(image, plane.left, {14, h / 2 + 6});
     mark(image, plane.right, {w - 26, h / 2 + 6});
     mark(image, plane.top, {w / 2 - 6, 28});
@@ -184,55 +193,49 @@ void draw_marks(cv::Mat& image, const Plane& plane, const std::string& contrast)
 }
 
 /// Ticks at the edges where the two other sections intersect this one.
-void draw_cuts(cv::Mat& image, const Page& page, const Plane& plane) {
+void draw_cuts(RgbImage& image, const Page& page, const Plane& plane) {
     const auto place = [&](std::size_t axis, int pixels, bool flipped) {
         const double from_low = static_cast<double>(page.slices[axis] - page.box.low[axis]) + 0.5;
         const double share = from_low / static_cast<double>(extent(page, axis));
         return static_cast<int>((flipped ? 1.0 - share : share) * pixels);
     };
-    constexpr int tick = 9;
-    const int x = place(plane.across, image.cols, false);
-    const int y = place(plane.down, image.rows, plane.upwards);
-    cv::line(image, {x, 0}, {x, tick}, alarm);
-    cv::line(image, {x, image.rows - 1 - tick}, {x, image.rows - 1}, alarm);
-    cv::line(image, {0, y}, {tick, y}, alarm);
-    cv::line(image, {image.cols - 1 - tick, y}, {image.cols - 1, y}, alarm);
+    constexpr int tick = 10;
+    const int x = place(plane.across, image.width, false);
+    const int y = place(plane.down, image.height, plane.upwards);
+    fill_rectangle(image, x, 0, 1, tick, alarm);
+    fill_rectangle(image, x, image.height - tick, 1, tick, alarm);
+    fill_rectangle(image, 0, y, tick, 1, alarm);
+    fill_rectangle(image, image.width - tick, y, tick, 1, alarm);
 }
 
 constexpr float unsure_below = 2.0F / 3.0F;
 
 /// Draws a line around the voxels whose tumour probability is above 0.5, and dots where no class reaches
 /// `unsure_below`.
-void draw_uncertainty(cv::Mat& image, const Page& page, const Plane& plane, const ProbabilityMap& probabilities) {
-    const auto scaled = [&](const cv::Mat& raw) {
-        cv::Mat smooth;
-        cv::resize(raw, smooth, panel_size(page, plane), 0, 0, cv::INTER_LINEAR);
-        return smooth;
-    };
+void draw_uncertainty(RgbImage& image, const Page& page, const Plane& plane, const ProbabilityMap& probabilities) {
     const auto byte = [](float share) {
         return static_cast<std::uint8_t>(std::lround(255.0F * std::clamp(share, 0.0F, 1.0F)));
     };
-    const cv::Mat tumour =
-        scaled(section(page, plane, [&](std::size_t index) { return byte(1.0F - probabilities.of_class(0)[index]); }));
-    const cv::Mat surest = scaled(section(page, plane, [&](std::size_t index) {
+    const GreyImage tumour =
+        section(page, plane, [&](std::size_t index) { return byte(1.0F - probabilities.of_class(0)[index]); });
+    const GreyImage most_probable = section(page, plane, [&](std::size_t index) {
         float most = 0.0F;
         for (std::int64_t c = 0; c < probabilities.classes; ++c)
             most = std::max(most, probabilities.of_class(c)[index]);
         return byte(most);
-    }));
+    });
+    const GreyImage surest = smooth(most_probable, page, plane);
     constexpr int spacing = 2; // pixels from dot to dot
-    for (int row = 0; row < image.rows; row += spacing)
-        for (int column = row / spacing % 2; column < image.cols; column += spacing)
-            if (surest.at<std::uint8_t>(row, column) < byte(unsure_below))
-                image.at<cv::Vec3b>(row, column) = {static_cast<std::uint8_t>(uncertain_ink[0]),
-                                                    static_cast<std::uint8_t>(uncertain_ink[1]),
-                                                    static_cast<std::uint8_t>(uncertain_ink[2])};
-    outline(image, tumour > 127, uncertain_ink);
+    for (int row = 0; row < image.height; row += spacing)
+        for (int column = row / spacing % 2; column < image.width; column += spacing)
+            if (surest.at(column, row) < byte(unsure_below))
+                image.set(column, row, uncertain_ink);
+    draw_outline(image, upper_half(smooth(tumour, page, plane)), uncertain_ink);
 }
 
-cv::Mat panel(const Page& page, const Plane& plane, const Volume& volume, const Window& window,
-              const std::string& contrast) {
-    cv::Mat image = grey_section(page, plane, volume, window);
+RgbImage panel(const Page& page, const Plane& plane, const Volume& volume, const Window& window,
+               const std::string& contrast) {
+    RgbImage image = grey_section(page, plane, volume, window);
     if (page.options.overlay)
         draw_labels(image, page, plane);
     if (page.options.reference != nullptr)
@@ -262,30 +265,30 @@ std::string caption(const Page& page, const Plane& plane) {
 // Page -----------------------------------------------------------------------------------------------------------
 
 /// Colour sample and text; returns where the next entry starts.
-int legend_entry(cv::Mat& canvas, cv::Point at, const cv::Scalar& swatch, bool filled, const std::string& words) {
+int legend_entry(RgbImage& canvas, Pixel at, const Colour& swatch, bool filled, const std::string& words) {
     if (filled)
-        cv::rectangle(canvas, cv::Rect(at.x, at.y - 12, 16, 14), swatch, cv::FILLED);
+        fill_rectangle(canvas, at.x, at.y - 12, 16, 14, swatch);
     else
-        cv::line(canvas, {at.x, at.y - 5}, {at.x + 16, at.y - 5}, swatch, 1, cv::LINE_AA);
+        fill_rectangle(canvas, at.x, at.y - 5, 17, 1, swatch);
     return write(canvas, words, {at.x + 24, at.y}, 0.5, ink) + 26;
 }
 
-void draw_legend(cv::Mat& canvas, const Page& page, int top) {
+void draw_legend(RgbImage& canvas, const Page& page, int top) {
     const auto classes = preview_classes();
     const auto volumes = class_volumes(page.labels);
     int x = margin;
     for (std::size_t c = 0; c < classes.size(); ++c)
-        x = legend_entry(canvas, {x, top + 16}, colour(classes[c]), true,
+        x = legend_entry(canvas, {x, top + 16}, classes[c].rgb, true,
                          text(classes[c].name, "  ", millilitres(volumes[c])));
     if (page.options.reference != nullptr)
-        x = legend_entry(canvas, {x, top + 16}, cv::Scalar::all(255), false, "reference: whole tumour, core");
+        x = legend_entry(canvas, {x, top + 16}, white, false, "reference: whole tumour, core");
     if (page.options.probabilities != nullptr)
         legend_entry(canvas, {x, top + 16}, uncertain_ink, false, "tumour 0.5; dots: no class 0.67");
 
-    const cv::Point line(margin, top + 44);
+    const Pixel line{margin, top + 44};
     const bool tumour = std::any_of(volumes.begin(), volumes.end(), [](double volume) { return volume > 0; });
     const std::string summary = preview_summary(page.labels);
-    const int end = tumour ? write(canvas, summary, line, 0.5, ink) : write(canvas, summary, line, 0.7, alarm, 2);
+    const int end = tumour ? write(canvas, summary, line, 0.5, ink) : write(canvas, summary, line, 0.7, alarm, 2.0);
     const std::string note = !tumour ? "(no voxel carries a label; sections through the middle of the brain)"
                              : page.options.overlay ? ""
                                                     : "(labels are not drawn)";
@@ -306,8 +309,8 @@ double fitting_scale(const Page& page) {
     return std::min(most_width / width, most_height / height);
 }
 
-cv::Mat draw_page(const Page& page, const Volume& flair, const Volume& t1ce, const Window& flair_window,
-                  const Window& t1ce_window) {
+RgbImage draw_page(const Page& page, const Volume& flair, const Volume& t1ce, const Window& flair_window,
+                   const Window& t1ce_window) {
     constexpr int narrowest_column = 260; // the caption fits into it
     constexpr int narrowest_page = 980;   // the legend fits into it
     constexpr int title_height = 64;
@@ -322,7 +325,7 @@ cv::Mat draw_page(const Page& page, const Volume& flair, const Volume& t1ce, con
     width = std::max(width, narrowest_page);
     const int top = title_height + caption_height;
     const int legend_top = top + 2 * (row_height + gap);
-    cv::Mat canvas(legend_top + legend_height, width, CV_8UC3, paper);
+    RgbImage canvas(width, legend_top + legend_height, paper);
     const std::string title = page.options.title.empty() ? "tumour segmentation" : ascii(page.options.title);
     write_within(canvas, title, {margin, 42}, 0.8, ink, width - 2 * margin);
     if (!page.options.warning.empty())
@@ -330,22 +333,21 @@ cv::Mat draw_page(const Page& page, const Volume& flair, const Volume& t1ce, con
 
     int x = margin;
     for (const Plane& plane : planes) {
-        const cv::Size size = panel_size(page, plane);
+        const Size size = panel_size(page, plane);
         const int column = std::max(size.width, narrowest_column);
         write_within(canvas, caption(page, plane), {x, title_height + 12}, 0.45, pale_ink, column);
-        const cv::Rect place(x + (column - size.width) / 2, top + (row_height - size.height) / 2, size.width,
-                             size.height);
-        panel(page, plane, flair, flair_window, ascii(page.options.upper)).copyTo(canvas(place));
-        panel(page, plane, t1ce, t1ce_window, ascii(page.options.lower))
-            .copyTo(canvas(place + cv::Point(0, row_height + gap)));
+        const int left = x + (column - size.width) / 2;
+        const int upper = top + (row_height - size.height) / 2;
+        paste(canvas, panel(page, plane, flair, flair_window, ascii(page.options.upper)), left, upper);
+        paste(canvas, panel(page, plane, t1ce, t1ce_window, ascii(page.options.lower)), left, upper + row_height + gap);
         x += column + gap;
     }
     draw_legend(canvas, page, legend_top);
     const std::string given = page.options.footer.empty() ? "" : ascii(page.options.footer) + "  |  ";
     write_within(canvas, given + "radiological convention: the patient's right is on the left",
-                 {margin, canvas.rows - 16}, 0.42, pale_ink, width - 2 * margin - 360);
+                 {margin, canvas.height - 16}, 0.42, pale_ink, width - 2 * margin - 360);
     const std::string warning = "research use only - not a medical device";
-    write(canvas, warning, {width - margin - width_of(warning, 0.45), canvas.rows - 16}, 0.45, alarm);
+    write(canvas, warning, {width - margin - width_of(warning, 0.45), canvas.height - 16}, 0.45, alarm);
     return canvas;
 }
 

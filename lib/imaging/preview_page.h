@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Layout and drawing of a preview's page, with OpenCV.
+// Layout and drawing of a preview's page.
 #pragma once
 
-#ifdef MFRES_WITH_OPENCV_IMAGES
+#ifdef MFRES_WITH_PREVIEWS
 
 #include "imaging/preview_content.h"
-
-#include <opencv2/core.hpp>
 
 namespace mfres::preview {
 
@@ -23,9 +21,9 @@ struct Page {
 /// The largest scale at which three columns fit into the page's width and one row of panels into its height.
 double fitting_scale(const Page& page);
 
-/// Title, captions, two rows of three panels, legend and footer; RGB. OpenCV's exceptions pass through.
-cv::Mat draw_page(const Page& page, const Volume& flair, const Volume& t1ce, const Window& flair_window,
-                  const Window& t1ce_window);
+/// Title, captions, two rows of three panels, legend and footer.
+RgbImage draw_page(const Page& page, const Volume& flair, const Volume& t1ce, const Window& flair_window,
+                   const Window& t1ce_window);
 
 } // namespace mfres::preview
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "backends/backend.h"
+#include "core/argmax.h"
 #include "core/page_vector.h"
 #include "core/tensor.h"
 #include "graph/rewrite.h"
@@ -36,7 +37,9 @@ struct BrainBox {
 /// Arrays [x][y][z] of the box, z fastest.
 struct BoxPrediction {
     PageVector<std::uint8_t> classes;
-    std::optional<Tensor> probabilities; ///< [1, classes, x, y, z], where they were asked for
+    /// [1, classes, x, y, z], where they were asked for. Of regions those of the classes between them: with WT, TC and
+    /// ET each at least what is inside it, 1 - WT, TC - ET, WT - TC and ET.
+    std::optional<Tensor> probabilities;
 };
 
 struct BoxPredictorOptions {
@@ -100,6 +103,7 @@ class BoxPredictor {
   private:
     using Size = std::array<std::int64_t, 3>;
 
+    LabelRule rule() const;
     bool mirrors() const { return mirror_images(options_.mirror) > 1; }
     std::int64_t estimated_bytes(const Size& size) const;
     Status check_system_memory(const CaseMemory& memory) const;
@@ -107,7 +111,7 @@ class BoxPredictor {
     Status run_images(const BrainBox& box, const Size& offset, std::size_t tile, std::size_t tiles,
                       ProbabilityMean* mean, StageClock& clock) const;
     ProbabilityMean take_mean() const;
-    Tensor take_probabilities(const Size& box) const;
+    Tensor take_probabilities(const BrainBox& box) const;
     Result<BoxPrediction> run_once(const BrainBox& box, bool probabilities, StageClock& clock) const;
     Result<BoxPrediction> run_tiles(const BrainBox& box, const Size& tile, bool probabilities, StageClock& clock) const;
 

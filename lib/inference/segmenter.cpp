@@ -17,6 +17,8 @@ namespace mfres {
 
 namespace {
 
+constexpr auto probability_format_names =
+    enum_names<ProbabilityFormat>({{ProbabilityFormat::float32, "float32"}, {ProbabilityFormat::uint8, "uint8"}});
 using InputPaths = std::array<std::filesystem::path, 4>;
 
 Status check_nifti_output(const std::filesystem::path& path, std::string_view what, bool overwrite) {
@@ -167,18 +169,6 @@ Result<Segmentation> segment_case(CasePredictor& predictor, const Images& images
 
 } // namespace
 
-std::string_view to_string(ProbabilityFormat format) noexcept {
-    switch (format) {
-    case ProbabilityFormat::float32: return "float32";
-    case ProbabilityFormat::uint8: return "uint8";
-    }
-    return "unknown";
-}
-
-Result<ProbabilityFormat> parse_probability_format(std::string_view text) {
-    return parse_name("type of probabilities", probability_formats, text);
-}
-
 Result<Segmenter> Segmenter::open(const std::filesystem::path& model, const SegmenterOptions& options) {
     return guarded(model, [&]() -> Result<Segmenter> {
         MFRES_TRY(Predictor predictor, Predictor::open(model, options));
@@ -204,6 +194,14 @@ Result<Segmentation> Segmenter::segment(const CaseVolumes& volumes, const Segmen
                                         const Progress& progress) {
     CasePredictor& predictor = predictor_.inside();
     return guarded(volumes.id, [&] { return predictor.logged(segment_case(predictor, volumes, options, progress)); });
+}
+
+std::string_view to_string(ProbabilityFormat format) noexcept {
+    return probability_format_names.of(format);
+}
+
+Result<ProbabilityFormat> parse_probability_format(std::string_view text) {
+    return probability_format_names.parse("type of probabilities", text);
 }
 
 } // namespace mfres

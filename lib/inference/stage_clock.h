@@ -34,6 +34,9 @@ class StageClock {
         return {};
     }
 
+    /// The flag that cancels, or null.
+    const std::atomic<bool>* cancelled() const { return cancelled_; }
+
     void stop() {
         if (stage_.empty())
             return;

@@ -8,8 +8,7 @@
 //
 // Files of an experiment: experiment.json (plan and data), train.mfcache, held-out.mfcache, table.md, table.json, and
 // for every run a folder of <mfres/trainer.h> with train.json, cases.csv and summary.json. Table 2 also measures time
-// and memory of one inference of each network (bench.json) and plots Dice over time: tradeoff.svg, and tradeoff.png in
-// a build with OpenCV.
+// and memory of one inference of each network (bench.json) and plots Dice over time: tradeoff.svg and tradeoff.png.
 #pragma once
 
 #include <mfres/complexity.h>

@@ -4,15 +4,10 @@
 #include "core/file.h"
 #include "core/format.h"
 #include "core/try.h"
+#include "picture/png.h"
 
 #include <cmath>
 #include <cstdio>
-#include <span>
-
-#ifdef MFRES_WITH_OPENCV_IMAGES
-#include <opencv2/imgcodecs.hpp>
-#include <opencv2/imgproc.hpp>
-#endif
 
 namespace mfres {
 
@@ -116,58 +111,37 @@ std::string Drawing::svg() const {
 
 // ---- PNG ------------------------------------------------------------------------------------------------------------
 
-#ifndef MFRES_WITH_OPENCV_IMAGES
-
-Result<std::vector<std::byte>> Drawing::png(double) const {
-    return Error{ErrorCode::operation_unsupported,
-                 "this build cannot write PNG: OpenCV's imgproc and imgcodecs modules were not found when it was "
-                 "configured (Debian: libopencv-imgproc-dev and libopencv-imgcodecs-dev)",
-                 "drawing"};
-}
-
-#else
-
 namespace {
 
-/// Draws on an image with eight fractional bits of a pixel.
+/// Draws shapes on an image that has `scale` pixels for each of the drawing.
 class Painter {
   public:
-    Painter(cv::Mat& image, double scale) : image_(image), scale_(scale) {}
+    Painter(RgbImage& image, double scale) : image_(image), scale_(scale) {}
 
     void draw(const Drawing::Shape& shape) {
         using Kind = Drawing::Shape::Kind;
         switch (shape.kind) {
         case Kind::line: shape.dash > 0 ? dashed(shape) : solid(shape.points, shape); break;
-        case Kind::polygon: polygon(shape); break;
-        case Kind::circle:
-            cv::circle(image_, place(shape.points[0]), static_cast<int>(std::lround(shape.size * scale_ * one)),
-                       colour(shape), cv::FILLED, cv::LINE_AA, bits);
-            break;
+        case Kind::polygon: fill_convex(image_, placed(shape.points), shape.colour); break;
+        case Kind::circle: draw_disc(image_, place(shape.points[0]), shape.size * scale_, shape.colour); break;
         case Kind::words: words(shape); break;
         }
     }
 
   private:
-    static constexpr int bits = 8;
-    static constexpr double one = 1 << bits;
-    static constexpr int font = cv::FONT_HERSHEY_SIMPLEX;
-    /// Height of text in pixels at font scale 1.
-    static constexpr double font_pixels = 30.0;
+    /// Height of text in units of the font.
+    static constexpr double font_height = 30.0;
 
-    static cv::Scalar colour(const Drawing::Shape& shape) {
-        return {static_cast<double>(shape.colour[2]), static_cast<double>(shape.colour[1]),
-                static_cast<double>(shape.colour[0])}; // imencode expects BGR
+    CanvasPoint place(const CanvasPoint& point) const { return {point.x * scale_, point.y * scale_}; }
+    std::vector<CanvasPoint> placed(const std::vector<CanvasPoint>& points) const {
+        std::vector<CanvasPoint> all;
+        for (const CanvasPoint& point : points)
+            all.push_back(place(point));
+        return all;
     }
-    cv::Point place(const CanvasPoint& point) const {
-        return {static_cast<int>(std::lround(point.x * scale_ * one)),
-                static_cast<int>(std::lround(point.y * scale_ * one))};
-    }
-    int weight(double width) const { return std::max(1, static_cast<int>(std::lround(width * scale_))); }
 
     void solid(const std::vector<CanvasPoint>& points, const Drawing::Shape& shape) {
-        for (std::size_t i = 1; i < points.size(); ++i)
-            cv::line(image_, place(points[i - 1]), place(points[i]), colour(shape), weight(shape.size), cv::LINE_AA,
-                     bits);
+        draw_line(image_, placed(points), std::max(1.0, shape.size * scale_), shape.colour);
     }
 
     /// Splits the polyline into dashes; the pattern continues across its corners.
@@ -192,67 +166,34 @@ class Painter {
         }
     }
 
-    void polygon(const Drawing::Shape& shape) {
-        std::vector<cv::Point> corners;
-        for (const CanvasPoint& point : shape.points)
-            corners.push_back(place(point));
-        cv::fillConvexPoly(image_, corners, colour(shape), cv::LINE_AA, bits);
-    }
-
     void words(const Drawing::Shape& shape) {
-        const double size = shape.size * scale_ / font_pixels;
-        const int stroke = std::max(1, static_cast<int>(std::lround(shape.size * scale_ / 16.0)));
-        int below = 0;
-        const cv::Size room = cv::getTextSize(shape.words, font, size, stroke, &below);
+        const double size = shape.size * scale_ / font_height;
         const double share = shape.anchor == Anchor::start ? 0.0 : shape.anchor == Anchor::middle ? 0.5 : 1.0;
-        const int before = static_cast<int>(std::lround(share * room.width));
-        const cv::Point at(static_cast<int>(std::lround(shape.points[0].x * scale_)),
-                           static_cast<int>(std::lround(shape.points[0].y * scale_)));
-        if (!shape.upwards) {
-            cv::putText(image_, shape.words, {at.x - before, at.y}, font, size, colour(shape), stroke, cv::LINE_AA);
-            return;
-        }
-        // Hershey fonts are horizontal only: the text is drawn on a separate image, rotated, and copied.
-        cv::Mat paper(room.height + below + 2, room.width + 2, CV_8UC3, cv::Scalar::all(255));
-        cv::putText(paper, shape.words, {1, room.height + 1}, font, size, colour(shape), stroke, cv::LINE_AA);
-        cv::rotate(paper, paper, cv::ROTATE_90_COUNTERCLOCKWISE);
-        const cv::Rect target(at.x - room.height - 1, at.y - (room.width - before), paper.cols, paper.rows);
-        const cv::Rect visible = target & cv::Rect(0, 0, image_.cols, image_.rows);
-        if (!visible.empty())
-            paper(visible - target.tl()).copyTo(image_(visible));
+        const double before = share * text_width(shape.words, size);
+        CanvasPoint at = place(shape.points[0]);
+        (shape.upwards ? at.y : at.x) += shape.upwards ? before : -before;
+        draw_text(image_, at, shape.words,
+                  {size, std::max(1.25, shape.size * scale_ / 14.0), shape.colour, shape.upwards});
     }
 
-    cv::Mat& image_;
+    RgbImage& image_;
     double scale_;
 };
 
 } // namespace
 
 Result<std::vector<std::byte>> Drawing::png(double scale) const {
-    try {
-        cv::Mat image(static_cast<int>(height_ * scale), static_cast<int>(width_ * scale), CV_8UC3,
-                      cv::Scalar::all(255));
-        Painter painter(image, scale);
-        for (const Shape& shape : shapes_)
-            painter.draw(shape);
-        std::vector<std::uint8_t> png;
-        if (!cv::imencode(".png", image, png))
-            return Error{ErrorCode::internal, "OpenCV could not encode a drawing as PNG", "drawing"};
-        const auto bytes = std::as_bytes(std::span(png));
-        return std::vector<std::byte>(bytes.begin(), bytes.end());
-    } catch (const std::exception& exception) {
-        return Error{ErrorCode::internal, text("OpenCV could not draw: ", exception.what()), "drawing"};
-    }
+    RgbImage image(static_cast<int>(width_ * scale), static_cast<int>(height_ * scale), {255, 255, 255});
+    Painter painter(image, scale);
+    for (const Shape& shape : shapes_)
+        painter.draw(shape);
+    return encode_png(image);
 }
-
-#endif
 
 Status write_drawing(const Drawing& drawing, const std::filesystem::path& stem, double scale) {
     MFRES_CHECK(write_file_atomically(stem.string() + ".svg", drawing.svg()));
-    const auto png = drawing.png(scale);
-    if (!png)
-        return png.error().code == ErrorCode::operation_unsupported ? Status() : Status(png.error());
-    return write_file_atomically(stem.string() + ".png", *png);
+    MFRES_TRY(const auto png, drawing.png(scale));
+    return write_file_atomically(stem.string() + ".png", png);
 }
 
 } // namespace mfres

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
-// A drawing of lines, markers and text, written as SVG, and as PNG in a build with OpenCV.
+// A drawing of lines, markers and text, written as SVG and as PNG.
 #pragma once
+
+#include "picture/image.h"
 
 #include <mfres/status.h>
 
@@ -12,14 +14,6 @@
 #include <vector>
 
 namespace mfres {
-
-using Colour = std::array<std::uint8_t, 3>; ///< red, green, blue
-
-/// A position in pixels from the top left corner, x to the right, y downwards.
-struct CanvasPoint {
-    double x = 0.0;
-    double y = 0.0;
-};
 
 enum class Anchor : std::uint8_t { start, middle, end };
 enum class Marker : std::uint8_t { circle, square, triangle };
@@ -41,8 +35,7 @@ class Drawing {
     /// An SVG 1.1 file with a white background.
     std::string svg() const;
 
-    /// A PNG file with a white background, `scale` pixels for each pixel of the drawing.
-    /// Errors: operation_unsupported (a build without OpenCV's imgproc and imgcodecs), internal (OpenCV failed).
+    /// A PNG file with a white background, `scale` pixels for each pixel of the drawing. Errors: those of encode_png.
     Result<std::vector<std::byte>> png(double scale) const;
 
     /// One shape; the members used depend on the kind.
@@ -66,7 +59,7 @@ class Drawing {
     std::vector<Shape> shapes_;
 };
 
-/// Writes <stem>.svg, and <stem>.png at `scale` in a build with OpenCV. Errors: internal, file_write.
+/// Writes <stem>.svg, and <stem>.png at `scale`. Errors: those of Drawing::png, file_write.
 Status write_drawing(const Drawing& drawing, const std::filesystem::path& stem, double scale);
 
 } // namespace mfres

@@ -56,7 +56,7 @@ class TrainLog {
     Status write_tables();
     /// The same, if the tables are older than five seconds.
     Status refresh_tables();
-    /// The curve as SVG, and as PNG where this build can write one. `network` is its title. Errors: file_write.
+    /// The curve as SVG and as PNG. `network` is its title. Errors: file_write.
     Status write_curve(const std::string& network) const;
 
     /// What the run and this log know; network, model and how it was computed are the caller's.

@@ -46,7 +46,7 @@ def _parts(name: str, image: Image, affine: Optional[Any]) -> Tuple[np.ndarray, 
     """Voxels, affine, slope and intercept of anything but a path."""
     slope = inter = 0.0
     if hasattr(image, "dataobj") and hasattr(image, "affine"):
-        own: Optional[Any] = image.affine
+        own: Optional[Any] = getattr(image, "affine")
         voxels, slope, inter = _stored(image)
     elif isinstance(image, tuple):
         if len(image) != 2:

@@ -308,7 +308,7 @@ class Predictor:
 
 
 def _files(
-    images: Sequence[Optional[Image]], folder: Optional[PathLike], case_id: Optional[str], affine_source: str
+    images: Sequence[Any], folder: Optional[PathLike], case_id: Optional[str], affine_source: str
 ) -> Tuple[c.Files, Tuple[int, int, int], np.ndarray]:
     """Files as C describes them, and the grid of the first of them."""
     files = c.Files()

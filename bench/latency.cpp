@@ -45,7 +45,7 @@ int measure(const std::string& model, std::map<std::string, std::string> options
     const auto number = [&](const char* name, int otherwise) {
         return options.count(name) != 0 ? std::stoi(options[name]) : otherwise;
     };
-    const std::int64_t edge = number("--size", 160);
+    const std::int64_t edge = number("--size", 176);
     mfres::PredictorOptions setup;
     setup.keep_memory = true;
     setup.compute.threads = number("--threads", 0);

@@ -5,8 +5,6 @@
 #include "backends/kernels/loops.h"
 #include "backends/kernels/threads.h"
 
-#include <new>
-
 namespace mfres::kernels {
 
 HostEngine::HostEngine(std::shared_ptr<ThreadPool> pool, const FusionModel* model) : pool_(std::move(pool)) {
@@ -26,10 +24,7 @@ const FusionModel* HostEngine::fusion_model() const {
 }
 
 void HostEngine::allocate(const ArrayPlan& plan) {
-    const std::size_t floats = static_cast<std::size_t>(plan.bytes) / sizeof(float);
-    if (floats > block_.max_size())
-        throw std::bad_alloc();
-    block_.resize(floats);
+    block_ = ArrayBlock(static_cast<std::size_t>(plan.bytes));
     const auto view = [&](const ArrayPlan::Array& array) {
         return StridedView<float>{reinterpret_cast<float*>(block() + array.offset), array.shape,
                                   channels_last_strides(array.shape)};
@@ -40,7 +35,7 @@ void HostEngine::allocate(const ArrayPlan& plan) {
 }
 
 std::byte* HostEngine::block() const {
-    return const_cast<std::byte*>(reinterpret_cast<const std::byte*>(block_.data()));
+    return block_.data();
 }
 
 } // namespace mfres::kernels

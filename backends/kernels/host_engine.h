@@ -4,6 +4,7 @@
 #pragma once
 
 #include "backends/planned/executor.h"
+#include "core/array_memory.h"
 #include "core/tensor.h"
 #include "core/thread_pool.h"
 
@@ -32,7 +33,7 @@ class HostEngine : public InferenceEngine {
   private:
     std::shared_ptr<ThreadPool> pool_;
     std::optional<FusionModel> model_;
-    AlignedVector<float> block_;
+    ArrayBlock block_;
     StridedView<float> input_;
     std::vector<StridedView<const float>> outputs_;
 };

@@ -8,6 +8,7 @@
 #include "core/thread_pool.h"
 
 #include <cstdint>
+#include <functional>
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -59,7 +60,7 @@ void parallel_for(std::int64_t count, int threads, const Body& body) {
         threads = count > 0 ? static_cast<int>(count) : 1;
     const auto part = [&](int thread) { body(count * thread / threads, count * (thread + 1) / threads, thread); };
     if (ThreadPool* const pool = ThreadPool::current())
-        return pool->run(threads, part);
+        return pool->run(threads, std::cref(part)); // held without an allocation
 #ifdef _OPENMP
         // The runtime may grant fewer threads than asked for; the loop gives every part to one of those it granted.
 #pragma omp parallel for num_threads(threads) schedule(static, 1)

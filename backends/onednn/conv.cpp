@@ -191,6 +191,8 @@ class ConvOp final : public InferenceOp {
                 if (adds_separate_residual(spec_, form_))
                     run.arguments.emplace(DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1,
                                           at(descriptor.dst_desc(), arguments.residual, out));
+                for (const auto& [index, value] : run.arguments)
+                    run.listed.push_back({index, value.get()});
             }
     }
 
@@ -204,7 +206,9 @@ class ConvOp final : public InferenceOp {
                         static_cast<float*>(arguments_.output));
         run_parts(static_cast<int>(runs_.size()), [this](int part) {
             PartRun& run = runs_[static_cast<std::size_t>(part)];
-            run.primitive.execute(run.stream, run.arguments);
+            dnnl::error::wrap_c_api(dnnl_primitive_execute(run.primitive.get(), run.stream.get(),
+                                                           static_cast<int>(run.listed.size()), run.listed.data()),
+                                    "could not execute a convolution");
             run.stream.wait();
         });
     }
@@ -222,6 +226,7 @@ class ConvOp final : public InferenceOp {
         dnnl::convolution_forward primitive;
         dnnl::stream stream;
         std::unordered_map<int, memory> arguments;
+        std::vector<dnnl_exec_arg_t> listed; ///< the same as primitive.execute() would list them in every run
     };
 
     bool converts_source() const { return spec_.low_precision && !spec_.low_precision->source_is_stored; }

@@ -4,6 +4,7 @@
 #include "core/try.h"
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 
 namespace mfres {
@@ -90,8 +91,10 @@ class PlannedExecutable final : public Executable {
         bool done = false;
         if (shape.rank() == 5 && shape[0] == 1 &&
             static_cast<std::int64_t>(classes.size()) == shape[2] * shape[3] * shape[4])
-            MFRES_CHECK(engine_->enter(
-                [&] { return engine_->guarded("labels", [&] { done = engine_->labels(index, classes); }); }));
+            MFRES_CHECK(enter([&] {
+                const auto label = [&] { done = engine_->labels(index, classes); };
+                return engine_->guarded("labels", std::cref(label));
+            }));
         return done ? Status() : Executable::labels(index, classes, threads);
     }
 
@@ -110,6 +113,12 @@ class PlannedExecutable final : public Executable {
         Chosen chosen;
         std::unique_ptr<InferenceOp> op;
     };
+
+    /// engine_->enter(body) without an allocation.
+    template <typename Body>
+    Status enter(const Body& body) const {
+        return engine_->enter(std::cref(body));
+    }
 
     const Graph& graph() const { return planned_.network.graph; }
     /// Precondition: the value is stored.
@@ -174,11 +183,12 @@ class PlannedExecutable final : public Executable {
         int done = 0;
         for (const Op& each : ops_) {
             const std::string& node = each.chosen.node;
-            MFRES_CHECK(engine_->guarded(node, [&] {
+            const auto run_op = [&] {
                 each.op->run();
                 if (observer)
                     engine_->wait();
-            }));
+            };
+            MFRES_CHECK(engine_->guarded(node, std::cref(run_op))); // held without an allocation
             if (observer && !observer(++done, static_cast<int>(ops_.size())))
                 return Error{ErrorCode::interrupted, text("stopped after node ", node), node};
         }

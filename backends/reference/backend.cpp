@@ -5,6 +5,7 @@
 #include "backends/reference/low_precision_convolution.h"
 #include "backends/reference/ops.h"
 #include "backends/reference/training.h"
+#include "core/array_memory.h"
 #include "core/try.h"
 #include "graph/memory_plan.h"
 
@@ -29,8 +30,7 @@ std::vector<BufferRequest> node_buffers(const Graph& graph) {
 class ReferenceExecutable final : public Executable {
   public:
     ReferenceExecutable(Network network, const CompileOptions& options, const MemoryPlan& plan)
-        : threads_(resolve_threads(options.threads)), plan_(plan),
-          arena_(static_cast<std::size_t>(plan.bytes) / sizeof(float)) {
+        : threads_(resolve_threads(options.threads)), plan_(plan), arena_(static_cast<std::size_t>(plan.bytes)) {
         for (const Node& node : network.graph.nodes())
             reduced_.push_back(LowPrecisionConvolution::make(network, node, options));
         graph_ = std::move(network.graph);
@@ -91,7 +91,7 @@ class ReferenceExecutable final : public Executable {
 
   private:
     float* buffer(NodeId id) {
-        return arena_.data() + static_cast<std::size_t>(plan_.offsets[static_cast<std::size_t>(id)]) / sizeof(float);
+        return reinterpret_cast<float*>(arena_.data() + plan_.offsets[static_cast<std::size_t>(id)]);
     }
 
     Graph graph_;
@@ -99,7 +99,7 @@ class ReferenceExecutable final : public Executable {
     std::vector<std::optional<LowPrecisionConvolution>> reduced_; ///< by node
     int threads_;
     MemoryPlan plan_;
-    AlignedVector<float> arena_;
+    ArrayBlock arena_;
 };
 
 class ReferenceBackend final : public Backend {

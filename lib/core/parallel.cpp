@@ -28,7 +28,7 @@ int resolve_threads(int requested) {
     return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
-void parallel_ranges(std::int64_t count, int threads, const std::function<void(std::int64_t, std::int64_t)>& body) {
+void run_ranges(std::int64_t count, int threads, const std::function<void(std::int64_t, std::int64_t)>& body) {
     const std::int64_t workers = std::clamp<std::int64_t>(threads, 1, std::max<std::int64_t>(count, 1));
     const auto begin_of = [&](std::int64_t worker) { return count * worker / workers; };
     if (ThreadPool* const pool = ThreadPool::current())

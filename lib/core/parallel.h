@@ -14,6 +14,12 @@ int resolve_threads(int requested);
 /// The partition depends only on count and threads, so results that are written by index are reproducible. Ranges for
 /// which the system starts no thread run on the calling one. If ranges throw, the others still run, and the first
 /// exception is rethrown.
-void parallel_ranges(std::int64_t count, int threads, const std::function<void(std::int64_t, std::int64_t)>& body);
+void run_ranges(std::int64_t count, int threads, const std::function<void(std::int64_t, std::int64_t)>& body);
+
+/// The same for any body: a reference, which a std::function holds without an allocation.
+template <typename Body>
+void parallel_ranges(std::int64_t count, int threads, const Body& body) {
+    run_ranges(count, threads, std::cref(body));
+}
 
 } // namespace mfres

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "core/thread_pool.h"
 
+#include "core/array_memory.h"
 #include "core/parallel.h"
+#include "core/stop.h"
 #include "core/try.h"
 
 #include <algorithm>
@@ -16,6 +18,7 @@ namespace mfres {
 namespace {
 
 thread_local ThreadPool* current_pool = nullptr;
+thread_local const std::atomic<bool>* current_stop = nullptr;
 
 constexpr int part_bits = 16;
 constexpr std::uint64_t part_mask = (std::uint64_t{1} << part_bits) - 1;
@@ -205,15 +208,24 @@ void ThreadPool::work() {
 }
 
 void ThreadPool::run(int parts, const std::function<void(int)>& body) {
+    const std::atomic<bool>* const stop = StopScope::current();
     if (parts > 1)
         ++barriers_;
     if (parts <= 1 || (workers_.empty() && !host_) || parts >= static_cast<int>(part_mask)) {
         const ThreadPoolScope alone(nullptr);
-        for (int part = 0; part < parts; ++part)
+        for (int part = 0; part < parts && !(stop && *stop); ++part)
             body(part);
         return;
     }
-    body_ = &body;
+    ArrayMemory* const memory = ArrayMemory::current();
+    const auto in_scopes = [&](int part) {
+        if (stop && *stop)
+            return;
+        const ArrayMemoryScope arrays(memory, part + 1);
+        body(part);
+    };
+    const std::function<void(int)> scoped = std::cref(in_scopes); // held without an allocation
+    body_ = memory || stop ? &scoped : &body;
     failure_ = nullptr;
     if (host_)
         host_(parts, [this](int part) { run_part(part); });
@@ -239,6 +251,16 @@ void ThreadPool::share(int parts) {
             open_parts_.wait(open);
         caller_sleeps_ = false;
     }
+}
+
+StopScope::StopScope(const std::atomic<bool>* flag) : before_(std::exchange(current_stop, flag)) {}
+
+StopScope::~StopScope() {
+    current_stop = before_;
+}
+
+const std::atomic<bool>* StopScope::current() {
+    return current_stop;
 }
 
 ThreadPoolScope::ThreadPoolScope(ThreadPool* pool) : before_(std::exchange(current_pool, pool)) {

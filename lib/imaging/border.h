@@ -2,10 +2,11 @@
 // The border of a volume, whose most frequent intensity is the background.
 #pragma once
 
+#include "core/page_vector.h"
+
 #include <array>
 #include <cmath>
 #include <cstdint>
-#include <vector>
 
 namespace mfres::border {
 
@@ -35,6 +36,6 @@ inline std::int64_t voxels(const std::array<std::int64_t, 3>& size) {
 
 /// The most frequent value; of equally frequent ones the smallest, 0 if there is none. Without a majority, one of the most
 /// numerous values that are alike, see border_value(). Precondition: none is NaN.
-float most_frequent(std::vector<float> values);
+float most_frequent(PageVector<float> values);
 
 } // namespace mfres::border

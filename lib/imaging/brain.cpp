@@ -42,14 +42,14 @@ struct VoxelBox {
     bool empty() const { return size[0] == 0; }
 };
 
-float distance(float value, const std::vector<float>& backgrounds) {
+float distance(float value, const PageVector<float>& backgrounds) {
     float nearest = std::abs(value - backgrounds[0]);
     for (std::size_t n = 1; n < backgrounds.size(); ++n)
         nearest = std::min(nearest, std::abs(value - backgrounds[n]));
     return nearest;
 }
 
-float rounding(const std::vector<float>& backgrounds) {
+float rounding(const PageVector<float>& backgrounds) {
     float largest = 0.0F;
     for (const float value : backgrounds)
         largest = std::max(largest, std::abs(value));
@@ -57,7 +57,7 @@ float rounding(const std::vector<float>& backgrounds) {
 }
 
 /// The distance of each value, in its place.
-void to_distances(std::vector<float>& values, const std::vector<float>& backgrounds) {
+void to_distances(PageVector<float>& values, const PageVector<float>& backgrounds) {
     if (backgrounds.size() == 1)
         for (const float background = backgrounds[0]; float& value : values)
             value = std::abs(value - background);
@@ -69,12 +69,12 @@ void to_distances(std::vector<float>& values, const std::vector<float>& backgrou
 // Values of the background -----------------------------------------------------------------------------------------
 
 /// The values on one face of a box: index `at` along `axis`.
-std::vector<float> face_values(const CompactVolume& scan, const VoxelBox& box, std::size_t axis, std::int64_t at) {
+PageVector<float> face_values(const CompactVolume& scan, const VoxelBox& box, std::size_t axis, std::int64_t at) {
     Size begin = box.begin;
     Size size = box.size;
     begin[axis] = at;
     size[axis] = 1;
-    std::vector<float> values(static_cast<std::size_t>(size[0] * size[1] * size[2]));
+    PageVector<float> values(static_cast<std::size_t>(size[0] * size[1] * size[2]));
     float* row = values.data();
     for (std::int64_t k = begin[2]; k < begin[2] + size[2]; ++k)
         for (std::int64_t j = begin[1]; j < begin[1] + size[1]; ++j, row += size[0])
@@ -85,11 +85,11 @@ std::vector<float> face_values(const CompactVolume& scan, const VoxelBox& box, s
 /// A value around what differs from the background so far: of more than half of the voxels on the faces of its box, or
 /// of a whole face that reaches from border to border.
 std::optional<float> surrounding_value(const CompactVolume& scan, const VoxelBox& box,
-                                       const std::vector<float>& backgrounds) {
-    std::vector<float> all;
+                                       const PageVector<float>& backgrounds) {
+    PageVector<float> all;
     for (std::size_t axis = 0; axis < 3; ++axis)
         for (const std::int64_t at : {box.begin[axis], box.begin[axis] + box.size[axis] - 1}) {
-            const std::vector<float> face = face_values(scan, box, axis, at);
+            const PageVector<float> face = face_values(scan, box, axis, at);
             bool whole = true;
             for (std::size_t other = 0; other < 3; ++other)
                 whole = whole && (other == axis || box.size[other] == scan.grid().size[other]);
@@ -104,13 +104,13 @@ std::optional<float> surrounding_value(const CompactVolume& scan, const VoxelBox
 }
 
 /// The box of voxels that differ from every value by more than rounding.
-VoxelBox box_beyond(const CompactVolume& scan, const std::vector<float>& backgrounds) {
+VoxelBox box_beyond(const CompactVolume& scan, const PageVector<float>& backgrounds) {
     const Size& from = scan.kept_begin();
     const Size& kept = scan.kept_size();
     const float limit = rounding(backgrounds);
     Size begin = scan.grid().size;
     Size end{};
-    std::vector<float> row(static_cast<std::size_t>(kept[0]));
+    PageVector<float> row(static_cast<std::size_t>(kept[0]));
     for (std::int64_t k = from[2]; k < from[2] + kept[2]; ++k)
         for (std::int64_t j = from[1]; j < from[1] + kept[1]; ++j) {
             scan.read(from[0], j, k, kept[0], row.data());
@@ -127,8 +127,8 @@ VoxelBox box_beyond(const CompactVolume& scan, const std::vector<float>& backgro
     return {begin, {end[0] - begin[0], end[1] - begin[1], end[2] - begin[2]}};
 }
 
-std::vector<float> background_values(const CompactVolume& scan) {
-    std::vector<float> values = {scan.background()};
+PageVector<float> background_values(const CompactVolume& scan) {
+    PageVector<float> values = {scan.background()};
     VoxelBox box{scan.kept_begin(), scan.kept_size()};
     for (int more = 0; more < most_second_values && !box.empty(); ++more) {
         const auto second = surrounding_value(scan, box, values);
@@ -143,13 +143,13 @@ std::vector<float> background_values(const CompactVolume& scan) {
 }
 
 /// The distance from the background that range_share of the foreground is beyond, from rows spread over the scan.
-float intensity_range(const CompactVolume& scan, const std::vector<float>& backgrounds) {
+float intensity_range(const CompactVolume& scan, const PageVector<float>& backgrounds) {
     const Size& from = scan.kept_begin();
     const Size& kept = scan.kept_size();
     const std::int64_t every = std::max<std::int64_t>(1, kept[0] * kept[1] * kept[2] / range_voxels);
     const float limit = rounding(backgrounds);
-    std::vector<float> row(static_cast<std::size_t>(kept[0]));
-    std::vector<float> distances;
+    PageVector<float> row(static_cast<std::size_t>(kept[0]));
+    PageVector<float> distances;
     for (std::int64_t n = 0; n < kept[1] * kept[2]; n += every) {
         scan.read(from[0], from[1] + n % kept[1], from[2] + n / kept[1], kept[0], row.data());
         for (const float value : row)
@@ -170,13 +170,13 @@ constexpr std::uint8_t contrast_bits = 0x0F; ///< bits 0 to 3: by more than the 
 constexpr std::uint8_t candidate_bit = 0x10; ///< of the voxels that may be brain, in place of the former
 
 struct Foreground {
-    std::vector<std::uint8_t> bits;
+    PageVector<std::uint8_t> bits;
     std::array<std::atomic<std::int64_t>, 4> exact{}; ///< voxels
     std::array<std::atomic<std::int64_t>, 4> near{};  ///< of these within near_share of the range
 };
 
 /// Sets the bits of contrast m.
-void mark(const CompactVolume& scan, std::size_t m, const std::vector<float>& backgrounds, float range, int threads,
+void mark(const CompactVolume& scan, std::size_t m, const PageVector<float>& backgrounds, float range, int threads,
           Foreground& foreground) {
     const Size& size = scan.grid().size;
     const Size& from = scan.kept_begin();
@@ -185,7 +185,7 @@ void mark(const CompactVolume& scan, std::size_t m, const std::vector<float>& ba
     const float near = std::max(limit, static_cast<float>(near_share * static_cast<double>(range)));
     const float tolerance = std::max(limit, static_cast<float>(tolerance_share * static_cast<double>(range)));
     parallel_ranges(kept[2], threads, [&](std::int64_t begin, std::int64_t end) {
-        std::vector<float> values(static_cast<std::size_t>(kept[0]));
+        PageVector<float> values(static_cast<std::size_t>(kept[0]));
         std::int64_t exact_voxels = 0;
         std::int64_t near_voxels = 0;
         for (std::int64_t k = from[2] + begin; k < from[2] + end; ++k)
@@ -210,8 +210,8 @@ void mark(const CompactVolume& scan, std::size_t m, const std::vector<float>& ba
 
 /// Finds the backgrounds, and leaves in each voxel the bits of the contrasts that differ from theirs there, and
 /// candidate_bit where that can make it brain.
-std::vector<std::uint8_t> find_foreground(const std::array<CompactVolume, 4>& scans, const ModalitySet& present,
-                                          int threads, Brain& brain) {
+PageVector<std::uint8_t> find_foreground(const std::array<CompactVolume, 4>& scans, const ModalitySet& present,
+                                         int threads, Brain& brain) {
     Foreground foreground;
     foreground.bits.assign(static_cast<std::size_t>(brain.grid.voxels()), 0);
     unsigned clean = 0;
@@ -255,12 +255,12 @@ std::vector<std::uint8_t> find_foreground(const std::array<CompactVolume, 4>& sc
 /// A mask as runs along i.
 struct RunMask {
     Size size{};
-    std::vector<BrainRun> runs;
-    std::vector<std::size_t> first_run;
+    PageVector<BrainRun> runs;
+    PageVector<std::size_t> first_run;
 };
 
 /// The voxels that have one of the bits.
-RunMask collect_runs(const std::vector<std::uint8_t>& bits, std::uint8_t wanted, const Size& size) {
+RunMask collect_runs(const PageVector<std::uint8_t>& bits, std::uint8_t wanted, const Size& size) {
     RunMask mask;
     mask.size = size;
     const auto row_length = static_cast<std::size_t>(size[0]);
@@ -318,7 +318,7 @@ class Components {
     }
 
   private:
-    std::vector<std::uint32_t> parent_;
+    PageVector<std::uint32_t> parent_;
 };
 
 /// What counts as touching.
@@ -382,7 +382,7 @@ void keep_parts(RunMask& mask, Components& components, const Kept& kept) {
 /// Leaves the largest part, of equally large ones the first, and counts what is left out.
 void keep_largest(RunMask& mask, Brain& brain) {
     Components components = connect(mask, Neighbours::all);
-    std::vector<std::int64_t> voxels(mask.runs.size(), 0);
+    PageVector<std::int64_t> voxels(mask.runs.size(), 0);
     std::int64_t total = 0;
     for (std::size_t run = 0; run < mask.runs.size(); ++run) {
         voxels[components.root(static_cast<std::uint32_t>(run))] += length(mask.runs[run]);
@@ -407,7 +407,7 @@ bool on_border(const Size& size, std::int64_t at, std::int64_t j, std::int64_t k
 void fill_holes(RunMask& mask) {
     RunMask outside = complement(mask);
     Components components = connect(outside, Neighbours::faces);
-    std::vector<bool> reached(outside.runs.size(), false);
+    std::vector<bool, PageAllocator<bool>> reached(outside.runs.size(), false);
     const Size& size = mask.size;
     for (std::int64_t k = 0; k < size[2]; ++k)
         for (std::int64_t j = 0; j < size[1]; ++j) {
@@ -420,7 +420,7 @@ void fill_holes(RunMask& mask) {
     mask = complement(outside);
 }
 
-void count_voxels(const std::vector<std::uint8_t>& bits, Brain& brain) {
+void count_voxels(const PageVector<std::uint8_t>& bits, Brain& brain) {
     const Size& size = brain.grid.size;
     for (std::int64_t k = 0; k < size[2]; ++k)
         for (std::int64_t j = 0; j < size[1]; ++j)
@@ -464,7 +464,7 @@ std::int64_t Brain::shown_by_any(ContrastBits set) const {
 Brain find_brain(const std::array<CompactVolume, 4>& scans, const ModalitySet& present, int threads) {
     Brain brain;
     brain.grid = scans[first_of(present)].grid();
-    const std::vector<std::uint8_t> bits = find_foreground(scans, present, threads, brain);
+    const PageVector<std::uint8_t> bits = find_foreground(scans, present, threads, brain);
     RunMask mask = collect_runs(bits, candidate_bit, brain.grid.size);
     keep_largest(mask, brain);
     if (std::any_of(brain.backgrounds.begin(), brain.backgrounds.end(), [](const auto& one) { return one.noisy; }))

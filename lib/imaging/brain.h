@@ -22,6 +22,7 @@
 // some in dark tissue.
 #pragma once
 
+#include "core/page_vector.h"
 #include "imaging/compact_volume.h"
 
 #include <mfres/volume.h>
@@ -46,9 +47,9 @@ struct BrainRun {
 
 /// The background of one contrast.
 struct Background {
-    std::vector<float> values; ///< the most frequent value of the border first
-    float tolerance = 0.0F;    ///< what is no farther from one of the values is background
-    bool noisy = false;        ///< the tolerance is more than rounding
+    PageVector<float> values; ///< the most frequent value of the border first
+    float tolerance = 0.0F;   ///< what is no farther from one of the values is background
+    bool noisy = false;       ///< the tolerance is more than rounding
 
     bool differs(float value) const;
 };
@@ -68,8 +69,8 @@ struct Brain {
     std::array<std::int64_t, 4> foreground{}; ///< voxels of the grid that differ from the background, by contrast
 
     /// The brain mask as runs along i, rows in the grid's order; see row().
-    std::vector<BrainRun> runs;
-    std::vector<std::size_t> first_run; ///< row j + size[1] * k owns runs [first_run[row], first_run[row + 1])
+    PageVector<BrainRun> runs;
+    PageVector<std::size_t> first_run; ///< row j + size[1] * k owns runs [first_run[row], first_run[row + 1])
 
     /// The brain voxels of row (j, k) of the grid, ascending.
     std::span<const BrainRun> row(std::int64_t j, std::int64_t k) const {

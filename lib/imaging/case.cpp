@@ -7,6 +7,7 @@
 #include "core/try.h"
 #include "imaging/brain.h"
 #include "imaging/labels.h"
+#include "imaging/reorient.h"
 #include "imaging/slice_stack.h"
 
 #include <algorithm>
@@ -251,18 +252,17 @@ std::string size_text(const Grid& grid) {
     return text(grid.size[0], "x", grid.size[1], "x", grid.size[2]);
 }
 
-Status check_not_constant(const CompactVolume& scan, const fs::path& path) {
+Status check_not_constant(const CompactVolume& scan, std::string_view name) {
     if (scan.constant())
-        return Error{
-            ErrorCode::volume_constant,
-            text("every one of the ", scan.grid().voxels(), " voxels of ", path.string(), " is ", scan.background()),
-            path.string()};
+        return Error{ErrorCode::volume_constant,
+                     text("every one of the ", scan.grid().voxels(), " voxels of ", name, " is ", scan.background()),
+                     std::string(name)};
     return {};
 }
 
 /// One contrast as it came from a file or from memory.
 struct Source {
-    fs::path path; ///< of the file, or a name for messages
+    PageString name; ///< the file's path, or a name for messages
     CompactVolume scan;
     NiftiGeometry geometry;
 };
@@ -273,10 +273,9 @@ Status check_distinct(const Sources& read, const ModalitySet& present) {
         for (std::size_t b = a + 1; b < read.size(); ++b)
             if (present[a] && present[b] && same_intensities(read[a].scan, read[b].scan))
                 return Error{ErrorCode::modality_duplicate,
-                             text(read[a].path.string(), " (", name(modalities[a]), ") and ", read[b].path.string(),
-                                  " (", name(modalities[b]), ") hold the same ", read[a].scan.grid().voxels(),
-                                  " voxels"),
-                             read[b].path.string()};
+                             text(read[a].name, " (", name(modalities[a]), ") and ", read[b].name, " (",
+                                  name(modalities[b]), ") hold the same ", read[a].scan.grid().voxels(), " voxels"),
+                             std::string(read[b].name)};
     return {};
 }
 
@@ -294,7 +293,7 @@ Result<Sources> read_modalities(const ModalitySet& present, int threads, const R
                             outcomes[slot].emplace(read(slot));
                             if (!outcomes[slot]->ok())
                                 continue;
-                            const auto status = check_not_constant((*outcomes[slot])->scan, (*outcomes[slot])->path);
+                            const auto status = check_not_constant((*outcomes[slot])->scan, (*outcomes[slot])->name);
                             if (!status)
                                 outcomes[slot].emplace(status.error());
                         }
@@ -314,11 +313,11 @@ ModalitySet without(ModalitySet set, const ModalitySet& others) {
     return set;
 }
 
-Status check_present(const std::string& id, const ModalitySet& present, const CaseOptions& options) {
+Status check_present(std::string_view id, const ModalitySet& present, const CaseOptions& options) {
     if (present == all_modalities || (options.allow_absent && present != ModalitySet{}))
         return {};
     return Error{ErrorCode::modality_missing, text("case ", id, " lacks ", names(without(all_modalities, present))),
-                 id};
+                 std::string(id)};
 }
 
 bool voxels_in_range(const Point& mm, const CaseOptions& options) {
@@ -331,7 +330,7 @@ std::string millimetres(const Point& mm) {
 }
 
 /// The grid the network is to see: the canonical one, or one of 1 mm voxels where that was allowed.
-Result<Grid> network_grid(const Grid& canonical, const CaseOptions& options, const std::string& where) {
+Result<Grid> network_grid(const Grid& canonical, const CaseOptions& options, std::string_view where) {
     const Point mm = voxel_size(canonical.affine);
     if (voxels_in_range(mm, options))
         return canonical;
@@ -339,20 +338,20 @@ Result<Grid> network_grid(const Grid& canonical, const CaseOptions& options, con
         return Error{ErrorCode::voxel_size_out_of_range,
                      text(where, " has voxels of ", millimetres(mm), "; the model was trained for ",
                           options.min_voxel_mm, " to ", options.max_voxel_mm, " mm. Resampling has to be asked for"),
-                     where};
+                     std::string(where)};
     const Grid grid = with_voxel_size(canonical, network_voxel_mm);
     if (std::any_of(grid.size.begin(), grid.size.end(), [](std::int64_t n) { return n < 2 || n > 1024; }))
         return Error{ErrorCode::voxel_size_out_of_range,
                      text(where, " has ", size_text(canonical), " voxels of ", millimetres(mm), "; as ",
                           network_voxel_mm, " mm voxels that would be a grid of ", size_text(grid),
                           ", and 2 to 1024 per axis are allowed"),
-                     where};
+                     std::string(where)};
     const auto bytes = static_cast<std::uint64_t>(grid.voxels()) * sizeof(float);
     if (bytes > options.max_bytes)
         return Error{ErrorCode::nifti_too_large,
                      text(where, " resampled to ", size_text(grid), " voxels takes ", bytes, " bytes, more than the ",
                           options.max_bytes, " allowed"),
-                     where};
+                     std::string(where)};
     return grid;
 }
 
@@ -406,7 +405,7 @@ Result<CompactVolume> resampled(const CompactVolume& scan, const Brain& brain, c
     return std::move(stack).finish();
 }
 
-void add_warnings(Case& loaded, const std::string& where) {
+void add_warnings(Case& loaded, std::string_view where) {
     if (const double degrees = tilt_degrees(loaded.original_grid.affine); degrees > worth_a_warning_degrees)
         loaded.warnings.push_back(
             text(where, " is turned by ", degrees, " degrees against the body's axes; the network sees it as it is"));
@@ -446,17 +445,17 @@ Status plan_memory(Case& loaded) {
                  text("case ", loaded.id, ": its scans of ", size_text(loaded.original_grid), " voxels",
                       loaded.resampled ? " and their resampling" : "", " take ", needed, " bytes, more than the ", most,
                       " left of the memory allowed"),
-                 loaded.id};
+                 std::string(loaded.id)};
 }
 
 /// What was read as a case: compared, turned to canonical orientation, and resampled if that was asked for.
-Result<Case> assemble(const std::string& id, Sources read, const ModalitySet& present, const CaseOptions& options) {
+Result<Case> assemble(std::string_view id, Sources read, const ModalitySet& present, const CaseOptions& options) {
     const auto first = static_cast<std::size_t>(std::find(present.begin(), present.end(), true) - present.begin());
-    const fs::path path = read[first].path;
-    const std::string where = path.string();
+    const PageString where = read[first].name;
     for (std::size_t slot = first + 1; slot < read.size(); ++slot)
-        if (present[slot])
-            MFRES_CHECK(check_same_grid(read[first].scan.grid(), path, read[slot].scan.grid(), read[slot].path));
+        if (present[slot] && read[first].scan.grid() != read[slot].scan.grid())
+            MFRES_CHECK(check_same_grid(read[first].scan.grid(), std::string_view(where), read[slot].scan.grid(),
+                                        std::string_view(read[slot].name)));
     MFRES_CHECK(check_distinct(read, present));
 
     Case loaded;
@@ -466,7 +465,7 @@ Result<Case> assemble(const std::string& id, Sources read, const ModalitySet& pr
     loaded.original_grid = read[first].scan.grid();
     loaded.grid_source = where;
     for (std::size_t slot = 0; slot < read.size(); ++slot)
-        loaded.sources[slot] = read[slot].path.string();
+        loaded.sources[slot] = read[slot].name;
     loaded.options = options;
     MFRES_TRY(loaded.orientation, orientation_of(loaded.original_grid.affine, where));
     loaded.canonical_grid = reorient(loaded.original_grid, loaded.orientation);
@@ -503,7 +502,7 @@ Result<Case> load(const CaseFiles& files, const CaseOptions& options) {
     MFRES_TRY(Sources read, read_modalities(present, options.threads, [&](std::size_t slot) -> Result<Source> {
                   MFRES_TRY(NiftiCompactVolume volume,
                             read_nifti_scan(files.modalities[slot], {options.use, options.max_bytes}));
-                  return Source{files.modalities[slot], std::move(volume.scan), volume.geometry};
+                  return Source{PageString(files.modalities[slot].native()), std::move(volume.scan), volume.geometry};
               }));
     MFRES_TRY(Case loaded, assemble(files.id, std::move(read), present, options));
     loaded.warnings.insert(loaded.warnings.begin(), warnings.begin(), warnings.end());
@@ -511,7 +510,7 @@ Result<Case> load(const CaseFiles& files, const CaseOptions& options) {
 }
 
 /// Header geometry that holds exactly the affine of a grid in memory.
-Result<NiftiGeometry> checked_geometry(const Grid& grid, const std::string& where) {
+Result<NiftiGeometry> checked_geometry(const Grid& grid, std::string_view where) {
     NiftiGeometry exact;
     exact.sform_code = 1;
     exact.srow = grid.affine;
@@ -527,7 +526,8 @@ Result<Case> load(const std::string& id, const std::array<VolumeView, 4>& volume
         present[slot] = volumes[slot].voxels != nullptr;
     MFRES_CHECK(check_present(id, present, options));
     MFRES_TRY(Sources read, read_modalities(present, options.threads, [&](std::size_t slot) -> Result<Source> {
-                  const std::string where = text(name(modalities[slot]), " of ", id);
+                  PageString where(name(modalities[slot]));
+                  where.append(" of ").append(id);
                   const auto bytes =
                       static_cast<std::uint64_t>(std::max<std::int64_t>(0, volumes[slot].grid.voxels())) *
                       sizeof(float);
@@ -536,7 +536,7 @@ Result<Case> load(const std::string& id, const std::array<VolumeView, 4>& volume
                       return Error{ErrorCode::nifti_too_large,
                                    text(where, " takes ", bytes, " bytes as floats, more than the ", options.max_bytes,
                                         " allowed"),
-                                   where};
+                                   std::string(where)};
                   MFRES_TRY(const NiftiGeometry geometry, checked_geometry(scan.grid(), where));
                   return Source{where, std::move(scan), geometry};
               }));
@@ -670,32 +670,48 @@ Result<Case> load_case(const std::string& id, const std::array<VolumeView, 4>& v
 }
 
 LabelMap restore_labels(const Case& loaded, LabelMap canonical) {
+    LabelMap restored;
+    restore_labels(loaded, canonical, restored);
+    return restored;
+}
+
+void restore_labels(const Case& loaded, LabelMap& canonical, LabelMap& restored) {
     if (loaded.resampled) {
         // The scans' grid is made from an invertible one, so this cannot fail.
         auto resampled = resample_nearest(canonical, loaded.canonical_grid, resolve_threads(loaded.options.threads));
         if (resampled)
             canonical = std::move(resampled).value();
     }
-    LabelMap restored = reorient(std::move(canonical), inverse(loaded.orientation));
+    if (loaded.orientation.is_canonical()) {
+        std::swap(restored.labels, canonical.labels);
+    } else {
+        restored.labels.resize(canonical.labels.size());
+        reorient_into(canonical.labels.data(), canonical.grid.size, inverse(loaded.orientation),
+                      restored.labels.data());
+    }
     restored.grid = loaded.original_grid; // the same up to rounding, and now to the bit
-    return restored;
 }
 
-Result<ProbabilityMap> restore_probabilities(const Case& loaded, ProbabilityMap canonical) {
+Result<ProbabilityMap> restore_probabilities(const Case& loaded, ProbabilityMap&& canonical, ProbabilityMap reused) {
     if (!loaded.resampled && loaded.orientation.is_canonical()) {
         canonical.grid = loaded.original_grid;
-        return canonical;
+        return std::move(canonical);
     }
-    ProbabilityMap restored{loaded.original_grid, canonical.classes, {}};
-    restored.values.reserve(static_cast<std::size_t>(restored.grid.voxels() * restored.classes));
+    ProbabilityMap restored{loaded.original_grid, canonical.classes, std::move(reused.values)};
+    const std::int64_t voxels = restored.grid.voxels();
+    restored.values.resize(static_cast<std::size_t>(voxels * restored.classes));
+    const Orientation back = inverse(loaded.orientation);
     for (std::int64_t index = 0; index < canonical.classes; ++index) {
         const auto values = canonical.of_class(index);
-        Volume volume{canonical.grid, {values.begin(), values.end()}};
+        float* const out = restored.values.data() + index * voxels;
         if (loaded.resampled) {
-            MFRES_TRY(volume, resample_linear(volume, loaded.canonical_grid, resolve_threads(loaded.options.threads)));
+            MFRES_TRY(const Volume volume,
+                      resample_linear({canonical.grid, {values.begin(), values.end()}}, loaded.canonical_grid,
+                                      resolve_threads(loaded.options.threads)));
+            reorient_into(volume.voxels.data(), volume.grid.size, back, out);
+        } else {
+            reorient_into(values.data(), canonical.grid.size, back, out);
         }
-        volume = reorient(std::move(volume), inverse(loaded.orientation));
-        restored.values.insert(restored.values.end(), volume.voxels.begin(), volume.voxels.end());
     }
     return restored;
 }
@@ -706,7 +722,8 @@ Result<LabelMap> load_segmentation(const CaseFiles& files, const Case& loaded) {
     try {
         MFRES_TRY(NiftiLabels labels,
                   read_nifti_labels(*files.segmentation, {loaded.options.use, loaded.options.max_bytes}));
-        MFRES_CHECK(check_same_grid(loaded.original_grid, loaded.grid_source, labels.map.grid, *files.segmentation));
+        MFRES_CHECK(check_same_grid(loaded.original_grid, std::string_view(loaded.grid_source), labels.map.grid,
+                                    *files.segmentation));
         LabelMap canonical = reorient(std::move(labels.map), loaded.orientation);
         canonical.grid = loaded.canonical_grid;
         if (!loaded.resampled)

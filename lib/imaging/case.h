@@ -3,6 +3,7 @@
 // doubtful is segmented, and the way back to the input's own grid. Finding the files is <mfres/case.h>.
 #pragma once
 
+#include "core/page_vector.h"
 #include "imaging/compact_volume.h"
 #include "imaging/geometry.h"
 #include "imaging/nifti/nifti.h"
@@ -40,13 +41,13 @@ struct CaseOptions {
 /// Four scans ready for preprocessing, and what it takes to put labels back where the files came from. The first
 /// contrast that is there, T1 as a rule, stands for the geometry of all.
 struct Case {
-    std::string id;
+    PageString id;
     ModalitySet present = all_modalities;
     std::array<CompactVolume, 4> scans; ///< canonical L-P-S, all on one grid; 1 mm if resampled; empty where absent
     NiftiGeometry geometry;             ///< header geometry of the first file, for writing outputs
     Grid original_grid;                 ///< of the first file
-    std::string grid_source;            ///< the file or volume that the grid is of, for messages
-    std::array<std::string, 4> sources; ///< the file or volume of each contrast, likewise
+    PageString grid_source;             ///< the file or volume that the grid is of, for messages
+    std::array<PageString, 4> sources;  ///< the file or volume of each contrast, likewise
     Orientation orientation;            ///< from original to canonical
     Grid canonical_grid;                ///< original voxels in canonical order, before any resampling
     Grid scan_grid;                     ///< of the scans
@@ -98,9 +99,13 @@ Status check_same_grid(const Grid& reference, const std::filesystem::path& refer
 /// was resampled, then the input's own axis order. The result's grid equals `loaded.original_grid` exactly.
 /// Precondition: `canonical.grid` is that of the scans.
 LabelMap restore_labels(const Case& loaded, LabelMap canonical);
+/// The same into an object whose memory is reused. Swaps both where that suffices, and leaves anything in `canonical`.
+void restore_labels(const Case& loaded, LabelMap& canonical, LabelMap& restored);
 
-/// Probabilities brought back likewise, interpolated linearly if the case was resampled.
-Result<ProbabilityMap> restore_probabilities(const Case& loaded, ProbabilityMap canonical);
+/// Probabilities brought back likewise, interpolated linearly if the case was resampled. Takes the memory of `canonical`
+/// where that is the result, else that of `reused`.
+Result<ProbabilityMap> restore_probabilities(const Case& loaded, ProbabilityMap&& canonical,
+                                             ProbabilityMap reused = {});
 
 /// The segmentation that belongs to a case, on the grid of `loaded.scans` (nearest neighbour if resampled). Values
 /// are as in the file; whether they fit a label scheme is checked by its user. Errors: file_not_found if there is

@@ -36,7 +36,8 @@ constexpr double alike_share = 0.005;
 
 template <typename T>
 float background_of(std::span<const T> voxels, const Size& size, double slope, double inter) {
-    std::vector<float> values;
+    PageVector<float> values;
+    values.reserve(static_cast<std::size_t>(border::voxels(size)));
     visit_border(size, [&](std::int64_t first, std::int64_t count, std::int64_t step) {
         for (std::int64_t n = 0; n < count; ++n)
             if (const float value = intensity(voxels[static_cast<std::size_t>(first + n * step)], slope, inter);
@@ -112,7 +113,7 @@ std::optional<float> majority(std::span<const float> values) { // the vote of Bo
     return std::nullopt;
 }
 
-float border::most_frequent(std::vector<float> values) {
+float border::most_frequent(PageVector<float> values) {
     if (const auto winner = majority(values))
         return *winner;
     std::sort(values.begin(), values.end());
@@ -226,30 +227,33 @@ CompactVolume reorient(CompactVolume scan, const Orientation& orientation) {
     return turned;
 }
 
-Result<CompactVolume> make_scan(const Volume& volume) {
-    const auto& size = volume.grid.size;
-    const auto voxels = checked_product(size);
-    if (!voxels || *voxels < 1 || volume.voxels.size() != static_cast<std::uint64_t>(*voxels))
+Result<CompactVolume> make_scan(const Grid& grid, std::span<const float> intensities) {
+    const auto voxels = checked_product(grid.size);
+    if (!voxels || *voxels < 1 || intensities.size() != static_cast<std::uint64_t>(*voxels))
         return Error{ErrorCode::invalid_argument,
-                     text("a volume holds ", volume.voxels.size(), " voxels for a grid of ", to_string(Shape(size))),
+                     text("a volume holds ", intensities.size(), " voxels for a grid of ", to_string(Shape(grid.size))),
                      {}};
-    const bool whole_numbers = std::all_of(volume.voxels.begin(), volume.voxels.end(), [](float value) {
+    const bool whole_numbers = std::all_of(intensities.begin(), intensities.end(), [](float value) {
         return value >= -32768.0F && value <= 32767.0F && value == std::nearbyint(value);
     });
     if (!whole_numbers)
-        return CompactVolume(volume.grid, PageVector<float>(volume.voxels.begin(), volume.voxels.end()), 1.0, 0.0);
-    PageVector<std::int16_t> stored(volume.voxels.size());
-    std::transform(volume.voxels.begin(), volume.voxels.end(), stored.begin(),
+        return CompactVolume(grid, PageVector<float>(intensities.begin(), intensities.end()), 1.0, 0.0);
+    PageVector<std::int16_t> stored(intensities.size());
+    std::transform(intensities.begin(), intensities.end(), stored.begin(),
                    [](float value) { return static_cast<std::int16_t>(value); });
-    return CompactVolume(volume.grid, std::move(stored), 1.0, 0.0);
+    return CompactVolume(grid, std::move(stored), 1.0, 0.0);
+}
+
+Result<CompactVolume> make_scan(const Volume& volume) {
+    return make_scan(volume.grid, volume.voxels);
 }
 
 bool same_intensities(const CompactVolume& a, const CompactVolume& b) {
     const auto& size = a.grid().size;
     if (size != b.grid().size)
         return false;
-    std::vector<float> row_a(static_cast<std::size_t>(size[0]));
-    std::vector<float> row_b(row_a.size());
+    PageVector<float> row_a(static_cast<std::size_t>(size[0]));
+    PageVector<float> row_b(row_a.size());
     for (std::int64_t k = 0; k < size[2]; ++k)
         for (std::int64_t j = 0; j < size[1]; ++j) {
             a.read(0, j, k, size[0], row_a.data());

@@ -16,6 +16,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <variant>
 
 namespace mfres {
@@ -80,12 +81,13 @@ class CompactVolume {
 /// The compact form of a volume. Volumes of integers that fit into 16 bits are stored as such.
 /// Errors: invalid_argument (an empty grid, or another number of voxels than the grid has).
 Result<CompactVolume> make_scan(const Volume& volume);
+Result<CompactVolume> make_scan(const Grid& grid, std::span<const float> intensities);
 
 /// The same for voxels in memory; 8-bit unsigned and 16-bit integers are kept as they are, with their scaling.
 /// `where` names the volume in messages. Errors: invalid_argument (no voxels, a size outside 2..1024, an affine, slope or
 /// intercept that is not finite, strides of which some but not all are 0), voxel_not_finite (NaN or infinite before or
 /// after scaling, with counts and the first place).
-Result<CompactVolume> compact_volume_of(const VolumeView& view, const std::string& where);
+Result<CompactVolume> compact_volume_of(const VolumeView& view, std::string_view where);
 
 /// Whether both have the same intensity in every voxel. False for different sizes.
 bool same_intensities(const CompactVolume& a, const CompactVolume& b);

@@ -265,7 +265,7 @@ double tilt_degrees(const Affine& affine) {
     return largest;
 }
 
-Result<Orientation> orientation_of(const Affine& affine, const std::string& where) {
+Result<Orientation> orientation_of(const Affine& affine, std::string_view where) {
     constexpr double limit = 45.0 - 1e-6; // at exactly 45 degrees, rounding errors would decide
     Orientation orientation;
     std::array<bool, 3> claimed{};
@@ -280,7 +280,7 @@ Result<Orientation> orientation_of(const Affine& affine, const std::string& wher
                               "anterior/posterior and superior/inferior: voxel axis ",
                               "ijk"[axis], " is ", angle, " degrees away from the nearest of them",
                               claimed[c] ? ", which another axis is nearest to as well" : "", " (limit 45)"),
-                         where};
+                         std::string(where)};
         claimed[c] = true;
         orientation.axis[c] = axis;
         orientation.flip[c] = direction[c] * canonical_sign[c] < 0.0;

@@ -12,6 +12,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 
 namespace mfres {
 
@@ -58,7 +59,7 @@ struct Orientation {
 /// The nearest axis-aligned orientation of an affine. Each voxel axis must be within 45 degrees of its world axis, so
 /// that without shear no two voxel axes have the same nearest world axis. Error: orientation_oblique.
 /// `where` names the file in the message. Precondition: no column is zero.
-Result<Orientation> orientation_of(const Affine& affine, const std::string& where);
+Result<Orientation> orientation_of(const Affine& affine, std::string_view where);
 
 /// The inverse orientation.
 Orientation inverse(const Orientation& orientation);

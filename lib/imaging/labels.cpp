@@ -63,7 +63,7 @@ std::string allowed_values(const Replacement& table) {
 
 /// The error for the smallest value of the map that is not allowed, if there is one.
 std::optional<Error> stray_value(const LabelMap& map, const Histogram& counts, const Replacement& table,
-                                 std::string_view kind, std::string_view source) {
+                                 std::string_view kind, std::string_view scheme, std::string_view source) {
     for (std::size_t value = 0; value < counts.size(); ++value) {
         if (counts[value] == 0 || table[value] != not_allowed)
             continue;
@@ -72,15 +72,17 @@ std::optional<Error> stray_value(const LabelMap& map, const Histogram& counts, c
         return Error{ErrorCode::label_outside_scheme,
                      text(source, " has ", counts[value], " voxels of the value ", value, ", the first at (",
                           first % size[0], ", ", first / size[0] % size[1], ", ", first / size[0] / size[1], "); ",
-                          kind, " are ", allowed_values(table)),
+                          kind, scheme, " are ", allowed_values(table)),
                      std::string(source)};
     }
     return std::nullopt;
 }
 
 /// Replaces every value as the table says. One that is not allowed is an error, and the map is unchanged then.
-Status replace_values(LabelMap& map, const Replacement& table, std::string_view kind, std::string_view source) {
-    if (auto error = stray_value(map, count_values(map), table, kind, source))
+/// `kind` and `scheme` are words of the error.
+Status replace_values(LabelMap& map, const Replacement& table, std::string_view kind, std::string_view scheme,
+                      std::string_view source) {
+    if (auto error = stray_value(map, count_values(map), table, kind, scheme, source))
         return *std::move(error);
     for (std::uint8_t& value : map.labels)
         value = static_cast<std::uint8_t>(table[value]);
@@ -186,14 +188,14 @@ Status classes_to_labels(LabelMap& map, const LabelCoding& coding, std::string_v
     for (int c = 0; c < tumour_classes; ++c)
         if (const auto label = coding.label_of(c))
             table[static_cast<std::size_t>(c)] = *label;
-    return replace_values(map, table, text("the classes that can be written in the scheme ", coding.name()), source);
+    return replace_values(map, table, "the classes that can be written in the scheme ", coding.name(), source);
 }
 
 Status labels_to_classes(LabelMap& map, const LabelCoding& coding, std::string_view source) {
     Replacement table = nothing_allowed();
     for (std::size_t value = 0; value < table.size(); ++value)
         table[value] = coding.class_of(static_cast<std::uint8_t>(value)).value_or(not_allowed);
-    return replace_values(map, table, text("labels of the scheme ", coding.name()), source);
+    return replace_values(map, table, "labels of the scheme ", coding.name(), source);
 }
 
 std::int64_t count_set_aside(const LabelMap& labels, const LabelCoding& coding) {
@@ -254,11 +256,13 @@ std::int64_t relabel_small_enhancing(LabelMap& classes, double least_mm3) noexce
 
 namespace {
 
+using Flags = std::vector<bool, PageAllocator<bool>>;
+
 /// The connected component of the tumour that contains voxel `seed`, as indices into the map; marks its voxels in
 /// `taken`.
-std::vector<std::int64_t> take_component(const LabelMap& classes, std::int64_t seed, std::vector<bool>& taken) {
+PageVector<std::int64_t> take_component(const LabelMap& classes, std::int64_t seed, Flags& taken) {
     const auto& size = classes.grid.size;
-    std::vector<std::int64_t> component{seed};
+    PageVector<std::int64_t> component{seed};
     taken[static_cast<std::size_t>(seed)] = true;
     for (std::size_t next = 0; next < component.size(); ++next) {
         const std::int64_t i = component[next] % size[0];
@@ -284,13 +288,13 @@ std::int64_t remove_small_components(LabelMap& classes, double least_mm3) {
     if (least_mm3 <= 0.0)
         return 0;
     const double voxel_mm3 = voxel_millilitres(classes.grid) * 1000.0;
-    std::vector<bool> taken(classes.labels.size(), false);
-    std::vector<std::int64_t> small;   // voxels to relabel
-    std::vector<std::int64_t> largest; // the largest component so far
+    Flags taken(classes.labels.size(), false);
+    PageVector<std::int64_t> small;   // voxels to relabel
+    PageVector<std::int64_t> largest; // the largest component so far
     for (std::size_t seed = 0; seed < classes.labels.size(); ++seed) {
         if (classes.labels[seed] == 0 || taken[seed])
             continue;
-        std::vector<std::int64_t> component = take_component(classes, static_cast<std::int64_t>(seed), taken);
+        PageVector<std::int64_t> component = take_component(classes, static_cast<std::int64_t>(seed), taken);
         if (component.size() > largest.size())
             component.swap(largest);
         if (static_cast<double>(component.size()) * voxel_mm3 < least_mm3)
@@ -311,7 +315,7 @@ double voxel_millilitres(const Grid& grid) noexcept {
 
 Result<TumourVolumes> tumour_volumes(const LabelMap& classes, RegionDefinition definition, std::string_view source) {
     const Histogram counts = count_values(classes);
-    if (auto error = stray_value(classes, counts, classes_themselves(), "the network's classes", source))
+    if (auto error = stray_value(classes, counts, classes_themselves(), "the network's classes", "", source))
         return *std::move(error);
     const double millilitres = voxel_millilitres(classes.grid);
     const auto part = [millilitres](std::int64_t voxels) {

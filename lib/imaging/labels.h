@@ -2,6 +2,8 @@
 // Classes and labels: label values of the BraTS years, names and colours, tumour regions, volumes in ml.
 #pragma once
 
+#include "core/page_vector.h"
+
 #include <mfres/regions.h>
 #include <mfres/status.h>
 #include <mfres/volume.h>
@@ -64,7 +66,7 @@ class LabelCoding {
     void add(std::uint8_t value, std::uint8_t tumour_class) { meanings_.emplace_back(value, tumour_class); }
 
     std::string name_;
-    std::vector<std::pair<std::uint8_t, std::uint8_t>> meanings_; ///< value and class; the first of a class is written
+    PageVector<std::pair<std::uint8_t, std::uint8_t>> meanings_; ///< value and class; the first of a class is written
 };
 
 /// The value that class 0, 1, 2, 3 is written as.

@@ -63,17 +63,17 @@ std::string rounded(double value) {
 
 /// Intensities of one contrast in a sample of brain voxels, the same voxels for every contrast, extremes clipped.
 struct Sample {
-    std::vector<double> values;
+    PageVector<double> values;
     double mean = 0.0;
     double deviation = 0.0;
     double skewness = 0.0;
 };
 
 /// Voxel n of the brain for every n that is a multiple of the step, in the order of the runs.
-std::vector<double> sampled_values(const Preprocessing& preprocessing, const CompactVolume& scan) {
+PageVector<double> sampled_values(const Preprocessing& preprocessing, const CompactVolume& scan) {
     const std::int64_t step = std::max<std::int64_t>(1, preprocessing.brain_voxels / sample_voxels);
     const auto& size = preprocessing.grid.size;
-    std::vector<double> values;
+    PageVector<double> values;
     std::int64_t to_next = 0;
     for (std::int64_t k = 0; k < size[2]; ++k)
         for (std::int64_t j = 0; j < size[1]; ++j)
@@ -101,7 +101,7 @@ double mean_of(std::span<const double> values, const Function& f) {
 Sample sample_of(const Preprocessing& preprocessing, const CompactVolume& scan) {
     Sample sample;
     sample.values = sampled_values(preprocessing, scan);
-    std::vector<double> sorted = sample.values;
+    PageVector<double> sorted = sample.values;
     std::sort(sorted.begin(), sorted.end());
     // At least one voxel at either end: a single wild one must not decide in a small brain either.
     const std::size_t most = (sorted.size() - 1) / 2;
@@ -265,8 +265,8 @@ class Checks {
                 visit(present_[a], present_[b]);
     }
 
-    void add(ErrorCode code, const std::string& where, const std::string& sentence) {
-        findings.push_back({code, sentence, where});
+    void add(ErrorCode code, std::string_view where, const std::string& sentence) {
+        findings.push_back({code, sentence, std::string(where)});
     }
 
     /// Brain voxels that a contrast other than `left_out` shows.
@@ -277,15 +277,15 @@ class Checks {
         return others == 0 ? brain_.brain_voxels : brain_.shown_by_any(static_cast<ContrastBits>(others));
     }
 
-    std::string listed(const std::vector<std::size_t>& contrasts) const {
+    std::string listed(const PageVector<std::size_t>& contrasts) const {
         std::string list;
         for (const std::size_t m : contrasts)
             list += text(list.empty() ? "" : ", ", case_.sources[m], " (", words[m], ")");
         return list;
     }
 
-    std::vector<std::size_t> noisy() const {
-        std::vector<std::size_t> found;
+    PageVector<std::size_t> noisy() const {
+        PageVector<std::size_t> found;
         std::copy_if(present_.begin(), present_.end(), std::back_inserter(found),
                      [&](std::size_t m) { return brain_.backgrounds[m].noisy; });
         return found;
@@ -297,8 +297,8 @@ class Checks {
     }
 
     /// The contrasts that show too much for a brain; all if only all together do.
-    std::vector<std::size_t> too_large() const {
-        std::vector<std::size_t> found;
+    PageVector<std::size_t> too_large() const {
+        PageVector<std::size_t> found;
         std::copy_if(present_.begin(), present_.end(), std::back_inserter(found),
                      [&](std::size_t m) { return volume_of(brain_.foreground[m]) > case_.options.max_brain_ml; });
         return found.empty() ? present_ : found;
@@ -315,7 +315,7 @@ class Checks {
     const Case& case_;
     const Preprocessing& brain_;
     double millilitres_ = 0.0; ///< of a voxel
-    std::vector<std::size_t> present_;
+    PageVector<std::size_t> present_;
 };
 
 } // namespace

@@ -130,7 +130,7 @@ template <typename Visit>
 void for_brain_runs(const Preprocessing& preprocessing, const CompactVolume& scan, int threads, const Visit& visit) {
     const auto& size = preprocessing.grid.size;
     parallel_ranges(size[2], threads, [&](std::int64_t first, std::int64_t last) {
-        std::vector<float> values(static_cast<std::size_t>(size[0]));
+        PageVector<float> values(static_cast<std::size_t>(size[0]));
         for (std::int64_t k = first; k < last; ++k)
             for (std::int64_t j = 0; j < size[1]; ++j)
                 for (const BrainRun& run : preprocessing.row(j, k)) {
@@ -149,7 +149,7 @@ void clip(std::span<float> values, const ModalityIntensity& intensity) {
 /// Of the clipped brain voxels: run by run, then plane by plane, each in its order.
 Moments brain_moments(const Preprocessing& preprocessing, const CompactVolume& scan, const ModalityIntensity& intensity,
                       int threads) {
-    std::vector<Moments> planes(static_cast<std::size_t>(preprocessing.grid.size[2]));
+    PageVector<Moments> planes(static_cast<std::size_t>(preprocessing.grid.size[2]));
     for_brain_runs(preprocessing, scan, threads, [&](std::int64_t k, std::span<float> values) {
         clip(values, intensity);
         planes[static_cast<std::size_t>(k)].add(moments_of(values));
@@ -175,7 +175,7 @@ float from_ordered_bits(std::uint32_t ordered) {
     return std::bit_cast<float>((ordered & 0x80000000U) != 0 ? ordered & 0x7FFFFFFFU : ~ordered);
 }
 
-using Counts = std::vector<std::uint32_t>;
+using Counts = PageVector<std::uint32_t>;
 
 /// The bin of the value with `rank` values before it; what is left of the rank within that bin.
 std::pair<std::uint32_t, std::int64_t> bin_of(const Counts& counts, std::int64_t rank) {
@@ -375,16 +375,16 @@ void uncrop_into(const Preprocessing& preprocessing, const T* box, T* grid) {
 
 } // namespace
 
-LabelMap uncrop(const Preprocessing& preprocessing, std::span<const std::uint8_t> labels) {
-    LabelMap map;
+LabelMap uncrop(const Preprocessing& preprocessing, std::span<const std::uint8_t> labels, LabelMap reused) {
+    LabelMap map = std::move(reused);
     map.grid = preprocessing.grid;
     map.labels.assign(static_cast<std::size_t>(preprocessing.grid.voxels()), 0);
     uncrop_into(preprocessing, labels.data(), map.labels.data());
     return map;
 }
 
-ProbabilityMap uncrop(const Preprocessing& preprocessing, const Tensor& probabilities) {
-    ProbabilityMap map{preprocessing.grid, probabilities.shape()[1], {}};
+ProbabilityMap uncrop(const Preprocessing& preprocessing, const Tensor& probabilities, ProbabilityMap reused) {
+    ProbabilityMap map{preprocessing.grid, probabilities.shape()[1], std::move(reused.values)};
     const std::int64_t voxels = map.grid.voxels();
     const std::int64_t box_voxels = probabilities.elements() / map.classes;
     map.values.assign(static_cast<std::size_t>(map.classes * voxels), 0.0F);

@@ -77,10 +77,10 @@ void fill_input(const Preprocessing& preprocessing, const std::array<CompactVolu
 /// Voxels that are not brain get 0, also inside the box: every modality is background there (or a speck), so no label
 /// can rest on evidence; of 3.6 million tumour voxels in 38 BraTS cases that rule loses one.
 /// Precondition: labels.size() is the product of padded_size.
-LabelMap uncrop(const Preprocessing& preprocessing, std::span<const std::uint8_t> labels);
+LabelMap uncrop(const Preprocessing& preprocessing, std::span<const std::uint8_t> labels, LabelMap reused = {});
 
 /// The same for probabilities [1, classes, x, y, z] of the padded box. Voxels that are not brain get 1 for class 0 and 0 for
 /// the others. Precondition: the last three extents are padded_size.
-ProbabilityMap uncrop(const Preprocessing& preprocessing, const Tensor& probabilities);
+ProbabilityMap uncrop(const Preprocessing& preprocessing, const Tensor& probabilities, ProbabilityMap reused = {});
 
 } // namespace mfres

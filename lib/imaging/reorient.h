@@ -12,9 +12,8 @@
 namespace mfres {
 
 /// Copies an array so that output axis c is input axis orientation.axis[c], reversed if flip[c].
-template <typename T, typename Allocator>
-std::vector<T, Allocator> reorient(const std::vector<T, Allocator>& input, const std::array<std::int64_t, 3>& size,
-                                   const Orientation& orientation) {
+template <typename T>
+void reorient_into(const T* input, const std::array<std::int64_t, 3>& size, const Orientation& orientation, T* output) {
     const std::array<std::int64_t, 3> input_stride = {1, size[0], size[0] * size[1]};
     std::array<std::int64_t, 3> extent{};
     std::array<std::int64_t, 3> from{}; // input stride for one step along output axis c
@@ -35,16 +34,23 @@ std::vector<T, Allocator> reorient(const std::vector<T, Allocator>& input, const
     const int outer = 3 - inner;
     constexpr std::int64_t block = 32;
     const std::int64_t block0 = input_fastest == 0 ? extent[0] : block;
-    std::vector<T, Allocator> output(input.size());
     for (std::int64_t o = 0; o < extent[outer]; ++o)
         for (std::int64_t n0 = 0; n0 < extent[inner]; n0 += block)
             for (std::int64_t i0 = 0; i0 < extent[0]; i0 += block0)
                 for (std::int64_t n = n0; n < std::min(n0 + block, extent[inner]); ++n) {
-                    const T* source = input.data() + first + o * from[outer] + n * from[inner];
-                    T* destination = output.data() + o * to[outer] + n * to[inner];
+                    const T* source = input + first + o * from[outer] + n * from[inner];
+                    T* destination = output + o * to[outer] + n * to[inner];
                     for (std::int64_t i = i0; i < std::min(i0 + block0, extent[0]); ++i)
                         destination[i] = source[i * from[0]];
                 }
+}
+
+/// The same as a new array.
+template <typename T, typename Allocator>
+std::vector<T, Allocator> reorient(const std::vector<T, Allocator>& input, const std::array<std::int64_t, 3>& size,
+                                   const Orientation& orientation) {
+    std::vector<T, Allocator> output(input.size());
+    reorient_into(input.data(), size, orientation, output.data());
     return output;
 }
 

@@ -124,7 +124,7 @@ CompactVolume SliceStack<T>::finish() && {
 template <typename T>
 template <typename Kept>
 CompactVolume SliceStack<T>::finish(PageVector<Kept> kept) const {
-    std::vector<float> intensities(border_.size());
+    PageVector<float> intensities(border_.size());
     std::transform(border_.begin(), border_.end(), intensities.begin(),
                    [this](T stored) { return border::intensity(stored, slope_, inter_); });
     const float background = border::most_frequent(std::move(intensities));

@@ -17,11 +17,11 @@ namespace {
 constexpr std::int64_t least_extent = 2;
 constexpr std::int64_t largest_extent = 1024;
 
-Error invalid(const std::string& where, const std::string& problem) {
-    return {ErrorCode::invalid_argument, text(where, " ", problem), where};
+Error invalid(std::string_view where, const std::string& problem) {
+    return {ErrorCode::invalid_argument, text(where, " ", problem), std::string(where)};
 }
 
-Status check_view(const VolumeView& view, const std::string& where) {
+Status check_view(const VolumeView& view, std::string_view where) {
     const auto& size = view.grid.size;
     if (view.voxels == nullptr)
         return invalid(where, "has no voxels");
@@ -69,13 +69,13 @@ void for_voxels(const VolumeView& view, const Visit& visit) {
 }
 
 template <typename T>
-Result<CompactVolume> converted(const VolumeView& view, const std::string& where) {
+Result<CompactVolume> converted(const VolumeView& view, std::string_view where) {
     const bool scaled = view.slope != 0.0 && !std::isnan(view.slope);
     const double slope = scaled ? view.slope : 1.0;
     const double inter = scaled ? view.inter : 0.0;
     constexpr bool kept =
         std::is_same_v<T, std::uint8_t> || std::is_same_v<T, std::int16_t> || std::is_same_v<T, std::uint16_t>;
-    std::conditional_t<kept, PageVector<T>, std::vector<float>> values;
+    PageVector<std::conditional_t<kept, T, float>> values;
     values.reserve(static_cast<std::size_t>(view.grid.voxels()));
     NotFinite bad;
     for_voxels<T>(view, [&](T stored, std::int64_t i, std::int64_t j, std::int64_t k) {
@@ -96,16 +96,16 @@ Result<CompactVolume> converted(const VolumeView& view, const std::string& where
                      text(where, " has NaN in ", bad.nan, " and infinite or too large values in ", bad.count - bad.nan,
                           " of ", view.grid.voxels(), " voxels, the first at (", bad.first[0], ", ", bad.first[1], ", ",
                           bad.first[2], ")"),
-                     where};
+                     std::string(where)};
     if constexpr (kept)
         return CompactVolume(view.grid, std::move(values), slope, inter);
     else
-        return make_scan({view.grid, std::move(values)});
+        return make_scan(view.grid, values);
 }
 
 } // namespace
 
-Result<CompactVolume> compact_volume_of(const VolumeView& view, const std::string& where) {
+Result<CompactVolume> compact_volume_of(const VolumeView& view, std::string_view where) {
     MFRES_CHECK(check_view(view, where));
     switch (view.type) {
     case ScalarType::uint8: return converted<std::uint8_t>(view, where);

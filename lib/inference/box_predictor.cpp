@@ -3,10 +3,12 @@
 
 #include "core/memory_usage.h"
 #include "core/parallel.h"
+#include "core/stop.h"
 #include "core/try.h"
 #include "inference/sliding_window.h"
 
 #include <algorithm>
+#include <functional>
 #include <limits>
 #include <utility>
 
@@ -89,16 +91,14 @@ LabelRule BoxPredictor::rule() const {
     return {variant_.outputs(), mirrors() ? 0.5F * static_cast<float>(mirror_images(options_.mirror)) : 0.0F};
 }
 
-Tensor BoxPredictor::empty_probabilities(const BrainBox& box) const {
-    return Tensor(Shape{1, variant_.label_classes(), box.size[0], box.size[1], box.size[2]});
-}
-
 Status BoxPredictor::compile(const Size& size) {
     if (executable_ && compiled_size_ == size)
         return {};
     executable_.reset(); // two at a time would double the memory
     MFRES_TRY(const Graph graph, build_network(variant_, size));
-    MFRES_TRY(executable_, backend_.compile(graph, weights_, options_.compile));
+    MFRES_TRY(auto compiled, backend_.compile(graph, weights_, options_.compile));
+    chosen_ = compiled->chosen(); // may throw
+    executable_ = std::move(compiled);
     compiled_size_ = size;
     release_unused_memory();
     return {};
@@ -129,6 +129,8 @@ Status BoxPredictor::check_system_memory(const CaseMemory& memory) const {
 
 Result<Size> BoxPredictor::compile_within_limit(const CaseMemory& memory) {
     if (options_.max_memory == 0) {
+        if (executable_ && compiled_size_ == memory.box)
+            return memory.box;
         MFRES_CHECK(check_system_memory(memory));
         MFRES_CHECK(compile(memory.box));
         return memory.box;
@@ -155,17 +157,21 @@ Result<Size> BoxPredictor::compile_within_limit(const CaseMemory& memory) {
 }
 
 std::int64_t BoxPredictor::tiles(const Size& box, const Size& tile) const {
+    if (box == tile)
+        return 1;
     const auto plan = plan_tiles(box, tile, tile_overlap, variant_.multiple());
     return plan ? static_cast<std::int64_t>(plan->count()) : 1;
 }
 
 Status BoxPredictor::run_pass(StageClock& clock, std::size_t pass, std::size_t passes) const {
     Status observed;
-    const auto status = executable_->run([&](int done, int total) {
+    const auto show = [&](int done, int total) {
         observed =
             clock.show((static_cast<double>(pass) + static_cast<double>(done) / total) / static_cast<double>(passes));
         return observed.ok();
-    });
+    };
+    const StopScope stop(clock.cancelled());               // outputs of a run that is cancelled are not used
+    const auto status = executable_->run(std::cref(show)); // held without an allocation
     return observed.ok() ? status : observed;
 }
 
@@ -200,11 +206,13 @@ Result<BoxPrediction> BoxPredictor::run_once(const BrainBox& box, bool probabili
     else // on the device, where the logits lie on one
         MFRES_CHECK(executable_->labels(0, prediction.classes, options_.threads));
     if (probabilities) {
-        ProbabilityMean mean(executable_->output(0).shape, variant_.outputs());
+        ProbabilityMean mean = take_mean();
         MFRES_CHECK(mean.add(executable_->output(0), options_.threads));
-        prediction.probabilities = empty_probabilities(box);
+        prediction.probabilities = take_probabilities(box);
         store(mean, 1, {0, 0, 0}, {{{0, box.size[0]}, {0, box.size[1]}, {0, box.size[2]}}}, options_.threads,
               variant_.outputs(), *prediction.probabilities);
+        if (options_.keep_memory)
+            kept_mean_ = std::move(mean);
     }
     return prediction;
 }
@@ -219,9 +227,9 @@ Result<BoxPrediction> BoxPredictor::run_tiles(const BrainBox& box, const Size& t
     MFRES_TRY(TileLabels labels, TileLabels::create(std::move(plan), prediction.classes, options_.threads, rule()));
     std::optional<ProbabilityMean> mean;
     if (mirrors() || probabilities)
-        mean.emplace(executable_->output(0).shape, variant_.outputs());
+        mean = take_mean();
     if (probabilities)
-        prediction.probabilities = empty_probabilities(box);
+        prediction.probabilities = take_probabilities(box);
     for (std::size_t n = 0; n < tiles; ++n) {
         const Size offset = labels.plan().offset(n);
         MFRES_CHECK(run_images(box, offset, n, tiles, mean ? &*mean : nullptr, clock));
@@ -231,7 +239,32 @@ Result<BoxPrediction> BoxPredictor::run_tiles(const BrainBox& box, const Size& t
             store(*mean, mirror_images(options_.mirror), offset, decided_by(labels.plan(), n), options_.threads,
                   variant_.outputs(), *prediction.probabilities);
     }
+    if (options_.keep_memory)
+        kept_mean_ = std::move(mean);
     return prediction;
+}
+
+/// The one kept, or a new one. Nothing has been added to it.
+ProbabilityMean BoxPredictor::take_mean() const {
+    const Shape& shape = executable_->output(0).shape;
+    if (!kept_mean_ || kept_mean_->sums().shape != shape)
+        return ProbabilityMean(shape, variant_.outputs());
+    ProbabilityMean mean = *std::exchange(kept_mean_, std::nullopt);
+    mean.clear();
+    return mean;
+}
+
+/// Likewise.
+Tensor BoxPredictor::take_probabilities(const BrainBox& box) const {
+    const Shape shape{1, variant_.label_classes(), box.size[0], box.size[1], box.size[2]};
+    if (!kept_probabilities_ || kept_probabilities_->shape() != shape)
+        return Tensor(shape);
+    return *std::exchange(kept_probabilities_, std::nullopt);
+}
+
+void BoxPredictor::recycle(Tensor probabilities) {
+    if (options_.keep_memory)
+        kept_probabilities_ = std::move(probabilities);
 }
 
 Result<BoxPrediction> BoxPredictor::run(const BrainBox& box, const Size& tile, bool probabilities,

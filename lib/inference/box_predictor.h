@@ -6,6 +6,7 @@
 
 #include "backends/backend.h"
 #include "core/argmax.h"
+#include "core/page_vector.h"
 #include "core/tensor.h"
 #include "graph/rewrite.h"
 #include "inference/memory_budget.h"
@@ -35,7 +36,7 @@ struct BrainBox {
 
 /// Arrays [x][y][z] of the box, z fastest.
 struct BoxPrediction {
-    std::vector<std::uint8_t> classes;
+    PageVector<std::uint8_t> classes;
     /// [1, classes, x, y, z], where they were asked for. Of regions those of the classes between them: with WT, TC and
     /// ET each at least what is inside it, 1 - WT, TC - ET, WT - TC and ET.
     std::optional<Tensor> probabilities;
@@ -47,6 +48,7 @@ struct BoxPredictorOptions {
     std::int64_t max_memory = 0;    ///< bytes, 0 = no limit; see PredictorOptions
     std::int64_t system_memory = 0; ///< bytes that the system lets the process take, 0 = not known
     int threads = 1;                ///< outside the backend, at least 1
+    bool keep_memory = false;       ///< arrays of probabilities stay for the next box of their size
 };
 
 class BoxPredictor {
@@ -64,6 +66,8 @@ class BoxPredictor {
 
     /// What compile() made; null before and after drop().
     Executable* executable() const { return executable_.get(); }
+    /// What it chose for each op.
+    const std::vector<Chosen>& chosen() const { return chosen_; }
     void drop() { executable_.reset(); }
     /// Bytes of the compiled network, 0 if there is none.
     std::int64_t executable_bytes() const { return executable_ ? executable_->peak_bytes() : 0; }
@@ -76,6 +80,9 @@ class BoxPredictor {
     /// label. Precondition: compile(tile) succeeded. Errors: logits_not_finite, interrupted, backend_failed.
     Result<BoxPrediction> run(const BrainBox& box, const std::array<std::int64_t, 3>& tile, bool probabilities,
                               StageClock& clock) const;
+
+    /// Takes back what run() gave, for the next box; with keep_memory only.
+    void recycle(Tensor probabilities);
 
     /// Output 0 of the whole box, dense. Compiles for it. Errors: as compile and run.
     Result<Tensor> logits(const BrainBox& box);
@@ -97,13 +104,14 @@ class BoxPredictor {
     using Size = std::array<std::int64_t, 3>;
 
     LabelRule rule() const;
-    Tensor empty_probabilities(const BrainBox& box) const;
     bool mirrors() const { return mirror_images(options_.mirror) > 1; }
     std::int64_t estimated_bytes(const Size& size) const;
     Status check_system_memory(const CaseMemory& memory) const;
     Status run_pass(StageClock& clock, std::size_t pass, std::size_t passes) const;
     Status run_images(const BrainBox& box, const Size& offset, std::size_t tile, std::size_t tiles,
                       ProbabilityMean* mean, StageClock& clock) const;
+    ProbabilityMean take_mean() const;
+    Tensor take_probabilities(const BrainBox& box) const;
     Result<BoxPrediction> run_once(const BrainBox& box, bool probabilities, StageClock& clock) const;
     Result<BoxPrediction> run_tiles(const BrainBox& box, const Size& tile, bool probabilities, StageClock& clock) const;
 
@@ -114,6 +122,9 @@ class BoxPredictor {
     MemoryBudget budget_;
     Size compiled_size_{};
     std::unique_ptr<Executable> executable_;
+    std::vector<Chosen> chosen_;
+    mutable std::optional<ProbabilityMean> kept_mean_; ///< with keep_memory
+    mutable std::optional<Tensor> kept_probabilities_; ///< likewise
 };
 
 } // namespace mfres

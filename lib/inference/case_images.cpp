@@ -6,6 +6,7 @@
 #include "imaging/case.h"
 #include "imaging/compact_volume.h"
 #include "imaging/labels.h"
+#include "imaging/nifti/voxels.h"
 #include "inference/box_source.h"
 #include "inference/predictor.h"
 
@@ -89,6 +90,13 @@ Result<CaseImages> read_images(Segmenter& segmenter, const CaseSet& cases, std::
     const CasePredictor& predictor = segmenter.predictor().inside();
     return guarded(cases.id(index), [&] {
         return std::visit([&](const auto& source) { return load(predictor, source, options); }, cases[index]);
+    });
+}
+
+Result<Grid> read_grid(const std::filesystem::path& file, AffineSource affine) {
+    return guarded(file, [&]() -> Result<Grid> {
+        MFRES_TRY(const nifti::OpenFile opened, nifti::open_file(file, {.use = affine}, sizeof(float)));
+        return opened.description.grid;
     });
 }
 

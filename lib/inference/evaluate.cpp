@@ -462,7 +462,7 @@ Result<Labelled> labelled(Segmenter& segmenter, const CaseSet::Cached& cached, c
     MFRES_CHECK(check_cached(predictor.input(), *source));
     MFRES_TRY(const PostprocessingSizes sizes,
               predictor.postprocessing(options.min_component_mm3, options.min_enhancing_mm3));
-    MFRES_CHECK(check_contrasts(predictor.input(), options.contrasts, true, source->id));
+    MFRES_CHECK(check_contrasts(predictor.input(), options.contrasts, true, "", source->id));
     const ThreadPoolScope work(predictor.pool());
     predictor.begin_case();
     Labelled result;

@@ -82,7 +82,8 @@ bool trained_for(const ModelInput& input, const ModalitySet& present) {
            std::find(input.subsets.begin(), input.subsets.end(), present) != input.subsets.end();
 }
 
-Status check_contrasts(const ModelInput& input, const ModalitySet& present, bool any, const std::string& where) {
+Status check_contrasts(const ModelInput& input, const ModalitySet& present, bool any, std::string_view kind,
+                       std::string_view id) {
     if (trained_for(input, present) || (any && present != ModalitySet{}))
         return {};
     ModalitySet absent{};
@@ -91,6 +92,7 @@ Status check_contrasts(const ModelInput& input, const ModalitySet& present, bool
     std::string sets = names(all_modalities);
     for (const ModalitySet& subset : input.subsets)
         sets += "; " + names(subset);
+    const std::string where = text(kind, id);
     return Error{ErrorCode::modality_missing,
                  text(where, " lacks ", names(absent), "; the model was trained for ", sets, models_for(present)),
                  where};

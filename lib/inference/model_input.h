@@ -14,6 +14,7 @@
 #include <array>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace mfres {
@@ -36,10 +37,11 @@ Result<ModelInput> model_input(const Model& model, const std::string& where);
 /// Whether the model was trained for cases with these contrasts.
 bool trained_for(const ModelInput& input, const ModalitySet& present);
 
-/// Whether the model takes a case with these contrasts. `any` accepts every subset that is not empty. `where` names the
-/// case. Errors: modality_missing, with the subsets that would do, and the models that come with mfres and take this
-/// one.
-Status check_contrasts(const ModelInput& input, const ModalitySet& present, bool any, const std::string& where);
+/// Whether the model takes a case with these contrasts. `any` accepts every subset that is not empty. `kind` and `id` name
+/// the case in the error. Errors: modality_missing, with the subsets that would do, and the models that come with mfres
+/// and take this one.
+Status check_contrasts(const ModelInput& input, const ModalitySet& present, bool any, std::string_view kind,
+                       std::string_view id);
 
 /// Sentences that say what cannot be judged without the absent contrasts. Empty for all four.
 std::vector<std::string> absent_contrast_warnings(const ModalitySet& present);

@@ -33,19 +33,29 @@ void postprocess(LabelMap& labels, const PostprocessingSizes& sizes, std::vector
                                 sizes.min_enhancing_mm3, " mm^3 and is labelled as necrotic core"));
 }
 
-std::vector<PredictionReport::Part> parts(const TumourVolumes& volumes, bool regions) {
-    std::vector<PredictionReport::Part> all;
-    if (regions)
-        for (const TumourRegion region : tumour_regions) {
-            const PartVolume& part = volumes.regions[static_cast<std::size_t>(region)];
-            all.push_back({std::string(name(region)), part.voxels, part.millilitres});
-        }
-    else
-        for (int tumour_class = 1; tumour_class < tumour_classes; ++tumour_class) {
-            const PartVolume& part = volumes.classes[static_cast<std::size_t>(tumour_class)];
-            all.push_back({std::string(appearance(tumour_class).name), part.voxels, part.millilitres});
-        }
-    return all;
+void set_part(PredictionReport::Part& part, std::string_view name, const PartVolume& volume) {
+    part.name = name;
+    part.voxels = volume.voxels;
+    part.millilitres = volume.millilitres;
+}
+
+/// The sizes of all parts, in the memory of those that were there before.
+void set_parts(const TumourVolumes& volumes, PredictionReport& report) {
+    report.regions.resize(tumour_regions.size());
+    for (std::size_t n = 0; n < tumour_regions.size(); ++n)
+        set_part(report.regions[n], name(tumour_regions[n]),
+                 volumes.regions[static_cast<std::size_t>(tumour_regions[n])]);
+    report.classes.resize(tumour_classes - 1);
+    for (int tumour_class = 1; tumour_class < tumour_classes; ++tumour_class)
+        set_part(report.classes[static_cast<std::size_t>(tumour_class - 1)], appearance(tumour_class).name,
+                 volumes.classes[static_cast<std::size_t>(tumour_class)]);
+}
+
+/// An empty report that keeps its memory.
+void clear(PredictionReport& report) {
+    report.stages.clear();
+    report.total_milliseconds = 0.0;
+    report.warnings.clear();
 }
 
 /// What the system's control group leaves of memory; 0 where there is none.
@@ -83,7 +93,12 @@ Result<std::unique_ptr<CasePredictor>> CasePredictor::open(std::shared_ptr<const
     if (options.max_memory < 0)
         return Error{ErrorCode::invalid_argument, text("max_memory must not be negative, is ", options.max_memory),
                      "max_memory"};
+    if (!options.memory.allocate != !options.memory.release)
+        return Error{ErrorCode::invalid_argument, "memory needs both functions, allocate and release, or none of them",
+                     "memory"};
     std::unique_ptr<CasePredictor> opened(new CasePredictor);
+    opened->arrays_ =
+        std::make_unique<ArrayMemory>(options.memory.allocate, options.memory.release, options.keep_memory);
     opened->idle_bytes_ = resident_bytes();
     MFRES_TRY(opened->pool_, ThreadPool::create(options.compute));
     opened->options_ = options;
@@ -97,7 +112,7 @@ Result<std::unique_ptr<CasePredictor>> CasePredictor::open(std::shared_ptr<const
     opened->boxes_ = std::make_unique<BoxPredictor>(
         opened->model_->variant, opened->model_->weights, *opened->backend_,
         BoxPredictorOptions{std::move(compile), options.mirror, options.max_memory, system_memory(opened->idle_bytes_),
-                            resolve_threads(options.compute.threads)});
+                            resolve_threads(options.compute.threads), options.keep_memory});
     return opened;
 }
 
@@ -135,7 +150,7 @@ CaseOptions CasePredictor::options_of_case(bool resample) const {
 }
 
 Result<Case> CasePredictor::load(const CaseFiles& files, AffineSource use, bool resample, bool any_contrasts) const {
-    MFRES_CHECK(check_contrasts(input_, present_in(files), any_contrasts, text("case ", files.id)));
+    MFRES_CHECK(check_contrasts(input_, present_in(files), any_contrasts, "case ", files.id));
     CaseOptions options = options_of_case(resample);
     options.use = use;
     return load_case(files, options);
@@ -145,7 +160,7 @@ Result<Case> CasePredictor::load(const CaseVolumes& volumes, bool resample, bool
     ModalitySet present{};
     for (std::size_t m = 0; m < present.size(); ++m)
         present[m] = volumes.volumes[m].voxels != nullptr;
-    MFRES_CHECK(check_contrasts(input_, present, any_contrasts, text("case ", volumes.id)));
+    MFRES_CHECK(check_contrasts(input_, present, any_contrasts, "case ", volumes.id));
     return load_case(volumes.id, volumes.volumes, options_of_case(resample));
 }
 
@@ -161,6 +176,28 @@ void CasePredictor::begin_case() {
     if (options_.max_memory > 0)
         boxes_->drop();
     kept_bytes_ = boxes_->executable_bytes();
+    cancelled_ = false;
+}
+
+void CasePredictor::log(LogLevel level, std::string_view message) const {
+    if (options_.log && level <= options_.log_level)
+        options_.log(level, message);
+}
+
+void CasePredictor::log_opened() const {
+    if (options_.log)
+        log(LogLevel::info, text("opened ", model_->variant.name(), " (", name_, ") on ", used_.engine, " in ",
+                                 to_string(used_.precision), ", ", threads(), threads() == 1 ? " thread" : " threads"));
+}
+
+void CasePredictor::log_case(const PredictionReport& report) const {
+    if (!options_.log)
+        return;
+    for (const std::string& warning : report.warnings)
+        log(LogLevel::warning, text("case ", report.case_id, ": ", warning));
+    for (const auto& stage : report.stages)
+        log(LogLevel::debug, text("case ", report.case_id, ": ", stage.name, " took ", stage.milliseconds, " ms"));
+    log(LogLevel::info, text("case ", report.case_id, " was segmented in ", report.total_milliseconds, " ms"));
 }
 
 std::int64_t CasePredictor::measured_peak() const {
@@ -175,12 +212,17 @@ void CasePredictor::describe_run(PredictionReport& report) const {
     report.used = used_;
     report.used.threads = threads();
     report.mirror_images = static_cast<std::int64_t>(mirror_images(options_.mirror));
-    for (const Chosen& chosen : boxes_->executable()->chosen())
-        report.chosen.push_back({chosen.node, chosen.operation, chosen.implementation});
+    const std::vector<Chosen>& chosen = boxes_->chosen();
+    report.chosen.resize(chosen.size());
+    for (std::size_t n = 0; n < chosen.size(); ++n) {
+        report.chosen[n].node = chosen[n].node;
+        report.chosen[n].operation = chosen[n].operation;
+        report.chosen[n].implementation = chosen[n].implementation;
+    }
 }
 
 Result<LabelledCase> CasePredictor::label(Case& loaded, const CaseRequest& request, StageClock& clock,
-                                          PredictionReport& report) {
+                                          PredictionReport& report, LabelledCase reused) {
     MFRES_CHECK(clock.start("prepare"));
     MFRES_TRY(const Preprocessing preprocessing,
               preprocess_case(loaded, preprocess_options(input_, loaded.present, threads())));
@@ -197,20 +239,20 @@ Result<LabelledCase> CasePredictor::label(Case& loaded, const CaseRequest& reque
 
     MFRES_CHECK(clock.start("compile"));
     MFRES_TRY(const auto tile, boxes_->compile_within_limit(memory));
-    const BrainBox box{preprocessing.padded_size,
-                       [&](const std::array<std::int64_t, 3>& offset, const StridedView<float>& input) {
-                           fill_input(preprocessing, loaded.scans, offset, input, threads());
-                       },
-                       [&] {
-                           for (std::size_t m = 0; m < loaded.scans.size(); ++m)
-                               if (!request.kept[m])
-                                   loaded.scans[m].clear();
-                           release_unused_memory();
-                       }};
+    const auto fill = [&](const std::array<std::int64_t, 3>& offset, const StridedView<float>& input) {
+        fill_input(preprocessing, loaded.scans, offset, input, threads());
+    };
+    const auto filled = [&] {
+        for (std::size_t m = 0; m < loaded.scans.size(); ++m)
+            if (!request.kept[m])
+                loaded.scans[m].clear();
+        release_unused_memory();
+    };
+    const BrainBox box{preprocessing.padded_size, std::cref(fill), std::cref(filled)}; // held without allocations
     MFRES_TRY(BoxPrediction predicted, boxes_->run(box, tile, request.probabilities, clock));
 
     describe_run(report);
-    report.case_id = loaded.id;
+    report.case_id = std::string_view(loaded.id);
     report.label_scheme = request.scheme.name();
     report.contrasts = loaded.present;
     report.grid_size = loaded.original_grid.size;
@@ -228,23 +270,32 @@ Result<LabelledCase> CasePredictor::label(Case& loaded, const CaseRequest& reque
 
     MFRES_CHECK(clock.start("restore"));
     LabelledCase result;
-    result.classes = uncrop(preprocessing, predicted.classes);
-    std::vector<std::uint8_t>().swap(predicted.classes);
+    result.classes = uncrop(preprocessing, predicted.classes, std::move(reused.classes));
+    PageVector<std::uint8_t>().swap(predicted.classes);
     postprocess(result.classes, request.sizes, report.warnings);
     report.postprocessing = request.sizes;
-    if (predicted.probabilities)
-        result.probabilities = uncrop(preprocessing, *predicted.probabilities);
+    if (predicted.probabilities) {
+        result.probabilities =
+            uncrop(preprocessing, *predicted.probabilities, std::move(reused.probabilities).value_or(ProbabilityMap()));
+        boxes_->recycle(*std::move(predicted.probabilities));
+    }
     return result;
 }
 
 Result<LabelMap> written_labels(const Case& loaded, LabelMap classes, const CaseRequest& request,
                                 PredictionReport& report) {
-    LabelMap labels = restore_labels(loaded, std::move(classes));
+    LabelMap labels;
+    MFRES_CHECK(write_labels(loaded, classes, request, labels, report));
+    return labels;
+}
+
+Status write_labels(const Case& loaded, LabelMap& classes, const CaseRequest& request, LabelMap& labels,
+                    PredictionReport& report) {
+    restore_labels(loaded, classes, labels);
     MFRES_TRY(const TumourVolumes volumes, tumour_volumes(labels, RegionDefinition::brats, loaded.id));
     MFRES_CHECK(classes_to_labels(labels, request.scheme, loaded.id));
-    report.classes = parts(volumes, false);
-    report.regions = parts(volumes, true);
-    return labels;
+    set_parts(volumes, report);
+    return {};
 }
 
 Result<BoxPrediction> CasePredictor::label_box(const BrainBox& box, bool probabilities, StageClock& clock,
@@ -266,31 +317,67 @@ Result<BoxPrediction> CasePredictor::label_box(const BrainBox& box, bool probabi
     return predicted;
 }
 
+Status CasePredictor::warm_up(const std::array<std::int64_t, 3>& brain_size) {
+    std::array<std::int64_t, 3> padded{};
+    for (std::size_t axis = 0; axis < 3; ++axis) {
+        if (brain_size[axis] < 1 || brain_size[axis] > 1024)
+            return Error{
+                ErrorCode::invalid_argument,
+                text("brain_size must be 1..1024 per axis, is ", brain_size[0], "x", brain_size[1], "x", brain_size[2]),
+                "brain_size"};
+        padded[axis] = (brain_size[axis] + input_.multiple - 1) / input_.multiple * input_.multiple;
+    }
+    const CaseScope scope(*this);
+    PredictionReport report;
+    const Progress silent;
+    StageClock clock(report, silent, &cancelled_);
+    const BrainBox box{padded,
+                       [](const std::array<std::int64_t, 3>&, const StridedView<float>& input) {
+                           const Tensor zeros(input.shape, 0.0F);
+                           copy(view(zeros), input);
+                       },
+                       {}};
+    MFRES_CHECK(label_box(box, false, clock, report));
+    return {};
+}
+
 // The public class ---------------------------------------------------------------------------------------------------
 
 namespace {
 
-Result<Prediction> predict_case(CasePredictor& predictor, const CaseVolumes& volumes, const PredictOptions& options,
-                                const Progress& progress) {
+/// In the memory that `result` has.
+Status predict_case(CasePredictor& predictor, const CaseVolumes& volumes, const PredictOptions& options,
+                    const Progress& progress, Prediction& result) {
+    const CaseScope scope(predictor);
     CaseRequest request;
     MFRES_TRY(request.scheme, predictor.scheme(options.label_scheme));
     MFRES_TRY(request.sizes, predictor.postprocessing(options.min_component_mm3, options.min_enhancing_mm3));
     request.probabilities = options.probabilities;
 
-    Prediction result;
-    const ThreadPoolScope work(predictor.pool());
-    predictor.begin_case();
-    StageClock clock(result.report, progress);
+    clear(result.report);
+    StageClock clock(result.report, progress, predictor.cancelled());
     MFRES_CHECK(clock.start("read"));
     MFRES_TRY(Case loaded, predictor.load(volumes, options.resample, options.any_contrasts));
-    MFRES_TRY(LabelledCase labelled, predictor.label(loaded, request, clock, result.report));
-    MFRES_TRY(result.labels, written_labels(loaded, std::move(labelled.classes), request, result.report));
+    // Probabilities of a case that is neither turned nor resampled are written where they are returned.
+    LabelledCase& kept = predictor.kept_case();
+    const bool direct = loaded.orientation.is_canonical() && !loaded.resampled;
+    LabelledCase reused{std::move(kept.classes),
+                        std::exchange(direct ? result.probabilities : kept.probabilities, std::nullopt)};
+    MFRES_TRY(LabelledCase labelled, predictor.label(loaded, request, clock, result.report, std::move(reused)));
+    if (predictor.keeps_memory()) // the two label maps may be swapped
+        result.labels.labels.reserve(labelled.classes.labels.size());
+    MFRES_CHECK(write_labels(loaded, labelled.classes, request, result.labels, result.report));
+    ProbabilityMap returned = std::exchange(result.probabilities, std::nullopt).value_or(ProbabilityMap());
     if (labelled.probabilities) {
-        MFRES_TRY(result.probabilities, restore_probabilities(loaded, *std::move(labelled.probabilities)));
+        MFRES_TRY(result.probabilities,
+                  restore_probabilities(loaded, *std::move(labelled.probabilities), std::move(returned)));
     }
+    if (predictor.keeps_memory())
+        kept = std::move(labelled);
     clock.stop();
     result.report.measured_peak_bytes = predictor.measured_peak();
-    return result;
+    predictor.log_case(result.report);
+    return {};
 }
 
 } // namespace
@@ -300,11 +387,17 @@ Predictor::Predictor(Predictor&&) noexcept = default;
 Predictor& Predictor::operator=(Predictor&&) noexcept = default;
 Predictor::~Predictor() = default;
 
+/// The last step of open().
+Result<Predictor> Predictor::opened(std::unique_ptr<CasePredictor> inside) {
+    MFRES_CHECK(inside->check_classes());
+    inside->log_opened();
+    return Predictor(std::move(inside));
+}
+
 Result<Predictor> Predictor::open(const std::filesystem::path& model, const PredictorOptions& options) {
     return guarded(model, [&]() -> Result<Predictor> {
         MFRES_TRY(auto inside, CasePredictor::open(model, options));
-        MFRES_CHECK(inside->check_classes());
-        return Predictor(std::move(inside));
+        return opened(std::move(inside));
     });
 }
 
@@ -314,14 +407,39 @@ Result<Predictor> Predictor::open(std::span<const std::byte> model, const Predic
         MFRES_TRY(const SafetensorsFile file, parse_safetensors({model.begin(), model.end()}, name));
         MFRES_TRY(Model decoded, decode_model(file));
         MFRES_TRY(auto inside, CasePredictor::open(std::make_shared<const Model>(std::move(decoded)), name, options));
-        MFRES_CHECK(inside->check_classes());
-        return Predictor(std::move(inside));
+        return opened(std::move(inside));
     });
 }
 
 Result<Prediction> Predictor::predict(const CaseVolumes& volumes, const PredictOptions& options,
                                       const Progress& progress) {
-    return guarded(volumes.id, [&] { return predict_case(*inside_, volumes, options, progress); });
+    Prediction result;
+    MFRES_CHECK(predict_into(result, volumes, options, progress));
+    return result;
+}
+
+Status Predictor::predict_into(Prediction& result, const CaseVolumes& volumes, const PredictOptions& options,
+                               const Progress& progress) {
+    return guarded(volumes.id,
+                   [&] { return inside_->logged(predict_case(*inside_, volumes, options, progress, result)); });
+}
+
+Status Predictor::warm_up(const std::array<std::int64_t, 3>& brain_size) {
+    return guarded("", [&] { return inside_->logged(inside_->warm_up(brain_size)); });
+}
+
+void Predictor::cancel() noexcept {
+    inside_->cancel();
+}
+
+std::string_view to_string(LogLevel level) noexcept {
+    switch (level) {
+    case LogLevel::error: return "error";
+    case LogLevel::warning: return "warning";
+    case LogLevel::info: return "info";
+    case LogLevel::debug: return "debug";
+    }
+    return "unknown";
 }
 
 std::vector<BackendInfo> available_backends() {

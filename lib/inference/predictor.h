@@ -4,6 +4,7 @@
 #pragma once
 
 #include "backends/backend.h"
+#include "core/array_memory.h"
 #include "core/thread_pool.h"
 #include "imaging/case.h"
 #include "imaging/labels.h"
@@ -16,11 +17,13 @@
 #include <mfres/case.h>
 #include <mfres/predictor.h>
 
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 namespace mfres {
 
@@ -67,6 +70,7 @@ class CasePredictor {
     const AcceptedChecks& accepted() const { return options_.accept; }
     BoxPredictor& boxes() { return *boxes_; }
     ThreadPool* pool() const { return pool_.get(); }
+    ArrayMemory* arrays() const { return arrays_.get(); }
     int threads() const { return boxes_->threads(); }
 
     /// Error: model_metadata_invalid, unless the model has the four classes of a tumour.
@@ -93,13 +97,37 @@ class CasePredictor {
     void begin_case();
 
     /// Stages "prepare" to "restore". Releases the volumes that are not in CaseRequest::kept. Sets all fields of the
-    /// report but `classes`, `regions` and `measured_peak_bytes`. Errors: those of preprocess_case, compiling and
-    /// running; memory_limit; invalid_argument (postprocessing sizes).
-    Result<LabelledCase> label(Case& loaded, const CaseRequest& request, StageClock& clock, PredictionReport& report);
+    /// report but `classes`, `regions` and `measured_peak_bytes`. The memory of `reused` may become that of the result.
+    /// Errors: those of preprocess_case, compiling and running; memory_limit; invalid_argument (postprocessing sizes).
+    Result<LabelledCase> label(Case& loaded, const CaseRequest& request, StageClock& clock, PredictionReport& report,
+                               LabelledCase reused = {});
+
+    /// Memory of labels and probabilities on the scans' grid, for the next case; with keep_memory only.
+    LabelledCase& kept_case() { return kept_case_; }
+    bool keeps_memory() const { return options_.keep_memory; }
 
     /// Labels a preprocessed case: stages "compile" to "labels". Errors: as label().
     Result<BoxPrediction> label_box(const BrainBox& box, bool probabilities, StageClock& clock,
                                     PredictionReport& report);
+
+    /// Compiles for a box of that size, and runs the network once on zeros. Errors: those of Predictor::warm_up.
+    Status warm_up(const std::array<std::int64_t, 3>& brain_size);
+
+    /// See Predictor::cancel. begin_case() forgets it.
+    void cancel() noexcept { cancelled_ = true; }
+    const std::atomic<bool>* cancelled() const { return &cancelled_; }
+
+    /// Tells the user's log what was opened, and what a case came to.
+    void log_opened() const;
+    void log_case(const PredictionReport& report) const;
+    /// Returns its argument, and tells the user's log of its error.
+    template <typename Value>
+    Result<Value> logged(Result<Value> result) const {
+        if (!result)
+            log(LogLevel::error, result.error().message);
+        return result;
+    }
+    void log(LogLevel level, std::string_view message) const;
 
     /// Peak resident memory of the process since begin_case(), less the resident memory before open(); 0 where the
     /// system does not report it.
@@ -117,9 +145,30 @@ class CasePredictor {
     PredictorOptions options_;
     RunInfo used_;
     std::shared_ptr<ThreadPool> pool_;
+    std::unique_ptr<ArrayMemory> arrays_; ///< outlives what is compiled in it
     std::unique_ptr<BoxPredictor> boxes_;
+    std::atomic<bool> cancelled_{false};
+    LabelledCase kept_case_;
     std::int64_t idle_bytes_ = 0; ///< resident memory before the model was opened
     std::int64_t kept_bytes_ = 0; ///< of the network compiled for the case before
+};
+
+/// During its lifetime the calling thread works on a case: its parallel loops run on the predictor's threads, its arrays
+/// come from the predictor's memory.
+class CaseScope {
+  public:
+    explicit CaseScope(CasePredictor& predictor)
+        : predictor_(predictor), threads_(predictor.pool()), arrays_(predictor.arrays()) {
+        predictor.begin_case();
+    }
+    ~CaseScope() { predictor_.arrays()->end_case(); }
+    CaseScope(const CaseScope&) = delete;
+    CaseScope& operator=(const CaseScope&) = delete;
+
+  private:
+    CasePredictor& predictor_;
+    ThreadPoolScope threads_;
+    ArrayMemoryScope arrays_;
 };
 
 /// A pointer without ownership, for CasePredictor::open: `model` must outlive it.
@@ -131,6 +180,9 @@ inline std::shared_ptr<const Model> borrowed(const Model& model) {
 /// `regions` of the report from this map. Errors: label_outside_scheme.
 Result<LabelMap> written_labels(const Case& loaded, LabelMap classes, const CaseRequest& request,
                                 PredictionReport& report);
+/// The same into an object whose memory is reused. Leaves anything in `classes`.
+Status write_labels(const Case& loaded, LabelMap& classes, const CaseRequest& request, LabelMap& labels,
+                    PredictionReport& report);
 
 /// Errors: invalid_argument for a size that is negative or not finite.
 Status check_sizes(const PostprocessingSizes& sizes);

@@ -19,6 +19,7 @@ namespace {
 
 constexpr auto probability_format_names =
     enum_names<ProbabilityFormat>({{ProbabilityFormat::float32, "float32"}, {ProbabilityFormat::uint8, "uint8"}});
+using InputPaths = std::array<std::filesystem::path, 4>;
 
 Status check_nifti_output(const std::filesystem::path& path, std::string_view what, bool overwrite) {
     const std::string name = path.filename().string();
@@ -31,10 +32,10 @@ Status check_nifti_output(const std::filesystem::path& path, std::string_view wh
     return check_output(path, overwrite);
 }
 
-Status check_outputs(const CaseFiles& files, const SegmentOptions& request) {
+Status check_outputs(const InputPaths& inputs, const SegmentOptions& request) {
     const std::array<OutputFile, 3> outputs = {
         {{"label map", request.output}, {"probabilities", request.probabilities}, {"picture", request.preview}}};
-    MFRES_CHECK(check_outputs_apart(outputs, files.modalities));
+    MFRES_CHECK(check_outputs_apart(outputs, inputs));
     MFRES_CHECK(check_nifti_output(request.output, "label map", request.overwrite));
     MFRES_CHECK(check_nifti_output(request.probabilities, "file of probabilities", request.overwrite));
     if (!request.preview.empty())
@@ -88,22 +89,39 @@ Result<std::vector<std::byte>> draw(const Case& loaded, LabelledCase& labelled, 
     return png;
 }
 
-Result<Segmentation> segment_case(CasePredictor& predictor, const CaseFiles& files, const SegmentOptions& options,
+/// A case of either kind: its files, empty for volumes in memory.
+const InputPaths& paths_of(const CaseFiles& files) {
+    return files.modalities;
+}
+const InputPaths& paths_of(const CaseVolumes&) {
+    static const InputPaths none;
+    return none;
+}
+
+Result<Case> load(const CasePredictor& predictor, const CaseFiles& files, const SegmentOptions& options) {
+    return predictor.load(files, options.affine, options.resample, options.any_contrasts);
+}
+Result<Case> load(const CasePredictor& predictor, const CaseVolumes& volumes, const SegmentOptions& options) {
+    return predictor.load(volumes, options.resample, options.any_contrasts);
+}
+
+template <typename Images>
+Result<Segmentation> segment_case(CasePredictor& predictor, const Images& images, const SegmentOptions& options,
                                   const Progress& progress) {
     CaseRequest request;
     MFRES_TRY(request.scheme, predictor.scheme(options.label_scheme));
     MFRES_TRY(request.sizes, predictor.postprocessing(options.min_component_mm3, options.min_enhancing_mm3));
-    MFRES_CHECK(check_outputs(files, options));
+    MFRES_CHECK(check_outputs(paths_of(images), options));
     request.picture = !options.preview.empty();
-    request.probabilities = !options.probabilities.empty() || (request.picture && options.preview_uncertainty);
+    const bool returned = options.return_probabilities || !options.probabilities.empty();
+    request.probabilities = returned || (request.picture && options.preview_uncertainty);
 
     Segmentation result;
     SegmentReport& report = result.report;
-    const ThreadPoolScope work(predictor.pool());
-    predictor.begin_case();
-    StageClock clock(report, progress);
+    const CaseScope scope(predictor);
+    StageClock clock(report, progress, predictor.cancelled());
     MFRES_CHECK(clock.start("read"));
-    MFRES_TRY(Case loaded, predictor.load(files, options.affine, options.resample, options.any_contrasts));
+    MFRES_TRY(Case loaded, load(predictor, images, options));
     if (request.picture) {
         const Shown shown = shown_of(loaded.present);
         request.kept[static_cast<std::size_t>(shown.upper)] = true;
@@ -111,7 +129,7 @@ Result<Segmentation> segment_case(CasePredictor& predictor, const CaseFiles& fil
     }
     MFRES_TRY(LabelledCase labelled, predictor.label(loaded, request, clock, report));
     for (std::size_t i = 0; i < 4; ++i)
-        report.inputs[i] = files.modalities[i].string();
+        report.inputs[i] = paths_of(images)[i].string();
     report.output = options.output.string();
     report.preview = options.preview.string();
     report.probabilities = options.probabilities.string();
@@ -127,8 +145,10 @@ Result<Segmentation> segment_case(CasePredictor& predictor, const CaseFiles& fil
     constexpr std::string_view origin = "mfres " MFRES_VERSION ", research use only";
     MFRES_TRY(result.labels, written_labels(loaded, std::move(labelled.classes), request, report));
     std::optional<PendingFile> probabilities;
-    if (!options.probabilities.empty()) {
+    if (returned) {
         MFRES_TRY(result.probabilities, restore_probabilities(loaded, *std::move(labelled.probabilities)));
+    }
+    if (!options.probabilities.empty()) {
         MFRES_TRY(const auto nifti, encode_nifti_probabilities(options.probabilities, *result.probabilities,
                                                                options.probability_format == ProbabilityFormat::uint8,
                                                                loaded.geometry, origin));
@@ -143,6 +163,7 @@ Result<Segmentation> segment_case(CasePredictor& predictor, const CaseFiles& fil
     MFRES_CHECK(commit_all(std::array{pending(labels), pending(probabilities), pending(picture)}));
     clock.stop();
     report.measured_peak_bytes = predictor.measured_peak();
+    predictor.log_case(report);
     return result;
 }
 
@@ -165,7 +186,14 @@ Result<Segmenter> Segmenter::open(std::span<const std::byte> model, const Segmen
 
 Result<Segmentation> Segmenter::segment(const CaseFiles& files, const SegmentOptions& options,
                                         const Progress& progress) {
-    return guarded(files.id, [&] { return segment_case(predictor_.inside(), files, options, progress); });
+    CasePredictor& predictor = predictor_.inside();
+    return guarded(files.id, [&] { return predictor.logged(segment_case(predictor, files, options, progress)); });
+}
+
+Result<Segmentation> Segmenter::segment(const CaseVolumes& volumes, const SegmentOptions& options,
+                                        const Progress& progress) {
+    CasePredictor& predictor = predictor_.inside();
+    return guarded(volumes.id, [&] { return predictor.logged(segment_case(predictor, volumes, options, progress)); });
 }
 
 std::string_view to_string(ProbabilityFormat format) noexcept {

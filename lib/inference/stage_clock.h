@@ -6,6 +6,7 @@
 
 #include <mfres/predictor.h>
 
+#include <atomic>
 #include <chrono>
 #include <string>
 #include <utility>
@@ -15,7 +16,9 @@ namespace mfres {
 /// Times the stages of one case into its report and passes progress on to the caller.
 class StageClock {
   public:
-    StageClock(PredictionReport& report, const Progress& progress) : report_(report), progress_(progress) {}
+    /// `cancelled` may be null.
+    StageClock(PredictionReport& report, const Progress& progress, const std::atomic<bool>* cancelled = nullptr)
+        : report_(report), progress_(progress), cancelled_(cancelled) {}
 
     /// Ends the stage before and starts `name`; interrupted if the caller wants to stop.
     Status start(std::string name) {
@@ -26,10 +29,13 @@ class StageClock {
     }
 
     Status show(double done) const {
-        if (progress_ && !progress_(stage_, done))
+        if ((cancelled_ && *cancelled_) || (progress_ && !progress_(stage_, done)))
             return Error{ErrorCode::interrupted, text("stopped on request during stage '", stage_, "'"), stage_};
         return {};
     }
+
+    /// The flag that cancels, or null.
+    const std::atomic<bool>* cancelled() const { return cancelled_; }
 
     void stop() {
         if (stage_.empty())
@@ -44,6 +50,7 @@ class StageClock {
     using Clock = std::chrono::steady_clock;
     PredictionReport& report_;
     const Progress& progress_;
+    const std::atomic<bool>* cancelled_;
     std::string stage_;
     Clock::time_point start_;
 };

@@ -2,6 +2,7 @@
 #include "inference/test_time_augmentation.h"
 
 #include "core/argmax.h"
+#include "core/page_vector.h"
 #include "core/parallel.h"
 #include "core/try.h"
 
@@ -16,7 +17,7 @@ constexpr std::string_view axis_letters = "xyz";
 
 /// Adds the softmax of `count` voxels along z, class by class, so that loops over z become vector instructions.
 void add_row(const StridedView<const float>& values, const StridedView<float>& sums, std::int64_t x, std::int64_t y,
-             std::vector<float>& greatest, std::vector<float>& total, std::vector<float>& exponentials) {
+             PageVector<float>& greatest, PageVector<float>& total, PageVector<float>& exponentials) {
     const std::int64_t classes = values.shape[1];
     const std::int64_t count = values.shape[4];
     const std::int64_t stride = values.strides[4];
@@ -97,9 +98,9 @@ Status ProbabilityMean::add(const StridedView<const float>& values, int threads,
     const StridedView<float> sums = view(sums_);
     parallel_ranges(values.shape[2], workers, [&](std::int64_t begin, std::int64_t end) {
         const auto count = static_cast<std::size_t>(values.shape[4]);
-        std::vector<float> greatest(count);
-        std::vector<float> total(count);
-        std::vector<float> exponentials(count * static_cast<std::size_t>(values.shape[1]));
+        PageVector<float> greatest(count);
+        PageVector<float> total(count);
+        PageVector<float> exponentials(count * static_cast<std::size_t>(values.shape[1]));
         for (std::int64_t x = begin; x < end; ++x)
             for (std::int64_t y = 0; y < values.shape[3]; ++y)
                 if (outputs_ == Outputs::regions)

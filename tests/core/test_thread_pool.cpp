@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "core/parallel.h"
+#include "core/stop.h"
 #include "core/thread_pool.h"
 #include "support/catch.h"
 #include "support/child.h"
@@ -39,6 +40,28 @@ TEST_CASE("a pool runs every part once, whatever the wait policy, and however of
         barriers += parts > 1 ? 1 : 0;
     }
     CHECK(pool->barriers() == barriers);
+}
+
+TEST_CASE("parts that have not begun when a flag is set are left out, inside of a StopScope only") {
+    const int threads = GENERATE(1, 2, 5);
+    const auto pool = make({.threads = threads});
+    std::atomic<bool> flag{false};
+    std::atomic<int> calls{0};
+    const auto count = [&](int) {
+        if (++calls == 10)
+            flag = true;
+    };
+    {
+        const StopScope stop(&flag);
+        pool->run(1000, count);
+        CHECK(calls >= 10);
+        CHECK(calls < 10 + threads);
+        pool->run(1000, count);
+        CHECK(calls < 10 + threads);
+    }
+    calls = 10;
+    pool->run(1000, count);
+    CHECK(calls == 1010);
 }
 
 TEST_CASE("what parts wrote is seen by the caller and by the next job") {

@@ -67,7 +67,7 @@ TEST_CASE("the brain of a clean phantom is what is not 0 in it") {
     CHECK(brain.shown_by_all(0x0F) > brain.brain_voxels * 9 / 10);
     CHECK(brain.shown_by_any(0x0F) == brain.brain_voxels);
     for (const Background& background : brain.backgrounds) {
-        CHECK(background.values == std::vector<float>{0.0F});
+        CHECK(background.values == PageVector<float>{0.0F});
         CHECK(background.tolerance == 0.0F);
         CHECK_FALSE(background.noisy);
     }

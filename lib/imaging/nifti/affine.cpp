@@ -43,7 +43,7 @@ std::string numbers(std::span<const double> values) {
     return result;
 }
 
-Result<Affine> affine_of_qform(const NiftiGeometry& geometry, const std::string& where) {
+Result<Affine> affine_of_qform(const NiftiGeometry& geometry, std::string_view where) {
     const std::span<const double> pixdim = std::span(geometry.pixdim).first(4);
     if (!finite(pixdim) || std::any_of(pixdim.begin() + 1, pixdim.end(), [](double mm) { return mm <= 0.0; }))
         return file_error(ErrorCode::nifti_header_invalid, where,
@@ -63,7 +63,7 @@ Result<Affine> affine_of_qform(const NiftiGeometry& geometry, const std::string&
     return affine;
 }
 
-Result<Affine> affine_of_sform(const NiftiGeometry& geometry, const std::string& where) {
+Result<Affine> affine_of_sform(const NiftiGeometry& geometry, std::string_view where) {
     for (const auto& row : geometry.srow)
         if (!finite(row))
             return file_error(ErrorCode::nifti_header_invalid, where, text("has an sform row of ", numbers(row)));
@@ -72,7 +72,7 @@ Result<Affine> affine_of_sform(const NiftiGeometry& geometry, const std::string&
 
 /// The chosen affine, in the unit of the header.
 Result<Affine> chosen_affine(const NiftiGeometry& geometry, const std::array<std::int64_t, 3>& size, AffineSource use,
-                             const std::string& where) {
+                             std::string_view where) {
     const bool has_qform = geometry.qform_code > 0;
     const bool has_sform = geometry.sform_code > 0;
     const bool missing = use == AffineSource::sform   ? !has_sform
@@ -132,7 +132,7 @@ NiftiGeometry geometry_of(const Grid& grid) {
 }
 
 Result<Affine> affine_of(const NiftiGeometry& geometry, const std::array<std::int64_t, 3>& size, AffineSource use,
-                         const std::string& where) {
+                         std::string_view where) {
     MFRES_TRY(Affine affine, chosen_affine(geometry, size, use, where));
     for (auto& row : affine)
         for (double& value : row)

@@ -152,6 +152,6 @@ NiftiGeometry geometry_of(const Grid& grid);
 /// quaternion longer than 1), qform_sform_disagree (automatic, both set, more than 0.5 mm apart at a corner),
 /// affine_singular, affine_sheared (axes more than 1 degree from right angles).
 Result<Affine> affine_of(const NiftiGeometry& geometry, const std::array<std::int64_t, 3>& size, AffineSource use,
-                         const std::string& where);
+                         std::string_view where);
 
 } // namespace mfres

@@ -15,6 +15,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <string>
 
@@ -48,5 +49,8 @@ struct ImageOptions {
 /// cases.size(). Errors: those of reading in Segmenter::segment, and of the segmentation's file or the cache.
 MFRES_EXPORT Result<CaseImages> read_images(Segmenter& segmenter, const CaseSet& cases, std::size_t index,
                                             const ImageOptions& options = {});
+
+/// The grid of a NIfTI file, of which only the header is read. Errors: those of reading NIfTI files up to the voxels.
+MFRES_EXPORT Result<Grid> read_grid(const std::filesystem::path& file, AffineSource affine = AffineSource::automatic);
 
 } // namespace mfres

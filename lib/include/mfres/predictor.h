@@ -38,6 +38,27 @@ using MirrorAxes = std::array<bool, 3>;
 /// "x", "xz", "zyx": letters in any order, each at most once; "" = none. Errors: invalid_argument (names the text).
 MFRES_EXPORT Result<MirrorAxes> parse_mirror_axes(std::string_view letters);
 
+/// Where the arrays of a case (voxels, masks, activations) come from in place of the system: both functions, or none.
+/// They are called from any thread, also from several at once.
+struct MemoryHooks {
+    /// Memory that starts at a multiple of `alignment`, a power of 2; null if there is none. For arrays of 64 KiB and more.
+    std::function<void*(std::size_t bytes, std::size_t alignment)> allocate{};
+    std::function<void(void* memory, std::size_t bytes)> release{}; ///< gives it back
+};
+
+enum class LogLevel : std::uint8_t {
+    error = 1, ///< a call failed: its error
+    warning,   ///< the warnings of a case's report
+    info,      ///< a model was opened, a case was segmented
+    debug,     ///< the time of each stage
+};
+
+/// "error", "warning", "info", "debug"
+MFRES_EXPORT std::string_view to_string(LogLevel level) noexcept;
+
+/// Gets one message, a sentence without a line break, in the thread of the call that it is about.
+using Log = std::function<void(LogLevel level, std::string_view message)>;
+
 struct PredictorOptions {
     ComputeOptions compute;
     /// Bytes that this library may allocate, 0 = no limit. If a pass over the whole brain box needs more than the
@@ -47,6 +68,12 @@ struct PredictorOptions {
     /// Labels are the argmax of the mean softmax of all runs. Takes 2, 4 or 8 times as long.
     MirrorAxes mirror{};
     AcceptedChecks accept{}; ///< checks that give a warning in the report instead of rejecting the case
+    MemoryHooks memory{};
+    /// Keeps the arrays of a case for the next one, in exchange for memory: a case then takes none from the system if the
+    /// one before had its size. Arrays that a case does not use are given back after it.
+    bool keep_memory = false;
+    Log log{};
+    LogLevel log_level = LogLevel::info; ///< messages up to it
 };
 
 /// Called with the name of the running stage and the share of it that is done, 0..1. Return false to stop
@@ -135,7 +162,7 @@ struct Prediction {
 
 class CasePredictor; // lib/inference/predictor.h: what Segmenter, calibration and others share
 
-/// Holds one model. One thread at a time may use a Predictor.
+/// Holds one model. One thread at a time may use a Predictor, but for cancel().
 class MFRES_EXPORT Predictor {
   public:
     /// `model`: a model file, or the name of weights that come with mfres ("mf-res2net-half"; see find_model).
@@ -159,10 +186,24 @@ class MFRES_EXPORT Predictor {
     Result<Prediction> predict(const CaseVolumes& volumes, const PredictOptions& options = {},
                                const Progress& progress = {});
 
+    /// The same into an object whose memory is reused. After an error its content is unspecified.
+    Status predict_into(Prediction& result, const CaseVolumes& volumes, const PredictOptions& options = {},
+                        const Progress& progress = {});
+
+    /// Prepares for cases whose brain has that extent in voxels along x, y and z: compiles the network, takes its memory
+    /// and runs it once on zeros. Errors: invalid_argument (an extent outside 1..1024), those of compiling and running,
+    /// memory_limit, interrupted.
+    Status warm_up(const std::array<std::int64_t, 3>& brain_size);
+
+    /// Stops the call of predict(), warm_up() or Segmenter::segment() that is running: it fails with interrupted. No
+    /// effect if none is running. Any thread may call it.
+    void cancel() noexcept;
+
     CasePredictor& inside() { return *inside_; } ///< for this library
 
   private:
     explicit Predictor(std::unique_ptr<CasePredictor> inside);
+    static Result<Predictor> opened(std::unique_ptr<CasePredictor> inside);
     std::unique_ptr<CasePredictor> inside_;
 };
 

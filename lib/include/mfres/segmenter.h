@@ -57,7 +57,8 @@ struct SegmentOptions {
     ProbabilityFormat probability_format = ProbabilityFormat::float32;
     /// Draw into the preview where the probability of any tumour is one half, and where no class reaches two thirds.
     bool preview_uncertainty = false;
-    bool any_contrasts = false; ///< as in PredictOptions
+    bool any_contrasts = false;        ///< as in PredictOptions
+    bool return_probabilities = false; ///< give Segmentation::probabilities also without a file of them
 };
 
 /// Everything worth knowing about one segmentation, for reports.
@@ -75,7 +76,7 @@ MFRES_EXPORT std::string to_text(const SegmentReport& report);
 
 struct Segmentation {
     LabelMap labels;                             ///< on the input's grid, in the label scheme
-    std::optional<ProbabilityMap> probabilities; ///< where a file of them was asked for
+    std::optional<ProbabilityMap> probabilities; ///< where they or a file of them were asked for
     SegmentReport report;
 };
 
@@ -92,7 +93,11 @@ class MFRES_EXPORT Segmenter {
     /// files, grids and volumes, memory_limit, logits_not_finite, interrupted, file_write, file_exists.
     Result<Segmentation> segment(const CaseFiles& files, const SegmentOptions& options, const Progress& progress = {});
 
-    /// The same model for volumes in memory.
+    /// The same for volumes in memory. Files that are written have their grid. SegmentOptions::affine is not used.
+    Result<Segmentation> segment(const CaseVolumes& volumes, const SegmentOptions& options,
+                                 const Progress& progress = {});
+
+    /// The same model, for results in memory alone.
     Predictor& predictor() { return predictor_; }
 
   private:

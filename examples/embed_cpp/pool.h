@@ -1,16 +1,12 @@
 // SPDX-License-Identifier: MIT
-// A network that runs in the thread pool of the program: mfres starts no threads of its own for a case.
-//   own_thread_pool MODEL T1.nii T1CE.nii T2.nii FLAIR.nii LABELS.raw
-#include "../volumes.h"
+// A thread pool, as a program may have one: what it lends to mfres.
+#pragma once
 
 #include <condition_variable>
-#include <cstdio>
 #include <functional>
 #include <mutex>
 #include <thread>
 #include <vector>
-
-namespace {
 
 /// The program's pool: workers that wait for a loop, and share its parts with the thread that calls it.
 class Pool {
@@ -77,29 +73,3 @@ class Pool {
     long loops_ = 0;
     bool ended_ = false;
 };
-
-} // namespace
-
-int main(int count, char** arguments) {
-    if (count != 7) {
-        std::fprintf(stderr, "usage: own_thread_pool MODEL T1.nii T1CE.nii T2.nii FLAIR.nii LABELS.raw\n");
-        return 2;
-    }
-    const auto volumes = read_volumes(arguments + 2);
-    if (!volumes)
-        return 6;
-    Pool pool(1);
-    mfres::PredictorOptions options;
-    options.compute.threads = pool.threads();
-    options.compute.parallel_for = [&](int parts, const std::function<void(int)>& part) { pool.run(parts, part); };
-    auto predictor = mfres::Predictor::open(arguments[1], options);
-    if (!predictor)
-        return failed(predictor.error());
-    const auto prediction = predictor->predict(volumes->views);
-    if (!prediction)
-        return failed(prediction.error());
-    std::printf("%ld loops in the program's %d threads\n", pool.loops(), pool.threads());
-    if (pool.loops() == 0)
-        return 1;
-    return write_bytes(arguments[6], prediction->labels.labels.data(), prediction->labels.labels.size()) == 0 ? 0 : 6;
-}

@@ -175,27 +175,6 @@ Status check_training_memory(std::string_view backend, std::int64_t bytes, std::
         std::string(backend)};
 }
 
-Result<const Backend*> find_backend(std::string_view name) {
-    std::string available;
-    for (const Backend* backend : backends()) {
-        const Status usable = backend->available();
-        if ((name == "auto" && usable) || backend->name() == name) {
-            MFRES_CHECK(usable);
-            return backend;
-        }
-        if (!usable)
-            continue;
-        available += (available.empty() ? "" : ", ") + std::string(backend->name());
-    }
-    for (const std::string_view known : known_backends())
-        if (name == known)
-            return Error{ErrorCode::backend_unavailable,
-                         text("backend ", name, " is not part of this build; available: ", available),
-                         std::string(name)};
-    return Error{ErrorCode::backend_unknown, text("there is no backend '", name, "'; available: ", available),
-                 std::string(name)};
-}
-
 std::vector<Unsupported> unsupported_relaxations(const Graph& graph, bool allow_tf32, bool deterministic) {
     const std::string& input = graph.node(graph.input()).name;
     std::vector<Unsupported> rejected;

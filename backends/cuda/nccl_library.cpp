@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "backends/cuda/nccl_library.h"
 
+#include "core/shared_library.h"
 #include "core/try.h"
-
-#include <dlfcn.h>
 
 #include <optional>
 
@@ -11,32 +10,29 @@ namespace mfres::cuda {
 
 namespace {
 
-template <typename Function>
-bool find(void* library, const char* name, Function& function) {
-    function = reinterpret_cast<Function>(dlsym(library, name));
-    return function != nullptr;
-}
-
 std::optional<NcclLibrary> load() {
-    void* library = nullptr;
-    for (const char* name : {"libnccl.so.2", MFRES_NCCL_LIBRARY}) {
-        if (library == nullptr && *name != '\0')
-            library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
-    }
-    if (library == nullptr)
-        return std::nullopt;
-    NcclLibrary found{};
-    int version = 0;
     constexpr int oldest = 20900;
-    if (find(library, "ncclGetVersion", found.get_version) && find(library, "ncclGetUniqueId", found.get_unique_id) &&
-        find(library, "ncclCommInitRank", found.init_rank) && find(library, "ncclAllReduce", found.all_reduce) &&
-        find(library, "ncclCommGetAsyncError", found.async_error) && find(library, "ncclCommDestroy", found.destroy) &&
-        find(library, "ncclCommAbort", found.abort) && find(library, "ncclGetErrorString", found.error_string) &&
-        found.get_version(&version) == ncclSuccess && version >= oldest) {
-        found.version = version;
-        return found; // stays loaded to the end of the process
+    for (const char* name : {"libnccl.so.2", MFRES_NCCL_LIBRARY}) {
+        if (*name == '\0')
+            continue;
+        auto library = SharedLibrary::open(name);
+        if (!library)
+            continue;
+        NcclLibrary found{};
+        int version = 0;
+        if (library->find("ncclGetVersion", found.get_version) &&
+            library->find("ncclGetUniqueId", found.get_unique_id) &&
+            library->find("ncclCommInitRank", found.init_rank) && library->find("ncclAllReduce", found.all_reduce) &&
+            library->find("ncclCommGetAsyncError", found.async_error) &&
+            library->find("ncclCommDestroy", found.destroy) && library->find("ncclCommAbort", found.abort) &&
+            library->find("ncclGetErrorString", found.error_string) && found.get_version(&version) == ncclSuccess &&
+            version >= oldest) {
+            found.version = version;
+            return found; // stays loaded to the end of the process
+        }
+        library->close();
+        return std::nullopt;
     }
-    dlclose(library);
     return std::nullopt;
 }
 

@@ -263,20 +263,4 @@ Result<std::shared_ptr<Communicator>> open_ranks() {
     return mpi::join(*launch);
 }
 
-#ifndef MFRES_WITH_MPI
-
-std::string mpi_description() {
-    return {};
-}
-
-Result<std::shared_ptr<Communicator>> mpi::join(const Launch& launch) {
-    return Error{ErrorCode::backend_unavailable,
-                 text(launch.variable, " says that this is one of ", launch.size,
-                      " processes of one training; this needs a build of mfres with MPI, which this build is not, or "
-                      "MASTER_ADDR and MASTER_PORT of rank 0"),
-                 launch.variable};
-}
-
-#endif
-
 } // namespace mfres

@@ -92,20 +92,25 @@ Result<std::optional<Launch>> find_launch(const Environment& environment);
 /// Connects the processes of this launch; a communicator of world size 1 if there is one process. Processes of torchrun
 /// and compatible launchers use sockets with MASTER_ADDR as rendezvous; others use MPI, or sockets in a build without.
 /// MPI is initialised for more than one process only, and finalised with the last such object.
-/// Errors: those of find_launch, backend_unavailable (this build has no MPI, and MASTER_ADDR or MASTER_PORT is not
-/// set), backend_failed (MPI reports an error or another number of processes than the launcher), those of join_sockets.
+/// Errors: those of find_launch, backend_unavailable (there is no MPI, and MASTER_ADDR or MASTER_PORT is not set), backend_failed (MPI reports an error or another number of processes than the launcher), those of join_sockets.
 Result<std::shared_ptr<Communicator>> open_ranks();
 
 /// The error of `rank` as reported on the other ranks.
 Error error_on_rank(int rank, const Error& error);
 
-/// Name and version of the MPI of this build; empty in a build without MPI.
+/// Name and version of MPI; empty in a build without MPI, and where its module, libmfres_mpi.so, cannot be opened.
 std::string mpi_description();
 
 namespace mpi {
 
 /// Connects the processes of `launch`. Errors: those of open_ranks().
 Result<std::shared_ptr<Communicator>> join(const Launch& launch);
+
+/// What the module libmfres_mpi.so provides.
+struct Functions {
+    decltype(&mpi_description) description;
+    decltype(&mpi::join) join;
+};
 
 } // namespace mpi
 

@@ -4,6 +4,7 @@
 #include "backends/distributed/collective.h"
 #include "backends/distributed/communicator.h"
 
+#include "core/module.h"
 #include "core/try.h"
 
 #define OMPI_SKIP_MPICXX 1
@@ -255,4 +256,12 @@ Result<std::shared_ptr<Communicator>> mpi::join(const Launch& launch) {
     return std::shared_ptr<Communicator>(std::move(rank));
 }
 
+namespace {
+
+constexpr mpi::Functions functions = {&mpi_description, &mpi::join};
+
+} // namespace
+
 } // namespace mfres
+
+MFRES_MODULE(mfres::functions)

@@ -36,9 +36,11 @@ class OneDnnBackend final : public Backend {
         return rejected;
     }
 
+#ifdef MFRES_WITH_TRAINING
     std::vector<Unsupported> unsupported_training(const Graph& graph, const TrainingOptions& options) const override {
         return unsupported_in_training(graph, options);
     }
+#endif
 
     std::int64_t planned_activations(const Graph& graph) const override {
         const FusionModel model;
@@ -57,11 +59,13 @@ class OneDnnBackend final : public Backend {
         return compile_inference(std::move(form), std::move(pool), &model, options);
     }
 
+#ifdef MFRES_WITH_TRAINING
     Result<std::unique_ptr<TrainingExecutable>> make_training(const Graph& graph, const Weights& weights,
                                                               const TrainingOptions& options) const override {
         obey_max_cpu_isa();
         return onednn::compile_training(graph, weights, options);
     }
+#endif
 };
 
 } // namespace

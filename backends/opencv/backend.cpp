@@ -3,6 +3,7 @@
 // of OpenCV's own layers. OpenCV has no 5-D resampling and its 3-D convolutions are slow; on planes it needs neither.
 #include "backends/backend.h"
 #include "backends/opencv/layers.h"
+#include "core/module.h"
 #include "core/parallel.h"
 #include "core/try.h"
 #include "graph/lower.h"
@@ -163,11 +164,11 @@ class OpenCvBackend final : public Backend {
     }
 };
 
+const OpenCvBackend instance;
+const Backend* const table = &instance;
+
 } // namespace
 
-const Backend& backend() {
-    static const OpenCvBackend instance;
-    return instance;
-}
-
 } // namespace mfres::opencv
+
+MFRES_MODULE(mfres::opencv::table)

@@ -133,10 +133,12 @@ class ReferenceBackend final : public Backend {
         }
     }
 
+#ifdef MFRES_WITH_TRAINING
     Result<std::unique_ptr<TrainingExecutable>> make_training(const Graph& graph, const Weights& weights,
                                                               const TrainingOptions& options) const override {
         return reference::make_training(graph, weights, options);
     }
+#endif
 };
 
 } // namespace

@@ -2,6 +2,7 @@
 #include "benchmark/npy.h"
 
 #include "core/file.h"
+#include "core/try.h"
 
 #include <bit>
 #include <cstring>
@@ -11,12 +12,12 @@
 namespace mfres {
 
 Status write_npy(const std::filesystem::path& path, const StridedView<const float>& values) {
-    static_assert(std::endian::native == std::endian::little);
+    const char* const type = std::endian::native == std::endian::little ? "<f4" : ">f4";
     std::string extents;
     for (int axis = 0; axis < values.shape.rank(); ++axis)
         extents += std::to_string(values.shape[axis]) +
                    (values.shape.rank() == 1 || axis + 1 < values.shape.rank() ? ", " : "");
-    std::string header = "{'descr': '<f4', 'fortran_order': False, 'shape': (" + extents + "), }";
+    std::string header = text("{'descr': '", type, "', 'fortran_order': False, 'shape': (", extents, "), }");
     // Magic, version and length take 10 bytes. Together with them the header, padded with spaces and ended by a line
     // feed, must be a multiple of 64 bytes.
     header.resize((header.size() + 11 + 63) / 64 * 64 - 11, ' ');

@@ -3,9 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
-#include <optional>
-#include <string_view>
 
 namespace mfres {
 
@@ -17,13 +14,6 @@ std::int64_t peak_resident_bytes();
 
 /// Resets the peak to the current value. False if the system does not support it.
 bool reset_peak_resident();
-
-/// The least memory limit of the control groups that a process is in; nothing where there is none. `mounted`: the folder
-/// where control groups are mounted, version 2 or 1; `own`: what /proc/PID/cgroup says.
-std::optional<std::int64_t> control_group_limit(const std::filesystem::path& mounted, std::string_view own);
-
-/// The same of this process.
-std::optional<std::int64_t> control_group_limit();
 
 /// Bytes that can be allocated without swapping, as the system estimates it, within the limit of the container; 0 if
 /// the system does not report it.

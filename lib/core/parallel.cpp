@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "core/parallel.h"
 
+#include "core/processors.h"
 #include "core/thread_pool.h"
 
 #include <algorithm>
@@ -9,23 +10,10 @@
 #include <thread>
 #include <vector>
 
-#ifdef __linux__
-#include <sched.h>
-#endif
-
 namespace mfres {
 
 int resolve_threads(int requested) {
-    if (requested > 0)
-        return requested;
-#ifdef __linux__
-    // The affinity mask, because containers and `taskset` restrict a process to fewer CPUs than the machine has.
-    cpu_set_t allowed;
-    CPU_ZERO(&allowed);
-    if (sched_getaffinity(0, sizeof allowed, &allowed) == 0)
-        return std::max(1, CPU_COUNT(&allowed));
-#endif
-    return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+    return requested > 0 ? requested : useful_threads();
 }
 
 void run_ranges(std::int64_t count, int threads, const std::function<void(std::int64_t, std::int64_t)>& body) {

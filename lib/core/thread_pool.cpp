@@ -3,15 +3,12 @@
 
 #include "core/array_memory.h"
 #include "core/parallel.h"
+#include "core/processors.h"
 #include "core/stop.h"
 #include "core/try.h"
 
 #include <algorithm>
 #include <utility>
-
-#ifdef __linux__
-#include <sched.h>
-#endif
 
 namespace mfres {
 
@@ -53,45 +50,14 @@ bool spin_until(const Ready& ready, std::chrono::nanoseconds spin_timeout) {
     return ready();
 }
 
-#ifdef __linux__
-/// The CPUs the calling thread may run on; empty if the system does not report them.
-std::vector<int> allowed_processors() {
-    cpu_set_t allowed;
-    CPU_ZERO(&allowed);
-    std::vector<int> processors;
-    if (sched_getaffinity(0, sizeof allowed, &allowed) == 0)
-        for (int processor = 0; processor < CPU_SETSIZE; ++processor)
-            if (CPU_ISSET(processor, &allowed))
-                processors.push_back(processor);
-    return processors;
-}
-
 /// The CPUs to start workers on in turn, rotated so that the CPU of the calling thread comes first.
 std::vector<int> processors_from_here() {
     std::vector<int> processors = allowed_processors();
-    const auto here = std::find(processors.begin(), processors.end(), sched_getcpu());
+    const auto here = std::find(processors.begin(), processors.end(), current_processor());
     if (here != processors.end())
         std::rotate(processors.begin(), here, processors.end());
     return processors;
 }
-
-/// The CPUs were checked before. If the system rejects them nevertheless, the affinity stays unchanged.
-void pin_this_thread(const std::vector<int>& processors) {
-    cpu_set_t wanted;
-    CPU_ZERO(&wanted);
-    for (const int processor : processors)
-        CPU_SET(processor, &wanted);
-    sched_setaffinity(0, sizeof wanted, &wanted);
-}
-#else
-std::vector<int> allowed_processors() {
-    return {};
-}
-std::vector<int> processors_from_here() {
-    return {};
-}
-void pin_this_thread(const std::vector<int>&) {}
-#endif
 
 } // namespace
 

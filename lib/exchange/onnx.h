@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Import and export of ONNX (https://onnx.ai, opset 13). Both need the ONNX protobuf messages (Debian: libonnx-dev); in
-// a build without them every function here returns operation_unsupported.
+// Import and export of ONNX (https://onnx.ai, opset 13). Both are in the module libmfres_onnx.so: where it is missing,
+// every function here returns backend_unavailable, and operation_unsupported in a build without it.
 //
 // A file written here has one input "input" [batch, channel, x, y, z] and one output "logits" on the same grid. Its
 // metadata_props hold the model's metadata under the keys of model.h (variant, modalities, normalisation, label scheme,

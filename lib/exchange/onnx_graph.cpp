@@ -6,8 +6,6 @@
 #include "core/try.h"
 #include "exchange/onnx_file.h"
 
-#ifdef MFRES_WITH_ONNX
-
 #include "core/half.h"
 
 #include <algorithm>
@@ -835,15 +833,3 @@ Result<OnnxNetwork> decode_onnx(std::span<const std::byte> bytes, const std::str
 }
 
 } // namespace mfres
-
-#else
-
-namespace mfres {
-
-Result<OnnxNetwork> decode_onnx(std::span<const std::byte>, const std::string& path, const Axes&) {
-    return no_onnx_here(path);
-}
-
-} // namespace mfres
-
-#endif

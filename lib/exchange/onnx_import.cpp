@@ -8,6 +8,7 @@
 #include "core/try.h"
 #include "exchange/match.h"
 #include "exchange/onnx_file.h"
+#include "exchange/onnx_layout.h"
 #include "exchange/state_dict.h"
 #include "graph/rewrite.h"
 #include "model/metadata.h"
@@ -17,8 +18,6 @@
 #include <cmath>
 #include <cstring>
 #include <optional>
-
-#ifdef MFRES_WITH_ONNX
 
 namespace mfres {
 
@@ -381,20 +380,3 @@ Result<Model> import_onnx(const std::filesystem::path& path, const Variant* vari
 }
 
 } // namespace mfres
-
-#else
-
-namespace mfres {
-
-Result<Model> import_onnx(std::span<const std::byte>, const std::string& path, const Variant*) {
-    return no_onnx_here(path);
-}
-
-Result<Model> import_onnx(const std::filesystem::path& path, const Variant*) {
-    MFRES_CHECK(check_onnx_layout(path));
-    return no_onnx_here(path.string());
-}
-
-} // namespace mfres
-
-#endif

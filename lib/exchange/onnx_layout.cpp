@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The outline of an ONNX file, which is a protobuf message (https://protobuf.dev/programming-guides/encoding).
+#include "exchange/onnx_layout.h"
+
 #include "core/file.h"
-#include "exchange/onnx_file.h"
+#include "core/try.h"
+#include "exchange/onnx.h"
 
 #include <algorithm>
 #include <array>

@@ -3,8 +3,6 @@
 
 #include "core/try.h"
 
-#ifdef MFRES_WITH_ONNX
-
 #include <onnx/onnx_pb.h>
 
 #include <bit>
@@ -339,18 +337,3 @@ Result<std::vector<std::byte>> encode_onnx_program(const plain::Program& program
 }
 
 } // namespace mfres
-
-#else
-
-namespace mfres {
-
-Result<std::vector<std::byte>> encode_onnx_program(const plain::Program&, const OnnxText&, bool) {
-    return Error{
-        ErrorCode::operation_unsupported,
-        "this build of mfres has no ONNX: it was made without the ONNX protobuf messages (Debian: libonnx-dev)",
-        {}};
-}
-
-} // namespace mfres
-
-#endif

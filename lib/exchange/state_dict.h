@@ -68,7 +68,8 @@ Result<StateDict> read_safetensors_state(const std::filesystem::path& path);
 /// archive, compressed or encrypted entries, a pickle that is damaged or not a dictionary of tensors);
 /// operation_unsupported (an opcode or a global outside the list, named); model_truncated (archive, pickle or storage
 /// ends early); model_tensor_size (a tensor outside its storage, extents that overflow); model_tensor_shape (more than
-/// five axes); model_dtype_unsupported; model_not_finite; operation_unsupported without libzip in this build.
+/// five axes); model_dtype_unsupported; model_not_finite; operation_unsupported in a build
+/// without PyTorch checkpoints, and backend_unavailable where the module libmfres_torch.so is missing.
 /// A `prefix` such as "model" or "net.module" names a dictionary in the checkpoint, or what names in it begin with, or
 /// first one and then the other: see without_prefix. Where the checkpoint needs one, the error says which.
 Result<StateDict> read_torch_state(const std::filesystem::path& path, std::string_view prefix = {});

@@ -7,8 +7,6 @@
 #include "core/guard.h"
 #include "core/try.h"
 
-#ifdef MFRES_WITH_LIBZIP
-
 #include "core/half.h"
 #include "exchange/pickle.h"
 #include "model/tensor_file.h"
@@ -382,20 +380,3 @@ Result<StateDict> read_torch_state(const std::filesystem::path& path, std::strin
 }
 
 } // namespace mfres
-
-#else
-
-namespace mfres {
-
-Result<StateDict> read_torch_state(const std::filesystem::path& path, std::string_view) {
-    return read_torch_state({}, path.string());
-}
-
-Result<StateDict> read_torch_state(std::span<const std::byte>, const std::string& path, std::string_view) {
-    return Error{ErrorCode::operation_unsupported,
-                 text(path, ": this build of mfres was made without libzip and cannot read PyTorch checkpoints"), path};
-}
-
-} // namespace mfres
-
-#endif

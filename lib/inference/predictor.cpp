@@ -2,6 +2,7 @@
 // One case in memory, top to bottom: check, prepare, run the network, label, undo.
 #include "inference/predictor.h"
 
+#include "core/control_group.h"
 #include "core/guard.h"
 #include "core/memory_usage.h"
 #include "core/parallel.h"
@@ -60,7 +61,7 @@ void clear(PredictionReport& report) {
 
 /// What the system's control group leaves of memory; 0 where there is none.
 std::int64_t system_memory(std::int64_t idle_bytes) {
-    const auto limit = control_group_limit();
+    const auto limit = memory_limit(ControlGroups::of_this_process());
     return limit ? std::max<std::int64_t>(1, *limit - idle_bytes) : 0;
 }
 

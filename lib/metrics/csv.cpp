@@ -3,6 +3,7 @@
 #include "core/csv.h"
 #include "core/file.h"
 #include "core/guard.h"
+#include "core/number.h"
 #include "core/try.h"
 #include "metrics/csv_rows.h"
 #include "metrics/summary_rows.h"
@@ -94,10 +95,8 @@ Result<std::optional<double>> parse_value(const std::string& cell, const Column&
                                           std::size_t line) {
     if (cell.empty())
         return std::optional<double>();
-    double value = 0.0;
-    const auto end = cell.data() + cell.size();
-    const auto parsed = std::from_chars(cell.data(), end, value);
-    if (parsed.ec != std::errc() || parsed.ptr != end || !std::isfinite(value))
+    const auto [value, length] = read_number(cell);
+    if (length != cell.size())
         return invalid(source, line, text(heading(column), " is \"", cell, "\", which is not a finite number"));
     if (value < 0.0 || (value > 1.0 && column.metric != Metric::hd95))
         return invalid(

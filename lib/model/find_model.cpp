@@ -3,12 +3,11 @@
 #include "model/find_model.h"
 
 #include "core/guard.h"
+#include "core/installation.h"
 
 #include <mfres/predictor.h>
 
 #include <algorithm>
-#include <cstdlib>
-#include <dlfcn.h>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -19,30 +18,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// The folder of the file, shared library or program, that holds this function; empty where the system does not tell.
-fs::path own_folder() {
-    Dl_info found{};
-    if (dladdr(reinterpret_cast<const void*>(&own_folder), &found) == 0 || found.dli_fname == nullptr)
-        return {};
-    std::error_code ignored;
-    return fs::absolute(found.dli_fname, ignored).parent_path();
-}
-
 /// Where weights are looked for, in this order.
 std::vector<fs::path> model_folders() {
-    std::error_code ignored;
-    std::vector<fs::path> folders;
-    if (const char* named = std::getenv("MFRES_MODELS"))
-        folders.emplace_back(named);
-    const auto beside = [&](const fs::path& folder, std::initializer_list<const char*> places) {
-        if (!folder.empty())
-            for (const char* relative : places)
-                folders.push_back((folder / relative).lexically_normal());
-    };
-    // Relative to program and library, so that installed and built trees can be moved.
-    beside(fs::read_symlink("/proc/self/exe", ignored).parent_path(), {MFRES_MODELS_FROM_BIN, MFRES_MODELS_FROM_BUILD});
-    beside(own_folder(), {MFRES_MODELS_FROM_LIB});
-    return folders;
+    return installed_folders({"MFRES_MODELS", MFRES_MODELS_FROM_BIN, MFRES_MODELS_FROM_LIB, MFRES_MODELS_FROM_BUILD});
 }
 
 Result<fs::path> model_file(const fs::path& model) {

@@ -2,6 +2,7 @@
 #include "model/metadata.h"
 
 #include "core/json.h"
+#include "core/number.h"
 #include "core/try.h"
 #include "networks/schema.h"
 
@@ -91,9 +92,8 @@ class Reader {
     /// `unit`: "millimetres"
     Result<double> positive(std::string_view key, std::string_view unit) const {
         const std::string& digits = at(key);
-        double value = 0;
-        const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-        if (error != std::errc{} || end != digits.data() + digits.size() || !std::isfinite(value) || value <= 0)
+        const auto [value, length] = read_number(digits);
+        if (length == 0 || length != digits.size() || value <= 0)
             return invalid(key, text("'", printable(digits), "' is not a positive number of ", unit));
         return value;
     }

@@ -7,7 +7,7 @@
 #include "data/cache_format.h"
 #include "exchange/name_pattern.h"
 #include "exchange/onnx.h"
-#include "exchange/onnx_file.h"
+#include "exchange/onnx_layout.h"
 #include "exchange/pickle.h"
 #include "exchange/state_dict.h"
 #include "imaging/nifti/gzip.h"

@@ -25,28 +25,39 @@ struct Command {
     int (*run)(const std::vector<std::string>&);
 };
 
+#ifdef MFRES_WITH_TRAINING
+#define MFRES_TRAINING_COMMAND(name) mfres::cli::name
+#else
+#define MFRES_TRAINING_COMMAND(name) nullptr
+#endif
+
+/// Without a function: not part of this build.
 constexpr Command commands[] = {
     {"segment", "brain tumour labels from T1, T1ce, T2 and FLAIR volumes", mfres::cli::segment},
-    {"train", "train a network on segmented cases", mfres::cli::train},
-    {"average", "average the weights of several models or checkpoints", mfres::cli::average},
-    {"experiment", "repeat the paper's comparisons of losses and networks on your cases", mfres::cli::experiment},
+    {"train", "train a network on segmented cases", MFRES_TRAINING_COMMAND(train)},
+    {"average", "average the weights of several models or checkpoints", MFRES_TRAINING_COMMAND(average)},
+    {"experiment", "repeat the paper's comparisons of losses and networks on your cases",
+     MFRES_TRAINING_COMMAND(experiment)},
     {"check", "check cases for everything that segment would reject", mfres::cli::check},
     {"evaluate", "Dice, sensitivity, specificity and HD95 against reference labels", mfres::cli::evaluate},
-    {"robustness", "how labels change when a case is shifted, cropped, mirrored or made noisy", mfres::cli::robustness},
+    {"robustness", "how labels change when a case is shifted, cropped, mirrored or made noisy",
+     MFRES_TRAINING_COMMAND(robustness)},
     {"complexity", "parameters, FLOPs and memory of networks and variants", mfres::cli::complexity},
     {"bench", "time a network on this machine, in total or per op", mfres::cli::bench},
     {"init", "write a model file with seeded random weights", mfres::cli::init},
     {"info", "show the content of a model file or training cache", mfres::cli::info},
-    {"convert", "convert models between safetensors, ONNX and PyTorch; export checkpoints", mfres::cli::convert},
+    {"convert", "convert models between safetensors, ONNX and PyTorch; export checkpoints",
+     MFRES_TRAINING_COMMAND(convert)},
     {"phantom", "write a synthetic case for trials", mfres::cli::phantom},
-    {"cache", "pack labelled cases into a training cache", mfres::cli::cache},
+    {"cache", "pack labelled cases into a training cache", MFRES_TRAINING_COMMAND(cache)},
 };
 
 void help(std::ostream& out) {
     out << "mfres " << mfres::version() << ": brain tumour segmentation with MF-RES2Net on ordinary machines\n\n"
         << "Usage: mfres <command> [options]\n\nCommands:\n";
     for (const Command& command : commands)
-        out << "  " << std::left << std::setw(11) << command.name << ' ' << command.summary << '\n';
+        if (command.run != nullptr)
+            out << "  " << std::left << std::setw(11) << command.name << ' ' << command.summary << '\n';
     out << "  help        this text; 'mfres <command> --help' shows options and examples\n\nBackends in this build:\n";
     for (const auto& backend : mfres::available_backends())
         out << "  " << std::left << std::setw(11) << backend.name << ' ' << backend.engine << '\n';
@@ -82,6 +93,12 @@ int finish(int code) {
     return exit_files;
 }
 
+int lacking(const std::string& command) {
+    std::cerr << "mfres: error [operation_unsupported]: this build of mfres has no '" << command
+              << "'; use one that was configured with MFRES_WITH_TRAINING=ON, as the preset release is\n";
+    return exit_resources;
+}
+
 int run(const std::vector<std::string>& arguments) {
     if (arguments.empty()) {
         help(std::cerr);
@@ -98,7 +115,7 @@ int run(const std::vector<std::string>& arguments) {
     }
     for (const Command& command : commands)
         if (name == command.name)
-            return command.run({arguments.begin() + 1, arguments.end()});
+            return command.run != nullptr ? command.run({arguments.begin() + 1, arguments.end()}) : lacking(name);
     std::vector<std::string> known{"help"};
     for (const Command& command : commands)
         known.emplace_back(command.name);

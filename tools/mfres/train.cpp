@@ -6,6 +6,7 @@
 #include "backends/distributed/communicator.h"
 #include "backends/distributed/sockets.h"
 #include "core/json.h"
+#include "core/number.h"
 #include "core/try.h"
 
 #include <mfres/trainer.h>
@@ -13,7 +14,6 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <iostream>
@@ -169,12 +169,10 @@ Result<std::string> recipe_of(const Options& options) {
 
 /// "200" = steps, "10m" = minutes.
 Status read_checkpoint_interval(const std::string& given, TrainerOptions& options) {
-    double value = 0.0;
-    const char* end = given.data() + given.size();
-    const auto [rest, problem] = std::from_chars(given.data(), end, value);
-    const std::string unit(rest, end);
+    const auto [value, length] = read_number(given);
+    const std::string unit = given.substr(length);
     const bool whole = value == std::floor(value) && value < 1e12;
-    if (problem != std::errc() || value <= 0 || !(unit == "m" || (unit.empty() && whole)))
+    if (value <= 0 || !(unit == "m" || (unit.empty() && whole)))
         return Error{ErrorCode::invalid_argument,
                      text("--checkpoint-every '", given, "' is neither a number of steps (200) nor of minutes (10m)"),
                      "checkpoint-every"};

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+// ONNX as the library sees it: the module libmfres_onnx.so, opened when a file is read or written.
+#include "core/module.h"
+#include "core/try.h"
+#include "exchange/onnx_functions.h"
+#include "exchange/onnx_layout.h"
+
+namespace mfres {
+
+namespace {
+
+#ifdef MFRES_WITH_ONNX
+
+Result<const OnnxFunctions*> opened() {
+    static const auto functions = open_module_as<OnnxFunctions>("onnx");
+    return functions;
+}
+
+#else
+
+Result<const OnnxFunctions*> opened() {
+    return Error{
+        ErrorCode::operation_unsupported,
+        "this build of mfres has no ONNX (MFRES_WITH_ONNX=OFF); build it with the ONNX protobuf messages (Debian: "
+        "libonnx-dev and libprotobuf-dev)",
+        "ONNX"};
+}
+
+#endif
+
+/// The error names the file, as those of the functions do.
+Result<const OnnxFunctions*> opened_for(const std::string& path) {
+    auto functions = opened();
+    if (!functions)
+        return Error{functions.error().code, text(path, ": ", functions.error().message), path};
+    return functions;
+}
+
+} // namespace
+
+Result<std::vector<std::byte>> encode_onnx_program(const plain::Program& program, const OnnxText& about, bool dynamic) {
+    MFRES_TRY(const OnnxFunctions* onnx, opened());
+    return onnx->encode_program(program, about, dynamic);
+}
+
+Result<OnnxNetwork> decode_onnx(std::span<const std::byte> bytes, const std::string& path, const Axes& size) {
+    MFRES_TRY(const OnnxFunctions* onnx, opened_for(path));
+    return onnx->decode(bytes, path, size);
+}
+
+Result<Model> import_onnx(std::span<const std::byte> bytes, const std::string& path, const Variant* variant) {
+    MFRES_TRY(const OnnxFunctions* onnx, opened_for(path));
+    return onnx->import_bytes(bytes, path, variant);
+}
+
+Result<Model> import_onnx(const std::filesystem::path& path, const Variant* variant) {
+    MFRES_CHECK(check_onnx_layout(path));
+    MFRES_TRY(const OnnxFunctions* onnx, opened_for(path.string()));
+    return onnx->import_file(path, variant);
+}
+
+} // namespace mfres

@@ -427,8 +427,9 @@ std::int64_t resampled_bytes(const CompactVolume& scan, const Grid& from, const 
     return voxels * static_cast<std::int64_t>(sizeof(float));
 }
 
-/// Plans what loading takes, before anything is resampled: the scans, and beside them a mark for each voxel while the
-/// brain is found, then the resampled scans. That each scan goes when its successor is there is not counted.
+/// Plans what loading takes, before anything is resampled: the scans, and beside them a mark for each voxel and the runs
+/// of marks in each row (measured) while the brain is found, then the resampled scans. That each scan goes when its
+/// successor is there is not counted.
 Status plan_memory(Case& loaded) {
     const std::int64_t most = loaded.options.max_memory;
     std::int64_t scans = 0;
@@ -437,8 +438,11 @@ Status plan_memory(Case& loaded) {
         scans += scan.bytes();
         results += loaded.resampled ? resampled_bytes(scan, loaded.canonical_grid, loaded.scan_grid) : 0;
     }
+    constexpr std::int64_t row_bytes = 64;
+    const auto& size = loaded.canonical_grid.size;
+    const std::int64_t marks = loaded.canonical_grid.voxels() + row_bytes * size[1] * size[2];
     std::int64_t& needed = loaded.loading_bytes;
-    needed = scans + (loaded.resampled ? std::max(loaded.canonical_grid.voxels(), results) : 0);
+    needed = scans + (loaded.resampled ? std::max(marks, results) : 0);
     if (most == 0 || needed <= most)
         return {};
     return Error{ErrorCode::memory_limit,

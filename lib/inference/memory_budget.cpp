@@ -11,9 +11,10 @@ namespace {
 
 using Size = std::array<std::int64_t, 3>;
 
-/// What no plan lists: pages of code, thread stacks, slack of the allocator; and once a network is compiled the
-/// engine's code and the kernels it generates. Measured on x86-64 with oneDNN 2.6.3.
-constexpr std::int64_t process_overhead = std::int64_t{8} << 20;
+/// What no plan lists: pages of code, of which the system maps up to 4 MiB more or less from run to run, thread stacks,
+/// slack of the allocator; and once a network is compiled the engine's code and the kernels it generates. Measured on
+/// x86-64 with oneDNN 2.6.3.
+constexpr std::int64_t process_overhead = std::int64_t{12} << 20;
 constexpr std::int64_t reader_overhead = std::int64_t{1} << 20; // buffers of a file and of zlib
 constexpr std::int64_t engine_overhead = std::int64_t{16} << 20;
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Faults that public data has: the labels are those of the untouched case, or the case is rejected.
+#include "imaging/nifti/nifti.h"
 #include "phantom/phantom.h"
 #include "support/cases.h"
 #include "support/disturbed.h"
@@ -128,4 +129,66 @@ TEST_CASE("an accepted check stands in the report, and another model's limits ar
     const auto result = predict(*own, small);
     REQUIRE_OK(result);
     CHECK(result->report.warnings.empty());
+}
+
+namespace {
+
+/// Dice of each region between two maps of BraTS labels on one grid.
+std::array<double, 3> region_dice(const LabelMap& a, const LabelMap& b) {
+    const auto in_region = [](std::uint8_t label, std::size_t region) {
+        return region == 0 ? label != 0 : region == 1 ? label == 1 || label == 4 : label == 4;
+    };
+    std::array<double, 3> result{};
+    for (std::size_t region = 0; region < result.size(); ++region) {
+        std::int64_t both = 0;
+        std::int64_t sum = 0;
+        for (std::size_t i = 0; i < a.labels.size(); ++i) {
+            const bool first = in_region(a.labels[i], region);
+            const bool second = in_region(b.labels[i], region);
+            both += first && second ? 1 : 0;
+            sum += (first ? 1 : 0) + (second ? 1 : 0);
+        }
+        REQUIRE(sum > 2000); // enough voxels for a hundredth
+        result[region] = 2.0 * static_cast<double>(both) / static_cast<double>(sum);
+    }
+    return result;
+}
+
+} // namespace
+
+TEST_CASE("a real patient with noise around the brain or a wild voxel gets the labels of the untouched case") {
+    const auto root = test::shared_data("data/real/original/BraTS2021_01481");
+    if (!root)
+        return;
+    const auto files = find_case(*root);
+    REQUIRE_OK(files);
+    Volumes untouched;
+    for (std::size_t m = 0; m < untouched.size(); ++m) {
+        auto read = read_nifti(files->modalities[m]);
+        REQUIRE_OK(read);
+        untouched[m] = std::move(read->volume);
+    }
+    auto predictor = Predictor::open(shipped("mf-res2net-quarter"), {.compute = {.threads = 2}});
+    REQUIRE_OK(predictor);
+    const PredictOptions options{.label_scheme = "brats"};
+    const auto expected = predict(*predictor, untouched, options);
+    REQUIRE_OK(expected);
+    const auto check = [&](const char* what, const Volumes& volumes) {
+        INFO(what);
+        const auto result = predict(*predictor, volumes, options);
+        REQUIRE_OK(result);
+        for (const double dice : region_dice(expected->labels, result->labels))
+            CHECK(dice >= 0.99);
+    };
+    Volumes volumes = untouched;
+    test::add_noise_around(volumes[3], 1e-6, 1);
+    check("FLAIR with noise of 1e-6 around it", volumes);
+    for (std::size_t m = 0; m < 3; ++m)
+        test::add_noise_around(volumes[m], 1e-6, m + 2);
+    check("all contrasts with noise of 1e-6", volumes);
+    volumes = untouched;
+    float& voxel = volumes[1].voxels[test::offset_of(volumes[1].grid, {120, 120, 77})];
+    REQUIRE(voxel != 0.0F); // tissue
+    voxel = 1e9F;
+    check("a voxel of 1e9 in T1ce", volumes);
 }

@@ -305,7 +305,7 @@ void check_options(const json& base, const std::vector<json>& changes) {
     }
     const auto described = networks();
     for (const NetworkInfo& info : described)
-        if (info.name == base.at("network"))
+        if (info.name == base.at("network").get<std::string>())
             for (const NetworkOption& option : info.options) {
                 INFO(option.key);
                 CHECK(covered.count(option.key) == 1);

@@ -3,6 +3,7 @@
 
 #include "backends/kernels/line_kernels.h"
 #include "backends/kernels/resample.h"
+#include "backends/kernels/row_convolution.h"
 #include "backends/kernels/slots.h"
 #include "backends/kernels/threads.h"
 
@@ -87,21 +88,6 @@ struct Pipeline {
     std::int64_t thread_floats = 0;
     std::int64_t constant_floats = 0;
 };
-
-/// Weights of a convolution in the order of RowConvolution: a row is a tap along x and y and an input channel.
-std::vector<float> packed_weights(const Tensor& weight) {
-    const Shape& shape = weight.shape();
-    const std::int64_t taps = shape[2] * shape[3];
-    std::vector<float> packed;
-    packed.reserve(static_cast<std::size_t>(weight.elements()));
-    for (std::int64_t first = 0; first < shape[0]; first += row_block)
-        for (std::int64_t tap = 0; tap < taps; ++tap)
-            for (std::int64_t in = 0; in < shape[1]; ++in)
-                for (std::int64_t z = 0; z < shape[4]; ++z)
-                    for (std::int64_t out = first; out < std::min(first + row_block, shape[0]); ++out)
-                        packed.push_back(weight[((out * shape[1] + in) * taps + tap) * shape[4] + z]);
-    return packed;
-}
 
 class PipelineBuilder {
   public:
@@ -268,7 +254,7 @@ class PipelineBuilder {
         made.radius_y = radius(node, 1);
         made.three_along_z = radius(node, 2) == 1;
         append_inputs(made.inputs, op, {made.schedule.delay - made.radius_y, made.schedule.halo + made.radius_x});
-        made.weights = packed_weights(parameter(node, 0));
+        made.weights = packed_row_weights(parameter(node, 0), 1);
         made.bias.assign(static_cast<std::size_t>(made.channels), 0.0F);
         if (node.as<Conv>().bias) {
             const auto values = parameter(node, 1).values();

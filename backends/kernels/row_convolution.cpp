@@ -37,24 +37,6 @@ struct RowPlan {
     std::int64_t group_weights() const { return std::ssize(weights) / conv.groups; }
 };
 
-/// Weights of all groups in the order of RowConvolution: a row is an offset along x and y and an input channel.
-std::vector<float> packed_weights(const Tensor& weight, std::int64_t groups) {
-    const Shape& shape = weight.shape();
-    const std::int64_t taps = shape[2] * shape[3];
-    const std::int64_t outputs = shape[0] / groups;
-    std::vector<float> packed;
-    packed.reserve(static_cast<std::size_t>(weight.elements()));
-    for (std::int64_t group = 0; group < groups; ++group)
-        for (std::int64_t first = 0; first < outputs; first += row_block)
-            for (std::int64_t tap = 0; tap < taps; ++tap)
-                for (std::int64_t in = 0; in < shape[1]; ++in)
-                    for (std::int64_t z = 0; z < shape[4]; ++z)
-                        for (std::int64_t out = first; out < std::min(first + row_block, outputs); ++out)
-                            packed.push_back(
-                                weight[(((group * outputs + out) * shape[1] + in) * taps + tap) * shape[4] + z]);
-    return packed;
-}
-
 RowPlan plan_rows(const ConvolutionSpec& spec) {
     RowPlan plan;
     plan.conv = spec.conv;
@@ -63,7 +45,7 @@ RowPlan plan_rows(const ConvolutionSpec& spec) {
     plan.activation = spec.activation;
     plan.inputs = spec.inputs_per_group();
     plan.outputs = spec.outputs_per_group();
-    plan.weights = packed_weights(*spec.weights, spec.conv.groups);
+    plan.weights = packed_row_weights(*spec.weights, spec.conv.groups);
     plan.bias.assign(static_cast<std::size_t>(spec.out[1]), 0.0F);
     if (spec.bias)
         std::copy_n(spec.bias->data(), spec.out[1], plan.bias.begin());
@@ -230,6 +212,23 @@ class RowConvolutionOp final : public InferenceOp {
 };
 
 } // namespace
+
+std::vector<float> packed_row_weights(const Tensor& weight, std::int64_t groups) {
+    const Shape& shape = weight.shape();
+    const std::int64_t taps = shape[2] * shape[3];
+    const std::int64_t outputs = shape[0] / groups;
+    std::vector<float> packed;
+    packed.reserve(static_cast<std::size_t>(weight.elements()));
+    for (std::int64_t group = 0; group < groups; ++group)
+        for (std::int64_t first = 0; first < outputs; first += row_block)
+            for (std::int64_t tap = 0; tap < taps; ++tap)
+                for (std::int64_t in = 0; in < shape[1]; ++in)
+                    for (std::int64_t z = 0; z < shape[4]; ++z)
+                        for (std::int64_t out = first; out < std::min(first + row_block, outputs); ++out)
+                            packed.push_back(
+                                weight[(((group * outputs + out) * shape[1] + in) * taps + tap) * shape[4] + z]);
+    return packed;
+}
 
 bool can_convolve_rows(const ConvolutionSpec& spec) {
     return spec.conv.stride[2] == 1;

@@ -6,6 +6,8 @@
 
 #include "backends/kernels/convolution.h"
 
+#include <vector>
+
 namespace mfres::kernels {
 
 /// Precondition: can_convolve_rows.
@@ -16,5 +18,9 @@ bool can_convolve_rows(const ConvolutionSpec& spec);
 
 /// Vectors that are multiplied for each output voxel.
 double row_products(const ConvolutionSpec& spec);
+
+/// Weights [out, in/groups, kernel...] in the order of RowConvolution, group by group: a row is an offset along x and y and
+/// an input channel, a shift an offset along z.
+std::vector<float> packed_row_weights(const Tensor& weight, std::int64_t groups);
 
 } // namespace mfres::kernels

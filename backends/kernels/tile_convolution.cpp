@@ -375,8 +375,10 @@ class TileConvolutionOp final : public InferenceOp {
     }
 
     std::string implementation() const override {
-        const TileKernel& kernel = *convolution_.blocks[0].kernel;
-        return text("mfres:conv_tile_", kernel.voxels, "x", kernel.vectors * tiles_.lanes, ":", tiles_.name);
+        int vectors = 0;
+        for (const Block& block : convolution_.blocks)
+            vectors = std::max(vectors, block.kernel->vectors);
+        return text("mfres:conv_tile_", convolution_.voxels, "x", vectors * tiles_.lanes, ":", tiles_.name);
     }
     std::int64_t workspace_bytes() const override { return static_cast<std::int64_t>(slots_->size()) * slot_bytes(); }
     std::int64_t constant_bytes() const override {

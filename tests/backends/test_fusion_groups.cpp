@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: MIT
-// Fusion groups of the oneDNN backend: their results against the reference, and against the same ops run alone.
+// Fusion groups, as onednn and native run them: their results against the reference, and against the same ops run alone.
 #include "support/catch.h"
 #include "support/graphs.h"
 #include "support/op_cases.h"
 #include "support/paths.h"
 #include "support/run_graph.h"
 
-#ifdef MFRES_WITH_ONEDNN
+#if defined(MFRES_WITH_ONEDNN) || defined(MFRES_WITH_NATIVE)
 #include "backends/kernels/fusion_group.h"
-#include "backends/onednn/inference.h"
 #include "core/try.h"
+
+#ifdef MFRES_WITH_NATIVE
+#include "backends/native/inference.h"
+#else
+#include "backends/onednn/inference.h"
+#endif
 
 using namespace mfres;
 using test::finished;
@@ -26,7 +31,11 @@ FusionModel eager() {
 
 Result<std::unique_ptr<Executable>> compiled(const Network& form, int threads, const FusionModel* model) {
     MFRES_TRY(auto pool, ThreadPool::create({.threads = threads}));
+#ifdef MFRES_WITH_NATIVE
+    return native::compile_inference(form, std::move(pool), model);
+#else
     return onednn::compile_inference(form, std::move(pool), model);
+#endif
 }
 
 struct Outcome {

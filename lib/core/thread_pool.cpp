@@ -16,6 +16,7 @@ namespace {
 
 thread_local ThreadPool* current_pool = nullptr;
 thread_local const std::atomic<bool>* current_stop = nullptr;
+thread_local OnStop then_at_stop = OnStop::finish;
 
 constexpr int part_bits = 16;
 constexpr std::uint64_t part_mask = (std::uint64_t{1} << part_bits) - 1;
@@ -181,6 +182,7 @@ void ThreadPool::run(int parts, const std::function<void(int)>& body) {
         const ThreadPoolScope alone(nullptr);
         for (int part = 0; part < parts && !(stop && *stop); ++part)
             body(part);
+        StopScope::check();
         return;
     }
     ArrayMemory* const memory = ArrayMemory::current();
@@ -199,6 +201,7 @@ void ThreadPool::run(int parts, const std::function<void(int)>& body) {
         share(parts);
     if (const std::exception_ptr failure = std::exchange(failure_, nullptr))
         std::rethrow_exception(failure);
+    StopScope::check();
 }
 
 /// Publishes the parts of `body_` to the workers, runs parts on the calling thread, and waits for the last one.
@@ -219,10 +222,17 @@ void ThreadPool::share(int parts) {
     }
 }
 
-StopScope::StopScope(const std::atomic<bool>* flag) : before_(std::exchange(current_stop, flag)) {}
+StopScope::StopScope(const std::atomic<bool>* flag, OnStop then)
+    : flag_before_(std::exchange(current_stop, flag)), then_before_(std::exchange(then_at_stop, then)) {}
 
 StopScope::~StopScope() {
-    current_stop = before_;
+    current_stop = flag_before_;
+    then_at_stop = then_before_;
+}
+
+void StopScope::check() {
+    if (current_stop && *current_stop && then_at_stop == OnStop::unwind)
+        throw Stopped();
 }
 
 const std::atomic<bool>* StopScope::current() {

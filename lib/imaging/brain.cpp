@@ -2,6 +2,7 @@
 #include "imaging/brain.h"
 
 #include "core/parallel.h"
+#include "core/stop.h"
 
 #include <algorithm>
 #include <atomic>
@@ -465,12 +466,15 @@ Brain find_brain(const std::array<CompactVolume, 4>& scans, const ModalitySet& p
     Brain brain;
     brain.grid = scans[first_of(present)].grid();
     const PageVector<std::uint8_t> bits = find_foreground(scans, present, threads, brain);
+    StopScope::check(); // here and below: between passes of one thread over the grid
     RunMask mask = collect_runs(bits, candidate_bit, brain.grid.size);
+    StopScope::check();
     keep_largest(mask, brain);
     if (std::any_of(brain.backgrounds.begin(), brain.backgrounds.end(), [](const auto& one) { return one.noisy; }))
         fill_holes(mask);
     brain.runs = std::move(mask.runs);
     brain.first_run = std::move(mask.first_run);
+    StopScope::check();
     count_voxels(bits, brain);
     return brain;
 }

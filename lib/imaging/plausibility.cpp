@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "imaging/plausibility.h"
 
+#include "core/stop.h"
 #include "core/try.h"
 
 #include <algorithm>
@@ -217,8 +218,10 @@ class Checks {
 
     void intensities(bool clipped) {
         std::array<Sample, 4> samples;
-        for (const std::size_t m : present_)
+        for (const std::size_t m : present_) {
             samples[m] = sample_of(brain_, case_.scans[m]);
+            StopScope::check();
+        }
         for_pairs([&](std::size_t a, std::size_t b) {
             if (const double r = correlation(samples[a], samples[b]); std::abs(r) > most_correlation)
                 add(ErrorCode::modality_correlation, case_.sources[b],

@@ -170,7 +170,8 @@ Status BoxPredictor::run_pass(StageClock& clock, std::size_t pass, std::size_t p
             clock.show((static_cast<double>(pass) + static_cast<double>(done) / total) / static_cast<double>(passes));
         return observed.ok();
     };
-    const StopScope stop(clock.cancelled());               // outputs of a run that is cancelled are not used
+    // The observer ends a run that is cancelled, and its outputs are not used.
+    const StopScope stop(clock.cancelled(), OnStop::finish);
     const auto status = executable_->run(std::cref(show)); // held without an allocation
     return observed.ok() ? status : observed;
 }

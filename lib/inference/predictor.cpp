@@ -421,12 +421,12 @@ Result<Prediction> Predictor::predict(const CaseVolumes& volumes, const PredictO
 
 Status Predictor::predict_into(Prediction& result, const CaseVolumes& volumes, const PredictOptions& options,
                                const Progress& progress) {
-    return guarded(volumes.id,
-                   [&] { return inside_->logged(predict_case(*inside_, volumes, options, progress, result)); });
+    return guarded_case(*inside_, volumes.id,
+                        [&] { return predict_case(*inside_, volumes, options, progress, result); });
 }
 
 Status Predictor::warm_up(const std::array<std::int64_t, 3>& brain_size) {
-    return guarded("", [&] { return inside_->logged(inside_->warm_up(brain_size)); });
+    return guarded_case(*inside_, "", [&] { return inside_->warm_up(brain_size); });
 }
 
 void Predictor::cancel() noexcept {

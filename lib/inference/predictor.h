@@ -5,6 +5,8 @@
 
 #include "backends/backend.h"
 #include "core/array_memory.h"
+#include "core/guard.h"
+#include "core/stop.h"
 #include "core/thread_pool.h"
 #include "imaging/case.h"
 #include "imaging/labels.h"
@@ -154,11 +156,12 @@ class CasePredictor {
 };
 
 /// During its lifetime the calling thread works on a case: its parallel loops run on the predictor's threads, its arrays
-/// come from the predictor's memory.
+/// come from the predictor's memory, and loops end with Stopped where it is cancelled (see guarded_case).
 class CaseScope {
   public:
     explicit CaseScope(CasePredictor& predictor)
-        : predictor_(predictor), threads_(predictor.pool()), arrays_(predictor.arrays()) {
+        : predictor_(predictor), threads_(predictor.pool()), arrays_(predictor.arrays()),
+          stop_(predictor.cancelled(), OnStop::unwind) {
         predictor.begin_case();
     }
     ~CaseScope() { predictor_.arrays()->end_case(); }
@@ -169,7 +172,21 @@ class CaseScope {
     CasePredictor& predictor_;
     ThreadPoolScope threads_;
     ArrayMemoryScope arrays_;
+    StopScope stop_;
 };
+
+/// guarded() for what works in a CaseScope. An error, among them interrupted for Stopped, goes to the user's log.
+template <typename Body>
+auto guarded_case(const CasePredictor& predictor, const std::string& where, const Body& body) -> decltype(body()) {
+    const auto work = [&]() -> decltype(body()) {
+        try {
+            return body();
+        } catch (const Stopped& stopped) {
+            return Error{ErrorCode::interrupted, stopped.what(), {}};
+        }
+    };
+    return guarded(where, [&] { return predictor.logged(guarded(where, work)); });
+}
 
 /// A pointer without ownership, for CasePredictor::open: `model` must outlive it.
 inline std::shared_ptr<const Model> borrowed(const Model& model) {

@@ -187,13 +187,13 @@ Result<Segmenter> Segmenter::open(std::span<const std::byte> model, const Segmen
 Result<Segmentation> Segmenter::segment(const CaseFiles& files, const SegmentOptions& options,
                                         const Progress& progress) {
     CasePredictor& predictor = predictor_.inside();
-    return guarded(files.id, [&] { return predictor.logged(segment_case(predictor, files, options, progress)); });
+    return guarded_case(predictor, files.id, [&] { return segment_case(predictor, files, options, progress); });
 }
 
 Result<Segmentation> Segmenter::segment(const CaseVolumes& volumes, const SegmentOptions& options,
                                         const Progress& progress) {
     CasePredictor& predictor = predictor_.inside();
-    return guarded(volumes.id, [&] { return predictor.logged(segment_case(predictor, volumes, options, progress)); });
+    return guarded_case(predictor, volumes.id, [&] { return segment_case(predictor, volumes, options, progress); });
 }
 
 std::string_view to_string(ProbabilityFormat format) noexcept {

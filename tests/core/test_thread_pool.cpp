@@ -52,11 +52,16 @@ TEST_CASE("parts that have not begun when a flag is set are left out, inside of 
             flag = true;
     };
     {
-        const StopScope stop(&flag);
+        const StopScope stop(&flag, OnStop::finish);
         pool->run(1000, count);
         CHECK(calls >= 10);
         CHECK(calls < 10 + threads);
         pool->run(1000, count);
+        CHECK(calls < 10 + threads);
+    }
+    {
+        const StopScope stop(&flag, OnStop::unwind);
+        CHECK_THROWS_AS(pool->run(1000, count), Stopped);
         CHECK(calls < 10 + threads);
     }
     calls = 10;

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstring>
 #include <memory>
@@ -682,6 +683,37 @@ TEST_CASE("plain C: cancelled from another thread, and warmed up") {
     CHECK(mfres_warm_up(handle.get(), none) == -1);
     CHECK(std::string(mfres_error_place(handle.get())) == "brain_size");
     CHECK(mfres_predict(handle.get(), &c.patient, nullptr, &out.output) == 0);
+}
+
+TEST_CASE("plain C: cancelled at any moment, the call is interrupted or complete, and the next one is right") {
+    const test::TemporaryFolder folder;
+    mfres_options options = reference_options();
+    options.backend = nullptr;
+    options.keep_memory = 1;
+    const Handle handle = opened(test::write_model(folder, test::small_network), options);
+    const CCase c;
+    COutput wanted;
+    REQUIRE(mfres_predict(handle.get(), &c.patient, nullptr, &wanted.output) == 0);
+    int interrupted = 0;
+    for (int n = 0; n < 40; ++n) {
+        std::thread other([&] {
+            std::this_thread::sleep_for(std::chrono::microseconds(700 * n));
+            mfres_cancel(handle.get());
+        });
+        COutput out;
+        const int status = mfres_predict(handle.get(), &c.patient, nullptr, &out.output);
+        other.join();
+        if (status == 0) {
+            CHECK(out.labels == wanted.labels);
+        } else {
+            CHECK(std::string(mfres_error_name(handle.get())) == "interrupted");
+            ++interrupted;
+        }
+        REQUIRE(mfres_predict(handle.get(), &c.patient, nullptr, &out.output) == 0);
+        CHECK(out.labels == wanted.labels);
+        CHECK(out.probabilities == wanted.probabilities);
+    }
+    CHECK(interrupted > 0);
 }
 
 TEST_CASE("plain C: CPUs, devices and wrong lists of CPUs") {

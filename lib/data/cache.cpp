@@ -10,14 +10,37 @@
 #include <algorithm>
 #include <array>
 #include <fstream>
+#include <limits>
 #include <list>
 #include <mutex>
 #include <optional>
 #include <string_view>
+#include <type_traits>
 
 namespace mfres {
 
 namespace {
+
+/// Whether many brain voxels have the largest value of a contrast: half as many as clipping sets to it, since the brain
+/// may be found otherwise today. Without clipping it is one voxel or a few.
+bool has_clipped_end(const CachedModality& modality, const std::vector<std::uint8_t>& brain) {
+    constexpr std::int64_t one_in = 4000;
+    return std::visit(
+        [&](const auto& quanta) {
+            auto largest = std::numeric_limits<typename std::decay_t<decltype(quanta)>::value_type>::min();
+            std::int64_t voxels = 0;
+            std::int64_t at_largest = 0;
+            for (std::size_t i = 0; i < quanta.size(); ++i) {
+                if (brain[i] == 0)
+                    continue;
+                ++voxels;
+                at_largest = quanta[i] > largest ? 1 : at_largest + (quanta[i] == largest ? 1 : 0);
+                largest = std::max(largest, quanta[i]);
+            }
+            return at_largest >= voxels / one_in;
+        },
+        modality.quanta);
+}
 
 /// Cases in memory, the latest used first; older ones leave when the sum of their bytes exceeds a limit.
 class RecentCases {
@@ -235,6 +258,12 @@ Result<std::shared_ptr<const Cache>> open_cases(std::vector<CacheCase> cases) {
     return guarded("", [&]() -> Result<std::shared_ptr<const Cache>> {
         return std::shared_ptr<const Cache>(std::make_shared<OpenedCache>(std::move(cases)));
     });
+}
+
+bool is_clipped(const CachedCase& source) {
+    return source.normalisation == Normalisation::zscore_brain_clipped ||
+           std::all_of(source.modalities.begin(), source.modalities.end(),
+                       [&](const CachedModality& modality) { return has_clipped_end(modality, source.brain); });
 }
 
 bool is_cache(const std::filesystem::path& path) {

@@ -49,6 +49,11 @@ struct CachedCase {
     std::int64_t voxels() const { return size[0] * size[1] * size[2]; }
 };
 
+/// Whether a case's z-scores are those of zscore-brain-clipped: by its record or, where the file has none, by its
+/// intensities: clipping at the 99.95 percentile leaves one in 2,000 brain voxels of every contrast at its largest value.
+/// (At the other end dark tissue has many voxels of one value in any case.)
+bool is_clipped(const CachedCase& source);
+
 /// Copies the block [begin, begin + extents) of the box into `image` [4, x, y, z] with any strides (or the first sample
 /// of [n, 4, x, y, z]) and `classes` [x][y][z] as z-scores and class indices; both are 0 outside the box.
 void copy_block(const CachedCase& source, const std::array<std::int64_t, 3>& begin,

@@ -96,10 +96,15 @@ Status check_cached(const ModelInput& input, const CachedCase& source) {
                               source.voxel_mm[2], " mm; the model was trained for ", input.voxel_min_mm, " to ",
                               input.voxel_max_mm, " mm"),
                          source.id};
-    if (source.normalisation == Normalisation::zscore_brain_clipped && input.normalisation != source.normalisation)
+    // Older files do not record that they are clipped; their intensities show it.
+    const bool fits = input.normalisation == Normalisation::zscore_brain_clipped
+                          ? is_clipped(source)
+                          : source.normalisation == input.normalisation;
+    if (!fits)
         return Error{ErrorCode::model_metadata_invalid,
                      text(source.id, " is cached normalised by ", to_string(source.normalisation),
-                          "; the model expects ", to_string(input.normalisation)),
+                          "; the model expects ", to_string(input.normalisation),
+                          ". Pack its images again with that normalisation, or give the images"),
                      source.id};
     return {};
 }

@@ -404,14 +404,16 @@ std::vector<const Entry*> data_order(const std::map<std::string, TensorToWrite, 
 Result<std::string> header_json(const std::vector<const Entry*>& order,
                                 const std::map<std::string, std::string, std::less<>>& metadata) {
     nlohmann::ordered_json header = nlohmann::ordered_json::object();
-    if (!metadata.empty())
+    if (!metadata.empty()) {
+        nlohmann::ordered_json& strings = header[metadata_key] = nlohmann::ordered_json::object();
         for (const auto& [key, value] : metadata)
-            header[metadata_key][key] = value;
+            strings[key] = value;
+    }
     std::int64_t offset = 0;
     for (const Entry* entry : order) {
         const auto& [tensor_name, tensor] = *entry;
         const std::int64_t end = offset + tensor.values->elements() * element_bytes(tensor.dtype);
-        nlohmann::ordered_json fields;
+        nlohmann::ordered_json fields = nlohmann::ordered_json::object();
         fields["dtype"] = name(tensor.dtype);
         fields["shape"] = std::vector(tensor.values->shape().begin(), tensor.values->shape().end());
         fields["data_offsets"] = {offset, end};

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "train/resume.h"
 
+#include "data/cache.h"
 #include "model/model.h"
 #include "train/teachers.h"
 
+#include <algorithm>
 #include <span>
 #include <utility>
 #include <vector>
@@ -102,17 +104,26 @@ Status load_recorded(Run& run, TrainLog& log) {
 }
 
 /// A warning for caches without a record of their normalisation, whose intensities may have been clipped before.
-/// Error: cache_invalid for clipped ones, if the recipe asks for others.
+/// Error: cache_invalid for clipped ones, if the recipe asks for others, and if the first one without a record shows
+/// that its intensities were not clipped.
 Status check_normalisation(const Cache& cache, Normalisation wanted, const std::string& source, TrainLog& log) {
-    std::size_t others = 0;
-    for (const CacheEntry& entry : cache.entries())
-        others += entry.normalisation != wanted ? 1 : 0;
-    if (others == 0)
+    const auto other = [&](const CacheEntry& entry) { return entry.normalisation != wanted; };
+    const auto& entries = cache.entries();
+    const auto first = std::find_if(entries.begin(), entries.end(), other);
+    if (first == entries.end())
         return {};
+    const auto others = std::count_if(first, entries.end(), other);
     if (wanted == Normalisation::zscore_brain)
         return Error{ErrorCode::cache_invalid,
                      text(source, " holds ", others, " cases normalised by ",
                           to_string(Normalisation::zscore_brain_clipped), ", the recipe asks for ", to_string(wanted)),
+                     source};
+    MFRES_TRY(const auto sample, cache.load(static_cast<std::size_t>(first - entries.begin())));
+    if (!is_clipped(*sample))
+        return Error{ErrorCode::cache_invalid,
+                     text(source, " holds ", others, " cases normalised by ", to_string(first->normalisation),
+                          ", whose intensities were not clipped (", first->id, "); the recipe asks for ",
+                          to_string(wanted), ". Pack the images again with that normalisation"),
                      source};
     log.warn(text(source, " does not record how ", others, " of its cases were normalised; they are used as ",
                   to_string(wanted), ", which is right if their intensities were clipped before"));

@@ -224,6 +224,10 @@ TEST_CASE("a cache of clipped intensities holds the clipped z-scores, and says s
         CHECK(plain->entries()[i].normalisation == Normalisation::zscore_brain);
         CHECK(cache->entries()[i].normalisation == Normalisation::zscore_brain_clipped);
         CHECK(load(*cache, i)->normalisation == Normalisation::zscore_brain_clipped);
+        CHECK_FALSE(is_clipped(*load(*plain, i)));
+        CachedCase without_record = *load(*cache, i);
+        without_record.normalisation = Normalisation::zscore_brain;
+        CHECK(is_clipped(without_record));
         Prepared truth = prepare(cases[i]);
         const auto clipped =
             plan_preprocessing(truth.loaded.scans, {.normalisation = Normalisation::zscore_brain_clipped});

@@ -5,8 +5,10 @@
 #include "support/cases.h"
 #include "support/catch.h"
 #include "support/paths.h"
+#include "support/training_runs.h"
 
 #include <mfres/complexity.h>
+#include <mfres/dataset.h>
 #include <mfres/evaluate.h>
 #include <mfres/metrics.h>
 #include <mfres/network.h>
@@ -15,6 +17,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
@@ -120,7 +123,8 @@ struct Findings {
 };
 
 /// Where std::terminate may end a run: the destructor of nlohmann::json 3.11 takes memory, and ends the process where
-/// there is none. Its calls are everywhere in code that reads variants and metadata.
+/// there is none; a null that becomes an object and gets no memory fails its assertion. Its calls are everywhere in code
+/// that reads and writes variants and metadata.
 enum class Ends : std::uint8_t { never, in_json };
 
 /// One run with its k-th allocation failing. In a child process.
@@ -165,6 +169,7 @@ void fail_each(const Call& call, double seconds, Ends ends = Ends::in_json) {
             REQUIRE(child >= 0);
             if (child == 0) {
                 std::set_terminate([] { ::_exit(3); });
+                std::signal(SIGABRT, [](int) { ::_exit(3); }); // an assertion of the JSON library
                 for (; found.k <= count; found.k = next(found.k))
                     run_failing(call, all, found);
                 ::_exit(0);
@@ -279,4 +284,16 @@ TEST_CASE("a failing allocation while labels are compared") {
 TEST_CASE("a failing allocation while a table is read") {
     constexpr std::string_view csv = "Label,Dice_ET,Dice_WT\na,0.5,0.25\n\"b, c\",,1\n";
     fail_each([&] { return outcome_of(parse_csv(csv, "table")); }, 1, Ends::never);
+}
+
+TEST_CASE("a failing allocation while a training cache is packed and read") {
+    const test::TemporaryFolder folder;
+    const auto cases = find_cases(test::training_cases().cases());
+    REQUIRE_OK(cases);
+    const auto cache = folder / "cases.mfcache";
+    PackOptions options;
+    options.overwrite = true;
+    options.accept = {ErrorCode::brain_implausible};
+    fail_each([&] { return outcome_of(pack_cases(cache, *cases, options)); }, 4);
+    fail_each([&] { return outcome_of(cache_fingerprint(cache)); }, 1);
 }

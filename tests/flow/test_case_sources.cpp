@@ -82,6 +82,17 @@ TEST_CASE("a cache that a model cannot have been trained on is rejected") {
     auto segmenter = Segmenter::open(sources.folder / "unclipped.safetensors", small_heads);
     REQUIRE_OK(segmenter);
     REQUIRE_CODE(evaluate_model(*segmenter, found(path), {}), model_metadata_invalid);
+
+    // The other way round: a clipped model, and z-scores of all intensities.
+    const auto usual = sources.folder / "usual.mfcache";
+    REQUIRE_OK(write_cache(usual, sources.files, {.threads = 2}, {}));
+    model->metadata.normalisation = Normalisation::zscore_brain_clipped;
+    REQUIRE_OK(save_model(sources.folder / "clipping.safetensors", *model));
+    auto clipping = Segmenter::open(sources.folder / "clipping.safetensors", small_heads);
+    REQUIRE_OK(clipping);
+    const auto rejected = evaluate_model(*clipping, found(usual), {});
+    REQUIRE_CODE(rejected, model_metadata_invalid);
+    CHECK(rejected.error().message.find("Pack its images again") != std::string::npos);
 }
 
 TEST_CASE("robustness of a cache: space changes nothing, intensities little") {

@@ -88,7 +88,7 @@ bool accepts(const fuzz::Target& target, const Bytes& input, double& slowest) {
     try {
         accepted = target.run(input);
     } catch (const std::exception& problem) {
-        const auto file = std::filesystem::temp_directory_path() / ("mfres-fuzz-" + std::string(target.name));
+        const auto file = test::fresh_folder() / target.name;
         (void)write_file_atomically(file, input);
         FAIL(target.name << ": " << problem.what() << "; the input is " << file.string());
     }

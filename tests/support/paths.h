@@ -13,17 +13,20 @@
 
 namespace mfres::test {
 
+/// A folder that no other process has, and that stays.
+inline std::filesystem::path fresh_folder() {
+    // Not named after the process: a killed test leaves its folder, and process numbers come round again.
+    std::string name = (std::filesystem::temp_directory_path() / "mfres-test-XXXXXX").string();
+    if (::mkdtemp(name.data()) == nullptr)
+        throw std::filesystem::filesystem_error("no temporary folder", name,
+                                                std::error_code(errno, std::generic_category()));
+    return name;
+}
+
 /// A fresh folder that disappears with the object.
 class TemporaryFolder {
   public:
-    TemporaryFolder() {
-        // Not named after the process: a killed test leaves its folder, and process numbers come round again.
-        std::string name = (std::filesystem::temp_directory_path() / "mfres-test-XXXXXX").string();
-        if (::mkdtemp(name.data()) == nullptr)
-            throw std::filesystem::filesystem_error("no temporary folder", name,
-                                                    std::error_code(errno, std::generic_category()));
-        path_ = name;
-    }
+    TemporaryFolder() : path_(fresh_folder()) {}
     TemporaryFolder(const TemporaryFolder&) = delete;
     TemporaryFolder& operator=(const TemporaryFolder&) = delete;
     ~TemporaryFolder() {

@@ -107,7 +107,17 @@ Status check_loss_scaling(const LossScaling& scaling) {
     return {};
 }
 
-Status check_classes(std::span<const std::uint8_t> classes, const Shape& logits) {
+Status check_channels(Outputs outputs, const Shape& logits) {
+    if (outputs == Outputs::regions && logits[1] != region_count)
+        return Error{ErrorCode::invalid_argument,
+                     text("a loss of regions needs logits of ", region_count, " channels and got ", to_string(logits)),
+                     "logits"};
+    return {};
+}
+
+Status check_classes(std::span<const std::uint8_t> classes, const Shape& logits, Outputs outputs) {
+    MFRES_CHECK(check_channels(outputs, logits));
+    const std::int64_t known = outputs == Outputs::regions ? classes_of_regions : logits[1];
     const std::int64_t voxels = logits.elements() / logits[1];
     if (static_cast<std::int64_t>(classes.size()) != voxels)
         return Error{ErrorCode::invalid_argument,
@@ -115,11 +125,11 @@ Status check_classes(std::span<const std::uint8_t> classes, const Shape& logits)
                           voxels, " voxels"),
                      "classes"};
     const auto beyond =
-        std::find_if(classes.begin(), classes.end(), [&](std::uint8_t c) { return std::int64_t{c} >= logits[1]; });
+        std::find_if(classes.begin(), classes.end(), [&](std::uint8_t c) { return std::int64_t{c} >= known; });
     if (beyond != classes.end())
         return Error{ErrorCode::invalid_argument,
-                     text("class ", int{*beyond}, " of voxel ", beyond - classes.begin(), " is not one of the ",
-                          logits[1], " of the logits"),
+                     text("class ", int{*beyond}, " of voxel ", beyond - classes.begin(), " is not one of the ", known,
+                          " of the logits"),
                      "classes"};
     return {};
 }
@@ -133,18 +143,14 @@ Status check_optimiser_step(const OptimiserStep& step) {
     };
     if (step.step < 1)
         return invalid("step", static_cast<double>(step.step), "1 or more");
-    if (!is_size(step.learning_rate))
-        return invalid("learning_rate", step.learning_rate, "a finite number, 0 or more");
-    if (!is_factor(step.beta1))
-        return invalid("beta1", step.beta1, "at least 0 and below 1");
-    if (!is_factor(step.beta2))
-        return invalid("beta2", step.beta2, "at least 0 and below 1");
-    if (!is_size(step.epsilon))
-        return invalid("epsilon", step.epsilon, "a finite number, 0 or more");
-    if (!is_size(step.l2))
-        return invalid("l2", step.l2, "a finite number, 0 or more");
-    if (!is_size(step.clip_norm))
-        return invalid("clip_norm", step.clip_norm, "a finite number, 0 or more");
+    using Named = std::pair<const char*, double>;
+    for (const auto& [option, value] : {Named{"beta1", step.beta1}, Named{"beta2", step.beta2}})
+        if (!is_factor(value))
+            return invalid(option, value, "at least 0 and below 1");
+    for (const auto& [option, value] : {Named{"learning_rate", step.learning_rate}, Named{"epsilon", step.epsilon},
+                                        Named{"l2", step.l2}, Named{"clip_norm", step.clip_norm}})
+        if (!is_size(value))
+            return invalid(option, value, "a finite number, 0 or more");
     return {};
 }
 

@@ -8,6 +8,7 @@
 #include "backends/backend.h"
 #include "backends/crops.h"
 #include "backends/distributed/communicator.h"
+#include "core/outputs.h"
 
 #include <cstdint>
 #include <functional>
@@ -21,6 +22,7 @@
 namespace mfres {
 
 /// Sums of one class over every voxel of the batch; p = softmax probability of the class, g = 1 where it is the truth.
+/// With Outputs::regions a region stands for a class: p is its sigmoid, g = 1 where the voxel's class is in the region.
 /// Every loss of lib/train/loss.h is a function of these, so a whole batch (or several machines) can be summed first.
 struct ClassSums {
     double probability_truth = 0.0;   ///< S p g
@@ -49,6 +51,8 @@ using OverlapLoss = std::function<LossValue(std::span<const ClassSums>)>;
 /// With top_share < 1 the mean is over the hardest voxels of the batch alone (Wu et al. 2016): of N voxels the
 /// max(1, floor(top_share N)) with the greatest f, chosen over all samples and ranks. Voxels whose f equals the least
 /// one chosen share what is left for them in equal parts, so the choice depends on no order.
+/// With Outputs::regions f is the mean over the regions of that of sigmoid(z), p being sigmoid(z) inside the region and
+/// 1 - sigmoid(z) outside: the binary cross-entropy.
 struct PointwiseLoss {
     double weight = 0.0; ///< 0 = there is no such part
     double focal_gamma = 0.0;
@@ -57,7 +61,8 @@ struct PointwiseLoss {
 
 /// The part of a loss that follows other networks (Hinton et al. 2015, "Distilling the knowledge in a neural network"):
 /// the mean over all voxels of temperature^2 times the cross-entropy of softmax(logits / temperature) against the
-/// probabilities in TrainingExecutable::targets().
+/// probabilities in TrainingExecutable::targets(). With Outputs::regions the binary cross-entropy of sigmoid(logit /
+/// temperature) against the probability of each region, its mean over the regions.
 struct DistillationLoss {
     double weight = 0.0; ///< 0 = there is no such part
     double temperature = 1.0;
@@ -72,7 +77,8 @@ struct Loss {
              std::is_invocable_r_v<LossValue, const Function&, std::span<const ClassSums>>) Loss(Function function)
         : overlap(std::move(function)) {}
 
-    OverlapLoss overlap;     ///< null = there is no such part
+    OverlapLoss overlap;                ///< null = there is no such part
+    Outputs outputs = Outputs::classes; ///< what the channels of the logits are
     bool per_sample = false; ///< the mean of the overlap parts of all samples in place of that of the whole batch
     PointwiseLoss pointwise;
     DistillationLoss distillation;
@@ -165,9 +171,12 @@ Status check_training_outputs(const Graph& graph);
 Status check_training_memory(std::string_view backend, std::int64_t bytes, std::int64_t plain_bytes,
                              const TrainingOptions& options);
 
-/// What every loss() checks: one class for each voxel of the logits, [batch][x][y][z], below their number of channels.
-/// Errors: invalid_argument.
-Status check_classes(std::span<const std::uint8_t> classes, const Shape& logits);
+/// Whether logits have the channels of such outputs. Errors: invalid_argument.
+Status check_channels(Outputs outputs, const Shape& logits);
+
+/// What every loss() checks: check_channels(), and one class for each voxel of the logits, [batch][x][y][z], below their number of channels,
+/// with regions below classes_of_regions. Errors: invalid_argument.
+Status check_classes(std::span<const std::uint8_t> classes, const Shape& logits, Outputs outputs = Outputs::classes);
 
 /// What every update() checks: the ranges that PyTorch's Adam has. Errors: invalid_argument.
 Status check_optimiser_step(const OptimiserStep& step);
@@ -216,8 +225,8 @@ class TrainingExecutable {
     /// Errors: memory_limit.
     virtual Result<StridedView<float>> targets() = 0;
 
-    /// Softmax over the channels of the output, the class sums against `classes` [batch][x][y][z] (0 <= class <
-    /// channels), the loss, and its gradient into output_gradient(). No classes at all stand for those of the crops
+    /// Probabilities of the output (Loss::outputs), the class sums against `classes` [batch][x][y][z] (0 <= class <
+    /// channels, or classes_of_regions), the loss, and its gradient into output_gradient(). No classes at all stand for those of the crops
     /// that were taken last. Of several outputs each coarser one has the class of every n-th voxel, n being the ratio of
     /// extents; only the first follows the targets, whose weight goes to the pointwise part in the others.
     /// Precondition: forward() was run. Errors: those of check_classes; invalid_argument (another number of
@@ -244,7 +253,7 @@ class TrainingExecutable {
     /// model_tensor_shape, model_tensor_extra for any of the four maps, those of check_loss_scaling.
     virtual Status set_state(const TrainingState& state) = 0;
 
-    /// Bytes held: parameters, moments, activations, gradients and scratch memory.
+    /// Bytes held: parameters, moments, activations, gradients and workspace.
     virtual std::int64_t peak_bytes() const = 0;
 
     virtual Recomputation recomputation() const { return {}; }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "backends/distributed/communicator.h"
+#include "core/interface.h"
 
 #include <cstdint>
 #include <memory>
@@ -16,13 +17,8 @@ class Engine;
 
 /// Every rank asks for the same sums in the same order. All calls may throw EngineError: that of a rank that failed, or
 /// backend_failed.
-class DeviceRanks {
+class DeviceRanks : public Interface {
   public:
-    DeviceRanks() = default;
-    DeviceRanks(const DeviceRanks&) = delete;
-    DeviceRanks& operator=(const DeviceRanks&) = delete;
-    virtual ~DeviceRanks() = default;
-
     virtual int size() const = 0;
     /// What carries the sums, e.g. "NCCL 2.28.9".
     virtual std::string description() const = 0;

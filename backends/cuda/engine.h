@@ -5,6 +5,7 @@
 
 #include "backends/cuda/device_ranks.h"
 #include "backends/cuda/kernels.h"
+#include "core/interface.h"
 #include "graph/graph.h"
 
 #include <mfres/status.h>
@@ -65,13 +66,8 @@ struct ConvolutionArrays {
     void* workspace = nullptr;
 };
 
-class Convolution {
+class Convolution : public Interface {
   public:
-    Convolution() = default;
-    Convolution(const Convolution&) = delete;
-    Convolution& operator=(const Convolution&) = delete;
-    virtual ~Convolution() = default;
-
     virtual std::string implementation() const = 0;
     virtual std::int64_t workspace_bytes() const = 0;
     /// What a weight gradient is written as; everything else is of ConvolutionSpec::type.
@@ -81,23 +77,14 @@ class Convolution {
 };
 
 /// Work that was recorded once and can be run again with little effort.
-class Recording {
+class Recording : public Interface {
   public:
-    Recording() = default;
-    Recording(const Recording&) = delete;
-    Recording& operator=(const Recording&) = delete;
-    virtual ~Recording() = default;
     virtual void run() = 0;
 };
 
 /// A second queue of work on an engine's device, which runs beside the engine's own. All calls may throw EngineError.
-class SideQueue {
+class SideQueue : public Interface {
   public:
-    SideQueue() = default;
-    SideQueue(const SideQueue&) = delete;
-    SideQueue& operator=(const SideQueue&) = delete;
-    virtual ~SideQueue() = default;
-
     virtual Stream stream() const = 0;
     /// `host` is of Engine::allocate_host, and stays as it is until wait() has returned.
     virtual void upload(void* device, const void* host, std::int64_t bytes) = 0;
@@ -110,13 +97,8 @@ class SideQueue {
 };
 
 /// One queue of work on one device, with memory. All calls may throw EngineError.
-class Engine {
+class Engine : public Interface {
   public:
-    Engine() = default;
-    Engine(const Engine&) = delete;
-    Engine& operator=(const Engine&) = delete;
-    virtual ~Engine() = default;
-
     virtual const Kernels& kernels() const = 0;
     virtual Stream stream() const = 0;
 

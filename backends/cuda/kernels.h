@@ -210,6 +210,8 @@ struct LossArguments {
     const void* logits = nullptr;
     const std::uint8_t* classes = nullptr;
     std::int64_t groups = 1; ///< 1, or one per sample
+    bool regions = false;    ///< see Outputs
+    std::uint8_t region_masks[3] = {};
     double* partials = nullptr;
     double* totals = nullptr;
     const float* slopes = nullptr;

@@ -736,54 +736,32 @@ struct SoftmaxGradient {
     }
 };
 
+/// Whether a voxel belongs to the class of a channel, or to its region.
+MFRES_ANYWHERE inline bool is_true(const LossArguments& a, std::int64_t voxel, std::int64_t channel) {
+    const unsigned own = a.classes[voxel];
+    return a.regions ? (a.region_masks[channel] >> own & 1U) != 0U : own == static_cast<unsigned>(channel);
+}
+
+/// Of a region: sigmoid(z).
+template <typename T>
+MFRES_ANYWHERE inline float region_probability(const LossArguments& a, std::int64_t index) {
+    return 1.0F / (1.0F + expf(-value_at<T>(a.logits, index)));
+}
+
 template <typename T>
 struct ClassSumsOf {
     LossArguments a;
 
     MFRES_ANYWHERE void operator()(std::int64_t voxel, std::int64_t channel, float (&sums)[4][1]) const {
         const std::int64_t first = voxel * a.chunks.channels;
-        const float p = probability<T>(normaliser<T>(a.logits, first, a.chunks.channels), a.logits, first + channel);
-        const float truth = a.classes[voxel] == channel ? 1.0F : 0.0F;
+        const float p =
+            a.regions ? region_probability<T>(a, first + channel)
+                      : probability<T>(normaliser<T>(a.logits, first, a.chunks.channels), a.logits, first + channel);
+        const float truth = is_true(a, voxel, channel) ? 1.0F : 0.0F;
         sums[0][0] += p * truth;
         sums[1][0] += p;
         sums[2][0] += p * p;
         sums[3][0] += truth;
-    }
-};
-
-template <typename T>
-struct LossGradient {
-    LossArguments a;
-
-    MFRES_ANYWHERE float slope(std::int64_t channel, std::int64_t truth, float p) const {
-        const std::int64_t channels = a.chunks.channels;
-        return (channel == truth ? a.slopes[channel] : 0.0F) + a.slopes[channels + channel] +
-               a.slopes[2 * channels + channel] * p;
-    }
-
-    MFRES_ANYWHERE void operator()(std::int64_t voxel) const { write<false>(voxel, 0.0F); }
-
-    /// `coefficient`: of the pointwise part.
-    template <bool pointwise>
-    MFRES_ANYWHERE void write(std::int64_t voxel, float coefficient) const {
-        const std::int64_t channels = a.chunks.channels;
-        const std::int64_t first = voxel * channels;
-        const std::int64_t truth = a.classes[voxel];
-        const Normaliser n = normaliser<T>(a.logits, first, channels);
-        float mean = 0.0F;
-        for (std::int64_t c = 0; c < channels; ++c) {
-            const float p = probability<T>(n, a.logits, first + c);
-            mean += p * slope(c, truth, p);
-        }
-        for (std::int64_t c = 0; c < channels; ++c) {
-            const float p = probability<T>(n, a.logits, first + c);
-            float value = 0.0F;
-            if constexpr (pointwise)
-                value = a.scale * (p * (slope(c, truth, p) - mean) + coefficient * (p - (c == truth ? 1.0F : 0.0F)));
-            else
-                value = a.scale * p * (slope(c, truth, p) - mean);
-            static_cast<T*>(a.gradient)[first + c] = narrowed<T>(value);
-        }
     }
 };
 
@@ -792,8 +770,16 @@ struct PointwiseValue {
     float value, coefficient;
 };
 
-/// See reference/gradients.h. q is the sum of the other probabilities, which is exact where it is small; there ce / q is
-/// the series of -log(1 - q) / q. Never inlined, so that counting and the gradient get the same bits.
+/// See reference/gradients.h. `q` is the sum of the other probabilities, which is exact where it is small; there ce / q is
+/// the series of -log(1 - q) / q. `rest` is 0, or NaN where a logit is.
+MFRES_ANYWHERE inline PointwiseValue focal(float gamma, float entropy, float q, float rest) {
+    const bool small = q < 0.01F;
+    const float ratio = small ? 1.0F + q * (0.5F + q * (1.0F / 3.0F + q * 0.25F)) : entropy / q;
+    const float factor = powf(q, gamma);
+    return {factor * (small ? q * ratio + rest : entropy), factor * (1.0F + gamma * (1.0F - q) * ratio)};
+}
+
+/// Never inlined, so that counting and the gradient get the same bits.
 template <typename T>
 MFRES_ANYWHERE MFRES_APART PointwiseValue pointwise_value(const LossArguments& a, std::int64_t voxel) {
     const std::int64_t channels = a.chunks.channels;
@@ -807,11 +793,91 @@ MFRES_ANYWHERE MFRES_APART PointwiseValue pointwise_value(const LossArguments& a
     float q = 0.0F;
     for (std::int64_t c = 0; c < channels; ++c)
         q += c == truth ? 0.0F : probability<T>(n, a.logits, first + c);
-    const bool small = q < 0.01F;
-    const float ratio = small ? 1.0F + q * (0.5F + q * (1.0F / 3.0F + q * 0.25F)) : entropy / q;
-    const float factor = powf(q, a.pointwise.gamma);
-    return {factor * (small ? q * ratio + rest : entropy), factor * (1.0F + a.pointwise.gamma * (1.0F - q) * ratio)};
+    return focal(a.pointwise.gamma, entropy, q, rest);
 }
+
+/// The same of one region: of the softmax of 0 and its logit.
+template <typename T>
+MFRES_ANYWHERE MFRES_APART PointwiseValue region_pointwise(const LossArguments& a, std::int64_t voxel,
+                                                           std::int64_t region) {
+    const float z = value_at<T>(a.logits, voxel * a.chunks.channels + region);
+    const bool inside = is_true(a, voxel, region);
+    const float most = z > 0.0F || z != z ? z : 0.0F;
+    const float of_zero = expf(-most);
+    const float of_logit = expf(z - most);
+    const float sum = of_zero + of_logit;
+    const float rest = sum - sum;
+    const float entropy = (most - (inside ? z : 0.0F)) + logf(sum) + rest;
+    if (a.pointwise.gamma == 0.0F)
+        return {entropy, 1.0F};
+    return focal(a.pointwise.gamma, entropy, (inside ? of_zero : of_logit) / sum, rest);
+}
+
+/// f at one voxel; for regions the mean over them.
+template <typename T>
+MFRES_ANYWHERE MFRES_APART float voxel_value(const LossArguments& a, std::int64_t voxel) {
+    if (!a.regions)
+        return pointwise_value<T>(a, voxel).value;
+    float sum = 0.0F;
+    for (std::int64_t r = 0; r < a.chunks.channels; ++r)
+        sum += region_pointwise<T>(a, voxel, r).value;
+    return sum / static_cast<float>(a.chunks.channels);
+}
+
+template <typename T>
+struct LossGradient {
+    LossArguments a;
+
+    MFRES_ANYWHERE float slope(std::int64_t channel, bool truth, float p) const {
+        const std::int64_t channels = a.chunks.channels;
+        return (truth ? a.slopes[channel] : 0.0F) + a.slopes[channels + channel] + a.slopes[2 * channels + channel] * p;
+    }
+
+    MFRES_ANYWHERE void operator()(std::int64_t voxel) const {
+        if (a.regions)
+            write_regions<false>(voxel, 0.0F);
+        else
+            write<false>(voxel, 0.0F);
+    }
+
+    /// Of a loss of regions; `counts`: what the pointwise part of each region counts by.
+    template <bool pointwise>
+    MFRES_ANYWHERE void write_regions(std::int64_t voxel, float counts) const {
+        const std::int64_t channels = a.chunks.channels;
+        for (std::int64_t r = 0; r < channels; ++r) {
+            const bool inside = is_true(a, voxel, r);
+            const float p = region_probability<T>(a, voxel * channels + r);
+            float value = p * (1.0F - p) * slope(r, inside, p);
+            if constexpr (pointwise)
+                value += counts * region_pointwise<T>(a, voxel, r).coefficient * (p - (inside ? 1.0F : 0.0F));
+            static_cast<T*>(a.gradient)[voxel * channels + r] = narrowed<T>(a.scale * value);
+        }
+    }
+
+    /// `coefficient`: of the pointwise part.
+    template <bool pointwise>
+    MFRES_ANYWHERE void write(std::int64_t voxel, float coefficient) const {
+        const std::int64_t channels = a.chunks.channels;
+        const std::int64_t first = voxel * channels;
+        const std::int64_t truth = a.classes[voxel];
+        const Normaliser n = normaliser<T>(a.logits, first, channels);
+        float mean = 0.0F;
+        for (std::int64_t c = 0; c < channels; ++c) {
+            const float p = probability<T>(n, a.logits, first + c);
+            mean += p * slope(c, c == truth, p);
+        }
+        for (std::int64_t c = 0; c < channels; ++c) {
+            const float p = probability<T>(n, a.logits, first + c);
+            float value = 0.0F;
+            if constexpr (pointwise)
+                value =
+                    a.scale * (p * (slope(c, c == truth, p) - mean) + coefficient * (p - (c == truth ? 1.0F : 0.0F)));
+            else
+                value = a.scale * p * (slope(c, c == truth, p) - mean);
+            static_cast<T*>(a.gradient)[first + c] = narrowed<T>(value);
+        }
+    }
+};
 
 template <typename T>
 struct WholeLossGradient {
@@ -823,16 +889,40 @@ struct WholeLossGradient {
             of_group.a.slopes += voxel / a.chunks.voxels * 3 * a.chunks.channels;
         float coefficient = 0.0F;
         if (a.pointwise.weight != 0.0F) {
-            const PointwiseValue own = pointwise_value<T>(a, voxel);
+            const PointwiseValue own =
+                a.regions ? PointwiseValue{voxel_value<T>(a, voxel), 1.0F / static_cast<float>(a.chunks.channels)}
+                          : pointwise_value<T>(a, voxel);
             const float counts = own.value < a.pointwise.threshold    ? 0.0F
                                  : own.value == a.pointwise.threshold ? a.pointwise.at_threshold
                                                                       : 1.0F;
             sums[0][0] += counts * own.value;
             coefficient = a.pointwise.weight * counts * own.coefficient;
         }
-        of_group.template write<true>(voxel, coefficient);
+        if (a.regions)
+            of_group.template write_regions<true>(voxel, coefficient);
+        else
+            of_group.template write<true>(voxel, coefficient);
         if (a.targets != nullptr)
-            sums[1][0] += distil(voxel);
+            sums[1][0] += a.regions ? distil_regions(voxel) : distil(voxel);
+    }
+
+    /// The same for regions, each of which is distilled like two classes.
+    MFRES_ANYWHERE float distil_regions(std::int64_t voxel) const {
+        const std::int64_t channels = a.chunks.channels;
+        const float* targets = a.targets + voxel / a.chunks.voxels * (channels - 1) * a.chunks.voxels + voxel;
+        float entropy = 0.0F;
+        for (std::int64_t r = 0; r < channels; ++r) {
+            const float z = scaled(voxel * channels + r);
+            const float target = targets[r * a.chunks.voxels];
+            const float most = z > 0.0F || z != z ? z : 0.0F;
+            const float of_logit = expf(z - most);
+            const float sum = expf(-most) + of_logit;
+            entropy += most + logf(sum) - target * z;
+            T* gradient = static_cast<T*>(a.gradient) + voxel * channels + r;
+            const float more = a.scale * a.distillation / static_cast<float>(channels) * (of_logit / sum - target);
+            *gradient = narrowed<T>(value_at<T>(a.gradient, voxel * channels + r) + more);
+        }
+        return entropy / static_cast<float>(channels);
     }
 
     MFRES_ANYWHERE float scaled(std::int64_t index) const {
@@ -876,7 +966,7 @@ struct CountDigitsOf {
     LossArguments a;
 
     MFRES_ANYWHERE void operator()(std::int64_t voxel) const {
-        const std::uint32_t key = bits_of(pointwise_value<T>(a, voxel).value) & 0x7FFFFFFFU;
+        const std::uint32_t key = bits_of(voxel_value<T>(a, voxel)) & 0x7FFFFFFFU;
         if (a.shift == 0 && (key ^ a.prefix) >> 16U != 0)
             return;
         std::uint32_t* count = a.counts + (key >> static_cast<unsigned>(a.shift)) % 65536U;

@@ -242,6 +242,8 @@ class CudaTraining final : public TrainingEngine {
         arguments_.totals =
             sums_alone_ ? reinterpret_cast<double*>(loss_workspace_ + end.space.partials) : loss_extra_.as<double>();
         arguments_.pointwise.gamma = static_cast<float>(terms.rule().gamma);
+        arguments_.regions = terms.outputs() == Outputs::regions;
+        std::copy(region_masks.begin(), region_masks.end(), arguments_.region_masks);
     }
 
     std::vector<ClassSums> class_sums(std::size_t, const LossTerms& terms) override {

@@ -112,7 +112,7 @@ void RowReader::copy_rows(std::int64_t first, std::int64_t voxels, float* to) co
     }
 }
 
-void RowReader::store_rows(std::int64_t first, std::int64_t voxels, const ValueArray& to, float* scratch) const {
+void RowReader::store_rows(std::int64_t first, std::int64_t voxels, const ValueArray& to, float* workspace) const {
     const std::int64_t place = first * channels_;
     if (to.rounds() && !adds_) { // copied as they are
         if (gaps_)
@@ -122,14 +122,14 @@ void RowReader::store_rows(std::int64_t first, std::int64_t voxels, const ValueA
                                       to.bf16() + place + part.to, channels_, part.count, voxels);
         return;
     }
-    float* const rows = to.target(place, scratch);
+    float* const rows = to.target(place, workspace);
     copy_rows(first, voxels, rows);
     to.store(place, voxels * channels_, rows);
 }
 
-void RowReader::store_all(const Blocks& rows, const ValueArray& to, float* scratch) const {
+void RowReader::store_all(const Blocks& rows, const ValueArray& to, float* workspace) const {
     rows.for_chunks([&](const Blocks::Chunk& chunk, int thread) {
-        float* const own = scratch ? scratch + thread * rows.block() : nullptr;
+        float* const own = workspace ? workspace + thread * rows.block() : nullptr;
         rows.for_blocks(chunk, [&](std::int64_t first, std::int64_t voxels) { store_rows(first, voxels, to, own); });
     });
 }

@@ -71,20 +71,20 @@ class RowReader {
     RowReader(const Binding& binding, std::int64_t channels, const std::vector<GradientContribution>& terms);
     RowReader(const Binding& binding, const Channels& channels) : RowReader(binding, channels.count, {{channels, 0}}) {}
 
-    /// Rows of the voxels; in `scratch` unless they lie in memory just so.
-    const float* rows(std::int64_t first, std::int64_t voxels, float* scratch) const {
+    /// Rows of the voxels: in place if they are stored as such, else copied into `workspace`.
+    const float* rows(std::int64_t first, std::int64_t voxels, float* workspace) const {
         if (direct_)
-            return direct_.read(first * channels_, voxels * channels_, scratch);
-        copy_rows(first, voxels, scratch);
-        return scratch;
+            return direct_.read(first * channels_, voxels * channels_, workspace);
+        copy_rows(first, voxels, workspace);
+        return workspace;
     }
     void copy_rows(std::int64_t first, std::int64_t voxels, float* to) const;
 
-    /// The same rows of a dense array become these. Floats of `scratch`: those of the rows; none is needed where
+    /// The same rows of a dense array become these. Floats of `workspace`: those of the rows; none is needed where
     /// nothing is added up or the array is f32.
-    void store_rows(std::int64_t first, std::int64_t voxels, const ValueArray& to, float* scratch) const;
-    /// All rows of a dense array, by the threads of `rows`. Floats of `scratch`: a block for each of them.
-    void store_all(const Blocks& rows, const ValueArray& to, float* scratch) const;
+    void store_rows(std::int64_t first, std::int64_t voxels, const ValueArray& to, float* workspace) const;
+    /// All rows of a dense array, by the threads of `rows`. Floats of `workspace`: a block for each of them.
+    void store_all(const Blocks& rows, const ValueArray& to, float* workspace) const;
 
   private:
     struct Part {

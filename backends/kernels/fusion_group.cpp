@@ -527,7 +527,10 @@ class TileRun {
             for (std::int64_t dy = -stage.radius_y; dy <= stage.radius_y; ++dy)
                 next = point_at(stage.inputs, x + dx, y + dy, next);
         c.rows = next - pointers_;
-        c.three_along_z = stage.three_along_z;
+        if (stage.three_along_z) {
+            c.shifts = 3;
+            c.first_shift = -1;
+        }
         c.weights = stage.weights.data();
         c.bias = stage.bias.data();
         if (!stage.residual.empty()) {
@@ -621,6 +624,10 @@ class FusionGroupOp final : public InferenceOp {
 
 bool can_fuse() {
     return line_kernels().lanes > 1;
+}
+
+const FusionModel* usable_model(const FusionModel* model) {
+    return can_fuse() ? model : nullptr;
 }
 
 std::unique_ptr<InferenceOp> make_fusion_group(const PlannedNetwork& planned, int threads, const FusionGroup& group) {

@@ -23,6 +23,9 @@ namespace mfres::kernels {
 /// Whether this processor has vector instructions for fusion groups. Without them ops are faster alone.
 bool can_fuse();
 
+/// The model for fusion groups that inference uses: `model`, or null where this processor cannot fuse.
+const FusionModel* usable_model(const FusionModel* model);
+
 /// The op of a group of several ops, for `threads` threads. Throws std::bad_alloc.
 std::unique_ptr<InferenceOp> make_fusion_group(const PlannedNetwork& planned, int threads, const FusionGroup& group);
 

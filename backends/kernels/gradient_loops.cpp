@@ -159,13 +159,13 @@ std::vector<Blend> blends_along(Interpolation mode, std::int64_t from, std::int6
     return blends;
 }
 
-std::int64_t upsample_values_scratch(const Domain& domain, const Shape& in, ValueType type) {
+std::int64_t upsample_values_workspace(const Domain& domain, const Shape& in, ValueType type) {
     const std::int64_t fine_line = type == ValueType::f32 ? 0 : rounded(domain.shape[4] * domain.channels());
     return domain.threads * (rounded(in[4] * domain.channels()) + fine_line);
 }
 
 void upsample_values(const Domain& domain, const std::array<std::vector<Blend>, 3>& blends, const Shape& in,
-                     const float* x, float* scratch, const ValueArray& y) {
+                     const float* x, float* workspace, const ValueArray& y) {
     const VectorLoops& loops = vector_loops();
     const Shape& out = domain.shape;
     const std::int64_t line = in[4] * in[1];
@@ -173,7 +173,7 @@ void upsample_values(const Domain& domain, const std::array<std::vector<Blend>, 
     const std::int64_t per_thread = rounded(line) + (y.rounds() ? rounded(fine_line) : 0);
     parallel_for(
         out[0] * out[2] * out[3], domain.useful_threads(), [&](std::int64_t begin, std::int64_t end, int thread) {
-            float* blend = scratch + thread * per_thread;
+            float* blend = workspace + thread * per_thread;
             for (std::int64_t index = begin; index < end; ++index) {
                 const Blend& ty = blends[1][static_cast<std::size_t>(index % out[3])];
                 const Blend& tx = blends[0][static_cast<std::size_t>(index / out[3] % out[2])];
@@ -191,20 +191,20 @@ void upsample_values(const Domain& domain, const std::array<std::vector<Blend>, 
         });
 }
 
-std::int64_t upsample_gradient_scratch(const Domain& domain, const Shape& in) {
+std::int64_t upsample_gradient_workspace(const Domain& domain, const Shape& in) {
     const std::int64_t fine_line = rounded(domain.shape[4] * domain.channels());
     const std::int64_t line = rounded(in[4] * domain.channels());
     return domain.threads * (fine_line + line + in[3] * line);
 }
 
 void upsample_gradient(const Domain& domain, const std::array<std::vector<Blend>, 3>& blends, const Transposed& along_z,
-                       const Shape& in, const RowReader& dy, float* scratch, float* dx) {
+                       const Shape& in, const RowReader& dy, float* workspace, float* dx) {
     const VectorLoops& loops = vector_loops();
     const Shape& out = domain.shape;
     const std::int64_t channels = domain.channels();
     const std::int64_t line = in[4] * channels;
     const std::int64_t plane = in[3] * line;
-    const std::int64_t per_thread = upsample_gradient_scratch(domain, in) / domain.threads;
+    const std::int64_t per_thread = upsample_gradient_workspace(domain, in) / domain.threads;
     // Adds plane x of dy, reduced along y and z, to `to`.
     const auto reduce_plane = [&](std::int64_t x, float* memory, float* to) {
         float* reduced = memory + rounded(out[4] * channels);
@@ -218,7 +218,7 @@ void upsample_gradient(const Domain& domain, const std::array<std::vector<Blend>
         }
     };
     parallel_for(in[0] * in[2], domain.useful_threads(), [&](std::int64_t begin, std::int64_t end, int thread) {
-        float* memory = scratch + thread * per_thread;
+        float* memory = workspace + thread * per_thread;
         float* reduced = memory + rounded(out[4] * channels) + rounded(line);
         std::fill(dx + begin * plane, dx + end * plane, 0.0F);
         const auto give = [&](std::int64_t to, float weight) {

@@ -35,19 +35,19 @@ Transposed transposed_axis(Interpolation mode, std::int64_t from, std::int64_t t
 /// What every target position along an axis is made of.
 std::vector<Blend> blends_along(Interpolation mode, std::int64_t from, std::int64_t to);
 
-/// Floats of scratch memory that upsample_values needs for a y of that type.
-std::int64_t upsample_values_scratch(const Domain& domain, const Shape& in, ValueType type);
+/// Floats of workspace that upsample_values needs for a y of that type.
+std::int64_t upsample_values_workspace(const Domain& domain, const Shape& in, ValueType type);
 
 /// y = x upsampled; `blends` for x, y and z.
 void upsample_values(const Domain& domain, const std::array<std::vector<Blend>, 3>& blends, const Shape& in,
-                     const float* x, float* scratch, const ValueArray& y);
+                     const float* x, float* workspace, const ValueArray& y);
 
-/// Floats of scratch memory that upsample_gradient needs.
-std::int64_t upsample_gradient_scratch(const Domain& domain, const Shape& in);
+/// Floats of workspace that upsample_gradient needs.
+std::int64_t upsample_gradient_workspace(const Domain& domain, const Shape& in);
 
 /// The transpose of upsample_values, one axis after the other; `along_z` is the transpose of the last one.
 void upsample_gradient(const Domain& domain, const std::array<std::vector<Blend>, 3>& blends, const Transposed& along_z,
-                       const Shape& in, const RowReader& dy, float* scratch, float* dx);
+                       const Shape& in, const RowReader& dy, float* workspace, float* dx);
 
 /// dx_k = y_k (dy_k - sum_j y_j dy_j)
 void softmax_gradient(const Domain& domain, const float* y, const float* dy, float* dx);

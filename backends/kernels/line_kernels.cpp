@@ -7,6 +7,7 @@
 
 #include "backends/kernels/line_kernels.h"
 #include "backends/kernels/pragmas.h"
+#include "backends/kernels/vectors-inl.h"
 
 #include <hwy/cache_control.h>
 #include <hwy/highway.h>
@@ -17,38 +18,37 @@ HWY_BEFORE_NAMESPACE();
 namespace mfres::kernels {
 namespace HWY_NAMESPACE {
 
-namespace hn = hwy::HWY_NAMESPACE;
-using Floats = hn::CappedTag<float, 16>;
-using Vector = hn::Vec<Floats>;
-
-constexpr std::int64_t lanes = static_cast<std::int64_t>(hn::MaxLanes(Floats()));
 /// Vectors along z computed together: with four channels 16 sums where there are 32 registers, 8 where there are 16.
-#if HWY_ARCH_ARM_A64 || (HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3)
-constexpr int vectors_together = 4;
-#else
-constexpr int vectors_together = 2;
-#endif
+constexpr int vectors_together = many_registers ? 4 : 2;
 
-HWY_INLINE Vector activate(const Activation& activation, Vector v) {
+/// Adds the products of vectors along z with a weight for each output channel, in blocks of which each has its weights
+/// `stride` behind those of the one before.
+template <int blocks, int channels, int vectors>
+HWY_INLINE void add_products(const float* row, const float* weights, std::int64_t stride,
+                             Vector (&sum)[blocks * channels][vectors]) {
     const Floats d;
-    const auto zero = hn::Zero(d);
-    // NaN is not below zero, so it stays.
-    switch (activation.kind) {
-    case Activation::Kind::none: return v;
-    case Activation::Kind::relu: return hn::IfThenZeroElse(hn::Lt(v, zero), v);
-    case Activation::Kind::leaky_relu:
-        return hn::IfThenElse(hn::Lt(v, zero), hn::Mul(v, hn::Set(d, activation.slope)), v);
+    Vector x[vectors];
+    MFRES_UNROLL
+    for (int v = 0; v < vectors; ++v)
+        x[v] = hn::LoadU(d, row + v * lanes);
+    MFRES_UNROLL
+    for (int o = 0; o < blocks * channels; ++o) {
+        const Vector weight = hn::Set(d, weights[o / channels * stride + o % channels]);
+        MFRES_UNROLL
+        for (int v = 0; v < vectors; ++v)
+            sum[o][v] = hn::MulAdd(weight, x[v], sum[o][v]);
     }
-    return v;
 }
 
-/// `channels` output channels from `first` on, `vectors` vectors from voxel z on.
-template <int channels, int vectors, int shifts>
+/// `blocks` blocks of `channels` output channels from `first` on, `vectors` vectors from voxel z on. `known_shifts` is the
+/// number of shifts around the voxel itself; 0: those of the convolution.
+template <int blocks, int channels, int vectors, int known_shifts>
 HWY_INLINE void convolve_block(const RowConvolution& c, const float* weights, std::int64_t first, std::int64_t z) {
     const Floats d;
-    Vector sum[channels][vectors];
+    const std::int64_t stride = channels * c.rows * c.shifts;
+    Vector sum[blocks * channels][vectors];
     MFRES_UNROLL
-    for (int o = 0; o < channels; ++o) {
+    for (int o = 0; o < blocks * channels; ++o) {
         const Vector bias = hn::Set(d, c.bias[first + o]);
         MFRES_UNROLL
         for (int v = 0; v < vectors; ++v)
@@ -56,24 +56,18 @@ HWY_INLINE void convolve_block(const RowConvolution& c, const float* weights, st
     }
     for (std::int64_t r = 0; r < c.rows; ++r) {
         const float* row = c.inputs[r] + z;
-        MFRES_UNROLL
-        for (int s = 0; s < shifts; ++s) {
-            Vector x[vectors];
+        if constexpr (known_shifts > 0) {
             MFRES_UNROLL
-            for (int v = 0; v < vectors; ++v)
-                x[v] = hn::LoadU(d, row + v * lanes + (shifts == 3 ? s - 1 : 0));
-            MFRES_UNROLL
-            for (int o = 0; o < channels; ++o) {
-                const Vector weight = hn::Set(d, weights[o]);
-                MFRES_UNROLL
-                for (int v = 0; v < vectors; ++v)
-                    sum[o][v] = hn::MulAdd(weight, x[v], sum[o][v]);
-            }
-            weights += channels;
+            for (int s = 0; s < known_shifts; ++s, weights += channels)
+                add_products<blocks, channels>(row + s - known_shifts / 2, weights, stride, sum);
+        } else {
+            row += c.first_shift;
+            for (std::int64_t s = 0; s < c.shifts; ++s, row += c.shift_step, weights += channels)
+                add_products<blocks, channels>(row, weights, stride, sum);
         }
     }
     MFRES_UNROLL
-    for (int o = 0; o < channels; ++o) {
+    for (int o = 0; o < blocks * channels; ++o) {
         MFRES_UNROLL
         for (int v = 0; v < vectors; ++v) {
             const std::int64_t at = z + v * lanes;
@@ -85,37 +79,59 @@ HWY_INLINE void convolve_block(const RowConvolution& c, const float* weights, st
     }
 }
 
-template <int channels, int shifts>
+/// `blocks` blocks of output channels.
+template <int blocks, int channels, int known_shifts>
 HWY_INLINE void convolve_channels(const RowConvolution& c, const float* weights, std::int64_t first) {
     std::int64_t z = 0;
-    for (; z + vectors_together * lanes <= c.floats; z += vectors_together * lanes)
-        convolve_block<channels, vectors_together, shifts>(c, weights, first, z);
-    for (; z < c.floats; z += lanes)
-        convolve_block<channels, 1, shifts>(c, weights, first, z);
-}
-
-template <int shifts>
-HWY_INLINE void convolve_rows(const RowConvolution& c) {
-    const float* weights = c.weights;
-    for (std::int64_t first = 0; first < c.channels; first += row_block) {
-        const std::int64_t count = std::min(row_block, c.channels - first);
-        if (count == 1)
-            convolve_channels<1, shifts>(c, weights, first);
-        else if (count == 2)
-            convolve_channels<2, shifts>(c, weights, first);
-        else if (count == 3)
-            convolve_channels<3, shifts>(c, weights, first);
-        else
-            convolve_channels<row_block, shifts>(c, weights, first);
-        weights += count * c.rows * shifts;
+    if constexpr (row_multiple % (vectors_together * lanes) == 0) {
+        for (; z < c.floats; z += vectors_together * lanes)
+            convolve_block<blocks, channels, vectors_together, known_shifts>(c, weights, first, z);
+    } else {
+        // Steps as equal as possible: a few sums would wait for each other.
+        for (std::int64_t left = c.floats / lanes; left > 0; left = (c.floats - z) / lanes) {
+            const std::int64_t steps = (left + vectors_together - 1) / vectors_together;
+            const std::int64_t vectors = (left + steps - 1) / steps;
+            if (vectors == 1)
+                convolve_block<blocks, channels, 1, known_shifts>(c, weights, first, z);
+            else if (vectors == 2)
+                convolve_block<blocks, channels, 2, known_shifts>(c, weights, first, z);
+            else if (vectors == 3)
+                convolve_block<blocks, channels, 3, known_shifts>(c, weights, first, z);
+            else
+                convolve_block<blocks, channels, 4, known_shifts>(c, weights, first, z);
+            z += vectors * lanes;
+        }
     }
 }
 
+template <int known_shifts>
+HWY_INLINE void convolve_rows(const RowConvolution& c) {
+    const float* weights = c.weights;
+    std::int64_t first = 0;
+    const auto done = [&](std::int64_t count) HWY_ATTR {
+        first += count;
+        weights += count * c.rows * c.shifts;
+    };
+    if (c.floats == lanes) // there are sums enough with two blocks only
+        for (; first + 2 * row_block <= c.channels; done(2 * row_block))
+            convolve_channels<2, row_block, known_shifts>(c, weights, first);
+    for (; first + row_block <= c.channels; done(row_block))
+        convolve_channels<1, row_block, known_shifts>(c, weights, first);
+    if (c.channels - first == 1)
+        convolve_channels<1, 1, known_shifts>(c, weights, first);
+    else if (c.channels - first == 2)
+        convolve_channels<1, 2, known_shifts>(c, weights, first);
+    else if (c.channels - first == 3)
+        convolve_channels<1, 3, known_shifts>(c, weights, first);
+}
+
 void convolve(const RowConvolution& c) {
-    if (c.three_along_z)
+    if (c.shifts == 1 && c.first_shift == 0)
+        convolve_rows<1>(c);
+    else if (c.shifts == 3 && c.first_shift == -1 && c.shift_step == 1)
         convolve_rows<3>(c);
     else
-        convolve_rows<1>(c);
+        convolve_rows<0>(c);
 }
 
 void add(const RowSum& s) {

@@ -19,13 +19,15 @@ constexpr std::int64_t row_multiple = 16;
 /// Output channels whose weights lie together.
 constexpr std::int64_t row_block = 4;
 
-/// outputs[o] = activation(bias[o] + sum over rows r and shifts s along z of weight(o, r, s) * inputs[r] shifted by s
-/// + residual[o]). Weights in blocks of row_block output channels, the last as many as are left:
+/// outputs[o] = activation(bias[o] + sum over rows r and shifts s of weight(o, r, s) * inputs[r] shifted by
+/// first_shift + s * shift_step voxels along z + residual[o]). Weights in blocks of row_block output channels, the last as many as are left:
 /// [block][row][shift][channel in the block].
 struct RowConvolution {
     const float* const* inputs = nullptr;
     std::int64_t rows = 0;
-    bool three_along_z = false; ///< shifts -1, 0, 1 instead of none
+    std::int64_t shifts = 1;
+    std::int64_t first_shift = 0;
+    std::int64_t shift_step = 1;
     const float* weights = nullptr;
     const float* bias = nullptr;
     const float* const* residual = nullptr; ///< null without one

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// An array of values or of gradients in training as it lies in memory, in f32 or bf16. Loops compute in f32: a block of
-// bf16 is widened in scratch memory that stays in the first-level cache, and what was computed is rounded once, where it
-// is stored. In f32 a block is read and computed where it lies.
+// An array of values or of gradients in training, stored in f32 or bf16. Loops compute in f32: a block of bf16 is
+// converted into a workspace that fits the first-level cache, and results are rounded once, when they are stored. In
+// f32 a block is read and computed in place.
 #pragma once
 
 #include "backends/kernels/threads.h"
@@ -32,15 +32,15 @@ class ValueArray {
     float* f32() const { return data_; }
     std::uint16_t* bf16() const { return reinterpret_cast<std::uint16_t*>(data_); }
 
-    /// Values [first, first + count) as floats: where they lie, or widened in `scratch`.
-    const float* read(std::int64_t first, std::int64_t count, float* scratch) const {
+    /// Values [first, first + count) as floats: in place, or converted into `workspace`.
+    const float* read(std::int64_t first, std::int64_t count, float* workspace) const {
         if (!rounds())
             return f32() + first;
-        vector_loops().from_bf16(count, bf16() + first, scratch);
-        return scratch;
+        vector_loops().from_bf16(count, bf16() + first, workspace);
+        return workspace;
     }
-    /// Where to compute values from `first` on, for store(): where they will lie, or `scratch`.
-    float* target(std::int64_t first, float* scratch) const { return rounds() ? scratch : f32() + first; }
+    /// Where to compute values from `first` on, for store(): in place, or `workspace`.
+    float* target(std::int64_t first, float* workspace) const { return rounds() ? workspace : f32() + first; }
     void store(std::int64_t first, std::int64_t count, const float* values) const {
         if (rounds())
             vector_loops().to_bf16(count, values, bf16() + first);
@@ -49,12 +49,12 @@ class ValueArray {
     }
 
     /// The same for the first `count` values at once, by up to `threads` threads.
-    const float* read_all(std::int64_t count, int threads, float* scratch) const {
+    const float* read_all(std::int64_t count, int threads, float* workspace) const {
         if (!rounds())
             return f32();
         by_parts(count, threads,
-                 [&](std::int64_t begin, std::int64_t end) { read(begin, end - begin, scratch + begin); });
-        return scratch;
+                 [&](std::int64_t begin, std::int64_t end) { read(begin, end - begin, workspace + begin); });
+        return workspace;
     }
     void store_all(std::int64_t count, int threads, const float* values) const {
         if (rounds() || values != f32())
@@ -81,7 +81,7 @@ struct Binding {
     ValueType type = ValueType::f32; ///< of values and gradients
 
     ValueArray values(ArrayId id) const { return {plan.at(block, id), type}; }
-    float* scratch(ArrayId id) const { return plan.at(block, id); }
+    float* workspace(ArrayId id) const { return plan.at(block, id); }
 };
 
 } // namespace mfres::kernels

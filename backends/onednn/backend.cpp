@@ -2,6 +2,7 @@
 // The oneDNN backend: convolutions of oneDNN, loops of our own for other ops, and fusion groups, on channels-last arrays.
 #include "backends/backend.h"
 
+#include "backends/kernels/fusion_group.h"
 #include "backends/onednn/inference.h"
 #include "backends/onednn/kernels.h"
 #include "backends/onednn/low_precision.h"

@@ -2,8 +2,8 @@
 #include "backends/onednn/conv.h"
 
 #include "backends/kernels/elementwise.h"
-#include "backends/onednn/ops.h"
 #include "backends/kernels/vector_loops.h"
+#include "backends/onednn/ops.h"
 
 #include <algorithm>
 #include <optional>
@@ -94,9 +94,9 @@ Choice choose(const ConvSpec& spec, const std::vector<float>& scales, const dnnl
         try {
             const ConvolutionGeometry g = geometry(shape_of(spec), form, types_of(spec));
             auto descriptor = describe(g, attributes(spec, form, g.destination, scales), engine);
-            const Speed speed = speed_of(descriptor.impl_info_str());
-            // The gemm kernels of 2.6.3 give wrong sums with a whole tensor as binary operand.
-            const bool wrong = speed == Speed::gemm && adds_separate_residual(spec, form);
+            const std::string implementation = descriptor.impl_info_str();
+            const Speed speed = speed_of(implementation);
+            const bool wrong = adds_separate_residual(spec, form) && !adds_operand_correctly(implementation);
             if (wrong || (best && speed >= best->speed))
                 continue;
             best = Choice{form, std::move(descriptor), speed};

@@ -39,6 +39,15 @@ void for_rows(const ConvolutionShape& shape, std::int64_t merged, const Body& bo
         body(o, o * merged + o / out_per_group % merged);
 }
 
+bool contains(const std::string& name, const char* part) {
+    return name.find(part) != std::string::npos;
+}
+
+/// brgemm, a kernel compiled for blocks of small products, is not the gemm of whole matrices.
+bool is_gemm(const std::string& implementation) {
+    return contains(implementation, "gemm") && !contains(implementation, "brg");
+}
+
 } // namespace
 
 std::string describe(const Formulation& form) {
@@ -55,10 +64,16 @@ std::string describe(const Formulation& form) {
 }
 
 Speed speed_of(const std::string& implementation) {
-    if (implementation.find("ref") != std::string::npos)
-        return Speed::naive;
-    const bool brgemm = implementation.find("brg") != std::string::npos;
-    return !brgemm && implementation.find("gemm") != std::string::npos ? Speed::gemm : Speed::compiled;
+    if (is_gemm(implementation)) // also gemm:ref, a blocked loop in C++: slower than gemm:jit, faster than ref:any
+        return Speed::gemm;
+    return contains(implementation, "ref") ? Speed::naive : Speed::compiled;
+}
+
+bool adds_operand_correctly(const std::string& implementation) {
+    if (is_gemm(implementation))
+        return false;
+    const auto starts_with = [&](const char* start) { return implementation.rfind(start, 0) == 0; };
+    return starts_with("jit") || starts_with("brg") || starts_with("ref");
 }
 
 std::vector<Formulation> grouping_formulations(const ConvolutionShape& shape) {

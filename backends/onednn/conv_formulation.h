@@ -33,6 +33,11 @@ enum class Speed : std::uint8_t { compiled, gemm, naive };
 /// Derived from the name that oneDNN gives an implementation.
 Speed speed_of(const std::string& implementation);
 
+/// Whether the implementation of this name adds a whole tensor, as binary operand behind the sum, correctly. The gemm
+/// convolutions of oneDNN 2.6.3 do not, on any architecture (gemm:jit, gemm:ref). True for the kinds of which the op
+/// cases have shown it, false for gemm and for names of other kinds.
+bool adds_operand_correctly(const std::string& implementation);
+
 /// A convolution with its shapes, [batch, channel, x, y, z].
 struct ConvolutionShape {
     Conv conv;

@@ -2,7 +2,7 @@
 #include "backends/onednn/inference.h"
 
 #include "backends/kernels/fusion_group.h"
-#include "backends/kernels/threads.h"
+#include "backends/kernels/host_engine.h"
 #include "backends/onednn/errors.h"
 #include "backends/onednn/ops.h"
 #include "backends/planned/make_op.h"
@@ -14,31 +14,22 @@ namespace mfres::onednn {
 namespace {
 
 /// oneDNN as an engine of the executor. Values are channels-last floats, or bf16 and 8-bit integers between two
-/// convolutions in low precision. All memory is host memory: the caller writes the input where ops read it.
-class OneDnnEngine final : public InferenceEngine {
+/// convolutions in low precision.
+class OneDnnEngine final : public HostEngine {
   public:
     OneDnnEngine(std::shared_ptr<ThreadPool> pool, const FusionModel* model, const CompileOptions& options)
-        : pool_(std::move(pool)), options_(options), engine_(dnnl::engine::kind::cpu, 0) {
+        : HostEngine(std::move(pool), model), options_(options), engine_(dnnl::engine::kind::cpu, 0) {
         obey_max_cpu_isa();
-        if (usable_model(model))
-            model_ = *model;
     }
 
     std::string_view name() const override { return "onednn"; }
     Status guarded(const std::string& node, const std::function<void()>& body) const override {
         return onednn::guarded(node, body);
     }
-    /// oneDNN itself has one thread: it is called once for each part of an op that the pool runs.
-    Status enter(const std::function<Status()>& body) override {
-        const ThreadScope one(1);
-        const ThreadPoolScope parts(pool_.get());
-        return body();
-    }
-
-    const FusionModel* fusion_model() const override { return model_ ? &*model_ : nullptr; }
 
     void begin(const PlannedNetwork& planned) override {
-        context_.emplace(OpContext{planned, engine_, pool_->threads(),
+        context_.emplace(OpContext{{planned, threads()},
+                                   engine_,
                                    plan_low_precision(planned, options_.precision, options_.ranges, {}, engine_)});
     }
 
@@ -52,43 +43,13 @@ class OneDnnEngine final : public InferenceEngine {
                              : mfres::make_op(*context_, group.ops[0], residual_in_output);
     }
 
-    void allocate(const ArrayPlan& plan) override {
-        const std::size_t floats = static_cast<std::size_t>(plan.bytes) / sizeof(float);
-        if (floats > block_.max_size())
-            throw std::bad_alloc();
-        block_.resize(floats);
-        const auto view = [&](const ArrayPlan::Array& array) {
-            return StridedView<float>{reinterpret_cast<float*>(block() + array.offset), array.shape,
-                                      channels_last_strides(array.shape)};
-        };
-        input_ = view(plan.input);
-        for (const ArrayPlan::Array& array : plan.outputs)
-            outputs_.push_back(as_const(view(array)));
-    }
-
-    std::byte* block() const override {
-        return const_cast<std::byte*>(reinterpret_cast<const std::byte*>(block_.data()));
-    }
-    StridedView<float> input() override { return input_; }
-    StridedView<const float> output(std::size_t index) const override { return outputs_[index]; }
-    std::int64_t barriers() const override { return pool_->barriers(); }
-
   private:
-    std::shared_ptr<ThreadPool> pool_;
-    std::optional<FusionModel> model_;
     CompileOptions options_;
     dnnl::engine engine_;
     std::optional<OpContext> context_;
-    AlignedVector<float> block_;
-    StridedView<float> input_;
-    std::vector<StridedView<const float>> outputs_;
 };
 
 } // namespace
-
-const FusionModel* usable_model(const FusionModel* model) {
-    return can_fuse() ? model : nullptr;
-}
 
 Result<std::unique_ptr<Executable>> compile_inference(Network form, std::shared_ptr<ThreadPool> pool,
                                                       const FusionModel* model, const CompileOptions& options) {

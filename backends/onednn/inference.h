@@ -10,9 +10,6 @@
 
 namespace mfres::onednn {
 
-/// The model for fusion groups that inference uses: `model`, or null if this processor has no instructions for fusion groups.
-const FusionModel* usable_model(const FusionModel* model);
-
 /// Compiles a network in its inference form for the threads of `pool`. Without a model no fusion groups are formed. Of
 /// the options, precision and ranges are used. Errors: memory_limit, backend_failed.
 Result<std::unique_ptr<Executable>> compile_inference(Network form, std::shared_ptr<ThreadPool> pool,

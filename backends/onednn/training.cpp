@@ -2,7 +2,7 @@
 #include "backends/onednn/training.h"
 
 #include "backends/distributed/data_parallel.h"
-#include "backends/kernels/softmax_loss.h"
+#include "backends/kernels/segmentation_loss.h"
 #include "backends/kernels/threads.h"
 #include "backends/onednn/errors.h"
 #include "backends/onednn/low_precision.h"
@@ -76,8 +76,8 @@ class OneDnnTraining final : public TrainingEngine {
 
     std::int64_t loss_workspace_bytes() const override {
         std::int64_t bytes = 0;
-        for (const SoftmaxLoss& loss : losses_)
-            bytes = std::max(bytes, loss.scratch_bytes());
+        for (const SegmentationLoss& loss : losses_)
+            bytes = std::max(bytes, loss.workspace_bytes());
         return bytes;
     }
 
@@ -109,7 +109,7 @@ class OneDnnTraining final : public TrainingEngine {
             outputs_.push_back(exchanged(ends.outputs[k], network_->output_shape(k)));
             output_gradients_.push_back(exchanged(ends.output_gradients[k], network_->output_shape(k)));
         }
-        loss_workspace_ = binding.scratch(ends.loss_workspace);
+        loss_workspace_ = binding.workspace(ends.loss_workspace);
     }
 
     StridedView<float> input() override { return input_.view; }
@@ -151,12 +151,12 @@ class OneDnnTraining final : public TrainingEngine {
     }
 
     std::vector<ClassSums> class_sums(std::size_t output, const LossTerms& terms) override {
-        return losses_[output].sums(logits(output), own_classes_.data(), terms.groups(), loss_workspace_);
+        return losses_[output].sums(logits(output), own_classes_.data(), terms, loss_workspace_);
     }
 
     void count_digits(std::size_t output, const LossTerms& terms, std::uint64_t prefix, int shift,
                       std::span<double> counts) override {
-        losses_[output].count_digits(logits(output), own_classes_.data(), terms.rule().gamma, prefix, shift, counts,
+        losses_[output].count_digits(logits(output), own_classes_.data(), terms, prefix, shift, counts,
                                      loss_workspace_);
     }
 
@@ -207,7 +207,7 @@ class OneDnnTraining final : public TrainingEngine {
     Communicator& ranks_;
     const TrainingNetwork* network_ = nullptr;
     std::optional<TrainingContext> context_;
-    std::vector<SoftmaxLoss> losses_; ///< by output
+    std::vector<SegmentationLoss> losses_; ///< by output
     AlignedVector<float> block_, copies_;
     AlignedVector<float> targets_; ///< of distillation; empty until allocate_targets()
     Exchanged input_;

@@ -213,7 +213,7 @@ class ConvolutionTraining final : public TrainingOp {
             return;
         gradient_rows_ = RowReader(binding, node_.shape[1], arrays.contributions);
         gathered_rows_ = binding.values(arrays.summed);
-        gather_memory_ = binding.scratch(arrays.workspace);
+        gather_memory_ = binding.workspace(arrays.workspace);
         std::byte* const memory = placement.at(arrays.workspace) + gather_bytes();
         const ValueArray dy = binding.values(arrays.gradient);
         bind_weights(binding.values(arrays.inputs[0].array), dy, memory);

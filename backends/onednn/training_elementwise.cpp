@@ -3,8 +3,8 @@
 
 #include "backends/distributed/data_parallel.h"
 #include "backends/kernels/blocked_loops.h"
-#include "backends/onednn/errors.h"
 #include "backends/kernels/vector_loops.h"
+#include "backends/onednn/errors.h"
 
 #include <algorithm>
 #include <cmath>
@@ -145,7 +145,7 @@ class Sum final : public TrainingOp {
                 pass.readers.emplace_back(binding, channels);
             for (const OpArrays::Output& output : forward.outputs)
                 pass.writers.push_back({output.first, output.channels.count, binding.values(output.channels.array)});
-            pass.memory = binding.scratch(forward.workspace);
+            pass.memory = binding.workspace(forward.workspace);
         }
         sums_memory_ = ChunkSums(rows_, operands_.size(), behind(passes_[0].memory, 2));
         if (!arrays.has_backward)
@@ -162,7 +162,7 @@ class Sum final : public TrainingOp {
             mask_reader_ = RowReader(binding, arrays.mask_array);
         masked_ = binding.values(arrays.summed);
         gradient_ = binding.values(arrays.gradient);
-        backward_memory_ = binding.scratch(arrays.workspace);
+        backward_memory_ = binding.workspace(arrays.workspace);
         backward_sums_memory_ = ChunkSums(rows_, operands_.size(), behind(backward_memory_, 4));
     }
 

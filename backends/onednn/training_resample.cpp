@@ -39,9 +39,9 @@ class Resampling final : public TrainingOp {
         OpWorkspace workspace;
         const bool upsamples = kind() == OpKind::upsample;
         workspace.forward =
-            (widened(in_) + (upsamples ? upsample_values_scratch(domain_, in_, type_) : widened(out()))) * bytes;
+            (widened(in_) + (upsamples ? upsample_values_workspace(domain_, in_, type_) : widened(out()))) * bytes;
         workspace.recompute = workspace.forward;
-        workspace.backward = (widened(in_) + (upsamples ? upsample_gradient_scratch(domain_, in_)
+        workspace.backward = (widened(in_) + (upsamples ? upsample_gradient_workspace(domain_, in_)
                                                         : widened(out()) + std::max(widened(in_), widened(out())))) *
                              bytes;
         if (upsamples || type_ != ValueType::f32)
@@ -53,15 +53,16 @@ class Resampling final : public TrainingOp {
         const Binding binding = context_.binding(placement);
         for (const OpArrays::Forward& forward : arrays.forwards)
             passes_.push_back({binding.values(forward.inputs[0].array),
-                               binding.values(forward.outputs[0].channels.array), binding.scratch(forward.workspace)});
+                               binding.values(forward.outputs[0].channels.array),
+                               binding.workspace(forward.workspace)});
         if (!arrays.has_backward)
             return;
         x_data_ = binding.values(arrays.inputs[0].array);
         y_data_ = binding.values(arrays.output.array);
         gradient_rows_ = RowReader(binding, node_.shape[1], arrays.contributions);
-        gathered_data_ = binding.scratch(arrays.summed);
+        gathered_data_ = binding.workspace(arrays.summed);
         dx_data_ = binding.values(arrays.input_gradients[0]);
-        backward_memory_ = binding.scratch(arrays.workspace);
+        backward_memory_ = binding.workspace(arrays.workspace);
     }
 
     void forward(bool recompute) override {

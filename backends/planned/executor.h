@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT
 // Inference on an engine whose memory is planned before it runs.
 //
-// compile_planned() does for every such engine what does not depend on one: it brings the graph into its inference form
-// (graph/rewrite.h), fuses ops, forms fusion groups, plans the memory of all values and of the workspace of ops
+// compile_planned() is the part that all such engines share. It takes a graph in its inference form (graph/rewrite.h),
+// fuses ops, forms fusion groups (graph/fuse.h), plans the memory of all values and of the workspace of the ops
 // (graph/memory_plan.h), makes the ops, and returns an Executable that runs them with progress and cancellation.
 //
-// An engine supplies two things, through InferenceEngine: the implementation of each op, and arrays, that is, the memory
-// that was planned and the transfer of input and output.
+// An engine implements InferenceEngine: it makes the ops, allocates the planned memory, and copies the input to it and
+// the outputs from it.
 #pragma once
 
 #include "backends/backend.h"
+#include "core/interface.h"
 #include "graph/fuse.h"
 #include "graph/memory_plan.h"
 
@@ -24,15 +25,15 @@
 
 namespace mfres {
 
-/// Where an op finds its operands. All pointers are into the memory of the engine, in its element type and layout.
+/// The operands of an op. All pointers are to memory of the engine, in its element type and layout.
 struct OpArguments {
-    /// For a single op: one per input of its main node, pointing to the array that PlannedNetwork::ranges names, which is
-    /// larger than the input if the input is a removed slice. For a group of several ops: one per value of values_read().
+    /// For a single op: one per input of its main node. If the input is a channel range of a larger array, the pointer
+    /// is to that array (PlannedNetwork::ranges). For a group of several ops: one per value of values_read().
     std::vector<const void*> inputs;
     const void* residual = nullptr; ///< null without one
     /// May be `residual`, or the first input of a pointwise op (see BufferRules and plan_value_buffers).
     void* output = nullptr;
-    std::byte* workspace = nullptr; ///< InferenceOp::workspace_bytes() bytes, MemoryPlan::alignment aligned
+    std::byte* workspace = nullptr; ///< of InferenceOp::workspace_bytes() bytes, aligned to MemoryPlan::alignment
 
     template <typename T>
     const T* input(std::size_t index) const {
@@ -40,17 +41,12 @@ struct OpArguments {
     }
 };
 
-/// The implementation of a fused op or of a fusion group, with its weights in the order it wants them.
-class InferenceOp {
+/// The implementation of a fused op or of a fusion group, with its weights in the layout of the kernel.
+class InferenceOp : public Interface {
   public:
-    InferenceOp() = default;
-    InferenceOp(const InferenceOp&) = delete;
-    InferenceOp& operator=(const InferenceOp&) = delete;
-    virtual ~InferenceOp() = default;
-
-    /// The library's name of the kernel, e.g. "brgconv:avx512_core", or "mfres:<name>" for a kernel of this project.
+    /// The engine's name of the kernel, e.g. "brgconv:avx512_core", or "mfres:<name>" for a kernel of this project.
     virtual std::string implementation() const = 0;
-    /// Memory that is used only while the op runs. Ops share it.
+    /// Memory that is used only during run(). All ops of a network share it.
     virtual std::int64_t workspace_bytes() const { return 0; }
     /// Memory of weights and tables that the op owns.
     virtual std::int64_t constant_bytes() const { return 0; }
@@ -75,7 +71,7 @@ struct PlannedNetwork {
     std::vector<ChannelRange> ranges; ///< by node, see channel_ranges
 };
 
-/// The memory of a network: one block, with the input and the outputs of the network at these offsets.
+/// The memory of a network: one block, and where in it the input and the outputs of the network are.
 struct ArrayPlan {
     struct Array {
         Shape shape; ///< [batch, channel, x, y, z]
@@ -86,21 +82,17 @@ struct ArrayPlan {
     std::vector<Array> outputs;
 };
 
-/// What an engine supplies. Calls may throw what guarded() catches, except where noted. They are made by one thread at a
-/// time, inside enter(), in this order: begin, value_bytes and make_op at compilation; allocate once; then for each run
-/// start_run, convert_input, the ops, finish_run.
-class InferenceEngine {
+/// The interface that an engine implements. Functions may throw what guarded() catches, except where noted. The
+/// executor calls them from one thread at a time, inside enter(), in this order: begin, value_bytes and make_op at
+/// compilation; allocate once; then for each run start_run, convert_input, the ops, finish_run.
+class InferenceEngine : public Interface {
   public:
-    InferenceEngine() = default;
-    InferenceEngine(const InferenceEngine&) = delete;
-    InferenceEngine& operator=(const InferenceEngine&) = delete;
-    virtual ~InferenceEngine() = default;
-
     /// Backend::name(), for messages. Does not throw.
     virtual std::string_view name() const = 0;
-    /// Calls `body`, which works on `node`, and returns what it throws as an error that names the node. Does not throw.
+    /// Calls `body`, which compiles or runs `node`, and returns its exceptions as an error that names the node. Does
+    /// not throw.
     virtual Status guarded(const std::string& node, const std::function<void()>& body) const = 0;
-    /// Calls `body` with everything in effect that the engine needs on the calling thread: its thread pool, its device.
+    /// Calls `body` with the state of the calling thread that the engine needs: its thread pool, its current device.
     virtual Status enter(const std::function<Status()>& body) { return body(); }
 
     // Compilation
@@ -110,9 +102,9 @@ class InferenceEngine {
     virtual BufferRules buffer_rules() const { return {}; }
     /// Called before the first make_op. `planned` outlives the ops.
     virtual void begin(const PlannedNetwork& planned) = 0;
-    /// Bytes of the value of a node if the engine does not store it with BufferRules::element_bytes, else 0.
+    /// Bytes of the value of a node if its elements are not of BufferRules::element_bytes, else 0.
     virtual std::int64_t value_bytes(NodeId) const { return 0; }
-    /// `residual_in_output`: the output has the address of the residual.
+    /// `residual_in_output`: the output overwrites the residual in place.
     virtual std::unique_ptr<InferenceOp> make_op(const FusionGroup& group, bool residual_in_output) = 0;
 
     // Arrays
@@ -120,38 +112,38 @@ class InferenceEngine {
     virtual void allocate(const ArrayPlan& plan) = 0;
     /// The block of ArrayPlan::bytes bytes. Does not throw.
     virtual std::byte* block() const = 0;
-    /// Bytes held besides the block and the constants of ops. Does not throw.
+    /// Bytes allocated in addition to the block and to InferenceOp::constant_bytes. Does not throw.
     virtual std::int64_t other_bytes() const { return 0; }
     /// Where the caller writes the input and reads an output. Does not throw.
     virtual StridedView<float> input() = 0;
     virtual StridedView<const float> output(std::size_t index) const = 0;
-    /// The class of each voxel by a kernel of the engine: `classes` has the voxels of the output, which has one sample.
-    /// False if there is no kernel for it or a logit is not finite; the caller then takes the classes from output().
+    /// Computes the class of each voxel of output `index`, a batch of 1, by a kernel of the engine. Returns false if it
+    /// has none or if a logit is not finite; the executor then computes the classes from output().
     virtual bool labels(std::size_t, std::span<std::uint8_t>) const { return false; }
 
     // Runs
 
-    /// Takes over what the caller wrote to input().
+    /// Copies what was written to input() to the engine.
     virtual void start_run() {}
-    /// Writes the input to the block, in the layout and type that ops read. Like the ops, it may be recorded.
+    /// Converts the input to the layout and type of the ops, into the block. Like the ops, it may be recorded.
     virtual void convert_input() {}
-    /// Whether run_all() may be used for runs that nobody observes.
+    /// Whether run_all() may be used for runs without a RunObserver.
     virtual bool records() const { return false; }
-    /// Calls `ops`, which runs all ops, or repeats a recording of an earlier call.
+    /// Calls `ops`, which runs all ops, or replays a recording of an earlier call (a CUDA graph).
     virtual void run_all(const std::function<void()>& ops) { ops(); }
-    /// Returns when the work so far is done.
+    /// Returns when all work submitted so far is done.
     virtual void wait() {}
-    /// The outputs of the run are complete when it returns.
+    /// When it returns, the outputs of the run can be read.
     virtual void finish_run() { wait(); }
     /// See Executable::barriers(). Does not throw.
     virtual std::int64_t barriers() const { return 0; }
 };
 
-/// The groups that an engine with this cost model (null: none) runs for a graph in its inference form.
+/// The fusion groups of a graph in its inference form for an engine with this cost model; null: each op alone.
 std::vector<FusionGroup> planned_groups(const Graph& form, const FusionModel* model);
 
-/// Backend::planned_activations for an engine with this cost model and these rules: `graph` is brought into its
-/// inference form here.
+/// Implements Backend::planned_activations for an engine with this cost model and these rules. `graph` need not be in
+/// its inference form.
 std::int64_t planned_activation_bytes(const Graph& graph, const FusionModel* model, const BufferRules& rules = {});
 
 /// Compiles a network in its inference form. Errors: memory_limit, and those of InferenceEngine::guarded.

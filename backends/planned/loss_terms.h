@@ -85,6 +85,7 @@ class LossTerms {
     /// `logits`: the shape on this rank, of which all have as many samples. Both references have to outlive the object.
     LossTerms(const Loss& loss, const Shape& logits, Communicator& ranks);
 
+    Outputs outputs() const { return loss_.outputs; }
     /// Whether take_sums() is wanted.
     bool has_overlap() const { return static_cast<bool>(loss_.overlap); }
     bool has_pointwise() const { return rule_.weight != 0.0; }

@@ -85,9 +85,10 @@ class PlannedTraining final : public TrainingExecutable {
 
     Result<double> loss(std::span<const std::uint8_t> classes, const Loss& loss) override {
         MFRES_CHECK(check_output_weights(loss, outputs()));
+        MFRES_CHECK(check_channels(loss.outputs, network_.output_shape(0)));
         const bool of_crops = classes.empty() && has_crop_classes_;
         if (!of_crops)
-            MFRES_CHECK(check_classes(classes, network_.output_shape(0)));
+            MFRES_CHECK(check_classes(classes, network_.output_shape(0), loss.outputs));
         has_crop_classes_ = of_crops;
         double value = 0.0;
         const Status computed = entered([&]() -> Status {

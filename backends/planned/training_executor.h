@@ -14,6 +14,7 @@
 #include "backends/planned/parameter_store.h"
 #include "backends/planned/training_schedule.h"
 #include "backends/training.h"
+#include "core/interface.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -51,13 +52,8 @@ struct ArrayPlacement {
 };
 
 /// The implementation of a fused op in training. Calls may throw what TrainingEngine::guarded catches.
-class TrainingOp {
+class TrainingOp : public Interface {
   public:
-    TrainingOp() = default;
-    TrainingOp(const TrainingOp&) = delete;
-    TrainingOp& operator=(const TrainingOp&) = delete;
-    virtual ~TrainingOp() = default;
-
     /// The library's name of the kernel, or "mfres:<name>" for a kernel of this project.
     virtual std::string forward_implementation() const = 0;
     /// Called after bind() and only for ops with OpArrays::has_backward, as backward().
@@ -87,13 +83,8 @@ enum class TrainingPass : std::uint8_t { forward, backward };
 /// What an engine supplies. Calls may throw what guarded() catches, except where noted. They are made by one thread at a
 /// time, inside enter(), in this order: begin, the make functions, loss_workspace_bytes and other_bytes at compilation;
 /// allocate and bind once; then the calls of each step.
-class TrainingEngine {
+class TrainingEngine : public Interface {
   public:
-    TrainingEngine() = default;
-    TrainingEngine(const TrainingEngine&) = delete;
-    TrainingEngine& operator=(const TrainingEngine&) = delete;
-    virtual ~TrainingEngine() = default;
-
     /// Backend::name(), for messages. Does not throw.
     virtual std::string_view name() const = 0;
     /// Calls `body`, which works on `node`, and returns what it throws as an error that names the node; OpFailure::error

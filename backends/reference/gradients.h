@@ -528,16 +528,22 @@ Status backward(const Node& node, const Operands<T>& in, const Gradients<T>& gra
     return {};
 }
 
-/// Calls body(probabilities by class, first logit of the voxel, its truth) for every voxel of one slab (n, x).
+/// Calls body(probabilities by channel, first logit of the voxel, its truth) for every voxel of one slab (n, x).
 template <typename T, typename Body>
-void for_slab(const Shape& shape, const T* logits, std::span<const std::uint8_t> classes, std::int64_t slab,
-              const Body& body) {
+void for_slab(const Shape& shape, const T* logits, std::span<const std::uint8_t> classes, Outputs outputs,
+              std::int64_t slab, const Body& body) {
     const std::int64_t size = plane_size(shape);
     const std::int64_t rows = shape[3] * shape[4];
     const std::int64_t first = slab / shape[2] * shape[1] * size + slab % shape[2] * rows;
     std::vector<double> p(static_cast<std::size_t>(shape[1]));
     for (std::int64_t i = 0; i < rows; ++i) {
         const T* voxel = logits + first + i;
+        if (outputs == Outputs::regions) {
+            for (std::size_t r = 0; r < p.size(); ++r)
+                p[r] = 1.0 / (1.0 + std::exp(-static_cast<double>(voxel[static_cast<std::int64_t>(r) * size])));
+            body(p, first + i, classes[static_cast<std::size_t>(slab * rows + i)]);
+            continue;
+        }
         double most = -std::numeric_limits<double>::infinity();
         for (std::int64_t c = 0; c < shape[1]; ++c)
             most = std::max(most, static_cast<double>(voxel[c * size]));
@@ -550,25 +556,33 @@ void for_slab(const Shape& shape, const T* logits, std::span<const std::uint8_t>
     }
 }
 
-/// The sums that a loss is made of, of softmax(logits) against classes, [group][class]: one group, or one per sample.
+/// Whether a voxel of class `truth` belongs to what channel c stands for: g of ClassSums.
+inline bool is_true(Outputs outputs, std::size_t c, std::uint8_t truth) {
+    return outputs == Outputs::regions ? in_region(static_cast<std::int64_t>(c), truth) : c == truth;
+}
+
+/// The sums that a loss is made of, of probabilities against classes, [group][class]: one group, or one per sample.
 /// Slab by slab, so that the order of additions does not depend on the threads.
 template <typename T>
 std::vector<ClassSums> class_sums(const Shape& shape, const T* logits, std::span<const std::uint8_t> classes,
-                                  std::size_t groups, int threads) {
+                                  Outputs outputs, std::size_t groups, int threads) {
     const auto channels = static_cast<std::size_t>(shape[1]);
     const std::int64_t slabs = shape[0] * shape[2];
     std::vector<ClassSums> parts(static_cast<std::size_t>(slabs) * channels);
     parallel_ranges(slabs, threads, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t slab = begin; slab < end; ++slab) {
             ClassSums* sums = parts.data() + static_cast<std::size_t>(slab) * channels;
-            for_slab(shape, logits, classes, slab, [&](const std::vector<double>& p, std::int64_t, std::uint8_t truth) {
-                for (std::size_t c = 0; c < channels; ++c) {
-                    sums[c].probability += p[c];
-                    sums[c].probability_squared += p[c] * p[c];
-                }
-                sums[truth].probability_truth += p[truth];
-                sums[truth].truth += 1.0;
-            });
+            for_slab(shape, logits, classes, outputs, slab,
+                     [&](const std::vector<double>& p, std::int64_t, std::uint8_t truth) {
+                         for (std::size_t c = 0; c < channels; ++c) {
+                             sums[c].probability += p[c];
+                             sums[c].probability_squared += p[c] * p[c];
+                             if (is_true(outputs, c, truth)) {
+                                 sums[c].probability_truth += p[c];
+                                 sums[c].truth += 1.0;
+                             }
+                         }
+                     });
         }
     });
     std::vector<ClassSums> total(groups * channels);
@@ -608,6 +622,21 @@ PointwiseValue pointwise_value(const T* voxel, std::int64_t size, std::int64_t c
     return {factor * cross_entropy, factor * (1.0 + gamma * (1.0 - q) * (q > 0.0 ? cross_entropy / q : 1.0))};
 }
 
+/// The sigmoid of a logit is the softmax of 0 and the logit, so a region is a loss of its own with two classes.
+template <typename T>
+std::array<T, 2> two_logits(T logit) {
+    return {T{0}, logit};
+}
+
+/// f of PointwiseLoss with regions: the mean of what each contributes.
+template <typename T>
+double pointwise_of_regions(const T* voxel, std::int64_t size, std::uint8_t truth, double gamma) {
+    double sum = 0.0;
+    for (std::int64_t r = 0; r < region_count; ++r)
+        sum += pointwise_value(two_logits(voxel[r * size]).data(), 1, 2, in_region(r, truth) ? 1 : 0, gamma).value;
+    return sum / static_cast<double>(region_count);
+}
+
 /// What a value counts by.
 inline double counted(const PointwiseRule& rule, double value) {
     return value < rule.threshold ? 0.0 : value == rule.threshold ? rule.at_threshold : 1.0;
@@ -616,14 +645,15 @@ inline double counted(const PointwiseRule& rule, double value) {
 /// Values of the pointwise part by voxel [batch][x][y][z].
 template <typename T>
 std::vector<double> pointwise_values(const Shape& shape, const T* logits, std::span<const std::uint8_t> classes,
-                                     double gamma, int threads) {
+                                     Outputs outputs, double gamma, int threads) {
     std::vector<double> values(classes.size());
     const std::int64_t size = plane_size(shape);
     parallel_ranges(static_cast<std::int64_t>(values.size()), threads, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t i = begin; i < end; ++i) {
             const T* voxel = logits + i / size * shape[1] * size + i % size;
             const auto at = static_cast<std::size_t>(i);
-            values[at] = pointwise_value(voxel, size, shape[1], classes[at], gamma).value;
+            values[at] = outputs == Outputs::regions ? pointwise_of_regions(voxel, size, classes[at], gamma)
+                                                     : pointwise_value(voxel, size, shape[1], classes[at], gamma).value;
         }
     });
     return values;
@@ -655,8 +685,45 @@ double distil(const T* voxel, const T* targets, std::int64_t size, std::int64_t 
     return cross_entropy;
 }
 
+/// The gradient at one voxel of a loss of regions, dL/dz_r = p_r (1 - p_r) s_r + coefficient_r (p_r - g_r) and that of
+/// distillation; adds to the sums that its value takes. Pointers are to the first of the voxel's logits, targets and
+/// gradients, `size` apart.
+template <typename T>
+void region_gradient(const T* voxel, std::span<const double> p, std::int64_t size, std::uint8_t truth,
+                     const ClassSlope* slopes, const LossTerms& terms, const T* targets, T* gradient, VoxelSums& sums) {
+    const PointwiseRule& rule = terms.rule();
+    constexpr double share = 1.0 / static_cast<double>(region_count);
+    double counts = 0.0;
+    if (terms.has_pointwise()) {
+        const double value = pointwise_of_regions(voxel, size, truth, rule.gamma);
+        counts = counted(rule, value);
+        sums.pointwise += counts * value;
+    }
+    for (std::size_t r = 0; r < p.size(); ++r) {
+        const std::int64_t at = static_cast<std::int64_t>(r) * size;
+        const bool inside = is_true(Outputs::regions, r, truth);
+        const std::array<T, 2> logits = two_logits(voxel[at]);
+        const double slope = (inside ? slopes[r].truth : 0.0) + slopes[r].constant + slopes[r].probability * p[r];
+        double own = p[r] * (1.0 - p[r]) * slope;
+        if (terms.has_pointwise())
+            own += share * rule.weight * counts *
+                   pointwise_value(logits.data(), 1, 2, inside ? 1 : 0, rule.gamma).coefficient *
+                   (p[r] - (inside ? 1.0 : 0.0));
+        gradient[at] = static_cast<T>(own);
+        if (!terms.has_distillation())
+            continue;
+        DistillationRule soft = terms.distillation();
+        soft.weight *= share;
+        const std::array<T, 2> both{T{1} - targets[at], targets[at]};
+        std::array<T, 2> of_both{T{0}, gradient[at]};
+        sums.distillation += share * distil(logits.data(), both.data(), 1, 2, soft, of_both.data());
+        gradient[at] = of_both[1];
+    }
+}
+
 /// The gradient of a loss whose terms are known, and the sums that its value takes:
 /// dL/dz_c = p_c (s_c - sum over k of p_k s_k) + coefficient (p_c - g_c) with s_k = dL/dp_k, and that of distillation.
+/// For regions see region_gradient().
 template <typename T>
 VoxelSums loss_gradient(const Shape& shape, const T* logits, std::span<const std::uint8_t> classes,
                         const LossTerms& terms, const T* targets, T* gradient, int threads) {
@@ -669,8 +736,14 @@ VoxelSums loss_gradient(const Shape& shape, const T* logits, std::span<const std
         for (std::int64_t slab = begin; slab < end; ++slab) {
             const std::int64_t group = terms.groups() == 1 ? 0 : slab / shape[2];
             const ClassSlope* of_class = terms.slopes().data() + static_cast<std::size_t>(group) * channels;
-            for_slab(shape, logits, classes, slab,
+            for_slab(shape, logits, classes, terms.outputs(), slab,
                      [&](const std::vector<double>& p, std::int64_t first, std::uint8_t truth) {
+                         if (terms.outputs() == Outputs::regions) {
+                             region_gradient(logits + first, p, size, truth, of_class, terms,
+                                             terms.has_distillation() ? targets + first : nullptr, gradient + first,
+                                             sums[static_cast<std::size_t>(slab)]);
+                             return;
+                         }
                          double mean = 0.0;
                          for (std::size_t c = 0; c < channels; ++c) {
                              const ClassSlope& slope = of_class[c];
@@ -700,19 +773,20 @@ VoxelSums loss_gradient(const Shape& shape, const T* logits, std::span<const std
     return total;
 }
 
-/// The loss of softmax(logits) [batch, channel, x, y, z] against `classes` [batch][x][y][z], and its gradient by the
+/// The loss of logits [batch, channel, x, y, z] against `classes` [batch][x][y][z], and its gradient by the
 /// logits. Errors: those of check_classes and of Communicator. The batch is that of all ranks. `targets`:
 /// of distillation, like the logits; null without it.
 template <typename T>
 Result<double> loss_and_gradient(const Shape& shape, const T* logits, std::span<const std::uint8_t> classes,
                                  const Loss& loss, T* gradient, int threads, Communicator& ranks = single_rank(),
                                  const T* targets = nullptr) {
-    MFRES_CHECK(check_classes(classes, shape));
+    MFRES_CHECK(check_classes(classes, shape, loss.outputs));
     LossTerms terms(loss, shape, ranks);
     if (terms.has_overlap())
-        MFRES_CHECK(terms.take_sums(class_sums(shape, logits, classes, terms.groups(), threads)));
+        MFRES_CHECK(terms.take_sums(class_sums(shape, logits, classes, loss.outputs, terms.groups(), threads)));
     if (terms.chooses()) {
-        const std::vector<double> values = pointwise_values(shape, logits, classes, terms.rule().gamma, threads);
+        const std::vector<double> values =
+            pointwise_values(shape, logits, classes, loss.outputs, terms.rule().gamma, threads);
         MFRES_CHECK(terms.choose<double>([&](std::uint64_t prefix, int shift, std::span<double> counts) {
             for (const double value : values)
                 if (const std::uint64_t key = ordered_bits(value); has_prefix(key, prefix, shift))

@@ -61,14 +61,35 @@ std::int64_t label_voxels(const float* logits, std::int64_t class_stride, std::i
     return bad;
 }
 
+/// The same for regions; the last that holds decides.
+std::int64_t label_nested(const float* logits, std::int64_t region_stride, std::int64_t z_stride, float threshold,
+                          std::int64_t count, std::uint8_t* labels) {
+    constexpr std::array<std::uint8_t, region_count> class_of_region{2, 1, 3}; // WT without TC is oedema, and so on
+    std::array<std::uint8_t, lanes> label{};
+    Lanes values;
+    std::int64_t bad = 0;
+    for (std::int64_t r = 0; r < region_count; ++r) {
+        load(logits + r * region_stride, z_stride, count, values);
+        bad += not_finite(values);
+        for (std::size_t i = 0; i < lanes; ++i)
+            label[i] = values[i] > threshold ? class_of_region[static_cast<std::size_t>(r)] : label[i];
+    }
+    std::copy_n(label.begin(), count, labels);
+    return bad;
+}
+
 } // namespace
 
 std::int64_t label_row(const StridedView<const float>& logits, std::int64_t x, std::int64_t y, std::int64_t z,
-                       std::int64_t count, std::uint8_t* labels) {
+                       std::int64_t count, const LabelRule& rule, std::uint8_t* labels) {
     std::int64_t bad = 0;
-    for (std::int64_t done = 0; done < count; done += lanes)
-        bad += label_voxels(&logits.at(0, 0, x, y, z + done), logits.strides[1], logits.strides[4], logits.shape[1],
-                            std::min(lanes, count - done), labels + done);
+    for (std::int64_t done = 0; done < count; done += lanes) {
+        const float* first = &logits.at(0, 0, x, y, z + done);
+        const std::int64_t some = std::min(lanes, count - done);
+        bad += rule.outputs == Outputs::regions
+                   ? label_nested(first, logits.strides[1], logits.strides[4], rule.threshold, some, labels + done)
+                   : label_voxels(first, logits.strides[1], logits.strides[4], logits.shape[1], some, labels + done);
+    }
     return bad;
 }
 
@@ -110,7 +131,11 @@ Error not_finite_error(const StridedView<const float>& logits, std::int64_t bad,
             {}};
 }
 
-Status check_logits(const StridedView<const float>& logits) {
+Status check_logits(const StridedView<const float>& logits, Outputs outputs) {
+    if (outputs == Outputs::regions && logits.shape.rank() == 5 && logits.shape[1] != region_count)
+        return Error{ErrorCode::invalid_argument,
+                     text("labels of regions need ", region_count, " channels, got ", to_string(logits.shape)),
+                     {}};
     if (logits.shape.rank() != 5 || logits.shape[0] != 1 || logits.shape[1] < 1 || logits.shape[1] > 256)
         return Error{ErrorCode::invalid_argument,
                      text("labels need logits of one batch item and 1 to 256 classes, [1, classes, x, y, z], got ",
@@ -122,7 +147,12 @@ Status check_logits(const StridedView<const float>& logits) {
 } // namespace logits
 
 Status argmax(const StridedView<const float>& values, std::span<std::uint8_t> labels, int threads) {
-    MFRES_CHECK(logits::check_logits(values));
+    return assign_labels(values, {}, labels, threads);
+}
+
+Status assign_labels(const StridedView<const float>& values, const LabelRule& rule, std::span<std::uint8_t> labels,
+                     int threads) {
+    MFRES_CHECK(logits::check_logits(values, rule.outputs));
     const std::int64_t plane = values.shape[3] * values.shape[4];
     if (labels.size() != static_cast<std::uint64_t>(values.shape[2] * plane))
         return Error{ErrorCode::invalid_argument,
@@ -132,7 +162,7 @@ Status argmax(const StridedView<const float>& values, std::span<std::uint8_t> la
     parallel_ranges(values.shape[2], resolve_threads(threads), [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t x = begin; x < end; ++x)
             for (std::int64_t y = 0; y < values.shape[3]; ++y)
-                bad += logits::label_row(values, x, y, 0, values.shape[4],
+                bad += logits::label_row(values, x, y, 0, values.shape[4], rule,
                                          labels.data() + x * plane + y * values.shape[4]);
     });
     if (bad > 0)

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Labels from logits: the class with the greatest logit per voxel, for whole volumes and for z-lines of a tile.
+// Labels from logits, for whole volumes and for z-lines of a tile: the class with the greatest logit per voxel, or that
+// of the innermost region.
 #pragma once
 
+#include "core/outputs.h"
 #include "core/tensor.h"
 
 #include <mfres/status.h>
@@ -19,11 +21,23 @@ namespace mfres {
 /// logits); logits_not_finite with counts and the first position; the labels are invalid then.
 Status argmax(const StridedView<const float>& logits, std::span<std::uint8_t> labels, int threads);
 
+/// How the values of a voxel become a label.
+struct LabelRule {
+    Outputs outputs = Outputs::classes;
+    /// Of Outputs::regions: a voxel is in a region whose value is above it. 0 for logits, where the sigmoid is one half.
+    float threshold = 0.0F;
+};
+
+/// argmax(), or for regions the class of the innermost region that the voxel is in: 3 in ET, else 1 in TC, else 2 in WT,
+/// else 0. Errors: as argmax; invalid_argument (regions of another number of channels than 3).
+Status assign_labels(const StridedView<const float>& values, const LabelRule& rule, std::span<std::uint8_t> labels,
+                     int threads);
+
 namespace logits {
 
 /// Labels of `count` voxels of the z-line (x, y) from z on; returns the number of logits that are not finite.
 std::int64_t label_row(const StridedView<const float>& logits, std::int64_t x, std::int64_t y, std::int64_t z,
-                       std::int64_t count, std::uint8_t* labels);
+                       std::int64_t count, const LabelRule& rule, std::uint8_t* labels);
 
 std::int64_t count_not_finite(const StridedView<const float>& logits, int threads);
 
@@ -31,8 +45,8 @@ std::int64_t count_not_finite(const StridedView<const float>& logits, int thread
 Error not_finite_error(const StridedView<const float>& logits, std::int64_t bad,
                        const std::array<std::int64_t, 3>& offset);
 
-/// Errors: invalid_argument for a shape that argmax does not accept.
-Status check_logits(const StridedView<const float>& logits);
+/// Errors: invalid_argument for a shape that assign_labels does not accept.
+Status check_logits(const StridedView<const float>& logits, Outputs outputs = Outputs::classes);
 
 } // namespace logits
 

@@ -5,31 +5,29 @@
 
 namespace mfres {
 
+namespace {
+
+constexpr auto precision_names = enum_names<Precision>(
+    {{Precision::f32, "f32"}, {Precision::bf16, "bf16"}, {Precision::fp16, "fp16"}, {Precision::int8, "int8"}});
+constexpr auto wait_policy_names = enum_names<WaitPolicy>(
+    {{WaitPolicy::automatic, "auto"}, {WaitPolicy::active, "active"}, {WaitPolicy::passive, "passive"}});
+
+} // namespace
+
 std::string_view to_string(Precision precision) noexcept {
-    switch (precision) {
-    case Precision::f32: return "f32";
-    case Precision::bf16: return "bf16";
-    case Precision::fp16: return "fp16";
-    case Precision::int8: return "int8";
-    }
-    return "";
+    return precision_names.of(precision);
 }
 
 Result<Precision> parse_precision(std::string_view text) {
-    return parse_name("precision", precisions, text);
+    return precision_names.parse("precision", text);
 }
 
 std::string_view to_string(WaitPolicy policy) noexcept {
-    switch (policy) {
-    case WaitPolicy::automatic: return "auto";
-    case WaitPolicy::active: return "active";
-    case WaitPolicy::passive: return "passive";
-    }
-    return "";
+    return wait_policy_names.of(policy);
 }
 
 Result<WaitPolicy> parse_wait_policy(std::string_view text) {
-    return parse_name("wait policy", wait_policies, text);
+    return wait_policy_names.parse("wait policy", text);
 }
 
 } // namespace mfres

@@ -5,16 +5,19 @@
 
 namespace mfres {
 
+namespace {
+
+constexpr auto normalisation_names = enum_names<Normalisation>(
+    {{Normalisation::zscore_brain, "zscore-brain"}, {Normalisation::zscore_brain_clipped, "zscore-brain-clipped"}});
+
+} // namespace
+
 std::string_view to_string(Normalisation normalisation) noexcept {
-    switch (normalisation) {
-    case Normalisation::zscore_brain: return "zscore-brain";
-    case Normalisation::zscore_brain_clipped: return "zscore-brain-clipped";
-    }
-    return "unknown";
+    return normalisation_names.of(normalisation);
 }
 
 Result<Normalisation> parse_normalisation(std::string_view text) {
-    return parse_name("normalisation", normalisations, text);
+    return normalisation_names.parse("normalisation", text);
 }
 
 } // namespace mfres

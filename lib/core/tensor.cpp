@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "core/tensor.h"
 
+#include <algorithm>
+
 namespace mfres {
 
 std::string to_string(const Shape& shape) {
@@ -25,26 +27,31 @@ std::array<std::int64_t, Shape::max_rank> dense_strides(const Shape& shape) {
 
 namespace {
 
-void copy_axis(const StridedView<const float>& source, const StridedView<float>& destination, int axis,
-               const float* from, float* to) {
-    const auto a = static_cast<std::size_t>(axis);
-    const std::int64_t extent = source.shape[axis];
-    if (axis == source.shape.rank() - 1) {
-        for (std::int64_t i = 0; i < extent; ++i)
-            to[i * destination.strides[a]] = from[i * source.strides[a]];
-        return;
-    }
-    for (std::int64_t i = 0; i < extent; ++i)
-        copy_axis(source, destination, axis + 1, from + i * source.strides[a], to + i * destination.strides[a]);
+/// Strides of five axes. Those that a view of lower rank lacks come first and have one position.
+template <typename T>
+std::array<std::int64_t, Shape::max_rank> five_strides(const StridedView<T>& view) {
+    std::array<std::int64_t, Shape::max_rank> strides{};
+    std::copy_backward(view.strides.begin(), view.strides.begin() + view.shape.rank(), strides.end());
+    return strides;
 }
 
 } // namespace
 
 void copy(const StridedView<const float>& source, const StridedView<float>& destination) {
-    if (source.shape.rank() == 0)
-        *destination.data = *source.data;
-    else
-        copy_axis(source, destination, 0, source.data, destination.data);
+    std::array<std::int64_t, Shape::max_rank> extent;
+    extent.fill(1);
+    std::copy_backward(source.shape.begin(), source.shape.end(), extent.end());
+    const auto step = five_strides(source);
+    const auto to_step = five_strides(destination);
+    for (std::int64_t a = 0; a < extent[0]; ++a)
+        for (std::int64_t b = 0; b < extent[1]; ++b)
+            for (std::int64_t c = 0; c < extent[2]; ++c)
+                for (std::int64_t d = 0; d < extent[3]; ++d) {
+                    const float* from = source.data + a * step[0] + b * step[1] + c * step[2] + d * step[3];
+                    float* to = destination.data + a * to_step[0] + b * to_step[1] + c * to_step[2] + d * to_step[3];
+                    for (std::int64_t e = 0; e < extent[4]; ++e)
+                        to[e * to_step[4]] = from[e * step[4]];
+                }
 }
 
 StridedView<const float> view(const Tensor& tensor) {

@@ -15,7 +15,8 @@ namespace {
 
 using Triple = std::array<std::int64_t, 3>;
 
-/// From a function that adds the weights of all inputs for an output: a row from the first that is not 0 to the last.
+/// From a function that adds the weights of all inputs for an output. A row has those from the first to the last
+/// nonzero.
 template <typename Weights>
 AxisOperator dense_operator(std::int64_t size, const Weights& weights_of) {
     AxisOperator made;
@@ -34,7 +35,7 @@ AxisOperator dense_operator(std::int64_t size, const Weights& weights_of) {
     return made;
 }
 
-/// kernel[|t|] on both sides, over the sum of all.
+/// The symmetric kernel kernel[|t|], normalised to the sum 1.
 AxisOperator symmetric_operator(std::int64_t size, const std::vector<double>& kernel) {
     double sum = kernel[0];
     for (std::size_t t = 1; t < kernel.size(); ++t)
@@ -46,7 +47,7 @@ AxisOperator symmetric_operator(std::int64_t size, const std::vector<double>& ke
     });
 }
 
-/// In place along one axis, 16 lines at a time: neighbours along z, or, along z, neighbours along y.
+/// Filters in place along one axis, 16 lines at a time: neighbours along z, or, for a filter along z, along y.
 void apply_along(std::span<float> data, const Triple& extents, std::size_t axis, const AxisOperator& op,
                  std::vector<float>& line) {
     constexpr std::int64_t lanes = 16;
@@ -77,7 +78,7 @@ void apply_along(std::span<float> data, const Triple& extents, std::size_t axis,
         }
 }
 
-/// Of the brain voxels of a crop.
+/// Statistics of the brain voxels of a crop.
 struct Statistics {
     float least = std::numeric_limits<float>::infinity();
     float greatest = -std::numeric_limits<float>::infinity();
@@ -150,7 +151,7 @@ void add_bias_field(std::span<float> image, const Triple& extents, std::span<con
         }
 }
 
-/// Blur, low resolution and thick slices along an axis; no rows where there is none.
+/// Blur, low resolution and thick slices along an axis as one filter; without rows if none of them is to be applied.
 AxisOperator resolution_along(std::size_t axis, std::int64_t size, const Artefacts& artefacts) {
     AxisOperator all;
     const auto add = [&](const AxisOperator& next) { all = all.rows.empty() ? next : composed(next, all); };
@@ -163,7 +164,7 @@ AxisOperator resolution_along(std::size_t axis, std::int64_t size, const Artefac
     return all;
 }
 
-/// Outside the brain there is its mean, so that its border rings no more than what is inside.
+/// Outside the brain the mean of the brain is used, so that the border of the brain mask does not ring.
 void add_ringing(std::span<float> image, const Triple& extents, std::span<const std::uint8_t> brain,
                  const Artefacts& artefacts, std::vector<float>& line) {
     const auto axis = static_cast<std::size_t>(artefacts.ringing_axis);
@@ -238,7 +239,7 @@ AxisOperator slices(std::int64_t size, double thickness, double phase) {
         }
     };
     return dense_operator(size, [&](std::int64_t o, std::vector<double>& weights) {
-        // In slices from the first one's centre; that of slice i is at (i + 1/2 - phase) thickness.
+        // Position in slices from the centre of the first one. The centre of slice i is at (i + 1/2 - phase) thickness.
         const double place = (static_cast<double>(o) + 0.5) / thickness + phase - 0.5;
         const double within = std::clamp(place, 0.0, static_cast<double>(count - 1));
         const auto slice = std::min(static_cast<std::int64_t>(within), std::max<std::int64_t>(0, count - 2));

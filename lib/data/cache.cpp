@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "data/cache.h"
 
+#include "core/guard.h"
 #include "core/try.h"
 #include "data/block_codec.h"
 #include "data/cache_file.h"
@@ -11,7 +12,6 @@
 #include <fstream>
 #include <list>
 #include <mutex>
-#include <new>
 #include <optional>
 #include <string_view>
 
@@ -103,16 +103,12 @@ class OpenedCache final : public Cache {
                          where(cases_[0])};
         if (auto kept = recent_.find(index))
             return kept;
-        try {
+        return guarded(where(cases_[index]), [&]() -> Result<std::shared_ptr<const CachedCase>> {
             MFRES_TRY(CachedCase loaded, read_case(cases_[index]));
             auto shared = std::make_shared<const CachedCase>(std::move(loaded));
             recent_.keep(index, memory_of(cases_[index].record()), shared);
             return std::shared_ptr<const CachedCase>(std::move(shared));
-        } catch (const std::bad_alloc&) {
-            return Error{ErrorCode::memory_limit,
-                         text("there is no memory for case ", entries_[index].id, " of ", where(cases_[index])),
-                         where(cases_[index])};
-        }
+        });
     }
 
   private:
@@ -193,12 +189,7 @@ Result<std::shared_ptr<const CacheFile>> open_file(const std::filesystem::path& 
 } // namespace
 
 Result<std::shared_ptr<const CacheFile>> CacheFile::open(const std::filesystem::path& path) {
-    try {
-        return open_file(path);
-    } catch (const std::bad_alloc&) {
-        return Error{ErrorCode::memory_limit, text("there is no memory for the index of ", path.string()),
-                     path.string()};
-    }
+    return guarded(path, [&]() -> Result<std::shared_ptr<const CacheFile>> { return open_file(path); });
 }
 
 std::string CacheFile::place(std::size_t index, std::size_t block) const {
@@ -241,11 +232,9 @@ std::string fingerprint_of(std::span<const CacheRecord> records) {
 Result<std::shared_ptr<const Cache>> open_cases(std::vector<CacheCase> cases) {
     if (cases.empty())
         return Error{ErrorCode::dataset_empty, "no case is left of the data", {}};
-    try {
+    return guarded("", [&]() -> Result<std::shared_ptr<const Cache>> {
         return std::shared_ptr<const Cache>(std::make_shared<OpenedCache>(std::move(cases)));
-    } catch (const std::bad_alloc&) {
-        return Error{ErrorCode::memory_limit, "there is no memory for an index of the cases", {}};
-    }
+    });
 }
 
 bool is_cache(const std::filesystem::path& path) {

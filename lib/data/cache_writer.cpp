@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "core/file.h"
+#include "core/guard.h"
 #include "core/parallel.h"
 #include "core/try.h"
 #include "data/block_codec.h"
@@ -105,21 +106,18 @@ Result<CachedCase> make_case(const CaseFiles& files, const CacheOptions& options
     made.voxel_mm = voxel_size(preprocessing.grid.affine);
     made.classes = cut_out(labels.labels, preprocessing.grid.size, box);
     made.brain = brain_mask(preprocessing, box);
-    std::array<std::optional<Error>, 4> failures;
+    std::array<Status, 4> outcomes;
     parallel_ranges(4, threads, [&](std::int64_t begin, std::int64_t end) {
-        for (auto m = static_cast<std::size_t>(begin); m < static_cast<std::size_t>(end); ++m) {
-            try {
+        for (auto m = static_cast<std::size_t>(begin); m < static_cast<std::size_t>(end); ++m)
+            outcomes[m] = guarded(files.id, [&]() -> Status {
                 made.modalities[m] =
                     quantize_modality(cut_out(loaded.scans[m].volume().voxels, preprocessing.grid.size, box),
                                       made.brain, preprocessing.intensity[m], options.levels);
-            } catch (const std::bad_alloc&) {
-                failures[m] = Error{ErrorCode::memory_limit, text("there is no memory for case ", files.id), files.id};
-            }
-        }
+                return {};
+            });
     });
-    for (auto& failure : failures)
-        if (failure)
-            return *std::move(failure);
+    for (Status& outcome : outcomes)
+        MFRES_CHECK(std::move(outcome));
     return made;
 }
 
@@ -140,14 +138,8 @@ using PackedBlocks = std::array<std::vector<std::byte>, cache_blocks>;
 Result<PackedBlocks> pack_case(const CachedCase& content, int threads) {
     std::array<std::optional<Result<std::vector<std::byte>>>, cache_blocks> outcomes;
     parallel_ranges(cache_blocks, threads, [&](std::int64_t begin, std::int64_t end) {
-        for (auto b = static_cast<std::size_t>(begin); b < static_cast<std::size_t>(end); ++b) {
-            try {
-                outcomes[b].emplace(pack_block(content, b));
-            } catch (const std::bad_alloc&) {
-                outcomes[b].emplace(
-                    Error{ErrorCode::memory_limit, text("there is no memory to pack case ", content.id), content.id});
-            }
-        }
+        for (auto b = static_cast<std::size_t>(begin); b < static_cast<std::size_t>(end); ++b)
+            outcomes[b].emplace(guarded(content.id, [&] { return pack_block(content, b); }));
     });
     PackedBlocks packed;
     for (std::size_t b = 0; b < cache_blocks; ++b) {
@@ -271,11 +263,7 @@ Status write_whole_cache(const std::filesystem::path& path, const CaseSet& cases
 
 Status write_cache(const std::filesystem::path& path, const CaseSet& cases, const CacheOptions& options,
                    const CacheProgress& progress) {
-    try {
-        return write_whole_cache(path, cases, options, progress);
-    } catch (const std::bad_alloc&) {
-        return Error{ErrorCode::memory_limit, text("there is no memory to make ", path.string()), path.string()};
-    }
+    return guarded(path, [&]() -> Status { return write_whole_cache(path, cases, options, progress); });
 }
 
 } // namespace mfres

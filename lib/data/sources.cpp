@@ -2,13 +2,13 @@
 #include "data/sources.h"
 
 #include "core/file.h"
+#include "core/guard.h"
 #include "core/try.h"
 #include "imaging/labels.h"
 #include "model/sha256.h"
 
 #include <algorithm>
 #include <cstddef>
-#include <new>
 #include <system_error>
 #include <vector>
 
@@ -43,7 +43,7 @@ std::string source_name(const fs::path& source) {
 }
 
 Result<std::string> fingerprint_of_files(std::span<const CaseFiles> cases) {
-    try {
+    return guarded("", [&]() -> Result<std::string> {
         Sha256 hash;
         for (const CaseFiles& files : cases) {
             hash.update(text(files.id.size(), '\n', files.id, '\n'));
@@ -57,9 +57,7 @@ Result<std::string> fingerprint_of_files(std::span<const CaseFiles> cases) {
                 hash.update(text(files.label_scheme, '\n'));
         }
         return to_hex(hash.finish());
-    } catch (const std::bad_alloc&) {
-        return Error{ErrorCode::memory_limit, "there is no memory to read the cases", {}};
-    }
+    });
 }
 
 } // namespace mfres

@@ -20,33 +20,33 @@ namespace mfres {
 /// a later scan of "BraTS-GLI-00005-000").
 std::string_view patient_of(std::string_view id);
 
-/// Which case ids are of one patient. Two are where patient_of is the same; where they differ in the release of BraTS
-/// only ("Brats17_", "Brats18_" and "BraTS19_CBICA_AAB_1"; and "Brats17_TCIA_653_1", which later is TCIA13_653_1:
-/// BraTS 2019's name_mapping.csv shows that nothing else changed from 2017 to 2019); or where a list names them.
+/// Which case ids are of one patient: those with the same patient_of; those that differ only in the release of BraTS
+/// ("Brats17_", "Brats18_" and "BraTS19_CBICA_AAB_1"; "Brats17_TCIA_653_1", which later is TCIA13_653_1: nothing else
+/// changed from 2017 to 2019, see name_mapping.csv of BraTS 2019); and those that a list joins.
 class Patients {
   public:
     Patients() = default;
 
-    /// A list of its own: each element holds the ids of scans of one patient.
+    /// From a list: each element has the case ids of one patient.
     /// Errors: invalid_argument (fewer than two ids, an empty one, a patient in two elements).
     static Result<Patients> of_groups(std::vector<std::vector<std::string>> groups);
 
-    /// A list in a file: one line per patient with the ids of its scans, spaces or commas between; empty lines, and
-    /// what follows a #, are skipped. Errors: file_not_found, file_read, those of of_groups, with the file's name.
+    /// From a text file: one line per patient with its case ids, spaces or commas between; empty lines, and text after
+    /// a #, are skipped. Errors: file_not_found, file_read, those of of_groups, with the file's name.
     static Result<Patients> read(const std::filesystem::path& path);
 
-    /// A name that is the same for every scan of the patient, and no other patient's.
+    /// A name of the patient: the same for all case ids of one patient, different for different patients.
     std::string of(std::string_view id) const;
 
     const std::vector<std::vector<std::string>>& groups() const { return groups_; }
 
-    /// A warning that names the ids of the list that no case has: a misspelled id leaves scans of one patient on both
-    /// sides. Empty without such ids.
+    /// A warning that names the ids of the list that are not among `ids`: with a misspelled id, scans of one patient
+    /// can be on both sides of a split. Empty if there are none.
     std::string warning_about(std::span<const std::string> ids) const;
 
   private:
     std::vector<std::vector<std::string>> groups_;
-    std::map<std::string, std::string, std::less<>> names_; ///< of those patients that the list joins
+    std::map<std::string, std::string, std::less<>> names_; ///< by case id, of the ids in the list
 };
 
 /// One of `count` parts of a data set.
@@ -61,20 +61,20 @@ Result<Fold> parse_fold(std::string_view words);
 /// "2/5"
 std::string to_string(const Fold& fold);
 
-/// Whether each case is in the fold. Patients are numbered in the order of the SHA-256 of their ids (of a patient with
-/// several scans: of the smallest patient_of), and number n is in fold n mod count + 1: a rule that depends on nothing
-/// but the ids in the data, and mixes sites and grades without balancing them. Fold 1/5 is what hold_out_fifth holds
-/// out. Errors: dataset_empty (too few patients: the fold or the rest would be empty).
+/// Whether each case is in the fold. Patients are sorted by the SHA-256 of their ids (of a patient with several scans:
+/// of the smallest patient_of), and patient n (from 0) is in fold n mod count + 1. The folds depend only on the ids of
+/// the data. Sites and tumour grades are mixed, not stratified. Fold 1/5 is what hold_out_fifth holds out. Errors:
+/// dataset_empty (too few patients: the fold or the rest would be empty).
 Result<std::vector<bool>> in_fold(std::span<const std::string> ids, const Fold& fold, const Patients& patients);
 
-/// Errors: invalid_argument, naming a patient on both sides and two of its cases.
+/// Errors: invalid_argument if a patient is on both sides; it names the patient and two of its cases.
 Status check_apart(std::span<const std::string> trained, std::span<const std::string> held_out,
                    const Patients& patients);
 
 struct Split {
     std::vector<CaseFiles> train;
     std::vector<CaseFiles> held_out;
-    std::string rule; ///< in words, for the table's caption
+    std::string rule;                       ///< how the cases were split, for a table's caption
     std::vector<std::string> label_notes{}; ///< what the labels are read as, and on what evidence
 };
 
@@ -82,7 +82,7 @@ struct Split {
 /// Both parts keep the order of `cases`. Errors: those of in_fold.
 Result<Split> hold_out_fifth(std::vector<CaseFiles> cases, const Patients& patients = {});
 
-/// How find_split splits.
+/// The options of find_split.
 struct SplitOptions {
     std::filesystem::path data;       ///< folder of cases
     std::filesystem::path validation; ///< folder of those to hold out; empty = a fold of `data`
@@ -91,8 +91,8 @@ struct SplitOptions {
     std::string label_scheme{}; ///< as `wanted` of choose_labels, for each folder
 };
 
-/// The cases of `data`, split. Errors: those of find_cases, choose_labels and in_fold; invalid_argument (a patient in both folders;
-/// a fold beside `validation`), file_not_found (cases without a segmentation, all of them named).
+/// The cases of `data`, split. Errors: those of find_cases, choose_labels and in_fold; invalid_argument (a patient in
+/// both folders; a fold beside `validation`), file_not_found (cases without a segmentation, all of them named).
 Result<Split> find_split(const SplitOptions& options);
 
 } // namespace mfres

@@ -14,6 +14,9 @@ namespace mfres {
 
 namespace {
 
+constexpr auto onnx_dialect_names =
+    enum_names<OnnxDialect>({{OnnxDialect::standard, "standard"}, {OnnxDialect::opencv, "opencv"}});
+
 /// What the normalisation does before it takes mean and deviation, as the beginning of a clause.
 std::string_view clipping(const ModelMetadata& metadata) {
     switch (metadata.normalisation) {
@@ -35,6 +38,17 @@ std::string absent_contrasts(const ModelMetadata& metadata) {
     return "Contrasts may be absent, their channels 0, if these are there: " + sets + ".\n";
 }
 
+/// How logits become classes.
+std::string_view meaning(Outputs outputs) {
+    switch (outputs) {
+    case Outputs::classes: return "softmax. The largest of each voxel is its class: ";
+    case Outputs::regions:
+        return "sigmoid, of whole tumour, tumour core and enhancing tumour. The class of a voxel is that of the last one "
+               "above 0, 2, 1 and 3 in this order, else 0: ";
+    }
+    return "";
+}
+
 /// Preprocessing and output of the network as text, so that the file can be used on its own.
 std::string description(const Model& model, const OnnxExport& options) {
     std::string channels;
@@ -52,11 +66,9 @@ std::string description(const Model& model, const OnnxExport& options) {
         "over the brain, divided by its (population) standard deviation there; 0 outside the brain. Crop to the box of "
         "the brain and pad with 0 behind its last voxel to multiples of ",
         model.variant.multiple(), ".\n", absent_contrasts(model.metadata), "Output 'logits': float32 [1, ",
-        model.variant.classes(),
-        ", x, y, z], before softmax. The largest of each voxel is its class: 0 background, 1 necrotic core, 2 oedema, "
-        "3 "
-        "enhancing tumour; as labels 0, 1, 2, ",
-        old_scheme ? 4 : 3, ".\n", "Written for ", options.size[0], "x", options.size[1], "x", options.size[2],
+        model.variant.classes(), ", x, y, z], before ", meaning(model.variant.outputs()),
+        "0 background, 1 necrotic core, 2 oedema, 3 enhancing ", "tumour; as labels 0, 1, 2, ", old_scheme ? 4 : 3,
+        ".\n", "Written for ", options.size[0], "x", options.size[1], "x", options.size[2],
         options.form.dynamic ? " voxels; other sizes that are such multiples work as well." : " voxels.");
 }
 
@@ -73,18 +85,6 @@ MetadataStrings file_metadata(const Model& model, const OnnxExport& options) {
 }
 
 } // namespace
-
-std::string_view to_string(OnnxDialect dialect) noexcept {
-    switch (dialect) {
-    case OnnxDialect::standard: return "standard";
-    case OnnxDialect::opencv: return "opencv";
-    }
-    return "unknown";
-}
-
-Result<OnnxDialect> parse_onnx_dialect(std::string_view text) {
-    return parse_name("ONNX dialect", onnx_dialects, text);
-}
 
 Result<std::vector<std::byte>> encode_onnx(const Graph& graph, const Weights& weights, const OnnxText& about,
                                            const OnnxForm& form) {
@@ -111,6 +111,14 @@ Result<std::vector<std::byte>> encode_onnx(const Model& model, const OnnxExport&
 Status export_onnx(const std::filesystem::path& path, const Model& model, const OnnxExport& options, bool overwrite) {
     MFRES_TRY(const std::vector<std::byte> bytes, encode_onnx(model, options));
     return write_file_atomically(path, bytes, overwrite);
+}
+
+std::string_view to_string(OnnxDialect dialect) noexcept {
+    return onnx_dialect_names.of(dialect);
+}
+
+Result<OnnxDialect> parse_onnx_dialect(std::string_view text) {
+    return onnx_dialect_names.parse("ONNX dialect", text);
 }
 
 } // namespace mfres

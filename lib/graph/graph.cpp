@@ -62,24 +62,11 @@ class Inference {
     }
 
     Result<Inferred> operator()(const BatchNorm& op) const {
-        if (!(op.epsilon > 0))
-            return invalid(text("epsilon must be positive, is ", op.epsilon));
-        const Shape channels{in_[0][1]};
-        return Inferred{in_[0],
-                        {{name_ + ".weight", channels, ParameterRole::norm_scale},
-                         {name_ + ".bias", channels, ParameterRole::norm_shift},
-                         {name_ + ".running_mean", channels, ParameterRole::running_mean},
-                         {name_ + ".running_var", channels, ParameterRole::running_var}}};
+        return norm(op.epsilon,
+                    {{".running_mean", ParameterRole::running_mean}, {".running_var", ParameterRole::running_var}});
     }
 
-    Result<Inferred> operator()(const InstanceNorm& op) const {
-        if (!(op.epsilon > 0))
-            return invalid(text("epsilon must be positive, is ", op.epsilon));
-        const Shape channels{in_[0][1]};
-        return Inferred{in_[0],
-                        {{name_ + ".weight", channels, ParameterRole::norm_scale},
-                         {name_ + ".bias", channels, ParameterRole::norm_shift}}};
-    }
+    Result<Inferred> operator()(const InstanceNorm& op) const { return norm(op.epsilon, {}); }
 
     Result<Inferred> operator()(const Relu&) const { return Inferred{in_[0], {}}; }
     Result<Inferred> operator()(const LeakyRelu&) const { return Inferred{in_[0], {}}; }
@@ -136,6 +123,18 @@ class Inference {
     Result<Inferred> operator()(const Upsample& op) const { return resized(op.output); }
 
   private:
+    /// A normalisation: a factor and a summand for each channel, and what else it stores for each.
+    Result<Inferred> norm(double epsilon, const std::vector<std::pair<const char*, ParameterRole>>& statistics) const {
+        if (!(epsilon > 0))
+            return invalid(text("epsilon must be positive, is ", epsilon));
+        const Shape channels{in_[0][1]};
+        std::vector<Parameter> parameters{{name_ + ".weight", channels, ParameterRole::norm_scale},
+                                          {name_ + ".bias", channels, ParameterRole::norm_shift}};
+        for (const auto& [ending, role] : statistics)
+            parameters.push_back({name_ + ending, channels, role});
+        return Inferred{in_[0], std::move(parameters)};
+    }
+
     Status equal_shapes() const {
         for (const auto& shape : in_)
             if (!(shape == in_[0]))

@@ -48,23 +48,24 @@ Graph folded_graph(const Graph& graph, const std::vector<NodeId>& norm_of) {
     return std::move(builder.finish()).value();
 }
 
-const Tensor& tensor(const Weights& weights, const std::string& name) {
-    return weights.find(name)->second;
+/// The suffix is no std::string: GCC 13 and later take the result for a reference into temporary arguments.
+const Tensor& tensor(const Weights& weights, const Node& node, const char* suffix) {
+    return weights.find(node.name + suffix)->second;
 }
 
 /// Errors: model_not_finite if a product does not fit into a float.
 Status fold_weights(const Node& conv, const Node& norm, const Weights& from, Weights& to) {
-    const Tensor& gamma = tensor(from, norm.name + ".weight");
-    const Tensor& beta = tensor(from, norm.name + ".bias");
-    const Tensor& mean = tensor(from, norm.name + ".running_mean");
-    const Tensor& variance = tensor(from, norm.name + ".running_var");
-    Tensor weight = tensor(from, conv.name + ".weight");
+    const Tensor& gamma = tensor(from, norm, ".weight");
+    const Tensor& beta = tensor(from, norm, ".bias");
+    const Tensor& mean = tensor(from, norm, ".running_mean");
+    const Tensor& variance = tensor(from, norm, ".running_var");
+    Tensor weight = tensor(from, conv, ".weight");
     const std::int64_t channels = weight.shape()[0];
     Tensor bias(Shape{channels});
     const std::int64_t per_channel = weight.elements() / channels;
     for (std::int64_t c = 0; c < channels; ++c) {
         const double scale = gamma[c] / std::sqrt(double{variance[c]} + norm.as<BatchNorm>().epsilon);
-        const double old_bias = conv.as<Conv>().bias ? tensor(from, conv.name + ".bias")[c] : 0.0;
+        const double old_bias = conv.as<Conv>().bias ? tensor(from, conv, ".bias")[c] : 0.0;
         bias[c] = static_cast<float>(beta[c] + (old_bias - mean[c]) * scale);
         for (std::int64_t i = 0; i < per_channel; ++i)
             weight[c * per_channel + i] = static_cast<float>(weight[c * per_channel + i] * scale);

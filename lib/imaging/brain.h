@@ -88,7 +88,4 @@ struct Brain {
 /// Precondition: at least one scan is present; all that are present are on one grid.
 Brain find_brain(const std::array<CompactVolume, 4>& scans, const ModalitySet& present, int threads);
 
-/// 1 in every voxel that is brain, i fastest.
-std::vector<std::uint8_t> mask_of(const Brain& brain);
-
 } // namespace mfres

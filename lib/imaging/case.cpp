@@ -7,6 +7,7 @@
 #include "core/try.h"
 #include "imaging/brain.h"
 #include "imaging/labels.h"
+#include "imaging/slice_stack.h"
 
 #include <algorithm>
 #include <cctype>
@@ -14,6 +15,7 @@
 #include <iterator>
 #include <new>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -384,14 +386,24 @@ Status check_names(const CaseFiles& files, const AcceptedChecks& accept, std::ve
 }
 
 /// A contrast on another grid, tissue from tissue only; elsewhere the background.
-Result<CompactVolume> resampled(const CompactVolume& scan, const Background& background,
-                                const std::vector<std::uint8_t>& brain, const Grid& target, int threads) {
-    Volume volume = scan.volume();
-    std::vector<std::uint8_t> tissue = brain;
-    for (std::size_t i = 0; i < tissue.size(); ++i)
-        tissue[i] |= static_cast<std::uint8_t>(background.differs(volume.voxels[i]));
-    MFRES_TRY(volume, resample_linear(volume, tissue, scan.background(), target, threads));
-    return make_scan(volume);
+Result<CompactVolume> resampled(const CompactVolume& scan, const Brain& brain, const Background& background,
+                                const Grid& target, int threads) {
+    const std::int64_t width = scan.grid().size[0];
+    const std::int64_t height = scan.grid().size[1];
+    const auto read = [&](std::int64_t k, std::span<float> values, std::span<std::uint8_t> tissue) {
+        for (std::int64_t j = 0; j < height; ++j)
+            scan.read(0, j, k, width, values.data() + width * j);
+        std::transform(values.begin(), values.end(), tissue.begin(),
+                       [&](float value) { return static_cast<std::uint8_t>(background.differs(value)); });
+        for (std::int64_t j = 0; j < height; ++j)
+            for (const BrainRun& run : brain.row(j, k))
+                std::fill(tissue.begin() + width * j + run.begin, tissue.begin() + width * j + run.end,
+                          std::uint8_t{1});
+    };
+    SliceStack<float> stack(target, 1.0, 0.0, static_cast<std::size_t>(target.voxels()));
+    MFRES_CHECK(resample_tissue({scan.grid(), read}, scan.background(), target, threads,
+                                [&](std::span<const float> plane) { stack.append(plane); }));
+    return std::move(stack).finish();
 }
 
 void add_warnings(Case& loaded, const std::string& where) {
@@ -404,13 +416,30 @@ void add_warnings(Case& loaded, const std::string& where) {
                                        " mm, and labels are resampled back"));
 }
 
-/// Plans what loading takes, before anything is resampled.
-Status plan_memory(Case& loaded, const Sources& read) {
+/// The most bytes that a scan takes once it is resampled: the box that is kept of it and a voxel around, as floats.
+std::int64_t resampled_bytes(const CompactVolume& scan, const Grid& from, const Grid& to) {
+    const Point old_mm = voxel_size(from.affine);
+    const Point new_mm = voxel_size(to.affine);
+    std::int64_t voxels = 1;
+    for (std::size_t axis = 0; axis < 3; ++axis) {
+        const double kept = static_cast<double>(scan.kept_size()[axis] + 1) * old_mm[axis] / new_mm[axis];
+        voxels *= std::min(to.size[axis], static_cast<std::int64_t>(kept) + 2);
+    }
+    return voxels * static_cast<std::int64_t>(sizeof(float));
+}
+
+/// Plans what loading takes, before anything is resampled: the scans, and beside them a mark for each voxel while the
+/// brain is found, then the resampled scans. That each scan goes when its successor is there is not counted.
+Status plan_memory(Case& loaded) {
     const std::int64_t most = loaded.options.max_memory;
+    std::int64_t scans = 0;
+    std::int64_t results = 0;
+    for (const CompactVolume& scan : loaded.scans) {
+        scans += scan.bytes();
+        results += loaded.resampled ? resampled_bytes(scan, loaded.canonical_grid, loaded.scan_grid) : 0;
+    }
     std::int64_t& needed = loaded.loading_bytes;
-    needed = loaded.resampled ? resampling_bytes(loaded.canonical_grid, loaded.scan_grid) : 0;
-    for (const Source& source : read)
-        needed += source.scan.bytes();
+    needed = scans + (loaded.resampled ? std::max(loaded.canonical_grid.voxels(), results) : 0);
     if (most == 0 || needed <= most)
         return {};
     return Error{ErrorCode::memory_limit,
@@ -443,7 +472,6 @@ Result<Case> assemble(const std::string& id, Sources read, const ModalitySet& pr
     loaded.canonical_grid = reorient(loaded.original_grid, loaded.orientation);
     MFRES_TRY(loaded.scan_grid, network_grid(loaded.canonical_grid, options, where));
     loaded.resampled = loaded.scan_grid != loaded.canonical_grid;
-    MFRES_CHECK(plan_memory(loaded, read));
     for (std::size_t slot = 0; slot < read.size(); ++slot) {
         if (!present[slot])
             continue;
@@ -451,14 +479,14 @@ Result<Case> assemble(const std::string& id, Sources read, const ModalitySet& pr
         scan.set_grid(loaded.canonical_grid); // the modalities agree within 0.1 mm; the first stands for all
         loaded.scans[slot] = std::move(scan);
     }
+    MFRES_CHECK(plan_memory(loaded));
     if (loaded.resampled) {
         const int threads = resolve_threads(options.threads);
         const Brain brain = find_brain(loaded.scans, present, threads);
-        const std::vector<std::uint8_t> mask = mask_of(brain);
         for (std::size_t slot = 0; slot < read.size(); ++slot)
             if (present[slot]) {
                 CompactVolume& scan = loaded.scans[slot];
-                MFRES_TRY(scan, resampled(scan, brain.backgrounds[slot], mask, loaded.scan_grid, threads));
+                MFRES_TRY(scan, resampled(scan, brain, brain.backgrounds[slot], loaded.scan_grid, threads));
             }
     }
     add_warnings(loaded, where);
@@ -520,14 +548,6 @@ Error no_memory(const std::string& id) {
 }
 
 } // namespace
-
-std::int64_t resampling_bytes(const Grid& from, const Grid& to) {
-    constexpr std::int64_t number = sizeof(float);
-    constexpr std::int64_t masks = 2;
-    const std::int64_t interpolating = (number + masks) * from.voxels() + number * to.voxels();
-    const std::int64_t storing = masks * from.voxels() + 3 * number * to.voxels();
-    return std::max(interpolating, storing);
-}
 
 std::optional<std::size_t> brats_slot(const fs::path& file) {
     constexpr std::array<std::string_view, 2> types = {".nii.gz", ".nii"};

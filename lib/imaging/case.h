@@ -75,11 +75,6 @@ Result<Case> load_case(const CaseFiles& files, const CaseOptions& options = {});
 Result<Case> load_case(const std::string& id, const std::array<VolumeView, 4>& volumes,
                        const CaseOptions& options = {});
 
-/// Bytes that resampling a scan takes at its peak. While it is interpolated: the scan and the result as floats, the masks
-/// of the brain and of the tissue. While the result is stored: the masks, the result, a copy of it, and the part of the
-/// copy that differs from the background.
-std::int64_t resampling_bytes(const Grid& from, const Grid& to);
-
 /// brats_slot() of a segmentation.
 inline constexpr std::size_t segmentation_slot = modalities.size();
 

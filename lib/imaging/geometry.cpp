@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numbers>
 #include <utility>
 #include <vector>
@@ -56,23 +57,34 @@ double angle_to_world_axis(const Point& direction) {
     return std::acos(std::min(cosine, 1.0)) * degrees_per_radian;
 }
 
-/// Calls visit(output offset, source index) for every voxel of `target`, in slabs on several threads.
-template <typename Visit>
-Status visit_positions(const Grid& source, const Grid& target, int threads, const Visit& visit) {
+/// Indices of one grid as indices of another: a voxel of `target` as a place in `source`.
+Result<Affine> index_map(const Grid& source, const Grid& target) {
     const auto to_source = inverse(source.affine);
     if (!to_source)
         return Error{ErrorCode::affine_singular, "the affine of the grid to resample from has no inverse", ""};
-    const Affine map = compose(*to_source, target.affine);
+    return compose(*to_source, target.affine);
+}
+
+/// Calls visit(i, source index) for the voxels of row (j, k) of the target.
+template <typename Visit>
+void visit_row(const Affine& map, std::int64_t count, std::int64_t j, std::int64_t k, const Visit& visit) {
+    const Point start = world(map, {0.0, static_cast<double>(j), static_cast<double>(k)});
+    for (std::int64_t i = 0; i < count; ++i) {
+        const auto step = static_cast<double>(i);
+        visit(i, Point{start[0] + step * map[0][0], start[1] + step * map[1][0], start[2] + step * map[2][0]});
+    }
+}
+
+/// Calls visit(output offset, source index) for every voxel of `target`, in slabs on several threads.
+template <typename Visit>
+Status visit_positions(const Grid& source, const Grid& target, int threads, const Visit& visit) {
+    MFRES_TRY(const Affine map, index_map(source, target));
     parallel_ranges(target.size[2], threads, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t k = begin; k < end; ++k)
             for (std::int64_t j = 0; j < target.size[1]; ++j) {
                 const std::int64_t row = target.size[0] * (j + target.size[1] * k);
-                const Point start = world(map, {0.0, static_cast<double>(j), static_cast<double>(k)});
-                for (std::int64_t i = 0; i < target.size[0]; ++i) {
-                    const auto step = static_cast<double>(i);
-                    visit(row + i,
-                          Point{start[0] + step * map[0][0], start[1] + step * map[1][0], start[2] + step * map[2][0]});
-                }
+                visit_row(map, target.size[0], j, k,
+                          [&](std::int64_t i, const Point& position) { visit(row + i, position); });
             }
     });
     return {};
@@ -95,6 +107,78 @@ std::int64_t nearest(double position, std::int64_t size) {
     constexpr double tie = 0.5 + 1e-6; // ties are independent of rounding errors
     const double inside = std::clamp(std::ceil(position - tie), 0.0, static_cast<double>(size - 1));
     return static_cast<std::int64_t>(inside);
+}
+
+/// The planes of a tissue volume that interpolation needs at the moment.
+class Planes {
+  public:
+    explicit Planes(const TissuePlanes& source)
+        : source_(&source), voxels_(static_cast<std::size_t>(source.grid.size[0] * source.grid.size[1])) {}
+
+    /// Keeps the planes first to last, and reads those of them that are not there.
+    void move_to(std::int64_t first, std::int64_t last) {
+        std::vector<Plane> next;
+        for (std::int64_t k = first; k <= last; ++k)
+            if (k >= first_ && k < first_ + std::ssize(planes_)) {
+                next.push_back(std::move(planes_[static_cast<std::size_t>(k - first_)]));
+            } else {
+                next.push_back({std::vector<float>(voxels_), std::vector<std::uint8_t>(voxels_)});
+                source_->read(k, next.back().values, next.back().tissue);
+            }
+        planes_ = std::move(next);
+        first_ = first;
+    }
+
+    /// The mean of the surrounding voxels that are tissue. Precondition: their planes are kept.
+    float interpolate(const Point& position, float outside) const {
+        constexpr double least_weight = 0.5 - 1e-6; // a voxel half way is tissue, independent of rounding errors
+        const auto& size = source_->grid.size;
+        const std::array<Between, 3> at = {between(position[0], size[0]), between(position[1], size[1]),
+                                           between(position[2], size[2])};
+        double weights = 0.0;
+        double sum = 0.0;
+        for (unsigned corner = 0; corner < 8; ++corner) {
+            double weight = 1.0;
+            std::array<std::int64_t, 3> voxel{};
+            for (std::size_t axis = 0; axis < 3; ++axis) {
+                const bool upper = (corner >> axis & 1U) != 0;
+                voxel[axis] = upper ? at[axis].upper : at[axis].lower;
+                weight *= static_cast<double>(upper ? at[axis].weight : 1.0F - at[axis].weight);
+            }
+            const Plane& plane = planes_[static_cast<std::size_t>(voxel[2] - first_)];
+            const auto index = static_cast<std::size_t>(voxel[0] + size[0] * voxel[1]);
+            if (plane.tissue[index] == 0)
+                continue;
+            weights += weight;
+            sum += weight * static_cast<double>(plane.values[index]);
+        }
+        return weights >= least_weight ? static_cast<float>(sum / weights) : outside;
+    }
+
+  private:
+    struct Plane {
+        std::vector<float> values;
+        std::vector<std::uint8_t> tissue;
+    };
+
+    const TissuePlanes* source_;
+    std::size_t voxels_;
+    std::int64_t first_ = 0;
+    std::vector<Plane> planes_;
+};
+
+/// The first and the last plane of the source that plane k of the target lies between.
+std::array<std::int64_t, 2> planes_around(const Affine& map, const Grid& source, const Grid& target, std::int64_t k) {
+    constexpr double rounding = 1e-6; // of a corner's position against that of the voxels, in planes
+    double lowest = std::numeric_limits<double>::infinity();
+    double highest = -lowest;
+    for (const std::int64_t i : {std::int64_t{0}, target.size[0] - 1})
+        for (const std::int64_t j : {std::int64_t{0}, target.size[1] - 1}) {
+            const double z = world(map, {static_cast<double>(i), static_cast<double>(j), static_cast<double>(k)})[2];
+            lowest = std::min(lowest, z);
+            highest = std::max(highest, z);
+        }
+    return {between(lowest - rounding, source.size[2]).lower, between(highest + rounding, source.size[2]).upper};
 }
 
 } // namespace
@@ -283,34 +367,25 @@ Result<Volume> resample_linear(const Volume& source, const Grid& target, int thr
     return result;
 }
 
-Result<Volume> resample_linear(const Volume& source, std::span<const std::uint8_t> tissue, float outside,
-                               const Grid& target, int threads) {
-    constexpr double least_weight = 0.5 - 1e-6; // a voxel half way is tissue, independent of rounding errors
-    Volume result{target, std::vector<float>(static_cast<std::size_t>(target.voxels()))};
-    const auto& size = source.grid.size;
-    MFRES_CHECK(visit_positions(source.grid, target, threads, [&](std::int64_t offset, const Point& position) {
-        const std::array<Between, 3> at = {between(position[0], size[0]), between(position[1], size[1]),
-                                           between(position[2], size[2])};
-        double weights = 0.0;
-        double sum = 0.0;
-        for (unsigned corner = 0; corner < 8; ++corner) {
-            double weight = 1.0;
-            std::array<std::int64_t, 3> voxel{};
-            for (std::size_t axis = 0; axis < 3; ++axis) {
-                const bool upper = (corner >> axis & 1U) != 0;
-                voxel[axis] = upper ? at[axis].upper : at[axis].lower;
-                weight *= static_cast<double>(upper ? at[axis].weight : 1.0F - at[axis].weight);
+Status resample_tissue(const TissuePlanes& source, float outside, const Grid& target, int threads,
+                       const std::function<void(std::span<const float>)>& take) {
+    MFRES_TRY(const Affine map, index_map(source.grid, target));
+    Planes planes(source);
+    std::vector<float> plane(static_cast<std::size_t>(target.size[0] * target.size[1]));
+    for (std::int64_t k = 0; k < target.size[2]; ++k) {
+        const auto [first, last] = planes_around(map, source.grid, target, k);
+        planes.move_to(first, last);
+        parallel_ranges(target.size[1], threads, [&](std::int64_t begin, std::int64_t end) {
+            for (std::int64_t j = begin; j < end; ++j) {
+                float* const row = plane.data() + target.size[0] * j;
+                visit_row(map, target.size[0], j, k, [&](std::int64_t i, const Point& position) {
+                    row[i] = planes.interpolate(position, outside);
+                });
             }
-            const auto index = static_cast<std::size_t>(voxel[0] + size[0] * (voxel[1] + size[1] * voxel[2]));
-            if (tissue[index] == 0)
-                continue;
-            weights += weight;
-            sum += weight * static_cast<double>(source.voxels[index]);
-        }
-        result.voxels[static_cast<std::size_t>(offset)] =
-            weights >= least_weight ? static_cast<float>(sum / weights) : outside;
-    }));
-    return result;
+        });
+        take(plane);
+    }
+    return {};
 }
 
 Result<LabelMap> resample_nearest(const LabelMap& source, const Grid& target, int threads) {

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -79,11 +80,19 @@ Grid with_voxel_size(const Grid& grid, double mm);
 /// Error: affine_singular if `source.grid` has no inverse.
 Result<Volume> resample_linear(const Volume& source, const Grid& target, int threads);
 
-/// The same for tissue in a background: the mean of the surrounding voxels that are `tissue` (not 0), each with its
-/// weight of trilinear interpolation, sum(w t v) / sum(w t); `outside` where these have less than half of the weight. So
-/// nothing between tissue and background arises. Error: as above. Precondition: tissue.size() is that of the voxels.
-Result<Volume> resample_linear(const Volume& source, std::span<const std::uint8_t> tissue, float outside,
-                               const Grid& target, int threads);
+/// A volume of tissue in a background that is read a plane at a time, so that it is never whole in memory.
+struct TissuePlanes {
+    Grid grid;
+    /// Writes plane k, i fastest: the values, and which of them are tissue (not 0).
+    std::function<void(std::int64_t k, std::span<float> values, std::span<std::uint8_t> tissue)> read;
+};
+
+/// The mean of the surrounding voxels that are tissue, each with its weight of trilinear interpolation,
+/// sum(w t v) / sum(w t); `outside` where these have less than half of the weight. So nothing between tissue and
+/// background arises. Calls take(plane) with the planes of `target` in their order, i fastest. Planes of the source are
+/// read again and again where its third axis is not that of `target`. Error: affine_singular, as above.
+Status resample_tissue(const TissuePlanes& source, float outside, const Grid& target, int threads,
+                       const std::function<void(std::span<const float>)>& take);
 
 /// The nearest label at the voxel centres of `target`, ties to the lower index, edges continued as above.
 /// Error: affine_singular if `source.grid` has no inverse.

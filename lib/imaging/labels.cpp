@@ -14,6 +14,14 @@ namespace mfres {
 
 namespace {
 
+constexpr auto label_scheme_names = enum_names<LabelScheme>({{LabelScheme::brats, "brats"},
+                                                             {LabelScheme::brats2023, "brats2023"},
+                                                             {LabelScheme::brats2024, "brats2024"},
+                                                             {LabelScheme::brats_ped, "brats-ped"},
+                                                             {LabelScheme::msd, "msd"}});
+constexpr auto region_definition_names =
+    enum_names<RegionDefinition>({{RegionDefinition::brats, "brats"}, {RegionDefinition::paper, "paper"}});
+
 using Histogram = std::array<std::int64_t, 256>;
 constexpr std::uint8_t background_class = 0;
 constexpr std::uint8_t core_class = 1;
@@ -79,33 +87,14 @@ Status replace_values(LabelMap& map, const Replacement& table, std::string_view 
     return {};
 }
 
-/// The value among `all` whose name() is `wanted`.
-template <typename T, std::size_t count>
-Result<T> by_name(const std::array<T, count>& all, std::string_view wanted, std::string_view kind) {
-    std::string known;
-    for (const T value : all) {
-        if (name(value) == wanted)
-            return value;
-        known += text(known.empty() ? "" : ", ", name(value));
-    }
-    return Error{ErrorCode::invalid_argument, text("no ", kind, " is called \"", wanted, "\"; there are: ", known), {}};
-}
-
 } // namespace
 
 std::string_view name(LabelScheme scheme) noexcept {
-    switch (scheme) {
-    case LabelScheme::brats: return "brats";
-    case LabelScheme::brats2023: return "brats2023";
-    case LabelScheme::brats2024: return "brats2024";
-    case LabelScheme::brats_ped: return "brats-ped";
-    case LabelScheme::msd: return "msd";
-    }
-    return "unknown";
+    return label_scheme_names.of(scheme);
 }
 
 Result<LabelScheme> label_scheme(std::string_view scheme_name) {
-    return by_name(label_schemes, scheme_name, "label scheme");
+    return label_scheme_names.parse("label scheme", scheme_name);
 }
 
 std::array<std::uint8_t, tumour_classes> labels_of(LabelScheme scheme) noexcept {
@@ -236,15 +225,11 @@ std::string_view name(TumourRegion region) noexcept {
 }
 
 std::string_view to_string(RegionDefinition definition) noexcept {
-    switch (definition) {
-    case RegionDefinition::brats: return "brats";
-    case RegionDefinition::paper: return "paper";
-    }
-    return "unknown";
+    return region_definition_names.of(definition);
 }
 
 Result<RegionDefinition> parse_region_definition(std::string_view text) {
-    return parse_name("region definition", region_definitions, text);
+    return region_definition_names.parse("region definition", text);
 }
 
 ClassSet region_classes(TumourRegion region, RegionDefinition definition) noexcept {

@@ -43,18 +43,37 @@ Graph with_outputs(const Graph& graph, const std::vector<NodeId>& outputs) {
 /// Voxels [first, second) of a box along each axis.
 using Span3 = std::array<std::pair<std::int64_t, std::int64_t>, 3>;
 
-/// Copies the mean probabilities of the voxels that a tile decides into the box. `offset`: the tile's place in it.
-void store(const ProbabilityMean& mean, std::size_t images, const Size& offset, const Span3& decided, int threads,
-           Tensor& box) {
-    const StridedView<const float> sums = mean.sums();
+/// The classes of one voxel from its nested regions.
+void to_classes(float wt, float tc, float et, std::int64_t stride, float* classes) {
+    tc = std::max(tc, et);
+    wt = std::max(wt, tc);
+    classes[0] = 1.0F - wt;
+    classes[stride] = tc - et;
+    classes[2 * stride] = wt - tc;
+    classes[3 * stride] = et;
+}
+
+/// Copies the mean probabilities of the voxels that a tile decides into the box, as those of classes. `offset`: the
+/// tile's place in it.
+void store(const ProbabilityMean& probabilities, std::size_t images, const Size& offset, const Span3& decided,
+           int threads, Outputs outputs, Tensor& box) {
+    const StridedView<const float> sums = probabilities.sums();
     const StridedView<float> out = view(box);
     const float share = 1.0F / static_cast<float>(images);
+    const std::int64_t channels = outputs == Outputs::regions ? 1 : sums.shape[1];
     parallel_ranges(decided[0].second - decided[0].first, threads, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t x = decided[0].first + begin; x < decided[0].first + end; ++x)
-            for (std::int64_t c = 0; c < sums.shape[1]; ++c)
+            for (std::int64_t c = 0; c < channels; ++c)
                 for (std::int64_t y = decided[1].first; y < decided[1].second; ++y)
-                    for (std::int64_t z = decided[2].first; z < decided[2].second; ++z)
-                        out.at(0, c, x, y, z) = share * sums.at(0, c, x - offset[0], y - offset[1], z - offset[2]);
+                    for (std::int64_t z = decided[2].first; z < decided[2].second; ++z) {
+                        const auto mean = [&](std::int64_t channel) {
+                            return share * sums.at(0, channel, x - offset[0], y - offset[1], z - offset[2]);
+                        };
+                        if (outputs == Outputs::regions)
+                            to_classes(mean(0), mean(1), mean(2), out.strides[1], &out.at(0, 0, x, y, z));
+                        else
+                            out.at(0, c, x, y, z) = mean(c);
+                    }
     });
 }
 
@@ -63,7 +82,16 @@ void store(const ProbabilityMean& mean, std::size_t images, const Size& offset, 
 BoxPredictor::BoxPredictor(const Variant& variant, const Weights& weights, const Backend& backend,
                            BoxPredictorOptions options)
     : variant_(variant), weights_(weights), backend_(backend), options_(std::move(options)),
-      budget_(weight_bytes(weights), variant.classes(), mirror_images(options_.mirror) > 1, options_.threads) {}
+      budget_(weight_bytes(weights), variant.label_classes(), mirror_images(options_.mirror) > 1, options_.threads) {}
+
+/// Of logits, or with mirror images of sums of probabilities.
+LabelRule BoxPredictor::rule() const {
+    return {variant_.outputs(), mirrors() ? 0.5F * static_cast<float>(mirror_images(options_.mirror)) : 0.0F};
+}
+
+Tensor BoxPredictor::empty_probabilities(const BrainBox& box) const {
+    return Tensor(Shape{1, variant_.label_classes(), box.size[0], box.size[1], box.size[2]});
+}
 
 Status BoxPredictor::compile(const Size& size) {
     if (executable_ && compiled_size_ == size)
@@ -167,13 +195,16 @@ Result<BoxPrediction> BoxPredictor::run_once(const BrainBox& box, bool probabili
     MFRES_CHECK(clock.start("network"));
     MFRES_CHECK(run_pass(clock, 0, 1));
     MFRES_CHECK(clock.start("labels"));
-    MFRES_CHECK(executable_->labels(0, prediction.classes, options_.threads));
+    if (variant_.outputs() == Outputs::regions)
+        MFRES_CHECK(assign_labels(executable_->output(0), rule(), prediction.classes, options_.threads));
+    else // on the device, where the logits lie on one
+        MFRES_CHECK(executable_->labels(0, prediction.classes, options_.threads));
     if (probabilities) {
-        ProbabilityMean softmax(executable_->output(0).shape);
-        MFRES_CHECK(softmax.add(executable_->output(0), options_.threads));
-        prediction.probabilities.emplace(Shape{1, variant_.classes(), box.size[0], box.size[1], box.size[2]});
-        store(softmax, 1, {0, 0, 0}, {{{0, box.size[0]}, {0, box.size[1]}, {0, box.size[2]}}}, options_.threads,
-              *prediction.probabilities);
+        ProbabilityMean mean(executable_->output(0).shape, variant_.outputs());
+        MFRES_CHECK(mean.add(executable_->output(0), options_.threads));
+        prediction.probabilities = empty_probabilities(box);
+        store(mean, 1, {0, 0, 0}, {{{0, box.size[0]}, {0, box.size[1]}, {0, box.size[2]}}}, options_.threads,
+              variant_.outputs(), *prediction.probabilities);
     }
     return prediction;
 }
@@ -185,12 +216,12 @@ Result<BoxPrediction> BoxPredictor::run_tiles(const BrainBox& box, const Size& t
     MFRES_CHECK(clock.start("network"));
     MFRES_TRY(TilePlan plan, plan_tiles(box.size, tile, tile_overlap, variant_.multiple()));
     const std::size_t tiles = plan.count();
-    MFRES_TRY(TileLabels labels, TileLabels::create(std::move(plan), prediction.classes, options_.threads));
+    MFRES_TRY(TileLabels labels, TileLabels::create(std::move(plan), prediction.classes, options_.threads, rule()));
     std::optional<ProbabilityMean> mean;
     if (mirrors() || probabilities)
-        mean.emplace(executable_->output(0).shape);
+        mean.emplace(executable_->output(0).shape, variant_.outputs());
     if (probabilities)
-        prediction.probabilities.emplace(Shape{1, variant_.classes(), box.size[0], box.size[1], box.size[2]});
+        prediction.probabilities = empty_probabilities(box);
     for (std::size_t n = 0; n < tiles; ++n) {
         const Size offset = labels.plan().offset(n);
         MFRES_CHECK(run_images(box, offset, n, tiles, mean ? &*mean : nullptr, clock));
@@ -198,7 +229,7 @@ Result<BoxPrediction> BoxPredictor::run_tiles(const BrainBox& box, const Size& t
         MFRES_CHECK(labels.add(mirrors() ? mean->sums() : executable_->output(0)));
         if (probabilities)
             store(*mean, mirror_images(options_.mirror), offset, decided_by(labels.plan(), n), options_.threads,
-                  *prediction.probabilities);
+                  variant_.outputs(), *prediction.probabilities);
     }
     return prediction;
 }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "backends/backend.h"
+#include "core/argmax.h"
 #include "core/tensor.h"
 #include "graph/rewrite.h"
 #include "inference/memory_budget.h"
@@ -35,7 +36,9 @@ struct BrainBox {
 /// Arrays [x][y][z] of the box, z fastest.
 struct BoxPrediction {
     std::vector<std::uint8_t> classes;
-    std::optional<Tensor> probabilities; ///< [1, classes, x, y, z], where they were asked for
+    /// [1, classes, x, y, z], where they were asked for. Of regions those of the classes between them: with WT, TC and
+    /// ET each at least what is inside it, 1 - WT, TC - ET, WT - TC and ET.
+    std::optional<Tensor> probabilities;
 };
 
 struct BoxPredictorOptions {
@@ -93,6 +96,8 @@ class BoxPredictor {
   private:
     using Size = std::array<std::int64_t, 3>;
 
+    LabelRule rule() const;
+    Tensor empty_probabilities(const BrainBox& box) const;
     bool mirrors() const { return mirror_images(options_.mirror) > 1; }
     std::int64_t estimated_bytes(const Size& size) const;
     Status check_system_memory(const CaseMemory& memory) const;

@@ -11,6 +11,10 @@ namespace mfres {
 
 namespace {
 
+constexpr auto calibration_method_names = enum_names<CalibrationMethod>({{CalibrationMethod::minmax, "minmax"},
+                                                                         {CalibrationMethod::percentile, "percentile"},
+                                                                         {CalibrationMethod::mse, "mse"}});
+
 /// Bytes of activations that are looked at in one pass: all of a network's at once would not fit into memory.
 constexpr std::int64_t bytes_per_pass = std::int64_t{400} << 20;
 
@@ -190,16 +194,11 @@ float least_squares(const Magnitudes& magnitudes) {
 } // namespace
 
 std::string_view to_string(CalibrationMethod method) noexcept {
-    switch (method) {
-    case CalibrationMethod::minmax: return "minmax";
-    case CalibrationMethod::percentile: return "percentile";
-    case CalibrationMethod::mse: return "mse";
-    }
-    return "";
+    return calibration_method_names.of(method);
 }
 
 Result<CalibrationMethod> parse_calibration_method(std::string_view text) {
-    return parse_name("calibration", calibration_methods, text);
+    return calibration_method_names.parse("calibration", text);
 }
 
 ActivationRange range_of(const Magnitudes& magnitudes, CalibrationMethod method) {

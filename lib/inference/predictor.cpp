@@ -115,7 +115,7 @@ Result<std::unique_ptr<CasePredictor>> CasePredictor::open(const std::filesystem
 }
 
 Status CasePredictor::check_classes() const {
-    if (model_->variant.classes() == tumour_classes)
+    if (model_->variant.label_classes() == tumour_classes)
         return {};
     return Error{ErrorCode::model_metadata_invalid,
                  text(name_, " takes ", model_->variant.input_channels(), " channels and tells ",
@@ -185,7 +185,10 @@ Result<LabelledCase> CasePredictor::label(Case& loaded, const CaseRequest& reque
     MFRES_CHECK(clock.start("prepare"));
     MFRES_TRY(const Preprocessing preprocessing,
               preprocess_case(loaded, preprocess_options(input_, loaded.present, threads())));
-    CaseMemory memory = case_memory(loaded.scans, loaded.scan_grid, preprocessing.padded_size, request.kept);
+    // Labels and probabilities are resampled to the grid of the files, which may be the larger one.
+    const bool finer = loaded.original_grid.voxels() > loaded.scan_grid.voxels();
+    CaseMemory memory = case_memory(loaded.scans, finer ? loaded.original_grid : loaded.scan_grid,
+                                    preprocessing.padded_size, request.kept);
     if (loaded.resampled)
         memory.resampling = loaded.loading_bytes;
     memory.picture = request.picture;

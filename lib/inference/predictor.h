@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What is inside a Predictor and a Segmenter: a model opened for cases. It loads and preprocesses a case as the model
-// expects it, and labels it. Calibration, comparison, evaluation and robustness use it, too.
+// The implementation that Predictor and Segmenter share: a model with its preprocessing, compiled network and
+// postprocessing. Calibration, comparison, evaluation and robustness use it, too.
 #pragma once
 
 #include "backends/backend.h"
@@ -29,20 +29,20 @@ struct PreparedCase {
     Case loaded;
     Preprocessing preprocessing;
 
-    /// Its brain box. Refers to this object. `threads` fill the input.
+    /// The input of the network; it refers to this object. `threads` threads write it.
     BrainBox box(int threads) const;
 };
 
-/// What is wanted of a case besides its labels.
+/// How a case is labelled, and which results are computed besides its labels.
 struct CaseRequest {
     LabelCoding scheme = LabelScheme::brats;
     PostprocessingSizes sizes;
     bool probabilities = false;
-    ModalitySet kept{};   ///< scans that are still needed afterwards
-    bool picture = false; ///< they are for a picture
+    ModalitySet kept{};   ///< volumes that are not released after inference
+    bool picture = false; ///< these are for a preview
 };
 
-/// On the grid of Case::scans.
+/// Classes and probabilities on the grid of Case::scans.
 struct LabelledCase {
     LabelMap classes;
     std::optional<ProbabilityMap> probabilities;
@@ -69,18 +69,18 @@ class CasePredictor {
     ThreadPool* pool() const { return pool_.get(); }
     int threads() const { return boxes_->threads(); }
 
-    /// Whether the model tells the classes of a tumour apart. Error: model_metadata_invalid.
+    /// Error: model_metadata_invalid, unless the model has the four classes of a tumour.
     Status check_classes() const;
 
     /// The scheme or mapping of that name, of the model if it is empty or "auto". Errors: those of LabelCoding::parse.
     Result<LabelCoding> scheme(const std::string& wanted) const;
 
-    /// The sizes given, those that the model recommends, or 0. Errors: invalid_argument (one that is negative or not
+    /// The sizes given, or those of the model's metadata, or 0. Errors: invalid_argument (one that is negative or not
     /// finite).
     Result<PostprocessingSizes> postprocessing(std::optional<double> min_component_mm3,
                                                std::optional<double> min_enhancing_mm3) const;
 
-    /// A case with all contrasts that the model requires, on a grid that it takes. `any_contrasts` as in
+    /// A case with the contrasts and the voxel size that the model was trained for. `any_contrasts` as in
     /// PredictOptions. Errors: those of check_contrasts and load_case.
     Result<Case> load(const CaseFiles& files, AffineSource use, bool resample, bool any_contrasts) const;
     Result<Case> load(const CaseVolumes& volumes, bool resample, bool any_contrasts) const;
@@ -88,21 +88,21 @@ class CasePredictor {
     /// Errors: those of preprocess_case.
     Result<PreparedCase> prepare(Case loaded) const;
 
-    /// To be called when a case begins: restarts the measurement of memory, and drops a compiled network where memory
-    /// is limited.
+    /// To be called when a case begins: restarts the measurement of peak memory, and, under a memory limit, releases
+    /// the network that was compiled for the case before.
     void begin_case();
 
-    /// Stages "prepare" to "restore". Gives the memory of scans that are not kept back. Fills in everything in the
-    /// report but the volumes and the measured memory. Errors: those of preprocess_case, compiling and running; memory_limit;
-    /// invalid_argument (sizes of what is too small).
+    /// Stages "prepare" to "restore". Releases the volumes that are not in CaseRequest::kept. Sets all fields of the
+    /// report but `classes`, `regions` and `measured_peak_bytes`. Errors: those of preprocess_case, compiling and
+    /// running; memory_limit; invalid_argument (postprocessing sizes).
     Result<LabelledCase> label(Case& loaded, const CaseRequest& request, StageClock& clock, PredictionReport& report);
 
-    /// Labels a case that is preprocessed already: stages "compile" to "labels". Errors: as label().
+    /// Labels a preprocessed case: stages "compile" to "labels". Errors: as label().
     Result<BoxPrediction> label_box(const BrainBox& box, bool probabilities, StageClock& clock,
                                     PredictionReport& report);
 
-    /// Most bytes that the process held since begin_case(), on top of what it held before open(); 0 where the system
-    /// does not tell.
+    /// Peak resident memory of the process since begin_case(), less the resident memory before open(); 0 where the
+    /// system does not report it.
     std::int64_t measured_peak() const;
 
   private:
@@ -122,13 +122,13 @@ class CasePredictor {
     std::int64_t kept_bytes_ = 0; ///< of the network compiled for the case before
 };
 
-/// A model that outlives its user, for CasePredictor::open.
+/// A pointer without ownership, for CasePredictor::open: `model` must outlive it.
 inline std::shared_ptr<const Model> borrowed(const Model& model) {
     return {std::shared_ptr<const Model>(), &model};
 }
 
-/// The labels of a case as they are written: on the input's own grid, in the scheme asked for. The report gets the sizes
-/// of the parts of just this map. Errors: label_outside_scheme.
+/// The labels of a case as they are written: on the grid of the input, in CaseRequest::scheme. Sets `classes` and
+/// `regions` of the report from this map. Errors: label_outside_scheme.
 Result<LabelMap> written_labels(const Case& loaded, LabelMap classes, const CaseRequest& request,
                                 PredictionReport& report);
 

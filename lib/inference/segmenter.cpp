@@ -17,6 +17,9 @@ namespace mfres {
 
 namespace {
 
+constexpr auto probability_format_names =
+    enum_names<ProbabilityFormat>({{ProbabilityFormat::float32, "float32"}, {ProbabilityFormat::uint8, "uint8"}});
+
 Status check_nifti_output(const std::filesystem::path& path, std::string_view what, bool overwrite) {
     const std::string name = path.filename().string();
     const auto ends_with = [&](std::string_view suffix) {
@@ -145,18 +148,6 @@ Result<Segmentation> segment_case(CasePredictor& predictor, const CaseFiles& fil
 
 } // namespace
 
-std::string_view to_string(ProbabilityFormat format) noexcept {
-    switch (format) {
-    case ProbabilityFormat::float32: return "float32";
-    case ProbabilityFormat::uint8: return "uint8";
-    }
-    return "unknown";
-}
-
-Result<ProbabilityFormat> parse_probability_format(std::string_view text) {
-    return parse_name("type of probabilities", probability_formats, text);
-}
-
 Result<Segmenter> Segmenter::open(const std::filesystem::path& model, const SegmenterOptions& options) {
     return guarded(model, [&]() -> Result<Segmenter> {
         MFRES_TRY(Predictor predictor, Predictor::open(model, options));
@@ -175,6 +166,14 @@ Result<Segmenter> Segmenter::open(std::span<const std::byte> model, const Segmen
 Result<Segmentation> Segmenter::segment(const CaseFiles& files, const SegmentOptions& options,
                                         const Progress& progress) {
     return guarded(files.id, [&] { return segment_case(predictor_.inside(), files, options, progress); });
+}
+
+std::string_view to_string(ProbabilityFormat format) noexcept {
+    return probability_format_names.of(format);
+}
+
+Result<ProbabilityFormat> parse_probability_format(std::string_view text) {
+    return probability_format_names.parse("type of probabilities", text);
 }
 
 } // namespace mfres

@@ -36,7 +36,7 @@ Status check_tiling(const Size& size, std::string_view what, std::int64_t overla
     return {};
 }
 
-/// Positions needed along one axis, or nothing if the overlap leaves no room to advance. All in voxels.
+/// Number of positions along one axis, or none if the overlap leaves no step to the next tile. All in voxels.
 std::optional<std::int64_t> positions(std::int64_t box, std::int64_t tile, std::int64_t overlap,
                                       std::int64_t multiple) {
     if (tile >= box)
@@ -47,8 +47,8 @@ std::optional<std::int64_t> positions(std::int64_t box, std::int64_t tile, std::
     return (box - tile + step - 1) / step + 1;
 }
 
-/// `count` starts from 0 to box - tile on multiples. Rounding even spacing down keeps every gap at or below the
-/// largest gap that the overlap allows, because that gap is itself a multiple.
+/// `count` starts from 0 to box - tile, multiples of `multiple`. Rounding the even spacing down keeps every step at or
+/// below the largest one that the overlap allows, because that one is itself a multiple.
 std::vector<std::int64_t> spread(std::int64_t box, std::int64_t tile, std::int64_t count, std::int64_t multiple) {
     std::vector<std::int64_t> starts(static_cast<std::size_t>(count), 0);
     const std::int64_t units = (box - tile) / multiple;
@@ -90,7 +90,7 @@ struct EdgeChoice {
     std::int64_t positions = 0;
 };
 
-/// For every number of positions along an axis the smallest edge that needs no more, largest edge first.
+/// For each number of positions along an axis the smallest edge that needs no more positions, largest edge first.
 std::vector<EdgeChoice> edge_choices(std::int64_t box, std::int64_t overlap, std::int64_t multiple) {
     std::vector<EdgeChoice> choices;
     for (std::int64_t edge = box; edge >= multiple; edge -= multiple) {
@@ -118,7 +118,7 @@ std::vector<Candidate> tile_candidates(const Size& box, std::int64_t overlap, st
                 const Size tile = {x.edge, y.edge, z.edge};
                 candidates.push_back({tile, volume(tile) * x.positions * y.positions * z.positions});
             }
-    // Of tiles that are equal in both respects the one that is shorter along x keeps fewer planes open.
+    // Of tiles that are equal in both, the one that is shorter along x: kernels that sweep along x buffer fewer planes.
     std::stable_sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
         if (a.computed_voxels != b.computed_voxels)
             return a.computed_voxels < b.computed_voxels;
@@ -164,20 +164,21 @@ std::array<std::pair<std::int64_t, std::int64_t>, 3> decided_by(const TilePlan& 
     return {decided_by(plan, 0, tile / nz / ny), decided_by(plan, 1, tile / nz % ny), decided_by(plan, 2, tile % nz)};
 }
 
-Result<TileLabels> TileLabels::create(TilePlan plan, std::span<std::uint8_t> labels, int threads) {
+Result<TileLabels> TileLabels::create(TilePlan plan, std::span<std::uint8_t> labels, int threads,
+                                      const LabelRule& rule) {
     if (plan.count() == 0)
         return invalid("a plan without tiles covers no box");
     if (labels.size() != static_cast<std::uint64_t>(volume(plan.box_size)))
         return invalid(
             text("a box of ", to_string(Shape(plan.box_size)), " voxels does not fit ", labels.size(), " labels"));
-    return TileLabels(std::move(plan), labels, resolve_threads(threads));
+    return TileLabels(std::move(plan), labels, resolve_threads(threads), rule);
 }
 
 Status TileLabels::add(const StridedView<const float>& values) {
     const Size& tile = plan_.tile_size;
     if (complete())
         return invalid(text("all ", plan_.count(), " tiles of the plan were already added"));
-    MFRES_CHECK(logits::check_logits(values));
+    MFRES_CHECK(logits::check_logits(values, rule_.outputs));
     if (!(values.shape == Shape{1, values.shape[1], tile[0], tile[1], tile[2]}))
         return invalid(
             text("tiles of ", to_string(Shape(tile)), " voxels cannot take logits of ", to_string(values.shape)));
@@ -190,7 +191,7 @@ Status TileLabels::add(const StridedView<const float>& values) {
     parallel_ranges(decided[0].second - decided[0].first, threads_, [&](std::int64_t first, std::int64_t last) {
         for (std::int64_t x = decided[0].first + first; x < decided[0].first + last; ++x)
             for (std::int64_t y = decided[1].first; y < decided[1].second; ++y)
-                logits::label_row(values, x - offset[0], y - offset[1], z - offset[2], decided[2].second - z,
+                logits::label_row(values, x - offset[0], y - offset[1], z - offset[2], decided[2].second - z, rule_,
                                   labels_.data() + (x * plan_.box_size[1] + y) * plan_.box_size[2] + z);
     });
     ++next_tile_;

@@ -44,6 +44,17 @@ void add_row(const StridedView<const float>& values, const StridedView<float>& s
     }
 }
 
+/// Adds the sigmoids of a z-line of every region. Precondition: the logits are finite.
+void add_region_row(const StridedView<const float>& values, const StridedView<float>& sums, std::int64_t x,
+                    std::int64_t y) {
+    for (std::int64_t r = 0; r < values.shape[1]; ++r) {
+        const float* const row = &values.at(0, r, x, y, 0);
+        float* const sum = &sums.at(0, r, x, y, 0);
+        for (std::int64_t z = 0; z < values.shape[4]; ++z)
+            sum[z] += 1.0F / (1.0F + std::exp(-row[z * values.strides[4]]));
+    }
+}
+
 } // namespace
 
 Result<MirrorAxes> parse_mirror_axes(std::string_view letters) {
@@ -74,7 +85,7 @@ MirrorAxes mirror_image(const MirrorAxes& axes, std::size_t n) noexcept {
 
 Status ProbabilityMean::add(const StridedView<const float>& values, int threads,
                             const std::array<std::int64_t, 3>& offset) {
-    MFRES_CHECK(logits::check_logits(values));
+    MFRES_CHECK(logits::check_logits(values, outputs_));
     if (!(values.shape == sums_.shape()))
         return Error{
             ErrorCode::invalid_argument,
@@ -91,7 +102,10 @@ Status ProbabilityMean::add(const StridedView<const float>& values, int threads,
         std::vector<float> exponentials(count * static_cast<std::size_t>(values.shape[1]));
         for (std::int64_t x = begin; x < end; ++x)
             for (std::int64_t y = 0; y < values.shape[3]; ++y)
-                add_row(values, sums, x, y, greatest, total, exponentials);
+                if (outputs_ == Outputs::regions)
+                    add_region_row(values, sums, x, y);
+                else
+                    add_row(values, sums, x, y, greatest, total, exponentials);
     });
     return {};
 }

@@ -5,6 +5,7 @@
 // "nnU-Net", Nature Methods 2021, does so along all axes.)
 #pragma once
 
+#include "core/outputs.h"
 #include "core/tensor.h"
 
 #include <mfres/predictor.h>
@@ -32,18 +33,20 @@ StridedView<T> mirrored(StridedView<T> seen, const MirrorAxes& axes) {
     return seen;
 }
 
-/// The mean of softmax probabilities over passes.
+/// The mean of probabilities over passes: of the softmax over the classes, or of the sigmoids of regions.
 class ProbabilityMean {
   public:
-    /// For logits of `shape` [1, classes, x, y, z], of which it holds as many floats.
-    explicit ProbabilityMean(const Shape& shape) : sums_(shape, 0.0F) {}
+    /// For logits of `shape` [1, classes or regions, x, y, z], of which it holds as many floats.
+    explicit ProbabilityMean(const Shape& shape, Outputs outputs = Outputs::classes)
+        : sums_(shape, 0.0F), outputs_(outputs) {}
 
-    /// Adds the softmax over the classes of every voxel. Results do not depend on the number of threads.
+    /// Adds the probabilities of every voxel. Results do not depend on the number of threads.
     /// Errors: invalid_argument (another shape); logits_not_finite, which names the first place in a box where voxel
     /// (0, 0, 0) of the logits is `offset`.
     Status add(const StridedView<const float>& values, int threads, const std::array<std::int64_t, 3>& offset = {});
 
-    /// Sums of what was added: in each voxel proportional to the mean, so the greatest is the same.
+    /// Sums of what was added: in each voxel proportional to the mean, so the greatest is the same, and a region's
+    /// is above one half where its sum is above half the number of passes.
     StridedView<const float> sums() const { return view(sums_); }
 
     /// Forgets what was added.
@@ -51,6 +54,7 @@ class ProbabilityMean {
 
   private:
     Tensor sums_;
+    Outputs outputs_;
 };
 
 } // namespace mfres

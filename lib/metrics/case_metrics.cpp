@@ -19,6 +19,9 @@ namespace mfres {
 
 namespace {
 
+constexpr auto empty_scheme_names =
+    enum_names<EmptyScheme>({{EmptyScheme::server2019, "server2019"}, {EmptyScheme::brats2020, "brats2020"}});
+
 Error no_memory(const std::string& what) {
     return {ErrorCode::memory_limit, text("the surface distances of ", what, " do not fit into memory"), what};
 }
@@ -90,18 +93,6 @@ std::array<RegionDistances, 3> distances_of_regions(const LabelMap& predicted, c
 
 } // namespace
 
-std::string_view to_string(EmptyScheme scheme) noexcept {
-    switch (scheme) {
-    case EmptyScheme::server2019: return "server2019";
-    case EmptyScheme::brats2020: return "brats2020";
-    }
-    return "unknown";
-}
-
-Result<EmptyScheme> parse_empty_scheme(std::string_view text) {
-    return parse_name("scheme for empty regions", empty_schemes, text);
-}
-
 std::string_view name(Metric metric) noexcept {
     switch (metric) {
     case Metric::dice: return "Dice";
@@ -159,6 +150,14 @@ Result<CaseMetrics> evaluate_case(std::string id, const LabelMap& predicted_clas
     return guarded("metrics", [&] {
         return measured(std::move(id), predicted_classes, reference_classes, definition, scheme, threads);
     });
+}
+
+std::string_view to_string(EmptyScheme scheme) noexcept {
+    return empty_scheme_names.of(scheme);
+}
+
+Result<EmptyScheme> parse_empty_scheme(std::string_view text) {
+    return empty_scheme_names.parse("scheme for empty regions", text);
 }
 
 } // namespace mfres

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Tables in the CSV format of the challenge server. Cells may be quoted as in RFC 4180.
+#include "core/csv.h"
 #include "core/file.h"
 #include "core/guard.h"
 #include "core/number.h"

@@ -80,13 +80,4 @@ Result<std::vector<CsvRow>> csv_rows(std::string_view csv, const std::string& so
     return Splitter(csv, source).rows();
 }
 
-std::string csv_cell(const std::string& content) {
-    if (content.find_first_of(",\"\r\n") == std::string::npos)
-        return content;
-    std::string result = "\"";
-    for (const char c : content)
-        result += c == '"' ? std::string("\"\"") : std::string(1, c);
-    return result + '"';
-}
-
 } // namespace mfres

@@ -4,6 +4,7 @@
 #include "core/checked.h"
 #include "core/file.h"
 #include "core/format.h"
+#include "core/guard.h"
 #include "core/half.h"
 #include "core/try.h"
 
@@ -14,7 +15,6 @@
 #include <bit>
 #include <cmath>
 #include <limits>
-#include <new>
 #include <optional>
 
 namespace mfres {
@@ -469,12 +469,10 @@ Result<SafetensorsFile> read_safetensors(const std::filesystem::path& path, cons
     MFRES_TRY(SafetensorsFile file, parser.run(bytes));
     if (check)
         MFRES_CHECK(check(file, source.size() - head));
-    try {
+    MFRES_CHECK(guarded(path, [&]() -> Status {
         bytes.resize(static_cast<std::size_t>(source.size()));
-    } catch (const std::bad_alloc&) {
-        return Error{ErrorCode::memory_limit,
-                     text("there is no memory for the ", source.size(), " bytes of ", path.string()), path.string()};
-    }
+        return {};
+    }));
     MFRES_CHECK(source.read_at(head, std::span(bytes).subspan(head)));
     file.bytes = std::move(bytes);
     return file;

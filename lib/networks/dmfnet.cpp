@@ -13,21 +13,19 @@ namespace mfres {
 namespace {
 
 std::vector<Option> options(std::int64_t channels, std::vector<bool> dilated) {
-    std::vector<Option> all = image_options();
-    const std::vector<Option> own{
-        integer("n", 32, width_range, "channels of the stem and of the last decoder level"),
-        integer("channels", channels, {1, 1024},
-                "channels of encoder level 2; levels 3 and 4 have twice and three times"),
-        integer("groups", 16, {1, 256}, "groups of the 3x3x3 and 3x3x1 convolutions"),
-        integer("mf_reduction", 4, {1, 32}, "how much narrower the multiplexer's middle is"),
-        integers("units", {3, 3, 3}, {3, 3}, {1, 16}, "units of encoder levels 2, 3 and 4"),
-        flags("dilated", std::move(dilated), {3, 3}, "whether encoder levels 2, 3 and 4 have DMF units instead of MF"),
-        integers("dilations", {1, 2, 3}, {2, 8}, {1, 16}, "dilations of the branches of a DMF unit"),
-    };
-    all.insert(all.end(), own.begin(), own.end());
-    const auto layers = layer_options("batch", "relu");
-    all.insert(all.end(), layers.begin(), layers.end());
-    return all;
+    return network_options(
+        {
+            integer("n", 32, width_range, "channels of the stem and of the last decoder level"),
+            integer("channels", channels, {1, 1024},
+                    "channels of encoder level 2; levels 3 and 4 have twice and three times"),
+            integer("groups", 16, {1, 256}, "groups of the 3x3x3 and 3x3x1 convolutions"),
+            integer("mf_reduction", 4, {1, 32}, "how much narrower the multiplexer's middle is"),
+            integers("units", {3, 3, 3}, {3, 3}, {1, 16}, "units of encoder levels 2, 3 and 4"),
+            flags("dilated", std::move(dilated), {3, 3},
+                  "whether encoder levels 2, 3 and 4 have DMF units instead of MF"),
+            integers("dilations", {1, 2, 3}, {2, 8}, {1, 16}, "dilations of the branches of a DMF unit"),
+        },
+        "batch", "relu");
 }
 
 Status check_multiple(const Settings& settings, std::string_view key, std::string_view divisor) {

@@ -17,20 +17,17 @@ constexpr double epsilon = 1e-3;
 constexpr double pyramid_epsilon = 1e-5;
 
 std::vector<Option> options() {
-    std::vector<Option> all = image_options();
-    const std::vector<Option> own{
-        integers("widths", {16, 32, 128, 256}, {4, 4}, width_range, "channels of levels 0 to 3"),
-        integers("units", {2, 3, 4}, {3, 3}, {1, 16}, "pyramids of encoder levels 1, 2 and 3"),
-        integers("decoder_units", {3, 3}, {2, 2}, {1, 16}, "pyramids of the decoder, coarse level first"),
-        integers("dilations", {1, 1, 2, 2}, {2, 8}, {1, 16}, "dilations inside a pyramid"),
-        integers("spatial_kernels", {3, 5, 7, 9}, {1, 6}, {1, 15}, "odd kernel edges of the parallel convolutions"),
-        integers("pooling_percent", {20, 40, 60, 80}, {1, 8}, {1, 100},
-                 "grid sizes of pyramid pooling, per cent of half the input edge, rounded down, at least 1 voxel"),
-    };
-    all.insert(all.end(), own.begin(), own.end());
-    const auto layers = layer_options("batch", "relu");
-    all.insert(all.end(), layers.begin(), layers.end());
-    return all;
+    return network_options(
+        {
+            integers("widths", {16, 32, 128, 256}, {4, 4}, width_range, "channels of levels 0 to 3"),
+            integers("units", {2, 3, 4}, {3, 3}, {1, 16}, "pyramids of encoder levels 1, 2 and 3"),
+            integers("decoder_units", {3, 3}, {2, 2}, {1, 16}, "pyramids of the decoder, coarse level first"),
+            integers("dilations", {1, 1, 2, 2}, {2, 8}, {1, 16}, "dilations inside a pyramid"),
+            integers("spatial_kernels", {3, 5, 7, 9}, {1, 6}, {1, 15}, "odd kernel edges of the parallel convolutions"),
+            integers("pooling_percent", {20, 40, 60, 80}, {1, 8}, {1, 100},
+                     "grid sizes of pyramid pooling, per cent of half the input edge, rounded down, at least 1 voxel"),
+        },
+        "batch", "relu");
 }
 
 Status check(const Settings& settings) {

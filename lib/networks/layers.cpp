@@ -3,15 +3,14 @@
 
 namespace mfres {
 
-std::vector<Option> image_options() {
-    return {integer("input_channels", 4, {1, 64}, "image channels, one per modality"),
-            integer("classes", 4, {1, 255}, "channels of the logits")};
-}
-
-std::vector<Option> layer_options(std::string norm, std::string activation) {
-    return {choice("norm", std::move(norm), {"batch", "instance"}, "normalisation layer"),
-            choice("activation", std::move(activation), {"relu", "leaky_relu"}, "leaky_relu has slope 0.01"),
-            choice("interpolation", "trilinear", {"trilinear", "nearest"}, "upsampling in the decoder")};
+std::vector<Option> network_options(std::vector<Option> own, std::string norm, std::string activation) {
+    std::vector<Option> all{integer("input_channels", 4, {1, 64}, "image channels, one per modality"),
+                            integer("classes", 4, {1, 255}, "channels of the logits")};
+    all.insert(all.end(), own.begin(), own.end());
+    all.push_back(choice("norm", std::move(norm), {"batch", "instance"}, "normalisation layer"));
+    all.push_back(choice("activation", std::move(activation), {"relu", "leaky_relu"}, "leaky_relu has slope 0.01"));
+    all.push_back(choice("interpolation", "trilinear", {"trilinear", "nearest"}, "upsampling in the decoder"));
+    return all;
 }
 
 Layers::Layers(GraphBuilder& builder, const Settings& settings, double epsilon)
@@ -49,6 +48,12 @@ Conv cubic(std::int64_t out_channels, std::int64_t kernel, std::int64_t stride, 
     conv.stride = {stride, stride, stride};
     conv.dilation = {dilation, dilation, dilation};
     conv.padding = {padding, padding, padding};
+    return conv;
+}
+
+Conv cubic_with_bias(std::int64_t out_channels, std::int64_t kernel, bool bias) {
+    Conv conv = cubic(out_channels, kernel);
+    conv.bias = bias;
     return conv;
 }
 

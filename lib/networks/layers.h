@@ -10,12 +10,11 @@ namespace mfres {
 /// Allowed channel counts of a variant's layer; they keep sizes far from overflow.
 inline constexpr Range width_range{1, 4096};
 
-/// Options that every network has: input_channels, classes.
-std::vector<Option> image_options();
-/// norm, activation and interpolation with a network's own defaults.
-std::vector<Option> layer_options(std::string norm, std::string activation);
+/// The options of a network: input_channels and classes, its own, then norm and activation with these defaults, and
+/// interpolation.
+std::vector<Option> network_options(std::vector<Option> own, std::string norm, std::string activation);
 
-/// Builds layers with the normalisation, activation and interpolation of a variant, read from its layer_options.
+/// Builds layers with the normalisation, activation and interpolation of a variant, options of network_options.
 class Layers {
   public:
     Layers(GraphBuilder& builder, const Settings& settings, double epsilon = 1e-5);
@@ -47,5 +46,7 @@ class Layers {
 
 /// Cubic kernel with the padding that keeps extents (stride 1) or halves even ones (stride 2).
 Conv cubic(std::int64_t out_channels, std::int64_t kernel, std::int64_t stride = 1, std::int64_t dilation = 1);
+/// Cubic kernel with stride 1, and a bias where `bias` says so.
+Conv cubic_with_bias(std::int64_t out_channels, std::int64_t kernel, bool bias = true);
 
 } // namespace mfres

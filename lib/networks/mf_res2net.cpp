@@ -10,21 +10,19 @@ namespace mfres {
 namespace {
 
 std::vector<Option> options() {
-    std::vector<Option> all = image_options();
-    const std::vector<Option> own{
-        integers("widths", {16, 64, 112, 240}, {1, 6}, width_range, "encoder channels, one entry per level"),
-        integers("decoder", {80, 32, 16, 8}, {1, 6}, width_range, "decoder channels, coarsest level first"),
-        integers("units", {2, 2, 2, 2}, {1, 6}, {1, 16}, "units per encoder level"),
-        integers("decoder_units", {1, 1, 1, 1}, {1, 6}, {1, 16}, "units per decoder level"),
-        integer("splits", 4, {1, 16}, "channel groups of RES2 (s)"),
-        integer("mf_reduction", 4, {1, 32}, "how much narrower the multiplexer's middle is"),
-        integer("groups", 1, {1, 64}, "groups of the 3x3x1 and 1x3x3 convolutions"),
-        choice("order", "post", {"post", "pre"}, "normalise and activate after (post) or before (pre) convolutions"),
-    };
-    all.insert(all.end(), own.begin(), own.end());
-    const auto layers = layer_options("batch", "relu");
-    all.insert(all.end(), layers.begin(), layers.end());
-    return all;
+    return network_options(
+        {
+            integers("widths", {16, 64, 112, 240}, {1, 6}, width_range, "encoder channels, one entry per level"),
+            integers("decoder", {80, 32, 16, 8}, {1, 6}, width_range, "decoder channels, coarsest level first"),
+            integers("units", {2, 2, 2, 2}, {1, 6}, {1, 16}, "units per encoder level"),
+            integers("decoder_units", {1, 1, 1, 1}, {1, 6}, {1, 16}, "units per decoder level"),
+            integer("splits", 4, {1, 16}, "channel groups of RES2 (s)"),
+            integer("mf_reduction", 4, {1, 32}, "how much narrower the multiplexer's middle is"),
+            integer("groups", 1, {1, 64}, "groups of the 3x3x1 and 1x3x3 convolutions"),
+            choice("order", "post", {"post", "pre"},
+                   "normalise and activate after (post) or before (pre) convolutions"),
+        },
+        "batch", "relu");
 }
 
 /// Every split of every unit must be divisible into groups. Error: variant_invalid.

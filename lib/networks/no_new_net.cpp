@@ -11,17 +11,14 @@ namespace mfres {
 namespace {
 
 std::vector<Option> options(const std::string& merge, std::int64_t decoder_convs) {
-    std::vector<Option> all = image_options();
-    const std::vector<Option> own{
-        integers("widths", {30, 60, 120, 240, 480}, {2, 7}, width_range, "channels per level, finest first"),
-        choice("merge", merge, {"concat", "add"}, "how upsampled and encoder feature maps are merged"),
-        integer("decoder_convs", decoder_convs, {1, 2}, "convolutions per decoder level"),
-        flag("conv_bias", true, "whether convolutions in front of a normalisation have a bias"),
-    };
-    all.insert(all.end(), own.begin(), own.end());
-    const auto layers = layer_options("instance", "leaky_relu");
-    all.insert(all.end(), layers.begin(), layers.end());
-    return all;
+    return network_options(
+        {
+            integers("widths", {30, 60, 120, 240, 480}, {2, 7}, width_range, "channels per level, finest first"),
+            choice("merge", merge, {"concat", "add"}, "how upsampled and encoder feature maps are merged"),
+            integer("decoder_convs", decoder_convs, {1, 2}, "convolutions per decoder level"),
+            flag("conv_bias", true, "whether convolutions in front of a normalisation have a bias"),
+        },
+        "instance", "leaky_relu");
 }
 
 NodeId build(GraphBuilder& builder, const Settings& settings, NodeId input) {
@@ -29,9 +26,7 @@ NodeId build(GraphBuilder& builder, const Settings& settings, NodeId input) {
     const auto widths = settings.integers("widths");
     const bool add = settings.choice("merge") == "add";
     const auto layer = [&](const std::string& name, NodeId x, std::int64_t width) {
-        Conv conv = cubic(width, 3);
-        conv.bias = settings.flag("conv_bias");
-        return layers.conv_norm_activation(name, x, conv);
+        return layers.conv_norm_activation(name, x, cubic_with_bias(width, 3, settings.flag("conv_bias")));
     };
 
     NodeId x = input;
@@ -54,9 +49,7 @@ NodeId build(GraphBuilder& builder, const Settings& settings, NodeId input) {
             x = layer(name + ".0", x, widths[level]);
         x = layer(name + ".1", x, widths[level == 0 ? 0 : level - 1]);
     }
-    Conv head = cubic(settings.integer("classes"), 1);
-    head.bias = true;
-    return builder.conv("head.conv", x, head);
+    return builder.conv("head.conv", x, cubic_with_bias(settings.integer("classes"), 1));
 }
 
 NetworkFamily family(std::string name, std::string summary, std::string status, std::vector<Option> all,

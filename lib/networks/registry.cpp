@@ -54,6 +54,20 @@ Result<std::string> variant_name(const nlohmann::json& object, const NetworkFami
     return name;
 }
 
+/// "outputs" of a variant. With regions the network has a channel for each, which "classes" may say but need not.
+Result<Outputs> variant_outputs(nlohmann::json& object) {
+    const auto given = object.find("outputs");
+    if (given == object.end() || *given == "classes")
+        return Outputs::classes;
+    if (*given != "regions")
+        return violation("/outputs", *given, "is not one of classes, regions");
+    const auto classes = object.find("classes");
+    if (classes != object.end() && *classes != region_count)
+        return violation("/classes", *classes, text("is not ", region_count, ", the number of regions"));
+    object["classes"] = region_count;
+    return Outputs::regions;
+}
+
 } // namespace
 
 Result<Variant> parse_variant(std::string_view name_or_json) {
@@ -77,7 +91,8 @@ Result<Variant> parse_variant(std::string_view name_or_json) {
             return unknown_network(network->get_ref<const std::string&>());
     }
     MFRES_TRY(std::string name, variant_name(object, *family));
-    MFRES_TRY(Settings settings, read_settings(object, family->options, {"network", "name"}));
+    MFRES_TRY(const Outputs outputs, variant_outputs(object));
+    MFRES_TRY(Settings settings, read_settings(object, family->options, {"network", "name", "outputs"}));
     MFRES_CHECK(family->check(settings));
 
     Variant variant;
@@ -85,6 +100,7 @@ Result<Variant> parse_variant(std::string_view name_or_json) {
     variant.family_ = family;
     variant.input_channels_ = settings.integer("input_channels");
     variant.classes_ = settings.integer("classes");
+    variant.outputs_ = outputs;
     variant.multiple_ = family->multiple(settings);
     variant.standard_ = std::all_of(family->options.begin(), family->options.end(), [&](const Option& option) {
         return settings.json().at(option.key) == option.standard;
@@ -92,6 +108,8 @@ Result<Variant> parse_variant(std::string_view name_or_json) {
     nlohmann::json canonical = settings.json();
     canonical["network"] = family->name;
     canonical["name"] = variant.name_;
+    if (outputs == Outputs::regions)
+        canonical["outputs"] = "regions";
     variant.json_ = canonical.dump();
     variant.settings_ = std::make_shared<const Settings>(std::move(settings));
     return variant;

@@ -2,6 +2,7 @@
 // The registered networks by name, and variants of them as JSON.
 #pragma once
 
+#include "core/outputs.h"
 #include "graph/graph.h"
 
 #include <mfres/status.h>
@@ -25,7 +26,12 @@ class Variant {
     /// Canonical JSON text with every key present, sorted: equal variants give equal text.
     const std::string& json() const { return json_; }
     std::int64_t input_channels() const { return input_channels_; }
+    /// Output channels.
     std::int64_t classes() const { return classes_; }
+    /// What they are. "outputs": "regions" in the JSON stands for three channels in place of the four classes.
+    Outputs outputs() const { return outputs_; }
+    /// Classes that labels tell apart: classes(), or with regions 4.
+    std::int64_t label_classes() const { return outputs_ == Outputs::regions ? classes_of_regions : classes_; }
     /// Spatial input edges must be multiples of this.
     std::int64_t multiple() const { return multiple_; }
     /// True if every value equals that of the registered network, so that its published figures apply.
@@ -39,6 +45,7 @@ class Variant {
     std::string json_;
     std::int64_t input_channels_ = 4;
     std::int64_t classes_ = 4;
+    Outputs outputs_ = Outputs::classes;
     std::int64_t multiple_ = 16;
     bool standard_ = true;
     const NetworkFamily* family_ = nullptr;
@@ -46,6 +53,7 @@ class Variant {
 };
 
 /// A registered name, or JSON text of an object with "network": "<registered name>" and any keys that differ from it.
+/// Every network has "outputs", "classes" (the default, which the canonical JSON leaves out) or "regions".
 /// Errors: network_unknown (lists the names), json_invalid, variant_invalid (JSON path, value, what is allowed).
 Result<Variant> parse_variant(std::string_view name_or_json);
 

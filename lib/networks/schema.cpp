@@ -154,7 +154,7 @@ Result<Settings> read_settings(const json& object, const std::vector<Option>& op
             std::find_if(options.begin(), options.end(), [&](const Option& candidate) { return candidate.key == key; });
         if (option == options.end())
             return violation("/" + json_pointer_token(key), value,
-                             text("stands under an unknown key; allowed keys are network, name", known));
+                             text("stands under an unknown key; allowed keys are network, name, outputs", known));
         MFRES_CHECK(check_value(value, *option));
         values[key] = value;
     }

@@ -10,17 +10,14 @@ namespace mfres {
 namespace {
 
 std::vector<Option> options() {
-    std::vector<Option> all = image_options();
-    const std::vector<Option> own{
-        integers("widths", {64, 128, 256, 512}, {2, 6}, width_range,
-                 "channels a level leaves, finest first; even, because its first convolution has half as many"),
-        integers("decoder_convs", {1, 2, 2}, {1, 5}, {1, 4}, "convolutions per decoder level, finest first"),
-        flag("conv_bias", true, "whether convolutions in front of a normalisation have a bias"),
-    };
-    all.insert(all.end(), own.begin(), own.end());
-    const auto layers = layer_options("batch", "relu");
-    all.insert(all.end(), layers.begin(), layers.end());
-    return all;
+    return network_options(
+        {
+            integers("widths", {64, 128, 256, 512}, {2, 6}, width_range,
+                     "channels a level leaves, finest first; even, because its first convolution has half as many"),
+            integers("decoder_convs", {1, 2, 2}, {1, 5}, {1, 4}, "convolutions per decoder level, finest first"),
+            flag("conv_bias", true, "whether convolutions in front of a normalisation have a bias"),
+        },
+        "batch", "relu");
 }
 
 Status check(const Settings& settings) {
@@ -37,9 +34,7 @@ NodeId build(GraphBuilder& builder, const Settings& settings, NodeId input) {
     const auto widths = settings.integers("widths");
     const auto decoder_convs = settings.integers("decoder_convs");
     const auto layer = [&](const std::string& name, NodeId x, std::int64_t width) {
-        Conv conv = cubic(width, 3);
-        conv.bias = settings.flag("conv_bias");
-        return layers.conv_norm_activation(name, x, conv);
+        return layers.conv_norm_activation(name, x, cubic_with_bias(width, 3, settings.flag("conv_bias")));
     };
 
     NodeId x = input;
@@ -58,9 +53,7 @@ NodeId build(GraphBuilder& builder, const Settings& settings, NodeId input) {
         for (std::int64_t i = 0; i < decoder_convs[level]; ++i)
             x = layer(text(name, ".", i), x, widths[level]);
     }
-    Conv head = cubic(settings.integer("classes"), 1);
-    head.bias = true;
-    return builder.conv("head.conv", x, head);
+    return builder.conv("head.conv", x, cubic_with_bias(settings.integer("classes"), 1));
 }
 
 } // namespace

@@ -10,24 +10,20 @@ namespace mfres {
 namespace {
 
 std::vector<Option> options() {
-    std::vector<Option> all = image_options();
-    const std::vector<Option> own{
-        integers("widths", {32, 64, 128, 256, 512}, {2, 6}, width_range, "channels per level, finest first"),
-        flag("conv_bias", false, "whether convolutions in front of a normalisation have a bias"),
-        flag("head_bias", true, "whether the last convolution has a bias"),
-    };
-    all.insert(all.end(), own.begin(), own.end());
-    const auto layers = layer_options("batch", "relu");
-    all.insert(all.end(), layers.begin(), layers.end());
-    return all;
+    return network_options(
+        {
+            integers("widths", {32, 64, 128, 256, 512}, {2, 6}, width_range, "channels per level, finest first"),
+            flag("conv_bias", false, "whether convolutions in front of a normalisation have a bias"),
+            flag("head_bias", true, "whether the last convolution has a bias"),
+        },
+        "batch", "relu");
 }
 
 NodeId build(GraphBuilder& builder, const Settings& settings, NodeId input) {
     Layers layers(builder, settings);
     const auto widths = settings.integers("widths");
     const auto block = [&](const std::string& name, NodeId x, std::int64_t width) {
-        Conv conv = cubic(width, 3);
-        conv.bias = settings.flag("conv_bias");
+        const Conv conv = cubic_with_bias(width, 3, settings.flag("conv_bias"));
         return layers.conv_norm_activation(name + ".1", layers.conv_norm_activation(name + ".0", x, conv), conv);
     };
 
@@ -44,9 +40,8 @@ NodeId build(GraphBuilder& builder, const Settings& settings, NodeId input) {
             rows[i].push_back(block(name, builder.concat(name + ".concat", parts), widths[i]));
         }
     }
-    Conv head = cubic(settings.integer("classes"), 1);
-    head.bias = settings.flag("head_bias");
-    return builder.conv("head.conv", rows[0].back(), head);
+    return builder.conv("head.conv", rows[0].back(),
+                        cubic_with_bias(settings.integer("classes"), 1, settings.flag("head_bias")));
 }
 
 } // namespace

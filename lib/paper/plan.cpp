@@ -18,6 +18,9 @@ using nlohmann::json;
 
 namespace {
 
+constexpr auto experiment_table_names =
+    enum_names<ExperimentTable>({{ExperimentTable::table1, "table1"}, {ExperimentTable::table2, "table2"}});
+
 constexpr int record_format = 1;
 constexpr int most_seeds = 1000;
 
@@ -156,14 +159,6 @@ void compare_cases(const std::string& what, const ExperimentCases& wanted, const
 
 } // namespace
 
-std::string_view to_string(ExperimentTable table) noexcept {
-    return table == ExperimentTable::table1 ? "table1" : "table2";
-}
-
-Result<ExperimentTable> parse_experiment_table(std::string_view text) {
-    return parse_name("experiment", experiment_tables, text);
-}
-
 std::string_view name(RunState state) noexcept {
     switch (state) {
     case RunState::waiting: return "waiting";
@@ -288,6 +283,14 @@ std::vector<std::string> plan_differences(const ExperimentPlan& wanted, const Ex
     compare_cases("to train on", wanted.train, recorded.train, differences);
     compare_cases("held out", wanted.held_out, recorded.held_out, differences);
     return differences;
+}
+
+std::string_view to_string(ExperimentTable table) noexcept {
+    return experiment_table_names.of(table);
+}
+
+Result<ExperimentTable> parse_experiment_table(std::string_view text) {
+    return experiment_table_names.parse("experiment", text);
 }
 
 } // namespace mfres

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Complexity reports as text, Markdown, CSV and JSON. Every format states the convention of each number, the input size
 // and the batch size.
+#include "core/csv.h"
 #include "core/names.h"
 #include "core/try.h"
 #include "report/text_table.h"
@@ -17,6 +18,11 @@ namespace mfres {
 using Json = nlohmann::ordered_json;
 
 namespace {
+
+constexpr auto report_format_names = enum_names<ReportFormat>({{ReportFormat::text, "text"},
+                                                               {ReportFormat::markdown, "markdown"},
+                                                               {ReportFormat::csv, "csv"},
+                                                               {ReportFormat::json, "json"}});
 
 // --- common -----------------------------------------------------------------------------------------------------
 
@@ -185,20 +191,10 @@ std::string as_markdown(const ComplexityReport& report, bool per_layer) {
 
 // --- JSON and CSV -----------------------------------------------------------------------------------------------
 
-/// A field of CSV (RFC 4180).
-std::string csv_field(const std::string& value) {
-    if (value.find_first_of(",\"\n\r") == std::string::npos)
-        return value;
-    std::string quoted = "\"";
-    for (const char c : value)
-        quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
-    return quoted + '"';
-}
-
 std::string csv_line(const std::vector<std::string>& fields) {
     std::string line;
     for (const std::string& field : fields)
-        line += (line.empty() ? "" : ",") + csv_field(field);
+        line += (line.empty() ? "" : ",") + csv_cell(field);
     return line + '\n';
 }
 
@@ -465,20 +461,6 @@ Json table2_json(const Table2Report& report) {
 
 } // namespace
 
-std::string_view to_string(ReportFormat format) noexcept {
-    switch (format) {
-    case ReportFormat::text: return "text";
-    case ReportFormat::markdown: return "markdown";
-    case ReportFormat::csv: return "csv";
-    case ReportFormat::json: return "json";
-    }
-    return "";
-}
-
-Result<ReportFormat> parse_report_format(std::string_view text) {
-    return parse_name("report format", report_formats, text);
-}
-
 std::string render(const ComplexityReport& report, ReportFormat format, bool per_layer) {
     switch (format) {
     case ReportFormat::text: return as_text(report, per_layer);
@@ -520,6 +502,14 @@ std::string render(const Table2Report& report, ReportFormat format) {
     case ReportFormat::json: return dumped(table2_json(report));
     }
     return {};
+}
+
+std::string_view to_string(ReportFormat format) noexcept {
+    return report_format_names.of(format);
+}
+
+Result<ReportFormat> parse_report_format(std::string_view text) {
+    return report_format_names.parse("report format", text);
 }
 
 } // namespace mfres

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "train/history.h"
 
+#include "core/csv.h"
 #include "core/format.h"
 
 #include <array>
@@ -14,16 +15,6 @@ std::string dice_columns(const RegionDice& dice) {
     std::array<char, 80> columns{};
     print_classic(columns.data(), columns.size(), ",%.6f,%.6f,%.6f", dice[0], dice[1], dice[2]);
     return columns.data();
-}
-
-/// Case ids are folder names with any characters: quoted by RFC 4180 where needed.
-std::string csv_field(const std::string& value) {
-    if (value.find_first_of(",\"\r\n") == std::string::npos)
-        return value;
-    std::string quoted = "\"";
-    for (const char c : value)
-        quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
-    return quoted + '"';
 }
 
 } // namespace
@@ -46,7 +37,7 @@ std::string validation_csv(std::span<const Validation> validations) {
     for (const Validation& validation : validations) {
         const std::string step = std::to_string(validation.step) + ',';
         for (const ValidationCase& entry : validation.cases)
-            table += step + csv_field(entry.id) + dice_columns(entry.dice) + '\n';
+            table += step + csv_cell(entry.id) + dice_columns(entry.dice) + '\n';
         table += step + "mean" + dice_columns(validation.mean) + '\n';
     }
     return table;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "train/loss.h"
 
+#include "core/names.h"
 #include "core/try.h"
 
 #include <array>
@@ -20,7 +21,7 @@ constexpr std::array all_rules = {Absent::literal, Absent::skip};
 constexpr double nothing = 1e-30;
 
 bool is_left_out(std::size_t class_index, const LossOptions& options) {
-    return class_index == 0 && !options.background;
+    return class_index == 0 && !options.background && options.outputs == Outputs::classes;
 }
 
 bool counts(std::span<const ClassSums> classes, std::size_t l, const LossOptions& options) {
@@ -163,19 +164,6 @@ LossValue weighted_tversky(std::span<const ClassSums> classes, const LossOptions
     return weighted_ratio(terms, 1.0);
 }
 
-template <typename Values>
-auto parse(std::string_view text_to_parse, const Values& values, std::string_view what)
-    -> Result<typename Values::value_type> {
-    std::string names;
-    for (const auto value : values) {
-        if (name(value) == text_to_parse)
-            return value;
-        names += (names.empty() ? "" : ", ") + std::string(name(value));
-    }
-    return Error{ErrorCode::invalid_argument, text("there is no ", what, " '", text_to_parse, "'; there are: ", names),
-                 std::string(text_to_parse)};
-}
-
 Status check(const LossOptions& options) {
     const auto negative = [](double value) { return !std::isfinite(value) || value < 0.0; };
     if (negative(options.alpha) || negative(options.beta) || options.alpha + options.beta == 0.0)
@@ -230,26 +218,23 @@ OverlapLoss make_overlap(const LossOptions& options) {
     return nullptr;
 }
 
+constexpr auto loss_kind_names = enum_names<LossKind>({{LossKind::dice, "dice"},
+                                                       {LossKind::gdl, "gdl"},
+                                                       {LossKind::gdl_paper, "gdl-paper"},
+                                                       {LossKind::tversky, "tversky"},
+                                                       {LossKind::weighted_tversky, "weighted-tversky"},
+                                                       {LossKind::dice_ce, "dice-ce"}});
+
+constexpr auto absent_names = enum_names<Absent>({{Absent::literal, "literal"}, {Absent::skip, "skip"}});
+
 } // namespace
 
 std::string_view name(LossKind kind) noexcept {
-    switch (kind) {
-    case LossKind::dice: return "dice";
-    case LossKind::gdl: return "gdl";
-    case LossKind::gdl_paper: return "gdl-paper";
-    case LossKind::tversky: return "tversky";
-    case LossKind::weighted_tversky: return "weighted-tversky";
-    case LossKind::dice_ce: return "dice-ce";
-    }
-    return "unknown";
+    return loss_kind_names.of(kind);
 }
 
 std::string_view name(Absent absent) noexcept {
-    switch (absent) {
-    case Absent::literal: return "literal";
-    case Absent::skip: return "skip";
-    }
-    return "unknown";
+    return absent_names.of(absent);
 }
 
 double standard_ce_weight(LossKind kind) noexcept {
@@ -265,17 +250,18 @@ std::span<const Absent> absent_rules() {
 }
 
 Result<LossKind> parse_loss_kind(std::string_view text_to_parse) {
-    return parse(text_to_parse, all_kinds, "loss");
+    return loss_kind_names.parse("loss", text_to_parse);
 }
 
 Result<Absent> parse_absent(std::string_view text_to_parse) {
-    return parse(text_to_parse, all_rules, "rule for absent classes");
+    return absent_names.parse("rule for absent classes", text_to_parse);
 }
 
 Result<Loss> make_loss(const LossOptions& options) {
     MFRES_CHECK(check(options));
     Loss loss;
     loss.overlap = make_overlap(options);
+    loss.outputs = options.outputs;
     loss.per_sample = !options.batch;
     loss.pointwise = {options.ce_weight.value_or(standard_ce_weight(options.kind)), options.focal_gamma,
                       options.top_share};

@@ -54,8 +54,10 @@ struct LossOptions {
     double dice_epsilon = 1e-5;   ///< dice: keeps the fraction finite for a class without voxels and predictions
     double weight_epsilon = 1e-4; ///< eq. 7's eps
 
-    bool background = true; ///< false: class 0 is left out of the overlap part, like an absent class with skip
-    bool batch = true;      ///< false: Loss::per_sample
+    Outputs outputs = Outputs::classes; ///< what the network tells; with regions a region stands for a class
+    /// false: class 0 is left out of the overlap part, like an absent class with skip. Regions have no background.
+    bool background = true;
+    bool batch = true; ///< false: Loss::per_sample
     double overlap_weight = 1.0;
     /// Of the cross-entropy; without a value that of the loss: 1 for dice_ce, else 0.
     std::optional<double> ce_weight = std::nullopt;

@@ -239,12 +239,14 @@ bool store(const json& value, const Field& field, const Place& place) {
             return false;
         **size = value.get<Size>();
     } else if (auto* const* word = std::get_if<std::string*>(&place)) {
-        if (!value.is_string() ||
-            !(field.choices.empty()
-                  ? is_list_of_hashes(value.get<std::string>(), field.key == "teachers_sha256")
-                  : std::find(field.choices.begin(), field.choices.end(), value) != field.choices.end()))
+        if (!value.is_string())
             return false;
-        **word = value.get<std::string>();
+        const auto chosen = value.get<std::string>();
+        if (!(field.choices.empty()
+                  ? is_list_of_hashes(chosen, field.key == "teachers_sha256")
+                  : std::find(field.choices.begin(), field.choices.end(), chosen) != field.choices.end()))
+            return false;
+        **word = chosen;
     }
     return true;
 }
@@ -263,7 +265,7 @@ Status store_network(const json& value, Recipe& recipe) {
 /// Rules that involve several keys.
 Status check_together(const Recipe& recipe) {
     MFRES_TRY(const Variant variant, parse_variant(recipe.network));
-    if (variant.input_channels() != 4 || variant.classes() != tumour_classes)
+    if (variant.input_channels() != 4 || variant.label_classes() != tumour_classes)
         return invalid("network", variant.name(),
                        text("takes ", variant.input_channels(), " channels and tells ", variant.classes(),
                             " classes apart; training needs 4 and ", tumour_classes));
@@ -403,6 +405,8 @@ Result<Loss> loss_of(const Recipe& recipe, std::size_t outputs) {
                         .ce_weight = recipe.ce_weight,
                         .focal_gamma = recipe.focal_gamma,
                         .top_share = recipe.topk_percent / 100.0};
+    MFRES_TRY(const Variant variant, parse_variant(recipe.network));
+    options.outputs = variant.outputs();
     MFRES_TRY(options.kind, parse_loss_kind(recipe.loss));
     MFRES_TRY(options.absent, parse_absent(recipe.absent));
     MFRES_TRY(Loss loss, make_loss(options));

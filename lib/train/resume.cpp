@@ -22,7 +22,8 @@ Error invalid_recipe(std::string sentence, const char* key) {
 /// others, or cannot have any).
 Status record_teachers(const TrainerOptions& options, Recipe& recipe) {
     MFRES_TRY(const Normalisation normalisation, parse_normalisation(recipe.normalisation));
-    MFRES_TRY(const std::string given, teachers_sha256(options.teachers, normalisation));
+    MFRES_TRY(const Variant network, parse_variant(recipe.network));
+    MFRES_TRY(const std::string given, teachers_sha256(options.teachers, normalisation, network.outputs()));
     if (!recipe.teachers_sha256.empty() && recipe.teachers_sha256 != given)
         return invalid_recipe(text("the recipe's teachers are ", recipe.teachers_sha256, ", and those given are ",
                                    given.empty() ? "none" : given, "; name the model files that hold them"),

@@ -24,8 +24,12 @@ void for_voxels(const Shape& shape, int threads, const Body& body) {
     });
 }
 
-/// Adds share * softmax(logits) to the sums.
-void add_probabilities(const StridedView<const float>& logits, double share, int threads,
+double sigmoid(double logit) {
+    return 1.0 / (1.0 + std::exp(-logit));
+}
+
+/// Adds share * softmax(logits), or that of the regions in which the classes are, to the sums.
+void add_probabilities(const StridedView<const float>& logits, double share, int threads, Outputs outputs,
                        const StridedView<float>& sums) {
     const std::int64_t classes = logits.shape[1];
     for_voxels(logits.shape, threads, [&](std::int64_t n, std::int64_t x, std::int64_t y, std::int64_t z) {
@@ -35,9 +39,24 @@ void add_probabilities(const StridedView<const float>& logits, double share, int
         double sum = 0.0;
         for (std::int64_t c = 0; c < classes; ++c)
             sum += std::exp(double{logits.at(n, c, x, y, z)} - most);
-        for (std::int64_t c = 0; c < classes; ++c)
-            sums.at(n, c, x, y, z) +=
-                static_cast<float>(share * std::exp(double{logits.at(n, c, x, y, z)} - most) / sum);
+        for (std::int64_t c = 0; c < classes; ++c) {
+            const auto p = static_cast<float>(share * std::exp(double{logits.at(n, c, x, y, z)} - most) / sum);
+            if (outputs == Outputs::classes) {
+                sums.at(n, c, x, y, z) += p;
+                continue;
+            }
+            for (std::int64_t r = 0; r < region_count; ++r)
+                if (in_region(r, c))
+                    sums.at(n, r, x, y, z) += p;
+        }
+    });
+}
+
+/// Adds share * sigmoid(logits) to the sums.
+void add_regions(const StridedView<const float>& logits, double share, int threads, const StridedView<float>& sums) {
+    for_voxels(logits.shape, threads, [&](std::int64_t n, std::int64_t x, std::int64_t y, std::int64_t z) {
+        for (std::int64_t r = 0; r < region_count; ++r)
+            sums.at(n, r, x, y, z) += static_cast<float>(share * sigmoid(double{logits.at(n, r, x, y, z)}));
     });
 }
 
@@ -56,7 +75,19 @@ void soften(double temperature, int threads, const StridedView<float>& targets) 
     });
 }
 
-Result<Model> load_teacher(const std::filesystem::path& path) {
+/// The same of regions, each of which is one of two classes.
+void soften_regions(double temperature, int threads, const StridedView<float>& targets) {
+    for_voxels(targets.shape, threads, [&](std::int64_t n, std::int64_t x, std::int64_t y, std::int64_t z) {
+        for (std::int64_t r = 0; r < region_count; ++r) {
+            float& value = targets.at(n, r, x, y, z);
+            const double inside = std::pow(double{value}, 1.0 / temperature);
+            const double outside = std::pow(std::max(0.0, 1.0 - double{value}), 1.0 / temperature);
+            value = static_cast<float>(inside / (inside + outside));
+        }
+    });
+}
+
+Result<Model> load_teacher(const std::filesystem::path& path, Outputs outputs) {
     MFRES_TRY(Model model, load_model(path));
     const ModelMetadata standard;
     const auto rejected = [&](const std::string& problem) {
@@ -64,9 +95,11 @@ Result<Model> load_teacher(const std::filesystem::path& path) {
     };
     if (model.metadata.modalities != standard.modalities)
         return rejected("takes other input than training gives: t1, t1ce, t2 and flair");
-    if (model.variant.classes() != tumour_classes)
+    if (model.variant.label_classes() != tumour_classes)
         return rejected(
             text("tells ", model.variant.classes(), " classes apart; training needs ", std::int64_t{tumour_classes}));
+    if (outputs == Outputs::classes && model.variant.outputs() == Outputs::regions)
+        return rejected("tells regions, which need not be nested, and the network that is trained tells classes");
     return model;
 }
 
@@ -76,10 +109,11 @@ void append_hash(std::string& all, const Model& model) {
 
 } // namespace
 
-Result<std::string> teachers_sha256(const std::vector<std::filesystem::path>& models, Normalisation normalisation) {
+Result<std::string> teachers_sha256(const std::vector<std::filesystem::path>& models, Normalisation normalisation,
+                                    Outputs outputs) {
     std::string all;
     for (const std::filesystem::path& path : models) {
-        MFRES_TRY(const Model model, load_teacher(path));
+        MFRES_TRY(const Model model, load_teacher(path, outputs));
         if (model.metadata.normalisation != normalisation)
             return Error{ErrorCode::invalid_argument,
                          text(path.string(), " cannot teach: its input is normalised by ",
@@ -94,15 +128,16 @@ Result<std::string> teachers_sha256(const std::vector<std::filesystem::path>& mo
 Result<Teachers> Teachers::open(const std::vector<std::filesystem::path>& models, const Backend& backend,
                                 const TeacherPlace& place) {
     Teachers teachers;
+    teachers.outputs_ = place.outputs;
     teachers.threads_ = resolve_threads(place.threads);
     teachers.mirror_ = place.mirror;
     for (const std::filesystem::path& path : models) {
-        MFRES_TRY(const Model model, load_teacher(path));
+        MFRES_TRY(const Model model, load_teacher(path, place.outputs));
         append_hash(teachers.sha256_, model);
         MFRES_TRY(const Graph graph, build_network(model.variant, place.crop, place.batch));
         MFRES_TRY(auto executable,
                   backend.compile(graph, model.weights, {.threads = place.threads, .device = place.device}));
-        teachers.executables_.push_back(std::move(executable));
+        teachers.teachers_.push_back({std::move(executable), model.variant.outputs()});
     }
     return teachers;
 }
@@ -113,16 +148,22 @@ Status Teachers::predict(const StridedView<const float>& images, double temperat
         for (std::int64_t c = 0; c < targets.shape[1]; ++c)
             targets.at(n, c, x, y, z) = 0.0F;
     });
-    const std::size_t answers = executables_.size() * mirror_images(mirror_);
-    for (const auto& executable : executables_)
+    const std::size_t answers = teachers_.size() * mirror_images(mirror_);
+    const double share = 1.0 / static_cast<double>(answers);
+    for (const auto& [executable, outputs] : teachers_)
         for (std::size_t n = 0; n < mirror_images(mirror_); ++n) {
             const MirrorAxes axes = mirror_image(mirror_, n);
             copy(mirrored(images, axes), executable->input());
             MFRES_CHECK(executable->run());
-            add_probabilities(mirrored(executable->output(0), axes), 1.0 / static_cast<double>(answers), threads_,
-                              targets);
+            const auto logits = mirrored(executable->output(0), axes);
+            if (outputs == Outputs::regions)
+                add_regions(logits, share, threads_, targets);
+            else
+                add_probabilities(logits, share, threads_, outputs_, targets);
         }
-    if (temperature != 1.0)
+    if (temperature != 1.0 && outputs_ == Outputs::regions)
+        soften_regions(temperature, threads_, targets);
+    else if (temperature != 1.0)
         soften(temperature, threads_, targets);
     return {};
 }

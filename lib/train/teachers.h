@@ -3,6 +3,7 @@
 #pragma once
 
 #include "backends/backend.h"
+#include "core/outputs.h"
 #include "inference/test_time_augmentation.h"
 
 #include <mfres/normalisation.h>
@@ -21,13 +22,16 @@ struct TeacherPlace {
     std::array<std::int64_t, 3> crop{};
     std::int64_t batch = 1; ///< samples
     int threads = 0;
-    int device = 0;      ///< of the backend
-    MirrorAxes mirror{}; ///< averaged over every combination of these axes as well
+    int device = 0;                     ///< of the backend
+    Outputs outputs = Outputs::classes; ///< of the network that is taught
+    MirrorAxes mirror{};                ///< averaged over every combination of these axes as well
 };
 
 /// The SHA-256 of the weights of each model file, in order, joined by commas: what a recipe records. Errors: those of
-/// load_model, invalid_argument (channels, normalisation or classes are not those of the training).
-Result<std::string> teachers_sha256(const std::vector<std::filesystem::path>& models, Normalisation normalisation);
+/// load_model, invalid_argument (channels, normalisation or classes are not those of the training; a teacher that tells
+/// regions of a network with classes, since regions need not be nested).
+Result<std::string> teachers_sha256(const std::vector<std::filesystem::path>& models, Normalisation normalisation,
+                                    Outputs outputs);
 
 class Teachers {
   public:
@@ -38,17 +42,24 @@ class Teachers {
     static Result<Teachers> open(const std::vector<std::filesystem::path>& models, const Backend& backend,
                                  const TeacherPlace& place);
 
-    bool empty() const { return executables_.empty(); }
+    bool empty() const { return teachers_.empty(); }
     /// See teachers_sha256().
     const std::string& sha256() const { return sha256_; }
 
     /// The mean m of their probabilities of images [batch, channel, x, y, z] and of their mirror images, softened: t_c
     /// = m_c^(1 / temperature) over the sum of those of all classes, which for one teacher is softmax(logits /
-    /// temperature). Errors: those of Executable::run.
+    /// temperature). For regions m_r is the mean of their sigmoids or of the sums of their classes, and t_r = m_r^(1 /
+    /// temperature) over the sum of that and (1 - m_r)^(1 / temperature). Errors: those of Executable::run.
     Status predict(const StridedView<const float>& images, double temperature, const StridedView<float>& targets) const;
 
   private:
-    std::vector<std::unique_ptr<Executable>> executables_;
+    struct Teacher {
+        std::unique_ptr<Executable> executable;
+        Outputs outputs;
+    };
+
+    std::vector<Teacher> teachers_;
+    Outputs outputs_ = Outputs::classes;
     std::string sha256_;
     int threads_ = 1;
     MirrorAxes mirror_{};

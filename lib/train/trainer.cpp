@@ -130,8 +130,10 @@ struct Trainer::State {
     Status open_teachers() {
         const bool mirrors = recipe().distill_mirror;
         const MirrorAxes mirror{mirrors, mirrors, mirrors};
+        MFRES_TRY(const Variant network, parse_variant(recipe().network));
         MFRES_TRY(teachers, Teachers::open(run.options.teachers, *backend,
-                                           {recipe().sampling.crop, run.own_batch(), now.threads, device(), mirror}));
+                                           {recipe().sampling.crop, run.own_batch(), now.threads, device(),
+                                            network.outputs(), mirror}));
         if (teachers.sha256() == recipe().teachers_sha256)
             return {};
         return resume_mismatch(run, text("its teachers are ", fingerprint_words(recipe().teachers_sha256),

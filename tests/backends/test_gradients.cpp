@@ -95,10 +95,10 @@ TEST_CASE("every backend that trains computes the forward, the running statistic
 }
 
 TEST_CASE("the gradient of every loss by the logits equals central differences") {
-    const Shape shape{2, 4, 3, 2, 4};
-    const Doubles targets = test::doubles(test::random_targets(shape, 12));
     for (test::NamedLoss named : test::loss_cases())
         for (const std::uint64_t present : {4U, 3U, 1U}) {
+            const Shape shape{2, test::channels_of(named.options.outputs), 3, 2, 4};
+            const Doubles targets = test::doubles(test::random_targets(shape, 12));
             INFO(named.name << ", " << present << " classes present");
             // The default epsilon of 1e-4 makes an absent class so heavy that the loss is 1 - 1e-6, and its
             // rounding all that differences would see.
@@ -184,36 +184,52 @@ TEST_CASE("certain logits, right or wrong, have a finite loss and gradient on ev
 }
 
 TEST_CASE("a logit that is no number gives a loss that is none, whatever the parts, on every backend that trains") {
-    const Graph graph = test::identity_graph(Shape{1, 4, 2, 2, 2});
-    Tensor logits = test::random_tensor(graph.node(0).shape, 3);
-    view(logits).at(0, 1, 1, 1, 0) = std::numeric_limits<float>::quiet_NaN();
     const std::vector<std::uint8_t> classes{0, 1, 2, 3, 0, 1, 2, 3};
     for (const Backend* backend : test::training_backends())
-        for (const test::NamedLoss& named : test::loss_cases()) {
-            INFO(backend->name() << ": " << named.name);
-            const auto training = test::compile_training(*backend, graph, test::identity_weights(graph));
-            CHECK(std::isnan(loss_of_logits(*training, logits, classes, test::loss_of(named)).first));
+        for (const Outputs outputs : {Outputs::classes, Outputs::regions}) {
+            const Graph graph = test::identity_graph(Shape{1, test::channels_of(outputs), 2, 2, 2});
+            Tensor logits = test::random_tensor(graph.node(0).shape, 3);
+            view(logits).at(0, 1, 1, 1, 0) = std::numeric_limits<float>::quiet_NaN();
+            for (const test::NamedLoss& named : test::loss_cases(outputs)) {
+                INFO(backend->name() << ": " << named.name);
+                const auto training = test::compile_training(*backend, graph, test::identity_weights(graph));
+                CHECK(std::isnan(loss_of_logits(*training, logits, classes, test::loss_of(named)).first));
+            }
         }
 }
 
 TEST_CASE("every loss has the same bits on one thread and on several, on every backend that trains") {
-    const Graph graph = test::identity_graph(Shape{3, 4, 20, 17, 19});
-    const Tensor logits = test::random_tensor(graph.node(0).shape, 5);
-    const auto classes = test::random_classes(graph.node(0).shape, 6, 4);
-    const Tensor targets = test::random_targets(graph.node(0).shape, 7);
-    for (const Backend* backend : test::training_backends()) {
-        const auto one = test::compile_training(*backend, graph, test::identity_weights(graph), {.threads = 1});
-        const auto three = test::compile_training(*backend, graph, test::identity_weights(graph), {.threads = 3});
-        for (const test::NamedLoss& named : test::loss_cases()) {
-            INFO(backend->name() << ": " << named.name);
-            for (TrainingExecutable* training : {one.get(), three.get()})
-                if (named.distillation.weight > 0.0)
-                    test::fill_targets(*training, targets);
-            const auto a = loss_of_logits(*one, logits, classes, test::loss_of(named));
-            const auto b = loss_of_logits(*three, logits, classes, test::loss_of(named));
-            CHECK(a.first == b.first);
-            CHECK(std::equal(a.second.values().begin(), a.second.values().end(), b.second.values().begin()));
+    for (const Backend* backend : test::training_backends())
+        for (const Outputs outputs : {Outputs::classes, Outputs::regions}) {
+            const Graph graph = test::identity_graph(Shape{3, test::channels_of(outputs), 20, 17, 19});
+            const Tensor logits = test::random_tensor(graph.node(0).shape, 5);
+            const auto classes = test::random_classes(graph.node(0).shape, 6, 4);
+            const Tensor targets = test::random_targets(graph.node(0).shape, 7);
+            const auto one = test::compile_training(*backend, graph, test::identity_weights(graph), {.threads = 1});
+            const auto three = test::compile_training(*backend, graph, test::identity_weights(graph), {.threads = 3});
+            for (const test::NamedLoss& named : test::loss_cases(outputs)) {
+                INFO(backend->name() << ": " << named.name);
+                for (TrainingExecutable* training : {one.get(), three.get()})
+                    if (named.distillation.weight > 0.0)
+                        test::fill_targets(*training, targets);
+                const auto a = loss_of_logits(*one, logits, classes, test::loss_of(named));
+                const auto b = loss_of_logits(*three, logits, classes, test::loss_of(named));
+                CHECK(a.first == b.first);
+                CHECK(std::equal(a.second.values().begin(), a.second.values().end(), b.second.values().begin()));
+            }
         }
+}
+
+TEST_CASE("a loss of regions needs as many channels, on every backend that trains") {
+    const Graph graph = test::identity_graph(Shape{1, 4, 2, 2, 2});
+    const std::vector<std::uint8_t> classes{0, 1, 2, 3, 0, 1, 2, 3};
+    for (const Backend* backend : test::training_backends()) {
+        INFO(backend->name());
+        const auto training = test::compile_training(*backend, graph, test::identity_weights(graph));
+        REQUIRE_OK(training->forward());
+        const auto rejected = training->loss(classes, test::loss_of({.outputs = Outputs::regions}));
+        REQUIRE_CODE(rejected, invalid_argument);
+        CHECK(rejected.error().message.find("3 channels") != std::string::npos);
     }
 }
 

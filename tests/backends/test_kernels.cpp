@@ -4,12 +4,15 @@
 #include "core/random.h"
 #include "support/catch.h"
 
-#ifdef MFRES_WITH_ONEDNN
+#if defined(MFRES_WITH_ONEDNN) || defined(MFRES_WITH_NATIVE)
 #include "backends/kernels/dispatch.h"
 #include "backends/kernels/fusion_group.h"
 #include "backends/kernels/line_kernels.h"
+#include "backends/kernels/loops.h"
+#include "backends/kernels/row_convolution.h"
+#include "backends/kernels/tile_convolution.h"
+#include "backends/kernels/tile_kernels.h"
 #include "backends/kernels/vector_loops.h"
-#include "backends/onednn/inference.h"
 #include "support/check_backend.h"
 #include "support/graphs.h"
 #include "support/op_cases.h"
@@ -22,6 +25,13 @@
 #include <cmath>
 #include <limits>
 #include <set>
+
+#ifdef MFRES_WITH_ONEDNN
+#include "backends/onednn/inference.h"
+#endif
+#ifdef MFRES_WITH_NATIVE
+#include "backends/native/inference.h"
+#endif
 
 using namespace mfres;
 using namespace mfres::kernels;
@@ -352,7 +362,8 @@ void check_convolution(std::int64_t rows, std::int64_t channels, bool three, con
     RowConvolution c;
     c.inputs = in.read();
     c.rows = rows;
-    c.three_along_z = three;
+    c.shifts = three ? 3 : 1;
+    c.first_shift = three ? -1 : 0;
     c.weights = weights.data();
     c.bias = bias.data();
     c.residual = residual.read();
@@ -435,7 +446,124 @@ void check_upsampling(std::int64_t channels, std::int64_t voxels, const Activati
     check_close(got, expected);
 }
 
+/// Compiles a network in its inference form.
+using Compile = Result<std::unique_ptr<Executable>> (*)(const Network&, std::shared_ptr<ThreadPool>,
+                                                        const FusionModel*);
+
+/// The backends that use our kernels.
+std::vector<std::pair<const char*, Compile>> engines() {
+    std::vector<std::pair<const char*, Compile>> all;
+#ifdef MFRES_WITH_ONEDNN
+    all.emplace_back("onednn", [](const Network& form, std::shared_ptr<ThreadPool> pool, const FusionModel* model) {
+        return onednn::compile_inference(form, std::move(pool), model);
+    });
+#endif
+#ifdef MFRES_WITH_NATIVE
+    all.emplace_back("native", [](const Network& form, std::shared_ptr<ThreadPool> pool, const FusionModel* model) {
+        return native::compile_inference(form, std::move(pool), model);
+    });
+#endif
+    return all;
+}
+
+struct ConvolutionCase {
+    Conv conv;
+    Shape in;
+    bool residual = false;
+};
+
+/// Kernels, strides, dilations and groups as networks have them and as none has, at widths around those of a tile, in
+/// lines shorter and longer than one.
+std::vector<ConvolutionCase> convolution_cases() {
+    std::vector<ConvolutionCase> cases;
+    for (const std::int64_t channels : {1, 4, 15, 16, 17, 33, 48, 70, 112})
+        for (const std::int64_t z : {1, 5, 8, 31}) {
+            const bool even = z % 2 == 0;
+            cases.push_back({{.out_channels = channels, .bias = even}, {1, 7, 2, 3, z}, !even});
+            cases.push_back({{.out_channels = channels, .kernel = {1, 3, 3}, .padding = {0, 1, 1}, .bias = !even},
+                             {2, 5, 2, 3, z},
+                             even});
+        }
+    for (const std::int64_t z : {4, 9, 40}) {
+        // clang-format off
+        cases.push_back({{.out_channels = 20, .kernel = {3, 3, 1}, .padding = {1, 1, 0}}, {1, 16, 3, 4, z}, true});
+        cases.push_back({{.out_channels = 33, .kernel = {3, 3, 3}, .stride = {2, 2, 2}, .padding = {1, 1, 1}, .bias = true}, {1, 4, 6, 5, z}});
+        cases.push_back({{.out_channels = 17, .kernel = {3, 3, 3}, .stride = {1, 1, 3}, .padding = {1, 0, 1}}, {1, 3, 4, 4, z}});
+        cases.push_back({{.out_channels = 24, .kernel = {3, 3, 3}, .dilation = {3, 2, 2}, .padding = {3, 2, 2}}, {2, 6, 5, 4, z}});
+        cases.push_back({{.out_channels = 8, .kernel = {2, 1, 4}, .padding = {1, 0, 3}}, {1, 5, 3, 3, z}});
+        cases.push_back({{.out_channels = 40, .kernel = {9, 1, 9}, .padding = {4, 0, 4}}, {1, 2, 3, 2, z}});
+        cases.push_back({{.out_channels = 12, .kernel = {1, 1, 1}, .stride = {2, 2, 2}}, {1, 6, 5, 3, z}});
+        cases.push_back({{.out_channels = 5, .kernel = {1, 1, 1}, .padding = {1, 2, 3}, .bias = true}, {1, 4, 2, 2, z}});
+        for (const std::int64_t groups : {2, 3, 8, 24})
+            cases.push_back({{.out_channels = 48, .kernel = {3, 3, 3}, .padding = {1, 1, 1}, .groups = groups, .bias = true}, {1, 24, 3, 3, z}, true});
+        cases.push_back({{.out_channels = 80, .kernel = {3, 1, 3}, .dilation = {1, 1, 2}, .padding = {1, 0, 2}, .groups = 2}, {1, 34, 3, 3, z}});
+        // clang-format on
+    }
+    return cases;
+}
+
+/// Under the current target and for several numbers of threads, against double precision. The output lies on the
+/// residual.
+void check_convolution_case(const ConvolutionCase& each, const Activation& activation) {
+    GraphBuilder builder;
+    const NodeId x = builder.input(each.in);
+    const NodeId y = builder.conv("conv", x, each.conv);
+    const Graph graph = test::finished(builder, y);
+    const Weights weights = test::random_weights(graph, 5);
+    const Tensor input = test::random_tensor(each.in, 6);
+    Doubles expected = test::run_double(graph, weights, input);
+    const Shape& out = graph.node(y).shape;
+    const Tensor residual = test::random_tensor(out, 7);
+    for (std::int64_t i = 0; i < out.elements(); ++i)
+        at(expected, i) = activated(activation, at(expected, i) + (each.residual ? double{residual[i]} : 0.0));
+
+    const auto channels_last = [](const Shape& shape, float* data) {
+        return StridedView<float>{data, shape, channels_last_strides(shape)};
+    };
+    const auto check = [&](const auto& make) {
+        AlignedVector<float> first;
+        for (const int threads : {1, 3}) {
+            const auto op = make({each.conv, each.in, out, &weights.at("conv.weight"),
+                                  each.conv.bias ? &weights.at("conv.bias") : nullptr, activation, threads});
+            // A margin of NaN shows what is read or written beyond the arrays.
+            constexpr std::int64_t margin = 64;
+            AlignedVector<float> source(static_cast<std::size_t>(each.in.elements() + margin), not_a_number);
+            AlignedVector<float> result(static_cast<std::size_t>(out.elements() + margin), not_a_number);
+            copy(view(input), channels_last(each.in, source.data()));
+            copy(view(residual), channels_last(out, result.data()));
+            AlignedVector<float> workspace(static_cast<std::size_t>(op->workspace_bytes()) / sizeof(float) + 1);
+            OpArguments arguments;
+            arguments.inputs = {source.data()};
+            arguments.residual = each.residual ? result.data() : nullptr;
+            arguments.output = result.data();
+            arguments.workspace = reinterpret_cast<std::byte*>(workspace.data());
+            op->bind(arguments);
+            op->run();
+            CHECK(std::all_of(result.end() - margin, result.end(), [](float v) { return std::isnan(v); }));
+            Tensor values(out);
+            copy(as_const(channels_last(out, result.data())), view(values));
+            check_close({values.values().begin(), values.values().end()}, expected);
+            if (first.empty())
+                first = result;
+            CHECK(std::equal(first.begin(), first.end() - margin, result.begin()));
+        }
+    };
+    check(make_tile_convolution);
+    if (each.conv.stride[2] == 1)
+        check(make_row_convolution);
+}
+
 } // namespace
+
+TEST_CASE("convolutions of any geometry compute their formula under every target") {
+    for (const ConvolutionCase& each : convolution_cases()) {
+        INFO(each.conv.kernel[0] << "x" << each.conv.kernel[1] << "x" << each.conv.kernel[2] << " to "
+                                 << each.conv.out_channels << " of " << to_string(each.in) << ", " << each.conv.groups
+                                 << " groups");
+        const Activation& activation = activations[static_cast<std::size_t>(each.in[4]) % std::size(activations)];
+        for_targets([&] { check_convolution_case(each, activation); });
+    }
+}
 
 TEST_CASE("kernels exist for the instruction sets of this processor, and each can be chosen") {
     const auto targets = supported_targets();
@@ -453,13 +581,17 @@ TEST_CASE("kernels exist for the instruction sets of this processor, and each ca
     CHECK_FALSE(has("SSSE3"));
 #endif
     std::set<const VectorLoops*> loops;
+    std::set<const TileKernels*> tiles;
     for (const std::string& target : targets) {
         const TargetScope scope(target);
         loops.insert(&vector_loops());
+        tiles.insert(&tile_kernels());
         CHECK(line_kernels().name == target);
+        CHECK(tile_kernels().name == target);
         CHECK(supported_targets() == std::vector<std::string>{target});
     }
     CHECK(loops.size() == targets.size());
+    CHECK(tiles.size() == targets.size());
     CHECK(supported_targets() == targets);
     for_targets([] { CHECK(row_multiple % line_kernels().lanes == 0); });
 }
@@ -644,13 +776,16 @@ TEST_CASE("every operation computes the same under every target, alone and in fu
         const auto form = inference_form(each.graph, weights);
         REQUIRE_OK(form);
         for_targets([&] {
-            const auto pool = ThreadPool::create({.threads = 2});
-            REQUIRE_OK(pool);
-            const auto executable = onednn::compile_inference(*form, *pool, &eager);
-            REQUIRE_OK(executable);
-            const auto values = test::run(**executable, input);
-            REQUIRE_OK(values);
-            CHECK(test::normalised_squared_error(*values, truth) <= 1e-10);
+            for (const auto& [engine, compile] : engines()) {
+                INFO(engine);
+                const auto pool = ThreadPool::create({.threads = 2});
+                REQUIRE_OK(pool);
+                const auto executable = compile(*form, *pool, &eager);
+                REQUIRE_OK(executable);
+                const auto values = test::run(**executable, input);
+                REQUIRE_OK(values);
+                CHECK(test::normalised_squared_error(*values, truth) <= 1e-10);
+            }
         });
     }
     CHECK(cases > 100);
@@ -658,7 +793,8 @@ TEST_CASE("every operation computes the same under every target, alone and in fu
 
 TEST_CASE("every operation has the gradients of double precision under every target") {
     const Backend* backend = test::backend_or_skip("onednn");
-    REQUIRE(backend);
+    if (!backend)
+        return;
     for (const auto& gradient_case : test::gradient_cases()) {
         INFO(gradient_case.name);
         for_targets([&] { test::check_gradient_case(*backend, gradient_case); });
@@ -666,28 +802,42 @@ TEST_CASE("every operation has the gradients of double precision under every tar
 }
 
 #if defined(__x86_64__) && defined(MFRES_PROGRAM)
-TEST_CASE("ONEDNN_MAX_CPU_ISA lowers our kernels with oneDNN's") {
+TEST_CASE("ONEDNN_MAX_CPU_ISA lowers our kernels with oneDNN's, MFRES_MAX_CPU_ISA those of native") {
     struct Limit {
-        std::string isa, target;
-        bool here;
+        std::string backend, variable, isa, target;
+        bool here = true;
     };
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
-    for (const Limit& limit : {Limit{"SSE41", "SSE4", true}, Limit{"AVX", "SSE4", true}, Limit{"AVX2", "AVX2", avx2},
-                               Limit{"AVX512_CORE", "AVX3", avx512}, Limit{"ALL", "AVX3", avx512}}) {
+    std::vector<Limit> limits;
+#ifdef MFRES_WITH_ONEDNN
+    limits.insert(limits.end(), {{"onednn", "ONEDNN_MAX_CPU_ISA", "SSE41", "SSE4"},
+                                 {"onednn", "ONEDNN_MAX_CPU_ISA", "AVX", "SSE4"},
+                                 {"onednn", "ONEDNN_MAX_CPU_ISA", "AVX2", "AVX2", avx2},
+                                 {"onednn", "ONEDNN_MAX_CPU_ISA", "AVX512_CORE", "AVX3", avx512},
+                                 {"onednn", "ONEDNN_MAX_CPU_ISA", "ALL", "AVX3", avx512}});
+#endif
+#ifdef MFRES_WITH_NATIVE
+    limits.insert(limits.end(), {{"native", "MFRES_MAX_CPU_ISA", "SSE4", "SSE4"},
+                                 {"native", "MFRES_MAX_CPU_ISA", "AVX2", "AVX2", avx2},
+                                 {"native", "MFRES_MAX_CPU_ISA", "AVX512", "AVX3", avx512}});
+#endif
+    for (const Limit& limit : limits) {
         if (!limit.here) {
             std::printf("not run: %s needs a processor that has it\n", limit.isa.c_str());
             continue;
         }
-        INFO(limit.isa);
-        const auto result = test::run_command({"env", "ONEDNN_MAX_CPU_ISA=" + limit.isa, MFRES_PROGRAM, "bench",
-                                               "--backend", "onednn", "--size", "32", "--runs", "1", "--warm-up", "0",
-                                               "--threads", "1", "--no-probe", "--profile", "--quiet"});
+        INFO(limit.variable << "=" << limit.isa);
+        const auto result = test::run_command({"env", limit.variable + "=" + limit.isa, MFRES_PROGRAM, "bench",
+                                               "--backend", limit.backend, "--size", "32", "--runs", "1", "--warm-up",
+                                               "0", "--threads", "1", "--no-probe", "--profile", "--quiet"});
         CHECK(result.exit_code == 0);
         CHECK(result.out.find("mfres:fused:" + limit.target) != std::string::npos);
         for (const char* other : {"SSE4", "AVX2", "AVX3"})
-            if (other != limit.target)
+            if (other != limit.target) {
                 CHECK(result.out.find(std::string("mfres:fused:") + other) == std::string::npos);
+                CHECK(result.out.find(std::string(":") + other) == std::string::npos);
+            }
     }
 }
 #endif

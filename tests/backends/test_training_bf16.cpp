@@ -328,7 +328,7 @@ TEST_CASE("the memory of training in bf16 counts two bytes an element") {
     std::int64_t parameters = 0; // and gradients and two moments, f32 in both
     for (const auto& [name, tensor] : weights)
         parameters += 16 * tensor.elements();
-    // Kernels of the two differ in scratch memory.
+    // Kernels of the two differ in workspace.
     CHECK(held(Precision::bf16) - parameters <= (held(Precision::f32) - parameters) * 2 / 3);
 }
 

@@ -48,6 +48,8 @@ def run_opencv(model, x):
 
     cv2.setNumThreads(1)
     net = cv2.dnn.readNetFromONNX(model)
+    if hasattr(net, "enableWinograd"):  # as in test_onnx_export.cpp
+        net.enableWinograd(False)
     net.setInput(x)
     return net.forward()
 

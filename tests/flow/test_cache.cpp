@@ -64,6 +64,14 @@ TEST_CASE("cache packs a folder of cases and shows what it packed") {
     CHECK(table.out.find("case2") != std::string::npos);
     CHECK(table.out.find(described["fingerprint"].get<std::string>()) != std::string::npos);
 
+    // A part of the cases, their blocks copied from the cache.
+    const auto part = run_program(
+        {"cache", "--data", path, "--cases", "1", "-o", (folder / "part.mfcache").string(), "--json", "--quiet"});
+    INFO(part.err);
+    REQUIRE(part.exit_code == 0);
+    REQUIRE(json::parse(part.out)["cases"].size() == 1);
+    CHECK(json::parse(part.out)["cases"][0] == described["cases"][0]);
+
     // Not by accident, but on demand, and with fewer steps a smaller file.
     const auto again = run_program({"cache", "--data", data, "-o", path, "--levels", "16"});
     CHECK(again.exit_code == 6);
@@ -83,6 +91,7 @@ TEST_CASE("cache rejects what it should, with the documented exit codes") {
          std::vector<std::vector<std::string>>{{"cache"},
                                                {"cache", "--data", data},
                                                {"cache", "--out", path},
+                                               {"cache", "--data", data, "--out", path, "--cases", "-1"},
                                                {"cache", "--data", data, "--out", path, "--levels", "1"}})
         CHECK(run_program(arguments).exit_code == 2);
     CHECK(run_program({"info", path}).exit_code == 6);

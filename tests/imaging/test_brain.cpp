@@ -28,6 +28,18 @@ Brain brain_of(const Volumes& volumes) {
     return find_brain(scans_of(volumes), all_modalities, 2);
 }
 
+/// 1 in every voxel that is brain, i fastest.
+std::vector<std::uint8_t> mask_of(const Brain& brain) {
+    const auto& size = brain.grid.size;
+    std::vector<std::uint8_t> mask(static_cast<std::size_t>(brain.grid.voxels()), 0);
+    for (std::int64_t k = 0; k < size[2]; ++k)
+        for (std::int64_t j = 0; j < size[1]; ++j)
+            for (const BrainRun& run : brain.row(j, k))
+                std::fill_n(mask.begin() + run.begin + size[0] * (j + size[1] * k), run.end - run.begin,
+                            std::uint8_t{1});
+    return mask;
+}
+
 /// Voxels that are brain in one of the two only, by the brain of the first.
 double difference(const Brain& a, const Brain& b) {
     const auto first = mask_of(a);

@@ -2,11 +2,13 @@
 #include "core/random.h"
 #include "imaging/geometry.h"
 #include "support/catch.h"
+#include "support/disturbed.h"
 
 #include <algorithm>
 #include <cmath>
 #include <numbers>
 #include <set>
+#include <span>
 
 using namespace mfres;
 
@@ -244,6 +246,91 @@ TEST_CASE("resampling onto the same grid changes nothing, beyond the edge it con
     CHECK(std::equal(last_slice, volume.voxels.end(), continued->voxels.begin()));
 }
 
+namespace {
+
+/// Tissue of a whole volume, resampled to a whole volume. Counts how often planes are read.
+Result<Volume> resample_whole(const Volume& volume, const std::vector<std::uint8_t>& tissue, float outside,
+                              const Grid& target, int threads, int* planes_read = nullptr) {
+    const auto plane = static_cast<std::size_t>(volume.grid.size[0] * volume.grid.size[1]);
+    const auto read = [&](std::int64_t k, std::span<float> values, std::span<std::uint8_t> marks) {
+        std::copy_n(volume.voxels.begin() + static_cast<std::ptrdiff_t>(plane) * k, plane, values.begin());
+        std::copy_n(tissue.begin() + static_cast<std::ptrdiff_t>(plane) * k, plane, marks.begin());
+        if (planes_read)
+            ++*planes_read;
+    };
+    Volume result{target, {}};
+    const Status done =
+        resample_tissue({volume.grid, read}, outside, target, threads, [&](std::span<const float> voxels) {
+            result.voxels.insert(result.voxels.end(), voxels.begin(), voxels.end());
+        });
+    if (!done)
+        return done.error();
+    return result;
+}
+
+/// sum(w t v) / sum(w t) as the formula says, with all voxels in memory. The positions are those of resample_tissue.
+Volume resample_by_formula(const Volume& volume, const std::vector<std::uint8_t>& tissue, float outside,
+                           const Grid& target) {
+    const Affine map = compose(*inverse(volume.grid.affine), target.affine);
+    Volume result{target, {}};
+    for_each_voxel(target, [&](std::size_t, const Point& index) {
+        const Point start = world(map, {0.0, index[1], index[2]});
+        std::array<std::int64_t, 3> lower{};
+        std::array<float, 3> weight{};
+        for (std::size_t axis = 0; axis < 3; ++axis) {
+            const double last = static_cast<double>(volume.grid.size[axis] - 1);
+            const double position = std::clamp(start[axis] + index[0] * map[axis][0], 0.0, last);
+            lower[axis] = static_cast<std::int64_t>(position);
+            weight[axis] = static_cast<float>(position - static_cast<double>(lower[axis]));
+        }
+        double sum = 0.0;
+        double weights = 0.0;
+        for (unsigned corner = 0; corner < 8; ++corner) {
+            double share = 1.0;
+            std::array<std::int64_t, 3> at = lower;
+            for (std::size_t axis = 0; axis < 3; ++axis) {
+                const bool upper = (corner >> axis & 1U) != 0;
+                share *= static_cast<double>(upper ? weight[axis] : 1.0F - weight[axis]);
+                at[axis] = std::min(lower[axis] + (upper ? 1 : 0), volume.grid.size[axis] - 1);
+            }
+            const std::size_t offset = test::offset_of(volume.grid, at);
+            weights += tissue[offset] != 0 ? share : 0.0;
+            sum += tissue[offset] != 0 ? share * static_cast<double>(volume.voxels[offset]) : 0.0;
+        }
+        result.voxels.push_back(weights >= 0.5 - 1e-6 ? static_cast<float>(sum / weights) : outside);
+    });
+    return result;
+}
+
+} // namespace
+
+TEST_CASE("tissue that comes in planes is resampled as the formula says, whatever the grids") {
+    Random random(31);
+    const Grid upright{{13, 11, 9}, {{{-2, 0, 0, 0}, {0, -1.5, 0, 0}, {0, 0, 0.5, 0}}}};
+    for (const Grid& grid : {upright, Grid{{9, 14, 11}, rotated(2, 25, 1.3)}}) {
+        Volume volume{grid, {}};
+        std::vector<std::uint8_t> tissue;
+        for (std::int64_t n = 0; n < grid.voxels(); ++n) {
+            volume.voxels.push_back(static_cast<float>(random.uniform(-100.0, 100.0)));
+            tissue.push_back(random.below(3) != 0 ? 1 : 0);
+        }
+        Grid turned = with_voxel_size(grid, 1.0);
+        turned.affine = compose(rotated(0, 40, 1.0), turned.affine);
+        for (const Grid& target : {with_voxel_size(grid, 1.0), with_voxel_size(grid, 2.7), grid, turned})
+            for (const int threads : {1, 3}) {
+                const auto result = resample_whole(volume, tissue, -5.0F, target, threads);
+                REQUIRE_OK(result);
+                const Volume expected = resample_by_formula(volume, tissue, -5.0F, target);
+                REQUIRE(result->voxels.size() == expected.voxels.size());
+                for (std::size_t n = 0; n < expected.voxels.size(); ++n)
+                    REQUIRE(std::abs(result->voxels[n] - expected.voxels[n]) < 1e-3F);
+            }
+        int planes_read = 0;
+        REQUIRE_OK(resample_whole(volume, tissue, -5.0F, with_voxel_size(grid, 1.0), 2, &planes_read));
+        CHECK(planes_read <= grid.size[2]); // each once where the axes are parallel
+    }
+}
+
 TEST_CASE("resampling tissue never mixes it with its background") {
     Volume volume{{{12, 10, 9}, {{{-2, 0, 0, 0}, {0, -3, 0, 0}, {0, 0, 1.5, 0}}}}, {}};
     volume.voxels.assign(12 * 10 * 9, -5.0F);
@@ -256,8 +343,8 @@ TEST_CASE("resampling tissue never mixes it with its background") {
             }
     const Grid target = with_voxel_size(volume.grid, 1.0);
     const auto plain = resample_linear(volume, target, 1);
-    const auto result = resample_linear(volume, tissue, -5.0F, target, 1);
-    const auto threaded = resample_linear(volume, tissue, -5.0F, target, 3);
+    const auto result = resample_whole(volume, tissue, -5.0F, target, 1);
+    const auto threaded = resample_whole(volume, tissue, -5.0F, target, 3);
     REQUIRE_OK(plain);
     REQUIRE_OK(result);
     REQUIRE_OK(threaded);
@@ -277,12 +364,12 @@ TEST_CASE("resampling tissue never mixes it with its background") {
     CHECK(static_cast<double>(inside) == Approx(7 * 5 * 5 * 9.0).epsilon(0.15));
     // Where everything around is tissue, both agree.
     const std::vector<std::uint8_t> all(volume.voxels.size(), 1);
-    const auto same = resample_linear(volume, all, -5.0F, target, 1);
+    const auto same = resample_whole(volume, all, -5.0F, target, 1);
     REQUIRE_OK(same);
     for (std::size_t n = 0; n < plain->voxels.size(); ++n)
         REQUIRE(same->voxels[n] == Approx(plain->voxels[n]).epsilon(1e-5));
     REQUIRE_CODE(
-        resample_linear({{{2, 2, 2}, {}}, std::vector<float>(8)}, std::vector<std::uint8_t>(8), 0.0F, target, 1),
+        resample_whole({{{2, 2, 2}, {}}, std::vector<float>(8)}, std::vector<std::uint8_t>(8), 0.0F, target, 1),
         affine_singular);
 }
 

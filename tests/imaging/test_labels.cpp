@@ -26,7 +26,7 @@ TEST_CASE("label schemes are found by name, and an unknown name lists the known 
     CHECK(*label_scheme("brats2023") == LabelScheme::brats2023);
     const auto rejected = label_scheme("BRATS");
     REQUIRE_CODE(rejected, invalid_argument);
-    CHECK(rejected.error().message.find("\"BRATS\"") != std::string::npos);
+    CHECK(rejected.error().message.find("'BRATS'") != std::string::npos);
     CHECK(rejected.error().message.find("brats, brats2023, brats2024, brats-ped, msd") != std::string::npos);
 }
 

@@ -402,6 +402,38 @@ TEST_CASE("probabilities add up to one, agree with the labels and leave them as 
     }
 }
 
+TEST_CASE("a network of regions gives labels by nesting, and probabilities of the classes between them") {
+    const test::TemporaryFolder folder;
+    const std::string variant = R"({"outputs": "regions", )" + std::string(test::small_network.substr(1));
+    const auto model = test::write_model(folder, variant);
+    const CaseVolumes views = views_of(test::small_phantom().volumes);
+    std::array<std::size_t, 2> tumour{};
+    for (const MirrorAxes mirror : {MirrorAxes{}, MirrorAxes{true, false, false}}) {
+        INFO("mirrored along x: " << mirror[0]);
+        Predictor predictor = open(model, {.compute = {.threads = 2}, .mirror = mirror});
+        const PredictOptions options{.label_scheme = "brats2023", .probabilities = true};
+        const Prediction prediction = predict(predictor, views, options);
+        const ProbabilityMap& map = *prediction.probabilities;
+        REQUIRE(map.classes == 4);
+        std::size_t disagree = 0;
+        double worst_sum = 0.0;
+        for (std::size_t i = 0; i < prediction.labels.labels.size(); ++i) {
+            const auto p = [&](std::int64_t c) { return map.of_class(c)[i]; };
+            worst_sum = std::max(worst_sum, std::abs(double{p(0)} + double{p(1)} + double{p(2)} + double{p(3)} - 1.0));
+            const std::uint8_t expected = p(3) > 0.5F ? 3 : p(1) + p(3) > 0.5F ? 1 : 1.0F - p(0) > 0.5F ? 2 : 0;
+            // Where a region stands at one half rounding may decide either way.
+            const bool decided =
+                std::abs(p(3) - 0.5F) > 1e-5F && std::abs(p(1) + p(3) - 0.5F) > 1e-5F && std::abs(p(0) - 0.5F) > 1e-5F;
+            disagree += decided && expected != prediction.labels.labels[i] ? 1 : 0;
+            tumour[mirror[0] ? 1 : 0] += prediction.labels.labels[i] != 0 ? 1 : 0;
+        }
+        CHECK(worst_sum < 1e-5);
+        CHECK(disagree == 0);
+        CHECK(tumour[mirror[0] ? 1 : 0] > 0);
+        CHECK(predict(predictor, views, {.label_scheme = "brats2023"}).labels.labels == prediction.labels.labels);
+    }
+}
+
 TEST_CASE("probabilities of tiles are those of the tile that decides") {
     const test::TemporaryFolder folder;
     const auto phantom = make_phantom({.seed = 8, .size = {96, 112, 80}, .threads = 2});

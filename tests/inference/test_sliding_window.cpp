@@ -61,6 +61,18 @@ std::vector<std::uint8_t> slow_argmax(const Tensor& logits) {
     return labels;
 }
 
+/// By the rule of nesting, voxel by voxel.
+std::vector<std::uint8_t> slow_nesting(const Tensor& values, float threshold) {
+    std::vector<std::uint8_t> labels;
+    const std::int64_t voxels = values.elements() / 3;
+    for (std::int64_t v = 0; v < voxels; ++v)
+        labels.push_back(values[2 * voxels + v] > threshold ? 3
+                         : values[voxels + v] > threshold   ? 1
+                         : values[v] > threshold            ? 2
+                                                            : 0);
+    return labels;
+}
+
 std::vector<std::uint8_t> tiled(const TilePlan& plan, const Tensor& whole, int threads = 1) {
     std::vector<std::uint8_t> labels(static_cast<std::size_t>(plan.box_size[0] * plan.box_size[1] * plan.box_size[2]),
                                      99);
@@ -352,4 +364,37 @@ TEST_CASE("tiles that cannot be labelled are rejected") {
     REQUIRE_OK(tiles);
     const Tensor many(Shape{1, 257, 16, 16, 16}, 0.0F);
     REQUIRE_CODE(tiles->add(view(many)), invalid_argument);
+}
+
+TEST_CASE("regions become labels by nesting, in one pass and in tiles, whatever layout and threads") {
+    const Tensor whole = random_logits(Shape{1, 3, 20, 12, 40}, 6);
+    const ChannelsLast last(whole);
+    for (const float threshold : {0.0F, 0.5F}) {
+        const LabelRule rule{Outputs::regions, threshold};
+        const auto expected = slow_nesting(whole, threshold);
+        for (std::uint8_t label = 0; label < 4; ++label) // each is there, so that none can be missed
+            CHECK(std::count(expected.begin(), expected.end(), label) > 100);
+        for (const int threads : {1, 3}) {
+            std::vector<std::uint8_t> labels(expected.size());
+            REQUIRE_OK(assign_labels(view(whole), rule, labels, threads));
+            CHECK(labels == expected);
+            std::fill(labels.begin(), labels.end(), std::uint8_t{9});
+            REQUIRE_OK(assign_labels(as_const(last.strided), rule, labels, threads));
+            CHECK(labels == expected);
+        }
+        const auto plan = plan_tiles({20, 12, 40}, {12, 12, 24}, 8, 4);
+        REQUIRE_OK(plan);
+        std::vector<std::uint8_t> labels(expected.size());
+        auto tiles = TileLabels::create(*plan, labels, 2, rule);
+        REQUIRE_OK(tiles);
+        for (std::size_t n = 0; n < plan->count(); ++n)
+            REQUIRE_OK(tiles->add(part(whole, plan->offset(n), plan->tile_size)));
+        CHECK(labels == expected);
+    }
+    std::vector<std::uint8_t> labels(static_cast<std::size_t>(whole.elements() / 3));
+    Tensor broken = whole;
+    broken[broken.elements() - 1] = std::numeric_limits<float>::infinity();
+    REQUIRE_CODE(assign_labels(view(std::as_const(broken)), {Outputs::regions}, labels, 1), logits_not_finite);
+    const Tensor four = random_logits(Shape{1, 4, 20, 12, 40}, 6);
+    REQUIRE_CODE(assign_labels(view(four), {Outputs::regions}, labels, 1), invalid_argument);
 }

@@ -91,6 +91,24 @@ TEST_CASE("the mean of probabilities is that of their softmax, whatever the thre
     CHECK(one.sums().data[7] == 0.0F);
 }
 
+TEST_CASE("the mean of regions is that of their sigmoids") {
+    const Shape shape{1, 3, 2, 3, 4};
+    ProbabilityMean mean(shape, Outputs::regions);
+    std::vector<double> expected(static_cast<std::size_t>(shape.elements()), 0.0);
+    for (const float scale : {0.1F, 4.0F}) {
+        Tensor logits(shape);
+        for (std::int64_t i = 0; i < logits.elements(); ++i) {
+            logits[i] = scale * static_cast<float>((i * 37) % 101 - 50);
+            expected[static_cast<std::size_t>(i)] += 1.0 / (1.0 + std::exp(-double{logits[i]}));
+        }
+        REQUIRE_OK(mean.add(view(std::as_const(logits)), 2));
+    }
+    for (std::int64_t i = 0; i < shape.elements(); ++i)
+        CHECK(std::abs(mean.sums().data[i] - expected[static_cast<std::size_t>(i)]) < 1e-6);
+    const Tensor four({1, 4, 2, 3, 4}, 0.0F);
+    REQUIRE_CODE(ProbabilityMean(four.shape(), Outputs::regions).add(view(four), 1), invalid_argument);
+}
+
 TEST_CASE("logits that are not finite or of another shape are rejected") {
     ProbabilityMean mean({1, 2, 2, 2, 2});
     Tensor logits({1, 2, 2, 2, 2}, 0.0F);

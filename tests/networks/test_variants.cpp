@@ -70,6 +70,36 @@ TEST_CASE("equal variants have equal canonical text, whatever their spelling") {
     CHECK(describe_network("mf-res2net")->changes.empty());
 }
 
+TEST_CASE("a network tells regions in place of classes, and one that does not is written as ever") {
+    const auto regions = parse_variant(R"({"network":"mf-res2net","outputs":"regions"})");
+    REQUIRE_OK(regions);
+    CHECK(regions->outputs() == Outputs::regions);
+    CHECK(regions->classes() == 3);
+    CHECK(regions->label_classes() == 4);
+    CHECK_FALSE(regions->standard());
+    const auto again = parse_variant(regions->json());
+    REQUIRE_OK(again);
+    CHECK(again->json() == regions->json());
+    CHECK(again->outputs() == Outputs::regions);
+    const auto graph = build_network(*regions, {16, 16, 16});
+    REQUIRE_OK(graph);
+    CHECK(graph->node(graph->outputs()[0]).shape == Shape{1, 3, 16, 16, 16});
+
+    const auto classes = parse_variant(R"({"network":"mf-res2net","outputs":"classes"})");
+    REQUIRE_OK(classes);
+    CHECK(classes->outputs() == Outputs::classes);
+    CHECK(classes->label_classes() == 4);
+    CHECK(classes->json() == parse_variant("mf-res2net")->json());
+    CHECK(classes->json().find("outputs") == std::string::npos);
+
+    const auto unknown = parse_variant(R"({"network":"mf-res2net","outputs":"labels"})");
+    REQUIRE_CODE(unknown, variant_invalid);
+    CHECK(unknown.error().message.find("/outputs: \"labels\"") != std::string::npos);
+    const auto four = parse_variant(R"({"network":"mf-res2net","outputs":"regions","classes":4})");
+    REQUIRE_CODE(four, variant_invalid);
+    CHECK(four.error().message.find("/classes: 4") != std::string::npos);
+}
+
 TEST_CASE("violations name JSON path, value and what is allowed") {
     struct Violation {
         const char* json;

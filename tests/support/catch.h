@@ -1,8 +1,15 @@
 // SPDX-License-Identifier: MIT
-// The one place that names Catch2's header; see tests/CMakeLists.txt for how to move to Catch2 v3.
+// The one place that names Catch2's headers, of version 2 or 3 (MFRES_CATCH2_3, from tests/CMakeLists.txt).
 #pragma once
 
+#ifdef MFRES_CATCH2_3
+#include <catch2/catch_approx.hpp>
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/generators/catch_generators.hpp>
+using Catch::Approx;
+#else
 #include <catch2/catch.hpp>
+#endif
 
 #include <mfres/status.h>
 

@@ -54,7 +54,26 @@ inline std::vector<NamedLoss> loss_cases() {
     cases.push_back({"distillation", half, {0.5, 1.0}});
     cases.push_back({"distillation.warm", half, {0.5, 3.0}});
     cases.push_back({"distillation.alone", {.batch = false, .overlap_weight = 1e-3, .ce_weight = 0.0}, {2.0, 0.5}});
+    // The same with regions in place of classes.
+    const std::size_t of_classes = cases.size();
+    for (std::size_t i = 0; i < of_classes; ++i) {
+        NamedLoss named = cases[i];
+        named.name += ".regions";
+        named.options.outputs = Outputs::regions;
+        cases.push_back(named);
+    }
     return cases;
+}
+
+/// Those for logits of so many channels.
+inline std::vector<NamedLoss> loss_cases(Outputs outputs) {
+    std::vector<NamedLoss> cases = loss_cases();
+    std::erase_if(cases, [&](const NamedLoss& named) { return named.options.outputs != outputs; });
+    return cases;
+}
+
+inline std::int64_t channels_of(Outputs outputs) {
+    return outputs == Outputs::regions ? region_count : 4;
 }
 
 inline Loss loss_of(const LossOptions& options) {
@@ -117,11 +136,11 @@ inline Weights identity_weights(const Graph& graph) {
     return {{"same.weight", weight}};
 }
 
-/// Every loss of the table and its gradients against double precision.
-inline void check_losses(const Backend& backend) {
+/// Every loss of the table for such outputs and its gradients against double precision.
+inline void check_losses(const Backend& backend, Outputs outputs) {
     GraphBuilder builder;
     const NodeId x = builder.input(Shape{2, 4, 5, 3, 7});
-    builder.output(builder.conv("head", x, Conv{.out_channels = 4}));
+    builder.output(builder.conv("head", x, Conv{.out_channels = channels_of(outputs)}));
     auto graph = builder.finish();
     REQUIRE_OK(graph);
     const Weights weights = random_weights(*graph, 3);
@@ -134,7 +153,7 @@ inline void check_losses(const Backend& backend) {
     REQUIRE_OK(training->forward());
     const Tensor targets = random_targets(shape, 8);
     const Doubles exact_targets = doubles(targets);
-    for (const NamedLoss& named : loss_cases())
+    for (const NamedLoss& named : loss_cases(outputs))
         for (const std::uint64_t present : {4U, 3U, 1U}) {
             INFO(named.name << ", " << present);
             const Loss loss = loss_of(named);
@@ -156,16 +175,23 @@ inline void check_losses(const Backend& backend) {
         }
 }
 
-/// Every loss of the table on `size` ranks with two samples each: value and gradient of the whole batch.
-inline void check_losses_on_ranks(const Backend& backend, int size) {
-    const Graph own = identity_graph(Shape{2, 4, 5, 3, 7});
-    const Shape whole{2 * size, 4, 5, 3, 7};
+/// The same for all outputs.
+inline void check_losses(const Backend& backend) {
+    for (const Outputs outputs : {Outputs::classes, Outputs::regions})
+        check_losses(backend, outputs);
+}
+
+/// Every loss of the table for such outputs on `size` ranks with two samples each: value and gradient of the whole batch.
+inline void check_losses_on_ranks(const Backend& backend, int size, Outputs outputs) {
+    const std::int64_t channels = channels_of(outputs);
+    const Graph own = identity_graph(Shape{2, channels, 5, 3, 7});
+    const Shape whole{2 * size, channels, 5, 3, 7};
     const Tensor logits = random_tensor(whole, 6);
     const auto classes = random_classes(whole, 7, 3);
     const std::size_t voxels = classes.size() / static_cast<std::size_t>(size);
     const Tensor targets = random_targets(whole, 8);
     const Doubles exact_targets = doubles(targets);
-    for (const NamedLoss& named : loss_cases()) {
+    for (const NamedLoss& named : loss_cases(outputs)) {
         INFO(backend.name() << " on " << size << " ranks: " << named.name);
         const Loss loss = loss_of(named);
         Doubles gradient(doubles(logits).size());
@@ -199,9 +225,15 @@ inline void check_losses_on_ranks(const Backend& backend, int size) {
     }
 }
 
+/// The same for all outputs.
+inline void check_losses_on_ranks(const Backend& backend, int size) {
+    for (const Outputs outputs : {Outputs::classes, Outputs::regions})
+        check_losses_on_ranks(backend, size, outputs);
+}
+
 /// A graph with logits at full, half and a quarter of the resolution, as deep supervision has them; the map at half of
 /// it is read by two heads and by what follows.
-inline Graph graph_of_three_outputs(std::int64_t batch) {
+inline Graph graph_of_three_outputs(std::int64_t batch, std::int64_t channels = 4) {
     GraphBuilder builder;
     const Conv down{.out_channels = 6, .kernel = {3, 3, 3}, .stride = {2, 2, 2}, .padding = {1, 1, 1}};
     const NodeId x = builder.input(Shape{batch, 3, 8, 12, 4});
@@ -209,17 +241,17 @@ inline Graph graph_of_three_outputs(std::int64_t batch) {
     const NodeId quarter = builder.relu("r2", builder.batch_norm("n2", builder.conv("c2", half, down)));
     const NodeId up = builder.sum("s", {builder.upsample2("up1", quarter), half});
     const NodeId full = builder.upsample2("up2", up);
-    builder.output(builder.conv("head", full, Conv{.out_channels = 4, .bias = true}));
-    builder.output(builder.conv("head2", up, Conv{.out_channels = 4}));
-    builder.output(builder.conv("head4", quarter, Conv{.out_channels = 4}));
+    builder.output(builder.conv("head", full, Conv{.out_channels = channels, .bias = true}));
+    builder.output(builder.conv("head2", up, Conv{.out_channels = channels}));
+    builder.output(builder.conv("head4", quarter, Conv{.out_channels = channels}));
     auto graph = builder.finish();
     REQUIRE_OK(graph);
     return std::move(graph).value();
 }
 
 /// The loss on several outputs, the gradient of each, and those of all parameters, against double precision.
-inline void check_several_outputs(const Backend& backend, const TrainingOptions& options = {}) {
-    const Graph graph = graph_of_three_outputs(2);
+inline void check_several_outputs(const Backend& backend, Outputs outputs, const TrainingOptions& options) {
+    const Graph graph = graph_of_three_outputs(2, channels_of(outputs));
     const Weights weights = random_weights(graph, 3);
     const Tensor input = random_tensor(graph.node(0).shape, 4);
     DoubleTraining truth(graph, weights, input);
@@ -231,7 +263,7 @@ inline void check_several_outputs(const Backend& backend, const TrainingOptions&
     const auto training = compile_training(backend, graph, weights, options);
     REQUIRE(training->outputs() == 3);
     copy(view(input), training->input());
-    for (NamedLoss named : loss_cases()) {
+    for (const NamedLoss& named : loss_cases(outputs)) {
         INFO(named.name);
         Loss loss = loss_of(named);
         if (loss.distillation.weight > 0.0)
@@ -281,6 +313,12 @@ inline void check_several_outputs(const Backend& backend, const TrainingOptions&
     }
 }
 
+/// The same for classes and regions.
+inline void check_several_outputs(const Backend& backend, const TrainingOptions& options = {}) {
+    for (const Outputs outputs : {Outputs::classes, Outputs::regions})
+        check_several_outputs(backend, outputs, options);
+}
+
 /// The same where activations are computed a second time.
 inline void check_several_outputs_again(const Backend& backend) {
     const Graph graph = graph_of_three_outputs(2);
@@ -288,7 +326,7 @@ inline void check_several_outputs_again(const Backend& backend) {
     const std::int64_t most = compile_training(backend, graph, weights)->peak_bytes();
     const std::int64_t least = least_memory_cap(backend, graph, weights, {}, most);
     REQUIRE(least < most);
-    check_several_outputs(backend, {.memory_cap = least});
+    check_several_outputs(backend, Outputs::classes, {.memory_cap = least});
 }
 
 } // namespace mfres::test

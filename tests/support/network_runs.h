@@ -32,6 +32,29 @@ inline double largest_difference(const Tensor& a, const Tensor& b) {
     return most;
 }
 
+/// Largest difference over largest magnitude.
+inline double relative_difference(const Tensor& got, const Tensor& expected) {
+    REQUIRE(largest(expected) > 1e-3);
+    return largest_difference(got, expected) / largest(expected);
+}
+
+/// That of the first output of a graph with random weights on a backend from that on the reference backend.
+inline double difference_from_reference(const Backend& backend, const Graph& graph,
+                                        const CompileOptions& options = {}) {
+    const Weights weights = random_weights(graph, 31);
+    const Tensor input = random_tensor(graph.node(graph.input()).shape, 32);
+    const auto got = run(backend, graph, weights, input, options);
+    REQUIRE_OK(got);
+    return relative_difference(*got, run_reference(graph, weights, input));
+}
+
+/// The implementations of the ops of a graph on a backend.
+inline std::vector<Chosen> chosen(const Backend& backend, const Graph& graph) {
+    auto executable = backend.compile(graph, random_weights(graph, 1), {});
+    REQUIRE_OK(executable);
+    return (*executable)->chosen();
+}
+
 inline bool all_finite(const Tensor& tensor) {
     return std::all_of(tensor.values().begin(), tensor.values().end(), [](float v) { return std::isfinite(v); });
 }

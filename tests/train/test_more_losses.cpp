@@ -107,6 +107,78 @@ TEST_CASE("train 20 is train 10 and resume 10 with every part of the loss, deep 
     }
 }
 
+TEST_CASE("a network of regions is trained, resumed, taught by one of classes and exported") {
+    const TemporaryFolder folder;
+    auto network = nlohmann::json::parse(test::small_network);
+    network["outputs"] = "regions";
+    const auto teacher = saved(folder, "classes.safetensors", small_model(11));
+    for (const Backend* backend : test::training_backends()) {
+        INFO(backend->name());
+        const std::string name(backend->name());
+        const std::string recipe = tiny_recipe({{"network", network},
+                                                {"loss", "dice-ce"},
+                                                {"topk_percent", 20.0},
+                                                {"deep_supervision", true},
+                                                {"distill_temperature", 2.0}});
+        TrainerOptions whole = tiny_run(folder / (name + "-whole"), name, recipe);
+        TrainerOptions parts = tiny_run(folder / (name + "-parts"), name, recipe);
+        whole.teachers = parts.teachers = {teacher};
+        if (name != "reference")
+            whole.validation = parts.validation = test::validation_cases().path();
+        std::vector<double> losses;
+        std::vector<double> again;
+        const TrainReport once = train(whole, noting(losses));
+        train(parts, noting(again, 10));
+        parts.resume = true;
+        parts.recipe = "{}";
+        train(parts, noting(again));
+        CHECK(losses == again);
+        check_same_training(checkpoint_of(folder / (name + "-whole") / "last.ckpt"),
+                            checkpoint_of(folder / (name + "-parts") / "last.ckpt"));
+        const auto model = load_model(once.model);
+        REQUIRE_OK(model);
+        CHECK(model->variant.outputs() == Outputs::regions);
+    }
+    // Classes follow no regions, which need not be nested.
+    const auto of_regions = saved(folder, "regions.safetensors", small_model(12, network.dump()));
+    TrainerOptions wrong =
+        tiny_run(folder / "wrong", first_training_backend(), tiny_recipe({{"steps", 2}, {"loss", "dice-ce"}}));
+    wrong.teachers = {of_regions};
+    check_rejected(wrong, ErrorCode::invalid_argument, {"tells regions"});
+}
+
+TEST_CASE("regions follow a teacher of classes by their sums, and one of regions by its sigmoids") {
+    const TemporaryFolder folder;
+    auto network = nlohmann::json::parse(test::small_network);
+    network["outputs"] = "regions";
+    const Backend& reference = **find_backend("reference");
+    const Tensor images = test::random_tensor(Shape{1, 4, 16, 16, 16}, 3);
+    const auto answers = [&](const std::filesystem::path& teacher, Outputs outputs, double temperature) {
+        const auto teachers = Teachers::open({teacher}, reference, {.crop = {16, 16, 16}, .outputs = outputs});
+        REQUIRE_OK(teachers);
+        Tensor targets(Shape{1, outputs == Outputs::regions ? 3 : 4, 16, 16, 16});
+        REQUIRE_OK(teachers->predict(view(images), temperature, view(targets)));
+        return targets;
+    };
+    const auto classes = saved(folder, "classes.safetensors", small_model(11));
+    const Tensor four = answers(classes, Outputs::classes, 1.0);
+    const Tensor three = answers(classes, Outputs::regions, 1.0);
+    const std::int64_t voxels = 16 * 16 * 16;
+    for (std::int64_t v = 0; v < voxels; v += 97) {
+        const auto p = [&](std::int64_t c) { return double{four[c * voxels + v]}; };
+        CHECK(three[v] == Approx(p(1) + p(2) + p(3)).epsilon(1e-5));
+        CHECK(three[voxels + v] == Approx(p(1) + p(3)).epsilon(1e-5));
+        CHECK(three[2 * voxels + v] == Approx(p(3)).epsilon(1e-5));
+    }
+    const auto regions = saved(folder, "regions.safetensors", small_model(12, network.dump()));
+    const Tensor plain = answers(regions, Outputs::regions, 1.0);
+    const Tensor soft = answers(regions, Outputs::regions, 2.0);
+    for (std::int64_t i = 0; i < plain.elements(); i += 97) {
+        const double logit = std::log(double{plain[i]} / (1.0 - double{plain[i]}));
+        CHECK(soft[i] == Approx(1.0 / (1.0 + std::exp(-logit / 2.0))).epsilon(1e-4));
+    }
+}
+
 TEST_CASE("a run has the teachers that its recipe records, and no others") {
     const TemporaryFolder folder;
     const auto good = saved(folder, "good.safetensors", small_model(11));

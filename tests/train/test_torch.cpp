@@ -53,6 +53,7 @@ std::string described_losses() {
                        {"absent", name(options.absent)},
                        {"background", options.background},
                        {"batch", options.batch},
+                       {"regions", options.outputs == Outputs::regions},
                        {"overlap_weight", options.overlap_weight},
                        {"ce_weight", options.ce_weight.value_or(options.kind == LossKind::dice_ce ? 1.0 : 0.0)},
                        {"focal_gamma", options.focal_gamma},
@@ -180,6 +181,8 @@ TEST_CASE("every loss and its gradient equal PyTorch's with autograd") {
         cases.push_back(loss_case(Shape{2, 4, 5, 4, 6}, 1.0, present));
     cases.push_back(loss_case(Shape{1, 4, 24, 20, 16}, 4.0, 4));
     cases.push_back(loss_case(Shape{3, 2, 4, 4, 4}, 2.0, 2));
+    for (const std::uint64_t present : {4U, 3U, 1U}) // for regions, too
+        cases.push_back(loss_case(Shape{2, 3, 5, 4, 6}, 2.0, present));
     Weights tensors;
     for (std::size_t k = 0; k < cases.size(); ++k) {
         tensors.emplace(text("logits.", k), cases[k].logits);
@@ -193,6 +196,8 @@ TEST_CASE("every loss and its gradient equal PyTorch's with autograd") {
                          {"losses", (folder / "case.safetensors").string(), folder.path().string()});
     for (std::size_t k = 0; k < cases.size(); ++k)
         for (const test::NamedLoss& named : test::loss_cases()) {
+            if ((named.options.outputs == Outputs::regions) != (cases[k].logits.shape()[1] == region_count))
+                continue;
             const std::string name_of_case = text(named.name, ".", k);
             INFO(name_of_case);
             const Loss loss = test::loss_of(named);

@@ -4,8 +4,8 @@ usage: torch_losses.py losses <case.safetensors> <folder>
        torch_losses.py adam <case.safetensors> <folder>
 
 losses: the case holds `logits.<k>` and `targets.<k>` [batch, class, x, y, z] and `classes.<k>` [batch, x, y, z] for k = 0, 1, ...;
-`losses.json` in the folder says which losses, by name. Writes `<name>.<k>`, the loss, and `<name>.<k>.grad`, its gradient
-by the logits, for all of them.
+`losses.json` in the folder says which losses, by name; those of regions are of the logits of three channels, the others
+of the rest. Writes `<name>.<k>`, the loss, and `<name>.<k>.grad`, its gradient by the logits, for all of them.
 
 adam: the case holds `start`, a parameter, and `gradients` [step, ...]. Writes `<amsgrad>.<clip>`, the parameter after
 all steps, for amsgrad 0 and 1, clip 0 and 1 (the norm to which gradients are clipped; 0: not at all).
@@ -21,17 +21,24 @@ import torch
 import exchange
 
 
-def overlap_loss(logits, classes, kind, absent, background, alpha=0.3, beta=0.7):
+def in_regions(classes):
+    """Whole tumour, tumour core and enhancing tumour, [batch, region, x, y, z]; class 3 is enhancing, 1 necrotic core."""
+    return torch.stack([classes >= 1, (classes == 1) | (classes == 3), classes == 3], dim=1).to(torch.float64)
+
+
+def overlap_loss(logits, classes, kind, absent, background, regions=False, alpha=0.3, beta=0.7):
     count = logits.shape[1]
     by_class = (1, 0, 2, 3, 4)
-    p = torch.softmax(logits, dim=1).permute(*by_class).reshape(count, -1)
-    g = torch.nn.functional.one_hot(classes, count).to(p.dtype).permute(4, 0, 1, 2, 3).reshape(count, -1)
+    probabilities = torch.sigmoid(logits) if regions else torch.softmax(logits, dim=1)
+    truth = in_regions(classes) if regions else torch.nn.functional.one_hot(classes, count).permute(0, 4, 1, 2, 3)
+    p = probabilities.permute(*by_class).reshape(count, -1)
+    g = truth.to(p.dtype).permute(*by_class).reshape(count, -1)
     present = g.sum(1) > 0
     counted = present if absent == "skip" else torch.ones_like(present)
-    if not background:
+    if not background and not regions:
         counted = counted & (torch.arange(count) > 0)
-        if not counted.any():
-            return (0 * logits).sum()
+    if not counted.any():
+        return (0 * logits).sum()
     true_positive = (p * g).sum(1)
     priced = true_positive + alpha * (p * (1 - g)).sum(1) + beta * ((1 - p) * g).sum(1)
 
@@ -51,25 +58,31 @@ def overlap_loss(logits, classes, kind, absent, background, alpha=0.3, beta=0.7)
     return 1 - (ratio / count if kind == "gdl-paper" else ratio)
 
 
-def cross_entropy(logits, classes, focal_gamma, top_share):
-    values = torch.nn.functional.cross_entropy(logits, classes, reduction="none").flatten()
+def cross_entropy(logits, classes, focal_gamma, top_share, regions):
+    if regions:
+        values = torch.nn.functional.binary_cross_entropy_with_logits(logits, in_regions(classes), reduction="none")
+    else:
+        values = torch.nn.functional.cross_entropy(logits, classes, reduction="none")
     values = (1 - torch.exp(-values)) ** focal_gamma * values
+    values = (values.mean(1) if regions else values).flatten()
     if top_share < 1:
         values = values.topk(max(1, int(top_share * values.numel()))).values
     return values.mean()
 
 
-def distillation(logits, targets, temperature):
+def distillation(logits, targets, temperature, regions):
+    if regions:
+        return temperature**2 * torch.nn.functional.binary_cross_entropy_with_logits(logits / temperature, targets)
     by_voxel = torch.nn.functional.cross_entropy(logits / temperature, targets, reduction="none")
     return temperature**2 * by_voxel.mean()
 
 
-def loss_of(logits, classes, targets, kind, absent, background, batch, overlap_weight, ce_weight, focal_gamma, top_share,
-            distill_weight, distill_temperature):
+def loss_of(logits, classes, targets, kind, absent, background, batch, regions, overlap_weight, ce_weight, focal_gamma,
+            top_share, distill_weight, distill_temperature):
     groups = [slice(None)] if batch else [slice(n, n + 1) for n in range(len(logits))]
-    overlap = torch.stack([overlap_loss(logits[n], classes[n], kind, absent, background) for n in groups]).mean()
-    loss = overlap_weight * overlap + ce_weight * cross_entropy(logits, classes, focal_gamma, top_share)
-    return loss + distill_weight * distillation(logits, targets, distill_temperature)
+    overlap = torch.stack([overlap_loss(logits[n], classes[n], kind, absent, background, regions) for n in groups]).mean()
+    loss = overlap_weight * overlap + ce_weight * cross_entropy(logits, classes, focal_gamma, top_share, regions)
+    return loss + distill_weight * distillation(logits, targets, distill_temperature, regions)
 
 
 def losses(case, folder):
@@ -80,6 +93,8 @@ def losses(case, folder):
         classes = torch.from_numpy(tensors[f"classes.{k}"]).to(torch.int64)
         targets = torch.from_numpy(tensors[f"targets.{k}"]).to(torch.float64)
         for name, options in described.items():
+            if options["regions"] != (tensors[f"logits.{k}"].shape[1] == 3):
+                continue
             logits = torch.from_numpy(tensors[f"logits.{k}"]).to(torch.float64).requires_grad_()
             loss = loss_of(logits, classes, targets, **options)
             loss.backward()

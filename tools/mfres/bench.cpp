@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "option_groups.h"
+#include "run_and_print.h"
 
 #include "core/try.h"
 
 #include <mfres/benchmark.h>
-
-#include <iostream>
 
 namespace mfres::cli {
 
@@ -42,7 +41,7 @@ Options make_options() {
     return options;
 }
 
-Result<BenchmarkReport> measure(const Options& options, const Progress& progress) {
+Result<BenchmarkReport> measure(const Options& options, ProgressDisplay& display) {
     BenchmarkOptions chosen;
     MFRES_TRY(chosen.size, parse_size(options.get<std::string>("size")));
     MFRES_TRY(chosen.compute, compute_options(options));
@@ -54,7 +53,7 @@ Result<BenchmarkReport> measure(const Options& options, const Progress& progress
     chosen.input = options.get_or_default<std::string>("save-input");
     chosen.output = options.get_or_default<std::string>("save-output");
     MFRES_TRY(const auto model, model_path(options));
-    return benchmark(model, chosen, progress);
+    return benchmark(model, chosen, display.progress());
 }
 
 } // namespace
@@ -63,15 +62,8 @@ int bench(const std::vector<std::string>& arguments) {
     Options options = make_options();
     if (const auto done = options.parse(arguments))
         return *done;
-    const bool json = options.has("json");
-    watch_signals();
-    ProgressDisplay display(options.has("quiet"));
-    const auto report = measure(options, display.progress());
-    display.clear();
-    if (!report)
-        return fail(report.error(), json);
-    std::cout << (json ? to_json(*report) + "\n" : to_text(*report));
-    return exit_ok;
+    const auto report = with_progress(options, [&](ProgressDisplay& display) { return measure(options, display); });
+    return print_report(options, report, [](const BenchmarkReport& of) { return to_text(of); });
 }
 
 } // namespace mfres::cli

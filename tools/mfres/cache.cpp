@@ -24,12 +24,15 @@ constexpr const char* examples =
     "  mfres cache --data MICCAI_BraTS_2019_Data_Training --out train.mfcache\n"
     "  mfres cache --data MICCAI_BraTS_2019_Data_Training --out small.mfcache --levels 64\n"
     "  mfres cache --data BraTS-Africa --data train.mfcache other.mfcache --out all.mfcache\n"
+    "  mfres cache --data all.mfcache --cases 17 --out quarter.mfcache\n"
     "  mfres info train.mfcache\n";
 
 Status make(const std::filesystem::path& path, const Options& options) {
     MFRES_TRY(const std::string labels, label_choice(options));
     std::vector<std::string> notes;
-    MFRES_TRY(const CaseSet cases, CaseSet::find(options.paths("data"), labels, notes));
+    MFRES_TRY(CaseSet cases, CaseSet::find(options.paths("data"), labels, notes));
+    if (const int wanted = options.get<int>("cases"); wanted > 0)
+        cases = cases.spread(static_cast<std::size_t>(wanted));
     if (!options.has("quiet"))
         for (const std::string& sentence : notes)
             std::cerr << sentence << '\n';
@@ -55,6 +58,7 @@ int cache(const std::vector<std::string>& arguments) {
     options.add()
         ("data", po::value<std::vector<std::string>>()->multitoken()->required(), "folders of cases with their segmentations, and caches (.mfcache) to take cases from")
         ("out,o", po::value<std::string>()->required(), "cache file to write")
+        ("cases", po::value<int>()->default_value(0), "take so many of the cases, spread evenly over the order of their ids; 0 = all")
         ("levels", po::value<int>()->default_value(0), "round intensities of folders to this many steps, 2 to 256; 0 = without loss")
         ("normalisation", po::value<std::string>()->default_value("zscore-brain"), ways.c_str());
     // clang-format on
@@ -64,6 +68,8 @@ int cache(const std::vector<std::string>& arguments) {
     add_output_options(options);
     if (const auto done = options.parse(arguments))
         return *done;
+    if (options.get<int>("cases") < 0)
+        return usage_error("--cases must be 0 or more");
     watch_signals();
     const std::filesystem::path path = options.get<std::string>("out");
     const bool json = options.has("json");

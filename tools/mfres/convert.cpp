@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "option_groups.h"
+#include "run_and_print.h"
 #include "train_display.h"
 
 #include "core/file.h"
@@ -345,10 +346,8 @@ int convert(const std::vector<std::string>& arguments) {
     if (const auto declared = declare(options, *source); !declared)
         return fail(declared.error(), json);
     if (options.has("calibrate")) {
-        watch_signals();
-        ProgressDisplay display(options.has("quiet"));
-        const auto calibrated = calibrate(options, model, display);
-        display.clear();
+        const auto calibrated =
+            with_progress(options, [&](ProgressDisplay& display) { return calibrate(options, model, display); });
         if (!calibrated)
             return fail(calibrated.error(), json);
     }

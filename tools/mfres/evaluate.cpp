@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "option_groups.h"
+#include "run_and_print.h"
 
 #include "core/file.h"
 #include "core/try.h"
@@ -8,7 +9,6 @@
 #include <mfres/evaluate.h>
 
 #include <algorithm>
-#include <iostream>
 
 namespace mfres::cli {
 
@@ -222,30 +222,21 @@ Result<std::vector<PrecisionEvaluation>> precisions_of_model(const Options& opti
     return compared;
 }
 
-int print_precisions(const Options& options, ProgressDisplay& display) {
-    const auto compared = precisions_of_model(options, display);
-    display.clear();
-    if (!compared)
-        return fail(compared.error(), options.has("json"));
-    std::cout << (options.has("json") ? to_json(*compared) + "\n" : to_markdown(*compared));
-    return exit_ok;
+/// Every subset of the contrasts: a row for each, no files.
+Result<std::vector<SubsetEvaluation>> subsets_of_model(const Options& options, ProgressDisplay& display) {
+    MFRES_TRY(const EvaluationOptions request, evaluation_options(options));
+    MFRES_TRY(const SegmenterOptions setup, segmenter_options(options));
+    MFRES_TRY(const auto cases, CaseSet::find(options.get<std::string>("data")));
+    MFRES_TRY(const auto model, model_path(options));
+    MFRES_TRY(Segmenter segmenter, Segmenter::open(model, setup));
+    return evaluate_subsets(segmenter, cases, request, display.progress());
 }
 
-/// Every subset of the contrasts: a row for each, no files.
-int print_subsets(const Options& options, ProgressDisplay& display) {
-    const auto evaluated = [&]() -> Result<std::vector<SubsetEvaluation>> {
-        MFRES_TRY(const EvaluationOptions request, evaluation_options(options));
-        MFRES_TRY(const SegmenterOptions setup, segmenter_options(options));
-        MFRES_TRY(const auto cases, CaseSet::find(options.get<std::string>("data")));
-        MFRES_TRY(const auto model, model_path(options));
-        MFRES_TRY(Segmenter segmenter, Segmenter::open(model, setup));
-        return evaluate_subsets(segmenter, cases, request, display.progress());
-    }();
-    display.clear();
-    if (!evaluated)
-        return fail(evaluated.error(), options.has("json"));
-    std::cout << (options.has("json") ? to_json(*evaluated) + "\n" : to_markdown(*evaluated));
-    return exit_ok;
+/// The table, after it was written to the files of --out.
+Result<MetricsTable> written_table(const Options& options, ProgressDisplay& display) {
+    MFRES_TRY(MetricsTable table, make_table(options, display));
+    MFRES_CHECK(write_outputs(options, table));
+    return table;
 }
 
 /// Exactly one source, named completely.
@@ -272,20 +263,15 @@ int evaluate(const std::vector<std::string>& arguments) {
         return usage_error("--drop is for a model that is run on --data");
     if (drops_all(options) && (options.has("out") || compares_precisions(options)))
         return usage_error("the table of --drop all is printed (--json), for one precision and without --out");
-    watch_signals();
-    ProgressDisplay display(options.has("quiet"));
+    const auto print_result_of = [&](const auto& work) {
+        const auto result = with_progress(options, [&](ProgressDisplay& display) { return work(options, display); });
+        return print_report(options, result, [](const auto& of) { return to_markdown(of); });
+    };
     if (drops_all(options))
-        return print_subsets(options, display);
+        return print_result_of(subsets_of_model);
     if (compares_precisions(options))
-        return print_precisions(options, display);
-    const auto table = make_table(options, display);
-    display.clear();
-    if (!table)
-        return fail(table.error(), options.has("json"));
-    if (const auto written = write_outputs(options, *table); !written)
-        return fail(written.error(), options.has("json"));
-    std::cout << (options.has("json") ? to_json(*table) + "\n" : to_markdown(*table));
-    return exit_ok;
+        return print_result_of(precisions_of_model);
+    return print_result_of(written_table);
 }
 
 } // namespace mfres::cli

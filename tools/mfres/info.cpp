@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "cache_text.h"
 #include "option_groups.h"
+#include "run_and_print.h"
 
 #include "backends/backend.h"
 #include "core/thread_pool.h"
@@ -110,10 +111,7 @@ std::string plan_text(const Plan& plan) {
 }
 
 int show_cache(const std::filesystem::path& file, const Options& options) {
-    watch_signals();
-    ProgressDisplay display(options.has("quiet"));
-    const auto cache = checked_cache(file, display);
-    display.clear();
+    const auto cache = with_progress(options, [&](ProgressDisplay& display) { return checked_cache(file, display); });
     if (!cache)
         return fail(cache.error(), options.has("json"));
     print_cache(file, **cache, options.has("json"));

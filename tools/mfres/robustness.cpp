@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "option_groups.h"
+#include "run_and_print.h"
 
 #include "core/file.h"
 #include "core/try.h"
@@ -62,10 +63,7 @@ int robustness(const std::vector<std::string>& arguments) {
     const std::filesystem::path out = options.get_or_default<std::string>("out");
     if (const auto free = check_output(out, options.has("force")); !free)
         return fail(free.error(), json);
-    watch_signals();
-    ProgressDisplay display(options.has("quiet"));
-    const auto report = measure(options, display);
-    display.clear();
+    const auto report = with_progress(options, [&](ProgressDisplay& display) { return measure(options, display); });
     if (!report)
         return fail(report.error(), json);
     const std::string table = to_markdown(*report);

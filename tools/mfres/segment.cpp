@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "option_groups.h"
+#include "run_and_print.h"
 
 #include "core/file.h"
 #include "core/format.h"
@@ -239,13 +240,9 @@ int segment(const std::vector<std::string>& arguments) {
         return fail(segmenter.error(), json);
     if (options.has("data"))
         return segment_data(*segmenter, *found, options);
-    ProgressDisplay display(options.has("quiet"));
-    const auto report = segment_one(*segmenter, *files, outputs, options, display);
-    display.clear();
-    if (!report)
-        return fail(report.error(), json);
-    std::cout << (json ? to_json(*report) + "\n" : to_text(*report));
-    return exit_ok;
+    const auto report = with_progress(
+        options, [&](ProgressDisplay& display) { return segment_one(*segmenter, *files, outputs, options, display); });
+    return print_report(options, report, [](const SegmentReport& of) { return to_text(of); });
 }
 
 } // namespace mfres::cli

@@ -17,6 +17,9 @@ using nifti::file_error;
 
 namespace {
 
+constexpr auto affine_source_names = enum_names<AffineSource>(
+    {{AffineSource::automatic, "auto"}, {AffineSource::sform, "sform"}, {AffineSource::qform, "qform"}});
+
 constexpr double disagreement_limit_mm = 0.5;
 constexpr double shear_limit_degrees = 1.0;
 
@@ -146,16 +149,11 @@ Result<Affine> affine_of(const NiftiGeometry& geometry, const std::array<std::in
 }
 
 std::string_view to_string(AffineSource source) noexcept {
-    switch (source) {
-    case AffineSource::automatic: return "auto";
-    case AffineSource::sform: return "sform";
-    case AffineSource::qform: return "qform";
-    }
-    return "";
+    return affine_source_names.of(source);
 }
 
 Result<AffineSource> parse_affine_source(std::string_view text) {
-    return parse_name("affine", affine_sources, text);
+    return affine_source_names.parse("affine", text);
 }
 
 } // namespace mfres

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "imaging/nifti/voxels.h"
 
+#include "core/guard.h"
 #include "core/try.h"
 #include "imaging/slice_stack.h"
 
@@ -9,7 +10,6 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <new>
 #include <nifti2_io.h>
 #include <span>
 #include <utility>
@@ -348,20 +348,17 @@ Result<OpenFile> open_file(const fs::path& path, const NiftiReadOptions& options
 using nifti::FloatSink;
 using nifti::LabelSink;
 using nifti::OpenFile;
-using nifti::out_of_memory;
 
 Result<NiftiVolume> read_nifti(const fs::path& path, const NiftiReadOptions& options) {
-    try {
+    return guarded(path, [&]() -> Result<NiftiVolume> {
         FloatSink sink;
         MFRES_TRY(nifti::Description description, nifti::read_into(path, options, sink));
         return NiftiVolume{{description.grid, std::move(sink.values)}, description.geometry, description.storage};
-    } catch (const std::bad_alloc&) {
-        return out_of_memory(path);
-    }
+    });
 }
 
 Result<NiftiCompactVolume> read_nifti_scan(const fs::path& path, const NiftiReadOptions& options) {
-    try {
+    return guarded(path, [&]() -> Result<NiftiCompactVolume> {
         MFRES_TRY(OpenFile file, nifti::open_file(path, options, sizeof(float)));
         switch (file.description.storage.datatype) {
         case NiftiDatatype::uint8: return nifti::read_stored<std::uint8_t>(file);
@@ -376,19 +373,15 @@ Result<NiftiCompactVolume> read_nifti_scan(const fs::path& path, const NiftiRead
         case NiftiDatatype::uint64: break;
         }
         return nifti::read_converted(file);
-    } catch (const std::bad_alloc&) {
-        return out_of_memory(path);
-    }
+    });
 }
 
 Result<NiftiLabels> read_nifti_labels(const fs::path& path, const NiftiReadOptions& options) {
-    try {
+    return guarded(path, [&]() -> Result<NiftiLabels> {
         LabelSink sink;
         MFRES_TRY(nifti::Description description, nifti::read_into(path, options, sink));
         return NiftiLabels{{description.grid, std::move(sink.values)}, description.geometry, description.storage};
-    } catch (const std::bad_alloc&) {
-        return out_of_memory(path);
-    }
+    });
 }
 
 } // namespace mfres

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "core/file.h"
+#include "core/guard.h"
 #include "core/half.h"
 #include "core/try.h"
 #include "imaging/nifti/gzip.h"
@@ -13,7 +14,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <new>
 #include <nifti2_io.h>
 #include <span>
 #include <type_traits>
@@ -83,8 +83,8 @@ struct Content {
 std::vector<std::byte> new_header(const Content& content, const NiftiGeometry& geometry, std::string_view description) {
     nifti::silence_nifti_clib();
     const auto& size = content.size;
-    const std::array<std::int64_t, 8> dim = {content.volumes > 1 ? 4 : 3, size[0], size[1], size[2], content.volumes, 1,
-                                             1, 1};
+    const std::array<std::int64_t, 8> dim = {
+        content.volumes > 1 ? 4 : 3, size[0], size[1], size[2], content.volumes, 1, 1, 1};
     const int code = static_cast<int>(content.datatype);
     return geometry.version == 2
                ? header_bytes(nifti_make_new_n2_header(dim.data(), code), geometry, description, content.slope)
@@ -143,7 +143,7 @@ Result<std::vector<std::int16_t>> rounded(const Volume& volume, const fs::path& 
 
 Status write_nifti(const fs::path& path, const Volume& volume, const NiftiGeometry& geometry, NiftiDatatype datatype,
                    std::string_view description, bool overwrite) {
-    try {
+    return guarded(path, [&]() -> Status {
         MFRES_CHECK(check_writable(path, volume.grid, volume.voxels.size()));
         if (datatype == NiftiDatatype::float32)
             return write_encoded(
@@ -157,31 +157,26 @@ Status write_nifti(const fs::path& path, const Volume& volume, const NiftiGeomet
                 text("cannot be written as ", name(datatype), "; volumes are written as int16 or float32"));
         MFRES_TRY(const auto voxels, rounded(volume, path));
         return write_encoded(path,
-                             encode_volume(path,
-                                           {volume.grid.size, 1, datatype, 0.0, std::as_bytes(std::span(voxels))},
+                             encode_volume(path, {volume.grid.size, 1, datatype, 0.0, std::as_bytes(std::span(voxels))},
                                            geometry, description),
                              overwrite);
-    } catch (const std::bad_alloc&) {
-        return out_of_memory(path);
-    }
+    });
 }
 
 Result<std::vector<std::byte>> encode_nifti_labels(const fs::path& path, const LabelMap& labels,
                                                    const NiftiGeometry& geometry, std::string_view description) {
-    try {
+    return guarded(path, [&]() -> Result<std::vector<std::byte>> {
         MFRES_CHECK(check_writable(path, labels.grid, labels.labels.size()));
-        return encode_volume(
-            path, {labels.grid.size, 1, NiftiDatatype::uint8, 0.0, std::as_bytes(std::span(labels.labels))}, geometry,
-            description);
-    } catch (const std::bad_alloc&) {
-        return out_of_memory(path);
-    }
+        return encode_volume(path,
+                             {labels.grid.size, 1, NiftiDatatype::uint8, 0.0, std::as_bytes(std::span(labels.labels))},
+                             geometry, description);
+    });
 }
 
 Result<std::vector<std::byte>> encode_nifti_probabilities(const fs::path& path, const ProbabilityMap& probabilities,
                                                           bool as_uint8, const NiftiGeometry& geometry,
                                                           std::string_view description) {
-    try {
+    return guarded(path, [&]() -> Result<std::vector<std::byte>> {
         const std::size_t classes = static_cast<std::size_t>(std::max<std::int64_t>(1, probabilities.classes));
         MFRES_CHECK(check_writable(path, probabilities.grid, probabilities.values.size() / classes));
         Content content{probabilities.grid.size, probabilities.classes, NiftiDatatype::float32, 0.0, {}};
@@ -200,9 +195,7 @@ Result<std::vector<std::byte>> encode_nifti_probabilities(const fs::path& path, 
                        [](float value) { return f16_to_f32(f32_to_f16(value)); });
         content.voxels = std::as_bytes(std::span(rounded_values));
         return encode_volume(path, content, geometry, description);
-    } catch (const std::bad_alloc&) {
-        return out_of_memory(path);
-    }
+    });
 }
 
 Status write_nifti_labels(const fs::path& path, const LabelMap& labels, const NiftiGeometry& geometry,

@@ -64,7 +64,7 @@ struct ComputeOptions {
     std::vector<int> cpus{};
     WaitPolicy wait_policy = WaitPolicy::automatic;
     /// Thread pool of the caller. If set, the library starts no threads for a case and calls this function instead,
-    /// usually with `threads` parts. The onednn backend runs networks in it; other engines keep their own threads.
+    /// usually with `threads` parts. The onednn and native backends run networks in it; other engines keep their own.
     ParallelFor parallel_for{};
 };
 

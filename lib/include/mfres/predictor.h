@@ -40,11 +40,11 @@ MFRES_EXPORT Result<MirrorAxes> parse_mirror_axes(std::string_view letters);
 
 struct PredictorOptions {
     ComputeOptions compute;
-    /// Bytes this library may use on top of what the process had before, 0 = no limit. With a limit that the whole
-    /// brain box does not fit into, the network runs tile by tile.
+    /// Bytes that this library may allocate, 0 = no limit. If a pass over the whole brain box needs more than the
+    /// limit, the network runs on overlapping tiles (sliding window).
     std::int64_t max_memory = 0;
-    /// Axes along which the brain is also shown mirrored. Labels are those of the mean probability over all
-    /// combinations, in 2, 4 or 8 times the time.
+    /// Test-time augmentation: the network also runs on the input mirrored along these axes and their combinations.
+    /// Labels are the argmax of the mean softmax of all runs. Takes 2, 4 or 8 times as long.
     MirrorAxes mirror{};
     AcceptedChecks accept{}; ///< checks that give a warning in the report instead of rejecting the case
 };
@@ -53,7 +53,7 @@ struct PredictorOptions {
 /// (interrupted).
 using Progress = std::function<bool(std::string_view stage, double done)>;
 
-/// How one case was segmented, and the sizes of what was found.
+/// How one case was segmented, and the volumes of the tumour's parts.
 struct PredictionReport {
     std::string case_id;
     std::string model_file;
@@ -61,12 +61,12 @@ struct PredictionReport {
     std::string weights_sha256;
     RunInfo used;
     std::string label_scheme;
-    ModalitySet contrasts = all_modalities;       ///< that the case has
+    ModalitySet contrasts = all_modalities;       ///< present in the case
     std::array<std::int64_t, 3> grid_size{};      ///< of the input, voxels
     std::array<std::int64_t, 3> brain_box_size{}; ///< voxels
-    std::array<std::int64_t, 3> network_size{};   ///< of one pass: the padded box, or one tile
+    std::array<std::int64_t, 3> network_size{};   ///< input of the network: the padded brain box, or a tile
     std::int64_t tiles = 1;
-    std::int64_t mirror_images = 1; ///< passes over every tile, see PredictorOptions::mirror
+    std::int64_t mirror_images = 1; ///< inferences of each tile, see PredictorOptions::mirror
 
     struct Stage {
         std::string name;
@@ -82,10 +82,10 @@ struct PredictionReport {
     };
     std::vector<Part> classes;          ///< without background
     std::vector<Part> regions;          ///< WT, TC, ET (BraTS definition)
-    PostprocessingSizes postprocessing; ///< that was applied
+    PostprocessingSizes postprocessing; ///< the thresholds that were applied
 
-    /// What the library planned to hold at most, and what the process held at most on top of its state before open().
-    /// Both in bytes; measured is 0 where the system does not tell.
+    /// Peak memory in bytes, as planned by the library, and as measured: how far the resident memory of the process
+    /// rose above that before open(); 0 where the system does not report it.
     std::int64_t planned_peak_bytes = 0;
     std::int64_t measured_peak_bytes = 0;
 
@@ -94,11 +94,11 @@ struct PredictionReport {
         std::string operation;
         std::string implementation;
     };
-    std::vector<Choice> chosen; ///< what the backend picked for each step
+    std::vector<Choice> chosen; ///< the backend's implementation of each op
     std::vector<std::string> warnings;
 };
 
-/// The report as a JSON object; with `choices` also the implementation of every step.
+/// The report as a JSON object; with `choices` also the implementation of each op.
 MFRES_EXPORT std::string to_json(const PredictionReport& report, bool choices = true);
 
 /// "Predictions by mf-res2net (FILE, weights SHA-256 ...) on oneDNN 2.6.3 in f32.": what made the labels, for tables.
@@ -107,7 +107,7 @@ MFRES_EXPORT std::string model_sentence(const PredictionReport& report);
 /// The contrasts of one patient at one time, in memory. All on one grid, co-registered and skull-stripped.
 struct CaseVolumes {
     std::string id; ///< for messages and the report
-    /// By Modality. One without voxels is absent, which a model accepts that was trained for it.
+    /// Indexed by Modality. A volume without voxels is an absent contrast; only models trained for that accept it.
     std::array<VolumeView, 4> volumes;
 
     VolumeView& operator[](Modality modality) { return volumes[static_cast<std::size_t>(modality)]; }
@@ -115,20 +115,20 @@ struct CaseVolumes {
 };
 
 struct PredictOptions {
-    bool resample = false;                   ///< accept other voxel sizes: resample in, and the labels back out
+    bool resample = false;                   ///< accept other voxel sizes: resample the input, and the labels back
     std::string label_scheme;                ///< a scheme or mapping as in CaseFiles::label_scheme; empty = the model's
     std::optional<double> min_enhancing_mm3; ///< as in SegmentOptions
     std::optional<double> min_component_mm3; ///< as in SegmentOptions
     bool probabilities = false;              ///< also give the probability of every class
-    /// Accept any contrasts that are not absent, also a subset that the model was not trained for. For measurements.
+    /// Accept any subset of the contrasts, also one that the model was not trained for. For measurements.
     bool any_contrasts = false;
 };
 
 struct Prediction {
     LabelMap labels; ///< on the input's grid, in the label scheme
     /// If asked for: on the input's grid, in the order of the network's classes (background, necrotic and non-enhancing
-    /// core, oedema, enhancing tumour). Of the network, averaged over mirror images; the rules for small parts change
-    /// labels only. Outside the brain the background has 1. Resampled linearly where the input was resampled.
+    /// core, oedema, enhancing tumour): the softmax, averaged over mirrored inputs. Postprocessing changes labels only.
+    /// Outside the brain, background is 1. Interpolated linearly where the input was resampled.
     std::optional<ProbabilityMap> probabilities;
     PredictionReport report;
 };
@@ -140,7 +140,7 @@ class MFRES_EXPORT Predictor {
   public:
     /// `model`: a model file, or the name of weights that come with mfres ("mf-res2net-half"; see find_model).
     /// Errors: those of the model file (model_*), backend_unknown, backend_unavailable, operation_unsupported (a
-    /// precision or relaxation that the backend does not have), invalid_argument, file_not_found.
+    /// precision or numerics option that the backend does not have), invalid_argument, file_not_found.
     static Result<Predictor> open(const std::filesystem::path& model, const PredictorOptions& options);
     /// The same for the bytes of a model file. They are not needed after the call. `name` stands in messages and
     /// reports where a file's path would.

@@ -51,50 +51,50 @@ struct RecipeField {
 MFRES_EXPORT std::vector<RecipeField> recipe_fields();
 
 struct TrainerOptions {
-    /// What is trained on. Cases of several sources are taken in the order of their ids, whatever that of the sources;
-    /// a case that occurs in two of them is rejected. Cases of folders are packed into a cache in the run's folder,
-    /// caches are read in place. On resume empty = what the run recorded; anything else must be the same cases.
+    /// Training cases. Those of all sources are sorted by id; an id that occurs in two sources is rejected. Cases of
+    /// folders are packed into a training cache in the run's folder; caches are read in place. On resume, empty = the
+    /// cases that the run recorded; otherwise it must give the same cases.
     DataSources data;
-    DataSources validation; ///< likewise, evaluated while training; empty = none, or the fold
-    /// "2/5": of the patients in `data`, part 2 of 5 is validated on and the others are trained on. Parts are made by
-    /// the SHA-256 of the ids, so that five runs of 1/5 to 5/5 validate every patient once. Empty = no fold.
+    DataSources validation; ///< likewise, validated on during training; empty = none, or the fold
+    /// "2/5": fold 2 of a 5-fold cross-validation. The patients of `data` that are in the fold are validated on, the
+    /// others are trained on. Folds are made from the SHA-256 of the patients' ids. Empty = no fold.
     std::string fold;
-    /// Text file with a line per patient that has several scans: their case ids, spaces or commas between, # before a
-    /// comment. Time points of BraTS 2023 and later, and the names of BraTS 2017 to 2019, need no such line.
+    /// Text file with a line per patient with several scans: case ids, separated by spaces or commas; # begins a comment.
+    /// Not needed for time points of BraTS 2023 and later, nor for the releases of BraTS 2017 to 2019.
     std::filesystem::path same_patient;
     /// CSV table (case,site) of the sites that validations are divided by; else what site_of (metrics.h) says.
     std::filesystem::path sites;
     std::filesystem::path run; ///< the run's folder
-    /// A model file whose weights training starts from, with new moments of Adam and its step counted from 1; its
-    /// network is the recipe's unless that names another, which is rejected. Empty = new weights. Not with `resume`.
+    /// Initial weights, for fine-tuning: a model file. Adam's moments and step count start at 0. The network is that of
+    /// the model; a recipe that names another one is rejected. Empty = random weights. Not with `resume`.
     std::filesystem::path init;
     /// Model files whose mean probabilities the network is trained to predict (distillation); see the recipe's
-    /// distill_weight. The recipe records their SHA-256, and a run is resumed with the same ones alone. Each rank reads
-    /// them; what they hold is not part of max_memory.
+    /// distill_weight. The recipe records their SHA-256; on resume they must be the same. Each rank loads them; their
+    /// memory does not count for max_memory.
     std::vector<std::filesystem::path> teachers = {};
     /// JSON object of the recipe's keys that differ from the default, or on resume from what is recorded. On resume
     /// only steps, epochs and validate_every may differ.
     std::string recipe = "{}";
     /// Of each process. precision, tf32 and deterministic, where they differ from their defaults, replace the recipe's
-    /// keys precision, allow_tf32 and deterministic. cpus, wait_policy and parallel_for are rejected (invalid_argument):
-    /// threads of a training are the backend's.
+    /// keys precision, allow_tf32 and deterministic. cpus, wait_policy and parallel_for are rejected (invalid_argument),
+    /// because in training the backend has its own threads.
     ComputeOptions compute;
-    int loader_threads = 1; ///< that make batches; 0 = made between the steps
+    int loader_threads = 1; ///< threads that prepare batches; 0 = prepared between the steps
     bool resume = false;    ///< continue from the last checkpoint of the run
-    /// Stop, as if the observer had asked for it, once so many steps are trained (and validated, where that is due):
-    /// the schedule stays that of the recipe. 0 = at its end.
+    /// Stop after this step as if the observer had returned false; a validation that is due is done before. The
+    /// learning rate schedule is still that of the whole recipe. 0 = train to its end.
     std::int64_t stop_at = 0;
     std::int64_t checkpoint_steps = 0; ///< steps between checkpoints, 0 = by time only
     double checkpoint_minutes = 10.0;  ///< minutes between checkpoints, 0 = by steps only
     std::int64_t log_steps = 10;       ///< steps that one row of metrics.csv sums up
-    /// Bytes that the compiled training (TrainReport::peak_bytes: of the GPU where one trains) may hold, 0 = no limit.
-    /// What does not fit is computed a second time in the backward pass, which changes no bit of the result;
-    /// memory_limit (names the least that would do) where that is not enough.
+    /// Limit of the peak memory of the compiled training in bytes (of the GPU if one trains; TrainReport::peak_bytes),
+    /// 0 = no limit. Activations that do not fit are recomputed in the backward pass (rematerialisation), with bitwise
+    /// identical results. If that is not enough: memory_limit, which names the smallest limit that is.
     std::int64_t max_memory = 0;
-    /// Processes (ranks) that train one network together, each on its equal part of every batch: the result is that of
-    /// one process up to rounding. All of them open and run a Trainer with the same options. The first one alone writes
-    /// to the run's folder and validates; observers of the others see `step` and `warning` only, and any of them stops
-    /// all. An error on one is an error of all. Null = this process alone.
+    /// Data-parallel training: each rank trains on an equal part of every batch. The result is that of one rank up to
+    /// rounding. All ranks open and run a Trainer with the same options. Only the root rank writes to the run's folder
+    /// and validates; observers of the others get `step` and `warning` only. Any observer stops all ranks, and an error
+    /// on one rank is an error on all. Null = one rank.
     std::shared_ptr<Communicator> ranks;
     /// Of the segmentations in folders: as `wanted` of choose_labels, for each folder.
     std::string label_scheme{};
@@ -131,7 +131,7 @@ struct SiteDice {
 /// The means of every site, in the order of their names.
 MFRES_EXPORT std::vector<SiteDice> by_site(const Validation& validation);
 
-/// What metrics.csv has a row of: the steps since the row before.
+/// A row of metrics.csv: it summarises the steps since the row before.
 struct TrainRow {
     std::int64_t step = 0;      ///< steps trained so far
     double loss = 0.0;          ///< mean
@@ -144,7 +144,7 @@ struct TrainRow {
     std::int64_t skipped = 0; ///< steps whose gradients overflowed in fp16: they changed no weight
 };
 
-/// Something that happened while training; what does not belong to `kind` is left at its default.
+/// An event of a training. Members that do not belong to `kind` have their default value.
 struct TrainEvent {
     enum class Kind : std::uint8_t {
         caching,    ///< `done` of `total` cases are in the cache
@@ -174,7 +174,7 @@ struct TrainEvent {
 /// Called in the thread that trains. Return false to stop: the state is saved and run() returns.
 using TrainObserver = std::function<bool(const TrainEvent&)>;
 
-/// What became of a run.
+/// The result of a run, or of a session of it.
 struct TrainReport {
     std::string run;
     std::string network;
@@ -191,7 +191,7 @@ struct TrainReport {
     bool stopped = false;              ///< before its end, as the observer or `stop_at` asked
     double seconds = 0.0;              ///< since the run began, over all its sessions
     std::int64_t peak_bytes = 0;       ///< of the training executable
-    std::int64_t recomputed_steps = 0; ///< operations that the backward pass does a second time to hold no more
+    std::int64_t recomputed_steps = 0; ///< ops that each backward pass recomputes, see max_memory
     std::int64_t recomputed_macs = 0;  ///< multiply-accumulates of these
     std::vector<TrainRow> rows;
     std::optional<Validation> best;
@@ -233,19 +233,19 @@ class MFRES_EXPORT Trainer {
     std::unique_ptr<State> state_;
 };
 
-/// The GPUs that words name: "all", a number ("2": the first two), or a list ("0,2"; "2," is one alone).
+/// The GPUs that an option names: "all", a number ("2": the first two), or a list ("0,2"; "2," is one alone).
 /// Errors: invalid_argument (no such words, a GPU twice), those of the backend's name, backend_unavailable (it has not
 /// so many GPUs).
 MFRES_EXPORT Result<std::vector<int>> find_devices(std::string_view backend, std::string_view words);
 
 /// Trains on several GPUs of this computer: a Trainer for each, as ranks in threads of their own that divide every
-/// batch, the first one in this thread. `observer` is told what the first one does. Options are those of one rank, but
-/// that compute.threads = 0 shares the processors out. With one GPU it is a Trainer opened and run. Errors: those of
+/// batch, the root rank in this thread. `observer` is that of the root rank. Options are those of one rank, except that
+/// compute.threads = 0 divides the processors among them. With one GPU it is a Trainer opened and run. Errors: those of
 /// Trainer::open and Trainer::run, invalid_argument (no GPU, or ranks in the options).
 MFRES_EXPORT Result<TrainReport> train_on_devices(const TrainerOptions& options, const std::vector<int>& devices,
                                                   const TrainObserver& observer = {});
 
-/// What an exported model came from.
+/// The checkpoint that an exported model was made from.
 struct ExportedModel {
     std::string network;
     std::int64_t step = 0;

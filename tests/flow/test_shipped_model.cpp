@@ -59,6 +59,26 @@ TEST_CASE("smaller networks that come with mfres are found by their names and se
     }
 }
 
+TEST_CASE("without FLAIR the usual weights reject a case and name those that take it, which do") {
+    const test::TemporaryFolder folder;
+    const std::string phantom = folder / "phantom";
+    REQUIRE(test::run_program({"phantom", "--seed", "3", "--out", phantom}).exit_code == 0);
+    for (const auto& entry : std::filesystem::directory_iterator(phantom))
+        if (entry.path().string().find("flair") != std::string::npos)
+            std::filesystem::remove(entry.path());
+    const std::string labels = folder / "labels.nii.gz";
+    const auto rejected = test::run_program({"segment", "--case", phantom, "--out", labels, "--quiet"});
+    CHECK(rejected.exit_code == 3);
+    CHECK(rejected.err.find("mf-res2net-missing") != std::string::npos);
+    CHECK_FALSE(std::filesystem::exists(labels));
+    const auto taken = test::run_program({"segment", "--model", "mf-res2net-missing", "--case", phantom, "--out",
+                                          labels, "--json", "--quiet", "--threads", "2"});
+    INFO(taken.err);
+    REQUIRE(taken.exit_code == 0);
+    CHECK(std::filesystem::exists(labels));
+    CHECK(nlohmann::json::parse(taken.out)["warnings"].dump().find("FLAIR") != std::string::npos);
+}
+
 TEST_CASE("a name that no weights come under is named") {
     const test::TemporaryFolder folder;
     const std::string case_folder = test::write_case(folder).modalities[0].parent_path();

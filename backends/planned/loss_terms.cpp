@@ -125,20 +125,4 @@ std::vector<std::uint8_t> every_nth_class(std::span<const std::uint8_t> classes,
     return chosen;
 }
 
-Status check_training_outputs(const Graph& graph) {
-    const Shape& first = graph.node(graph.outputs()[0]).shape;
-    for (const NodeId id : graph.outputs()) {
-        const Shape& own = graph.node(id).shape;
-        const std::int64_t n = first[2] / own[2];
-        if (own[0] != first[0] || own[1] != first[1] || own[2] * n != first[2] || own[3] * n != first[3] ||
-            own[4] * n != first[4])
-            return Error{ErrorCode::graph_invalid,
-                         text("a network is trained on outputs of equal batch and channels, the first of which has n "
-                              "times the extents of each other; the first is ",
-                              to_string(first), ", this one ", to_string(own)),
-                         graph.node(id).name};
-    }
-    return {};
-}
-
 } // namespace mfres

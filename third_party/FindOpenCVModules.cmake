@@ -2,7 +2,7 @@
 # Finds single OpenCV modules. Distributions ship OpenCVConfig.cmake only in the package of all of OpenCV; this
 # module works with the development packages of single modules, and uses OpenCVConfig if it exists.
 #
-#   find_package(OpenCVModules COMPONENTS core imgproc imgcodecs dnn)
+#   find_package(OpenCVModules COMPONENTS core dnn)
 #
 # defines OpenCVModules_FOUND, OpenCVModules_VERSION and one imported target OpenCVModules::<module> each.
 include(FindPackageHandleStandardArgs)

@@ -78,7 +78,7 @@ def _storable(name: str, voxels: np.ndarray) -> np.ndarray:
         raise ValueError(f"{name} has voxels of {voxels.dtype}; there are " + ", ".join(TYPES))
     # A stride of 0 (a broadcast array) means "contiguous" to the library.
     if any(stride == 0 or stride % voxels.itemsize for stride in voxels.strides):
-        voxels = np.asfortranarray(voxels.copy(order="F"))
+        voxels = voxels.copy(order="F")
     return voxels
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 from pathlib import Path
-from typing import List, Optional
+from typing import List, Optional, Union
 
+PathLike = Union[str, "os.PathLike[str]"]
 C_INTERFACE = 1
 CLASSES = 4
 REGIONS = 3
@@ -206,13 +207,12 @@ def _load() -> ctypes.CDLL:
 library = _load()
 
 
-def to_bytes(text: "Optional[str | os.PathLike[str]]") -> Optional[bytes]:
+def to_bytes(text: Optional[PathLike]) -> Optional[bytes]:
     """Text or a path as C takes it; None stays None."""
     return None if text is None else os.fsencode(os.fspath(text))
 
 
 def last_error(handle: Optional[int]) -> MfresError:
     """The error of a handle, or with None that of this thread."""
-    parts = [function(handle) for function in (library.mfres_error_name, library.mfres_error_message)]
-    code, message = (part.decode("utf-8", "replace") for part in parts)
-    return MfresError(code, message, library.mfres_error_place(handle).decode("utf-8", "replace"))
+    parts = (library.mfres_error_name, library.mfres_error_message, library.mfres_error_place)
+    return MfresError(*(part(handle).decode("utf-8", "replace") for part in parts))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import json
-import os
 import threading
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
@@ -13,11 +12,10 @@ import numpy as np
 
 from . import _library as c
 from ._images import Image, MemoryCase, is_path
-from ._library import MfresError
+from ._library import MfresError, PathLike
 
 Progress = Callable[[str, float], Optional[bool]]
 Log = Callable[[str, str], None]
-PathLike = Union[str, "os.PathLike[str]"]
 
 CLASS_NAMES = ("background", "necrotic core", "oedema", "enhancing tumour")
 REGION_NAMES = ("WT", "TC", "ET")

@@ -8,9 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
-from ._library import PACKAGE, MfresError
-
-PathLike = Union[str, "os.PathLike[str]"]
+from ._library import PACKAGE, MfresError, PathLike
 
 
 def program() -> Path:

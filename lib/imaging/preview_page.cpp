@@ -136,13 +136,13 @@ RgbImage grey_section(const Page& page, const Plane& plane, const Volume& volume
     });
     const Size size = panel_size(page, plane);
     return RgbImage(
-        resize(raw, size.width, size.height, size.width < raw.width ? Interpolation::area : Interpolation::cubic));
+        resize(raw, size.width, size.height, size.width < raw.width ? Resampling::area : Resampling::cubic));
 }
 
 /// Interpolated between voxels.
 GreyImage smooth(const GreyImage& raw, const Page& page, const Plane& plane) {
     const Size size = panel_size(page, plane);
-    return resize(raw, size.width, size.height, Interpolation::linear);
+    return resize(raw, size.width, size.height, Resampling::linear);
 }
 
 /// 255 where a value is above one half, otherwise 0.

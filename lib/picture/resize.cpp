@@ -38,7 +38,7 @@ std::vector<int> linear_weights(float t) {
     return {fixed(1.0F - t), fixed(t)};
 }
 
-/// R. G. Keys, Cubic convolution interpolation for digital image processing, 1981, equation 4 with a = -3/4.
+/// R. G. Keys, Cubic convolution way for digital image processing, 1981, equation 4 with a = -3/4.
 std::vector<int> cubic_weights(float t) {
     constexpr float a = -0.75F;
     const auto outer = [](float x) { return ((a * x - 5.0F * a) * x + 8.0F * a) * x - 4.0F * a; }; // 1 <= x <= 2
@@ -49,11 +49,11 @@ std::vector<int> cubic_weights(float t) {
     return {fixed(w0), fixed(w1), fixed(w2), fixed(1.0F - w0 - w1 - w2)};
 }
 
-Taps interpolating(int from, int to, Interpolation interpolation) {
+Taps interpolating(int from, int to, Resampling way) {
     Taps taps;
     for (int pixel = 0; pixel < to; ++pixel) {
         const Place place = place_of(pixel, from, to);
-        const bool cubic = interpolation == Interpolation::cubic;
+        const bool cubic = way == Resampling::cubic;
         taps.first.push_back(place.before - (cubic ? 1 : 0));
         taps.weights.push_back(cubic ? cubic_weights(place.fraction) : linear_weights(place.fraction));
     }
@@ -82,11 +82,11 @@ Taps averaging(int from, int to) {
     return taps;
 }
 
-Taps taps_of(int from, int to, Interpolation interpolation) {
-    switch (interpolation) {
-    case Interpolation::linear:
-    case Interpolation::cubic: return interpolating(from, to, interpolation);
-    case Interpolation::area: return averaging(from, to);
+Taps taps_of(int from, int to, Resampling way) {
+    switch (way) {
+    case Resampling::linear:
+    case Resampling::cubic: return interpolating(from, to, way);
+    case Resampling::area: return averaging(from, to);
     }
     return {};
 }
@@ -104,9 +104,9 @@ std::int64_t weighted(const Taps& taps, int pixel, int from, const Value& value)
 
 } // namespace
 
-GreyImage resize(const GreyImage& image, int width, int height, Interpolation interpolation) {
-    const Taps across = taps_of(image.width, width, interpolation);
-    const Taps down = taps_of(image.height, height, interpolation);
+GreyImage resize(const GreyImage& image, int width, int height, Resampling way) {
+    const Taps across = taps_of(image.width, width, way);
+    const Taps down = taps_of(image.height, height, way);
     std::vector<std::int64_t> rows; // [image.height][width], in units of 1 / one
     for (int y = 0; y < image.height; ++y)
         for (int x = 0; x < width; ++x)

@@ -58,8 +58,8 @@ constexpr Colour black{0, 0, 0};
 
 TEST_CASE("enlarged images are interpolated by the kernel's formula") {
     const GreyImage image = noise(9, 7);
-    const GreyImage cubic = resize(image, 31, 20, Interpolation::cubic);
-    const GreyImage linear = resize(image, 31, 20, Interpolation::linear);
+    const GreyImage cubic = resize(image, 31, 20, Resampling::cubic);
+    const GreyImage linear = resize(image, 31, 20, Resampling::linear);
     REQUIRE(cubic.width == 31);
     REQUIRE(cubic.height == 20);
     for (int y = 0; y < 20; ++y)
@@ -77,7 +77,7 @@ TEST_CASE("an image of the same size and a constant image stay as they are") {
     GreyImage constant(6, 6);
     for (std::uint8_t& value : constant.grey)
         value = 255;
-    for (const Interpolation way : {Interpolation::linear, Interpolation::cubic, Interpolation::area}) {
+    for (const Resampling way : {Resampling::linear, Resampling::cubic, Resampling::area}) {
         CHECK(resize(image, 8, 5, way).grey == image.grey);
         const GreyImage scaled = resize(constant, 4, 13, way);
         CHECK(scaled.grey == std::vector<std::uint8_t>(4 * 13, 255));
@@ -87,10 +87,9 @@ TEST_CASE("an image of the same size and a constant image stay as they are") {
 TEST_CASE("a shrunk image has the means of the areas that its pixels cover") {
     GreyImage image(6, 2);
     image.grey = {0, 10, 20, 30, 40, 50, 100, 110, 120, 130, 140, 150};
-    CHECK(resize(image, 3, 1, Interpolation::area).grey == std::vector<std::uint8_t>{55, 75, 95});
+    CHECK(resize(image, 3, 1, Resampling::area).grey == std::vector<std::uint8_t>{55, 75, 95});
     // 1.5 pixels each: (0 + 10 / 2) / 1.5, (10 / 2 + 20) / 1.5, ...
-    CHECK(resize(image, 4, 2, Interpolation::area).grey ==
-          std::vector<std::uint8_t>{3, 17, 33, 47, 103, 117, 133, 147});
+    CHECK(resize(image, 4, 2, Resampling::area).grey == std::vector<std::uint8_t>{3, 17, 33, 47, 103, 117, 133, 147});
 }
 
 TEST_CASE("lines, discs and polygons cover their areas") {

@@ -6,6 +6,7 @@
 #include "backends/kernels/row_convolution.h"
 #include "backends/kernels/slots.h"
 #include "backends/kernels/threads.h"
+#include "core/rounding.h"
 
 #include <algorithm>
 #include <utility>
@@ -19,10 +20,6 @@ namespace {
 constexpr std::int64_t max_tile_bytes = 3 << 19;
 /// Narrower tiles would compute more halo than tile.
 constexpr std::int64_t min_tile = 8;
-
-std::int64_t rounded_up(std::int64_t value, std::int64_t multiple) {
-    return (value + multiple - 1) / multiple * multiple;
-}
 
 /// One channel of a value in a buffer: a row of floats along z.
 struct Row {

@@ -34,10 +34,10 @@ std::unique_ptr<InferenceOp> make_weighted_sum(const HostOpContext& context, con
     const auto bytes = static_cast<std::int64_t>(weights.size() * sizeof(float));
     return make_function_op(
         {"mfres:" + name,
-         [domain = context.domain(op), activation = op.activation, weights = std::move(weights)](const OpArguments& a) {
-             std::vector<const float*> inputs;
-             for (std::size_t k = 0; k < a.inputs.size(); ++k)
-                 inputs.push_back(a.input<float>(k));
+         [domain = context.domain(op), activation = op.activation, weights = std::move(weights),
+          inputs = std::vector<const float*>(context.main(op).inputs.size())](const OpArguments& a) mutable {
+             for (std::size_t k = 0; k < inputs.size(); ++k)
+                 inputs[k] = a.input<float>(k);
              weighted_sum(domain, activation, inputs, weights, static_cast<float*>(a.output));
          },
          0, bytes});

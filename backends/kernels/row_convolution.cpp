@@ -4,6 +4,7 @@
 #include "backends/kernels/line_kernels.h"
 #include "backends/kernels/slots.h"
 #include "backends/kernels/threads.h"
+#include "core/rounding.h"
 #include "core/try.h"
 
 #include <algorithm>
@@ -14,10 +15,6 @@ namespace mfres::kernels {
 namespace {
 
 constexpr std::int64_t floats_per_pointer = sizeof(const float*) / sizeof(float);
-
-std::int64_t rounded_up(std::int64_t value) {
-    return (value + row_multiple - 1) / row_multiple * row_multiple;
-}
 
 /// A convolution as it is computed by rows, and the memory of a thread, in floats.
 struct RowPlan {
@@ -52,13 +49,15 @@ RowPlan plan_rows(const ConvolutionSpec& spec) {
 
     const Conv& conv = spec.conv;
     plan.planes = conv.dilation[0] * (conv.kernel[0] - 1) + 1;
-    plan.margin = rounded_up(conv.padding[2]);
-    plan.out_stride = rounded_up(spec.out[4]);
+    plan.margin = rounded_up(conv.padding[2], row_multiple);
+    plan.out_stride = rounded_up(spec.out[4], row_multiple);
     const std::int64_t read = plan.out_stride + conv.dilation[2] * (conv.kernel[2] - 1) - conv.padding[2];
-    plan.in_stride = plan.margin + rounded_up(std::max(read, spec.in[4]));
+    plan.in_stride = plan.margin + rounded_up(std::max(read, spec.in[4]), row_multiple);
     const std::int64_t pointers = conv.kernel[0] * conv.kernel[1] * plan.inputs + 2 * spec.out[1];
     std::int64_t floats = 0;
-    const auto take = [&](std::int64_t count) { return std::exchange(floats, floats + rounded_up(count)); };
+    const auto take = [&](std::int64_t count) {
+        return std::exchange(floats, floats + rounded_up(count, row_multiple));
+    };
     plan.pointers = take(pointers * floats_per_pointer);
     plan.zero_row = take(plan.in_stride);
     plan.in_rows = take(plan.planes * spec.in[3] * spec.in[1] * plan.in_stride);
@@ -235,7 +234,7 @@ bool can_convolve_rows(const ConvolutionSpec& spec) {
 }
 
 double row_products(const ConvolutionSpec& spec) {
-    const double padded = static_cast<double>(rounded_up(spec.out[4])) / static_cast<double>(spec.out[4]);
+    const double padded = static_cast<double>(rounded_up(spec.out[4], row_multiple)) / static_cast<double>(spec.out[4]);
     return padded * static_cast<double>(spec.weights->elements()) / line_kernels().lanes;
 }
 

@@ -4,6 +4,7 @@
 #include "backends/kernels/slots.h"
 #include "backends/kernels/threads.h"
 #include "backends/kernels/tile_kernels.h"
+#include "core/rounding.h"
 #include "core/try.h"
 
 #include <algorithm>
@@ -20,10 +21,6 @@ namespace {
 constexpr std::int64_t strip_bytes = 1 << 16;
 constexpr std::int64_t strip_voxels = 192;
 constexpr std::int64_t most_strip_tiles = 64;
-
-std::int64_t quotient_up(std::int64_t value, std::int64_t divisor) {
-    return (value + divisor - 1) / divisor;
-}
 
 /// Output channels that a tile computes together, all of one group.
 struct Block {
@@ -403,7 +400,7 @@ class TileConvolutionOp final : public InferenceOp {
         return convolution_.tile_pointers() * static_cast<std::int64_t>(sizeof(const float*)) +
                convolution_.tile_floats() * static_cast<std::int64_t>(sizeof(float));
     }
-    std::int64_t slot_bytes() const { return quotient_up(strip_tiles_ * tile_bytes(), 64) * 64; }
+    std::int64_t slot_bytes() const { return rounded_up(strip_tiles_ * tile_bytes(), 64); }
 
     const TileKernels& tiles_ = tile_kernels();
     BlockedConvolution convolution_;

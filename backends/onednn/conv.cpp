@@ -4,6 +4,7 @@
 #include "backends/kernels/elementwise.h"
 #include "backends/kernels/vector_loops.h"
 #include "backends/onednn/ops.h"
+#include "core/rounding.h"
 
 #include <algorithm>
 #include <optional>
@@ -124,10 +125,6 @@ void convert_source(const ConvSpec& spec, const float* x, std::byte* y) {
                      else
                          loops.to_bf16(end - begin, x + begin, reinterpret_cast<std::uint16_t*>(y) + begin);
                  });
-}
-
-std::int64_t rounded_up(std::int64_t bytes) {
-    return (bytes + 63) / 64 * 64;
 }
 
 std::int64_t bytes_of(memory::data_type type) {
@@ -267,7 +264,7 @@ class ConvOp final : public InferenceOp {
         for (const Slab& each : slabs_)
             part_workspace_bytes_ =
                 std::max(part_workspace_bytes_,
-                         rounded_up(static_cast<std::int64_t>(each.descriptor.scratchpad_desc().get_size())));
+                         rounded_up(static_cast<std::int64_t>(each.descriptor.scratchpad_desc().get_size()), 64));
     }
 
     Slab slab(std::int64_t begin, std::int64_t end) const {
@@ -331,7 +328,7 @@ class ConvOp final : public InferenceOp {
     std::int64_t parts() const { return samples_ * std::ssize(slabs_); }
 
     std::int64_t source_bytes() const {
-        return rounded_up(static_cast<std::int64_t>(descriptor_.src_desc().get_size()));
+        return rounded_up(static_cast<std::int64_t>(descriptor_.src_desc().get_size()), 64);
     }
 
     ConvSpec spec_;

@@ -3,6 +3,7 @@
 
 #include "core/checked.h"
 #include "core/parallel.h"
+#include "core/rounding.h"
 #include "core/try.h"
 
 #include <algorithm>
@@ -86,8 +87,7 @@ void find_box(Preprocessing& preprocessing, const PreprocessOptions& options) {
     for (std::size_t axis = 0; axis < 3; ++axis) {
         begin[axis] = std::max<std::int64_t>(0, begin[axis] - options.margin);
         end[axis] = std::min(size[axis], end[axis] + options.margin);
-        const std::int64_t extent = end[axis] - begin[axis];
-        preprocessing.padded_size[axis] = (extent + options.multiple - 1) / options.multiple * options.multiple;
+        preprocessing.padded_size[axis] = rounded_up(end[axis] - begin[axis], options.multiple);
     }
 }
 

@@ -2,6 +2,7 @@
 #include "inference/box_source.h"
 
 #include "core/parallel.h"
+#include "core/rounding.h"
 #include "core/try.h"
 
 #include <algorithm>
@@ -62,7 +63,7 @@ void fill_from(const CachedCase& source, const std::array<Modality, 4>& channels
 Size padded_box(const Size& size, std::int64_t multiple) {
     Size padded{};
     for (std::size_t axis = 0; axis < 3; ++axis)
-        padded[axis] = (size[axis] + multiple - 1) / multiple * multiple;
+        padded[axis] = rounded_up(size[axis], multiple);
     return padded;
 }
 

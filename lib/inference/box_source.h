@@ -47,8 +47,8 @@ std::vector<std::uint8_t> cut_to_brain(const CachedCase& source, std::span<const
                                        const std::array<std::int64_t, 3>& size);
 
 /// Whether a model takes the cached case: its voxel size, and that z-scores were clipped if and only if the model
-/// expects it. A cache that does not say that its intensities were clipped is accepted for both, because they may have
-/// been before they were stored. Errors: voxel_size_out_of_range, model_metadata_invalid.
+/// expects it. A cache that does not say so is judged by its intensities where the model expects clipped ones, and is
+/// else taken as not clipped. Errors: voxel_size_out_of_range, model_metadata_invalid.
 Status check_cached(const ModelInput& input, const CachedCase& source);
 
 } // namespace mfres

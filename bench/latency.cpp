@@ -87,9 +87,8 @@ int measure(const std::string& model, std::map<std::string, std::string> options
             return failed(status.error());
         times.push_back(milliseconds(start));
     }
-    std::vector<double> sorted = times;
-    std::sort(sorted.begin(), sorted.end());
-    const double typical = sorted.empty() ? first : sorted[sorted.size() / 2];
+    const nlohmann::json cases = spread(std::move(times));
+    const double typical = cases.is_null() ? first : cases["median"].get<double>();
 
     // Cancelled at times spread evenly over a case, in an order that hops about.
     std::vector<double> goes_on;
@@ -121,7 +120,7 @@ int measure(const std::string& model, std::map<std::string, std::string> options
                                 {"first_case_ms", first},
                                 {"warm_up_ms", warm_up},
                                 {"first_case_after_warm_up_ms", first_warmed},
-                                {"case_ms", spread(times)},
+                                {"case_ms", cases},
                                 {"cancel_ms", spread(goes_on)},
                                 {"cancel_longest_ms_by_stage", longest}};
     std::printf("%s\n", all.dump(2).c_str());

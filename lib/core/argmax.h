@@ -46,7 +46,7 @@ Error not_finite_error(const StridedView<const float>& logits, std::int64_t bad,
                        const std::array<std::int64_t, 3>& offset);
 
 /// Errors: invalid_argument for a shape that assign_labels does not accept.
-Status check_logits(const StridedView<const float>& logits, Outputs outputs = Outputs::classes);
+Status check_logits(const StridedView<const float>& logits, Outputs outputs);
 
 } // namespace logits
 

@@ -9,7 +9,7 @@
 
 namespace mfres {
 
-/// The functions of an open shared library. It stays open to the end of the process.
+/// The functions of an open shared library. It stays open to the end of the process unless close() is called.
 class SharedLibrary {
   public:
     /// Opens a file by its path, or by its name where the system looks for libraries. Its symbols are not seen by other

@@ -8,7 +8,6 @@
 #include "core/try.h"
 #include "exchange/match.h"
 #include "exchange/onnx_file.h"
-#include "exchange/onnx_layout.h"
 #include "exchange/state_dict.h"
 #include "graph/rewrite.h"
 #include "model/metadata.h"
@@ -367,7 +366,6 @@ Result<Model> import_onnx(std::span<const std::byte> bytes, const std::string& p
 
 Result<Model> import_onnx(const std::filesystem::path& path, const Variant* variant) {
     return guarded(path, [&]() -> Result<Model> {
-        MFRES_CHECK(check_onnx_layout(path));
         MFRES_TRY(const std::vector<std::byte> bytes, read_file(path, max_onnx_bytes));
         MFRES_TRY(onnx::ModelProto model, parse_onnx(bytes, path.string()));
         if (const auto read = ExternalTensors(path).read(model); !read)

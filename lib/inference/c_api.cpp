@@ -313,6 +313,7 @@ Status check_space(const mfres_output& output, const mfres::CaseVolumes& volumes
                                     [](const mfres::VolumeView& view) { return view.voxels != nullptr; });
     return first == volumes.volumes.end() ? Status() : check_space(output, first->grid.size);
 }
+
 /// The file that stands for the geometry of all. Precondition: there is one.
 const std::filesystem::path& first_of(const mfres::CaseFiles& files) {
     return *std::find_if(files.modalities.begin(), files.modalities.end(),

@@ -3,6 +3,8 @@
 
 #include "core/try.h"
 #include "model/find_model.h"
+#include "model/metadata.h"
+#include "model/safetensors.h"
 
 #include <algorithm>
 
@@ -37,9 +39,10 @@ std::string listed(const std::vector<std::string>& names) {
 std::string models_for(const ModalitySet& present) {
     std::string named;
     for (const std::filesystem::path& file : shipped_models())
-        if (const auto model = load_model(file)) {
-            const auto& subsets = model->metadata.modality_subsets;
-            if (std::find(subsets.begin(), subsets.end(), present) != subsets.end())
+        if (const auto stored = read_safetensors(file)) { // the metadata alone are decoded
+            const auto metadata = metadata_from_strings(stored->metadata);
+            if (metadata &&
+                std::count(metadata->modality_subsets.begin(), metadata->modality_subsets.end(), present) > 0)
                 named += (named.empty() ? "" : ", ") + file.stem().string();
         }
     return named.empty() ? std::string() : text(", and of the models that come with mfres ", named, " for this set");

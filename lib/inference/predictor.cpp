@@ -8,6 +8,7 @@
 #include "core/parallel.h"
 #include "core/try.h"
 #include "imaging/plausibility.h"
+#include "inference/box_source.h"
 #include "inference/precision.h"
 
 #include <algorithm>
@@ -283,13 +284,6 @@ Result<LabelledCase> CasePredictor::label(Case& loaded, const CaseRequest& reque
     return result;
 }
 
-Result<LabelMap> written_labels(const Case& loaded, LabelMap classes, const CaseRequest& request,
-                                PredictionReport& report) {
-    LabelMap labels;
-    MFRES_CHECK(write_labels(loaded, classes, request, labels, report));
-    return labels;
-}
-
 Status write_labels(const Case& loaded, LabelMap& classes, const CaseRequest& request, LabelMap& labels,
                     PredictionReport& report) {
     restore_labels(loaded, classes, labels);
@@ -319,20 +313,17 @@ Result<BoxPrediction> CasePredictor::label_box(const BrainBox& box, bool probabi
 }
 
 Status CasePredictor::warm_up(const std::array<std::int64_t, 3>& brain_size) {
-    std::array<std::int64_t, 3> padded{};
-    for (std::size_t axis = 0; axis < 3; ++axis) {
-        if (brain_size[axis] < 1 || brain_size[axis] > 1024)
+    for (const std::int64_t edge : brain_size)
+        if (edge < 1 || edge > 1024)
             return Error{
                 ErrorCode::invalid_argument,
                 text("brain_size must be 1..1024 per axis, is ", brain_size[0], "x", brain_size[1], "x", brain_size[2]),
                 "brain_size"};
-        padded[axis] = (brain_size[axis] + input_.multiple - 1) / input_.multiple * input_.multiple;
-    }
     const CaseScope scope(*this);
     PredictionReport report;
     const Progress silent;
     StageClock clock(report, silent, &cancelled_);
-    const BrainBox box{padded,
+    const BrainBox box{padded_box(brain_size, input_.multiple),
                        [](const std::array<std::int64_t, 3>&, const StridedView<float>& input) {
                            const Tensor zeros(input.shape, 0.0F);
                            copy(view(zeros), input);

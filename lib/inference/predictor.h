@@ -193,11 +193,9 @@ inline std::shared_ptr<const Model> borrowed(const Model& model) {
     return {std::shared_ptr<const Model>(), &model};
 }
 
-/// The labels of a case as they are written: on the grid of the input, in CaseRequest::scheme. Sets `classes` and
-/// `regions` of the report from this map. Errors: label_outside_scheme.
-Result<LabelMap> written_labels(const Case& loaded, LabelMap classes, const CaseRequest& request,
-                                PredictionReport& report);
-/// The same into an object whose memory is reused. Leaves anything in `classes`.
+/// The labels of a case as they are written, into an object whose memory is reused: on the grid of the input, in
+/// CaseRequest::scheme. Sets `classes` and `regions` of the report from this map. Leaves anything in `classes`.
+/// Errors: label_outside_scheme.
 Status write_labels(const Case& loaded, LabelMap& classes, const CaseRequest& request, LabelMap& labels,
                     PredictionReport& report);
 

@@ -143,7 +143,7 @@ Result<Segmentation> segment_case(CasePredictor& predictor, const Images& images
     }
     MFRES_CHECK(clock.start("write"));
     constexpr std::string_view origin = "mfres " MFRES_VERSION ", research use only";
-    MFRES_TRY(result.labels, written_labels(loaded, std::move(labelled.classes), request, report));
+    MFRES_CHECK(write_labels(loaded, labelled.classes, request, result.labels, report));
     std::optional<PendingFile> probabilities;
     if (returned) {
         MFRES_TRY(result.probabilities, restore_probabilities(loaded, *std::move(labelled.probabilities)));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "report/plot.h"
 
+#include "core/decimal_text.h"
 #include "core/format.h"
 #include "core/try.h"
 
@@ -39,9 +40,7 @@ std::string tick_label(double value, double step) {
         return format("%.3g", value / std::pow(10.0, power)) + format("e%.0f", power);
     }
     const int decimals = std::max(0, static_cast<int>(std::ceil(-std::log10(step) - 1e-9)));
-    std::array<char, 48> digits{};
-    print_classic(digits.data(), digits.size(), "%.*f", decimals, value);
-    return digits.data();
+    return decimal_text(value, decimals, "");
 }
 
 /// Closed range of values.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "report/text_table.h"
 
-#include "core/format.h"
+#include "core/decimal_text.h"
 
 #include <algorithm>
 #include <cmath>
@@ -117,9 +117,7 @@ std::string grouped(std::int64_t value) {
 }
 
 std::string grouped(double value, int decimals) {
-    char buffer[64];
-    print_classic(buffer, sizeof buffer, "%.*f", decimals, std::abs(value));
-    const std::string number(buffer);
+    const std::string number = decimal_text(std::abs(value), decimals, "");
     const std::size_t point = std::min(number.find('.'), number.size());
     const bool zero = number.find_first_not_of("0.") == std::string::npos;
     return (value < 0 && !zero ? "-" : "") + with_separators(number.substr(0, point)) + number.substr(point);

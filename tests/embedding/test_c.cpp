@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The plain C interface does what the C++ one does.
 #include "core/file.h"
-#include "support/cases.h"
+#include "support/c_case.h"
 
 #include <mfres/mfres.h>
 #include <mfres/segmenter.h>
@@ -36,32 +36,6 @@ mfres_options reference_options() {
     options.threads = 2;
     return options;
 }
-
-/// A volume as C describes it.
-mfres_volume c_volume(const Volume& volume) {
-    mfres_volume view{};
-    view.struct_size = sizeof view;
-    view.voxels = volume.voxels.data();
-    view.type = MFRES_FLOAT32;
-    std::copy(volume.grid.size.begin(), volume.grid.size.end(), view.size);
-    for (std::size_t row = 0; row < 3; ++row)
-        std::copy(volume.grid.affine[row].begin(), volume.grid.affine[row].end(), view.affine[row]);
-    return view;
-}
-
-/// The small phantom as C describes it.
-struct CCase {
-    std::array<mfres_volume, 4> volumes;
-    mfres_case patient{};
-
-    CCase() {
-        const Phantom& phantom = test::small_phantom();
-        for (std::size_t m = 0; m < 4; ++m)
-            volumes[m] = c_volume(phantom.volumes[m]);
-        patient = {sizeof patient, "phantom", &volumes[0], &volumes[1], &volumes[2], &volumes[3]};
-    }
-    CCase(const CCase&) = delete;
-};
 
 /// Memory for all that a prediction of the small phantom gives.
 struct COutput {
@@ -168,7 +142,7 @@ TEST_CASE("plain C: files to memory and memory to files, with every kind of outp
     const CaseFiles files = test::write_case(folder);
     const Handle handle = opened(test::write_model(folder, test::small_network), reference_options());
     const CFiles named(files);
-    const CCase c;
+    const test::CCase c;
     COutput of_volumes;
     REQUIRE(mfres_predict(handle.get(), &c.patient, nullptr, &of_volumes.output) == 0);
     const mfres_output& sizes = of_volumes.output;
@@ -228,7 +202,7 @@ TEST_CASE("plain C: volumes in memory give the labels of C++ and of files, and p
     const CaseFiles files = test::write_case(folder);
     const auto model = test::write_model(folder, test::small_network);
     const Handle handle = opened(model, reference_options());
-    const CCase c;
+    const test::CCase c;
     COutput out;
     REQUIRE(mfres_predict(handle.get(), &c.patient, nullptr, &out.output) == 0);
 
@@ -270,7 +244,7 @@ TEST_CASE("plain C: every scalar type, scaling and strides are read") {
         for (float& voxel : rounded[m].voxels)
             voxel = std::min(250.0F, std::floor(voxel / 8.0F));
     }
-    CCase plain;
+    test::CCase plain;
     for (std::size_t m = 0; m < 4; ++m)
         plain.volumes[m].voxels = rounded[m].voxels.data();
     COutput wanted;
@@ -281,7 +255,7 @@ TEST_CASE("plain C: every scalar type, scaling and strides are read") {
     std::vector<double> reversed(rounded[2].voxels.rbegin(), rounded[2].voxels.rend());
     for (const float voxel : rounded[1].voxels)
         doubled.push_back(2 * static_cast<std::int32_t>(voxel));
-    CCase mixed;
+    test::CCase mixed;
     for (std::size_t m = 0; m < 4; ++m)
         mixed.volumes[m].voxels = rounded[m].voxels.data();
     mixed.volumes[0].voxels = bytes.data();
@@ -348,7 +322,7 @@ TEST_CASE("plain C: options reach the segmenter") {
 TEST_CASE("plain C: progress is reported, and a call can be stopped") {
     const test::TemporaryFolder folder;
     const Handle handle = opened(test::write_model(folder, test::small_network), reference_options());
-    const CCase c;
+    const test::CCase c;
     COutput out;
     std::vector<std::string> stages;
     mfres_request request{};
@@ -371,7 +345,7 @@ TEST_CASE("plain C: progress is reported, and a call can be stopped") {
 TEST_CASE("plain C: a network runs in a thread pool that the caller lends") {
     const test::TemporaryFolder folder;
     const auto model = test::write_model(folder, test::small_network);
-    const CCase c;
+    const test::CCase c;
     int backends = 0;
     for (const BackendInfo& backend : available_backends()) {
         if (backend.name != "onednn" && backend.name != "native")
@@ -422,7 +396,7 @@ TEST_CASE("plain C: structs of older and newer programs") {
     CHECK(std::string(mfres_error_message(nullptr)).find("newer mfres.h") != std::string::npos);
 
     const Handle handle = opened(model, reference_options());
-    CCase c;
+    test::CCase c;
     COutput out;
     c.volumes[1].struct_size = 8;
     CHECK(mfres_predict(handle.get(), &c.patient, nullptr, &out.output) == -1);
@@ -444,7 +418,7 @@ TEST_CASE("plain C: a size of 0 is what the model recommends, unless that is tur
     const auto path = (folder / "recommends.safetensors").string();
     REQUIRE_OK(save_model(path, *model));
     const Handle handle = opened(path, reference_options());
-    const CCase c;
+    const test::CCase c;
     const auto report_with = [&](double min_component, int none) {
         mfres_request request{};
         request.struct_size = sizeof request;
@@ -490,7 +464,7 @@ TEST_CASE("plain C: wrong arguments are errors, not crashes") {
 
     const test::TemporaryFolder folder;
     const Handle handle = opened(test::write_model(folder, test::small_network), reference_options());
-    CCase c;
+    test::CCase c;
     COutput out;
     CHECK(mfres_predict(handle.get(), nullptr, nullptr, &out.output) == -1);
     CHECK(mfres_predict(handle.get(), &c.patient, nullptr, nullptr) == -1);
@@ -513,7 +487,7 @@ TEST_CASE("plain C: a program with smaller structs keeps working") {
     // What lies behind the part that the program has must be neither read nor written.
     const test::TemporaryFolder folder;
     const auto model = test::write_model(folder, test::small_network);
-    const CCase c;
+    const test::CCase c;
     COutput wanted;
     REQUIRE(mfres_predict(opened(model, reference_options()).get(), &c.patient, nullptr, &wanted.output) == 0);
 
@@ -529,7 +503,7 @@ TEST_CASE("plain C: a program with smaller structs keeps working") {
     std::memset(&request, 0xAB, sizeof request);
     request.struct_size = offsetof(mfres_request, min_enhancing_mm3);
     request.label_scheme = nullptr;
-    CCase small;
+    test::CCase small;
     for (mfres_volume& volume : small.volumes) {
         std::memset(volume.strides, 0xAB, sizeof volume - offsetof(mfres_volume, strides));
         volume.struct_size = offsetof(mfres_volume, strides);
@@ -583,7 +557,7 @@ TEST_CASE("plain C: large arrays come from the caller's allocator, and all of th
         all.bytes -= static_cast<std::int64_t>(bytes);
         std::free(memory);
     };
-    const CCase c;
+    const test::CCase c;
     COutput plain;
     REQUIRE(mfres_predict(opened(model, reference_options()).get(), &c.patient, nullptr, &plain.output) == 0);
     for (const int keep : {0, 1}) {
@@ -634,7 +608,7 @@ TEST_CASE("plain C: the log gets what was opened, segmented and rejected, up to 
             return one.first == level && one.second.find(words) != std::string::npos;
         });
     };
-    CCase c;
+    test::CCase c;
     COutput out;
     {
         const Handle handle = opened(model, options);
@@ -662,7 +636,7 @@ TEST_CASE("plain C: the log gets what was opened, segmented and rejected, up to 
 TEST_CASE("plain C: cancelled from another thread, and warmed up") {
     const test::TemporaryFolder folder;
     const Handle handle = opened(test::write_model(folder, test::small_network), reference_options());
-    const CCase c;
+    const test::CCase c;
     COutput out;
     mfres_cancel(handle.get()); // nothing is running
     REQUIRE(mfres_predict(handle.get(), &c.patient, nullptr, &out.output) == 0);
@@ -691,7 +665,7 @@ TEST_CASE("plain C: cancelled at any moment, the call is interrupted or complete
     options.backend = nullptr;
     options.keep_memory = 1;
     const Handle handle = opened(test::write_model(folder, test::small_network), options);
-    const CCase c;
+    const test::CCase c;
     COutput wanted;
     REQUIRE(mfres_predict(handle.get(), &c.patient, nullptr, &wanted.output) == 0);
     int interrupted = 0;

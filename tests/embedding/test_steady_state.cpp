@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // After the first case of a size a predictor that keeps its memory allocates nothing. This program's operator new counts
 // what mfres allocates, in all threads, and the allocator that it lends counts arrays.
-#include "support/cases.h"
+#include "support/c_case.h"
 #include "support/catch.h"
 
 #include <mfres/mfres.h>
@@ -79,26 +79,6 @@ void operator delete[](void* memory, std::size_t, std::align_val_t) noexcept { s
 
 namespace {
 
-/// A case as C describes it, with an id that no small string holds.
-struct CCase {
-    std::array<mfres_volume, 4> volumes{};
-    mfres_case patient{};
-
-    explicit CCase(const std::array<Volume, 4>& images) {
-        for (std::size_t m = 0; m < 4; ++m) {
-            mfres_volume& view = volumes[m];
-            view.struct_size = sizeof view;
-            view.voxels = images[m].voxels.data();
-            view.type = MFRES_FLOAT32;
-            std::copy(images[m].grid.size.begin(), images[m].grid.size.end(), view.size);
-            for (std::size_t row = 0; row < 3; ++row)
-                std::copy(images[m].grid.affine[row].begin(), images[m].grid.affine[row].end(), view.affine[row]);
-        }
-        patient = {sizeof patient, "a patient whose name is long", &volumes[0], &volumes[1], &volumes[2], &volumes[3]};
-    }
-    CCase(const CCase&) = delete;
-};
-
 /// The same images with their first axis the other way around in memory.
 std::array<Volume, 4> turned(const std::array<Volume, 4>& images) {
     std::array<Volume, 4> all = images;
@@ -132,7 +112,7 @@ void check_later_cases(const std::filesystem::path& model, const char* backend, 
     mfres_segmenter* const segmenter = mfres_open(model.c_str(), &options);
     INFO(mfres_error_message(nullptr));
     REQUIRE(segmenter != nullptr);
-    const CCase given(images);
+    const test::CCase given(images, "a patient whose name is long"); // longer than what a string holds in itself
     const auto voxels = static_cast<std::size_t>(images[0].grid.voxels());
     std::vector<std::uint8_t> labels(voxels);
     std::vector<float> values(probabilities ? MFRES_CLASSES * voxels : 0);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "cli.h"
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -93,10 +94,13 @@ int finish(int code) {
     return exit_files;
 }
 
-int lacking(const std::string& command) {
-    std::cerr << "mfres: error [operation_unsupported]: this build of mfres has no '" << command
-              << "'; use one that was configured with MFRES_WITH_TRAINING=ON, as the preset release is\n";
-    return exit_resources;
+int lacking(const std::vector<std::string>& arguments) {
+    const bool json = std::find(arguments.begin(), arguments.end(), "--json") != arguments.end();
+    return mfres::cli::fail({mfres::ErrorCode::operation_unsupported,
+                             "this build of mfres has no '" + arguments[0] +
+                                 "'; use one that was configured with MFRES_WITH_TRAINING=ON, as the preset release is",
+                             arguments[0]},
+                            json);
 }
 
 int run(const std::vector<std::string>& arguments) {
@@ -115,7 +119,7 @@ int run(const std::vector<std::string>& arguments) {
     }
     for (const Command& command : commands)
         if (name == command.name)
-            return command.run != nullptr ? command.run({arguments.begin() + 1, arguments.end()}) : lacking(name);
+            return command.run != nullptr ? command.run({arguments.begin() + 1, arguments.end()}) : lacking(arguments);
     std::vector<std::string> known{"help"};
     for (const Command& command : commands)
         known.emplace_back(command.name);

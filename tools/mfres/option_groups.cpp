@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "option_groups.h"
 
+#include "backends/backend.h"
 #include "core/try.h"
 #include "imaging/labels.h"
 
@@ -14,12 +15,13 @@ namespace mfres::cli {
 
 namespace {
 
-/// "auto (the first that works here), onednn or reference"
+/// "auto (the first that works here), onednn or reference". Names those of the build without asking whether they work,
+/// which would open the modules of some.
 std::string backend_help() {
     std::string help = "auto (the first that works here)";
-    const auto backends = available_backends();
-    for (std::size_t i = 0; i < backends.size(); ++i)
-        help += (i + 1 == backends.size() ? " or " : ", ") + backends[i].name;
+    const auto& all = backends();
+    for (std::size_t i = 0; i < all.size(); ++i)
+        help += (i + 1 == all.size() ? " or " : ", ") + std::string(all[i]->name());
     return help;
 }
 

@@ -31,10 +31,6 @@ Error file_error(ErrorCode code, const fs::path& path, const std::string& reason
     return {code, text(path.string(), " ", reason), path.string()};
 }
 
-Error out_of_memory(const fs::path& path) {
-    return file_error(ErrorCode::memory_limit, path, "does not fit into memory");
-}
-
 bool names_gzip(const fs::path& path) {
     return lower_case(path.extension().string()) == ".gz";
 }

@@ -12,9 +12,6 @@ namespace mfres::nifti {
 /// The error "<path> <reason>" whose place is `path`.
 Error file_error(ErrorCode code, const std::filesystem::path& path, const std::string& reason);
 
-/// memory_limit: the file does not fit into memory.
-Error out_of_memory(const std::filesystem::path& path);
-
 /// Whether the name ends in .gz, in either case.
 bool names_gzip(const std::filesystem::path& path);
 

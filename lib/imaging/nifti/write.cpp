@@ -23,7 +23,6 @@ namespace mfres {
 namespace fs = std::filesystem;
 
 using nifti::file_error;
-using nifti::out_of_memory;
 
 namespace {
 
@@ -99,7 +98,7 @@ Result<std::vector<std::byte>> encode_volume(const fs::path& path, const Content
                           text("cannot be written as NIfTI version ", geometry.version));
     std::vector<std::byte> bytes = new_header(content, geometry, description);
     if (bytes.empty())
-        return out_of_memory(path);
+        return file_error(ErrorCode::memory_limit, path, "does not fit into memory");
     bytes.insert(bytes.end(), content.voxels.begin(), content.voxels.end());
     if (!nifti::names_gzip(path))
         return bytes;

@@ -35,6 +35,10 @@ struct Schedule {
     friend bool operator==(const Schedule& a, const Schedule& b) { return a.delay == b.delay && a.halo == b.halo; }
 };
 
+/// How many voxels along x, y and z beyond those needed of the group's output a stage computes: their distance through
+/// the kernels in between.
+using Reach = LineSpans::Size;
+
 /// The memory of the value of a stage: a line buffer of `depth` lines along y with all x of the tile, or only the z-line
 /// that is being computed.
 struct Buffer {
@@ -51,6 +55,7 @@ struct Stage {
     enum class Kind : std::uint8_t { load, upsample, convolve, add, store };
     Kind kind = Kind::load;
     Schedule schedule;
+    std::size_t reach = 0;     ///< index into Pipeline::reaches
     std::vector<Row> inputs;   ///< the channels of all operands
     std::vector<Row> residual; ///< one per channel of the output, or none
     int buffer = -1;           ///< of the output; none for a store
@@ -76,6 +81,7 @@ struct Pipeline {
     Shape grid; ///< of the output
     std::vector<Phase> phases;
     std::vector<Buffer> buffers;
+    std::vector<Reach> reaches;
     std::int64_t stride = 0; ///< floats from row to row
     std::int64_t tile = 0;   ///< extent along x
     std::int64_t tiles = 0;
@@ -91,15 +97,16 @@ class PipelineBuilder {
     PipelineBuilder(const PlannedNetwork& planned, int threads, const FusionGroup& group)
         : graph_(planned.network.graph), planned_(planned), threads_(threads), group_(group),
           outside_(values_read(graph_, planned.ranges, group)), rows_(static_cast<std::size_t>(graph_.size())),
-          schedules_(rows_.size()), inside_(rows_.size(), false) {}
+          schedules_(rows_.size()), reaches_(rows_.size()), inside_(rows_.size(), false) {}
 
     Pipeline build() {
         for (const FusedOp& op : group_.ops)
             inside_[static_cast<std::size_t>(op.output)] = true;
         schedule_ops();
+        find_reaches();
         for (const FusedOp& op : group_.ops)
             add_op(op);
-        Stage store = stage(Stage::Kind::store, schedules_[static_cast<std::size_t>(group_.output())]);
+        Stage store = stage(Stage::Kind::store, schedule_of(group_.output()), reach_of(group_.output()));
         store.inputs = rows_[static_cast<std::size_t>(group_.output())];
         store.channels = graph_.node(group_.output()).shape[1];
         stages_.push_back(std::move(store));
@@ -110,10 +117,14 @@ class PipelineBuilder {
     }
 
   private:
-    static Stage stage(Stage::Kind kind, const Schedule& schedule) {
+    Stage stage(Stage::Kind kind, const Schedule& schedule, const Reach& reach) {
         Stage made;
         made.kind = kind;
         made.schedule = schedule;
+        const auto known = std::find(pipeline_.reaches.begin(), pipeline_.reaches.end(), reach);
+        made.reach = static_cast<std::size_t>(known - pipeline_.reaches.begin());
+        if (known == pipeline_.reaches.end())
+            pipeline_.reaches.push_back(reach);
         return made;
     }
 
@@ -124,6 +135,7 @@ class PipelineBuilder {
     }
     bool is_inside(NodeId value) const { return inside_[static_cast<std::size_t>(value)]; }
     Schedule& schedule_of(NodeId value) { return schedules_[static_cast<std::size_t>(value)]; }
+    Reach& reach_of(NodeId value) { return reaches_[static_cast<std::size_t>(value)]; }
 
     static std::int64_t radius(const Node& node, std::size_t axis) {
         return node.kind() == OpKind::conv ? node.as<Conv>().kernel[axis] / 2 : 0;
@@ -170,6 +182,28 @@ class PipelineBuilder {
             schedule_of(op.output).delay += ahead;
     }
 
+    static Reach beyond(Reach reach, const Node& node) {
+        for (std::size_t axis = 0; axis < reach.size(); ++axis)
+            reach[axis] += radius(node, axis);
+        return reach;
+    }
+
+    void find_reaches() {
+        for (auto op = group_.ops.rbegin(); op != group_.ops.rend(); ++op) {
+            const auto extend = [&](NodeId value, const Reach& reach) {
+                if (!is_inside(value))
+                    return;
+                for (std::size_t axis = 0; axis < reach.size(); ++axis)
+                    reach_of(value)[axis] = std::max(reach_of(value)[axis], reach[axis]);
+            };
+            const Reach& reach = reach_of(op->output);
+            for (const NodeId input : main(*op).inputs)
+                extend(range_of(input).value, beyond(reach, main(*op)));
+            if (op->residual)
+                extend(*op->residual, reach);
+        }
+    }
+
     int new_buffer(const Schedule& schedule, std::int64_t channels) {
         Buffer buffer;
         buffer.schedule = schedule;
@@ -183,14 +217,14 @@ class PipelineBuilder {
     }
 
     /// The rows of the value of a node; adds a load for a value from outside.
-    std::vector<Row> rows_for(NodeId node, const Schedule& reading) {
+    std::vector<Row> rows_for(NodeId node, const Schedule& reading, const Reach& reach) {
         const ChannelRange& range = range_of(node);
         const std::int64_t channels = graph_.node(node).shape[1];
         if (is_inside(range.value)) {
             const auto& rows = rows_[static_cast<std::size_t>(range.value)];
             return {rows.begin() + range.begin, rows.begin() + range.begin + channels};
         }
-        Stage load = stage(Stage::Kind::load, reading);
+        Stage load = stage(Stage::Kind::load, reading, reach);
         load.channels = channels;
         load.buffer = new_buffer(reading, channels);
         load.array = outside_index(range.value);
@@ -210,7 +244,7 @@ class PipelineBuilder {
 
     void append_inputs(std::vector<Row>& rows, const FusedOp& op, const Schedule& reading) {
         for (const NodeId input : main(op).inputs) {
-            const auto more = rows_for(input, reading);
+            const auto more = rows_for(input, reading, beyond(reach_of(op.output), main(op)));
             rows.insert(rows.end(), more.begin(), more.end());
         }
     }
@@ -224,11 +258,11 @@ class PipelineBuilder {
             return;
         }
         if (node.kind() == OpKind::slice) {
-            const auto all = rows_for(node.inputs[0], schedule);
+            const auto all = rows_for(node.inputs[0], schedule, reach_of(op.output));
             result.assign(all.begin() + node.as<Slice>().begin, all.begin() + node.as<Slice>().end);
             return;
         }
-        Stage made = stage(Stage::Kind::add, schedule);
+        Stage made = stage(Stage::Kind::add, schedule, reach_of(op.output));
         made.activation = op.activation;
         made.channels = node.shape[1];
         if (node.kind() == OpKind::conv)
@@ -238,7 +272,7 @@ class PipelineBuilder {
         else
             add_sum(made, op);
         if (op.residual)
-            made.residual = rows_for(*op.residual, schedule);
+            made.residual = rows_for(*op.residual, schedule, reach_of(op.output));
         made.buffer = new_buffer(schedule, made.channels);
         result = rows_of(made.buffer, made.channels);
         stages_.push_back(std::move(made));
@@ -371,6 +405,7 @@ class PipelineBuilder {
     std::vector<NodeId> outside_;
     std::vector<std::vector<Row>> rows_; ///< by node, for values inside
     std::vector<Schedule> schedules_;    ///< by node
+    std::vector<Reach> reaches_;         ///< by node
     std::vector<bool> inside_;           ///< by node
     std::vector<Stage> stages_;
     Pipeline pipeline_;
@@ -379,8 +414,10 @@ class PipelineBuilder {
 /// The computation of one tile by one thread.
 class TileRun {
   public:
-    TileRun(const Pipeline& pipeline, const LineKernels& kernels, const OpArguments& arguments, float* memory)
-        : pipeline_(pipeline), kernels_(kernels), arguments_(arguments), memory_(memory),
+    /// `spans`: what each reach computes, or null for everything.
+    TileRun(const Pipeline& pipeline, const LineKernels& kernels, const OpArguments& arguments, const LineSpans* spans,
+            float* memory)
+        : pipeline_(pipeline), kernels_(kernels), arguments_(arguments), spans_(spans), memory_(memory),
           pointers_(reinterpret_cast<float**>(memory)) {}
 
     void run(std::int64_t sample, std::int64_t x_begin, std::int64_t x_end) {
@@ -410,6 +447,7 @@ class TileRun {
     }
 
     /// Writes pointers to the rows at x and y, or to zeros outside the volume; returns the end of what it wrote.
+    /// From voxel z_begin_ on.
     float** point_at(const std::vector<Row>& rows, std::int64_t x, std::int64_t y, float** to) const {
         if (x < 0 || x >= pipeline_.grid[2] || y < 0 || y >= pipeline_.grid[3])
             return std::fill_n(to, rows.size(), memory_ + pipeline_.zero_row + row_margin);
@@ -418,7 +456,7 @@ class TileRun {
         for (const Row& row : rows) {
             if (row.buffer != buffer) {
                 buffer = row.buffer;
-                first = rows_at(pipeline_.buffers[static_cast<std::size_t>(buffer)], x, y);
+                first = rows_at(pipeline_.buffers[static_cast<std::size_t>(buffer)], x, y) + z_begin_;
             }
             *to++ = first + row.channel * pipeline_.stride;
         }
@@ -426,29 +464,48 @@ class TileRun {
     }
 
     float** point_at_output(const Stage& stage, std::int64_t x, std::int64_t y, float** to) const {
-        float* first = rows_at(pipeline_.buffers[static_cast<std::size_t>(stage.buffer)], x, y);
+        float* first = rows_at(pipeline_.buffers[static_cast<std::size_t>(stage.buffer)], x, y) + z_begin_;
         for (std::int64_t c = 0; c < stage.channels; ++c)
             *to++ = first + c * pipeline_.stride;
         return to;
     }
 
-    /// Writes zeros behind the last voxel, for kernels that read neighbours along z.
-    void clear_tail(float* const* rows, std::int64_t channels, std::int64_t written) const {
-        const std::int64_t tail = written - pipeline_.grid[4];
+    /// Writes zeros behind the last voxel, for kernels that read neighbours along z. `floats` were written.
+    void clear_tail(float* const* rows, std::int64_t channels, std::int64_t floats) const {
+        const std::int64_t tail = z_begin_ + floats - pipeline_.grid[4];
         if (tail > 0)
             for (std::int64_t c = 0; c < channels; ++c)
-                std::fill_n(rows[c] + pipeline_.grid[4], tail, 0.0F);
+                std::fill_n(rows[c] + floats - tail, tail, 0.0F);
     }
 
-    std::int64_t padded() const { return rounded_up(pipeline_.grid[4], row_multiple); }
+    /// Sets the part of the line that a stage computes: whole vectors. Returns whether there is any.
+    bool set_part(const Stage& stage, std::int64_t x, std::int64_t y) {
+        z_begin_ = 0;
+        std::int64_t end = pipeline_.grid[4];
+        if (spans_) {
+            const LineSpan span = spans_[stage.reach].line(x, y);
+            // An upsampling writes whole pairs of vectors, as long as the row.
+            const std::int64_t multiple = stage.kind == Stage::Kind::upsample ? 2 * row_multiple : row_multiple;
+            z_begin_ = span.begin / multiple * multiple;
+            end = span.empty() ? z_begin_ : span.end;
+        }
+        floats_ = rounded_up(end - z_begin_, row_multiple);
+        voxels_ = std::min(floats_, pipeline_.grid[4] - z_begin_);
+        return floats_ > 0;
+    }
 
     void run(const Stage& stage, std::int64_t x, std::int64_t y) {
+        const bool any = set_part(stage, x, y);
+        if (stage.kind == Stage::Kind::store)
+            return store(stage, x, y);
+        if (!any)
+            return;
         switch (stage.kind) {
         case Stage::Kind::load: return load(stage, x, y);
         case Stage::Kind::upsample: return upsample(stage, x, y);
         case Stage::Kind::convolve: return convolve(stage, x, y);
         case Stage::Kind::add: return add(stage, x, y);
-        case Stage::Kind::store: return store(stage, x, y);
+        case Stage::Kind::store: return;
         }
     }
 
@@ -457,35 +514,46 @@ class TileRun {
     }
 
     const float* array_line(const Stage& stage, std::int64_t x, std::int64_t y) const {
-        return arguments_.input<float>(stage.array) + line_index(x, y) * pipeline_.grid[4] * stage.array_channels +
-               stage.array_begin;
+        return arguments_.input<float>(stage.array) +
+               (line_index(x, y) * pipeline_.grid[4] + z_begin_) * stage.array_channels + stage.array_begin;
     }
 
     void load(const Stage& stage, std::int64_t x, std::int64_t y) {
         point_at_output(stage, x, y, pointers_);
-        kernels_.to_rows({stage.array_channels, stage.channels, pipeline_.grid[4]}, array_line(stage, x, y), pointers_);
-        clear_tail(pointers_, stage.channels, padded());
+        kernels_.to_rows({stage.array_channels, stage.channels, voxels_}, array_line(stage, x, y), pointers_);
+        clear_tail(pointers_, stage.channels, floats_);
     }
 
+    /// What is not needed is 0.
     void store(const Stage& stage, std::int64_t x, std::int64_t y) {
+        float* const line =
+            static_cast<float*>(arguments_.output) + line_index(x, y) * pipeline_.grid[4] * stage.channels;
+        const std::int64_t end = z_begin_ + voxels_;
+        std::fill_n(line, z_begin_ * stage.channels, 0.0F);
+        std::fill_n(line + end * stage.channels, (pipeline_.grid[4] - end) * stage.channels, 0.0F);
+        if (voxels_ == 0)
+            return;
         point_at(stage.inputs, x, y, pointers_);
-        kernels_.to_voxels({stage.channels, stage.channels, pipeline_.grid[4]}, pointers_,
-                           static_cast<float*>(arguments_.output) +
-                               line_index(x, y) * pipeline_.grid[4] * stage.channels);
+        kernels_.to_voxels({stage.channels, stage.channels, voxels_}, pointers_, line + z_begin_ * stage.channels);
     }
 
     void upsample(const Stage& stage, std::int64_t x, std::int64_t y) {
         const Shape& in = stage.array_shape;
         const Neighbours nx = neighbours(Interpolation::trilinear, x, in[2], pipeline_.grid[2]);
         const Neighbours ny = neighbours(Interpolation::trilinear, y, in[3], pipeline_.grid[3]);
-        const auto line = [&](std::int64_t a, std::int64_t b) {
-            return arguments_.input<float>(stage.array) + ((sample_ * in[2] + a) * in[3] + b) * in[4] * in[1];
-        };
+        const std::int64_t first = z_begin_ / 2; // of the part, in voxels of the array
+        const std::int64_t end = std::min(in[4], first + floats_ / 2);
         RowUpsampling u;
+        u.before = first > 0 ? 1 : 0;
+        u.voxels = end - first;
+        u.after = end < in[4] ? 1 : 0;
+        const auto line = [&](std::int64_t a, std::int64_t b) {
+            return arguments_.input<float>(stage.array) +
+                   (((sample_ * in[2] + a) * in[3] + b) * in[4] + first - u.before) * in[1];
+        };
         u.lines = {line(nx.low, ny.low), line(nx.low, ny.high), line(nx.high, ny.low), line(nx.high, ny.high)};
         u.weights = {nx.low_weight * ny.low_weight, nx.low_weight * ny.high_weight, nx.high_weight * ny.low_weight,
                      nx.high_weight * ny.high_weight};
-        u.voxels = in[4];
         u.channels = stage.channels;
         u.activation = stage.activation;
         u.blend = memory_ + pipeline_.blend;
@@ -493,13 +561,13 @@ class TileRun {
         float** next = point_at_output(stage, x, y, pointers_);
         u.rows = next;
         for (std::int64_t c = 0; c < stage.channels; ++c)
-            *next++ = memory_ + pipeline_.low_rows + row_margin + c * pipeline_.stride;
+            *next++ = memory_ + pipeline_.low_rows + row_margin + c * pipeline_.stride - u.before;
         if (!stage.residual.empty()) {
             u.residual = next;
             point_at(stage.residual, x, y, next);
         }
         kernels_.upsample(u);
-        clear_tail(pointers_, stage.channels, rounded_up(pipeline_.grid[4], 2 * row_multiple));
+        clear_tail(pointers_, stage.channels, rounded_up(floats_, 2 * row_multiple));
     }
 
     void convolve(const Stage& stage, std::int64_t x, std::int64_t y) {
@@ -523,10 +591,10 @@ class TileRun {
         c.outputs = next;
         point_at_output(stage, x, y, next);
         c.channels = stage.channels;
-        c.floats = padded();
+        c.floats = floats_;
         c.activation = stage.activation;
         kernels_.convolve(c);
-        clear_tail(next, stage.channels, padded());
+        clear_tail(next, stage.channels, floats_);
     }
 
     void add(const Stage& stage, std::int64_t x, std::int64_t y) {
@@ -537,7 +605,7 @@ class TileRun {
         s.outputs = next;
         point_at_output(stage, x, y, next);
         s.channels = stage.channels;
-        s.floats = padded();
+        s.floats = floats_;
         s.activation = stage.activation;
         kernels_.add(s);
     }
@@ -545,16 +613,20 @@ class TileRun {
     const Pipeline& pipeline_;
     const LineKernels& kernels_;
     const OpArguments& arguments_;
+    const LineSpans* spans_;
     float* memory_;
     float** pointers_;
     std::int64_t sample_ = 0;
     std::int64_t x_begin_ = 0;
+    /// Of the line of a stage: where the part that it computes begins, its floats and voxels.
+    std::int64_t z_begin_ = 0, floats_ = 0, voxels_ = 0;
 };
 
 class FusionGroupOp final : public InferenceOp {
   public:
     FusionGroupOp(Pipeline pipeline, int threads)
-        : pipeline_(std::move(pipeline)), slots_(static_cast<std::size_t>(threads)), clean_(slots_.size()) {}
+        : pipeline_(std::move(pipeline)), slots_(static_cast<std::size_t>(threads)), clean_(slots_.size()),
+          spans_(pipeline_.reaches.size()) {}
 
     std::string implementation() const override { return std::string("mfres:fused:") + kernels_.name; }
     std::int64_t workspace_bytes() const override {
@@ -565,6 +637,26 @@ class FusionGroupOp final : public InferenceOp {
     }
     void bind(const OpArguments& arguments) override { arguments_ = arguments; }
 
+    bool restrict_to(const LineSpans& needed) override {
+        for (std::size_t n = 0; n < spans_.size(); ++n)
+            spans_[n].assign_grown(needed, pipeline_.reaches[n]);
+        return true;
+    }
+
+    void add_reads(std::size_t index, LineSpans& read) override {
+        for (const Phase& phase : pipeline_.phases)
+            for (const Stage& stage : phase.stages) {
+                if (stage.array != index)
+                    continue;
+                if (stage.kind == Stage::Kind::load)
+                    read.add(spans_[stage.reach]);
+                if (stage.kind == Stage::Kind::upsample) {
+                    halved_.assign_halved(spans_[stage.reach]);
+                    read.add(halved_);
+                }
+            }
+    }
+
     void run() override {
         std::fill(clean_.begin(), clean_.end(), char{0});
         // One part per tile: a preempted thread delays one tile, not its share of the volume.
@@ -574,7 +666,7 @@ class FusionGroupOp final : public InferenceOp {
                                 static_cast<std::int64_t>(slot) * pipeline_.thread_floats;
                 if (!std::exchange(clean_[slot], char{1}))
                     std::fill_n(memory, pipeline_.thread_floats, 0.0F); // the margins of all rows
-                TileRun tile(pipeline_, kernels_, arguments_, memory);
+                TileRun tile(pipeline_, kernels_, arguments_, spans_.front().all() ? nullptr : spans_.data(), memory);
                 const std::int64_t x = part % pipeline_.tiles * pipeline_.tile;
                 tile.run(part / pipeline_.tiles, x, std::min(x + pipeline_.tile, pipeline_.grid[2]));
             });
@@ -585,7 +677,9 @@ class FusionGroupOp final : public InferenceOp {
     Pipeline pipeline_;
     const LineKernels& kernels_ = line_kernels();
     Slots slots_;
-    std::vector<char> clean_; ///< by slot: margins are zero in this run
+    std::vector<char> clean_;      ///< by slot: margins are zero in this run
+    std::vector<LineSpans> spans_; ///< by reach
+    LineSpans halved_;             ///< of add_reads
     OpArguments arguments_;
 };
 

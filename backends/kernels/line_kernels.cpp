@@ -273,30 +273,34 @@ void to_voxels(const Voxels& voxels, const float* const* rows, float* to) {
         to_voxels_by(voxels, rows, to, [](const auto& four, float* at) HWY_ATTR { store_four(four, at); });
 }
 
+/// A vector of values from i on, or one value: rounded alike, so that it does not matter where a part of a line begins.
+template <typename Tag>
+HWY_INLINE void blend_at(const RowUpsampling& u, const Tag& d, std::int64_t i) {
+    auto sum = hn::Mul(hn::Set(d, u.weights[0]), hn::LoadU(d, u.lines[0] + i));
+    for (std::size_t k = 1; k < u.lines.size(); ++k)
+        sum = hn::MulAdd(hn::Set(d, u.weights[k]), hn::LoadU(d, u.lines[k] + i), sum);
+    hn::StoreU(sum, d, u.blend + i);
+}
+
 HWY_INLINE void blend_lines(const RowUpsampling& u) {
-    const Floats d;
-    const std::int64_t count = u.voxels * u.channels;
-    const auto [a, b, e, f] = u.lines;
+    const std::int64_t count = (u.before + u.voxels + u.after) * u.channels;
     std::int64_t i = 0;
-    for (; i + lanes <= count; i += lanes) {
-        Vector sum = hn::Mul(hn::Set(d, u.weights[0]), hn::LoadU(d, a + i));
-        sum = hn::MulAdd(hn::Set(d, u.weights[1]), hn::LoadU(d, b + i), sum);
-        sum = hn::MulAdd(hn::Set(d, u.weights[2]), hn::LoadU(d, e + i), sum);
-        sum = hn::MulAdd(hn::Set(d, u.weights[3]), hn::LoadU(d, f + i), sum);
-        hn::StoreU(sum, d, u.blend + i);
-    }
+    for (; i + lanes <= count; i += lanes)
+        blend_at(u, Floats(), i);
     for (; i < count; ++i)
-        u.blend[i] = u.weights[0] * a[i] + u.weights[1] * b[i] + u.weights[2] * e[i] + u.weights[3] * f[i];
+        blend_at(u, hn::CappedTag<float, 1>(), i);
 }
 
 /// Between the voxels i - 1, i and i + 1 of a row lie the new ones 2i and 2i + 1.
-HWY_INLINE void double_row(std::int64_t voxels, float* row, float* out) {
+HWY_INLINE void double_row(const RowUpsampling& u, float* row, float* out) {
     const Floats d;
     const Vector near = hn::Set(d, 0.75F);
     const Vector far = hn::Set(d, 0.25F);
-    row[-1] = row[0];
-    row[voxels] = row[voxels - 1];
-    for (std::int64_t i = 0; i < voxels; i += lanes) {
+    if (u.before == 0)
+        row[-1] = row[0];
+    if (u.after == 0)
+        row[u.voxels] = row[u.voxels - 1];
+    for (std::int64_t i = 0; i < u.voxels; i += lanes) {
         const Vector here = hn::Mul(near, hn::Load(d, row + i));
         const Vector even = hn::MulAdd(far, hn::LoadU(d, row + i - 1), here);
         const Vector odd = hn::MulAdd(far, hn::LoadU(d, row + i + 1), here);
@@ -307,10 +311,10 @@ HWY_INLINE void double_row(std::int64_t voxels, float* row, float* out) {
 void upsample(const RowUpsampling& u) {
     const Floats d;
     blend_lines(u);
-    to_rows({u.channels, u.channels, u.voxels}, u.blend, u.rows);
+    to_rows({u.channels, u.channels, u.before + u.voxels + u.after}, u.blend, u.rows);
     for (std::int64_t c = 0; c < u.channels; ++c) {
         float* out = u.outputs[c];
-        double_row(u.voxels, u.rows[c], out);
+        double_row(u, u.rows[c] + u.before, out);
         if (!u.residual && u.activation.kind == Activation::Kind::none)
             continue;
         for (std::int64_t z = 0; z < 2 * u.voxels; z += lanes) {

@@ -26,7 +26,7 @@ struct alignas(ArrayMemory::alignment) Header {
 
 constexpr std::size_t pages_from = std::size_t{1} << 20;
 /// Arrays of so many bytes are asked for in pages of 2 MiB.
-constexpr std::size_t huge_from = std::size_t{1} << 23;
+constexpr std::size_t huge_from = std::size_t{1} << 22;
 
 void* system_memory(std::size_t bytes) {
 #ifdef __linux__

@@ -27,6 +27,27 @@ struct Row {
     std::int64_t channel = 0;
 };
 
+/// Consecutive channels of a value in a buffer.
+struct Rows {
+    std::size_t buffer = 0;
+    std::int64_t channel = 0;
+    std::int64_t count = 0;
+};
+
+/// The same rows in fewer pieces.
+std::vector<Rows> joined(const std::vector<Row>& rows) {
+    std::vector<Rows> pieces;
+    for (const Row& row : rows) {
+        const auto buffer = static_cast<std::size_t>(row.buffer);
+        if (!pieces.empty() && pieces.back().buffer == buffer &&
+            pieces.back().channel + pieces.back().count == row.channel)
+            ++pieces.back().count;
+        else
+            pieces.push_back({buffer, row.channel, 1});
+    }
+    return pieces;
+}
+
 /// When and where in a tile a stage runs.
 struct Schedule {
     std::int64_t delay = 0; ///< lines along y behind the first stage
@@ -49,17 +70,20 @@ struct Buffer {
     std::int64_t depth = 1;
     std::int64_t width = 1;  ///< of the tile with its halo
     std::int64_t offset = 0; ///< floats from the start of the memory of a thread
+    /// By y of a line buffer: floats from its start to the line, at the first x of the tile with its halo.
+    std::vector<std::int64_t> line_offsets;
 };
 
 struct Stage {
     enum class Kind : std::uint8_t { load, upsample, convolve, add, store };
     Kind kind = Kind::load;
     Schedule schedule;
-    std::size_t reach = 0;     ///< index into Pipeline::reaches
-    std::vector<Row> inputs;   ///< the channels of all operands
-    std::vector<Row> residual; ///< one per channel of the output, or none
-    int buffer = -1;           ///< of the output; none for a store
-    std::int64_t channels = 0; ///< of the output
+    std::size_t reach = 0;                       ///< index into Pipeline::reaches
+    std::vector<Row> inputs;                     ///< the channels of all operands
+    std::vector<Row> residual;                   ///< one per channel of the output, or none
+    std::vector<Rows> input_rows, residual_rows; ///< the same
+    int buffer = -1;                             ///< of the output; none for a store
+    std::int64_t channels = 0;                   ///< of the output
     Activation activation;
     std::int64_t radius_x = 0, radius_y = 0; ///< of a convolution
     bool three_along_z = false;
@@ -373,11 +397,13 @@ class PipelineBuilder {
         choose_tile();
         std::int64_t blend = 0;
         std::int64_t low_rows = 0;
-        for (const Phase& phase : pipeline_.phases)
-            for (const Stage& each : phase.stages) {
+        for (Phase& phase : pipeline_.phases)
+            for (Stage& each : phase.stages) {
                 const std::int64_t taps = (2 * each.radius_x + 1) * (2 * each.radius_y + 1);
                 const std::int64_t pointers = static_cast<std::int64_t>(each.inputs.size()) * taps + 3 * each.channels;
                 pipeline_.max_pointers = std::max(pipeline_.max_pointers, pointers);
+                each.input_rows = joined(each.inputs);
+                each.residual_rows = joined(each.residual);
                 if (each.kind == Stage::Kind::upsample) {
                     blend = std::max(blend, each.array_shape[1] * each.array_shape[4]);
                     low_rows = std::max(low_rows, each.channels);
@@ -394,6 +420,9 @@ class PipelineBuilder {
         for (Buffer& each : pipeline_.buffers) {
             each.width = pipeline_.tile + 2 * each.schedule.halo;
             each.offset = take(floats_of(each, pipeline_.tile));
+            if (each.is_line_buffer)
+                for (std::int64_t y = 0; y < pipeline_.grid[3]; ++y)
+                    each.line_offsets.push_back(y % each.depth * each.width * each.channels * pipeline_.stride);
         }
         pipeline_.thread_floats = floats + row_margin; // and a margin behind the last row
     }
@@ -443,24 +472,30 @@ class TileRun {
         if (!buffer.is_line_buffer)
             return first;
         const std::int64_t column = x - (x_begin_ - buffer.schedule.halo);
-        return first + (y % buffer.depth * buffer.width + column) * buffer.channels * pipeline_.stride;
+        return first + buffer.line_offsets[static_cast<std::size_t>(y)] + column * buffer.channels * pipeline_.stride;
     }
 
     /// Writes pointers to the rows at x and y, or to zeros outside the volume; returns the end of what it wrote.
     /// From voxel z_begin_ on.
-    float** point_at(const std::vector<Row>& rows, std::int64_t x, std::int64_t y, float** to) const {
+    float** point_at(const std::vector<Rows>& rows, std::size_t count, std::int64_t x, std::int64_t y,
+                     float** to) const {
         if (x < 0 || x >= pipeline_.grid[2] || y < 0 || y >= pipeline_.grid[3])
-            return std::fill_n(to, rows.size(), memory_ + pipeline_.zero_row + row_margin);
-        int buffer = -1;
-        float* first = nullptr;
-        for (const Row& row : rows) {
-            if (row.buffer != buffer) {
-                buffer = row.buffer;
-                first = rows_at(pipeline_.buffers[static_cast<std::size_t>(buffer)], x, y) + z_begin_;
-            }
-            *to++ = first + row.channel * pipeline_.stride;
+            return std::fill_n(to, count, memory_ + pipeline_.zero_row + row_margin);
+        const std::int64_t stride = pipeline_.stride;
+        for (const Rows& piece : rows) {
+            float* row = rows_at(pipeline_.buffers[piece.buffer], x, y) + z_begin_ + piece.channel * stride;
+            for (std::int64_t c = 0; c < piece.count; ++c, row += stride)
+                *to++ = row;
         }
         return to;
+    }
+
+    float** point_at_inputs(const Stage& stage, std::int64_t x, std::int64_t y, float** to) const {
+        return point_at(stage.input_rows, stage.inputs.size(), x, y, to);
+    }
+
+    float** point_at_residual(const Stage& stage, std::int64_t x, std::int64_t y, float** to) const {
+        return point_at(stage.residual_rows, stage.residual.size(), x, y, to);
     }
 
     float** point_at_output(const Stage& stage, std::int64_t x, std::int64_t y, float** to) const {
@@ -533,7 +568,7 @@ class TileRun {
         std::fill_n(line + end * stage.channels, (pipeline_.grid[4] - end) * stage.channels, 0.0F);
         if (voxels_ == 0)
             return;
-        point_at(stage.inputs, x, y, pointers_);
+        point_at_inputs(stage, x, y, pointers_);
         kernels_.to_voxels({stage.channels, stage.channels, voxels_}, pointers_, line + z_begin_ * stage.channels);
     }
 
@@ -564,7 +599,7 @@ class TileRun {
             *next++ = memory_ + pipeline_.low_rows + row_margin + c * pipeline_.stride - u.before;
         if (!stage.residual.empty()) {
             u.residual = next;
-            point_at(stage.residual, x, y, next);
+            point_at_residual(stage, x, y, next);
         }
         kernels_.upsample(u);
         clear_tail(pointers_, stage.channels, rounded_up(floats_, 2 * row_multiple));
@@ -576,7 +611,7 @@ class TileRun {
         c.inputs = next;
         for (std::int64_t dx = -stage.radius_x; dx <= stage.radius_x; ++dx)
             for (std::int64_t dy = -stage.radius_y; dy <= stage.radius_y; ++dy)
-                next = point_at(stage.inputs, x + dx, y + dy, next);
+                next = point_at_inputs(stage, x + dx, y + dy, next);
         c.rows = next - pointers_;
         if (stage.three_along_z) {
             c.shifts = 3;
@@ -586,7 +621,7 @@ class TileRun {
         c.bias = stage.bias.data();
         if (!stage.residual.empty()) {
             c.residual = next;
-            next = point_at(stage.residual, x, y, next);
+            next = point_at_residual(stage, x, y, next);
         }
         c.outputs = next;
         point_at_output(stage, x, y, next);
@@ -600,7 +635,7 @@ class TileRun {
     void add(const Stage& stage, std::int64_t x, std::int64_t y) {
         RowSum s;
         s.inputs = pointers_;
-        float** next = point_at(stage.inputs, x, y, pointers_);
+        float** next = point_at_inputs(stage, x, y, pointers_);
         s.terms = static_cast<std::int64_t>(stage.inputs.size()) / stage.channels;
         s.outputs = next;
         point_at_output(stage, x, y, next);

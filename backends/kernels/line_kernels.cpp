@@ -218,6 +218,45 @@ HWY_INLINE Square transposed(const Four& a, const Four& b, const Four& c, const 
 
 #endif
 
+#if HWY_TARGET != HWY_SCALAR
+
+/// Sixteen channels of sixteen voxels, `stride` floats apart, to rows.
+/// Square by square of four channels and voxels in the 128-bit blocks of the vectors, then block by block.
+HWY_INLINE void to_sixteen_rows(const float* voxels, std::int64_t stride, float* const* rows, std::int64_t z) {
+    const Floats d;
+    Vector blocks[4][4]; // [channel in the block][four voxels]: block b has channel 4 b + that of these voxels
+    MFRES_UNROLL
+    for (int four = 0; four < 4; ++four) {
+        const float* from = voxels + 4 * four * stride;
+        const Vector a = hn::LoadU(d, from);
+        const Vector b = hn::LoadU(d, from + stride);
+        const Vector e = hn::LoadU(d, from + 2 * stride);
+        const Vector f = hn::LoadU(d, from + 3 * stride);
+        const hn::RepartitionToWide<Floats> pairs;
+        const auto ab_low = hn::BitCast(pairs, hn::InterleaveLower(d, a, b));
+        const auto ab_high = hn::BitCast(pairs, hn::InterleaveUpper(d, a, b));
+        const auto ef_low = hn::BitCast(pairs, hn::InterleaveLower(d, e, f));
+        const auto ef_high = hn::BitCast(pairs, hn::InterleaveUpper(d, e, f));
+        blocks[0][four] = hn::BitCast(d, hn::InterleaveLower(pairs, ab_low, ef_low));
+        blocks[1][four] = hn::BitCast(d, hn::InterleaveUpper(pairs, ab_low, ef_low));
+        blocks[2][four] = hn::BitCast(d, hn::InterleaveLower(pairs, ab_high, ef_high));
+        blocks[3][four] = hn::BitCast(d, hn::InterleaveUpper(pairs, ab_high, ef_high));
+    }
+    MFRES_UNROLL
+    for (int c = 0; c < 4; ++c) {
+        const Vector low_even = hn::ConcatLowerLower(d, blocks[c][2], blocks[c][0]);
+        const Vector low_odd = hn::ConcatLowerLower(d, blocks[c][3], blocks[c][1]);
+        const Vector high_even = hn::ConcatUpperUpper(d, blocks[c][2], blocks[c][0]);
+        const Vector high_odd = hn::ConcatUpperUpper(d, blocks[c][3], blocks[c][1]);
+        hn::StoreU(hn::OddEvenBlocks(hn::SwapAdjacentBlocks(low_odd), low_even), d, rows[c] + z);
+        hn::StoreU(hn::OddEvenBlocks(low_odd, hn::SwapAdjacentBlocks(low_even)), d, rows[4 + c] + z);
+        hn::StoreU(hn::OddEvenBlocks(hn::SwapAdjacentBlocks(high_odd), high_even), d, rows[8 + c] + z);
+        hn::StoreU(hn::OddEvenBlocks(high_odd, hn::SwapAdjacentBlocks(high_even)), d, rows[12 + c] + z);
+    }
+}
+
+#endif
+
 /// Calls square(channel, voxel) for every whole square of four channels and voxels, one(channel, voxel) for the rest.
 /// All channels of four voxels follow each other, so that each line of memory is done with at once.
 template <typename Squares, typename Ones>
@@ -234,6 +273,15 @@ HWY_INLINE void for_squares(const Voxels& voxels, const Squares& square, const O
 
 void to_rows(const Voxels& voxels, const float* from, float* const* rows) {
     const std::int64_t stride = voxels.stride;
+#if HWY_TARGET != HWY_SCALAR
+    if constexpr (lanes == 16)
+        if (voxels.channels % 16 == 0 && voxels.count % 16 == 0) {
+            for (std::int64_t z = 0; z < voxels.count; z += 16)
+                for (std::int64_t c = 0; c < voxels.channels; c += 16)
+                    to_sixteen_rows(from + z * stride + c, stride, rows + c, z);
+            return;
+        }
+#endif
     for_squares(
         voxels,
         [&](std::int64_t c, std::int64_t z) HWY_ATTR {

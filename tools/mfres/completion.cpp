@@ -63,7 +63,7 @@ std::string bash_script() {
                 "\" -- \"$word\"))\n"
                 "        return\n"
                 "    fi\n"
-                "    [[ $word == -* ]] || return # a file: what -o default completes\n"
+                "    [[ $word == -* ]] || return 0 # a file: what -o default completes\n"
                 "    case ${COMP_WORDS[1]} in\n",
                 cases,
                 "    esac\n"

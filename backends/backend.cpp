@@ -17,6 +17,10 @@ Status Executable::labels(std::size_t index, std::span<std::uint8_t> classes, in
     return argmax(output(index), classes, threads);
 }
 
+Status Executable::compute_only(const LineSpans&) {
+    return {};
+}
+
 std::int64_t Backend::planned_activations(const Graph& graph) const {
     return plan_activations(graph).planned;
 }

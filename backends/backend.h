@@ -7,6 +7,7 @@
 // are built by the same compiler with the same standard library.
 #pragma once
 
+#include "core/line_spans.h"
 #include "graph/cost.h"
 #include "graph/graph.h"
 #include "graph/quantization.h"
@@ -73,6 +74,11 @@ class MFRES_EXPORT Executable {
     /// during run(), so it has to be filled again before every run.
     virtual StridedView<float> input() = 0;
 
+    /// Tells which voxels of the outputs will be read after the runs that follow; until it is called, all. Elsewhere an
+    /// output has any finite value, and where the backend knows how, no work is done for it. In the spans the bits are
+    /// those of a run without them. Errors: memory_limit.
+    virtual Status compute_only(const LineSpans& needed);
+
     /// Computes all outputs from the input. The same input and number of threads give the same bits, unless that was
     /// waived (CompileOptions::deterministic). Errors: interrupted (by `observer`), backend_failed, memory_limit.
     virtual Status run(const RunObserver& observer) = 0;
@@ -82,8 +88,8 @@ class MFRES_EXPORT Executable {
     virtual StridedView<const float> output(std::size_t index) const = 0;
 
     /// argmax(output(index), classes, threads): the class of each voxel [x][y][z]. A backend whose output lies on a device
-    /// computes them there, because labels have a fraction of the bytes of logits. Errors: those of argmax,
-    /// backend_failed.
+    /// computes them there, because labels have a fraction of the bytes of logits. Voxels that are not computed
+    /// (compute_only) may get any class. Errors: those of argmax, backend_failed.
     virtual Status labels(std::size_t index, std::span<std::uint8_t> classes, int threads) const;
 
     /// Bytes held for this executable at the peak of run(): weights, activations and workspace.
@@ -152,7 +158,7 @@ class MFRES_EXPORT Backend {
 MFRES_EXPORT std::span<const Backend* const> backends();
 
 /// The version of this interface: of this header and of those that it includes. A change of any of them is a new version.
-inline constexpr int backend_interface_version = 1;
+inline constexpr int backend_interface_version = 2;
 
 /// Adds the backend of a program to backends(), in front of the reference backend; models can be opened with its name
 /// from then on. It must not be destroyed afterwards. Not thread-safe: to be called before models are opened. Leave

@@ -27,6 +27,27 @@ struct Row {
     std::int64_t channel = 0;
 };
 
+/// Consecutive channels of a value in a buffer.
+struct Rows {
+    std::size_t buffer = 0;
+    std::int64_t channel = 0;
+    std::int64_t count = 0;
+};
+
+/// The same rows in fewer pieces.
+std::vector<Rows> joined(const std::vector<Row>& rows) {
+    std::vector<Rows> pieces;
+    for (const Row& row : rows) {
+        const auto buffer = static_cast<std::size_t>(row.buffer);
+        if (!pieces.empty() && pieces.back().buffer == buffer &&
+            pieces.back().channel + pieces.back().count == row.channel)
+            ++pieces.back().count;
+        else
+            pieces.push_back({buffer, row.channel, 1});
+    }
+    return pieces;
+}
+
 /// When and where in a tile a stage runs.
 struct Schedule {
     std::int64_t delay = 0; ///< lines along y behind the first stage
@@ -34,6 +55,10 @@ struct Schedule {
 
     friend bool operator==(const Schedule& a, const Schedule& b) { return a.delay == b.delay && a.halo == b.halo; }
 };
+
+/// How many voxels along x, y and z beyond those needed of the group's output a stage computes: their distance through
+/// the kernels in between.
+using Reach = LineSpans::Size;
 
 /// The memory of the value of a stage: a line buffer of `depth` lines along y with all x of the tile, or only the z-line
 /// that is being computed.
@@ -45,16 +70,20 @@ struct Buffer {
     std::int64_t depth = 1;
     std::int64_t width = 1;  ///< of the tile with its halo
     std::int64_t offset = 0; ///< floats from the start of the memory of a thread
+    /// By y of a line buffer: floats from its start to the line, at the first x of the tile with its halo.
+    std::vector<std::int64_t> line_offsets;
 };
 
 struct Stage {
     enum class Kind : std::uint8_t { load, upsample, convolve, add, store };
     Kind kind = Kind::load;
     Schedule schedule;
-    std::vector<Row> inputs;   ///< the channels of all operands
-    std::vector<Row> residual; ///< one per channel of the output, or none
-    int buffer = -1;           ///< of the output; none for a store
-    std::int64_t channels = 0; ///< of the output
+    std::size_t reach = 0;                       ///< index into Pipeline::reaches
+    std::vector<Row> inputs;                     ///< the channels of all operands
+    std::vector<Row> residual;                   ///< one per channel of the output, or none
+    std::vector<Rows> input_rows, residual_rows; ///< the same
+    int buffer = -1;                             ///< of the output; none for a store
+    std::int64_t channels = 0;                   ///< of the output
     Activation activation;
     std::int64_t radius_x = 0, radius_y = 0; ///< of a convolution
     bool three_along_z = false;
@@ -76,6 +105,7 @@ struct Pipeline {
     Shape grid; ///< of the output
     std::vector<Phase> phases;
     std::vector<Buffer> buffers;
+    std::vector<Reach> reaches;
     std::int64_t stride = 0; ///< floats from row to row
     std::int64_t tile = 0;   ///< extent along x
     std::int64_t tiles = 0;
@@ -91,15 +121,16 @@ class PipelineBuilder {
     PipelineBuilder(const PlannedNetwork& planned, int threads, const FusionGroup& group)
         : graph_(planned.network.graph), planned_(planned), threads_(threads), group_(group),
           outside_(values_read(graph_, planned.ranges, group)), rows_(static_cast<std::size_t>(graph_.size())),
-          schedules_(rows_.size()), inside_(rows_.size(), false) {}
+          schedules_(rows_.size()), reaches_(rows_.size()), inside_(rows_.size(), false) {}
 
     Pipeline build() {
         for (const FusedOp& op : group_.ops)
             inside_[static_cast<std::size_t>(op.output)] = true;
         schedule_ops();
+        find_reaches();
         for (const FusedOp& op : group_.ops)
             add_op(op);
-        Stage store = stage(Stage::Kind::store, schedules_[static_cast<std::size_t>(group_.output())]);
+        Stage store = stage(Stage::Kind::store, schedule_of(group_.output()), reach_of(group_.output()));
         store.inputs = rows_[static_cast<std::size_t>(group_.output())];
         store.channels = graph_.node(group_.output()).shape[1];
         stages_.push_back(std::move(store));
@@ -110,10 +141,14 @@ class PipelineBuilder {
     }
 
   private:
-    static Stage stage(Stage::Kind kind, const Schedule& schedule) {
+    Stage stage(Stage::Kind kind, const Schedule& schedule, const Reach& reach) {
         Stage made;
         made.kind = kind;
         made.schedule = schedule;
+        const auto known = std::find(pipeline_.reaches.begin(), pipeline_.reaches.end(), reach);
+        made.reach = static_cast<std::size_t>(known - pipeline_.reaches.begin());
+        if (known == pipeline_.reaches.end())
+            pipeline_.reaches.push_back(reach);
         return made;
     }
 
@@ -124,6 +159,7 @@ class PipelineBuilder {
     }
     bool is_inside(NodeId value) const { return inside_[static_cast<std::size_t>(value)]; }
     Schedule& schedule_of(NodeId value) { return schedules_[static_cast<std::size_t>(value)]; }
+    Reach& reach_of(NodeId value) { return reaches_[static_cast<std::size_t>(value)]; }
 
     static std::int64_t radius(const Node& node, std::size_t axis) {
         return node.kind() == OpKind::conv ? node.as<Conv>().kernel[axis] / 2 : 0;
@@ -170,6 +206,28 @@ class PipelineBuilder {
             schedule_of(op.output).delay += ahead;
     }
 
+    static Reach beyond(Reach reach, const Node& node) {
+        for (std::size_t axis = 0; axis < reach.size(); ++axis)
+            reach[axis] += radius(node, axis);
+        return reach;
+    }
+
+    void find_reaches() {
+        for (auto op = group_.ops.rbegin(); op != group_.ops.rend(); ++op) {
+            const auto extend = [&](NodeId value, const Reach& reach) {
+                if (!is_inside(value))
+                    return;
+                for (std::size_t axis = 0; axis < reach.size(); ++axis)
+                    reach_of(value)[axis] = std::max(reach_of(value)[axis], reach[axis]);
+            };
+            const Reach& reach = reach_of(op->output);
+            for (const NodeId input : main(*op).inputs)
+                extend(range_of(input).value, beyond(reach, main(*op)));
+            if (op->residual)
+                extend(*op->residual, reach);
+        }
+    }
+
     int new_buffer(const Schedule& schedule, std::int64_t channels) {
         Buffer buffer;
         buffer.schedule = schedule;
@@ -183,14 +241,14 @@ class PipelineBuilder {
     }
 
     /// The rows of the value of a node; adds a load for a value from outside.
-    std::vector<Row> rows_for(NodeId node, const Schedule& reading) {
+    std::vector<Row> rows_for(NodeId node, const Schedule& reading, const Reach& reach) {
         const ChannelRange& range = range_of(node);
         const std::int64_t channels = graph_.node(node).shape[1];
         if (is_inside(range.value)) {
             const auto& rows = rows_[static_cast<std::size_t>(range.value)];
             return {rows.begin() + range.begin, rows.begin() + range.begin + channels};
         }
-        Stage load = stage(Stage::Kind::load, reading);
+        Stage load = stage(Stage::Kind::load, reading, reach);
         load.channels = channels;
         load.buffer = new_buffer(reading, channels);
         load.array = outside_index(range.value);
@@ -210,7 +268,7 @@ class PipelineBuilder {
 
     void append_inputs(std::vector<Row>& rows, const FusedOp& op, const Schedule& reading) {
         for (const NodeId input : main(op).inputs) {
-            const auto more = rows_for(input, reading);
+            const auto more = rows_for(input, reading, beyond(reach_of(op.output), main(op)));
             rows.insert(rows.end(), more.begin(), more.end());
         }
     }
@@ -224,11 +282,11 @@ class PipelineBuilder {
             return;
         }
         if (node.kind() == OpKind::slice) {
-            const auto all = rows_for(node.inputs[0], schedule);
+            const auto all = rows_for(node.inputs[0], schedule, reach_of(op.output));
             result.assign(all.begin() + node.as<Slice>().begin, all.begin() + node.as<Slice>().end);
             return;
         }
-        Stage made = stage(Stage::Kind::add, schedule);
+        Stage made = stage(Stage::Kind::add, schedule, reach_of(op.output));
         made.activation = op.activation;
         made.channels = node.shape[1];
         if (node.kind() == OpKind::conv)
@@ -238,7 +296,7 @@ class PipelineBuilder {
         else
             add_sum(made, op);
         if (op.residual)
-            made.residual = rows_for(*op.residual, schedule);
+            made.residual = rows_for(*op.residual, schedule, reach_of(op.output));
         made.buffer = new_buffer(schedule, made.channels);
         result = rows_of(made.buffer, made.channels);
         stages_.push_back(std::move(made));
@@ -339,11 +397,13 @@ class PipelineBuilder {
         choose_tile();
         std::int64_t blend = 0;
         std::int64_t low_rows = 0;
-        for (const Phase& phase : pipeline_.phases)
-            for (const Stage& each : phase.stages) {
+        for (Phase& phase : pipeline_.phases)
+            for (Stage& each : phase.stages) {
                 const std::int64_t taps = (2 * each.radius_x + 1) * (2 * each.radius_y + 1);
                 const std::int64_t pointers = static_cast<std::int64_t>(each.inputs.size()) * taps + 3 * each.channels;
                 pipeline_.max_pointers = std::max(pipeline_.max_pointers, pointers);
+                each.input_rows = joined(each.inputs);
+                each.residual_rows = joined(each.residual);
                 if (each.kind == Stage::Kind::upsample) {
                     blend = std::max(blend, each.array_shape[1] * each.array_shape[4]);
                     low_rows = std::max(low_rows, each.channels);
@@ -360,6 +420,9 @@ class PipelineBuilder {
         for (Buffer& each : pipeline_.buffers) {
             each.width = pipeline_.tile + 2 * each.schedule.halo;
             each.offset = take(floats_of(each, pipeline_.tile));
+            if (each.is_line_buffer)
+                for (std::int64_t y = 0; y < pipeline_.grid[3]; ++y)
+                    each.line_offsets.push_back(y % each.depth * each.width * each.channels * pipeline_.stride);
         }
         pipeline_.thread_floats = floats + row_margin; // and a margin behind the last row
     }
@@ -371,6 +434,7 @@ class PipelineBuilder {
     std::vector<NodeId> outside_;
     std::vector<std::vector<Row>> rows_; ///< by node, for values inside
     std::vector<Schedule> schedules_;    ///< by node
+    std::vector<Reach> reaches_;         ///< by node
     std::vector<bool> inside_;           ///< by node
     std::vector<Stage> stages_;
     Pipeline pipeline_;
@@ -379,8 +443,10 @@ class PipelineBuilder {
 /// The computation of one tile by one thread.
 class TileRun {
   public:
-    TileRun(const Pipeline& pipeline, const LineKernels& kernels, const OpArguments& arguments, float* memory)
-        : pipeline_(pipeline), kernels_(kernels), arguments_(arguments), memory_(memory),
+    /// `spans`: what each reach computes, or null for everything.
+    TileRun(const Pipeline& pipeline, const LineKernels& kernels, const OpArguments& arguments, const LineSpans* spans,
+            float* memory)
+        : pipeline_(pipeline), kernels_(kernels), arguments_(arguments), spans_(spans), memory_(memory),
           pointers_(reinterpret_cast<float**>(memory)) {}
 
     void run(std::int64_t sample, std::int64_t x_begin, std::int64_t x_end) {
@@ -406,49 +472,75 @@ class TileRun {
         if (!buffer.is_line_buffer)
             return first;
         const std::int64_t column = x - (x_begin_ - buffer.schedule.halo);
-        return first + (y % buffer.depth * buffer.width + column) * buffer.channels * pipeline_.stride;
+        return first + buffer.line_offsets[static_cast<std::size_t>(y)] + column * buffer.channels * pipeline_.stride;
     }
 
     /// Writes pointers to the rows at x and y, or to zeros outside the volume; returns the end of what it wrote.
-    float** point_at(const std::vector<Row>& rows, std::int64_t x, std::int64_t y, float** to) const {
+    /// From voxel z_begin_ on.
+    float** point_at(const std::vector<Rows>& rows, std::size_t count, std::int64_t x, std::int64_t y,
+                     float** to) const {
         if (x < 0 || x >= pipeline_.grid[2] || y < 0 || y >= pipeline_.grid[3])
-            return std::fill_n(to, rows.size(), memory_ + pipeline_.zero_row + row_margin);
-        int buffer = -1;
-        float* first = nullptr;
-        for (const Row& row : rows) {
-            if (row.buffer != buffer) {
-                buffer = row.buffer;
-                first = rows_at(pipeline_.buffers[static_cast<std::size_t>(buffer)], x, y);
-            }
-            *to++ = first + row.channel * pipeline_.stride;
+            return std::fill_n(to, count, memory_ + pipeline_.zero_row + row_margin);
+        const std::int64_t stride = pipeline_.stride;
+        for (const Rows& piece : rows) {
+            float* row = rows_at(pipeline_.buffers[piece.buffer], x, y) + z_begin_ + piece.channel * stride;
+            for (std::int64_t c = 0; c < piece.count; ++c, row += stride)
+                *to++ = row;
         }
         return to;
     }
 
+    float** point_at_inputs(const Stage& stage, std::int64_t x, std::int64_t y, float** to) const {
+        return point_at(stage.input_rows, stage.inputs.size(), x, y, to);
+    }
+
+    float** point_at_residual(const Stage& stage, std::int64_t x, std::int64_t y, float** to) const {
+        return point_at(stage.residual_rows, stage.residual.size(), x, y, to);
+    }
+
     float** point_at_output(const Stage& stage, std::int64_t x, std::int64_t y, float** to) const {
-        float* first = rows_at(pipeline_.buffers[static_cast<std::size_t>(stage.buffer)], x, y);
+        float* first = rows_at(pipeline_.buffers[static_cast<std::size_t>(stage.buffer)], x, y) + z_begin_;
         for (std::int64_t c = 0; c < stage.channels; ++c)
             *to++ = first + c * pipeline_.stride;
         return to;
     }
 
-    /// Writes zeros behind the last voxel, for kernels that read neighbours along z.
-    void clear_tail(float* const* rows, std::int64_t channels, std::int64_t written) const {
-        const std::int64_t tail = written - pipeline_.grid[4];
+    /// Writes zeros behind the last voxel, for kernels that read neighbours along z. `floats` were written.
+    void clear_tail(float* const* rows, std::int64_t channels, std::int64_t floats) const {
+        const std::int64_t tail = z_begin_ + floats - pipeline_.grid[4];
         if (tail > 0)
             for (std::int64_t c = 0; c < channels; ++c)
-                std::fill_n(rows[c] + pipeline_.grid[4], tail, 0.0F);
+                std::fill_n(rows[c] + floats - tail, tail, 0.0F);
     }
 
-    std::int64_t padded() const { return rounded_up(pipeline_.grid[4], row_multiple); }
+    /// Sets the part of the line that a stage computes: whole vectors. Returns whether there is any.
+    bool set_part(const Stage& stage, std::int64_t x, std::int64_t y) {
+        z_begin_ = 0;
+        std::int64_t end = pipeline_.grid[4];
+        if (spans_) {
+            const LineSpan span = spans_[stage.reach].line(x, y);
+            // An upsampling writes whole pairs of vectors, as long as the row.
+            const std::int64_t multiple = stage.kind == Stage::Kind::upsample ? 2 * row_multiple : row_multiple;
+            z_begin_ = span.begin / multiple * multiple;
+            end = span.empty() ? z_begin_ : span.end;
+        }
+        floats_ = rounded_up(end - z_begin_, row_multiple);
+        voxels_ = std::min(floats_, pipeline_.grid[4] - z_begin_);
+        return floats_ > 0;
+    }
 
     void run(const Stage& stage, std::int64_t x, std::int64_t y) {
+        const bool any = set_part(stage, x, y);
+        if (stage.kind == Stage::Kind::store)
+            return store(stage, x, y);
+        if (!any)
+            return;
         switch (stage.kind) {
         case Stage::Kind::load: return load(stage, x, y);
         case Stage::Kind::upsample: return upsample(stage, x, y);
         case Stage::Kind::convolve: return convolve(stage, x, y);
         case Stage::Kind::add: return add(stage, x, y);
-        case Stage::Kind::store: return store(stage, x, y);
+        case Stage::Kind::store: return;
         }
     }
 
@@ -457,35 +549,46 @@ class TileRun {
     }
 
     const float* array_line(const Stage& stage, std::int64_t x, std::int64_t y) const {
-        return arguments_.input<float>(stage.array) + line_index(x, y) * pipeline_.grid[4] * stage.array_channels +
-               stage.array_begin;
+        return arguments_.input<float>(stage.array) +
+               (line_index(x, y) * pipeline_.grid[4] + z_begin_) * stage.array_channels + stage.array_begin;
     }
 
     void load(const Stage& stage, std::int64_t x, std::int64_t y) {
         point_at_output(stage, x, y, pointers_);
-        kernels_.to_rows({stage.array_channels, stage.channels, pipeline_.grid[4]}, array_line(stage, x, y), pointers_);
-        clear_tail(pointers_, stage.channels, padded());
+        kernels_.to_rows({stage.array_channels, stage.channels, voxels_}, array_line(stage, x, y), pointers_);
+        clear_tail(pointers_, stage.channels, floats_);
     }
 
+    /// What is not needed is 0.
     void store(const Stage& stage, std::int64_t x, std::int64_t y) {
-        point_at(stage.inputs, x, y, pointers_);
-        kernels_.to_voxels({stage.channels, stage.channels, pipeline_.grid[4]}, pointers_,
-                           static_cast<float*>(arguments_.output) +
-                               line_index(x, y) * pipeline_.grid[4] * stage.channels);
+        float* const line =
+            static_cast<float*>(arguments_.output) + line_index(x, y) * pipeline_.grid[4] * stage.channels;
+        const std::int64_t end = z_begin_ + voxels_;
+        std::fill_n(line, z_begin_ * stage.channels, 0.0F);
+        std::fill_n(line + end * stage.channels, (pipeline_.grid[4] - end) * stage.channels, 0.0F);
+        if (voxels_ == 0)
+            return;
+        point_at_inputs(stage, x, y, pointers_);
+        kernels_.to_voxels({stage.channels, stage.channels, voxels_}, pointers_, line + z_begin_ * stage.channels);
     }
 
     void upsample(const Stage& stage, std::int64_t x, std::int64_t y) {
         const Shape& in = stage.array_shape;
         const Neighbours nx = neighbours(Interpolation::trilinear, x, in[2], pipeline_.grid[2]);
         const Neighbours ny = neighbours(Interpolation::trilinear, y, in[3], pipeline_.grid[3]);
-        const auto line = [&](std::int64_t a, std::int64_t b) {
-            return arguments_.input<float>(stage.array) + ((sample_ * in[2] + a) * in[3] + b) * in[4] * in[1];
-        };
+        const std::int64_t first = z_begin_ / 2; // of the part, in voxels of the array
+        const std::int64_t end = std::min(in[4], first + floats_ / 2);
         RowUpsampling u;
+        u.before = first > 0 ? 1 : 0;
+        u.voxels = end - first;
+        u.after = end < in[4] ? 1 : 0;
+        const auto line = [&](std::int64_t a, std::int64_t b) {
+            return arguments_.input<float>(stage.array) +
+                   (((sample_ * in[2] + a) * in[3] + b) * in[4] + first - u.before) * in[1];
+        };
         u.lines = {line(nx.low, ny.low), line(nx.low, ny.high), line(nx.high, ny.low), line(nx.high, ny.high)};
         u.weights = {nx.low_weight * ny.low_weight, nx.low_weight * ny.high_weight, nx.high_weight * ny.low_weight,
                      nx.high_weight * ny.high_weight};
-        u.voxels = in[4];
         u.channels = stage.channels;
         u.activation = stage.activation;
         u.blend = memory_ + pipeline_.blend;
@@ -493,13 +596,13 @@ class TileRun {
         float** next = point_at_output(stage, x, y, pointers_);
         u.rows = next;
         for (std::int64_t c = 0; c < stage.channels; ++c)
-            *next++ = memory_ + pipeline_.low_rows + row_margin + c * pipeline_.stride;
+            *next++ = memory_ + pipeline_.low_rows + row_margin + c * pipeline_.stride - u.before;
         if (!stage.residual.empty()) {
             u.residual = next;
-            point_at(stage.residual, x, y, next);
+            point_at_residual(stage, x, y, next);
         }
         kernels_.upsample(u);
-        clear_tail(pointers_, stage.channels, rounded_up(pipeline_.grid[4], 2 * row_multiple));
+        clear_tail(pointers_, stage.channels, rounded_up(floats_, 2 * row_multiple));
     }
 
     void convolve(const Stage& stage, std::int64_t x, std::int64_t y) {
@@ -508,7 +611,7 @@ class TileRun {
         c.inputs = next;
         for (std::int64_t dx = -stage.radius_x; dx <= stage.radius_x; ++dx)
             for (std::int64_t dy = -stage.radius_y; dy <= stage.radius_y; ++dy)
-                next = point_at(stage.inputs, x + dx, y + dy, next);
+                next = point_at_inputs(stage, x + dx, y + dy, next);
         c.rows = next - pointers_;
         if (stage.three_along_z) {
             c.shifts = 3;
@@ -518,26 +621,26 @@ class TileRun {
         c.bias = stage.bias.data();
         if (!stage.residual.empty()) {
             c.residual = next;
-            next = point_at(stage.residual, x, y, next);
+            next = point_at_residual(stage, x, y, next);
         }
         c.outputs = next;
         point_at_output(stage, x, y, next);
         c.channels = stage.channels;
-        c.floats = padded();
+        c.floats = floats_;
         c.activation = stage.activation;
         kernels_.convolve(c);
-        clear_tail(next, stage.channels, padded());
+        clear_tail(next, stage.channels, floats_);
     }
 
     void add(const Stage& stage, std::int64_t x, std::int64_t y) {
         RowSum s;
         s.inputs = pointers_;
-        float** next = point_at(stage.inputs, x, y, pointers_);
+        float** next = point_at_inputs(stage, x, y, pointers_);
         s.terms = static_cast<std::int64_t>(stage.inputs.size()) / stage.channels;
         s.outputs = next;
         point_at_output(stage, x, y, next);
         s.channels = stage.channels;
-        s.floats = padded();
+        s.floats = floats_;
         s.activation = stage.activation;
         kernels_.add(s);
     }
@@ -545,16 +648,20 @@ class TileRun {
     const Pipeline& pipeline_;
     const LineKernels& kernels_;
     const OpArguments& arguments_;
+    const LineSpans* spans_;
     float* memory_;
     float** pointers_;
     std::int64_t sample_ = 0;
     std::int64_t x_begin_ = 0;
+    /// Of the line of a stage: where the part that it computes begins, its floats and voxels.
+    std::int64_t z_begin_ = 0, floats_ = 0, voxels_ = 0;
 };
 
 class FusionGroupOp final : public InferenceOp {
   public:
     FusionGroupOp(Pipeline pipeline, int threads)
-        : pipeline_(std::move(pipeline)), slots_(static_cast<std::size_t>(threads)), clean_(slots_.size()) {}
+        : pipeline_(std::move(pipeline)), slots_(static_cast<std::size_t>(threads)), clean_(slots_.size()),
+          spans_(pipeline_.reaches.size()) {}
 
     std::string implementation() const override { return std::string("mfres:fused:") + kernels_.name; }
     std::int64_t workspace_bytes() const override {
@@ -565,6 +672,26 @@ class FusionGroupOp final : public InferenceOp {
     }
     void bind(const OpArguments& arguments) override { arguments_ = arguments; }
 
+    bool restrict_to(const LineSpans& needed) override {
+        for (std::size_t n = 0; n < spans_.size(); ++n)
+            spans_[n].assign_grown(needed, pipeline_.reaches[n]);
+        return true;
+    }
+
+    void add_reads(std::size_t index, LineSpans& read) override {
+        for (const Phase& phase : pipeline_.phases)
+            for (const Stage& stage : phase.stages) {
+                if (stage.array != index)
+                    continue;
+                if (stage.kind == Stage::Kind::load)
+                    read.add(spans_[stage.reach]);
+                if (stage.kind == Stage::Kind::upsample) {
+                    halved_.assign_halved(spans_[stage.reach]);
+                    read.add(halved_);
+                }
+            }
+    }
+
     void run() override {
         std::fill(clean_.begin(), clean_.end(), char{0});
         // One part per tile: a preempted thread delays one tile, not its share of the volume.
@@ -574,7 +701,7 @@ class FusionGroupOp final : public InferenceOp {
                                 static_cast<std::int64_t>(slot) * pipeline_.thread_floats;
                 if (!std::exchange(clean_[slot], char{1}))
                     std::fill_n(memory, pipeline_.thread_floats, 0.0F); // the margins of all rows
-                TileRun tile(pipeline_, kernels_, arguments_, memory);
+                TileRun tile(pipeline_, kernels_, arguments_, spans_.front().all() ? nullptr : spans_.data(), memory);
                 const std::int64_t x = part % pipeline_.tiles * pipeline_.tile;
                 tile.run(part / pipeline_.tiles, x, std::min(x + pipeline_.tile, pipeline_.grid[2]));
             });
@@ -585,7 +712,9 @@ class FusionGroupOp final : public InferenceOp {
     Pipeline pipeline_;
     const LineKernels& kernels_ = line_kernels();
     Slots slots_;
-    std::vector<char> clean_; ///< by slot: margins are zero in this run
+    std::vector<char> clean_;      ///< by slot: margins are zero in this run
+    std::vector<LineSpans> spans_; ///< by reach
+    LineSpans halved_;             ///< of add_reads
     OpArguments arguments_;
 };
 

@@ -218,6 +218,45 @@ HWY_INLINE Square transposed(const Four& a, const Four& b, const Four& c, const 
 
 #endif
 
+#if HWY_TARGET != HWY_SCALAR
+
+/// Sixteen channels of sixteen voxels, `stride` floats apart, to rows.
+/// Square by square of four channels and voxels in the 128-bit blocks of the vectors, then block by block.
+HWY_INLINE void to_sixteen_rows(const float* voxels, std::int64_t stride, float* const* rows, std::int64_t z) {
+    const Floats d;
+    Vector blocks[4][4]; // [channel in the block][four voxels]: block b has channel 4 b + that of these voxels
+    MFRES_UNROLL
+    for (int four = 0; four < 4; ++four) {
+        const float* from = voxels + 4 * four * stride;
+        const Vector a = hn::LoadU(d, from);
+        const Vector b = hn::LoadU(d, from + stride);
+        const Vector e = hn::LoadU(d, from + 2 * stride);
+        const Vector f = hn::LoadU(d, from + 3 * stride);
+        const hn::RepartitionToWide<Floats> pairs;
+        const auto ab_low = hn::BitCast(pairs, hn::InterleaveLower(d, a, b));
+        const auto ab_high = hn::BitCast(pairs, hn::InterleaveUpper(d, a, b));
+        const auto ef_low = hn::BitCast(pairs, hn::InterleaveLower(d, e, f));
+        const auto ef_high = hn::BitCast(pairs, hn::InterleaveUpper(d, e, f));
+        blocks[0][four] = hn::BitCast(d, hn::InterleaveLower(pairs, ab_low, ef_low));
+        blocks[1][four] = hn::BitCast(d, hn::InterleaveUpper(pairs, ab_low, ef_low));
+        blocks[2][four] = hn::BitCast(d, hn::InterleaveLower(pairs, ab_high, ef_high));
+        blocks[3][four] = hn::BitCast(d, hn::InterleaveUpper(pairs, ab_high, ef_high));
+    }
+    MFRES_UNROLL
+    for (int c = 0; c < 4; ++c) {
+        const Vector low_even = hn::ConcatLowerLower(d, blocks[c][2], blocks[c][0]);
+        const Vector low_odd = hn::ConcatLowerLower(d, blocks[c][3], blocks[c][1]);
+        const Vector high_even = hn::ConcatUpperUpper(d, blocks[c][2], blocks[c][0]);
+        const Vector high_odd = hn::ConcatUpperUpper(d, blocks[c][3], blocks[c][1]);
+        hn::StoreU(hn::OddEvenBlocks(hn::SwapAdjacentBlocks(low_odd), low_even), d, rows[c] + z);
+        hn::StoreU(hn::OddEvenBlocks(low_odd, hn::SwapAdjacentBlocks(low_even)), d, rows[4 + c] + z);
+        hn::StoreU(hn::OddEvenBlocks(hn::SwapAdjacentBlocks(high_odd), high_even), d, rows[8 + c] + z);
+        hn::StoreU(hn::OddEvenBlocks(high_odd, hn::SwapAdjacentBlocks(high_even)), d, rows[12 + c] + z);
+    }
+}
+
+#endif
+
 /// Calls square(channel, voxel) for every whole square of four channels and voxels, one(channel, voxel) for the rest.
 /// All channels of four voxels follow each other, so that each line of memory is done with at once.
 template <typename Squares, typename Ones>
@@ -234,6 +273,15 @@ HWY_INLINE void for_squares(const Voxels& voxels, const Squares& square, const O
 
 void to_rows(const Voxels& voxels, const float* from, float* const* rows) {
     const std::int64_t stride = voxels.stride;
+#if HWY_TARGET != HWY_SCALAR
+    if constexpr (lanes == 16)
+        if (voxels.channels % 16 == 0 && voxels.count % 16 == 0) {
+            for (std::int64_t z = 0; z < voxels.count; z += 16)
+                for (std::int64_t c = 0; c < voxels.channels; c += 16)
+                    to_sixteen_rows(from + z * stride + c, stride, rows + c, z);
+            return;
+        }
+#endif
     for_squares(
         voxels,
         [&](std::int64_t c, std::int64_t z) HWY_ATTR {
@@ -273,30 +321,34 @@ void to_voxels(const Voxels& voxels, const float* const* rows, float* to) {
         to_voxels_by(voxels, rows, to, [](const auto& four, float* at) HWY_ATTR { store_four(four, at); });
 }
 
+/// A vector of values from i on, or one value: rounded alike, so that it does not matter where a part of a line begins.
+template <typename Tag>
+HWY_INLINE void blend_at(const RowUpsampling& u, const Tag& d, std::int64_t i) {
+    auto sum = hn::Mul(hn::Set(d, u.weights[0]), hn::LoadU(d, u.lines[0] + i));
+    for (std::size_t k = 1; k < u.lines.size(); ++k)
+        sum = hn::MulAdd(hn::Set(d, u.weights[k]), hn::LoadU(d, u.lines[k] + i), sum);
+    hn::StoreU(sum, d, u.blend + i);
+}
+
 HWY_INLINE void blend_lines(const RowUpsampling& u) {
-    const Floats d;
-    const std::int64_t count = u.voxels * u.channels;
-    const auto [a, b, e, f] = u.lines;
+    const std::int64_t count = (u.before + u.voxels + u.after) * u.channels;
     std::int64_t i = 0;
-    for (; i + lanes <= count; i += lanes) {
-        Vector sum = hn::Mul(hn::Set(d, u.weights[0]), hn::LoadU(d, a + i));
-        sum = hn::MulAdd(hn::Set(d, u.weights[1]), hn::LoadU(d, b + i), sum);
-        sum = hn::MulAdd(hn::Set(d, u.weights[2]), hn::LoadU(d, e + i), sum);
-        sum = hn::MulAdd(hn::Set(d, u.weights[3]), hn::LoadU(d, f + i), sum);
-        hn::StoreU(sum, d, u.blend + i);
-    }
+    for (; i + lanes <= count; i += lanes)
+        blend_at(u, Floats(), i);
     for (; i < count; ++i)
-        u.blend[i] = u.weights[0] * a[i] + u.weights[1] * b[i] + u.weights[2] * e[i] + u.weights[3] * f[i];
+        blend_at(u, hn::CappedTag<float, 1>(), i);
 }
 
 /// Between the voxels i - 1, i and i + 1 of a row lie the new ones 2i and 2i + 1.
-HWY_INLINE void double_row(std::int64_t voxels, float* row, float* out) {
+HWY_INLINE void double_row(const RowUpsampling& u, float* row, float* out) {
     const Floats d;
     const Vector near = hn::Set(d, 0.75F);
     const Vector far = hn::Set(d, 0.25F);
-    row[-1] = row[0];
-    row[voxels] = row[voxels - 1];
-    for (std::int64_t i = 0; i < voxels; i += lanes) {
+    if (u.before == 0)
+        row[-1] = row[0];
+    if (u.after == 0)
+        row[u.voxels] = row[u.voxels - 1];
+    for (std::int64_t i = 0; i < u.voxels; i += lanes) {
         const Vector here = hn::Mul(near, hn::Load(d, row + i));
         const Vector even = hn::MulAdd(far, hn::LoadU(d, row + i - 1), here);
         const Vector odd = hn::MulAdd(far, hn::LoadU(d, row + i + 1), here);
@@ -307,10 +359,10 @@ HWY_INLINE void double_row(std::int64_t voxels, float* row, float* out) {
 void upsample(const RowUpsampling& u) {
     const Floats d;
     blend_lines(u);
-    to_rows({u.channels, u.channels, u.voxels}, u.blend, u.rows);
+    to_rows({u.channels, u.channels, u.before + u.voxels + u.after}, u.blend, u.rows);
     for (std::int64_t c = 0; c < u.channels; ++c) {
         float* out = u.outputs[c];
-        double_row(u.voxels, u.rows[c], out);
+        double_row(u, u.rows[c] + u.before, out);
         if (!u.residual && u.activation.kind == Activation::Kind::none)
             continue;
         for (std::int64_t z = 0; z < 2 * u.voxels; z += lanes) {

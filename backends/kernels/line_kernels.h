@@ -49,17 +49,21 @@ struct RowSum {
 
 /// outputs[c] = activation(upsampled + residual[c]): four lines of `voxels` channels-last voxels weighted and added,
 /// then twice as many voxels along z by trilinear interpolation (half-pixel centres). Writes 2 * voxels rounded up to
-/// 2 * row_multiple floats.
+/// 2 * row_multiple floats. Of a part of a line, the voxels next to it are read as well.
 struct RowUpsampling {
-    std::array<const float*, 4> lines{};
+    std::array<const float*, 4> lines{}; ///< `before` + voxels + `after` voxels
     std::array<float, 4> weights{};
+    std::int64_t before = 0; ///< 0 or 1 voxels of the line in front of the part
     std::int64_t voxels = 0;
+    std::int64_t after = 0; ///< 0 or 1 voxels of the line behind the part
     const float* const* residual = nullptr;
     float* const* outputs = nullptr;
     std::int64_t channels = 0;
     Activation activation;
-    float* blend = nullptr;       ///< voxels * channels floats of memory to work in
-    float* const* rows = nullptr; ///< as many rows as channels to work in, with room for a margin behind as well
+    float* blend = nullptr; ///< (before + voxels + after) * channels floats of memory to work in
+    /// As many rows as channels to work in, with room for a margin behind as well; each begins `before` floats in front of
+    /// a 64-byte boundary.
+    float* const* rows = nullptr;
 };
 
 /// Channels-last voxels, `stride` floats apart, of which `channels` consecutive floats are meant.

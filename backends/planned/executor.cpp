@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "backends/planned/executor.h"
 
+#include "backends/planned/operand_reads.h"
+#include "core/argmax.h"
 #include "core/try.h"
 
 #include <algorithm>
@@ -39,6 +41,7 @@ class PlannedExecutable final : public Executable {
         planned_.groups = planned_groups(form.graph, engine_->fusion_model());
         planned_.ranges = channel_ranges(form.graph, ops_of(planned_.groups));
         planned_.network = std::move(form);
+        needed_.resize(static_cast<std::size_t>(graph().size()));
     }
 
     Status compile() {
@@ -65,6 +68,15 @@ class PlannedExecutable final : public Executable {
     }
 
     StridedView<float> input() override { return engine_->input(); }
+
+    Status compute_only(const LineSpans& of_outputs) override {
+        try {
+            restrict_ops(of_outputs);
+            return {};
+        } catch (const std::bad_alloc&) {
+            return Error{ErrorCode::memory_limit, "no memory was left to note which voxels are needed", {}};
+        }
+    }
 
     using Executable::run;
     Status run(const RunObserver& observer) override {
@@ -95,7 +107,7 @@ class PlannedExecutable final : public Executable {
                 const auto label = [&] { done = engine_->labels(index, classes); };
                 return engine_->guarded("labels", std::cref(label));
             }));
-        return done ? Status() : Executable::labels(index, classes, threads);
+        return done ? Status() : assign_labels(output(index), {}, classes, threads, needed(graph().outputs()[index]));
     }
 
     std::int64_t peak_bytes() const override { return peak_bytes_; }
@@ -112,6 +124,7 @@ class PlannedExecutable final : public Executable {
     struct Op {
         Chosen chosen;
         std::unique_ptr<InferenceOp> op;
+        std::vector<NodeId> reads; ///< see values_read
     };
 
     /// engine_->enter(body) without an allocation.
@@ -137,6 +150,7 @@ class PlannedExecutable final : public Executable {
             Op& made = ops_.emplace_back();
             MFRES_CHECK(engine_->guarded(node, [&] {
                 made.op = engine_->make_op(group, in_output);
+                made.reads = values_read(graph(), planned_.ranges, group);
                 made.chosen = {node, describe_group(graph(), group), made.op->implementation(), costs[i]};
             }));
             const int now = static_cast<int>(i) + 1;
@@ -178,6 +192,40 @@ class PlannedExecutable final : public Executable {
         return made;
     }
 
+    /// Of the value of a node, by compute_only().
+    LineSpans& needed(NodeId id) { return needed_[static_cast<std::size_t>(id)]; }
+    const LineSpans& needed(NodeId id) const { return needed_[static_cast<std::size_t>(id)]; }
+
+    /// From the last op to the first: what an op needs of its operands is known once it is known what is needed of it.
+    void restrict_ops(const LineSpans& of_outputs) {
+        const auto grid = [&](NodeId id) {
+            const Shape& shape = graph().node(id).shape;
+            return LineSpans::Size{shape[2], shape[3], shape[4]};
+        };
+        for (NodeId id = 0; id < graph().size(); ++id)
+            needed(id).clear(grid(id));
+        for (const NodeId id : graph().outputs())
+            if (of_outputs.all() || grid(id) == of_outputs.size())
+                needed(id).add(of_outputs);
+            else
+                needed(id).set_all();
+        for (std::size_t i = ops_.size(); i-- > 0;) {
+            const FusionGroup& group = planned_.groups[i];
+            const Node& node = graph().node(group.ops[0].main);
+            const LineSpans& here = needed(group.output());
+            const bool restricted = ops_[i].op->restrict_to(here);
+            for (std::size_t k = 0; k < ops_[i].reads.size(); ++k) {
+                const NodeId value = ops_[i].reads[k];
+                if (restricted)
+                    ops_[i].op->add_reads(k, needed(value));
+                else if (group.fused())
+                    needed(value).set_all();
+                else
+                    add_operand_reads(node, graph().node(value).shape, here, work_, needed(value));
+            }
+        }
+    }
+
     Status run_one_by_one(const RunObserver& observer) {
         MFRES_CHECK(engine_->guarded("input", [&] { engine_->convert_input(); }));
         int done = 0;
@@ -199,6 +247,8 @@ class PlannedExecutable final : public Executable {
     PlannedNetwork planned_;
     ValueBuffers buffers_; ///< with the workspaces of ops behind the values
     std::vector<Op> ops_;
+    std::vector<LineSpans> needed_; ///< by node; those of outputs and of values that ops read have a meaning
+    LineSpans work_;                ///< of restrict_ops
     std::int64_t peak_bytes_ = 0;
 };
 

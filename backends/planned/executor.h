@@ -11,6 +11,7 @@
 
 #include "backends/backend.h"
 #include "core/interface.h"
+#include "core/line_spans.h"
 #include "graph/fuse.h"
 #include "graph/memory_plan.h"
 
@@ -53,6 +54,13 @@ class InferenceOp : public Interface {
     /// Called once, before the first run().
     virtual void bind(const OpArguments& arguments) = 0;
     virtual void run() = 0;
+
+    /// Tells which voxels of the output are needed from the next run on. Returns whether it computes these only; the
+    /// others are then 0. Does not throw, and allocates at the first call only.
+    virtual bool restrict_to(const LineSpans&) { return false; }
+    /// After restrict_to() returned true: adds the voxels of operand `index` (OpArguments::inputs) that are read to `read`,
+    /// which is all() or of the operand's grid.
+    virtual void add_reads(std::size_t, LineSpans& read) { read.set_all(); }
 };
 
 /// An op that calls `body` with its arguments.

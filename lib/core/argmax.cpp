@@ -151,7 +151,7 @@ Status argmax(const StridedView<const float>& values, std::span<std::uint8_t> la
 }
 
 Status assign_labels(const StridedView<const float>& values, const LabelRule& rule, std::span<std::uint8_t> labels,
-                     int threads) {
+                     int threads, const LineSpans& needed) {
     MFRES_CHECK(logits::check_logits(values, rule.outputs));
     const std::int64_t plane = values.shape[3] * values.shape[4];
     if (labels.size() != static_cast<std::uint64_t>(values.shape[2] * plane))
@@ -161,9 +161,14 @@ Status assign_labels(const StridedView<const float>& values, const LabelRule& ru
     std::atomic<std::int64_t> bad{0};
     parallel_ranges(values.shape[2], resolve_threads(threads), [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t x = begin; x < end; ++x)
-            for (std::int64_t y = 0; y < values.shape[3]; ++y)
-                bad += logits::label_row(values, x, y, 0, values.shape[4], rule,
-                                         labels.data() + x * plane + y * values.shape[4]);
+            for (std::int64_t y = 0; y < values.shape[3]; ++y) {
+                std::uint8_t* const line = labels.data() + x * plane + y * values.shape[4];
+                const LineSpan span =
+                    needed.all() ? LineSpan{0, static_cast<std::int32_t>(values.shape[4])} : needed.line(x, y);
+                std::fill(line, line + span.begin, std::uint8_t{0});
+                bad += logits::label_row(values, x, y, span.begin, span.end - span.begin, rule, line + span.begin);
+                std::fill(line + span.end, line + values.shape[4], std::uint8_t{0});
+            }
     });
     if (bad > 0)
         return logits::not_finite_error(values, bad, {0, 0, 0});

@@ -3,6 +3,7 @@
 // of the innermost region.
 #pragma once
 
+#include "core/line_spans.h"
 #include "core/outputs.h"
 #include "core/tensor.h"
 
@@ -29,9 +30,10 @@ struct LabelRule {
 };
 
 /// argmax(), or for regions the class of the innermost region that the voxel is in: 3 in ET, else 1 in TC, else 2 in WT,
-/// else 0. Errors: as argmax; invalid_argument (regions of another number of channels than 3).
+/// else 0. Voxels that are not `needed` get 0, and their values are not looked at. Errors: as argmax; invalid_argument
+/// (regions of another number of channels than 3).
 Status assign_labels(const StridedView<const float>& values, const LabelRule& rule, std::span<std::uint8_t> labels,
-                     int threads);
+                     int threads, const LineSpans& needed = {});
 
 namespace logits {
 

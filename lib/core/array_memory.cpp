@@ -25,6 +25,8 @@ struct alignas(ArrayMemory::alignment) Header {
 };
 
 constexpr std::size_t pages_from = std::size_t{1} << 20;
+/// Arrays of so many bytes are asked for in pages of 2 MiB.
+constexpr std::size_t huge_from = std::size_t{1} << 22;
 
 void* system_memory(std::size_t bytes) {
 #ifdef __linux__
@@ -32,6 +34,9 @@ void* system_memory(std::size_t bytes) {
         void* const pages = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (pages == MAP_FAILED)
             throw std::bad_alloc();
+        // A page fault costs more than reading the page; large arrays are filled whole. Only advice: it may fail.
+        if (bytes >= huge_from)
+            (void)::madvise(pages, bytes, MADV_HUGEPAGE);
         return pages;
     }
 #endif

@@ -22,8 +22,6 @@ class Sha256 {
     Digest finish();
 
   private:
-    void compress(const std::byte* block);
-
     std::array<std::uint32_t, 8> state_{0x6A09E667U, 0xBB67AE85U, 0x3C6EF372U, 0xA54FF53AU,
                                         0x510E527FU, 0x9B05688CU, 0x1F83D9ABU, 0x5BE0CD19U};
     std::array<std::byte, 64> pending_{};

@@ -90,6 +90,10 @@ PageVector<double> sampled_values(const Preprocessing& preprocessing, const Comp
     return values;
 }
 
+double square(double value) {
+    return value * value;
+}
+
 /// Mean of f(value).
 template <typename Function>
 double mean_of(std::span<const double> values, const Function& f) {
@@ -102,20 +106,24 @@ double mean_of(std::span<const double> values, const Function& f) {
 Sample sample_of(const Preprocessing& preprocessing, const CompactVolume& scan) {
     Sample sample;
     sample.values = sampled_values(preprocessing, scan);
-    PageVector<double> sorted = sample.values;
-    std::sort(sorted.begin(), sorted.end());
+    PageVector<double> ordered = sample.values;
     // At least one voxel at either end: a single wild one must not decide in a small brain either.
-    const std::size_t most = (sorted.size() - 1) / 2;
+    const std::size_t most = (ordered.size() - 1) / 2;
     const std::size_t skipped = std::min(
-        most, std::max<std::size_t>(1, static_cast<std::size_t>(extreme_share * static_cast<double>(sorted.size()))));
+        most, std::max<std::size_t>(1, static_cast<std::size_t>(extreme_share * static_cast<double>(ordered.size()))));
+    const auto low = ordered.begin() + static_cast<std::ptrdiff_t>(skipped);
+    const auto high = ordered.end() - 1 - static_cast<std::ptrdiff_t>(skipped);
+    std::nth_element(ordered.begin(), low, ordered.end());
+    std::nth_element(low, high, ordered.end());
     for (double& value : sample.values)
-        value = std::clamp(value, sorted[skipped], sorted[sorted.size() - 1 - skipped]);
+        value = std::clamp(value, *low, *high);
     sample.mean = mean_of(sample.values, [](double value) { return value; });
-    sample.deviation =
-        std::sqrt(mean_of(sample.values, [&](double value) { return std::pow(value - sample.mean, 2); }));
+    sample.deviation = std::sqrt(mean_of(sample.values, [&](double value) { return square(value - sample.mean); }));
     if (sample.deviation > 0.0)
-        sample.skewness =
-            mean_of(sample.values, [&](double value) { return std::pow((value - sample.mean) / sample.deviation, 3); });
+        sample.skewness = mean_of(sample.values, [&](double value) {
+            const double score = (value - sample.mean) / sample.deviation;
+            return score * square(score);
+        });
     return sample;
 }
 

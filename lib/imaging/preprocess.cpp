@@ -7,10 +7,11 @@
 #include "core/try.h"
 
 #include <algorithm>
-#include <atomic>
 #include <bit>
 #include <cmath>
+#include <functional>
 #include <limits>
+#include <mutex>
 #include <utility>
 
 namespace mfres {
@@ -124,21 +125,20 @@ Moments moments_of(std::span<const float> values) {
     return moments;
 }
 
-/// Calls visit(plane k, values of one run) for every run of the brain. Planes are shared out among the threads; the runs
-/// of one plane come in their order. The values may be changed.
+/// Calls visit(plane k, values of one run) for every run of the brain in planes [first, last), in their order. The values
+/// may be changed.
 template <typename Visit>
-void for_brain_runs(const Preprocessing& preprocessing, const CompactVolume& scan, int threads, const Visit& visit) {
+void visit_runs(const Preprocessing& preprocessing, const CompactVolume& scan, std::int64_t first, std::int64_t last,
+                const Visit& visit) {
     const auto& size = preprocessing.grid.size;
-    parallel_ranges(size[2], threads, [&](std::int64_t first, std::int64_t last) {
-        PageVector<float> values(static_cast<std::size_t>(size[0]));
-        for (std::int64_t k = first; k < last; ++k)
-            for (std::int64_t j = 0; j < size[1]; ++j)
-                for (const BrainRun& run : preprocessing.row(j, k)) {
-                    const auto run_values = std::span(values).first(static_cast<std::size_t>(run.end - run.begin));
-                    scan.read(run.begin, j, k, run.end - run.begin, run_values.data());
-                    visit(k, run_values);
-                }
-    });
+    PageVector<float> values(static_cast<std::size_t>(size[0]));
+    for (std::int64_t k = first; k < last; ++k)
+        for (std::int64_t j = 0; j < size[1]; ++j)
+            for (const BrainRun& run : preprocessing.row(j, k)) {
+                const auto run_values = std::span(values).first(static_cast<std::size_t>(run.end - run.begin));
+                scan.read(run.begin, j, k, run.end - run.begin, run_values.data());
+                visit(k, run_values);
+            }
 }
 
 void clip(std::span<float> values, const ModalityIntensity& intensity) {
@@ -150,9 +150,11 @@ void clip(std::span<float> values, const ModalityIntensity& intensity) {
 Moments brain_moments(const Preprocessing& preprocessing, const CompactVolume& scan, const ModalityIntensity& intensity,
                       int threads) {
     PageVector<Moments> planes(static_cast<std::size_t>(preprocessing.grid.size[2]));
-    for_brain_runs(preprocessing, scan, threads, [&](std::int64_t k, std::span<float> values) {
-        clip(values, intensity);
-        planes[static_cast<std::size_t>(k)].add(moments_of(values));
+    parallel_ranges(preprocessing.grid.size[2], threads, [&](std::int64_t first, std::int64_t last) {
+        visit_runs(preprocessing, scan, first, last, [&](std::int64_t k, std::span<float> values) {
+            clip(values, intensity);
+            planes[static_cast<std::size_t>(k)].add(moments_of(values));
+        });
     });
     Moments all;
     for (const Moments& plane : planes)
@@ -162,7 +164,8 @@ Moments brain_moments(const Preprocessing& preprocessing, const CompactVolume& s
 
 // Percentiles. Floats are counted by their bits, mapped so that unsigned integers have the order of the floats: first by
 // the upper 16 bits, then by the lower 16 among those with the upper bits of the value that is looked for. Counts are
-// integers, so the result depends neither on the threads nor on the order of the voxels.
+// integers, so the result depends neither on the threads nor on the order of the voxels. Every part of the planes counts
+// for itself first: two threads would count neighbouring values in the same cache lines.
 
 constexpr std::size_t bins = std::size_t{1} << 16U;
 
@@ -177,8 +180,26 @@ float from_ordered_bits(std::uint32_t ordered) {
 
 using Counts = PageVector<std::uint32_t>;
 
+/// Counts the brain voxels: count(bits of a voxel, counts) adds it to one of the `size` counts.
+template <typename Count>
+Counts count_brain(const Preprocessing& preprocessing, const CompactVolume& scan, int threads, std::size_t size,
+                   const Count& count) {
+    Counts all(size);
+    std::mutex lock;
+    parallel_ranges(preprocessing.grid.size[2], threads, [&](std::int64_t first, std::int64_t last) {
+        Counts own(size);
+        visit_runs(preprocessing, scan, first, last, [&](std::int64_t, std::span<const float> values) {
+            for (const float value : values)
+                count(ordered_bits(value), own);
+        });
+        const std::lock_guard<std::mutex> adding(lock);
+        std::transform(all.begin(), all.end(), own.begin(), all.begin(), std::plus<>());
+    });
+    return all;
+}
+
 /// The bin of the value with `rank` values before it; what is left of the rank within that bin.
-std::pair<std::uint32_t, std::int64_t> bin_of(const Counts& counts, std::int64_t rank) {
+std::pair<std::uint32_t, std::int64_t> bin_of(std::span<const std::uint32_t> counts, std::int64_t rank) {
     std::uint32_t bin = 0;
     while (rank >= counts[bin])
         rank -= counts[bin++];
@@ -188,28 +209,19 @@ std::pair<std::uint32_t, std::int64_t> bin_of(const Counts& counts, std::int64_t
 /// Sets low and high to the values with `skipped` brain voxels below and above them.
 void find_limits(const Preprocessing& preprocessing, const CompactVolume& scan, int threads, std::int64_t skipped,
                  ModalityIntensity& intensity) {
-    Counts upper(bins);
-    for_brain_runs(preprocessing, scan, threads, [&](std::int64_t, std::span<const float> values) {
-        for (const float value : values)
-            std::atomic_ref(upper[ordered_bits(value) >> 16U]).fetch_add(1, std::memory_order_relaxed);
-    });
+    const Counts upper = count_brain(preprocessing, scan, threads, bins,
+                                     [](std::uint32_t bits, Counts& counts) { ++counts[bits >> 16U]; });
     const std::array<std::int64_t, 2> ranks = {skipped, preprocessing.brain_voxels - 1 - skipped};
-    std::array<std::pair<std::uint32_t, std::int64_t>, 2> found;
-    std::array<Counts, 2> lower;
-    for (std::size_t i = 0; i < 2; ++i) {
-        found[i] = bin_of(upper, ranks[i]);
-        lower[i].resize(bins);
-    }
-    for_brain_runs(preprocessing, scan, threads, [&](std::int64_t, std::span<const float> values) {
-        for (const float value : values) {
-            const std::uint32_t bits = ordered_bits(value);
-            for (std::size_t i = 0; i < 2; ++i)
-                if (bits >> 16U == found[i].first)
-                    std::atomic_ref(lower[i][bits & 0xFFFFU]).fetch_add(1, std::memory_order_relaxed);
-        }
+    const std::array<std::pair<std::uint32_t, std::int64_t>, 2> found = {bin_of(upper, ranks[0]),
+                                                                         bin_of(upper, ranks[1])};
+    const Counts lower = count_brain(preprocessing, scan, threads, 2 * bins, [&](std::uint32_t bits, Counts& counts) {
+        for (std::size_t i = 0; i < 2; ++i)
+            if (bits >> 16U == found[i].first)
+                ++counts[i * bins + (bits & 0xFFFFU)];
     });
     const auto limit = [&](std::size_t i) {
-        return from_ordered_bits(found[i].first << 16U | bin_of(lower[i], found[i].second).first);
+        const auto counts = std::span(lower).subspan(i * bins, bins);
+        return from_ordered_bits(found[i].first << 16U | bin_of(counts, found[i].second).first);
     };
     if (limit(0) < limit(1)) {
         intensity.low = limit(0);
@@ -374,6 +386,23 @@ void uncrop_into(const Preprocessing& preprocessing, const T* box, T* grid) {
 }
 
 } // namespace
+
+void add_brain(const Preprocessing& preprocessing, const std::array<std::int64_t, 3>& offset, LineSpans& spans) {
+    const auto& size = spans.size();
+    std::array<std::int64_t, 3> begin{}; // of the part, in the grid
+    std::array<std::int64_t, 3> end{};
+    for (std::size_t axis = 0; axis < 3; ++axis) {
+        begin[axis] = preprocessing.box_begin[axis] + offset[axis];
+        end[axis] = std::min(begin[axis] + size[axis], preprocessing.grid.size[axis]);
+    }
+    for (std::int64_t k = begin[2]; k < end[2]; ++k)
+        for (std::int64_t j = begin[1]; j < end[1]; ++j)
+            for (const BrainRun& run : preprocessing.row(j, k)) {
+                const std::int64_t last = std::min<std::int64_t>(run.end, end[0]);
+                for (std::int64_t i = std::max<std::int64_t>(run.begin, begin[0]); i < last; ++i)
+                    spans.add(i - begin[0], j - begin[1], k - begin[2], k - begin[2] + 1);
+            }
+}
 
 LabelMap uncrop(const Preprocessing& preprocessing, std::span<const std::uint8_t> labels, LabelMap reused) {
     LabelMap map = std::move(reused);

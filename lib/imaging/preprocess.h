@@ -8,6 +8,7 @@
 // always voxel box_begin of the grid.
 #pragma once
 
+#include "core/line_spans.h"
 #include "core/tensor.h"
 #include "imaging/brain.h"
 #include "imaging/compact_volume.h"
@@ -71,6 +72,9 @@ Result<Preprocessing> plan_preprocessing(const std::array<CompactVolume, 4>& sca
 /// Precondition: `preprocessing` was planned from `scans`, shape[0] == 1, shape[1] == 4.
 void fill_input(const Preprocessing& preprocessing, const std::array<CompactVolume, 4>& scans,
                 const std::array<std::int64_t, 3>& offset, const StridedView<float>& input, int threads);
+
+/// Adds the brain voxels of the part of the padded box that begins at `offset` and has the size of `spans`.
+void add_brain(const Preprocessing& preprocessing, const std::array<std::int64_t, 3>& offset, LineSpans& spans);
 
 /// Puts labels of the padded box back on the full grid. `labels` is [x][y][z] of padded_size, z fastest: the order in
 /// which the network's output is walked along memory, and in which a slab of constant x is one contiguous range.

@@ -163,6 +163,18 @@ std::int64_t BoxPredictor::tiles(const Size& box, const Size& tile) const {
     return plan ? static_cast<std::int64_t>(plan->count()) : 1;
 }
 
+/// Tells the network which voxels of the tile at `offset`, seen mirrored, are needed.
+Status BoxPredictor::compute_needed(const BrainBox& box, const Size& offset, const MirrorAxes& image) const {
+    if (options_.skip_background && box.add_needed) {
+        needed_.clear(compiled_size_);
+        box.add_needed(offset, needed_);
+        needed_.mirror(image);
+    } else {
+        needed_.set_all();
+    }
+    return executable_->compute_only(needed_);
+}
+
 Status BoxPredictor::run_pass(StageClock& clock, std::size_t pass, std::size_t passes) const {
     Status observed;
     const auto show = [&](int done, int total) {
@@ -184,6 +196,7 @@ Status BoxPredictor::run_images(const BrainBox& box, const Size& offset, std::si
     const std::size_t images = mirror_images(options_.mirror);
     for (std::size_t n = 0; n < images; ++n) {
         const MirrorAxes image = mirror_image(options_.mirror, n);
+        MFRES_CHECK(compute_needed(box, offset, image));
         box.fill(offset, mirrored(executable_->input(), image));
         MFRES_CHECK(run_pass(clock, tile * images + n, tiles * images));
         if (mean)
@@ -196,6 +209,7 @@ Result<BoxPrediction> BoxPredictor::run_once(const BrainBox& box, bool probabili
     BoxPrediction prediction;
     prediction.classes.resize(static_cast<std::size_t>(voxels(box.size)));
     MFRES_CHECK(clock.start("fill input"));
+    MFRES_CHECK(compute_needed(box, {0, 0, 0}, {}));
     box.fill({0, 0, 0}, executable_->input());
     if (box.filled)
         box.filled();
@@ -203,7 +217,7 @@ Result<BoxPrediction> BoxPredictor::run_once(const BrainBox& box, bool probabili
     MFRES_CHECK(run_pass(clock, 0, 1));
     MFRES_CHECK(clock.start("labels"));
     if (variant_.outputs() == Outputs::regions)
-        MFRES_CHECK(assign_labels(executable_->output(0), rule(), prediction.classes, options_.threads));
+        MFRES_CHECK(assign_labels(executable_->output(0), rule(), prediction.classes, options_.threads, needed_));
     else // on the device, where the logits lie on one
         MFRES_CHECK(executable_->labels(0, prediction.classes, options_.threads));
     if (probabilities) {
@@ -277,6 +291,8 @@ Result<BoxPrediction> BoxPredictor::run(const BrainBox& box, const Size& tile, b
 
 Result<Tensor> BoxPredictor::logits(const BrainBox& box) {
     MFRES_CHECK(compile(box.size));
+    needed_.set_all();
+    MFRES_CHECK(executable_->compute_only(needed_));
     box.fill({0, 0, 0}, executable_->input());
     MFRES_CHECK(executable_->run());
     const auto output = executable_->output(0);

@@ -6,6 +6,7 @@
 
 #include "backends/backend.h"
 #include "core/argmax.h"
+#include "core/line_spans.h"
 #include "core/page_vector.h"
 #include "core/tensor.h"
 #include "graph/rewrite.h"
@@ -32,9 +33,12 @@ struct BrainBox {
     std::function<void(const std::array<std::int64_t, 3>& offset, const StridedView<float>& input)> fill;
     /// Called after the last fill() in the case that there was one only; may give memory back. May be empty.
     std::function<void()> filled;
+    /// Adds the brain voxels of the part of the box that begins at `offset` and has the size of `needed`: those whose labels
+    /// and probabilities will be used. May be empty: all.
+    std::function<void(const std::array<std::int64_t, 3>& offset, LineSpans& needed)> add_needed;
 };
 
-/// Arrays [x][y][z] of the box, z fastest.
+/// Arrays [x][y][z] of the box, z fastest. Outside the spans of BrainBox::add_needed they have no meaning.
 struct BoxPrediction {
     PageVector<std::uint8_t> classes;
     /// [1, classes, x, y, z], where they were asked for. Of regions those of the classes between them: with WT, TC and
@@ -49,6 +53,7 @@ struct BoxPredictorOptions {
     std::int64_t system_memory = 0; ///< bytes that the system lets the process take, 0 = not known
     int threads = 1;                ///< outside the backend, at least 1
     bool keep_memory = false;       ///< arrays of probabilities stay for the next box of their size
+    bool skip_background = true;    ///< see PredictorOptions
 };
 
 class BoxPredictor {
@@ -107,6 +112,7 @@ class BoxPredictor {
     bool mirrors() const { return mirror_images(options_.mirror) > 1; }
     std::int64_t estimated_bytes(const Size& size) const;
     Status check_system_memory(const CaseMemory& memory) const;
+    Status compute_needed(const BrainBox& box, const Size& offset, const MirrorAxes& image) const;
     Status run_pass(StageClock& clock, std::size_t pass, std::size_t passes) const;
     Status run_images(const BrainBox& box, const Size& offset, std::size_t tile, std::size_t tiles,
                       ProbabilityMean* mean, StageClock& clock) const;
@@ -123,6 +129,7 @@ class BoxPredictor {
     Size compiled_size_{};
     std::unique_ptr<Executable> executable_;
     std::vector<Chosen> chosen_;
+    mutable LineSpans needed_;                         ///< of the pass that runs
     mutable std::optional<ProbabilityMean> kept_mean_; ///< with keep_memory
     mutable std::optional<Tensor> kept_probabilities_; ///< likewise
 };

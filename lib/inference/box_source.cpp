@@ -58,6 +58,21 @@ void fill_from(const CachedCase& source, const std::array<Modality, 4>& channels
     });
 }
 
+/// The brain voxels of the part of the box that begins at `offset`.
+void add_brain(const CachedCase& source, const Size& offset, LineSpans& needed) {
+    const Size& size = source.size;
+    Size end{};
+    for (std::size_t axis = 0; axis < 3; ++axis)
+        end[axis] = std::min(size[axis], offset[axis] + needed.size()[axis]);
+    for (std::int64_t x = offset[0]; x < end[0]; ++x)
+        for (std::int64_t y = offset[1]; y < end[1]; ++y) {
+            const std::uint8_t* const line = source.brain.data() + (x * size[1] + y) * size[2];
+            for (std::int64_t z = offset[2]; z < end[2]; ++z)
+                if (line[z] != 0)
+                    needed.add(x - offset[0], y - offset[1], z - offset[2], z - offset[2] + 1);
+        }
+}
+
 } // namespace
 
 Size padded_box(const Size& size, std::int64_t multiple) {
@@ -73,7 +88,8 @@ BrainBox brain_box(const CachedCase& source, const std::array<Modality, 4>& chan
             [&source, channels, present, threads](const Size& offset, const StridedView<float>& input) {
                 fill_from(source, channels, present, offset, input, threads);
             },
-            {}};
+            {},
+            [&source](const Size& offset, LineSpans& needed) { add_brain(source, offset, needed); }};
 }
 
 std::vector<std::uint8_t> cut_to_brain(const CachedCase& source, std::span<const std::uint8_t> classes,

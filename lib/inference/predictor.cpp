@@ -87,7 +87,10 @@ BrainBox PreparedCase::box(int threads) const {
             [this, threads](const std::array<std::int64_t, 3>& offset, const StridedView<float>& input) {
                 fill_input(preprocessing, loaded.scans, offset, input, threads);
             },
-            {}};
+            {},
+            [this](const std::array<std::int64_t, 3>& offset, LineSpans& needed) {
+                add_brain(preprocessing, offset, needed);
+            }};
 }
 
 Result<std::unique_ptr<CasePredictor>> CasePredictor::open(std::shared_ptr<const Model> model, std::string name,
@@ -114,7 +117,7 @@ Result<std::unique_ptr<CasePredictor>> CasePredictor::open(std::shared_ptr<const
     opened->boxes_ = std::make_unique<BoxPredictor>(
         opened->model_->variant, opened->model_->weights, *opened->backend_,
         BoxPredictorOptions{std::move(compile), options.mirror, options.max_memory, system_memory(opened->idle_bytes_),
-                            resolve_threads(options.compute.threads), options.keep_memory});
+                            resolve_threads(options.compute.threads), options.keep_memory, options.skip_background});
     return opened;
 }
 
@@ -250,7 +253,11 @@ Result<LabelledCase> CasePredictor::label(Case& loaded, const CaseRequest& reque
                 loaded.scans[m].clear();
         release_unused_memory();
     };
-    const BrainBox box{preprocessing.padded_size, std::cref(fill), std::cref(filled)}; // held without allocations
+    const auto add_needed = [&](const std::array<std::int64_t, 3>& offset, LineSpans& needed) {
+        add_brain(preprocessing, offset, needed);
+    };
+    // Held without allocations.
+    const BrainBox box{preprocessing.padded_size, std::cref(fill), std::cref(filled), std::cref(add_needed)};
     MFRES_TRY(BoxPrediction predicted, boxes_->run(box, tile, request.probabilities, clock));
 
     describe_run(report);
@@ -328,7 +335,12 @@ Status CasePredictor::warm_up(const std::array<std::int64_t, 3>& brain_size) {
                            const Tensor zeros(input.shape, 0.0F);
                            copy(view(zeros), input);
                        },
-                       {}};
+                       {},
+                       [](const std::array<std::int64_t, 3>&, LineSpans& needed) { // the memory for it, too
+                           for (std::int64_t x = 0; x < needed.size()[0]; ++x)
+                               for (std::int64_t y = 0; y < needed.size()[1]; ++y)
+                                   needed.add(x, y, 0, needed.size()[2]);
+                       }};
     MFRES_CHECK(label_box(box, false, clock, report));
     return {};
 }

@@ -447,6 +447,40 @@ TEST_CASE("a network of regions gives labels by nesting, and probabilities of th
     }
 }
 
+TEST_CASE("background that is not computed changes no label and no probability, with mirror images and in tiles") {
+    const test::TemporaryFolder folder;
+    const auto phantom = make_phantom({.seed = 8, .size = {128, 150, 112}, .threads = 2});
+    REQUIRE_OK(phantom);
+    const CaseVolumes views = views_of(phantom->volumes);
+    const auto model = test::write_model(folder, R"({"network": "mf-res2net"})");
+    for (const bool mirrored : {false, true})
+        for (const bool tiled : {false, true}) {
+            INFO("mirrored: " << mirrored << ", tiles: " << tiled);
+            const PredictOptions options{.probabilities = !tiled};
+            PredictorOptions setup{.compute = {.threads = 2}, .mirror = {mirrored, false, mirrored}};
+            if (tiled) {
+                setup.max_memory = std::int64_t{1} << 40;
+                Predictor whole = open(model, setup);
+                setup.max_memory = predict(whole, views, options).report.planned_peak_bytes * 97 / 100;
+            }
+            Predictor skipping = open(model, setup);
+            setup.skip_background = false;
+            Predictor computing = open(model, setup);
+            const Prediction skipped = predict(skipping, views, options);
+            const Prediction computed = predict(computing, views, options);
+            CHECK((skipped.report.tiles > 1) == tiled);
+            const bool same_labels = skipped.labels.labels == computed.labels.labels;
+            CHECK(same_labels);
+            if (!tiled) {
+                const bool same_probabilities = skipped.probabilities->values == computed.probabilities->values;
+                CHECK(same_probabilities);
+            }
+            // What the case before needed is forgotten.
+            const bool same_again = predict(skipping, views).labels.labels == computed.labels.labels;
+            CHECK(same_again);
+        }
+}
+
 TEST_CASE("probabilities of tiles are those of the tile that decides") {
     const test::TemporaryFolder folder;
     const auto phantom = make_phantom({.seed = 8, .size = {96, 112, 80}, .threads = 2});

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
+#include "core/random.h"
+#include "core/sha256_blocks.h"
 #include "model/sha256.h"
 #include "support/catch.h"
 
 #include <string>
+#include <vector>
 
 using namespace mfres;
 
@@ -35,6 +38,25 @@ TEST_CASE("SHA-256 of NIST's example messages") {
                  "ijklmnopjklmnopqklmnopqrlmnopqrsmnopqrstnopqrstu") ==
           "cf5b16a778af8380036ce59e7b0492370b249b11e8f07a51afac45037afee9d1");
     CHECK(sha256(std::string(1000000, 'a')) == "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+}
+
+TEST_CASE("every implementation of SHA-256 that works here compresses alike") {
+    std::vector<std::byte> bytes(std::size_t{64} * 40);
+    Random random(3);
+    for (std::byte& byte : bytes)
+        byte = static_cast<std::byte>(random.below(256));
+    const auto portable = sha256_blocks().back();
+    REQUIRE(std::string(portable.name) == "portable");
+    for (const Sha256Blocks& implementation : sha256_blocks()) {
+        INFO(implementation.name);
+        for (std::size_t blocks = 0; blocks <= 40; ++blocks) {
+            Sha256State expected{1, 2, 3, 4, 5, 6, 7, 0xFFFFFFFFU};
+            Sha256State state = expected;
+            portable.compress(expected, bytes.data(), blocks);
+            implementation.compress(state, bytes.data(), blocks);
+            CHECK(state == expected);
+        }
+    }
 }
 
 TEST_CASE("HMAC-SHA-256 of RFC 4231's messages") {

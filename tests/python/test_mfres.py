@@ -77,6 +77,19 @@ class MfresTest(unittest.TestCase):
         np.testing.assert_array_equal(found.labels, self.wanted)
         np.testing.assert_allclose(found.affine, self.affine, atol=1e-5)
 
+    def test_the_example_labels_as_the_program(self):
+        volumes = []
+        for name, path in self.paths.items():
+            data = path.read_bytes()
+            volumes.append(self.root / f"example_{name}.nii")
+            volumes[-1].write_bytes(gzip.decompress(data) if path.name.endswith(".gz") else data)
+        example = Path(__file__).parents[2] / "examples" / "python" / "segment.py"
+        labels = self.root / "example.raw"
+        shown = subprocess.run([sys.executable, example, self.model, *volumes, labels], check=True, capture_output=True,
+                               text=True)
+        self.assertIn("WT: ", shown.stdout)
+        np.testing.assert_array_equal(np.fromfile(labels, np.uint8).reshape(self.wanted.shape, order="F"), self.wanted)
+
     def test_paths_arrays_and_images(self):
         self.assertGreater(int((self.wanted > 0).sum()), 0)
         self.check(mfres.segment(**self.paths, model=self.model, threads=THREADS))

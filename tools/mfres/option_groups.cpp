@@ -106,6 +106,7 @@ void add_segmenter_options(Options& options) {
     options.add()("mirror", po::value<std::string>(),
                   "axes along which mirror images are labelled too and probabilities averaged: x (left and right; "
                   "twice the time), xyz (eight times), or any of these letters");
+    options.add()("no-skip", "compute the background outside the brain as well; labels are the same, only later");
     add_accept_option(options);
 }
 
@@ -115,6 +116,7 @@ Result<SegmenterOptions> segmenter_options(const Options& options, bool several_
     MFRES_TRY(setup.max_memory, max_memory_of(options));
     MFRES_TRY(setup.accept, accepted_checks(options));
     MFRES_TRY(setup.mirror, parse_mirror_axes(options.get_or_default<std::string>("mirror")));
+    setup.skip_background = !options.has("no-skip");
     return setup;
 }
 

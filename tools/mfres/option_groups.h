@@ -51,7 +51,7 @@ void add_model_option(Options& options);
 /// find_model of what --model names, mf-res2net without it. Errors: those of find_model.
 Result<std::filesystem::path> model_path(const Options& options);
 
-/// Of commands that label cases: --model, --mirror, --max-memory and those of add_inference_options.
+/// Of commands that label cases: --model, --mirror, --no-skip, --max-memory and those of add_inference_options.
 void add_segmenter_options(Options& options);
 /// Their values but --model. Errors: invalid_argument.
 Result<SegmenterOptions> segmenter_options(const Options& options, bool several_precisions = false);

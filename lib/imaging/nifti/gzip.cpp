@@ -174,12 +174,13 @@ Result<std::vector<std::byte>> gunzip(std::span<const std::byte> compressed, std
     }
 }
 
-Result<std::vector<std::byte>> gzip(std::span<const std::byte> content, int level) {
+Result<std::vector<std::byte>> gzip(std::span<const std::byte> content, int level, GzipMatches matches) {
     if (level < 0 || level > 9)
         return Error{ErrorCode::invalid_argument, text("the gzip level must be 0 to 9, not ", level), ""};
     const Error no_memory{ErrorCode::memory_limit, text("no memory to compress ", content.size(), " bytes"), ""};
     z_stream stream{};
-    if (deflateInit2(&stream, level, Z_DEFLATED, largest_window_as_gzip, 8, Z_DEFAULT_STRATEGY) != Z_OK)
+    const int strategy = matches == GzipMatches::runs ? Z_RLE : Z_DEFAULT_STRATEGY;
+    if (deflateInit2(&stream, level, Z_DEFLATED, largest_window_as_gzip, 8, strategy) != Z_OK)
         return no_memory;
     const auto release = [](z_stream* s) { deflateEnd(s); };
     const std::unique_ptr<z_stream, decltype(release)> owner(&stream, release);

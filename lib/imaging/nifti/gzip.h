@@ -47,8 +47,15 @@ class GzipReader {
 Result<std::vector<std::byte>> gunzip(std::span<const std::byte> compressed, std::uint64_t cap,
                                       const std::string& where);
 
+/// Which repetitions are looked for.
+enum class GzipMatches : std::uint8_t {
+    all,  ///< of any bytes before
+    runs, ///< of the byte before: label maps get as small in half the time
+};
+
 /// `content` as one gzip member with time 0, no name and "unknown" as operating system, so that equal content gives
 /// equal files. `level` is zlib's, 0 (stored) to 9. Errors: invalid_argument, memory_limit.
-Result<std::vector<std::byte>> gzip(std::span<const std::byte> content, int level = 6);
+Result<std::vector<std::byte>> gzip(std::span<const std::byte> content, int level = 6,
+                                    GzipMatches matches = GzipMatches::all);
 
 } // namespace mfres

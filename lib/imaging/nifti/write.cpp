@@ -77,6 +77,7 @@ struct Content {
     NiftiDatatype datatype = NiftiDatatype::float32;
     double slope = 0.0; ///< 0 = no scaling
     std::span<const std::byte> voxels;
+    GzipMatches matches = GzipMatches::all;
 };
 
 std::vector<std::byte> new_header(const Content& content, const NiftiGeometry& geometry, std::string_view description) {
@@ -102,7 +103,7 @@ Result<std::vector<std::byte>> encode_volume(const fs::path& path, const Content
     bytes.insert(bytes.end(), content.voxels.begin(), content.voxels.end());
     if (!nifti::names_gzip(path))
         return bytes;
-    return gzip(bytes);
+    return gzip(bytes, 6, content.matches);
 }
 
 Status write_encoded(const fs::path& path, const Result<std::vector<std::byte>>& bytes, bool overwrite) {
@@ -147,7 +148,7 @@ Status write_nifti(const fs::path& path, const Volume& volume, const NiftiGeomet
         if (datatype == NiftiDatatype::float32)
             return write_encoded(
                 path,
-                encode_volume(path, {volume.grid.size, 1, datatype, 0.0, std::as_bytes(std::span(volume.voxels))},
+                encode_volume(path, {volume.grid.size, 1, datatype, 0.0, std::as_bytes(std::span(volume.voxels)), {}},
                               geometry, description),
                 overwrite);
         if (datatype != NiftiDatatype::int16)
@@ -156,7 +157,8 @@ Status write_nifti(const fs::path& path, const Volume& volume, const NiftiGeomet
                 text("cannot be written as ", name(datatype), "; volumes are written as int16 or float32"));
         MFRES_TRY(const auto voxels, rounded(volume, path));
         return write_encoded(path,
-                             encode_volume(path, {volume.grid.size, 1, datatype, 0.0, std::as_bytes(std::span(voxels))},
+                             encode_volume(path,
+                                           {volume.grid.size, 1, datatype, 0.0, std::as_bytes(std::span(voxels)), {}},
                                            geometry, description),
                              overwrite);
     });
@@ -166,9 +168,9 @@ Result<std::vector<std::byte>> encode_nifti_labels(const fs::path& path, const L
                                                    const NiftiGeometry& geometry, std::string_view description) {
     return guarded(path, [&]() -> Result<std::vector<std::byte>> {
         MFRES_CHECK(check_writable(path, labels.grid, labels.labels.size()));
-        return encode_volume(path,
-                             {labels.grid.size, 1, NiftiDatatype::uint8, 0.0, std::as_bytes(std::span(labels.labels))},
-                             geometry, description);
+        const Content content{labels.grid.size, 1, NiftiDatatype::uint8, 0.0, std::as_bytes(std::span(labels.labels)),
+                              GzipMatches::runs};
+        return encode_volume(path, content, geometry, description);
     });
 }
 
@@ -178,7 +180,7 @@ Result<std::vector<std::byte>> encode_nifti_probabilities(const fs::path& path, 
     return guarded(path, [&]() -> Result<std::vector<std::byte>> {
         const std::size_t classes = static_cast<std::size_t>(std::max<std::int64_t>(1, probabilities.classes));
         MFRES_CHECK(check_writable(path, probabilities.grid, probabilities.values.size() / classes));
-        Content content{probabilities.grid.size, probabilities.classes, NiftiDatatype::float32, 0.0, {}};
+        Content content{probabilities.grid.size, probabilities.classes, NiftiDatatype::float32, 0.0, {}, {}};
         if (as_uint8) {
             std::vector<std::uint8_t> bytes(probabilities.values.size());
             std::transform(probabilities.values.begin(), probabilities.values.end(), bytes.begin(), [](float value) {

@@ -47,8 +47,8 @@ MFRES_EXPORT Result<CaseMetrics> evaluate_files(const std::string& id, const std
 
 /// Measures every reference below `references` against its prediction below `predictions`, both searched three folders
 /// deep. A reference is the segmentation in a case folder of BraTS (its id is the folder's name), or any other NIfTI
-/// file (its id is the file's name without a trailing _seg or -seg). Its prediction is <id>.nii.gz or
-/// <id>_*seg*.nii.gz, or *seg*.nii.gz in a folder <id>; .nii as well. Cases are in the order of their ids. Predictions
+/// file (its id is the file's name without a trailing _seg or -seg). Its prediction is ID.nii.gz or
+/// ID_*seg*.nii.gz, or *seg*.nii.gz in a folder ID; .nii as well. Cases are in the order of their ids. Predictions
 /// without a reference are left out and noted. Errors: file_not_found (a folder; no reference; missing predictions, all
 /// of them named), modality_ambiguous (two files for one case), interrupted, and those of evaluate_files for the first
 /// case that has one.

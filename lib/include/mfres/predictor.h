@@ -67,6 +67,9 @@ struct PredictorOptions {
     /// Test-time augmentation: the network also runs on the input mirrored along these axes and their combinations.
     /// Labels are the argmax of the mean softmax of all runs. Takes 2, 4 or 8 times as long.
     MirrorAxes mirror{};
+    /// Does not compute what only voxels outside the brain depend on, in the levels where that saves time. Results are the
+    /// same bits with and without, because labels outside the brain are background.
+    bool skip_background = true;
     AcceptedChecks accept{}; ///< checks that give a warning in the report instead of rejecting the case
     MemoryHooks memory{};
     /// Keeps the arrays of a case for the next one, in exchange for memory: a case then takes none from the system if the

@@ -3,8 +3,7 @@
 #include <mfres/benchmark.h>
 
 #include "core/format.h"
-
-#include <nlohmann/json.hpp>
+#include "core/json_value.h"
 
 #include <array>
 #include <cmath>
@@ -12,8 +11,6 @@
 namespace mfres {
 
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 template <typename... Values>
 std::string format(const char* pattern, Values... values) {
@@ -44,25 +41,25 @@ std::string op_lines(const BenchmarkReport& report) {
 } // namespace
 
 std::string to_json(const BenchmarkReport& report) {
-    Json json = {{"model", {{"file", report.model_file}, {"weights_sha256", report.weights_sha256}}},
-                 {"network", report.network},
-                 {"backend", {{"name", report.used.backend}, {"engine", report.used.engine}}},
-                 {"precision", to_string(report.used.precision)},
-                 {"allow_tf32", report.used.tf32},
-                 {"deterministic", report.used.deterministic},
-                 {"threads", report.used.threads},
-                 {"shape", report.shape},
-                 {"runs", report.times_ms.size()},
-                 {"median_ms", rounded(report.median_ms)},
-                 {"min_ms", rounded(report.min_ms)},
-                 {"max_ms", rounded(report.max_ms)},
-                 {"compile_ms", rounded(report.compile_ms)},
-                 {"first_ms", rounded(report.first_ms)},
-                 {"peak_rss_mib", rounded(report.peak_rss_mib)},
-                 {"planned_peak_mib", rounded(report.planned_peak_mib)},
-                 {"barriers", report.barriers},
-                 {"macs", report.macs}};
-    Json times = Json::array();
+    OrderedJson json = {{"model", {{"file", report.model_file}, {"weights_sha256", report.weights_sha256}}},
+                        {"network", report.network},
+                        {"backend", {{"name", report.used.backend}, {"engine", report.used.engine}}},
+                        {"precision", to_string(report.used.precision)},
+                        {"allow_tf32", report.used.tf32},
+                        {"deterministic", report.used.deterministic},
+                        {"threads", report.used.threads},
+                        {"shape", report.shape},
+                        {"runs", report.times_ms.size()},
+                        {"median_ms", rounded(report.median_ms)},
+                        {"min_ms", rounded(report.min_ms)},
+                        {"max_ms", rounded(report.max_ms)},
+                        {"compile_ms", rounded(report.compile_ms)},
+                        {"first_ms", rounded(report.first_ms)},
+                        {"peak_rss_mib", rounded(report.peak_rss_mib)},
+                        {"planned_peak_mib", rounded(report.planned_peak_mib)},
+                        {"barriers", report.barriers},
+                        {"macs", report.macs}};
+    OrderedJson times = OrderedJson::array();
     for (const double time : report.times_ms)
         times.push_back(rounded(time));
     json["times_ms"] = std::move(times);
@@ -78,7 +75,7 @@ std::string to_json(const BenchmarkReport& report) {
                                {"bytes", op.bytes},
                                {"macs", op.macs},
                                {"floor_ms", rounded(op.floor_ms)}});
-    return json.dump(2, ' ', false, Json::error_handler_t::replace);
+    return json.dump(2, ' ', false, OrderedJson::error_handler_t::replace);
 }
 
 std::string to_text(const BenchmarkReport& report) {

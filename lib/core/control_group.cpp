@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "core/control_group.h"
 
+#include "core/try.h"
+
 #include <algorithm>
 #include <fstream>
 #include <sstream>
@@ -16,6 +18,7 @@ namespace fs = std::filesystem;
 template <typename Visit>
 void visit_groups(const ControlGroups& groups, std::string_view controller, const Visit& visit) {
     std::istringstream lines{groups.own};
+    pass_exceptions(lines);
     for (std::string line;
          std::getline(lines, line);) { // "number:controllers:/path"; version 2 has number 0 and no names
         const std::size_t first = line.find(':');
@@ -47,6 +50,7 @@ void lower(std::optional<Number>& least, Number limit) {
 ControlGroups ControlGroups::of_this_process() {
     std::ifstream file("/proc/self/cgroup");
     std::ostringstream own;
+    pass_exceptions(own);
     own << file.rdbuf();
     ControlGroups groups;
     groups.own = own.str();

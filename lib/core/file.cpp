@@ -214,15 +214,17 @@ std::string temporary_name(std::string target) {
     return name;
 }
 
-/// Opens a new file beside the target, whose path becomes `temporary`. The system applies the umask: reading it would mean
-/// to change it, for all threads of the process.
+/// Opens a new file beside the target, whose path becomes `temporary` when it is there. The system applies the umask:
+/// reading it would mean to change it, for all threads of the process.
 Result<int> create_temporary(const std::filesystem::path& target, mode_t mode, std::string& temporary) {
     constexpr int attempts = 100;
     for (int attempt = 0; attempt < attempts; ++attempt) {
-        temporary = (folder_of(target) / temporary_name(target.filename().string())).string();
-        const int file = ::open(temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
-        if (file >= 0)
+        std::string path = (folder_of(target) / temporary_name(target.filename().string())).string();
+        const int file = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+        if (file >= 0) {
+            temporary = std::move(path);
             return file;
+        }
         if (errno != EEXIST)
             break;
     }
@@ -265,8 +267,7 @@ bool write_all(int file, std::span<const std::byte> bytes) {
 
 } // namespace
 
-PendingFile::PendingFile(std::filesystem::path path, std::string temporary, bool overwrite)
-    : path_(std::move(path)), temporary_(std::move(temporary)), overwrite_(overwrite) {}
+PendingFile::PendingFile(std::filesystem::path path, bool overwrite) : path_(std::move(path)), overwrite_(overwrite) {}
 
 PendingFile::PendingFile(PendingFile&& other) noexcept
     : path_(std::move(other.path_)), temporary_(std::exchange(other.temporary_, {})), overwrite_(other.overwrite_) {}
@@ -314,10 +315,9 @@ Result<PendingWriter> PendingWriter::create(const std::filesystem::path& path, b
     struct stat old {};
     const bool replaces = overwrite && ::stat(path.c_str(), &old) == 0 && S_ISREG(old.st_mode);
     const mode_t mode = replaces ? old.st_mode & 0777U : 0666U;
-    std::string temporary;
-    MFRES_TRY(const int opened, create_temporary(path, mode, temporary));
+    PendingFile pending(path, overwrite); // before there is a file that it must remove
+    MFRES_TRY(const int opened, create_temporary(path, mode, pending.temporary_));
     Descriptor file(opened);
-    PendingFile pending(path, std::move(temporary), overwrite);
     if (replaces && ::fchmod(file.get(), mode) != 0) // the umask took bits off at creation
         return system_error(ErrorCode::file_write, "give the old permissions to", path);
     return PendingWriter(std::move(pending), file.release());
@@ -352,6 +352,7 @@ Result<PendingFile> PendingWriter::finish() && {
 }
 
 Status PendingFile::commit() {
+    const std::filesystem::path folder = folder_of(path_); // what takes memory stands before the file does
     const bool placed =
         overwrite_ ? ::rename(temporary_.c_str(), path_.c_str()) == 0 : rename_exclusively(temporary_, path_);
     if (!placed && !overwrite_ && errno == EEXIST)
@@ -359,7 +360,7 @@ Status PendingFile::commit() {
     if (!placed)
         return system_error(ErrorCode::file_write, "put in place", path_);
     temporary_.clear();
-    const Descriptor parent(::open(folder_of(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    const Descriptor parent(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (parent.get() >= 0)
         ::fsync(parent.get()); // some file systems cannot fsync a folder; the file itself has been synced
     return {};

@@ -46,7 +46,7 @@ class PendingFile {
 
   private:
     friend class PendingWriter;
-    PendingFile(std::filesystem::path path, std::string temporary, bool overwrite);
+    PendingFile(std::filesystem::path path, bool overwrite);
     std::filesystem::path path_;
     std::string temporary_; ///< empty once there is nothing to remove
     bool overwrite_;

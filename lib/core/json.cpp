@@ -10,8 +10,6 @@
 
 namespace mfres {
 
-using nlohmann::json;
-
 namespace {
 
 /// "line 3, column 7" of a byte offset that counts from 1.
@@ -24,7 +22,7 @@ std::string position(std::string_view source, std::size_t offset) {
 }
 
 /// Sees the text before any value is built, and stops at the first thing a strict reader rejects.
-class StrictReader final : public nlohmann::json_sax<json> {
+class StrictReader final : public nlohmann::json_sax<Json> {
   public:
     StrictReader(std::string_view source, std::string_view what, std::size_t depth)
         : source_(source), what_(what), depth_(depth) {}
@@ -83,7 +81,7 @@ class StrictReader final : public nlohmann::json_sax<json> {
 
 } // namespace
 
-Result<json> parse_json(std::string_view source, std::string_view what, const JsonLimits& limits) {
+Result<Json> parse_json(std::string_view source, std::string_view what, const JsonLimits& limits) {
     if (source.size() > limits.bytes)
         return Error{
             ErrorCode::json_invalid,
@@ -95,13 +93,13 @@ Result<json> parse_json(std::string_view source, std::string_view what, const Js
                      text("the ", what, " is not JSON: there is a NUL byte at ", position(source, nul + 1)),
                      position(source, nul + 1)};
     StrictReader reader(source, what, limits.depth);
-    if (!json::sax_parse(source.begin(), source.end(), &reader))
+    if (!Json::sax_parse(source.begin(), source.end(), &reader))
         return reader.error().value_or(Error{ErrorCode::json_invalid, text("the ", what, " is not JSON"), {}});
-    return json::parse(source.begin(), source.end(), nullptr, false);
+    return Json::parse(source.begin(), source.end(), nullptr, false);
 }
 
-std::string json_excerpt(const json& value) {
-    std::string dumped = value.dump(-1, ' ', true, json::error_handler_t::replace);
+std::string json_excerpt(const Json& value) {
+    std::string dumped = value.dump(-1, ' ', true, Json::error_handler_t::replace);
     if (dumped.size() > 60)
         dumped = dumped.substr(0, 57) + "...";
     return dumped;

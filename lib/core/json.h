@@ -2,9 +2,9 @@
 // The one reader of JSON that comes from outside: files, options and metadata.
 #pragma once
 
-#include <mfres/status.h>
+#include "core/json_value.h"
 
-#include <nlohmann/json.hpp>
+#include <mfres/status.h>
 
 #include <cstddef>
 #include <string>
@@ -24,10 +24,10 @@ inline constexpr JsonLimits record_limits{std::size_t{64} << 20U, 32};
 
 /// Parses one JSON value without repeated keys; `what` names it in messages. Errors: json_invalid, `where` is line and
 /// column, the path of a repeated key, or empty where a limit is exceeded.
-Result<nlohmann::json> parse_json(std::string_view source, std::string_view what, const JsonLimits& limits = {});
+Result<Json> parse_json(std::string_view source, std::string_view what, const JsonLimits& limits = {});
 
 /// A value as it appears in a message: its JSON, cut after 60 bytes.
-std::string json_excerpt(const nlohmann::json& value);
+std::string json_excerpt(const Json& value);
 
 /// A key as a token of a JSON pointer (RFC 6901).
 std::string json_pointer_token(const std::string& key);

@@ -29,11 +29,19 @@
 
 namespace mfres {
 
+/// Streams catch what is thrown while they write or read, above all std::bad_alloc, and go on with less text. This one
+/// passes it on.
+template <typename Stream>
+void pass_exceptions(Stream& stream) {
+    stream.exceptions(std::ios_base::badbit);
+}
+
 /// Concatenates its arguments by operator<<: text("grid is ", 240, " voxels wide"). Numbers look the same in every host:
 /// the classic locale is used, whatever the global one is.
 template <typename... Parts>
 std::string text(const Parts&... parts) {
     std::ostringstream stream;
+    pass_exceptions(stream);
     stream.imbue(std::locale::classic());
     stream.precision(10);
     (stream << ... << parts);

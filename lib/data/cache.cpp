@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "data/cache.h"
 
+#include "core/file.h"
 #include "core/guard.h"
 #include "core/try.h"
 #include "data/block_codec.h"
@@ -9,11 +10,11 @@
 
 #include <algorithm>
 #include <array>
-#include <fstream>
 #include <limits>
 #include <list>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <type_traits>
 
@@ -268,8 +269,9 @@ bool is_clipped(const CachedCase& source) {
 
 bool is_cache(const std::filesystem::path& path) {
     std::array<char, cache_magic.size()> first{};
-    std::ifstream file(path, std::ios::binary);
-    return file.read(first.data(), first.size()) && std::string_view(first.data(), first.size()) == cache_magic;
+    const auto file = ReadableFile::open(path);
+    return file && file->size() >= first.size() && file->read_at(0, std::as_writable_bytes(std::span(first))) &&
+           std::string_view(first.data(), first.size()) == cache_magic;
 }
 
 Result<std::shared_ptr<const Cache>> Cache::open(const std::filesystem::path& path) {

@@ -81,6 +81,7 @@ std::vector<std::string> ids_on(std::string line) {
     line.resize(std::min(line.size(), line.find('#')));
     std::replace(line.begin(), line.end(), ',', ' ');
     std::istringstream words(line);
+    pass_exceptions(words);
     std::vector<std::string> ids;
     for (std::string id; words >> id;)
         ids.push_back(id);
@@ -126,6 +127,7 @@ Result<Patients> Patients::read(const std::filesystem::path& path) {
     constexpr std::uint64_t largest_list = std::uint64_t{16} << 20U;
     MFRES_TRY(const auto bytes, read_file(path, largest_list, ErrorCode::invalid_argument));
     std::istringstream lines(std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
+    pass_exceptions(lines);
     std::vector<std::vector<std::string>> groups;
     for (std::string line; std::getline(lines, line);)
         if (auto ids = ids_on(std::move(line)); !ids.empty())

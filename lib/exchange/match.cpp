@@ -14,6 +14,7 @@ namespace {
 template <typename... Parts>
 std::string described(std::string_view kind, const Parts&... parts) {
     std::ostringstream all;
+    pass_exceptions(all);
     all.imbue(std::locale::classic());
     all.precision(6); // epsilons and slopes pass through 32 bits on their way
     all << kind;

@@ -5,12 +5,30 @@
 #include "core/try.h"
 #include "exchange/onnx.h"
 
+#include <google/protobuf/arena.h>
 #include <onnx/onnx_pb.h>
+
+#include <memory>
 
 namespace mfres {
 
+/// A model's message with all its parts in memory of its own, which is freed at once: parts of protobuf that got no
+/// memory for their content can be neither found nor destroyed. Texts are set by assignment to `mutable_...()`, because
+/// `set_...` would leave a text that got no memory to be destroyed.
+class OnnxMessage {
+  public:
+    onnx::ModelProto& operator*() { return *model_; }
+    const onnx::ModelProto& operator*() const { return *model_; }
+    onnx::ModelProto* operator->() { return model_; }
+    const onnx::ModelProto* operator->() const { return model_; }
+
+  private:
+    std::unique_ptr<google::protobuf::Arena> arena_ = std::make_unique<google::protobuf::Arena>();
+    onnx::ModelProto* model_ = google::protobuf::Arena::CreateMessage<onnx::ModelProto>(arena_.get());
+};
+
 /// Parses the protobuf message. Errors: memory_limit, model_header_invalid.
-Result<onnx::ModelProto> parse_onnx(std::span<const std::byte> bytes, const std::string& path);
+Result<OnnxMessage> parse_onnx(std::span<const std::byte> bytes, const std::string& path);
 
 /// What a graph's outputs are: as the file says, or the logits where it ends in a Softmax.
 enum class OnnxEnds : std::uint8_t { as_they_are, before_softmax };

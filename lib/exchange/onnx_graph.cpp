@@ -808,12 +808,12 @@ Error about(const std::string& path, const Error& error) {
 
 } // namespace
 
-Result<onnx::ModelProto> parse_onnx(std::span<const std::byte> bytes, const std::string& path) {
+Result<OnnxMessage> parse_onnx(std::span<const std::byte> bytes, const std::string& path) {
     if (bytes.size() > max_onnx_bytes)
         return Error{ErrorCode::memory_limit,
                      text(path, ": ", bytes.size(), " bytes are more than an ONNX file can have"), path};
-    onnx::ModelProto model;
-    if (bytes.empty() || !model.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())))
+    OnnxMessage model;
+    if (bytes.empty() || !model->ParseFromArray(bytes.data(), static_cast<int>(bytes.size())))
         return Error{ErrorCode::model_header_invalid,
                      text(path, ": no ONNX file, or one that is damaged or cut off (", bytes.size(), " bytes)"), path};
     return model;
@@ -828,8 +828,8 @@ Result<OnnxNetwork> read_onnx_graph(const onnx::ModelProto& model, const std::st
 }
 
 Result<OnnxNetwork> decode_onnx(std::span<const std::byte> bytes, const std::string& path, const Axes& size) {
-    MFRES_TRY(const onnx::ModelProto model, parse_onnx(bytes, path));
-    return read_onnx_graph(model, path, size);
+    MFRES_TRY(const OnnxMessage model, parse_onnx(bytes, path));
+    return read_onnx_graph(*model, path, size);
 }
 
 } // namespace mfres

@@ -186,8 +186,8 @@ Result<std::optional<Weights>> weights_of_own_export(const onnx::ModelProto& mod
     if (!weights)
         return std::optional<Weights>();
     MFRES_TRY(const auto again, encode_onnx(written, *weights, {}, {OnnxDialect::standard, dynamic}));
-    MFRES_TRY(const onnx::ModelProto expected, parse_onnx(again, "the graph written again"));
-    if (expected.graph().SerializeAsString() != model.graph().SerializeAsString())
+    MFRES_TRY(const OnnxMessage expected, parse_onnx(again, "the graph written again"));
+    if (expected->graph().SerializeAsString() != model.graph().SerializeAsString())
         return std::optional<Weights>();
     return std::optional(folded ? unfolded(graph, std::move(*weights)) : std::move(*weights));
 }
@@ -357,8 +357,8 @@ class ExternalTensors {
 } // namespace
 
 Result<Model> import_onnx(std::span<const std::byte> bytes, const std::string& path, const Variant* variant) {
-    MFRES_TRY(const onnx::ModelProto model, parse_onnx(bytes, path));
-    auto imported = import_model(model, path, variant);
+    MFRES_TRY(const OnnxMessage model, parse_onnx(bytes, path));
+    auto imported = import_model(*model, path, variant);
     if (!imported)
         return about(path, imported.error());
     return imported;
@@ -367,10 +367,10 @@ Result<Model> import_onnx(std::span<const std::byte> bytes, const std::string& p
 Result<Model> import_onnx(const std::filesystem::path& path, const Variant* variant) {
     return guarded(path, [&]() -> Result<Model> {
         MFRES_TRY(const std::vector<std::byte> bytes, read_file(path, max_onnx_bytes));
-        MFRES_TRY(onnx::ModelProto model, parse_onnx(bytes, path.string()));
-        if (const auto read = ExternalTensors(path).read(model); !read)
+        MFRES_TRY(OnnxMessage model, parse_onnx(bytes, path.string()));
+        if (const auto read = ExternalTensors(path).read(*model); !read)
             return about(path.string(), read.error());
-        auto imported = import_model(model, path.string(), variant);
+        auto imported = import_model(*model, path.string(), variant);
         if (!imported)
             return about(path.string(), imported.error());
         return imported;

@@ -2,8 +2,7 @@
 #include "exchange/onnx_program.h"
 
 #include "core/try.h"
-
-#include <onnx/onnx_pb.h>
+#include "exchange/onnx_file.h"
 
 #include <bit>
 #include <set>
@@ -21,20 +20,20 @@ class ProgramWriter {
   public:
     ProgramWriter(const plain::Program& program, bool dynamic) : program_(program), dynamic_(dynamic) {}
 
-    Result<onnx::ModelProto> write(const OnnxText& about) {
-        model_.set_ir_version(ir_version);
-        model_.set_producer_name("mfres");
-        model_.set_producer_version(MFRES_VERSION);
-        model_.set_doc_string(about.description);
-        model_.add_opset_import()->set_version(opset);
-        model_.mutable_opset_import(0)->set_domain("");
+    Result<OnnxMessage> write(const OnnxText& about) {
+        model_->set_ir_version(ir_version);
+        *model_->mutable_producer_name() = "mfres";
+        *model_->mutable_producer_version() = MFRES_VERSION;
+        *model_->mutable_doc_string() = about.description;
+        model_->add_opset_import()->set_version(opset);
+        model_->mutable_opset_import(0)->set_domain("");
         for (const auto& [key, value] : about.metadata) {
-            auto* entry = model_.add_metadata_props();
-            entry->set_key(key);
-            entry->set_value(value);
+            auto* entry = model_->add_metadata_props();
+            *entry->mutable_key() = key;
+            *entry->mutable_value() = value;
         }
-        graph_ = model_.mutable_graph();
-        graph_->set_name("mfres");
+        graph_ = model_->mutable_graph();
+        *graph_->mutable_name() = "mfres";
         name_values();
         describe_value(*graph_->add_input(), values_[0], program_.input);
         for (const plain::Constant& constant : program_.constants)
@@ -66,10 +65,10 @@ class ProgramWriter {
             const std::string& value = values_[static_cast<std::size_t>(program_.outputs[i])];
             if (value != output_names_[i]) { // the input, or a value that is an output twice
                 onnx::NodeProto& node = *graph_->add_node();
-                node.set_op_type("Identity");
-                node.set_name(output_names_[i]);
-                node.add_input(value);
-                node.add_output(output_names_[i]);
+                *node.mutable_op_type() = "Identity";
+                *node.mutable_name() = output_names_[i];
+                *node.add_input() = value;
+                *node.add_output() = output_names_[i];
             }
             describe_value(*graph_->add_output(), output_names_[i], program_.shape(program_.outputs[i]));
         }
@@ -77,13 +76,13 @@ class ProgramWriter {
 
     void describe_value(onnx::ValueInfoProto& value, const std::string& name, const Shape& shape) const {
         static constexpr const char* axes[] = {"batch", "channel", "x", "y", "z"};
-        value.set_name(name);
+        *value.mutable_name() = name;
         auto* tensor = value.mutable_type()->mutable_tensor_type();
         tensor->set_elem_type(onnx::TensorProto_DataType_FLOAT);
         for (int axis = 0; axis < shape.rank(); ++axis) {
             auto* dim = tensor->mutable_shape()->add_dim();
             if (dynamic_ && axis >= 2)
-                dim->set_dim_param(axes[axis]);
+                *dim->mutable_dim_param() = axes[axis];
             else
                 dim->set_dim_value(shape[axis]);
         }
@@ -91,66 +90,68 @@ class ProgramWriter {
 
     void add_floats(const std::string& name, const Tensor& values) {
         onnx::TensorProto& tensor = *graph_->add_initializer();
-        tensor.set_name(name);
+        *tensor.mutable_name() = name;
         tensor.set_data_type(onnx::TensorProto_DataType_FLOAT);
         for (const std::int64_t extent : values.shape())
             tensor.add_dims(extent);
-        tensor.set_raw_data(values.data(), static_cast<std::size_t>(values.elements()) * sizeof(float));
+        tensor.mutable_raw_data()->assign(reinterpret_cast<const char*>(values.data()),
+                                          static_cast<std::size_t>(values.elements()) * sizeof(float));
     }
 
     void add_integers(const std::string& name, const std::vector<std::int64_t>& values) {
         onnx::TensorProto& tensor = *graph_->add_initializer();
-        tensor.set_name(name);
+        *tensor.mutable_name() = name;
         tensor.set_data_type(onnx::TensorProto_DataType_INT64);
         tensor.add_dims(static_cast<std::int64_t>(values.size()));
-        tensor.set_raw_data(values.data(), values.size() * sizeof(std::int64_t));
+        tensor.mutable_raw_data()->assign(reinterpret_cast<const char*>(values.data()),
+                                          values.size() * sizeof(std::int64_t));
     }
 
     onnx::NodeProto& node(const plain::Step& step, const std::string& output, const char* type) {
         onnx::NodeProto& added = *graph_->add_node();
-        added.set_op_type(type);
-        added.set_name(step.name);
-        added.add_output(output);
+        *added.mutable_op_type() = type;
+        *added.mutable_name() = step.name;
+        *added.add_output() = output;
         for (const plain::ValueId input : step.inputs)
-            added.add_input(values_[static_cast<std::size_t>(input)]);
+            *added.add_input() = values_[static_cast<std::size_t>(input)];
         return added;
     }
 
     void read(onnx::NodeProto& node, plain::ConstantId constant) const {
         if (constant != plain::none)
-            node.add_input(program_.constant(constant).name);
+            *node.add_input() = program_.constant(constant).name;
     }
 
     /// Adds a constant input of integers.
     void read(onnx::NodeProto& node, const std::string& name, const std::vector<std::int64_t>& values) {
         add_integers(name, values);
-        node.add_input(name);
+        *node.add_input() = name;
     }
 
     static void set(onnx::NodeProto& node, const char* name, const std::vector<std::int64_t>& values) {
         onnx::AttributeProto& attribute = *node.add_attribute();
-        attribute.set_name(name);
+        *attribute.mutable_name() = name;
         attribute.set_type(onnx::AttributeProto_AttributeType_INTS);
         for (const std::int64_t value : values)
             attribute.add_ints(value);
     }
     static void set(onnx::NodeProto& node, const char* name, std::int64_t value) {
         onnx::AttributeProto& attribute = *node.add_attribute();
-        attribute.set_name(name);
+        *attribute.mutable_name() = name;
         attribute.set_type(onnx::AttributeProto_AttributeType_INT);
         attribute.set_i(value);
     }
     static void set(onnx::NodeProto& node, const char* name, double value) {
         onnx::AttributeProto& attribute = *node.add_attribute();
-        attribute.set_name(name);
+        *attribute.mutable_name() = name;
         attribute.set_type(onnx::AttributeProto_AttributeType_FLOAT);
         attribute.set_f(static_cast<float>(value));
     }
     static void set(onnx::NodeProto& node, const char* name, const char* value) {
         onnx::AttributeProto& attribute = *node.add_attribute();
-        attribute.set_name(name);
+        *attribute.mutable_name() = name;
         attribute.set_type(onnx::AttributeProto_AttributeType_STRING);
-        attribute.set_s(value);
+        *attribute.mutable_s() = value;
     }
 
     Error fixed(const plain::Step& step, const char* why) const {
@@ -201,22 +202,22 @@ class ProgramWriter {
             if (op.factors.empty())
                 continue;
             onnx::NodeProto& scaled = *graph_->add_node();
-            scaled.set_op_type("Mul");
-            scaled.set_name(text(step.name, "/scaled", i));
-            scaled.add_input(terms.back());
+            *scaled.mutable_op_type() = "Mul";
+            *scaled.mutable_name() = text(step.name, "/scaled", i);
+            *scaled.add_input() = terms.back();
             read(scaled, op.factors[i]);
-            scaled.add_output(scaled.name());
+            *scaled.add_output() = scaled.name();
             terms.back() = scaled.name();
         }
         // Binary sums, because OpenCV's importer supports Add only.
         for (std::size_t i = 1; i < terms.size(); ++i) {
             const bool last = i + 1 == terms.size();
             onnx::NodeProto& sum = *graph_->add_node();
-            sum.set_op_type("Add");
-            sum.set_name(last ? step.name : text(step.name, "/sum", i));
-            sum.add_input(i == 1 ? terms[0] : text(step.name, "/sum", i - 1));
-            sum.add_input(terms[i]);
-            sum.add_output(last ? output : sum.name());
+            *sum.mutable_op_type() = "Add";
+            *sum.mutable_name() = last ? step.name : text(step.name, "/sum", i);
+            *sum.add_input() = i == 1 ? terms[0] : text(step.name, "/sum", i - 1);
+            *sum.add_input() = terms[i];
+            *sum.add_output() = last ? output : sum.name();
         }
         return {};
     }
@@ -263,9 +264,9 @@ class ProgramWriter {
         resize.add_input(""); // region of interest
         if (whole) {
             add_floats(step.name + ".scales", scales);
-            resize.add_input(step.name + ".scales");
+            *resize.add_input() = step.name + ".scales";
         } else {
-            resize.add_input("");
+            *resize.add_input() = "";
             read(resize, step.name + ".sizes", {step.shape.begin(), step.shape.end()});
         }
         const bool linear = op.mode == Interpolation::trilinear;
@@ -308,7 +309,7 @@ class ProgramWriter {
 
     const plain::Program& program_;
     bool dynamic_;
-    onnx::ModelProto model_;
+    OnnxMessage model_;
     onnx::GraphProto* graph_ = nullptr;
     std::vector<std::string> values_; ///< by ValueId
     std::vector<std::string> output_names_;
@@ -326,12 +327,12 @@ Result<std::vector<std::byte>> encode_onnx_program(const plain::Program& program
                           {}};
     if (static_cast<std::uint64_t>(constant_bytes) > max_onnx_bytes)
         return too_large;
-    MFRES_TRY(const onnx::ModelProto model, ProgramWriter(program, dynamic).write(about));
-    const std::size_t size = model.ByteSizeLong();
+    MFRES_TRY(const OnnxMessage model, ProgramWriter(program, dynamic).write(about));
+    const std::size_t size = model->ByteSizeLong();
     if (size > max_onnx_bytes)
         return too_large;
     std::vector<std::byte> bytes(size);
-    if (!model.SerializeToArray(bytes.data(), static_cast<int>(size)))
+    if (!model->SerializeToArray(bytes.data(), static_cast<int>(size)))
         return Error{ErrorCode::internal, "protobuf could not write the ONNX model", {}};
     return bytes;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // ONNX as the library sees it: the module libmfres_onnx.so, opened when a file is read or written.
+#include "core/guard.h"
 #include "core/module.h"
-#include "core/try.h"
 #include "exchange/onnx_functions.h"
 #include "exchange/onnx_layout.h"
 
@@ -39,24 +39,32 @@ Result<const OnnxFunctions*> opened_for(const std::string& path) {
 } // namespace
 
 Result<std::vector<std::byte>> encode_onnx_program(const plain::Program& program, const OnnxText& about, bool dynamic) {
-    MFRES_TRY(const OnnxFunctions* onnx, opened());
-    return onnx->encode_program(program, about, dynamic);
+    return guarded("ONNX", [&]() -> Result<std::vector<std::byte>> {
+        MFRES_TRY(const OnnxFunctions* onnx, opened());
+        return onnx->encode_program(program, about, dynamic);
+    });
 }
 
 Result<OnnxNetwork> decode_onnx(std::span<const std::byte> bytes, const std::string& path, const Axes& size) {
-    MFRES_TRY(const OnnxFunctions* onnx, opened_for(path));
-    return onnx->decode(bytes, path, size);
+    return guarded(path, [&]() -> Result<OnnxNetwork> {
+        MFRES_TRY(const OnnxFunctions* onnx, opened_for(path));
+        return onnx->decode(bytes, path, size);
+    });
 }
 
 Result<Model> import_onnx(std::span<const std::byte> bytes, const std::string& path, const Variant* variant) {
-    MFRES_TRY(const OnnxFunctions* onnx, opened_for(path));
-    return onnx->import_bytes(bytes, path, variant);
+    return guarded(path, [&]() -> Result<Model> {
+        MFRES_TRY(const OnnxFunctions* onnx, opened_for(path));
+        return onnx->import_bytes(bytes, path, variant);
+    });
 }
 
 Result<Model> import_onnx(const std::filesystem::path& path, const Variant* variant) {
-    MFRES_CHECK(check_onnx_layout(path));
-    MFRES_TRY(const OnnxFunctions* onnx, opened_for(path.string()));
-    return onnx->import_file(path, variant);
+    return guarded(path, [&]() -> Result<Model> {
+        MFRES_CHECK(check_onnx_layout(path));
+        MFRES_TRY(const OnnxFunctions* onnx, opened_for(path.string()));
+        return onnx->import_file(path, variant);
+    });
 }
 
 } // namespace mfres

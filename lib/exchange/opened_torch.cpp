@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // PyTorch checkpoints as the library sees them: the module libmfres_torch.so, opened when one is read.
+#include "core/guard.h"
 #include "core/module.h"
-#include "core/try.h"
 #include "exchange/torch_functions.h"
 
 namespace mfres {
@@ -27,13 +27,17 @@ Result<const TorchFunctions*> opened_for(const std::string& path) {
 } // namespace
 
 Result<StateDict> read_torch_state(const std::filesystem::path& path, std::string_view prefix) {
-    MFRES_TRY(const TorchFunctions* torch, opened_for(path.string()));
-    return torch->read_file(path, prefix);
+    return guarded(path, [&]() -> Result<StateDict> {
+        MFRES_TRY(const TorchFunctions* torch, opened_for(path.string()));
+        return torch->read_file(path, prefix);
+    });
 }
 
 Result<StateDict> read_torch_state(std::span<const std::byte> bytes, const std::string& path, std::string_view prefix) {
-    MFRES_TRY(const TorchFunctions* torch, opened_for(path));
-    return torch->read_bytes(bytes, path, prefix);
+    return guarded(path, [&]() -> Result<StateDict> {
+        MFRES_TRY(const TorchFunctions* torch, opened_for(path));
+        return torch->read_bytes(bytes, path, prefix);
+    });
 }
 
 } // namespace mfres

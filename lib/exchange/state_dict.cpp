@@ -6,21 +6,17 @@
 #include "core/try.h"
 #include "model/sha256.h"
 
-#include <nlohmann/json.hpp>
-
 #include <algorithm>
 
 namespace mfres {
 
 namespace {
 
-using nlohmann::json;
-
 Error mapping_error(ErrorCode code, const std::string& place, const std::string& problem) {
     return {code, text("name mapping, ", place, ": ", problem), place};
 }
 
-Result<NamePattern> expression(const json& value, const std::string& place) {
+Result<NamePattern> expression(const Json& value, const std::string& place) {
     if (!value.is_string())
         return mapping_error(ErrorCode::json_invalid, place, "is not a string");
     const auto& pattern = value.get_ref<const std::string&>();
@@ -36,7 +32,7 @@ Result<NamePattern> expression(const json& value, const std::string& place) {
 }
 
 /// Allows these keys only; both must be arrays if present.
-Status check_keys(const json& object) {
+Status check_keys(const Json& object) {
     if (!object.is_object())
         return mapping_error(ErrorCode::json_invalid, "the file", "is not a JSON object");
     for (const auto& [key, value] : object.items()) {
@@ -83,13 +79,13 @@ Result<NameMapping> NameMapping::parse(std::string_view text_of_file) {
     auto parsed = parse_json(text_of_file, "mapping", {std::size_t{1} << 20U, 8});
     if (!parsed)
         return mapping_error(ErrorCode::json_invalid, "the file", parsed.error().message);
-    const json object = std::move(parsed).value();
+    const Json object = std::move(parsed).value();
     MFRES_CHECK(check_keys(object));
     NameMapping mapping;
-    const json rules = object.value("rules", json::array());
+    const Json rules = object.value("rules", Json::array());
     for (std::size_t i = 0; i < rules.size(); ++i) {
         const std::string place = text("rules/", i);
-        const json& rule = rules[i];
+        const Json& rule = rules[i];
         if (!rule.is_object() || rule.size() != 2 || !rule.contains("match") || !rule.contains("name") ||
             !rule["name"].is_string())
             return mapping_error(ErrorCode::json_invalid, place, "is not an object of the strings match and name");
@@ -100,7 +96,7 @@ Result<NameMapping> NameMapping::parse(std::string_view text_of_file) {
                                  text("has ", name.size(), " bytes, allowed are 1 to ", max_length));
         mapping.rules_.push_back({std::move(match), name});
     }
-    const json ignore = object.value("ignore", json::array());
+    const Json ignore = object.value("ignore", Json::array());
     for (std::size_t i = 0; i < ignore.size(); ++i) {
         MFRES_TRY(NamePattern match, expression(ignore[i], text("ignore/", i)));
         mapping.ignore_.push_back(std::move(match));
@@ -214,7 +210,7 @@ Result<Model> adopt_weights(const Variant& variant, StateDict tensors, const std
         return Error{sound.error().code, text(path, ": ", sound.error().message), path};
     model.metadata.modalities.clear(); // no other framework's file tells their order
     model.metadata.variant_json = variant.json();
-    model.metadata.recipe_json = json{{"imported_from", origin}}.dump();
+    model.metadata.recipe_json = Json{{"imported_from", origin}}.dump();
     model.metadata.weights_sha256 = weights_sha256(model.weights);
     return model;
 }

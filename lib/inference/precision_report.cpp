@@ -3,9 +3,8 @@
 #include <mfres/evaluate.h>
 
 #include "core/decimal_text.h"
+#include "core/json_value.h"
 #include "core/try.h"
-
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 
@@ -62,12 +61,12 @@ std::string to_markdown(const std::vector<PrecisionEvaluation>& evaluations) {
 }
 
 std::string to_json(const std::vector<PrecisionEvaluation>& evaluations) {
-    nlohmann::ordered_json all = nlohmann::ordered_json::array();
+    OrderedJson all = OrderedJson::array();
     for (const PrecisionEvaluation& of : evaluations)
         all.push_back({{"precision", to_string(of.used.precision)},
                        {"network_ms", of.network_ms},
-                       {"against_reference", nlohmann::ordered_json::parse(to_json(of.against_reference))},
-                       {"against_f32", nlohmann::ordered_json::parse(to_json(of.against_f32))}});
+                       {"against_reference", OrderedJson::parse(to_json(of.against_reference))},
+                       {"against_f32", OrderedJson::parse(to_json(of.against_f32))}});
     return all.dump(2);
 }
 
@@ -94,11 +93,11 @@ std::string to_markdown(const std::vector<SubsetEvaluation>& evaluations) {
 }
 
 std::string to_json(const std::vector<SubsetEvaluation>& evaluations) {
-    nlohmann::ordered_json all = nlohmann::ordered_json::array();
+    OrderedJson all = OrderedJson::array();
     for (const SubsetEvaluation& of : evaluations)
         all.push_back({{"contrasts", names(of.contrasts)},
                        {"trained", of.trained},
-                       {"table", nlohmann::ordered_json::parse(to_json(of.table))}});
+                       {"table", OrderedJson::parse(to_json(of.table))}});
     return all.dump(2);
 }
 

@@ -3,9 +3,8 @@
 #include <mfres/segmenter.h>
 
 #include "core/format.h"
+#include "core/json_value.h"
 #include "core/try.h"
-
-#include <nlohmann/json.hpp>
 
 #include <array>
 
@@ -13,10 +12,8 @@ namespace mfres {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
-
-Json parts_json(const std::vector<PredictionReport::Part>& parts) {
-    Json all = Json::object();
+OrderedJson parts_json(const std::vector<PredictionReport::Part>& parts) {
+    OrderedJson all = OrderedJson::object();
     for (const auto& part : parts)
         all[part.name] = {{"voxels", part.voxels}, {"ml", part.millilitres}};
     return all;
@@ -50,7 +47,7 @@ namespace {
 
 /// `files`: the same report, where the case came from files.
 std::string report_json(const PredictionReport& report, const SegmentReport* files, bool choices) {
-    Json json;
+    OrderedJson json;
     json["case"] = report.case_id;
     json["network"] = report.network;
     json["model"] = {{"file", report.model_file}, {"weights_sha256", report.weights_sha256}};
@@ -81,7 +78,7 @@ std::string report_json(const PredictionReport& report, const SegmentReport* fil
     json["regions"] = parts_json(report.regions);
     json["postprocessing"] = {{"min_component_mm3", report.postprocessing.min_component_mm3},
                               {"min_enhancing_mm3", report.postprocessing.min_enhancing_mm3}};
-    json["stages_ms"] = Json::object();
+    json["stages_ms"] = OrderedJson::object();
     for (const auto& stage : report.stages)
         json["stages_ms"][stage.name] = stage.milliseconds;
     json["total_ms"] = report.total_milliseconds;
@@ -89,14 +86,14 @@ std::string report_json(const PredictionReport& report, const SegmentReport* fil
     json["measured_peak_bytes"] = report.measured_peak_bytes;
     json["warnings"] = report.warnings;
     if (choices) {
-        json["chosen"] = Json::array();
+        json["chosen"] = OrderedJson::array();
         for (const auto& choice : report.chosen)
             json["chosen"].push_back(
                 {{"node", choice.node}, {"operation", choice.operation}, {"implementation", choice.implementation}});
     }
     json["notice"] = "Research use only: not a medical device.";
     // Paths may hold bytes that are no UTF-8; they are replaced rather than failing the report.
-    return json.dump(2, ' ', false, Json::error_handler_t::replace);
+    return json.dump(2, ' ', false, OrderedJson::error_handler_t::replace);
 }
 
 } // namespace

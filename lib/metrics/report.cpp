@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Statistics of a table as JSON and as Markdown.
 #include "core/decimal_text.h"
+#include "core/json_value.h"
 #include "core/try.h"
 #include "imaging/labels.h"
 
 #include <mfres/metrics.h>
-
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 
@@ -14,11 +13,10 @@ namespace mfres {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
 using Cells = std::vector<std::string>;
 
-Json value_json(const std::optional<double>& value) {
-    return value ? Json(*value) : Json(nullptr);
+OrderedJson value_json(const std::optional<double>& value) {
+    return value ? OrderedJson(*value) : OrderedJson(nullptr);
 }
 
 std::string_view key(Metric metric) {
@@ -31,7 +29,7 @@ std::string_view key(Metric metric) {
     return "unknown";
 }
 
-Json statistics_json(const Statistics& of) {
+OrderedJson statistics_json(const Statistics& of) {
     return {{"count", of.count},
             {"mean", value_json(of.mean)},
             {"std", value_json(of.deviation)},
@@ -40,16 +38,16 @@ Json statistics_json(const Statistics& of) {
             {"quantile75", value_json(of.upper_quartile)}};
 }
 
-Json case_json(const CaseMetrics& measured) {
-    Json json = {{"case", measured.id}, {"site", measured.site.empty() ? site_of(measured.id) : measured.site}};
+OrderedJson case_json(const CaseMetrics& measured) {
+    OrderedJson json = {{"case", measured.id}, {"site", measured.site.empty() ? site_of(measured.id) : measured.site}};
     for (const TumourRegion region : tumour_regions)
         for (const Metric metric : all_metrics)
             json[std::string(name(region))][std::string(key(metric))] = value_json(measured[region][metric]);
     return json;
 }
 
-Json summary_json(const MetricsSummary& summary) {
-    Json json;
+OrderedJson summary_json(const MetricsSummary& summary) {
+    OrderedJson json;
     for (const TumourRegion region : tumour_regions)
         for (const Metric metric : all_metrics)
             json[std::string(name(region))][std::string(key(metric))] = statistics_json(summary.at(region, metric));
@@ -147,24 +145,24 @@ std::string sites_markdown(const MetricsTable& table) {
 } // namespace
 
 std::string to_json(const MetricsTable& table) {
-    Json json;
-    json["regions"] = table.definition ? Json(to_string(*table.definition)) : Json(nullptr);
-    json["labels"] = table.labels.empty() ? Json(nullptr) : Json(table.labels);
-    json["scheme"] = table.scheme ? Json(to_string(*table.scheme)) : Json(nullptr);
+    OrderedJson json;
+    json["regions"] = table.definition ? OrderedJson(to_string(*table.definition)) : OrderedJson(nullptr);
+    json["labels"] = table.labels.empty() ? OrderedJson(nullptr) : OrderedJson(table.labels);
+    json["scheme"] = table.scheme ? OrderedJson(to_string(*table.scheme)) : OrderedJson(nullptr);
     const MetricsSummary summary = summarise(table);
     json["cases"] = summary.cases;
     json["summary"] = summary_json(summary);
-    json["sites"] = Json::array();
+    json["sites"] = OrderedJson::array();
     for (const SiteSummary& of : summarise_by_site(table))
         json["sites"].push_back(
             {{"site", of.site}, {"cases", of.summary.cases}, {"summary", summary_json(of.summary)}});
     json["notes"] = table.notes;
-    json["per_case"] = Json::array();
+    json["per_case"] = OrderedJson::array();
     for (const CaseMetrics& measured : table.cases)
         json["per_case"].push_back(case_json(measured));
     json["notice"] = "Research use only: not a medical device.";
     // Labels may contain bytes that are not UTF-8; these are replaced.
-    return json.dump(2, ' ', false, Json::error_handler_t::replace);
+    return json.dump(2, ' ', false, OrderedJson::error_handler_t::replace);
 }
 
 std::string to_markdown(const MetricsTable& table) {

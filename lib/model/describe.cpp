@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "model/describe.h"
 
+#include "core/json_value.h"
 #include "core/names.h"
 #include "core/try.h"
 #include "model/metadata.h"
-
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 
@@ -123,12 +122,12 @@ std::string tensor_table(const std::vector<TensorInfo>& tensors) {
     return table;
 }
 
-nlohmann::ordered_json model_json(const ModelSummary& model) {
+OrderedJson model_json(const ModelSummary& model) {
     const ModelMetadata& metadata = model.metadata;
-    nlohmann::ordered_json json;
+    OrderedJson json;
     json["network"] = model.network;
     // parse_strict has accepted this text and that of the recipe, which bounds their depth.
-    json["variant"] = nlohmann::ordered_json::parse(metadata.variant_json, nullptr, false);
+    json["variant"] = OrderedJson::parse(metadata.variant_json, nullptr, false);
     json["modalities"] = metadata.modalities;
     json["normalisation"] = to_string(metadata.normalisation);
     for (const ModalitySet& set : metadata.modality_subsets)
@@ -138,7 +137,7 @@ nlohmann::ordered_json model_json(const ModelSummary& model) {
     json["label_scheme"] = metadata.label_scheme;
     json["voxel_mm"] = {metadata.voxel_min_mm, metadata.voxel_max_mm};
     json["brain_ml"] = {metadata.brain_min_ml, metadata.brain_max_ml};
-    json["recipe"] = nlohmann::ordered_json::parse(metadata.recipe_json, nullptr, false);
+    json["recipe"] = OrderedJson::parse(metadata.recipe_json, nullptr, false);
     json["weights_sha256"] = metadata.weights_sha256;
     json["sha256_verified"] = true;
     json["created_by"] = metadata.created_by;
@@ -186,25 +185,25 @@ std::string info_text(const ModelInfo& info) {
 }
 
 std::string info_json(const ModelInfo& info) {
-    nlohmann::ordered_json json;
+    OrderedJson json;
     json["path"] = info.path;
     json["file_bytes"] = info.file_bytes;
     json["kind"] = name(info.kind);
     json["error"] = nullptr;
     if (info.rejection)
         json["error"] = {{"code", name(info.rejection->code)}, {"message", info.rejection->message}};
-    json["model"] = info.model ? model_json(*info.model) : nlohmann::ordered_json(nullptr);
+    json["model"] = info.model ? model_json(*info.model) : OrderedJson(nullptr);
     json["metadata"] = info.metadata;
     json["elements"] = info.elements;
     json["tensor_bytes"] = info.tensor_bytes;
-    json["tensors"] = nlohmann::ordered_json::array();
+    json["tensors"] = OrderedJson::array();
     for (const TensorInfo& tensor : info.tensors)
         json["tensors"].push_back({{"name", tensor.name},
                                    {"dtype", name(tensor.dtype)},
                                    {"shape", tensor.shape},
                                    {"elements", tensor.elements},
                                    {"bytes", tensor.bytes}});
-    return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+    return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 } // namespace mfres

@@ -18,7 +18,7 @@ Error invalid(const std::string& problem) {
     return {ErrorCode::model_metadata_invalid, text("metadata ", key, ": ", problem), key};
 }
 
-Result<ActivationRange> range_of(const std::string& name, const nlohmann::json& pair) {
+Result<ActivationRange> range_of(const std::string& name, const Json& pair) {
     if (!pair.is_array() || pair.size() != 2 || !pair[0].is_number() || !pair[1].is_number())
         return invalid(text("the range of '", printable(name), "' is not [least, most]"));
     const double least = pair[0].get<double>();
@@ -35,22 +35,22 @@ Result<QuantizationRecord> quantization_from_json(const std::string& json) {
     const auto parsed = parse_strict(json, "quantization");
     if (!parsed)
         return invalid(printable(parsed.error().message));
-    const nlohmann::json& object = *parsed;
+    const Json& object = *parsed;
     if (!object.is_object() || object.size() != 4)
         return invalid("needs the keys calibration, cases, weights and ranges, and no others");
     for (const char* name : {"calibration", "cases", "weights", "ranges"})
         if (!object.contains(name))
             return invalid(text("'", name, "' is missing"));
     QuantizationRecord record;
-    const nlohmann::json& calibration = object["calibration"];
+    const Json& calibration = object["calibration"];
     if (calibration != "minmax" && calibration != "percentile" && calibration != "mse")
         return invalid("calibration must be minmax, percentile or mse");
     record.calibration = calibration.get<std::string>();
-    const nlohmann::json& cases = object["cases"];
+    const Json& cases = object["cases"];
     if (!cases.is_number_integer() || cases < 1 || cases > 1000000)
         return invalid("cases must be a whole number from 1 to 1000000");
     record.cases = cases.get<int>();
-    const nlohmann::json& weights = object["weights"];
+    const Json& weights = object["weights"];
     if (weights != "float" && weights != "int8")
         return invalid("weights must be float or int8");
     record.int8_weights = weights == "int8";
@@ -64,13 +64,13 @@ Result<QuantizationRecord> quantization_from_json(const std::string& json) {
 }
 
 std::string to_json(const QuantizationRecord& record) {
-    nlohmann::json ranges = nlohmann::json::object();
+    Json ranges = Json::object();
     for (const auto& [name, range] : record.ranges)
         ranges[name] = {range.least, range.most};
-    return nlohmann::json{{"calibration", record.calibration},
-                          {"cases", record.cases},
-                          {"weights", record.int8_weights ? "int8" : "float"},
-                          {"ranges", ranges}}
+    return Json{{"calibration", record.calibration},
+                {"cases", record.cases},
+                {"weights", record.int8_weights ? "int8" : "float"},
+                {"ranges", ranges}}
         .dump();
 }
 

@@ -6,10 +6,9 @@
 #include "core/format.h"
 #include "core/guard.h"
 #include "core/half.h"
+#include "core/json_value.h"
 #include "core/try.h"
 #include "model/tensor_file.h"
-
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <array>
@@ -62,7 +61,7 @@ struct Header {
 };
 
 /// SAX handler that stops at the first event that the format does not allow. A document tree would hide repeated keys.
-class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
+class HeaderReader : public nlohmann::json_sax<Json> {
   public:
     Header header;
     std::string problem;
@@ -153,7 +152,7 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
         return true;
     }
 
-    bool parse_error(std::size_t position, const std::string&, const nlohmann::json::exception&) override {
+    bool parse_error(std::size_t position, const std::string&, const Json::exception&) override {
         return reject(text("the header is not JSON at its byte ", position));
     }
 
@@ -258,7 +257,7 @@ class Parser {
         if (const auto zero = json.find('\0'); zero != std::string_view::npos)
             return error(ErrorCode::model_header_invalid, text("the header has a zero byte at ", zero));
         HeaderReader reader;
-        if (!nlohmann::json::sax_parse(json, &reader))
+        if (!Json::sax_parse(json, &reader))
             return error(ErrorCode::model_header_invalid, reader.problem);
         return std::move(reader.header);
     }
@@ -403,9 +402,9 @@ std::vector<const Entry*> data_order(const std::map<std::string, TensorToWrite, 
 
 Result<std::string> header_json(const std::vector<const Entry*>& order,
                                 const std::map<std::string, std::string, std::less<>>& metadata) {
-    nlohmann::ordered_json header = nlohmann::ordered_json::object();
+    OrderedJson header = OrderedJson::object();
     if (!metadata.empty()) {
-        nlohmann::ordered_json& strings = header[metadata_key] = nlohmann::ordered_json::object();
+        OrderedJson& strings = header[metadata_key] = OrderedJson::object();
         for (const auto& [key, value] : metadata)
             strings[key] = value;
     }
@@ -413,16 +412,16 @@ Result<std::string> header_json(const std::vector<const Entry*>& order,
     for (const Entry* entry : order) {
         const auto& [tensor_name, tensor] = *entry;
         const std::int64_t end = offset + tensor.values->elements() * element_bytes(tensor.dtype);
-        nlohmann::ordered_json fields = nlohmann::ordered_json::object();
+        OrderedJson fields = OrderedJson::object();
         fields["dtype"] = name(tensor.dtype);
         fields["shape"] = std::vector(tensor.values->shape().begin(), tensor.values->shape().end());
         fields["data_offsets"] = {offset, end};
         header[tensor_name] = std::move(fields);
         offset = end;
     }
-    std::string json = header.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    std::string json = header.dump(-1, ' ', false, Json::error_handler_t::replace);
     // dump() replaced text that is not UTF-8, so that it differs after parsing.
-    if (nlohmann::ordered_json::parse(json, nullptr, false) != header)
+    if (OrderedJson::parse(json, nullptr, false) != header)
         return Error{ErrorCode::model_header_invalid, "a tensor's name or the metadata is not UTF-8", {}};
     json.append((length_bytes - json.size() % length_bytes) % length_bytes, ' ');
     if (json.size() > max_header_bytes)

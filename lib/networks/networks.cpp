@@ -29,7 +29,7 @@ Result<NetworkDescription> description_of(std::string_view name_or_json) {
         variant.name(),           variant.family().name, variant.standard(), variant.json(), {},
         variant.input_channels(), variant.classes(),     variant.multiple()};
     for (const Option& option : variant.family().options) {
-        const nlohmann::json& value = variant.settings().json().at(option.key);
+        const Json& value = variant.settings().json().at(option.key);
         if (value == option.standard)
             continue;
         std::string written;

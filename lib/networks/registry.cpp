@@ -38,7 +38,7 @@ Error unknown_network(std::string_view name) {
 }
 
 /// The "name" of a variant. It appears in file names and tables, so its length and characters are restricted.
-Result<std::string> variant_name(const nlohmann::json& object, const NetworkFamily& family) {
+Result<std::string> variant_name(const Json& object, const NetworkFamily& family) {
     const auto given = object.find("name");
     if (given == object.end())
         return family.name;
@@ -55,7 +55,7 @@ Result<std::string> variant_name(const nlohmann::json& object, const NetworkFami
 }
 
 /// "outputs" of a variant. With regions the network has a channel for each, which "classes" may say but need not.
-Result<Outputs> variant_outputs(nlohmann::json& object) {
+Result<Outputs> variant_outputs(Json& object) {
     const auto given = object.find("outputs");
     if (given == object.end() || *given == "classes")
         return Outputs::classes;
@@ -74,7 +74,7 @@ Result<Variant> parse_variant(std::string_view name_or_json) {
     const std::size_t start = name_or_json.find_first_not_of(" \t\r\n");
     const bool is_json = start != std::string_view::npos &&
                          std::string_view("{[\"\xEF").find(name_or_json[start]) != std::string_view::npos;
-    nlohmann::json object = nlohmann::json::object();
+    Json object = Json::object();
     const NetworkFamily* family = find_family(name_or_json);
     if (family == nullptr && !is_json)
         return unknown_network(name_or_json);
@@ -105,7 +105,7 @@ Result<Variant> parse_variant(std::string_view name_or_json) {
     variant.standard_ = std::all_of(family->options.begin(), family->options.end(), [&](const Option& option) {
         return settings.json().at(option.key) == option.standard;
     });
-    nlohmann::json canonical = settings.json();
+    Json canonical = settings.json();
     canonical["network"] = family->name;
     canonical["name"] = variant.name_;
     if (outputs == Outputs::regions)

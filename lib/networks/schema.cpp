@@ -8,15 +8,13 @@
 
 namespace mfres {
 
-using nlohmann::json;
-
 namespace {
 
 std::string between(std::int64_t least, std::int64_t most) {
     return text(least, " to ", most);
 }
 
-Status check_integer(const json& value, const std::string& path, const Option& option) {
+Status check_integer(const Json& value, const std::string& path, const Option& option) {
     if (!value.is_number_integer())
         return violation(path, value, text("is not ", option.allowed()));
     const bool too_large =
@@ -26,12 +24,12 @@ Status check_integer(const json& value, const std::string& path, const Option& o
     return {};
 }
 
-Status check_flag(const json& value, const std::string& path) {
+Status check_flag(const Json& value, const std::string& path) {
     return value.is_boolean() ? Status{} : violation(path, value, "is not true or false");
 }
 
 template <typename CheckEntry>
-Status check_list(const json& value, const std::string& path, const Option& option, const CheckEntry& check_entry) {
+Status check_list(const Json& value, const std::string& path, const Option& option, const CheckEntry& check_entry) {
     if (!value.is_array())
         return violation(path, value, text("is not ", option.allowed()));
     if (value.size() < option.fewest || value.size() > option.longest)
@@ -41,7 +39,7 @@ Status check_list(const json& value, const std::string& path, const Option& opti
     return {};
 }
 
-Status check_choice(const json& value, const std::string& path, const Option& option) {
+Status check_choice(const Json& value, const std::string& path, const Option& option) {
     if (value.is_string())
         for (const std::string& allowed : option.choices)
             if (value.get_ref<const std::string&>() == allowed)
@@ -49,12 +47,12 @@ Status check_choice(const json& value, const std::string& path, const Option& op
     return violation(path, value, text("is not ", option.allowed()));
 }
 
-Status check_value(const json& value, const Option& option) {
+Status check_value(const Json& value, const Option& option) {
     const std::string path = "/" + option.key;
     switch (option.kind) {
     case Option::Kind::integer: return check_integer(value, path, option);
     case Option::Kind::integers:
-        return check_list(value, path, option, [&](const json& entry, const std::string& entry_path) {
+        return check_list(value, path, option, [&](const Json& entry, const std::string& entry_path) {
             return check_integer(entry, entry_path, integer("", 0, {option.least, option.most}, ""));
         });
     case Option::Kind::flag: return check_flag(value, path);
@@ -126,20 +124,20 @@ Option choice(std::string key, std::string standard, std::vector<std::string> ch
     return option;
 }
 
-Error violation(const std::string& path, const json& value, const std::string& problem) {
+Error violation(const std::string& path, const Json& value, const std::string& problem) {
     return {ErrorCode::variant_invalid, text(path, ": ", json_excerpt(value), " ", problem), path};
 }
 
-Result<json> parse_strict(std::string_view source, std::string_view what) {
-    MFRES_TRY(json value, parse_json(source, what));
+Result<Json> parse_strict(std::string_view source, std::string_view what) {
+    MFRES_TRY(Json value, parse_json(source, what));
     if (!value.is_object())
         return violation("/", value, text("is not an object; a ", what, " is {\"network\": \"<name>\", ...}"));
     return value;
 }
 
-Result<Settings> read_settings(const json& object, const std::vector<Option>& options,
+Result<Settings> read_settings(const Json& object, const std::vector<Option>& options,
                                const std::vector<std::string>& reserved) {
-    json values = json::object();
+    Json values = Json::object();
     std::string known;
     for (const Option& option : options) {
         values[option.key] = option.standard;
@@ -147,7 +145,7 @@ Result<Settings> read_settings(const json& object, const std::vector<Option>& op
     }
     for (const auto& entry : object.items()) {
         const std::string& key = entry.key();
-        const json& value = entry.value();
+        const Json& value = entry.value();
         if (std::find(reserved.begin(), reserved.end(), key) != reserved.end())
             continue;
         const auto option =
@@ -172,7 +170,7 @@ Status check_multiples(const Settings& settings, std::string_view key, std::stri
 }
 
 Status check_length(const Settings& settings, std::string_view key, std::string_view like, std::size_t shorter_by) {
-    const json& list = settings.json().at(std::string(key));
+    const Json& list = settings.json().at(std::string(key));
     const std::size_t expected = settings.json().at(std::string(like)).size() - shorter_by;
     if (list.size() == expected)
         return {};

@@ -2,9 +2,9 @@
 // Strict reading of JSON objects: keys with types, ranges and defaults; errors name path and value.
 #pragma once
 
-#include <mfres/status.h>
+#include "core/json_value.h"
 
-#include <nlohmann/json.hpp>
+#include <mfres/status.h>
 
 #include <cstdint>
 #include <string>
@@ -20,7 +20,7 @@ struct Option {
     std::string key;
     std::string help;
     Kind kind = Kind::integer;
-    nlohmann::json standard;          ///< the default value
+    Json standard;                    ///< the default value
     std::int64_t least = 0;           ///< of an integer, or of each entry of a list
     std::int64_t most = 0;            ///< as above
     std::size_t fewest = 1;           ///< entries of a list
@@ -46,32 +46,32 @@ Option choice(std::string key, std::string standard, std::vector<std::string> ch
 /// Precondition of all accessors: `key` is an option of the network, of that kind.
 class Settings {
   public:
-    explicit Settings(nlohmann::json values) : values_(std::move(values)) {}
+    explicit Settings(Json values) : values_(std::move(values)) {}
 
     std::int64_t integer(std::string_view key) const { return at(key).get<std::int64_t>(); }
     std::vector<std::int64_t> integers(std::string_view key) const { return at(key).get<std::vector<std::int64_t>>(); }
     bool flag(std::string_view key) const { return at(key).get<bool>(); }
     std::vector<bool> flags(std::string_view key) const { return at(key).get<std::vector<bool>>(); }
     std::string choice(std::string_view key) const { return at(key).get<std::string>(); }
-    const nlohmann::json& json() const { return values_; }
+    const Json& json() const { return values_; }
 
   private:
-    const nlohmann::json& at(std::string_view key) const { return *values_.find(std::string(key)); }
-    nlohmann::json values_;
+    const Json& at(std::string_view key) const { return *values_.find(std::string(key)); }
+    Json values_;
 };
 
 /// Parses one JSON object of at most 64 KiB, 8 levels deep, without repeated keys. `what` names it in messages.
 /// Errors: json_invalid (with line and column, path of a repeated key, or the cap), variant_invalid if it is not an
 /// object.
-Result<nlohmann::json> parse_strict(std::string_view text, std::string_view what = "variant");
+Result<Json> parse_strict(std::string_view text, std::string_view what = "variant");
 
 /// The options' defaults overridden by `object`. Keys in `reserved` are skipped.
 /// Errors: variant_invalid for unknown keys, wrong types, and values or lengths out of range.
-Result<Settings> read_settings(const nlohmann::json& object, const std::vector<Option>& options,
+Result<Settings> read_settings(const Json& object, const std::vector<Option>& options,
                                const std::vector<std::string>& reserved);
 
 /// The variant_invalid error "<path>: <value> <problem>".
-Error violation(const std::string& path, const nlohmann::json& value, const std::string& problem);
+Error violation(const std::string& path, const Json& value, const std::string& problem);
 
 /// Every entry of the list `key` must be a multiple of the integer `divisor` (another key); `count` restricts the check
 /// to the first entries. Error: variant_invalid, e.g. "/widths/2: 113 is not a multiple of splits (4)".

@@ -26,8 +26,6 @@ namespace mfres {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::json;
-
 /// Input size for the cost of a network: the paper's patch.
 constexpr std::array<std::int64_t, 3> cost_size{128, 128, 128};
 constexpr int cost_runs = 3;
@@ -37,7 +35,7 @@ fs::path record_file(const fs::path& out) {
 }
 
 Result<ExperimentPlan> read_record(const fs::path& out) {
-    MFRES_TRY(const json object, read_json(record_file(out)));
+    MFRES_TRY(const Json object, read_json(record_file(out)));
     return parse_plan(object, record_file(out));
 }
 
@@ -299,13 +297,13 @@ Result<std::map<std::string, std::pair<RunState, std::string>>> read_reasons(con
     std::map<std::string, std::pair<RunState, std::string>> reasons;
     if (!is_there(out / "table.json"))
         return reasons;
-    MFRES_TRY(const json table, read_json(out / "table.json"));
+    MFRES_TRY(const Json table, read_json(out / "table.json"));
     try {
-        for (const json& run : table.at("runs"))
+        for (const Json& run : table.at("runs"))
             for (const RunState state : {RunState::skipped, RunState::failed})
                 if (run.at("state") == name(state))
                     reasons[run.at("run").get<std::string>()] = {state, run.at("reason").get<std::string>()};
-    } catch (const json::exception& problem) {
+    } catch (const Json::exception& problem) {
         const std::string path = (out / "table.json").string();
         return Error{ErrorCode::json_invalid, text(path, " is not a table of an experiment: ", problem.what()), path};
     }

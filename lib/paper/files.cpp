@@ -12,7 +12,7 @@ bool is_there(const std::filesystem::path& path) {
     return std::filesystem::exists(path, ignored);
 }
 
-Result<nlohmann::json> read_json(const std::filesystem::path& path) {
+Result<Json> read_json(const std::filesystem::path& path) {
     MFRES_TRY(const auto bytes, read_file(path, std::uint64_t{64} << 20U));
     auto object = parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, "record", record_limits);
     if (!object)

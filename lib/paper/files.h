@@ -2,9 +2,9 @@
 // Files of an experiment.
 #pragma once
 
-#include <mfres/status.h>
+#include "core/json_value.h"
 
-#include <nlohmann/json.hpp>
+#include <mfres/status.h>
 
 #include <filesystem>
 
@@ -14,6 +14,6 @@ namespace mfres {
 bool is_there(const std::filesystem::path& path);
 
 /// The content of a JSON file of at most 64 MiB. Errors: file_not_found, file_read, json_invalid, memory_limit.
-Result<nlohmann::json> read_json(const std::filesystem::path& path);
+Result<Json> read_json(const std::filesystem::path& path);
 
 } // namespace mfres

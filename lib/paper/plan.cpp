@@ -14,8 +14,6 @@
 
 namespace mfres {
 
-using nlohmann::json;
-
 namespace {
 
 constexpr auto experiment_table_names =
@@ -53,7 +51,7 @@ std::vector<std::string> decided_keys(ExperimentTable table) {
 }
 
 /// The recipe of the options as an object.
-Result<json> shared_recipe(const ExperimentOptions& options) {
+Result<Json> shared_recipe(const ExperimentOptions& options) {
     const auto shared = parse_json(recipe_with(options.recipe, options.compute), "recipe");
     if (!shared)
         return Error{ErrorCode::recipe_invalid, shared.error().message, shared.error().where};
@@ -91,14 +89,14 @@ std::vector<ExperimentRow> wanted_rows(const ExperimentOptions& options) {
     return rows;
 }
 
-json network_json(const std::string& network) {
+Json network_json(const std::string& network) {
     auto object = parse_json(network, "variant");
-    return object && object->is_object() ? std::move(object).value() : json(network);
+    return object && object->is_object() ? std::move(object).value() : Json(network);
 }
 
 /// Completes a row, and returns its recipe.
-Result<RecipeDescription> settle(ExperimentRow& row, const json& shared) {
-    json wanted = shared;
+Result<RecipeDescription> settle(ExperimentRow& row, const Json& shared) {
+    Json wanted = shared;
     wanted["network"] = network_json(row.network);
     if (!row.loss.empty())
         wanted["loss"] = row.loss;
@@ -127,11 +125,11 @@ Status check_folders(const ExperimentPlan& plan) {
     return {};
 }
 
-json cases_json(const ExperimentCases& cases) {
+Json cases_json(const ExperimentCases& cases) {
     return {{"cases", cases.ids}, {"fingerprint", cases.fingerprint}};
 }
 
-ExperimentCases cases_of(const json& object) {
+ExperimentCases cases_of(const Json& object) {
     return {object.at("cases").get<std::vector<std::string>>(), object.at("fingerprint").get<std::string>()};
 }
 
@@ -173,7 +171,7 @@ std::string_view name(RunState state) noexcept {
 
 Result<ExperimentPlan> make_plan(const ExperimentOptions& options) {
     MFRES_CHECK(check_options(options));
-    MFRES_TRY(const json shared, shared_recipe(options));
+    MFRES_TRY(const Json shared, shared_recipe(options));
     ExperimentPlan plan;
     plan.table = options.table;
     plan.rows = wanted_rows(options);
@@ -181,7 +179,7 @@ Result<ExperimentPlan> make_plan(const ExperimentOptions& options) {
     for (ExperimentRow& row : plan.rows) {
         MFRES_TRY(recipe, settle(row, shared));
     }
-    json canonical = json::parse(recipe.json, nullptr, false);
+    Json canonical = Json::parse(recipe.json, nullptr, false);
     for (const std::string& key : decided_keys(plan.table))
         canonical.erase(key);
     plan.recipe = canonical.dump();
@@ -207,7 +205,7 @@ std::vector<ExperimentRun> runs_of(const ExperimentPlan& plan) {
 }
 
 Result<RecipeDescription> recipe_of(const ExperimentPlan& plan, const ExperimentRun& run) {
-    json recipe = json::parse(plan.recipe, nullptr, false);
+    Json recipe = Json::parse(plan.recipe, nullptr, false);
     recipe["network"] = network_json(plan.rows[run.row].network);
     recipe["loss"] = plan.rows[run.row].loss;
     recipe["seed"] = run.seed;
@@ -215,14 +213,14 @@ Result<RecipeDescription> recipe_of(const ExperimentPlan& plan, const Experiment
     return describe_recipe(recipe.dump(), plan.train.ids.size());
 }
 
-json plan_json(const ExperimentPlan& plan) {
-    json rows = json::array();
+Json plan_json(const ExperimentPlan& plan) {
+    Json rows = Json::array();
     for (const ExperimentRow& row : plan.rows)
         rows.push_back({{"name", row.name}, {"network", network_json(row.network)}, {"loss", row.loss}});
     return {{"format", record_format},
             {"table", to_string(plan.table)},
             {"rows", std::move(rows)},
-            {"recipe", json::parse(plan.recipe, nullptr, false)},
+            {"recipe", Json::parse(plan.recipe, nullptr, false)},
             {"seeds", plan.seeds},
             {"backend", plan.backend},
             {"split", plan.split},
@@ -230,7 +228,7 @@ json plan_json(const ExperimentPlan& plan) {
             {"held_out", cases_json(plan.held_out)}};
 }
 
-Result<ExperimentPlan> parse_plan(const json& object, const std::filesystem::path& where) {
+Result<ExperimentPlan> parse_plan(const Json& object, const std::filesystem::path& where) {
     const auto reject = [&](const std::string& problem) {
         return Error{ErrorCode::json_invalid, text(where.string(), " is not a record of an experiment: ", problem),
                      where.string()};
@@ -240,7 +238,7 @@ Result<ExperimentPlan> parse_plan(const json& object, const std::filesystem::pat
             return reject("its format is not " + std::to_string(record_format));
         ExperimentPlan plan;
         MFRES_TRY(plan.table, parse_experiment_table(object.at("table").get<std::string>()));
-        for (const json& row : object.at("rows"))
+        for (const Json& row : object.at("rows"))
             plan.rows.push_back(
                 {row.at("name").get<std::string>(), row.at("network").dump(), row.at("loss").get<std::string>()});
         plan.recipe = object.at("recipe").dump();
@@ -254,7 +252,7 @@ Result<ExperimentPlan> parse_plan(const json& object, const std::filesystem::pat
         for (const ExperimentRun& run : runs_of(plan))
             MFRES_CHECK(recipe_of(plan, run));
         return plan;
-    } catch (const json::exception& problem) {
+    } catch (const Json::exception& problem) {
         return reject(problem.what());
     }
 }
@@ -270,15 +268,15 @@ std::vector<std::string> plan_differences(const ExperimentPlan& wanted, const Ex
     if (names_of(wanted) == names_of(recorded))
         for (std::size_t row = 0; row < wanted.rows.size(); ++row)
             compare(wanted.rows[row].name + " as", wanted.rows[row].network, recorded.rows[row].network);
-    const json here = json::parse(wanted.recipe, nullptr, false);
-    const json there = json::parse(recorded.recipe, nullptr, false);
+    const Json here = Json::parse(wanted.recipe, nullptr, false);
+    const Json there = Json::parse(recorded.recipe, nullptr, false);
     std::set<std::string> keys;
-    for (const json* recipe : {&here, &there})
+    for (const Json* recipe : {&here, &there})
         for (const auto& entry : recipe->items())
             keys.insert(entry.key());
     for (const std::string& key : keys)
-        compare("recipe " + key, here.value(key, json("nothing")).dump(), there.value(key, json("nothing")).dump());
-    compare("seeds", json(wanted.seeds).dump(), json(recorded.seeds).dump());
+        compare("recipe " + key, here.value(key, Json("nothing")).dump(), there.value(key, Json("nothing")).dump());
+    compare("seeds", Json(wanted.seeds).dump(), Json(recorded.seeds).dump());
     compare("backend", wanted.backend, recorded.backend);
     compare_cases("to train on", wanted.train, recorded.train, differences);
     compare_cases("held out", wanted.held_out, recorded.held_out, differences);

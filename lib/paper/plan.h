@@ -3,11 +3,10 @@
 // folder to be compared with the options when the experiment is resumed.
 #pragma once
 
+#include "core/json_value.h"
 #include "paper/experiment.h"
 
 #include <mfres/trainer.h>
-
-#include <nlohmann/json.hpp>
 
 #include <filesystem>
 #include <string>
@@ -26,10 +25,10 @@ std::vector<ExperimentRun> runs_of(const ExperimentPlan& plan);
 Result<RecipeDescription> recipe_of(const ExperimentPlan& plan, const ExperimentRun& run);
 
 /// experiment.json: every member of the plan.
-nlohmann::json plan_json(const ExperimentPlan& plan);
+Json plan_json(const ExperimentPlan& plan);
 
 /// The inverse. Errors: json_invalid, naming `where`.
-Result<ExperimentPlan> parse_plan(const nlohmann::json& json, const std::filesystem::path& where);
+Result<ExperimentPlan> parse_plan(const Json& json, const std::filesystem::path& where);
 
 /// The differences as text: "recipe steps 20 instead of 40". Empty for equal plans.
 std::vector<std::string> plan_differences(const ExperimentPlan& wanted, const ExperimentPlan& recorded);

@@ -13,7 +13,6 @@ namespace mfres {
 
 namespace {
 
-using nlohmann::json;
 using Cells = std::vector<std::string>;
 
 constexpr std::array<std::int64_t, 3> published_size{128, 128, 128};
@@ -92,14 +91,14 @@ std::string budget_sentence(const ExperimentPlan& plan, const RecipeDescription&
 /// Recipe keys that differ from the paper's, without budget, seeds and the keys that define the rows.
 std::string recipe_sentence(const ExperimentPlan& plan, const RecipeDescription& recipe) {
     const auto standard = describe_recipe("{}");
-    const json ours = json::parse(recipe.json, nullptr, false);
-    const json papers = standard ? json::parse(standard->json, nullptr, false) : json::object();
+    const Json ours = Json::parse(recipe.json, nullptr, false);
+    const Json papers = standard ? Json::parse(standard->json, nullptr, false) : Json::object();
     constexpr std::array told{"network", "seed", "init_seed", "steps", "epochs", "validate_every", "batch", "crop"};
     std::string changes;
     for (const auto& entry : ours.items()) {
         const bool elsewhere = std::find(told.begin(), told.end(), entry.key()) != told.end() ||
                                (entry.key() == "loss" && plan.table == ExperimentTable::table1);
-        if (!elsewhere && papers.value(entry.key(), json()) != entry.value())
+        if (!elsewhere && papers.value(entry.key(), Json()) != entry.value())
             changes += text(changes.empty() ? "" : ", ", entry.key(), ' ', entry.value().dump());
     }
     std::string words = "Recipe beside that budget: the paper's, and the project's defaults where the paper is silent";
@@ -244,14 +243,14 @@ const char* key(Metric metric) {
     return metric == Metric::dice ? "dice" : "hd95_mm";
 }
 
-json optional_json(const std::optional<double>& value) {
-    return value ? json(*value) : json();
+Json optional_json(const std::optional<double>& value) {
+    return value ? Json(*value) : Json();
 }
 
-json published_json(const std::optional<PublishedFigures>& published) {
+Json published_json(const std::optional<PublishedFigures>& published) {
     if (!published)
         return {};
-    json object = {{"source", published->source},
+    Json object = {{"source", published->source},
                    {"note", "BraTS 2019 validation server, not re-measured"},
                    {"parameters_m", optional_json(published->parameters_m)},
                    {"flops_g", optional_json(published->flops_g)}};
@@ -262,8 +261,8 @@ json published_json(const std::optional<PublishedFigures>& published) {
     return object;
 }
 
-json ours_json(const ExperimentReport& report, std::size_t row) {
-    json ours = {{"runs", finished_runs(report, row)}};
+Json ours_json(const ExperimentReport& report, std::size_t row) {
+    Json ours = {{"runs", finished_runs(report, row)}};
     for (const Metric metric : shown_metrics)
         for (const TumourRegion region : tumour_regions) {
             const Statistics values = over_seeds(report, row, region, metric);
@@ -282,8 +281,8 @@ json ours_json(const ExperimentReport& report, std::size_t row) {
     return ours;
 }
 
-json run_json(const ExperimentReport& report, const ExperimentRun& run) {
-    json object = {{"run", run.folder},
+Json run_json(const ExperimentReport& report, const ExperimentRun& run) {
+    Json object = {{"run", run.folder},
                    {"row", report.plan.rows[run.row].name},
                    {"seed", run.seed},
                    {"state", name(run.state)},
@@ -337,18 +336,18 @@ std::string to_markdown(const ExperimentReport& report) {
 }
 
 std::string to_json(const ExperimentReport& report) {
-    json rows = json::array();
+    Json rows = Json::array();
     for (std::size_t row = 0; row < report.plan.rows.size(); ++row)
         rows.push_back({{"name", report.plan.rows[row].name},
                         {"published", published_json(published_row(report.plan.table, report.plan.rows[row]))},
                         {"ours", ours_json(report, row)}});
-    json runs = json::array();
+    Json runs = Json::array();
     for (const ExperimentRun& run : report.runs)
         runs.push_back(run_json(report, run));
-    const json object = {{"plan", plan_json(report.plan)}, {"caption", caption(report)}, {"rows", std::move(rows)},
+    const Json object = {{"plan", plan_json(report.plan)}, {"caption", caption(report)}, {"rows", std::move(rows)},
                          {"runs", std::move(runs)},        {"stopped", report.stopped},  {"warnings", report.warnings},
                          {"notes", report.notes}};
-    return object.dump(2, ' ', false, json::error_handler_t::replace);
+    return object.dump(2, ' ', false, Json::error_handler_t::replace);
 }
 
 } // namespace mfres

@@ -2,13 +2,12 @@
 #include "paper/robustness.h"
 
 #include "core/guard.h"
+#include "core/json_value.h"
 #include "core/try.h"
 #include "paper/disturb.h"
 #include "report/text_table.h"
 
 #include <mfres/case_images.h>
-
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <new>
@@ -16,8 +15,6 @@
 namespace mfres {
 
 namespace {
-
-using nlohmann::json;
 
 /// A case that is disturbed again and again.
 struct Patient {
@@ -189,11 +186,11 @@ std::string to_markdown(const RobustnessReport& report) {
 }
 
 std::string to_json(const RobustnessReport& report) {
-    json rows = json::array();
+    Json rows = Json::array();
     for (const RobustnessRow& row : report.rows) {
-        json cases = json::array();
+        Json cases = Json::array();
         for (const RobustnessCase& one : row.cases) {
-            json object{{"case", one.id}, {"dice_with_untouched", one.agreement}};
+            Json object{{"case", one.id}, {"dice_with_untouched", one.agreement}};
             if (one.dice)
                 object["dice_with_reference"] = *one.dice;
             if (one.false_enhancing)
@@ -202,7 +199,7 @@ std::string to_json(const RobustnessReport& report) {
         }
         rows.push_back({{"disturbance", name(row.disturbance)}, {"what", meaning(row.disturbance)}, {"cases", cases}});
     }
-    return json{{"model", report.model},
+    return Json{{"model", report.model},
                 {"labels", report.labels},
                 {"postprocessing",
                  {{"min_component_mm3", report.postprocessing.min_component_mm3},
@@ -210,7 +207,7 @@ std::string to_json(const RobustnessReport& report) {
                 {"seed", report.seed},
                 {"regions", {"WT", "TC", "ET"}},
                 {"disturbances", std::move(rows)}}
-        .dump(2, ' ', false, json::error_handler_t::replace);
+        .dump(2, ' ', false, Json::error_handler_t::replace);
 }
 
 } // namespace mfres

@@ -7,12 +7,10 @@
 
 namespace mfres {
 
-using nlohmann::json;
-
 namespace {
 
 /// Backend and threads, which the reports of trainings and of benchmarks state alike. Throws nlohmann's exceptions.
-RunInfo used_by(const json& report) {
+RunInfo used_by(const Json& report) {
     RunInfo used;
     used.backend = report.at("backend").at("name").get<std::string>();
     used.engine = report.at("backend").at("engine").get<std::string>();
@@ -22,17 +20,17 @@ RunInfo used_by(const json& report) {
 
 /// Reads the training part of a run from to_json(TrainReport).
 Status read_training(const RunFiles& files, ExperimentRun& run) {
-    MFRES_TRY(const json report, read_json(files.train()));
+    MFRES_TRY(const Json report, read_json(files.train()));
     try {
         run.step = report.at("step").get<std::int64_t>();
         run.seconds = report.at("seconds").get<double>();
         run.peak_bytes = report.at("peak_bytes").get<std::int64_t>();
         run.used = used_by(report);
-        const json& recipe = report.at("recipe");
+        const Json& recipe = report.at("recipe");
         MFRES_TRY(run.used.precision, parse_precision(recipe.at("precision").get<std::string>()));
         run.used.tf32 = recipe.at("allow_tf32").get<bool>();
         run.used.deterministic = recipe.at("deterministic").get<bool>();
-    } catch (const json::exception& problem) {
+    } catch (const Json::exception& problem) {
         return Error{ErrorCode::json_invalid,
                      text(files.train().string(), " is not a report of a training: ", problem.what()),
                      files.train().string()};
@@ -42,7 +40,7 @@ Status read_training(const RunFiles& files, ExperimentRun& run) {
 
 /// Reads the cost from to_json(BenchmarkReport).
 Result<PassCost> read_cost(const RunFiles& files) {
-    MFRES_TRY(const json report, read_json(files.cost()));
+    MFRES_TRY(const Json report, read_json(files.cost()));
     try {
         PassCost cost{report.at("median_ms").get<double>(), report.at("planned_peak_mib").get<double>(),
                       used_by(report)};
@@ -50,7 +48,7 @@ Result<PassCost> read_cost(const RunFiles& files) {
         cost.used.tf32 = report.at("allow_tf32").get<bool>();
         cost.used.deterministic = report.at("deterministic").get<bool>();
         return cost;
-    } catch (const json::exception& problem) {
+    } catch (const Json::exception& problem) {
         return Error{ErrorCode::json_invalid,
                      text(files.cost().string(), " is not a report of a benchmark: ", problem.what()),
                      files.cost().string()};

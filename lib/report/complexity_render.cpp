@@ -2,20 +2,17 @@
 // Complexity reports as text, Markdown, CSV and JSON. Every format states the convention of each number, the input size
 // and the batch size.
 #include "core/csv.h"
+#include "core/json_value.h"
 #include "core/names.h"
 #include "core/try.h"
 #include "report/text_table.h"
 
 #include <mfres/complexity.h>
 
-#include <nlohmann/json.hpp>
-
 #include <algorithm>
 #include <cmath>
 
 namespace mfres {
-
-using Json = nlohmann::ordered_json;
 
 namespace {
 
@@ -240,7 +237,7 @@ std::string as_csv(const std::vector<ComplexityReport>& reports, bool per_layer)
     return all;
 }
 
-void put_counts(Json& json, const ComplexityCounts& counts) {
+void put_counts(OrderedJson& json, const ComplexityCounts& counts) {
     json["learnables"] = counts.learnables;
     json["macs"] = counts.macs;
     json["table2_flops"] = counts.table2_flops;
@@ -249,8 +246,8 @@ void put_counts(Json& json, const ComplexityCounts& counts) {
     json["activation_bytes"] = counts.activation_bytes;
 }
 
-Json published_json(const PublishedFigures& published) {
-    Json json;
+OrderedJson published_json(const PublishedFigures& published) {
+    OrderedJson json;
     if (published.parameters_m)
         json["parameters_m"] = *published.parameters_m;
     if (published.flops_g)
@@ -265,12 +262,12 @@ Json published_json(const PublishedFigures& published) {
     return json;
 }
 
-Json as_json(const ComplexityReport& report, bool per_layer) {
-    Json json;
+OrderedJson as_json(const ComplexityReport& report, bool per_layer) {
+    OrderedJson json;
     json["name"] = report.network.name;
     json["network"] = report.network.network;
     json["as_registered"] = report.network.standard;
-    json["variant"] = Json::parse(report.network.json, nullptr, false);
+    json["variant"] = OrderedJson::parse(report.network.json, nullptr, false);
     json["input"] = report.input;
     json["classes"] = report.network.classes;
     if (!report.status.empty())
@@ -282,25 +279,25 @@ Json as_json(const ComplexityReport& report, bool per_layer) {
     json["weight_bytes"] = report.weight_bytes;
     json["memory"] = {{"lower_bound", report.memory.lower_bound}, {"planned", report.memory.planned}};
     for (const StageComplexity& stage : report.stages) {
-        Json entry{{"name", stage.name}};
+        OrderedJson entry{{"name", stage.name}};
         put_counts(entry, stage.counts);
         json["stages"].push_back(std::move(entry));
     }
     if (!per_layer)
         return json;
     for (const LayerComplexity& layer : report.layers) {
-        Json entry{{"name", layer.name},
-                   {"operation", layer.operation},
-                   {"output", layer.output},
-                   {"seen_by_table2", layer.seen_by_table2}};
+        OrderedJson entry{{"name", layer.name},
+                          {"operation", layer.operation},
+                          {"output", layer.output},
+                          {"seen_by_table2", layer.seen_by_table2}};
         put_counts(entry, layer.counts);
         json["layers"].push_back(std::move(entry));
     }
     return json;
 }
 
-std::string dumped(const Json& json) {
-    return json.dump(2, ' ', false, Json::error_handler_t::replace) + '\n';
+std::string dumped(const OrderedJson& json) {
+    return json.dump(2, ' ', false, OrderedJson::error_handler_t::replace) + '\n';
 }
 
 // --- several reports --------------------------------------------------------------------------------------------
@@ -436,11 +433,11 @@ std::string table2_csv(const Table2Report& report) {
     return all;
 }
 
-Json table2_json(const Table2Report& report) {
-    Json json;
+OrderedJson table2_json(const Table2Report& report) {
+    OrderedJson json;
     json["input"] = report.input;
     for (const Table2Row& row : report.rows) {
-        Json entry{{"network", row.name}, {"status", row.status}};
+        OrderedJson entry{{"network", row.name}, {"status", row.status}};
         put_counts(entry, row.counts);
         if (row.published)
             entry["published"] = published_json(*row.published);
@@ -485,7 +482,7 @@ std::string render(const std::vector<ComplexityReport>& reports, ReportFormat fo
     }
     case ReportFormat::csv: return as_csv(reports, per_layer);
     case ReportFormat::json: {
-        Json json = Json::array();
+        OrderedJson json = OrderedJson::array();
         for (const ComplexityReport& report : reports)
             json.push_back(as_json(report, per_layer));
         return dumped(json);

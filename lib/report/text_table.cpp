@@ -2,6 +2,7 @@
 #include "report/text_table.h"
 
 #include "core/decimal_text.h"
+#include "core/try.h"
 
 #include <algorithm>
 #include <cmath>
@@ -131,6 +132,7 @@ std::string with_sign(double value, int decimals) {
 
 std::string wrapped(const std::string& words, std::size_t indent, std::size_t width) {
     std::istringstream stream(words);
+    pass_exceptions(stream);
     std::string all;
     std::string word;
     std::size_t column = indent;

@@ -2,14 +2,13 @@
 // The mean of the weights of several models: checkpoint averaging, and "model soups" (Wortsman et al. 2022) of runs that
 // started from the same weights.
 #include "core/guard.h"
+#include "core/json_value.h"
 #include "core/try.h"
 #include "model/sha256.h"
 #include "train/export.h"
 #include "train/weight_dtype.h"
 
 #include <mfres/trainer.h>
-
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <map>
@@ -18,7 +17,6 @@ namespace mfres {
 
 namespace {
 
-using nlohmann::json;
 namespace fs = std::filesystem;
 
 /// A checkpoint as the model that would be exported from it, any other file as a model file.
@@ -28,7 +26,7 @@ Result<Model> load_source(const fs::path& path) {
     MFRES_TRY(const Checkpoint checkpoint, read_checkpoint(path));
     MFRES_TRY(Model model, model_of(checkpoint));
     model.metadata.recipe_json =
-        json{{"recipe", to_json(checkpoint.recipe)}, {"steps_trained", checkpoint.step}}.dump();
+        Json{{"recipe", to_json(checkpoint.recipe)}, {"steps_trained", checkpoint.step}}.dump();
     model.metadata.weights_sha256 = weights_sha256(model.weights);
     return model;
 }
@@ -43,8 +41,8 @@ Status check_alike(const Model& first, const fs::path& first_path, const Model& 
     if (first.variant.json() != other.variant.json())
         return differs("network", first.variant.json(), other.variant.json());
     if (first.metadata.modalities != other.metadata.modalities)
-        return differs("list of modalities", json(first.metadata.modalities).dump(),
-                       json(other.metadata.modalities).dump());
+        return differs("list of modalities", Json(first.metadata.modalities).dump(),
+                       Json(other.metadata.modalities).dump());
     if (first.metadata.normalisation != other.metadata.normalisation)
         return differs("normalisation", std::string(to_string(first.metadata.normalisation)),
                        std::string(to_string(other.metadata.normalisation)));
@@ -85,17 +83,17 @@ Result<AveragedModel> mean_of(const std::vector<fs::path>& sources, const fs::pa
                      "sources"};
     MFRES_TRY(Model averaged, load_source(sources[0]));
     Sum sum;
-    json made_of = json::array();
+    Json made_of = Json::array();
     for (const fs::path& source : sources) {
         MFRES_TRY(const Model one, load_source(source));
         MFRES_CHECK(check_alike(averaged, sources[0], one, source));
         sum.add(one.weights);
         made_of.push_back({{"weights_sha256", one.metadata.weights_sha256},
-                           {"recipe", json::parse(one.metadata.recipe_json, nullptr, false)}});
+                           {"recipe", Json::parse(one.metadata.recipe_json, nullptr, false)}});
     }
     sum.mean(averaged.weights);
     averaged.metadata.quantization = {}; // ranges were measured on other weights
-    averaged.metadata.recipe_json = json{{"average_of", std::move(made_of)}}.dump();
+    averaged.metadata.recipe_json = Json{{"average_of", std::move(made_of)}}.dump();
     MFRES_CHECK(save_model(model, averaged, file_dtype(dtype), overwrite));
     return AveragedModel{averaged.variant.name(), sources.size()};
 }

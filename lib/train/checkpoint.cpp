@@ -11,11 +11,10 @@
 #include <array>
 #include <cstring>
 #include <map>
+#include <new>
 #include <span>
 
 namespace mfres {
-
-using nlohmann::json;
 
 namespace {
 
@@ -71,6 +70,12 @@ Bytes pack(const Sections& sections) {
     for (const auto& [name, content] : sections)
         bytes.insert(bytes.end(), content.begin(), content.end());
     return bytes;
+}
+
+/// A lack of memory says nothing about a file: it is no reason to use another one.
+template <typename Value>
+bool out_of_memory(const Result<Value>& result) {
+    return !result && result.error().code == ErrorCode::memory_limit;
 }
 
 Error damaged(const std::string& path, const std::string& problem) {
@@ -129,7 +134,7 @@ Result<Bytes> encode_weights(const Weights& weights, std::string_view what) {
     return bytes;
 }
 
-json to_json(const OpenRow& row) {
+Json to_json(const OpenRow& row) {
     return {{"steps", row.steps},
             {"loss", row.loss},
             {"gradient_norm", row.gradient_norm},
@@ -139,15 +144,15 @@ json to_json(const OpenRow& row) {
             {"skipped", row.skipped}};
 }
 
-OpenRow open_row_from(const json& object) {
+OpenRow open_row_from(const Json& object) {
     return {object.at("steps").get<std::int64_t>(),   object.at("loss").get<double>(),
             object.at("gradient_norm").get<double>(), object.at("learning_rate").get<double>(),
             object.at("seconds").get<double>(),       object.at("waited").get<double>(),
             object.value("skipped", std::int64_t{0})};
 }
 
-json to_json(const TrainRow& row) {
-    json values = {row.step,      row.loss, row.learning_rate, row.gradient_norm, row.seconds, row.voxels_per_second,
+Json to_json(const TrainRow& row) {
+    Json values = {row.step,      row.loss, row.learning_rate, row.gradient_norm, row.seconds, row.voxels_per_second,
                    row.wait_share};
     if (row.skipped > 0)
         values.push_back(row.skipped);
@@ -156,7 +161,7 @@ json to_json(const TrainRow& row) {
     return values;
 }
 
-TrainRow row_from(const json& values) {
+TrainRow row_from(const Json& values) {
     TrainRow row{values.at(0).get<std::int64_t>(),
                  values.at(1).get<double>(),
                  values.at(2).get<double>(),
@@ -174,8 +179,8 @@ TrainRow row_from(const json& values) {
     return row;
 }
 
-json to_json(const Validation& validation) {
-    json cases = json::array();
+Json to_json(const Validation& validation) {
+    Json cases = Json::array();
     for (const ValidationCase& entry : validation.cases)
         cases.push_back({entry.id, entry.dice, entry.site});
     return {{"step", validation.step},
@@ -184,24 +189,24 @@ json to_json(const Validation& validation) {
             {"seconds", validation.seconds}};
 }
 
-Validation validation_from(const json& object) {
+Validation validation_from(const Json& object) {
     Validation validation;
     validation.step = object.at("step").get<std::int64_t>();
     validation.mean = object.at("mean").get<RegionDice>();
     validation.seconds = object.at("seconds").get<double>();
-    for (const json& entry : object.at("cases"))
+    for (const Json& entry : object.at("cases"))
         validation.cases.push_back({entry.at(0).get<std::string>(), entry.at(1).get<RegionDice>(),
                                     entry.size() > 2 ? entry[2].get<std::string>() : ""}); // older files have no site
     return validation;
 }
 
-json to_json(const std::optional<LossScaling>& scaling) {
-    return scaling ? json{{"scale", scaling->scale}, {"good_steps", scaling->good_steps}} : json();
+Json to_json(const std::optional<LossScaling>& scaling) {
+    return scaling ? Json{{"scale", scaling->scale}, {"good_steps", scaling->good_steps}} : Json();
 }
 
 /// As everything here, missing in files from before there was one.
-Result<std::optional<LossScaling>> loss_scaling_from(const json& object) {
-    const json found = object.value("loss_scaling", json());
+Result<std::optional<LossScaling>> loss_scaling_from(const Json& object) {
+    const Json found = object.value("loss_scaling", Json());
     if (found.is_null())
         return std::optional<LossScaling>();
     const LossScaling scaling{found.at("scale").get<double>(), found.at("good_steps").get<std::int64_t>()};
@@ -209,7 +214,7 @@ Result<std::optional<LossScaling>> loss_scaling_from(const json& object) {
     return std::optional(scaling);
 }
 
-json state_json(const Checkpoint& checkpoint) {
+Json state_json(const Checkpoint& checkpoint) {
     return {{"recipe", to_json(checkpoint.recipe)},
             {"step", checkpoint.step},
             {"epoch", checkpoint.epoch},
@@ -224,21 +229,21 @@ json state_json(const Checkpoint& checkpoint) {
             {"skipped_in_row", checkpoint.skipped_in_row},
             {"loss_scaling", to_json(checkpoint.state.loss_scaling)},
             {"open_row", to_json(checkpoint.open_row)},
-            {"best", checkpoint.best ? json(*checkpoint.best) : json()}};
+            {"best", checkpoint.best ? Json(*checkpoint.best) : Json()}};
 }
 
-json history_json(const Checkpoint& checkpoint) {
-    json rows = json::array();
+Json history_json(const Checkpoint& checkpoint) {
+    Json rows = Json::array();
     for (const TrainRow& row : checkpoint.rows)
         rows.push_back(to_json(row));
-    json validations = json::array();
+    Json validations = Json::array();
     for (const Validation& validation : checkpoint.validations)
         validations.push_back(to_json(validation));
     return {{"rows", std::move(rows)}, {"validations", std::move(validations)}};
 }
 
-/// Throws json::exception where the object is not what state_json wrote.
-Status read_state(const json& object, Checkpoint& checkpoint) {
+/// Throws Json::exception where the object is not what state_json wrote.
+Status read_state(const Json& object, Checkpoint& checkpoint) {
     MFRES_TRY(checkpoint.recipe, parse_recipe(object.at("recipe").dump()));
     checkpoint.step = object.at("step").get<std::int64_t>();
     checkpoint.epoch = object.at("epoch").get<double>();
@@ -260,14 +265,14 @@ Status read_state(const json& object, Checkpoint& checkpoint) {
 }
 
 /// Likewise for history_json.
-void read_history(const json& object, Checkpoint& checkpoint) {
-    for (const json& row : object.at("rows"))
+void read_history(const Json& object, Checkpoint& checkpoint) {
+    for (const Json& row : object.at("rows"))
         checkpoint.rows.push_back(row_from(row));
-    for (const json& validation : object.at("validations"))
+    for (const Json& validation : object.at("validations"))
         checkpoint.validations.push_back(validation_from(validation));
 }
 
-Result<json> parse_section(const Sections& sections, const std::string& name) {
+Result<Json> parse_section(const Sections& sections, const std::string& name) {
     const Bytes& bytes = sections.at(name);
     return parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, "section " + name, record_limits);
 }
@@ -282,9 +287,9 @@ Result<Weights> decode_weights(Sections& sections, const std::string& name, cons
 
 Result<Checkpoint> read_sections(Sections& sections, const std::string& path) {
     Checkpoint checkpoint;
-    MFRES_TRY(const json state, parse_section(sections, "state"));
+    MFRES_TRY(const Json state, parse_section(sections, "state"));
     MFRES_CHECK(read_state(state, checkpoint));
-    MFRES_TRY(const json history, parse_section(sections, "history"));
+    MFRES_TRY(const Json history, parse_section(sections, "history"));
     read_history(history, checkpoint);
     MFRES_TRY(checkpoint.state.weights, decode_weights(sections, "weights", path));
     MFRES_TRY(checkpoint.state.first_moment, decode_weights(sections, "first_moment", path));
@@ -319,9 +324,11 @@ Result<Checkpoint> decode_checkpoint(std::span<const std::byte> bytes, const std
     MFRES_TRY(Sections sections, unpack(bytes, path));
     try {
         auto checkpoint = read_sections(sections, path);
-        if (checkpoint)
+        if (checkpoint || out_of_memory(checkpoint))
             return checkpoint;
         return damaged(path, checkpoint.error().message);
+    } catch (const std::bad_alloc&) {
+        throw;
     } catch (const std::exception& error) { // thrown for a missing key or another type
         return damaged(path, error.what());
     }
@@ -344,10 +351,14 @@ CheckpointFolder::CheckpointFolder(std::filesystem::path folder)
 
 Result<CheckpointFolder::Found> CheckpointFolder::load() {
     auto last = read_checkpoint(last_);
+    if (out_of_memory(last))
+        return std::move(last).error();
     last_is_sound_ = last.ok();
     if (last)
         return Found{std::move(last).value(), {}};
     auto previous = read_checkpoint(previous_);
+    if (out_of_memory(previous))
+        return std::move(previous).error();
     if (previous) {
         std::string warning = text("went back to ", previous_.string(), " (step ", previous->step,
                                    ") because the newest checkpoint cannot be used: ", last.error().message);
@@ -385,8 +396,12 @@ Status CheckpointFolder::keep_last_as_previous() const {
 Status CheckpointFolder::save(const Checkpoint& checkpoint) {
     MFRES_TRY(const auto bytes, encode_checkpoint(checkpoint));
     MFRES_TRY(PendingFile pending, PendingFile::write(last_, bytes, true));
-    if (!last_is_sound_)
-        last_is_sound_ = read_checkpoint(last_).ok();
+    if (!last_is_sound_) {
+        const auto last = read_checkpoint(last_);
+        if (out_of_memory(last))
+            return last.error();
+        last_is_sound_ = last.ok();
+    }
     if (*last_is_sound_)
         MFRES_CHECK(keep_last_as_previous());
     MFRES_CHECK(pending.commit());

@@ -2,6 +2,7 @@
 #include "train/export.h"
 
 #include "core/guard.h"
+#include "core/json_value.h"
 #include "core/try.h"
 #include "model/sha256.h"
 #include "networks/deep_supervision.h"
@@ -9,13 +10,9 @@
 
 #include <mfres/normalisation.h>
 
-#include <nlohmann/json.hpp>
-
 #include <utility>
 
 namespace mfres {
-
-using nlohmann::json;
 
 namespace {
 
@@ -25,8 +22,8 @@ const Validation* own_validation(const Checkpoint& checkpoint) {
     return validated ? &checkpoint.validations.back() : nullptr;
 }
 
-json recipe_record(const Checkpoint& checkpoint) {
-    json record = {{"recipe", to_json(checkpoint.recipe)},    {"steps_trained", checkpoint.step},
+Json recipe_record(const Checkpoint& checkpoint) {
+    Json record = {{"recipe", to_json(checkpoint.recipe)},    {"steps_trained", checkpoint.step},
                    {"epochs_trained", checkpoint.epoch},      {"data_sha256", checkpoint.data_fingerprint},
                    {"averaged", !checkpoint.average.empty()}, {"backend", checkpoint.backend}};
     if (!checkpoint.data.fold.empty())
@@ -75,6 +72,8 @@ Result<ExportedModel> export_best(Run& run) {
         const auto best = read_checkpoint(run.folder / "best.ckpt");
         if (best && best->step == run.now.validations[*run.now.best].step)
             return export_model(*best, path, true, Dtype::f32);
+        if (!best && best.error().code == ErrorCode::memory_limit) // says nothing about the file
+            return best.error();
         problem = best ? text("best.ckpt is of step ", best->step) : best.error().message;
     }
     MFRES_TRY(const Checkpoint last, read_checkpoint(run.folder.checkpoints().last()));

@@ -3,18 +3,15 @@
 
 #include "core/file.h"
 #include "core/format.h"
+#include "core/json_value.h"
 #include "report/plot.h"
 #include "train/history.h"
-
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <array>
 #include <utility>
 
 namespace mfres {
-
-using nlohmann::json;
 
 namespace {
 
@@ -169,26 +166,26 @@ TrainReport TrainLog::report() const {
 std::string to_json(const TrainReport& report) {
     const auto validation_json = [](const std::optional<Validation>& validation) {
         if (!validation)
-            return json();
-        json cases = json::object();
+            return Json();
+        Json cases = Json::object();
         for (const ValidationCase& entry : validation->cases)
             cases[entry.id] = {{"wt", entry.dice[0]}, {"tc", entry.dice[1]}, {"et", entry.dice[2]}};
-        json sites = json::object();
+        Json sites = Json::object();
         for (const SiteDice& of : by_site(*validation))
             sites[of.site] = {
                 {"cases", of.cases}, {"wt", of.mean[0]}, {"tc", of.mean[1]}, {"et", of.mean[2]}, {"mean", of.score()}};
-        return json{{"step", validation->step},  {"wt", validation->mean[0]},     {"tc", validation->mean[1]},
+        return Json{{"step", validation->step},  {"wt", validation->mean[0]},     {"tc", validation->mean[1]},
                     {"et", validation->mean[2]}, {"mean", validation->score()},   {"cases", std::move(cases)},
                     {"sites", std::move(sites)}, {"seconds", validation->seconds}};
     };
-    json recipe = json::parse(report.recipe, nullptr, false);
-    const json object = {{"run", report.run},
+    Json recipe = Json::parse(report.recipe, nullptr, false);
+    const Json object = {{"run", report.run},
                          {"network", report.network},
                          {"backend", {{"name", report.used.backend}, {"engine", report.used.engine}}},
                          {"threads", report.used.threads},
                          {"ranks", report.ranks},
-                         {"recipe", recipe.is_discarded() ? json() : std::move(recipe)},
-                         {"fold", report.fold.empty() ? json() : json(report.fold)},
+                         {"recipe", recipe.is_discarded() ? Json() : std::move(recipe)},
+                         {"fold", report.fold.empty() ? Json() : Json(report.fold)},
                          {"cases", report.cases},
                          {"validation_cases", report.validation_cases},
                          {"first_step", report.first_step},
@@ -200,12 +197,12 @@ std::string to_json(const TrainReport& report) {
                          {"peak_bytes", report.peak_bytes},
                          {"recomputed_steps", report.recomputed_steps},
                          {"recomputed_macs", report.recomputed_macs},
-                         {"final_loss", report.rows.empty() ? json() : json(report.rows.back().loss)},
+                         {"final_loss", report.rows.empty() ? Json() : Json(report.rows.back().loss)},
                          {"best", validation_json(report.best)},
                          {"latest", validation_json(report.latest)},
-                         {"model", report.model.empty() ? json() : json(report.model)},
+                         {"model", report.model.empty() ? Json() : Json(report.model)},
                          {"warnings", report.warnings}};
-    return object.dump(2, ' ', false, json::error_handler_t::replace);
+    return object.dump(2, ' ', false, Json::error_handler_t::replace);
 }
 
 } // namespace mfres

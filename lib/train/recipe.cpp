@@ -17,8 +17,6 @@
 
 namespace mfres {
 
-using nlohmann::json;
-
 namespace {
 
 using Size = std::array<std::int64_t, 3>;
@@ -162,12 +160,12 @@ const Field* find_field(std::string_view key) {
     return nullptr;
 }
 
-std::string shown(const json& value) {
-    std::string dumped = value.dump(-1, ' ', true, json::error_handler_t::replace);
+std::string shown(const Json& value) {
+    std::string dumped = value.dump(-1, ' ', true, Json::error_handler_t::replace);
     return dumped.size() > 80 ? dumped.substr(0, 77) + "..." : dumped;
 }
 
-Error invalid(const std::string& key, const json& value, const std::string& problem) {
+Error invalid(const std::string& key, const Json& value, const std::string& problem) {
     return {ErrorCode::recipe_invalid, text("recipe key ", key, ": ", shown(value), " ", problem), key};
 }
 
@@ -196,7 +194,7 @@ std::string allowed(const Field& field, const Place& place) {
     return list;
 }
 
-bool integer_within(const json& value, const Field& field) {
+bool integer_within(const Json& value, const Field& field) {
     if (!value.is_number_integer())
         return false;
     const auto number = value.get<double>(); // limits are far below 2^53, so rounding cannot carry a value across
@@ -216,7 +214,7 @@ bool is_list_of_hashes(std::string_view given, bool several) {
 }
 
 /// Whether `value` has the type of `place` and lies within the field's range; then it is stored.
-bool store(const json& value, const Field& field, const Place& place) {
+bool store(const Json& value, const Field& field, const Place& place) {
     if (auto* const* target = std::get_if<std::int64_t*>(&place)) {
         if (!integer_within(value, field))
             return false;
@@ -235,7 +233,7 @@ bool store(const json& value, const Field& field, const Place& place) {
         **flag = value.get<bool>();
     } else if (auto* const* size = std::get_if<Size*>(&place)) {
         if (!value.is_array() || value.size() != 3 ||
-            !std::all_of(value.begin(), value.end(), [&](const json& edge) { return integer_within(edge, field); }))
+            !std::all_of(value.begin(), value.end(), [&](const Json& edge) { return integer_within(edge, field); }))
             return false;
         **size = value.get<Size>();
     } else if (auto* const* word = std::get_if<std::string*>(&place)) {
@@ -252,7 +250,7 @@ bool store(const json& value, const Field& field, const Place& place) {
 }
 
 /// The network is the name of a variant or an object.
-Status store_network(const json& value, Recipe& recipe) {
+Status store_network(const Json& value, Recipe& recipe) {
     if (!value.is_string() && !value.is_object())
         return invalid("network", value, "is not the name of a network or a variant");
     const auto variant = parse_variant(value.is_string() ? value.get<std::string>() : value.dump());
@@ -291,13 +289,13 @@ Status check_together(const Recipe& recipe) {
     return {};
 }
 
-json value_of(const Field& field, const Recipe& recipe) {
+Json value_of(const Field& field, const Recipe& recipe) {
     if (field.key == "network") {
         auto variant = parse_json(recipe.network, "variant");
-        return variant ? std::move(variant).value() : json(recipe.network);
+        return variant ? std::move(variant).value() : Json(recipe.network);
     }
     Recipe copy = recipe; // a field's place is that of a recipe to be written
-    return std::visit([](const auto* value) { return json(*value); }, field.place(copy));
+    return std::visit([](const auto* value) { return Json(*value); }, field.place(copy));
 }
 
 } // namespace
@@ -332,7 +330,7 @@ Result<Recipe> parse_recipe(std::string_view text_value, const Recipe& base) {
 }
 
 std::string recipe_with(const std::string& recipe, const ComputeOptions& compute) {
-    json changes = json::object();
+    Json changes = Json::object();
     if (compute.precision)
         changes["precision"] = to_string(*compute.precision);
     if (compute.tf32)
@@ -346,8 +344,8 @@ std::string recipe_with(const std::string& recipe, const ComputeOptions& compute
     return object->dump();
 }
 
-json to_json(const Recipe& recipe) {
-    json object = json::object();
+Json to_json(const Recipe& recipe) {
+    Json object = Json::object();
     for (const Field& field : fields())
         object[field.key] = value_of(field, recipe);
     object.erase(recipe.steps > 0 ? "epochs" : "steps");
@@ -359,8 +357,8 @@ std::vector<std::string> recipe_differences(const Recipe& wanted, const Recipe& 
     for (const Field& field : fields()) {
         if (field.key == "steps" || field.key == "epochs" || field.key == "validate_every")
             continue;
-        const json here = value_of(field, wanted);
-        const json there = value_of(field, recorded);
+        const Json here = value_of(field, wanted);
+        const Json there = value_of(field, recorded);
         if (here != there)
             differences.push_back(text(field.key, " ", shown(here), " instead of ", shown(there)));
     }

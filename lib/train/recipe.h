@@ -4,12 +4,11 @@
 #pragma once
 
 #include "backends/training.h"
+#include "core/json_value.h"
 #include "data/loader.h"
 
 #include <mfres/compute.h>
 #include <mfres/status.h>
-
-#include <nlohmann/json.hpp>
 
 #include <array>
 #include <cstdint>
@@ -78,7 +77,7 @@ Result<Recipe> parse_recipe(std::string_view json, const Recipe& base = {});
 
 /// The recipe as a JSON object of every key (of "steps" and "epochs" the one in effect), sorted: equal recipes give
 /// equal text. Precondition: it came from parse_recipe.
-nlohmann::json to_json(const Recipe& recipe);
+Json to_json(const Recipe& recipe);
 
 /// Keys of the canonical objects that differ, in words: "learning_rate 0.001 instead of 0.002". Keys that may change
 /// when a run is resumed (steps, epochs, validate_every) are left out.

@@ -16,17 +16,15 @@
 
 namespace mfres {
 
-using nlohmann::json;
-
 namespace {
 
 namespace fs = std::filesystem;
 
-json to_json(const RunData::Side& side) {
+Json to_json(const RunData::Side& side) {
     return {{"caches", side.caches}, {"files_sha256", side.files_sha256}};
 }
 
-RunData::Side side_from(const json& object) {
+RunData::Side side_from(const Json& object) {
     return {object.at("caches").get<std::vector<std::string>>(), object.at("files_sha256").get<std::string>()};
 }
 
@@ -260,7 +258,7 @@ class RunDataOpener {
 
 } // namespace
 
-json to_json(const RunData& data) {
+Json to_json(const RunData& data) {
     return {{"train", to_json(data.train)},
             {"validation", to_json(data.validation)},
             {"fold", data.fold},
@@ -268,7 +266,7 @@ json to_json(const RunData& data) {
             {"sites", data.sites}};
 }
 
-RunData run_data_from(const json& object) {
+RunData run_data_from(const Json& object) {
     RunData data;
     data.train = side_from(object.at("train"));
     data.validation = side_from(object.at("validation"));

@@ -2,12 +2,11 @@
 // The cases of a training run: found in folders and caches, split, and recorded so that a resumed run finds the same.
 #pragma once
 
+#include "core/json_value.h"
 #include "data/cache.h"
 
 #include <mfres/metrics.h>
 #include <mfres/trainer.h>
-
-#include <nlohmann/json.hpp>
 
 #include <filesystem>
 #include <memory>
@@ -32,10 +31,10 @@ struct RunData {
     friend bool operator==(const RunData&, const RunData&) = default;
 };
 
-nlohmann::json to_json(const RunData& data);
+Json to_json(const RunData& data);
 
-/// The inverse. Throws nlohmann::json::exception where the object is no such record.
-RunData run_data_from(const nlohmann::json& object);
+/// The inverse. Throws Json::exception where the object is no such record.
+RunData run_data_from(const Json& object);
 
 /// Why the cases of a run are opened.
 enum class DataUse : std::uint8_t {
@@ -48,7 +47,7 @@ struct OpenedData {
     std::shared_ptr<const Cache> train;
     std::shared_ptr<const Cache> validation; ///< null without
     RunData record;
-    std::string warning; ///< for the user, or empty
+    std::string warning;                    ///< for the user, or empty
     std::vector<std::string> label_notes{}; ///< what the labels of folders are read as, and on what evidence
 };
 

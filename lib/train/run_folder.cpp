@@ -26,6 +26,21 @@ bool from_a_run_that_never_began(const std::string& name) {
     return name == "train.mfcache" || name == "val.mfcache";
 }
 
+/// Removes temporary files of runs that were killed. Precondition: the folder is locked.
+void remove_leftovers(const fs::path& folder) {
+    const auto entries = list_folder(folder);
+    if (!entries)
+        return;
+    std::error_code ignored;
+    for (const FolderEntry& entry : *entries) {
+        const std::string name = entry.path.filename().string();
+        for (const std::string_view own : {"recipe.json", "metrics.csv", "validation.csv", "curve.svg", "train.mfcache",
+                                           "val.mfcache", "model.safetensors"})
+            if (name.starts_with("." + std::string(own) + "."))
+                fs::remove(entry.path, ignored);
+    }
+}
+
 } // namespace
 
 RunFolder::RunFolder(fs::path path, int descriptor)
@@ -74,6 +89,7 @@ Result<RunFolder> RunFolder::claim_new(const fs::path& path) {
                               "); a new run needs a folder of its own, and --resume continues one"),
                          path.string()};
     folder.checkpoints().remove_leftovers();
+    remove_leftovers(path);
     return folder;
 }
 
@@ -87,6 +103,7 @@ Result<RunFolder> RunFolder::claim_existing(const fs::path& path) {
             path.string()};
     MFRES_TRY(RunFolder folder, lock(path));
     folder.checkpoints().remove_leftovers();
+    remove_leftovers(path);
     return folder;
 }
 

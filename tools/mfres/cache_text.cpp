@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "cache_text.h"
 
+#include "core/json_value.h"
 #include "core/try.h"
-
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <cstdio>
@@ -13,7 +12,7 @@ namespace mfres::cli {
 
 namespace {
 
-nlohmann::json to_json(const CacheEntry& entry) {
+Json to_json(const CacheEntry& entry) {
     return {{"case", entry.id}, {"box", entry.size}, {"class_voxels", entry.class_voxels}, {"bytes", entry.bytes}};
 }
 
@@ -37,14 +36,14 @@ void print_cache(const std::filesystem::path& path, const Cache& cache, bool jso
     std::error_code ignored;
     const std::uintmax_t bytes = std::filesystem::file_size(path, ignored);
     if (json) {
-        nlohmann::json cases = nlohmann::json::array();
+        Json cases = Json::array();
         for (const auto& entry : cache.entries())
             cases.push_back(to_json(entry));
-        const nlohmann::json object = {{"file", path.string()},
-                                       {"bytes", bytes},
-                                       {"fingerprint", cache.fingerprint()},
-                                       {"cases", std::move(cases)}};
-        std::cout << object.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
+        const Json object = {{"file", path.string()},
+                             {"bytes", bytes},
+                             {"fingerprint", cache.fingerprint()},
+                             {"cases", std::move(cases)}};
+        std::cout << object.dump(2, ' ', false, Json::error_handler_t::replace) << '\n';
         return;
     }
     print_table(cache.entries());

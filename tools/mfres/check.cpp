@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "core/json_value.h"
 #include "option_groups.h"
 
 #include "core/format.h"
@@ -6,8 +7,6 @@
 #include "imaging/case.h"
 #include "imaging/labels.h"
 #include "imaging/plausibility.h"
-
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <iostream>
@@ -117,7 +116,7 @@ class Findings {
 
     int finish(const std::string& labels) const {
         if (json_)
-            std::cout << all_.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
+            std::cout << all_.dump(2, ' ', false, Json::error_handler_t::replace) << '\n';
         else
             std::printf("%s%s%zu of %zu cases accepted\n", escape_controls(labels).c_str(), labels.empty() ? "" : "\n",
                         accepted_, accepted_ + rejected_);
@@ -136,7 +135,7 @@ class Findings {
     bool set_rejected_ = false;
     std::size_t accepted_ = 0;
     std::size_t rejected_ = 0;
-    nlohmann::json all_ = nlohmann::json::array();
+    Json all_ = Json::array();
 };
 
 } // namespace

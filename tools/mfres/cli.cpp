@@ -5,9 +5,8 @@
 
 #include "core/file.h"
 #include "core/format.h"
+#include "core/json_value.h"
 #include "core/try.h"
-
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <array>
@@ -119,10 +118,10 @@ std::string escape_lines(std::string_view message) {
 int fail(const Error& error, bool json) {
     const int code = exit_code(error.code);
     if (json) {
-        const nlohmann::json object = {
+        const Json object = {
             {"error",
              {{"code", name(error.code)}, {"message", error.message}, {"where", error.where}, {"exit_code", code}}}};
-        std::cout << object.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
+        std::cout << object.dump(2, ' ', false, Json::error_handler_t::replace) << '\n';
     }
     std::cerr << "mfres: error [" << name(error.code) << "]: " << escape_lines(error.message) << '\n';
     return code;

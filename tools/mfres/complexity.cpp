@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
+#include "core/json_value.h"
 #include "option_groups.h"
 
 #include "core/file.h"
 #include "core/try.h"
 
 #include <mfres/complexity.h>
-
-#include <nlohmann/json.hpp>
 
 #include <iostream>
 
@@ -40,9 +39,9 @@ std::string networks_text() {
 }
 
 std::string networks_json() {
-    nlohmann::ordered_json all = nlohmann::ordered_json::array();
+    OrderedJson all = OrderedJson::array();
     for (const NetworkInfo& network : networks()) {
-        nlohmann::ordered_json keys = nlohmann::ordered_json::array();
+        OrderedJson keys = OrderedJson::array();
         for (const NetworkOption& option : network.options)
             keys.push_back({{"key", option.key},
                             {"default", option.standard},

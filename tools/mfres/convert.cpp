@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "core/json_value.h"
 #include "option_groups.h"
 #include "run_and_print.h"
 #include "train_display.h"
@@ -15,8 +16,6 @@
 #include "train/weight_dtype.h"
 
 #include <mfres/trainer.h>
-
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <iostream>
@@ -275,15 +274,14 @@ Result<ModelComparison> verify(const Options& options, const Model& model, const
     return compare_models(model, written, files, compute, accepted);
 }
 
-nlohmann::json result_json(const Source& source, const std::string& out,
-                           const std::optional<ModelComparison>& verified) {
-    nlohmann::json result{{"network", source.model.variant.name()},
-                          {"output", out},
-                          {"weights_sha256", source.model.metadata.weights_sha256}};
+Json result_json(const Source& source, const std::string& out, const std::optional<ModelComparison>& verified) {
+    Json result{{"network", source.model.variant.name()},
+                {"output", out},
+                {"weights_sha256", source.model.metadata.weights_sha256}};
     if (const auto& checkpoint = source.checkpoint) {
         result["step"] = checkpoint->step;
         result["averaged"] = checkpoint->averaged;
-        result["dice_wt_tc_et"] = checkpoint->dice ? nlohmann::json(*checkpoint->dice) : nlohmann::json();
+        result["dice_wt_tc_et"] = checkpoint->dice ? Json(*checkpoint->dice) : Json();
         result["warnings"] = checkpoint->warnings;
     }
     if (verified)

@@ -13,8 +13,6 @@ namespace mfres::cli {
 
 namespace {
 
-using nlohmann::json;
-
 constexpr const char* about =
     "Repeats a comparison of the MF-RES2Net paper on your cases, and prints the results beside the published figures.\n"
     "table1: MF-RES2Net trained with each of the paper's three losses. table2: all networks of the paper's comparison.\n"
@@ -73,7 +71,7 @@ Options make_options() {
 // ---- options --------------------------------------------------------------------------------------------------------
 
 Result<std::string> recipe_of(const Options& options) {
-    json changes = json::object();
+    Json changes = Json::object();
     for (const char* key : {"steps", "batch"})
         if (options.has(key))
             changes[key] = options.get<std::int64_t>(key);

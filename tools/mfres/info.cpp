@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "cache_text.h"
+#include "core/json_value.h"
 #include "option_groups.h"
 #include "run_and_print.h"
 
@@ -10,8 +11,6 @@
 #include "inference/precision.h"
 #include "model/describe.h"
 #include "model/model.h"
-
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <cstdio>
@@ -71,13 +70,13 @@ Result<Plan> plan_of(const Options& options) {
 }
 
 std::string plan_json(const Plan& plan) {
-    nlohmann::ordered_json json = {{"engine", plan.backend},
-                                   {"weight_bytes", plan.weights},
-                                   {"activation_bytes", plan.activations},
-                                   {"peak_bytes", plan.peak}};
+    OrderedJson json = {{"engine", plan.backend},
+                        {"weight_bytes", plan.weights},
+                        {"activation_bytes", plan.activations},
+                        {"peak_bytes", plan.peak}};
     for (const auto& [kind, counts] : plan.operations)
         json["operations"][kind] = {{"built", counts[0]}, {"run", counts[1]}};
-    json["ops"] = nlohmann::ordered_json::array();
+    json["ops"] = OrderedJson::array();
     for (const Chosen& op : plan.ops)
         json["ops"].push_back({{"node", op.node},
                                {"operation", op.operation},

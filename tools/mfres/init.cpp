@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
+#include "core/json_value.h"
 #include "option_groups.h"
 
 #include "core/file.h"
 #include "core/try.h"
 #include "model/model.h"
-
-#include <nlohmann/json.hpp>
 
 namespace mfres::cli {
 

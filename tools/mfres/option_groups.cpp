@@ -2,10 +2,9 @@
 #include "option_groups.h"
 
 #include "backends/backend.h"
+#include "core/json_value.h"
 #include "core/try.h"
 #include "imaging/labels.h"
-
-#include <nlohmann/json.hpp>
 
 #include <charconv>
 #include <iostream>
@@ -196,9 +195,9 @@ void add_output_options(Options& options) {
     add_report_options(options);
 }
 
-void confirm(const Options& options, const nlohmann::json& object, const std::string& line) {
+void confirm(const Options& options, const Json& object, const std::string& line) {
     if (options.has("json"))
-        std::cout << object.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
+        std::cout << object.dump(2, ' ', false, Json::error_handler_t::replace) << '\n';
     else if (!options.has("quiet"))
         std::cout << line << '\n';
 }
@@ -206,6 +205,7 @@ void confirm(const Options& options, const nlohmann::json& object, const std::st
 std::vector<std::string> listed(const std::string& names) {
     std::vector<std::string> parts;
     std::istringstream stream(names);
+    pass_exceptions(stream);
     for (std::string part; std::getline(stream, part, ',');)
         parts.push_back(part);
     return parts;

@@ -3,12 +3,11 @@
 #pragma once
 
 #include "cli.h"
+#include "core/json_value.h"
 
 #include <mfres/case.h>
 #include <mfres/compute.h>
 #include <mfres/segmenter.h>
-
-#include <nlohmann/json_fwd.hpp>
 
 #include <array>
 #include <cstdint>
@@ -93,7 +92,7 @@ void add_report_options(Options& options);
 void add_output_options(Options& options);
 
 /// What a command says about files that it has written: the object with --json, nothing with --quiet, else the line.
-void confirm(const Options& options, const nlohmann::json& object, const std::string& line);
+void confirm(const Options& options, const Json& object, const std::string& line);
 
 // ---- values ---------------------------------------------------------------------------------------------------------
 

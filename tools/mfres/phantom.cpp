@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "core/json_value.h"
 #include "option_groups.h"
 
 #include "core/try.h"
@@ -6,8 +7,6 @@
 #include "imaging/nifti/nifti.h"
 #include "imaging/preview.h"
 #include "phantom/phantom.h"
-
-#include <nlohmann/json.hpp>
 
 namespace mfres::cli {
 

@@ -7,10 +7,8 @@
 
 namespace mfres::cli {
 
-using nlohmann::json;
-
-Result<std::string> recipe_text(const std::filesystem::path& file, const json& changes) {
-    json recipe = json::object();
+Result<std::string> recipe_text(const std::filesystem::path& file, const Json& changes) {
+    Json recipe = Json::object();
     if (!file.empty()) {
         MFRES_TRY(const auto bytes, read_file(file, 1 << 20));
         const std::string content(reinterpret_cast<const char*>(bytes.data()), bytes.size());

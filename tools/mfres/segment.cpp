@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
+#include "core/json_value.h"
 #include "option_groups.h"
 #include "run_and_print.h"
 
 #include "core/file.h"
 #include "core/format.h"
 #include "core/try.h"
-
-#include <nlohmann/json.hpp>
 
 #include <iostream>
 
@@ -141,7 +140,7 @@ class Outcomes {
     }
 
     void accept(const SegmentReport& report) {
-        all_.push_back(nlohmann::json::parse(to_json(report, false)));
+        all_.push_back(Json::parse(to_json(report, false)));
         if (!json_)
             std::printf("%-28s %7.1f ml WT %7.1f ml TC %7.1f ml ET   %6.2f s\n",
                         escape_controls(report.case_id).c_str(), report.regions[0].millilitres,
@@ -150,7 +149,7 @@ class Outcomes {
 
     int finish(std::size_t cases, const std::filesystem::path& out) const {
         if (json_)
-            std::cout << all_.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
+            std::cout << all_.dump(2, ' ', false, Json::error_handler_t::replace) << '\n';
         else
             std::printf("%zu of %zu cases segmented into %s\n", all_.size() - failures_, cases,
                         escape_controls(out.string()).c_str());
@@ -161,7 +160,7 @@ class Outcomes {
     bool json_;
     int first_failure_ = exit_ok;
     std::size_t failures_ = 0;
-    nlohmann::json all_ = nlohmann::json::array();
+    Json all_ = Json::array();
 };
 
 /// The cases of --data, with outputs that are apart from each other and from what is read.

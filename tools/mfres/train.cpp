@@ -11,8 +11,6 @@
 
 #include <mfres/trainer.h>
 
-#include <nlohmann/json.hpp>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -22,8 +20,6 @@
 namespace mfres::cli {
 
 namespace {
-
-using nlohmann::json;
 
 constexpr const char* about =
     "Trains a network on segmented BraTS cases. A run lives in a folder of its own: recipe.json, metrics.csv,\n"
@@ -136,28 +132,28 @@ Options make_options() {
 // ---- the recipe -----------------------------------------------------------------------------------------------------
 
 /// What an option's text stands for in JSON; text that fits nothing stays text, for the recipe's reader to reject.
-Result<json> json_value(const RecipeField& field, const std::string& given) {
+Result<Json> json_value(const RecipeField& field, const std::string& given) {
     if (field.key == "network") {
         MFRES_TRY(const std::string network, network_text(given));
         auto variant = parse_json(network, "variant");
-        return variant && variant->is_object() ? std::move(variant).value() : json(network);
+        return variant && variant->is_object() ? std::move(variant).value() : Json(network);
     }
     if (field.standard.front() == '"')
-        return json(given);
+        return Json(given);
     if (field.standard.front() == '[') {
         const auto size = parse_size(given);
-        return size ? json(*size) : json(given);
+        return size ? Json(*size) : Json(given);
     }
     for (const auto& [word, value] : {std::pair{"yes", true}, {"on", true}, {"no", false}, {"off", false}})
         if (given == word)
-            return json(value);
+            return Json(value);
     auto value = parse_json(given, field.key);
-    return value ? std::move(value).value() : json(given);
+    return value ? std::move(value).value() : Json(given);
 }
 
 /// The recipe file with the options on top.
 Result<std::string> recipe_of(const Options& options) {
-    json changes = json::object();
+    Json changes = Json::object();
     for (const RecipeField& field : recipe_fields()) {
         const std::string option = option_name(field.key);
         if (!is_compute(field) && options.has(option.c_str())) {

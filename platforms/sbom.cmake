@@ -111,7 +111,7 @@ function(mfres_write_sbom file)
     file(GLOB weights CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/models/*.safetensors")
     foreach(path IN LISTS weights)
         get_filename_component(name "${path}" NAME)
-        set_property(DIRECTORY "${PROJECT_SOURCE_DIR}" APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${path}")
+        set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${path}")
         file(SHA256 "${path}" sha256)
         file(SHA1 "${path}" sha1)
         if(files)
@@ -126,7 +126,7 @@ function(mfres_write_sbom file)
       \"copyrightText\": \"NOASSERTION\",
       \"comment\": \"weights of a network; models/README.md says how they were trained\"
     }")
-        string(APPEND relations ",\n    {\"spdxElementId\": \"SPDXRef-mfres\", \"relationshipType\": \"CONTAINS\", \"relatedSpdxElement\": \"SPDXRef-weights-${name}\"}")
+        string(APPEND relations ",\n    {\"spdxElementId\": \"SPDXRef-weights-${name}\", \"relationshipType\": \"DATA_FILE_OF\", \"relatedSpdxElement\": \"SPDXRef-mfres\"}")
     endforeach()
     string(SHA256 content "${date}${packages}${files}${relations}") # one name for each content
     file(CONFIGURE OUTPUT "${file}" @ONLY CONTENT "{

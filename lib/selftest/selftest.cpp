@@ -139,7 +139,8 @@ class SyntheticCase {
     std::optional<Phantom> phantom_;
 };
 
-Result<std::string> check_weights_file(const std::filesystem::path& path) {
+Result<std::string> check_weights_file(const std::filesystem::path& named) {
+    MFRES_TRY(const auto path, find_model(named));
     MFRES_TRY(const Model model, load_model(path));
     const auto record_file = selftest::record_path(path);
     MFRES_TRY(const Record record, selftest::read_record(record_file));

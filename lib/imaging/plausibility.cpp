@@ -114,7 +114,8 @@ Sample sample_of(const Preprocessing& preprocessing, const CompactVolume& scan) 
     const auto low = ordered.begin() + static_cast<std::ptrdiff_t>(skipped);
     const auto high = ordered.end() - 1 - static_cast<std::ptrdiff_t>(skipped);
     std::nth_element(ordered.begin(), low, ordered.end());
-    std::nth_element(low, high, ordered.end());
+    if (low != high) // `low` stays where it is
+        std::nth_element(low + 1, high, ordered.end());
     for (double& value : sample.values)
         value = std::clamp(value, *low, *high);
     sample.mean = mean_of(sample.values, [](double value) { return value; });

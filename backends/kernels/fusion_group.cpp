@@ -2,6 +2,7 @@
 #include "backends/kernels/fusion_group.h"
 
 #include "backends/kernels/line_kernels.h"
+#include "backends/kernels/pair_kernels.h"
 #include "backends/kernels/resample.h"
 #include "backends/kernels/row_convolution.h"
 #include "backends/kernels/slots.h"
@@ -83,7 +84,9 @@ struct Stage {
     std::vector<Row> residual;                   ///< one per channel of the output, or none
     std::vector<Rows> input_rows, residual_rows; ///< the same
     int buffer = -1;                             ///< of the output; none for a store
+    int packed = -1;                             ///< the output in pairs of channels, where it is read so
     std::int64_t channels = 0;                   ///< of the output
+    bool pairs = false;                          ///< of a convolution: inputs and weights are pairs in bf16
     Activation activation;
     std::int64_t radius_x = 0, radius_y = 0; ///< of a convolution
     bool three_along_z = false;
@@ -118,8 +121,8 @@ struct Pipeline {
 
 class PipelineBuilder {
   public:
-    PipelineBuilder(const PlannedNetwork& planned, int threads, const FusionGroup& group)
-        : graph_(planned.network.graph), planned_(planned), threads_(threads), group_(group),
+    PipelineBuilder(const PlannedNetwork& planned, int threads, const FusionGroup& group, bool bf16)
+        : graph_(planned.network.graph), planned_(planned), threads_(threads), group_(group), bf16_(bf16),
           outside_(values_read(graph_, planned.ranges, group)), rows_(static_cast<std::size_t>(graph_.size())),
           schedules_(rows_.size()), reaches_(rows_.size()), inside_(rows_.size(), false) {}
 
@@ -309,13 +312,41 @@ class PipelineBuilder {
         made.radius_y = radius(node, 1);
         made.three_along_z = radius(node, 2) == 1;
         append_inputs(made.inputs, op, {made.schedule.delay - made.radius_y, made.schedule.halo + made.radius_x});
-        made.weights = packed_row_weights(parameter(node, 0), 1);
+        made.pairs =
+            bf16_ && node.inputs[0] != graph_.input() && !graph_.is_output(op.output) && are_pairs(made.inputs);
+        if (made.pairs)
+            made.inputs = packed_rows(made.inputs);
+        made.weights = made.pairs ? packed_pair_weights(parameter(node, 0)) : packed_row_weights(parameter(node, 0), 1);
         made.bias.assign(static_cast<std::size_t>(made.channels), 0.0F);
         if (node.as<Conv>().bias) {
             const auto values = parameter(node, 1).values();
             made.bias.assign(values.begin(), values.end());
         }
         pipeline_.constant_floats += static_cast<std::int64_t>(made.weights.size() + made.bias.size());
+    }
+
+    /// Whether rows are even channels with the odd ones behind them.
+    static bool are_pairs(const std::vector<Row>& rows) {
+        if (rows.size() % 2 != 0)
+            return false;
+        for (std::size_t i = 0; i < rows.size(); i += 2)
+            if (rows[i].channel % 2 != 0 || rows[i + 1].buffer != rows[i].buffer ||
+                rows[i + 1].channel != rows[i].channel + 1)
+                return false;
+        return true;
+    }
+
+    /// The rows that hold two rows each. The stages that compute these then write them, too.
+    std::vector<Row> packed_rows(const std::vector<Row>& rows) {
+        std::vector<Row> packed;
+        for (std::size_t i = 0; i < rows.size(); i += 2) {
+            const auto producer = std::find_if(stages_.begin(), stages_.end(),
+                                               [&](const Stage& each) { return each.buffer == rows[i].buffer; });
+            if (producer->packed < 0)
+                producer->packed = new_buffer(buffer(rows[i].buffer).schedule, producer->channels / 2);
+            packed.push_back({producer->packed, rows[i].channel / 2});
+        }
+        return packed;
     }
 
     void add_upsampling(Stage& made, const Node& node) {
@@ -342,6 +373,8 @@ class PipelineBuilder {
             pipeline_.max_delay = std::max(pipeline_.max_delay, each.schedule.delay);
             if (each.buffer >= 0)
                 buffer(each.buffer).phase = pipeline_.phases.size() - 1;
+            if (each.packed >= 0)
+                buffer(each.packed).phase = pipeline_.phases.size() - 1;
             pipeline_.phases.back().stages.push_back(std::move(each));
         }
     }
@@ -400,7 +433,7 @@ class PipelineBuilder {
         for (Phase& phase : pipeline_.phases)
             for (Stage& each : phase.stages) {
                 const std::int64_t taps = (2 * each.radius_x + 1) * (2 * each.radius_y + 1);
-                const std::int64_t pointers = static_cast<std::int64_t>(each.inputs.size()) * taps + 3 * each.channels;
+                const std::int64_t pointers = static_cast<std::int64_t>(each.inputs.size()) * taps + 4 * each.channels;
                 pipeline_.max_pointers = std::max(pipeline_.max_pointers, pointers);
                 each.input_rows = joined(each.inputs);
                 each.residual_rows = joined(each.residual);
@@ -431,6 +464,7 @@ class PipelineBuilder {
     const PlannedNetwork& planned_;
     int threads_;
     const FusionGroup& group_;
+    bool bf16_; ///< convolutions may run in it
     std::vector<NodeId> outside_;
     std::vector<std::vector<Row>> rows_; ///< by node, for values inside
     std::vector<Schedule> schedules_;    ///< by node
@@ -498,6 +532,7 @@ class TileRun {
         return point_at(stage.residual_rows, stage.residual.size(), x, y, to);
     }
 
+    /// Returns the end of what it wrote.
     float** point_at_output(const Stage& stage, std::int64_t x, std::int64_t y, float** to) const {
         float* first = rows_at(pipeline_.buffers[static_cast<std::size_t>(stage.buffer)], x, y) + z_begin_;
         for (std::int64_t c = 0; c < stage.channels; ++c)
@@ -536,12 +571,23 @@ class TileRun {
         if (!any)
             return;
         switch (stage.kind) {
-        case Stage::Kind::load: return load(stage, x, y);
-        case Stage::Kind::upsample: return upsample(stage, x, y);
-        case Stage::Kind::convolve: return convolve(stage, x, y);
-        case Stage::Kind::add: return add(stage, x, y);
-        case Stage::Kind::store: return;
+        case Stage::Kind::load: load(stage, x, y); break;
+        case Stage::Kind::upsample: upsample(stage, x, y); break;
+        case Stage::Kind::convolve: convolve(stage, x, y); break;
+        case Stage::Kind::add: add(stage, x, y); break;
+        case Stage::Kind::store: break;
         }
+        if (stage.packed >= 0)
+            pack(stage, x, y);
+    }
+
+    void pack(const Stage& stage, std::int64_t x, std::int64_t y) {
+        float** packed = point_at_output(stage, x, y, pointers_);
+        float* first = rows_at(pipeline_.buffers[static_cast<std::size_t>(stage.packed)], x, y) + z_begin_;
+        const std::int64_t pairs = stage.channels / 2;
+        for (std::int64_t p = 0; p < pairs; ++p)
+            packed[p] = first + p * pipeline_.stride;
+        pair_kernels_->pack(pointers_, pairs, floats_, packed);
     }
 
     std::int64_t line_index(std::int64_t x, std::int64_t y) const {
@@ -628,7 +674,7 @@ class TileRun {
         c.channels = stage.channels;
         c.floats = floats_;
         c.activation = stage.activation;
-        kernels_.convolve(c);
+        (stage.pairs ? pair_kernels_->convolve : kernels_.convolve)(c);
         clear_tail(next, stage.channels, floats_);
     }
 
@@ -647,6 +693,7 @@ class TileRun {
 
     const Pipeline& pipeline_;
     const LineKernels& kernels_;
+    const PairKernels* pair_kernels_ = pair_kernels(); ///< not null where a stage has pairs
     const OpArguments& arguments_;
     const LineSpans* spans_;
     float* memory_;
@@ -663,7 +710,12 @@ class FusionGroupOp final : public InferenceOp {
         : pipeline_(std::move(pipeline)), slots_(static_cast<std::size_t>(threads)), clean_(slots_.size()),
           spans_(pipeline_.reaches.size()) {}
 
-    std::string implementation() const override { return std::string("mfres:fused:") + kernels_.name; }
+    std::string implementation() const override {
+        const bool pairs = std::any_of(pipeline_.phases.begin(), pipeline_.phases.end(), [](const Phase& phase) {
+            return std::any_of(phase.stages.begin(), phase.stages.end(), [](const Stage& each) { return each.pairs; });
+        });
+        return std::string("mfres:fused:") + (pairs ? pair_kernels()->name + std::string(", bf16") : kernels_.name);
+    }
     std::int64_t workspace_bytes() const override {
         return static_cast<std::int64_t>(slots_.size() * sizeof(float)) * pipeline_.thread_floats;
     }
@@ -728,8 +780,10 @@ const FusionModel* usable_model(const FusionModel* model) {
     return can_fuse() ? model : nullptr;
 }
 
-std::unique_ptr<InferenceOp> make_fusion_group(const PlannedNetwork& planned, int threads, const FusionGroup& group) {
-    return std::make_unique<FusionGroupOp>(PipelineBuilder(planned, threads, group).build(), threads);
+std::unique_ptr<InferenceOp> make_fusion_group(const PlannedNetwork& planned, int threads, const FusionGroup& group,
+                                               bool bf16) {
+    const bool possible = bf16 && pair_kernels() != nullptr;
+    return std::make_unique<FusionGroupOp>(PipelineBuilder(planned, threads, group, possible).build(), threads);
 }
 
 } // namespace mfres::kernels

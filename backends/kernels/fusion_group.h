@@ -26,7 +26,10 @@ bool can_fuse();
 /// The model for fusion groups that inference uses: `model`, or null where this processor cannot fuse.
 const FusionModel* usable_model(const FusionModel* model);
 
-/// The op of a group of several ops, for `threads` threads. Throws std::bad_alloc.
-std::unique_ptr<InferenceOp> make_fusion_group(const PlannedNetwork& planned, int threads, const FusionGroup& group);
+/// The op of a group of several ops, for `threads` threads. With `bf16` convolutions whose inputs are pairs of channels
+/// read them in bf16 where the processor has dot products of them (pair_kernels.h); not one that reads the network's input
+/// or computes its output. Throws std::bad_alloc.
+std::unique_ptr<InferenceOp> make_fusion_group(const PlannedNetwork& planned, int threads, const FusionGroup& group,
+                                               bool bf16 = false);
 
 } // namespace mfres::kernels

@@ -39,7 +39,8 @@ class OneDnnEngine final : public HostEngine {
     }
 
     std::unique_ptr<InferenceOp> make_op(const FusionGroup& group, bool residual_in_output) override {
-        return group.fused() ? make_fusion_group(context_->planned, context_->threads, group)
+        return group.fused() ? make_fusion_group(context_->planned, context_->threads, group,
+                                                 options_.precision != Precision::f32)
                              : mfres::make_op(*context_, group.ops[0], residual_in_output);
     }
 

@@ -3,7 +3,7 @@
 //
 // Low precision is faster where a convolution is bound by arithmetic and its channels fill the vectors, minus one pass over
 // the source for converting it. A cost model decides, and only convolutions with a compiled kernel in oneDNN are taken.
-// Fusion groups of several ops stay in f32.
+// Fusion groups of several ops run in bf16 where the processor has it (kernels/pair_kernels.h), else in f32.
 #pragma once
 
 #include "backends/backend.h"

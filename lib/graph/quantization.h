@@ -9,7 +9,8 @@
 //   q_x = round(x / s_x), within 0..255 where x is never negative (after a ReLU), s_x = most / 255,
 //                         within -127..127 elsewhere, s_x = max(-least, most) / 127
 // with halves rounded to even. The sum is exact (32-bit integers); scale, bias, residual and activation are floating
-// point. All other operations are computed in floating point, and so are convolutions without a range.
+// point. All other operations are computed in floating point, and so are convolutions without a range: in f32, or with
+// operands in bf16 where a backend is faster so.
 //
 // A value is rounded once, where a convolution reads it: sums, slices, concats and upsamplings of quantized branches
 // work on unrounded values, and a residual is added unrounded. Whether a backend keeps a value as integers between two

@@ -53,13 +53,13 @@ const Tensor& tensor(const Weights& weights, const Node& node, const char* suffi
     return weights.find(node.name + suffix)->second;
 }
 
-/// Errors: model_not_finite if a product does not fit into a float.
+/// Scales the weight that `to` holds, and gives it a bias. Errors: model_not_finite if a product does not fit into a float.
 Status fold_weights(const Node& conv, const Node& norm, const Weights& from, Weights& to) {
     const Tensor& gamma = tensor(from, norm, ".weight");
     const Tensor& beta = tensor(from, norm, ".bias");
     const Tensor& mean = tensor(from, norm, ".running_mean");
     const Tensor& variance = tensor(from, norm, ".running_var");
-    Tensor weight = tensor(from, conv, ".weight");
+    Tensor& weight = to.find(conv.name + ".weight")->second;
     const std::int64_t channels = weight.shape()[0];
     Tensor bias(Shape{channels});
     const std::int64_t per_channel = weight.elements() / channels;
@@ -67,17 +67,20 @@ Status fold_weights(const Node& conv, const Node& norm, const Weights& from, Wei
         const double scale = gamma[c] / std::sqrt(double{variance[c]} + norm.as<BatchNorm>().epsilon);
         const double old_bias = conv.as<Conv>().bias ? tensor(from, conv, ".bias")[c] : 0.0;
         bias[c] = static_cast<float>(beta[c] + (old_bias - mean[c]) * scale);
+        float* const values = weight.data() + c * per_channel;
         for (std::int64_t i = 0; i < per_channel; ++i)
-            weight[c * per_channel + i] = static_cast<float>(weight[c * per_channel + i] * scale);
+            values[i] = static_cast<float>(values[i] * scale);
     }
     const auto finite = [](const Tensor& values) {
-        return std::all_of(values.values().begin(), values.values().end(), [](float v) { return std::isfinite(v); });
+        float zero = 0.0F; // a product with what is not finite is NaN
+        for (const float value : values.values())
+            zero += 0.0F * value;
+        return zero == 0.0F;
     };
     if (!finite(weight) || !finite(bias))
         return Error{ErrorCode::model_not_finite,
                      text("the weights of ", conv.name, " times the scale of ", norm.name, " do not fit into a float"),
                      conv.name};
-    to.insert_or_assign(conv.name + ".weight", std::move(weight));
     to.insert_or_assign(conv.name + ".bias", std::move(bias));
     return {};
 }

@@ -113,9 +113,8 @@ Sample sample_of(const Preprocessing& preprocessing, const CompactVolume& scan) 
         most, std::max<std::size_t>(1, static_cast<std::size_t>(extreme_share * static_cast<double>(ordered.size()))));
     const auto low = ordered.begin() + static_cast<std::ptrdiff_t>(skipped);
     const auto high = ordered.end() - 1 - static_cast<std::ptrdiff_t>(skipped);
-    std::nth_element(ordered.begin(), low, ordered.end());
-    if (low != high) // `low` stays where it is
-        std::nth_element(low + 1, high, ordered.end());
+    std::nth_element(ordered.begin(), high, ordered.end());
+    std::nth_element(ordered.begin(), low, high); // the values at and behind `high` stay
     for (double& value : sample.values)
         value = std::clamp(value, *low, *high);
     sample.mean = mean_of(sample.values, [](double value) { return value; });

@@ -31,6 +31,7 @@ const Rules rules = [] {
         {"inference", {"core", "graph", "networks", "model", "imaging", "phantom", "metrics", "data"}},
         {"train", {"core", "graph", "networks", "model", "imaging", "metrics", "data", "inference", "report"}},
         {"benchmark", {"core", "graph", "networks", "model", "imaging", "inference"}},
+        {"selftest", {"core", "graph", "model", "imaging", "phantom"}},
         {"paper", {"core", "report"}}, // a client of the public headers
         {"backends", {"core", "graph"}},
         {"tools",
@@ -39,7 +40,7 @@ const Rules rules = [] {
     };
     // Common folders of backends. They see core, graph and each other. An engine sees them and itself.
     const std::set<std::string> common{"backends", "backends/planned", "backends/distributed", "backends/kernels"};
-    for (const char* user : {"data", "inference", "train", "benchmark", "tools"})
+    for (const char* user : {"data", "inference", "train", "benchmark", "selftest", "tools"})
         all[user].insert({"backends", "backends/distributed"});
     for (const auto& entry : fs::directory_iterator(root / "backends"))
         if (entry.is_directory())
@@ -143,10 +144,10 @@ TEST_CASE("the include check finds violations made on purpose") {
 
 TEST_CASE("engine headers stay inside their backend") {
     const std::vector<std::pair<std::string, std::string>> engines = {
-        {"oneapi/dnnl", "backends/onednn"}, {"dnnl", "backends/onednn"},        {"cudnn", "backends/cuda"},
-        {"cuda", "backends/cuda"},          {"nccl", "backends/cuda"},          {"omp.h", "backends/kernels"},
+        {"oneapi/dnnl", "backends/onednn"}, {"dnnl", "backends/onednn"},     {"cudnn", "backends/cuda"},
+        {"cuda", "backends/cuda"},          {"nccl", "backends/cuda"},       {"omp.h", "backends/kernels"},
         {"mpi.h", "backends/distributed"},  {"opencv2/", "backends/opencv"}, {"onnx/", "lib/exchange"},
-        {"zip.h", "lib/exchange"},          {"nifti2_io.h", "lib/imaging"},     {"hwy/", "backends/kernels"},
+        {"zip.h", "lib/exchange"},          {"nifti2_io.h", "lib/imaging"},  {"hwy/", "backends/kernels"},
     };
     for (const SourceFile& file : all_sources())
         for (const Include& include : includes_of(file))

@@ -11,9 +11,11 @@
 #include "core/random.h"
 #include "core/try.h"
 
+#include "backends/kernels/pair_kernels.h"
 #ifdef MFRES_WITH_NATIVE
 #include "backends/native/inference.h"
-#else
+#endif
+#ifdef MFRES_WITH_ONEDNN
 #include "backends/onednn/inference.h"
 #endif
 
@@ -88,17 +90,13 @@ std::vector<LineSpans> parts_of(const Shape& shape) {
 }
 
 /// Compares runs for parts of the output, bit for bit, with the run for all of it.
-void check_parts(const Graph& graph, const Tensor& input, int threads, const FusionModel* model) {
-    const auto network = inference_form(graph, test::random_weights(graph, 3));
-    REQUIRE_OK(network);
-    auto executable = compiled(*network, threads, model);
-    REQUIRE_OK(executable);
-    const auto whole = test::run(**executable, input);
+void check_parts(Executable& executable, const Tensor& input) {
+    const auto whole = test::run(executable, input);
     REQUIRE_OK(whole);
     const Shape& shape = whole->shape();
     for (const LineSpans& needed : parts_of(shape)) {
-        REQUIRE_OK((*executable)->compute_only(needed));
-        const auto part = test::run(**executable, input);
+        REQUIRE_OK(executable.compute_only(needed));
+        const auto part = test::run(executable, input);
         REQUIRE_OK(part);
         std::int64_t different = 0;
         std::int64_t not_finite = 0;
@@ -115,10 +113,18 @@ void check_parts(const Graph& graph, const Tensor& input, int threads, const Fus
         CHECK(different == 0);
         CHECK(not_finite == 0);
     }
-    REQUIRE_OK((*executable)->compute_only(LineSpans()));
-    const auto again = test::run(**executable, input);
+    REQUIRE_OK(executable.compute_only(LineSpans()));
+    const auto again = test::run(executable, input);
     REQUIRE_OK(again);
     CHECK(std::equal(whole->values().begin(), whole->values().end(), again->values().begin()));
+}
+
+void check_parts(const Graph& graph, const Tensor& input, int threads, const FusionModel* model) {
+    const auto network = inference_form(graph, test::random_weights(graph, 3));
+    REQUIRE_OK(network);
+    auto executable = compiled(*network, threads, model);
+    REQUIRE_OK(executable);
+    check_parts(**executable, input);
 }
 
 /// The number of groups, after a comparison with the reference and with other numbers of threads.
@@ -287,6 +293,49 @@ TEST_CASE("every network computes the same with all possible fusion groups") {
         check_parts(graph, input, 2, &model);
     }
 }
+
+#ifdef MFRES_WITH_ONEDNN
+TEST_CASE("convolutions of a fusion group in bf16 are the reference's") {
+    if (!kernels::can_fuse() || !kernels::pair_kernels()) {
+        std::printf("SKIPPED: this processor has no AVX512-BF16\n");
+        return;
+    }
+    const FusionModel model = eager();
+    const CompileOptions options{.threads = 2, .precision = Precision::bf16};
+    // Splits of one channel, and widths that are odd, stay in f32.
+    for (const UnitShape& shape : {UnitShape{16, 16, 4, true}, UnitShape{16, 8, 4, true}, UnitShape{8, 24, 2, false},
+                                   UnitShape{8, 4, 4, true}, UnitShape{7, 6, 1, true}})
+        for (const Axes& size : {Axes{5, 6, 7}, Axes{20, 3, 70}, Axes{3, 4, 16}}) {
+            INFO(shape.from << " to " << shape.width << " in " << shape.splits << ", " << size[2] << " along z");
+            // Neither the first nor the last convolution of the network, which stay in f32.
+            GraphBuilder b;
+            const NodeId x = b.relu("positive", b.input(Shape{1, shape.from, size[0], size[1], size[2]}));
+            const NodeId y = b.max_pool("pool", unit(b, "unit", x, shape), {{1, 1, 1}, {1, 1, 1}});
+            const Graph graph = finished(b, y);
+            const Weights weights = test::random_weights(graph, 3);
+            const Tensor input = test::random_tensor(graph.node(graph.input()).shape, 4);
+            const auto truth = test::run(**find_backend("reference"), graph, weights, input, options);
+            REQUIRE_OK(truth);
+            for (const int threads : {1, 3}) {
+                auto pool = ThreadPool::create({.threads = threads});
+                REQUIRE_OK(pool);
+                auto executable = onednn::compile_inference(*inference_form(graph, weights), *pool, &model, options);
+                REQUIRE_OK(executable);
+                const auto chosen = (*executable)->chosen();
+                CHECK(std::any_of(chosen.begin(), chosen.end(), [](const Chosen& op) {
+                    return op.implementation.find("mfres:fused:AVX512-BF16") == 0;
+                }));
+                const auto values = test::run(**executable, input);
+                REQUIRE_OK(values);
+                if (shape.from % 8 == 0 && shape.width / shape.splits % 2 == 0)
+                    CHECK(test::normalised_squared_error(*values, truth->values()) <= 1e-8);
+                else // the reference rounds what odd numbers of channels leave in f32
+                    CHECK(test::normalised_squared_error(*values, truth->values()) <= 1e-4);
+                check_parts(**executable, input);
+            }
+        }
+}
+#endif
 
 TEST_CASE("NaN passes through a fusion group") {
     if (!kernels::can_fuse())

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Our own kernels for every instruction set that this processor has: each loop against the same formula in double
 // precision, then whole ops, fusion groups and gradients against the reference.
+#include "core/half.h"
 #include "core/random.h"
 #include "support/catch.h"
 
@@ -9,6 +10,7 @@
 #include "backends/kernels/fusion_group.h"
 #include "backends/kernels/line_kernels.h"
 #include "backends/kernels/loops.h"
+#include "backends/kernels/pair_kernels.h"
 #include "backends/kernels/row_convolution.h"
 #include "backends/kernels/tile_convolution.h"
 #include "backends/kernels/tile_kernels.h"
@@ -389,6 +391,58 @@ void check_convolution(std::int64_t rows, std::int64_t channels, bool three, con
     check_close(got, expected);
 }
 
+/// Rows of pairs against sums of products of rounded values in double precision.
+void check_pairs(std::int64_t pairs, std::int64_t channels, bool three, const Activation& activation,
+                 std::int64_t floats) {
+    const PairKernels& kernels = *pair_kernels();
+    const std::int64_t shifts = three ? 3 : 1;
+    const Lines in(2 * pairs, floats, 51);
+    const Lines packed(pairs, floats, 0);
+    kernels.pack(in.read(), pairs, floats, packed.rows());
+    const auto rounded_value = [](double value) { return bf16_to_f32(f32_to_bf16(static_cast<float>(value))); };
+    bool same = true;
+    for (std::int64_t p = 0; p < pairs; ++p)
+        for (std::int64_t z = 0; z < floats; ++z) {
+            const auto bits = std::bit_cast<std::uint32_t>(packed.rows()[p][z]);
+            same = same && (bits & 0xFFFFU) == f32_to_bf16(in.rows()[2 * p][z]) &&
+                   bits >> 16U == f32_to_bf16(in.rows()[2 * p + 1][z]);
+        }
+    CHECK(same);
+    Tensor weight(Shape{channels, 2 * pairs, 1, 1, shifts});
+    const AlignedVector<float> random = random_floats(weight.elements(), 53);
+    std::copy(random.begin(), random.end(), weight.values().begin());
+    const std::vector<float> weights = packed_pair_weights(weight);
+    const Lines residual(channels, floats, 52);
+    const Lines out(channels, floats, 0);
+    const AlignedVector<float> bias = random_floats(channels, 54);
+    RowConvolution c;
+    c.inputs = packed.read();
+    c.rows = pairs;
+    c.shifts = shifts;
+    c.first_shift = three ? -1 : 0;
+    c.weights = weights.data();
+    c.bias = bias.data();
+    c.residual = residual.read();
+    c.outputs = out.rows();
+    c.channels = channels;
+    c.floats = floats;
+    c.activation = activation;
+    kernels.convolve(c);
+    AlignedVector<float> got;
+    Doubles expected;
+    for (std::int64_t o = 0; o < channels; ++o)
+        for (std::int64_t z = 0; z < floats; ++z) {
+            double sum = at(bias, o);
+            for (std::int64_t r = 0; r < 2 * pairs; ++r)
+                for (std::int64_t s = 0; s < shifts; ++s)
+                    sum += double{rounded_value(weight[(o * 2 * pairs + r) * shifts + s])} *
+                           double{rounded_value(in.value(r, z + (three ? s - 1 : 0), floats))};
+            got.push_back(out.rows()[o][z]);
+            expected.push_back(activated(activation, sum + residual.value(o, z, floats)));
+        }
+    check_close(got, expected);
+}
+
 void check_transposes(std::int64_t stride, std::int64_t channels, std::int64_t voxels) {
     const AlignedVector<float> from = random_floats(stride * voxels, 31);
     const Lines lines(channels, 64, 0);
@@ -760,6 +814,25 @@ TEST_CASE("line kernels compute their formulas under every target") {
                     if (channels <= stride)
                         check_transposes(stride, channels, voxels);
     });
+}
+
+TEST_CASE("convolutions of pairs of channels in bf16 compute their formula") {
+    if (!pair_kernels()) {
+        std::printf("SKIPPED: this processor has no AVX512-BF16\n");
+        return;
+    }
+    for (const std::int64_t pairs : {1, 2, 5})
+        for (const std::int64_t channels : {1, 2, 3, 4, 7, 8})
+            for (const bool three : {false, true})
+                for (const std::int64_t floats : {16, 48, 64, 112})
+                    for (const Activation& activation : {Activation{}, Activation{Activation::Kind::relu, 0.0F},
+                                                         Activation{Activation::Kind::leaky_relu, 0.2F}}) {
+                        INFO(pairs << " pairs to " << channels << (three ? " with neighbours, " : ", ") << floats);
+                        check_pairs(pairs, channels, three, activation, floats);
+                    }
+    // Where a lesser instruction set is chosen there are none.
+    const TargetScope scope("AVX2");
+    CHECK(pair_kernels() == nullptr);
 }
 
 TEST_CASE("every operation computes the same under every target, alone and in fusion groups") {

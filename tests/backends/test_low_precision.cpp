@@ -219,7 +219,8 @@ TEST_CASE("a whole network in int8 labels nearly as the reference's quantized ar
     const auto truth = test::run(the_reference(), graph, weights, input, same_ranges);
     REQUIRE_OK(fast);
     REQUIRE_OK(truth);
-    CHECK(test::normalised_squared_error(*fast, truth->values()) <= 1e-4);
+    // Fusion groups run in bf16 where the processor has it, and in f32 in the reference.
+    CHECK(test::normalised_squared_error(*fast, truth->values()) <= 2e-3);
 }
 
 TEST_CASE("precisions are found by name, and int8 without ranges is rejected") {

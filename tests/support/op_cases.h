@@ -1,23 +1,15 @@
 // SPDX-License-Identifier: MIT
-// One table of small graphs that every backend has to run: each operation at odd shapes and channel counts, and the
-// combinations that backends fuse. A new operation gets its rows here.
+// The small graphs that every backend has to run and to train. Those to run are part of the library (mfres selftest).
 #pragma once
 
-#include "graph/graph.h"
+#include "selftest/op_cases.h"
 
-#include <functional>
-#include <string>
 #include <vector>
 
 namespace mfres::test {
 
-struct OpCase {
-    std::string name;
-    Graph graph;
-};
-
-/// At least 200 cases; every OpKind occurs.
-std::vector<OpCase> op_cases();
+using selftest::op_cases;
+using selftest::OpCase;
 
 /// At least 40 small cases for the backward; every OpKind occurs. What is to be differentiated stands behind a
 /// learnable layer, so that a backend needs the gradient of its input as well, and in some cases reads the network's

@@ -6,6 +6,7 @@
 #include "backends/reference/ops.h"
 #include "core/random.h"
 #include "graph/graph.h"
+#include "selftest/run_graph.h"
 
 #include <cmath>
 #include <cstdio>
@@ -28,67 +29,11 @@ inline std::vector<const Backend*> usable_backends() {
     return usable;
 }
 
-/// FNV-1a: the same seed for the same name on every platform.
-inline std::uint64_t hash(std::string_view text) {
-    std::uint64_t value = 0xCBF29CE484222325U;
-    for (const char c : text)
-        value = (value ^ static_cast<unsigned char>(c)) * 0x100000001B3U;
-    return value;
-}
-
-/// Weights at He scale, running statistics away from 0 and 1, so that every parameter matters.
-inline Weights random_weights(const Graph& graph, std::uint64_t seed) {
-    Weights weights;
-    for (const Node& node : graph.nodes())
-        for (const Parameter& parameter : node.parameters) {
-            Random random = Random(seed).fork(hash(parameter.name));
-            Tensor tensor(parameter.shape);
-            const double fan_in =
-                static_cast<double>(parameter.shape.elements()) / static_cast<double>(parameter.shape[0]);
-            for (float& value : tensor.values()) {
-                switch (parameter.role) {
-                case ParameterRole::weight:
-                    value = static_cast<float>(random.normal() * std::sqrt(2.0 / fan_in));
-                    break;
-                case ParameterRole::norm_scale:
-                case ParameterRole::running_var: value = static_cast<float>(random.uniform(0.5, 1.5)); break;
-                case ParameterRole::branch: value = static_cast<float>(random.uniform(0.2, 0.6)); break;
-                case ParameterRole::bias:
-                case ParameterRole::norm_shift:
-                case ParameterRole::running_mean: value = static_cast<float>(random.uniform(-0.5, 0.5)); break;
-                }
-            }
-            weights.emplace(parameter.name, std::move(tensor));
-        }
-    return weights;
-}
-
-inline Tensor random_tensor(const Shape& shape, std::uint64_t seed) {
-    Random random(seed);
-    Tensor tensor(shape);
-    for (float& value : tensor.values())
-        value = static_cast<float>(random.normal());
-    return tensor;
-}
-
-/// The first output of the graph through an executable, dense.
-inline Result<Tensor> run(Executable& executable, const Tensor& input) {
-    copy(view(input), executable.input());
-    if (auto status = executable.run(); !status)
-        return std::move(status).error();
-    const auto output = executable.output(0);
-    Tensor dense(output.shape);
-    copy(output, view(dense));
-    return dense;
-}
-
-inline Result<Tensor> run(const Backend& backend, const Graph& graph, const Weights& weights, const Tensor& input,
-                          const CompileOptions& options = {}) {
-    auto executable = backend.compile(graph, weights, options);
-    if (!executable)
-        return std::move(executable).error();
-    return run(**executable, input);
-}
+using selftest::hash;
+using selftest::normalised_squared_error;
+using selftest::random_tensor;
+using selftest::random_weights;
+using selftest::run;
 
 /// The first output of the graph with every value stored in double precision.
 inline std::vector<double> run_double(const Graph& graph, const Weights& weights, const Tensor& input) {
@@ -111,19 +56,6 @@ inline std::vector<double> run_double(const Graph& graph, const Weights& weights
         values.push_back(std::move(out));
     }
     return values[static_cast<std::size_t>(graph.outputs()[0])];
-}
-
-/// sum (a - b)^2 / sum b^2
-template <typename Truth>
-double normalised_squared_error(const Tensor& got, const Truth& truth) {
-    double difference = 0.0;
-    double norm = 0.0;
-    for (std::int64_t i = 0; i < got.elements(); ++i) {
-        const double expected = truth[static_cast<std::size_t>(i)];
-        difference += (got[i] - expected) * (got[i] - expected);
-        norm += expected * expected;
-    }
-    return difference / std::max(norm, 1e-300);
 }
 
 } // namespace mfres::test

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "cli.h"
 
+#include "commands.h"
+
 #include "core/file.h"
 #include "core/format.h"
 #include "core/json_value.h"
@@ -170,7 +172,43 @@ Options::Options(std::string usage, std::string about, std::string examples)
     visible_.add_options()("help,h", "show this text");
 }
 
+namespace {
+
+/// Where parse() puts what --help would show, in place of parsing; null at all other times.
+CommandText* described = nullptr;
+
+std::vector<OptionText> option_texts(const po::options_description& options,
+                                     const po::positional_options_description& positional) {
+    std::vector<OptionText> texts;
+    for (const auto& option : options.options()) {
+        const bool takes_value = option->semantic()->max_tokens() > 0;
+        const std::string letter = option->canonical_display_name(po::command_line_style::allow_dash_for_short);
+        texts.push_back({.name = option->long_name(),
+                         .letter = letter.size() == 2 && letter[0] == '-' ? letter.substr(1) : "",
+                         .parameter = takes_value ? option->format_parameter() : "",
+                         .help = option->description()});
+    }
+    if (positional.max_total_count() > 0)
+        for (OptionText& option : texts)
+            option.positional = option.name == positional.name_for_position(0);
+    return texts;
+}
+
+} // namespace
+
+CommandText describe(const Command& command) {
+    CommandText words;
+    described = &words;
+    (void)command.run({});
+    described = nullptr;
+    return words;
+}
+
 std::optional<int> Options::parse(const std::vector<std::string>& arguments) {
+    if (described != nullptr) {
+        *described = {usage_, about_, examples_, option_texts(visible_, positional_)};
+        return exit_ok;
+    }
     try {
         // No abbreviated option names, because a new option could change the meaning of a script.
         const int style = po::command_line_style::default_style & ~po::command_line_style::allow_guessing;

@@ -132,5 +132,6 @@ int train(const std::vector<std::string>& arguments);
 int experiment(const std::vector<std::string>& arguments);
 int bench(const std::vector<std::string>& arguments);
 int cache(const std::vector<std::string>& arguments);
+int selftest(const std::vector<std::string>& arguments);
 
 } // namespace mfres::cli

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "cli.h"
+#include "commands.h"
 
 #include <algorithm>
 #include <csignal>
@@ -20,11 +21,7 @@ using mfres::cli::exit_ok;
 using mfres::cli::exit_resources;
 using mfres::cli::exit_usage;
 
-struct Command {
-    const char* name;
-    const char* summary;
-    int (*run)(const std::vector<std::string>&);
-};
+using mfres::cli::Command;
 
 #ifdef MFRES_WITH_TRAINING
 #define MFRES_TRAINING_COMMAND(name) mfres::cli::name
@@ -32,8 +29,7 @@ struct Command {
 #define MFRES_TRAINING_COMMAND(name) nullptr
 #endif
 
-/// Without a function: not part of this build.
-constexpr Command commands[] = {
+constexpr Command command_table[] = {
     {"segment", "brain tumour labels from T1, T1ce, T2 and FLAIR volumes", mfres::cli::segment},
     {"train", "train a network on segmented cases", MFRES_TRAINING_COMMAND(train)},
     {"average", "average the weights of several models or checkpoints", MFRES_TRAINING_COMMAND(average)},
@@ -51,27 +47,35 @@ constexpr Command commands[] = {
      MFRES_TRAINING_COMMAND(convert)},
     {"phantom", "write a synthetic case for trials", mfres::cli::phantom},
     {"cache", "pack labelled cases into a training cache", MFRES_TRAINING_COMMAND(cache)},
+    {"selftest", "check whether this installation computes what it should", mfres::cli::selftest},
+    {"completion", "print a script with which a shell completes commands and options", mfres::cli::completion},
+    {"manual", "print or write manual pages", mfres::cli::manual},
+};
+
+constexpr mfres::cli::ExitCodeText exit_code_table[] = {
+    {"0", "done"},
+    {"1", "a bug in mfres, or a training that diverged"},
+    {"2", "unknown or contradicting options"},
+    {"3", "the images, or a table of measurements, were rejected"},
+    {"4", "the model file or network variant was rejected"},
+    {"5", "not enough memory, or a backend failed or is missing"},
+    {"6", "a file could not be found, read or written, or standard output could not be written"},
+    {"130", "interrupted"},
 };
 
 void help(std::ostream& out) {
     out << "mfres " << mfres::version() << ": brain tumour segmentation with MF-RES2Net on ordinary machines\n\n"
         << "Usage: mfres <command> [options]\n\nCommands:\n";
-    for (const Command& command : commands)
+    for (const Command& command : command_table)
         if (command.run != nullptr)
             out << "  " << std::left << std::setw(11) << command.name << ' ' << command.summary << '\n';
     out << "  help        this text; 'mfres <command> --help' shows options and examples\n\nBackends in this build:\n";
     for (const auto& backend : mfres::available_backends())
         out << "  " << std::left << std::setw(11) << backend.name << ' ' << backend.engine << '\n';
-    out << "\nExit codes:\n"
-           "  0           done\n"
-           "  1           a bug in mfres, or a training that diverged\n"
-           "  2           unknown or contradicting options\n"
-           "  3           the images, or a table of measurements, were rejected\n"
-           "  4           the model file or network variant was rejected\n"
-           "  5           not enough memory, or a backend failed or is missing\n"
-           "  6           a file could not be found, read or written, or standard output could not be written\n"
-           "  130         interrupted\n\n"
-           "Research use only: not a medical device.\n";
+    out << "\nExit codes:\n";
+    for (const auto& [code, meaning] : exit_code_table)
+        out << "  " << std::left << std::setw(11) << code << ' ' << meaning << '\n';
+    out << "\nResearch use only: not a medical device.\n";
 }
 
 /// A standard stream that is closed would give its number to the next file that is opened: what is printed would end up
@@ -117,16 +121,24 @@ int run(const std::vector<std::string>& arguments) {
         std::cout << "mfres " << mfres::version() << '\n';
         return exit_ok;
     }
-    for (const Command& command : commands)
+    for (const Command& command : command_table)
         if (name == command.name)
             return command.run != nullptr ? command.run({arguments.begin() + 1, arguments.end()}) : lacking(arguments);
     std::vector<std::string> known{"help"};
-    for (const Command& command : commands)
+    for (const Command& command : command_table)
         known.emplace_back(command.name);
     return mfres::cli::usage_error("there is no command '" + name + "'" + mfres::cli::did_you_mean(name, known));
 }
 
 } // namespace
+
+std::span<const Command> mfres::cli::commands() {
+    return command_table;
+}
+
+std::span<const mfres::cli::ExitCodeText> mfres::cli::exit_codes() {
+    return exit_code_table;
+}
 
 int main(int argc, char** argv) {
     occupy_closed_streams();

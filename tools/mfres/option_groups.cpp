@@ -12,19 +12,13 @@
 
 namespace mfres::cli {
 
-namespace {
-
-/// "auto (the first that works here), onednn or reference". Names those of the build without asking whether they work,
-/// which would open the modules of some.
-std::string backend_help() {
-    std::string help = "auto (the first that works here)";
+std::string backend_help(const char* automatic) {
+    std::string help = text("auto (", automatic, ")");
     const auto& all = backends();
     for (std::size_t i = 0; i < all.size(); ++i)
         help += (i + 1 == all.size() ? " or " : ", ") + std::string(all[i]->name());
     return help;
 }
-
-} // namespace
 
 void add_threads_option(Options& options) {
     options.add()("threads", po::value<int>()->default_value(0), "0 = all CPUs this process may use");
@@ -36,7 +30,7 @@ void add_compute_options(Options& options) {
                                   "training that of the recipe, else f32";
     // clang-format off
     options.add()
-        ("backend", po::value<std::string>()->default_value("auto"), backend_help().c_str())
+        ("backend", po::value<std::string>()->default_value("auto"), backend_help("the first that works here").c_str())
         ("precision", po::value<std::string>()->default_value("auto"), precision.c_str())
         ("allow-tf32", "allow TF32 (10-bit mantissas) for f32 products on a GPU; rejected by other backends")
         ("non-deterministic", "allow faster GPU algorithms whose results differ between runs; rejected by other backends");

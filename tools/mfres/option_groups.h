@@ -19,6 +19,10 @@ namespace mfres::cli {
 
 // ---- compute --------------------------------------------------------------------------------------------------------
 
+/// "auto (the first that works here), onednn or reference", with what auto means. Names the backends of the build without
+/// asking whether they work, which would open the modules of some.
+std::string backend_help(const char* automatic);
+
 /// --threads.
 void add_threads_option(Options& options);
 

@@ -34,8 +34,8 @@ void remove_leftovers(const fs::path& folder) {
     std::error_code ignored;
     for (const FolderEntry& entry : *entries) {
         const std::string name = entry.path.filename().string();
-        for (const std::string_view own : {"recipe.json", "metrics.csv", "validation.csv", "curve.svg", "train.mfcache",
-                                           "val.mfcache", "model.safetensors"})
+        for (const std::string_view own : {"recipe.json", "metrics.csv", "validation.csv", "curve.svg", "curve.png",
+                                           "train.mfcache", "val.mfcache", "model.safetensors"})
             if (name.starts_with("." + std::string(own) + "."))
                 fs::remove(entry.path, ignored);
     }

@@ -39,7 +39,8 @@ Result<TrainReport> train_alone(const TrainerOptions& options, const TrainObserv
 }
 
 Result<std::vector<int>> devices_named(std::string_view backend, std::string_view words) {
-    MFRES_TRY(const Backend* found, find_backend(backend));
+    // Who asks for GPUs gets none of the backends that "auto" falls back to.
+    MFRES_TRY(const Backend* found, find_backend(backend == "auto" ? "cuda" : backend));
     const int present = found->devices();
     const auto listed = whole_numbers(words);
     std::vector<int> devices;

@@ -55,14 +55,16 @@ double run_whole(const std::vector<std::string>& arguments) {
     return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-/// Removes what killed processes left beside their targets, which their names tell.
-std::int64_t remove_leftovers(const std::filesystem::path& folder) {
-    std::int64_t removed = 0;
+/// Removes what killed processes left beside their targets, which begins with a dot. Gives the names.
+std::vector<std::string> remove_leftovers(const std::filesystem::path& folder) {
+    std::vector<std::string> removed;
     const auto entries = list_folder(folder);
     REQUIRE_OK(entries);
     for (const FolderEntry& entry : *entries)
-        if (entry.path.filename().string().starts_with('.'))
-            removed += std::filesystem::remove(entry.path) ? 1 : 0;
+        if (const std::string name = entry.path.filename().string(); name.starts_with('.')) {
+            removed.push_back(name);
+            std::filesystem::remove(entry.path);
+        }
     return removed;
 }
 
@@ -98,7 +100,7 @@ TEST_CASE("a program killed at random moments leaves whole files") {
     Random random(static_cast<std::uint64_t>(::getpid()));
     int killed = 0;
     int early = 0;
-    std::int64_t leftovers = 0;
+    std::size_t leftovers = 0;
     for (int turn = 0; killed < kills(); ++turn) {
         const Job& job = jobs[static_cast<std::size_t>(turn) % jobs.size()];
         std::map<std::filesystem::path, bool> there_before;
@@ -111,7 +113,7 @@ TEST_CASE("a program killed at random moments leaves whole files") {
         if (run_and_kill(job.arguments, random.uniform(0.0, job.seconds), folder / "log"))
             continue;
         ++killed;
-        leftovers += remove_leftovers(out);
+        leftovers += remove_leftovers(out).size();
         for (const auto& output : job.outputs) {
             INFO(output.string() << " after kill " << killed);
             const bool there = std::filesystem::exists(output);
@@ -121,8 +123,7 @@ TEST_CASE("a program killed at random moments leaves whole files") {
                 CHECK(test::file_text(output) == job.content.at(output));
         }
     }
-    std::printf("%d kills: %d outputs not there yet, %lld temporary files\n", killed, early,
-                static_cast<long long>(leftovers));
+    std::printf("%d kills: %d outputs not there yet, %zu temporary files\n", killed, early, leftovers);
 }
 
 TEST_CASE("a training killed at random moments goes on to the same model") {
@@ -173,7 +174,7 @@ TEST_CASE("a training killed at random moments goes on to the same model") {
         }
         ++finished;
         CHECK(test::file_text(run / "model.safetensors") == wanted);
-        CHECK(remove_leftovers(run) == 0); // a run that goes on clears up
+        CHECK(remove_leftovers(run) == std::vector<std::string>()); // a run that goes on clears up
         std::filesystem::remove_all(run);
     }
     std::printf("%d kills, %d times resumed, %d trainings finished\n", killed, resumed, finished);

@@ -190,7 +190,7 @@ TEST_CASE("a scale whose product with its integers overflows is rejected") {
 
 TEST_CASE("weights near the ends of the range of floats are quantized without undefined conversions") {
     const Tensor weight = [] {
-        Tensor made(Shape{2, 1, 1, 1, 2});
+        Tensor made(Shape{2, 1, 1, 1, 2}, 0.0F);
         made[0] = std::numeric_limits<float>::denorm_min();
         made[2] = std::numeric_limits<float>::max();
         made[3] = -std::numeric_limits<float>::max();

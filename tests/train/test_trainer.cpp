@@ -526,6 +526,8 @@ TEST_CASE("words name the devices that a backend has, and an error of one rank i
     }
     CHECK(found("0,3").error().message == "'0,3' needs 4 devices, and backend reference has 1 here");
     REQUIRE_CODE(find_devices("abacus", "all"), backend_unknown);
+    if (!find_backend("cuda")) // training on the processor is not what was asked for
+        REQUIRE_CODE(find_devices("auto", "all"), backend_unavailable);
 
     const TemporaryFolder folder;
     TrainerOptions options = tiny_run(folder / "run", training_backends()[0], tiny_recipe({{"batch", 3}}));

@@ -233,9 +233,9 @@ class MFRES_EXPORT Trainer {
     std::unique_ptr<State> state_;
 };
 
-/// The GPUs that an option names: "all", a number ("2": the first two), or a list ("0,2"; "2," is one alone).
-/// Errors: invalid_argument (no such words, a GPU twice), those of the backend's name, backend_unavailable (it has not
-/// so many GPUs).
+/// The GPUs that an option names: "all", a number ("2": the first two), or a list ("0,2"; "2," is one alone). Backend
+/// "auto" is that of GPUs here. Errors: invalid_argument (no such words, a GPU twice), those of the backend's name,
+/// backend_unavailable (there is no GPU, or not so many).
 MFRES_EXPORT Result<std::vector<int>> find_devices(std::string_view backend, std::string_view words);
 
 /// Trains on several GPUs of this computer: a Trainer for each, as ranks in threads of their own that divide every

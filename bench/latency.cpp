@@ -24,7 +24,7 @@ double milliseconds(Clock::time_point since) {
     return std::chrono::duration<double, std::milli>(Clock::now() - since).count();
 }
 
-Json spread(std::vector<double> times) {
+mfres::Json spread(std::vector<double> times) {
     if (times.empty())
         return nullptr;
     std::sort(times.begin(), times.end());
@@ -86,7 +86,7 @@ int measure(const std::string& model, std::map<std::string, std::string> options
             return failed(status.error());
         times.push_back(milliseconds(start));
     }
-    const Json cases = spread(std::move(times));
+    const mfres::Json cases = spread(std::move(times));
     const double typical = cases.is_null() ? first : cases["median"].get<double>();
 
     // Cancelled at times spread evenly over a case, in an order that hops about.
@@ -112,16 +112,16 @@ int measure(const std::string& model, std::map<std::string, std::string> options
         most = std::max(most, lasted);
     }
     const auto& report = result.report;
-    const Json all = {{"engine", report.used.engine},
-                      {"threads", report.used.threads},
-                      {"network", report.network},
-                      {"network_size", report.network_size},
-                      {"first_case_ms", first},
-                      {"warm_up_ms", warm_up},
-                      {"first_case_after_warm_up_ms", first_warmed},
-                      {"case_ms", cases},
-                      {"cancel_ms", spread(goes_on)},
-                      {"cancel_longest_ms_by_stage", longest}};
+    const mfres::Json all = {{"engine", report.used.engine},
+                             {"threads", report.used.threads},
+                             {"network", report.network},
+                             {"network_size", report.network_size},
+                             {"first_case_ms", first},
+                             {"warm_up_ms", warm_up},
+                             {"first_case_after_warm_up_ms", first_warmed},
+                             {"case_ms", cases},
+                             {"cancel_ms", spread(goes_on)},
+                             {"cancel_longest_ms_by_stage", longest}};
     std::printf("%s\n", all.dump(2).c_str());
     return 0;
 }

@@ -546,7 +546,9 @@ Result<MetricsTable> compare_folders(const fs::path& predictions, const fs::path
     const CaseProgress display(expected.size(), progress);
     SetAside of_references;
     SetAside of_predictions;
-    for (const auto& [id, reference] : expected) {
+    for (const auto& entry : expected) { // no structured binding: Clang 14 captures none
+        const auto& id = entry.first;
+        const auto& reference = entry.second;
         MFRES_CHECK(display.start(table.cases.size(), id));
         MFRES_TRY(CaseMetrics measured, guarded(id, [&] {
                       return measure_files(id, found.files.at(id), reference, codings, options, &of_references,

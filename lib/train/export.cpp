@@ -46,7 +46,9 @@ Result<ExportedModel> export_model(const Checkpoint& checkpoint, const std::file
 
 Result<Model> model_of(const Checkpoint& checkpoint) {
     MFRES_TRY(const Variant variant, parse_variant(checkpoint.recipe.network));
-    Model model{variant, {}, without_heads(checkpoint.evaluated())};
+    // Made before the model: where a later member throws, GCC 12 destroys what an empty list has not made yet.
+    Weights weights = without_heads(checkpoint.evaluated());
+    Model model{variant, {}, std::move(weights)};
     MFRES_TRY(model.metadata.normalisation, parse_normalisation(checkpoint.recipe.normalisation));
     return model;
 }

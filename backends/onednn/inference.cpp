@@ -39,8 +39,9 @@ class OneDnnEngine final : public HostEngine {
     }
 
     std::unique_ptr<InferenceOp> make_op(const FusionGroup& group, bool residual_in_output) override {
-        return group.fused() ? make_fusion_group(context_->planned, context_->threads, group,
-                                                 options_.precision != Precision::f32)
+        // As for oneDNN's own kernels, ONEDNN_MAX_CPU_ISA decides which instructions there are.
+        const bool bf16 = options_.precision != Precision::f32 && !missing_instructions(Precision::bf16);
+        return group.fused() ? make_fusion_group(context_->planned, context_->threads, group, bf16)
                              : mfres::make_op(*context_, group.ops[0], residual_in_output);
     }
 

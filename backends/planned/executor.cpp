@@ -56,9 +56,8 @@ class PlannedExecutable final : public Executable {
             const MemoryPlan plan = plan_memory(buffers_.requests);
             MFRES_CHECK(allocate(plan));
             for (std::size_t i = 0; i < ops_.size(); ++i)
-                MFRES_CHECK(engine_->guarded(ops_[i].chosen.node, [&] {
-                    ops_[i].op->bind(arguments(planned_.groups[i], plan, first_workspace + i));
-                }));
+                MFRES_CHECK(engine_->guarded(ops_[i].chosen.node,
+                                             [&] { ops_[i].op->bind(arguments(i, plan, first_workspace + i)); }));
             peak_bytes_ = plan.bytes + engine_->other_bytes();
             for (const Op& each : ops_)
                 peak_bytes_ += each.op->constant_bytes();
@@ -175,12 +174,14 @@ class PlannedExecutable final : public Executable {
         return allocated;
     }
 
-    OpArguments arguments(const FusionGroup& group, const MemoryPlan& plan, std::size_t workspace) const {
+    /// Of op `index`.
+    OpArguments arguments(std::size_t index, const MemoryPlan& plan, std::size_t workspace) const {
+        const FusionGroup& group = planned_.groups[index];
         const auto at = [&](std::size_t request) { return engine_->block() + plan.offsets[request]; };
         const FusedOp& last = group.ops.back();
         OpArguments made;
         if (group.fused()) {
-            for (const NodeId value : values_read(graph(), planned_.ranges, group))
+            for (const NodeId value : ops_[index].reads)
                 made.inputs.push_back(at(buffer_of(value)));
         } else {
             for (const NodeId input : graph().node(last.main).inputs)

@@ -56,7 +56,7 @@ class InferenceOp : public Interface {
     virtual void run() = 0;
 
     /// Tells which voxels of the output are needed from the next run on. Returns whether it computes these only; the
-    /// others are then 0. Does not throw, and allocates at the first call only.
+    /// others are then 0. Allocates at the first call only; may throw std::bad_alloc.
     virtual bool restrict_to(const LineSpans&) { return false; }
     /// After restrict_to() returned true: adds the voxels of operand `index` (OpArguments::inputs) that are read to `read`,
     /// which is all() or of the operand's grid.

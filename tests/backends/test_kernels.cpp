@@ -879,6 +879,7 @@ TEST_CASE("ONEDNN_MAX_CPU_ISA lowers our kernels with oneDNN's, MFRES_MAX_CPU_IS
     struct Limit {
         std::string backend, variable, isa, target;
         bool here = true;
+        std::string precision = "f32";
     };
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
@@ -889,6 +890,11 @@ TEST_CASE("ONEDNN_MAX_CPU_ISA lowers our kernels with oneDNN's, MFRES_MAX_CPU_IS
                                  {"onednn", "ONEDNN_MAX_CPU_ISA", "AVX2", "AVX2", avx2},
                                  {"onednn", "ONEDNN_MAX_CPU_ISA", "AVX512_CORE", "AVX3", avx512},
                                  {"onednn", "ONEDNN_MAX_CPU_ISA", "ALL", "AVX3", avx512}});
+    // Fusion groups in bf16 where oneDNN may use its instructions, too.
+    const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
+    const bool bf16 = vnni && pair_kernels() != nullptr;
+    limits.push_back({"onednn", "ONEDNN_MAX_CPU_ISA", "AVX512_CORE_VNNI", "AVX3", vnni, "int8"});
+    limits.push_back({"onednn", "ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16", "AVX512-BF16", bf16, "int8"});
 #endif
 #ifdef MFRES_WITH_NATIVE
     limits.insert(limits.end(), {{"native", "MFRES_MAX_CPU_ISA", "SSE4", "SSE4"},
@@ -901,9 +907,10 @@ TEST_CASE("ONEDNN_MAX_CPU_ISA lowers our kernels with oneDNN's, MFRES_MAX_CPU_IS
             continue;
         }
         INFO(limit.variable << "=" << limit.isa);
-        const auto result = test::run_command({"env", limit.variable + "=" + limit.isa, MFRES_PROGRAM, "bench",
-                                               "--backend", limit.backend, "--size", "32", "--runs", "1", "--warm-up",
-                                               "0", "--threads", "1", "--no-probe", "--profile", "--quiet"});
+        const auto result =
+            test::run_command({"env", limit.variable + "=" + limit.isa, MFRES_PROGRAM, "bench", "--backend",
+                               limit.backend, "--size", "32", "--runs", "1", "--warm-up", "0", "--threads", "1",
+                               "--no-probe", "--profile", "--quiet", "--precision", limit.precision});
         CHECK(result.exit_code == 0);
         CHECK(result.out.find("mfres:fused:" + limit.target) != std::string::npos);
         for (const char* other : {"SSE4", "AVX2", "AVX3"})

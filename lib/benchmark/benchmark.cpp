@@ -55,9 +55,7 @@ Status check_options(const BenchmarkOptions& options) {
 
 Tensor random_input(const Shape& shape, std::uint64_t seed) {
     Tensor input(shape);
-    Random random(seed);
-    for (float& value : input.values())
-        value = static_cast<float>(random.normal());
+    fill_normal(input.values(), seed);
     return input;
 }
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <numbers>
+#include <span>
 
 namespace mfres {
 
@@ -42,5 +43,12 @@ class Random {
   private:
     std::uint64_t state_;
 };
+
+/// Writes standard normal values, the same for the same seed.
+inline void fill_normal(std::span<float> values, std::uint64_t seed) {
+    Random random(seed);
+    for (float& value : values)
+        value = static_cast<float>(random.normal());
+}
 
 } // namespace mfres

@@ -41,10 +41,8 @@ Weights random_weights(const Graph& graph, std::uint64_t seed) {
 }
 
 Tensor random_tensor(const Shape& shape, std::uint64_t seed) {
-    Random random(seed);
     Tensor tensor(shape);
-    for (float& value : tensor.values())
-        value = static_cast<float>(random.normal());
+    fill_normal(tensor.values(), seed);
     return tensor;
 }
 

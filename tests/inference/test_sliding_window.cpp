@@ -15,9 +15,7 @@ using Size = std::array<std::int64_t, 3>;
 
 Tensor random_logits(const Shape& shape, std::uint64_t seed) {
     Tensor logits(shape);
-    Random random(seed);
-    for (float& value : logits.values())
-        value = static_cast<float>(random.normal());
+    fill_normal(logits.values(), seed);
     return logits;
 }
 

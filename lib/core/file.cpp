@@ -424,6 +424,19 @@ Result<std::vector<FolderEntry>> list_folder(const std::filesystem::path& folder
     return entries;
 }
 
+void remove_beginning_with(const std::filesystem::path& folder, std::span<const std::string_view> beginnings) {
+    const auto entries = list_folder(folder);
+    if (!entries)
+        return;
+    std::error_code ignored;
+    for (const FolderEntry& entry : *entries) {
+        const std::string name = entry.path.filename().string();
+        if (std::any_of(beginnings.begin(), beginnings.end(),
+                        [&](auto beginning) { return name.starts_with(beginning); }))
+            std::filesystem::remove(entry.path, ignored);
+    }
+}
+
 Status check_output(const std::filesystem::path& path, bool overwrite) {
     std::error_code ignored;
     if (path.empty())

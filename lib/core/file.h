@@ -118,6 +118,10 @@ struct FolderEntry {
 /// Errors: file_not_found, invalid_argument (not a folder), file_read.
 Result<std::vector<FolderEntry>> list_folder(const std::filesystem::path& folder);
 
+/// Removes the files of a folder whose names begin with one of these: temporary files of a process that was killed. What
+/// cannot be listed or removed stays.
+void remove_beginning_with(const std::filesystem::path& folder, std::span<const std::string_view> beginnings);
+
 /// A new folder in the system's temporary folder, accessible to this user only; removed with its content.
 class ScratchFolder {
   public:

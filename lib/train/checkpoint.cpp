@@ -410,16 +410,8 @@ Status CheckpointFolder::save(const Checkpoint& checkpoint) {
 }
 
 void CheckpointFolder::remove_leftovers() const {
-    const auto entries = list_folder(folder_);
-    if (!entries)
-        return;
-    std::error_code ignored;
-    for (const FolderEntry& entry : *entries) {
-        const std::string name = entry.path.filename().string();
-        for (const std::string_view own : {".last.ckpt.", ".best.ckpt.", ".previous.ckpt.link"})
-            if (name.starts_with(own))
-                std::filesystem::remove(entry.path, ignored);
-    }
+    constexpr std::array<std::string_view, 3> own = {".last.ckpt.", ".best.ckpt.", ".previous.ckpt.link"};
+    remove_beginning_with(folder_, own);
 }
 
 } // namespace mfres

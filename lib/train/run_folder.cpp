@@ -4,6 +4,7 @@
 #include "core/file.h"
 #include "core/try.h"
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -28,17 +29,10 @@ bool from_a_run_that_never_began(const std::string& name) {
 
 /// Removes temporary files of runs that were killed. Precondition: the folder is locked.
 void remove_leftovers(const fs::path& folder) {
-    const auto entries = list_folder(folder);
-    if (!entries)
-        return;
-    std::error_code ignored;
-    for (const FolderEntry& entry : *entries) {
-        const std::string name = entry.path.filename().string();
-        for (const std::string_view own : {"recipe.json", "metrics.csv", "validation.csv", "curve.svg", "curve.png",
-                                           "train.mfcache", "val.mfcache", "model.safetensors"})
-            if (name.starts_with("." + std::string(own) + "."))
-                fs::remove(entry.path, ignored);
-    }
+    constexpr std::array<std::string_view, 8> own = {".recipe.json.", ".metrics.csv.",      ".validation.csv.",
+                                                     ".curve.svg.",   ".curve.png.",        ".train.mfcache.",
+                                                     ".val.mfcache.", ".model.safetensors."};
+    remove_beginning_with(folder, own);
 }
 
 } // namespace

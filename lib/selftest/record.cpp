@@ -20,7 +20,7 @@ double rounded(double value) {
 }
 
 /// Throws what the JSON library throws where a key is missing or has another type.
-Record record_of(const nlohmann::json& json) {
+Record record_of(const Json& json) {
     Record record{.seed = json.at("seed").get<std::uint64_t>(),
                   .weights_sha256 = json.at("weights_sha256").get<std::string>()};
     for (std::size_t i = 0; i < 3; ++i) {
@@ -38,7 +38,7 @@ std::filesystem::path record_path(const std::filesystem::path& model) {
 }
 
 std::string to_json(const Record& record) {
-    nlohmann::ordered_json json = {{"seed", record.seed}, {"weights_sha256", record.weights_sha256}};
+    OrderedJson json = {{"seed", record.seed}, {"weights_sha256", record.weights_sha256}};
     for (std::size_t i = 0; i < 3; ++i)
         json["voxels"][class_keys[i]] = record.voxels[i];
     for (std::size_t i = 0; i < 3; ++i)
@@ -56,10 +56,10 @@ Result<Record> read_record(const std::filesystem::path& path) {
     if (!bytes)
         return std::move(bytes).error();
     const std::string_view source(reinterpret_cast<const char*>(bytes->data()), bytes->size());
-    MFRES_TRY(const nlohmann::json json, parse_json(source, path.string()));
+    MFRES_TRY(const Json json, parse_json(source, path.string()));
     try {
         return record_of(json);
-    } catch (const nlohmann::json::exception& error) {
+    } catch (const Json::exception& error) {
         return Error{ErrorCode::json_invalid, text(path.string(), ": no record of a selftest: ", error.what()),
                      path.string()};
     }

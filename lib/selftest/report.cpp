@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The report of a selftest as JSON and as text.
 #include "core/format.h"
+#include "core/json_value.h"
 #include "core/try.h"
 
 #include <mfres/selftest.h>
-
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <array>
@@ -14,10 +13,10 @@
 namespace mfres {
 
 std::string to_json(const SelftestReport& report) {
-    nlohmann::ordered_json json = {{"version", version()}, {"passed", report.first_failure() == nullptr}};
-    json["checks"] = nlohmann::ordered_json::array();
+    OrderedJson json = {{"version", version()}, {"passed", report.first_failure() == nullptr}};
+    json["checks"] = OrderedJson::array();
     for (const SelftestCheck& check : report.checks) {
-        nlohmann::ordered_json entry = {{"name", check.name}, {"passed", !check.failure}};
+        OrderedJson entry = {{"name", check.name}, {"passed", !check.failure}};
         if (check.failure)
             entry["error"] = {{"code", name(check.failure->code)},
                               {"message", check.failure->message},
@@ -28,7 +27,7 @@ std::string to_json(const SelftestReport& report) {
         json["checks"].push_back(std::move(entry));
     }
     json["not_run"] = report.not_run;
-    return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
+    return json.dump(2, ' ', false, Json::error_handler_t::replace);
 }
 
 std::string to_text(const SelftestReport& report) {

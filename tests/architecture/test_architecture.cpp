@@ -230,6 +230,18 @@ TEST_CASE("no switch over an enum hides new values behind a default") {
         }
 }
 
+TEST_CASE("values of JSON have the type that can be destroyed without memory") {
+    for (const char* folder : {"lib", "backends", "tools"})
+        for (const SourceFile& file : read_sources(root, folder)) {
+            INFO(file.path);
+            CHECK(file.text.find("nlohmann::json ") == std::string::npos);
+            CHECK(file.text.find("nlohmann::json(") == std::string::npos);
+            CHECK(file.text.find("nlohmann::json{") == std::string::npos);
+            CHECK(file.text.find("nlohmann::json::") == std::string::npos);
+            CHECK(file.text.find("nlohmann::ordered_json") == std::string::npos);
+        }
+}
+
 TEST_CASE("no test's name has a semicolon") {
     // It would end the name in CMake's lists: CTest would run a filter that matches no test, and report success.
     static const std::regex names(R"rx(TEST_CASE\(\s*((?:"(?:[^"\\]|\\.)*"\s*)+))rx");

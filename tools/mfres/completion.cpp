@@ -4,9 +4,8 @@
 #include "option_groups.h"
 
 #include "backends/backend.h"
+#include "core/json_value.h"
 #include "core/try.h"
-
-#include <nlohmann/json.hpp>
 
 #include <iostream>
 
@@ -141,7 +140,7 @@ int completion(const std::vector<std::string>& arguments) {
         return usage_error("there is a completion for bash and for zsh, and none for '" + shell + "'");
     const std::string script = shell == "bash" ? bash_script() : zsh_script();
     if (options.has("json"))
-        std::cout << nlohmann::json{{"shell", shell}, {"script", script}}.dump(2) << '\n';
+        std::cout << Json{{"shell", shell}, {"script", script}}.dump(2) << '\n';
     else
         std::cout << script;
     return exit_ok;

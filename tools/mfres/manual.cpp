@@ -4,9 +4,8 @@
 #include "option_groups.h"
 
 #include "core/file.h"
+#include "core/json_value.h"
 #include "core/try.h"
-
-#include <nlohmann/json.hpp>
 
 #include <iostream>
 #include <sstream>
@@ -151,8 +150,7 @@ int manual(const std::vector<std::string>& arguments) {
     if (!page)
         return fail(page.error(), json);
     if (json)
-        std::cout << nlohmann::json{{"page", *page}}.dump(2, ' ', false, nlohmann::json::error_handler_t::replace)
-                  << '\n';
+        std::cout << Json{{"page", *page}}.dump(2, ' ', false, Json::error_handler_t::replace) << '\n';
     else
         std::cout << *page;
     return exit_ok;

@@ -4,8 +4,6 @@
 
 #include <mfres/selftest.h>
 
-#include <nlohmann/json.hpp>
-
 namespace mfres::cli {
 
 namespace {
@@ -38,7 +36,7 @@ Options make_options() {
 int record(const Options& options, const SelftestOptions& chosen) {
     if (chosen.models.empty())
         return usage_error("--record needs --model");
-    nlohmann::json written = nlohmann::json::array();
+    Json written = Json::array();
     std::string lines;
     for (const auto& model : chosen.models) {
         const auto path = with_progress(options, [&](ProgressDisplay& display) {

@@ -5,7 +5,7 @@
 #include "core/json_value.h"
 #include "core/names.h"
 #include "core/try.h"
-#include "report/page.h"
+#include "report/complexity_parts.h"
 
 #include <mfres/complexity.h>
 
@@ -14,13 +14,13 @@
 
 namespace mfres {
 
-namespace {
+namespace complexity_parts {
 
-constexpr auto report_format_names = enum_names<ReportFormat>({{ReportFormat::text, "text"},
-                                                               {ReportFormat::markdown, "markdown"},
-                                                               {ReportFormat::csv, "csv"},
-                                                               {ReportFormat::json, "json"},
-                                                               {ReportFormat::html, "html"}});
+static constexpr auto report_format_names = enum_names<ReportFormat>({{ReportFormat::text, "text"},
+                                                                      {ReportFormat::markdown, "markdown"},
+                                                                      {ReportFormat::csv, "csv"},
+                                                                      {ReportFormat::json, "json"},
+                                                                      {ReportFormat::html, "html"}});
 
 // --- common -----------------------------------------------------------------------------------------------------
 
@@ -36,7 +36,7 @@ constexpr const char* conventions =
     "the paper's Table 2 counts. Eq. 11: a bias per output channel always, no normalisation. Eq. 13: 2 x MACs.";
 // clang-format on
 
-std::string times(const std::vector<std::int64_t>& extents, std::size_t from = 0) {
+std::string times(const std::vector<std::int64_t>& extents, std::size_t from) {
     std::string all;
     for (std::size_t i = from; i < extents.size(); ++i)
         all += (i == from ? "" : "x") + std::to_string(extents[i]);
@@ -274,9 +274,12 @@ void append(std::vector<std::string>& fields, const std::vector<std::string>& mo
     fields.insert(fields.end(), more.begin(), more.end());
 }
 
-const std::vector<std::string> count_names{"learnables",      "macs",          "table2_flops",
-                                           "eq11_parameters", "eq13_flops",    "activation_bytes",
-                                           "bytes_read",      "bytes_written", "ops_per_byte"};
+const std::vector<std::string>& count_names() {
+    static const std::vector<std::string> names{"learnables",      "macs",          "table2_flops",
+                                                "eq11_parameters", "eq13_flops",    "activation_bytes",
+                                                "bytes_read",      "bytes_written", "ops_per_byte"};
+    return names;
+}
 
 std::vector<std::string> count_fields(const ComplexityCounts& counts) {
     return {std::to_string(counts.learnables),   std::to_string(counts.macs),
@@ -294,7 +297,7 @@ std::string as_csv(const std::vector<ComplexityReport>& reports, bool per_layer)
     std::vector<std::string> head{"name", "network", "input"};
     append(head, per_layer ? std::vector<std::string>{"layer", "operation", "output", "seen_by_table2"}
                            : std::vector<std::string>{"classes"});
-    append(head, count_names);
+    append(head, count_names());
     append(head, per_layer
                      ? std::vector<std::string>{"live_bytes", "live_share"}
                      : std::vector<std::string>{"weight_bytes", "memory_lower_bound", "memory_planned", "peak_bytes"});
@@ -518,7 +521,7 @@ std::string table2_page(const Table2Report& report, ReportFormat format) {
 
 std::string table2_csv(const Table2Report& report) {
     std::vector<std::string> head{"network", "input", "published_parameters_m", "published_flops_g"};
-    append(head, count_names);
+    append(head, count_names());
     append(head, {"residual_parameters_m", "residual_flops_g", "published_dice_wt", "published_dice_tc",
                   "published_dice_et", "source", "status"});
     std::string all = csv_line(head);
@@ -564,7 +567,9 @@ OrderedJson table2_json(const Table2Report& report) {
     return json;
 }
 
-} // namespace
+} // namespace complexity_parts
+
+using namespace complexity_parts;
 
 std::string render(const ComplexityReport& report, ReportFormat format, bool per_layer) {
     switch (format) {

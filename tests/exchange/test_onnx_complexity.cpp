@@ -614,6 +614,21 @@ TEST_CASE("our networks have the same counts as graphs and as ONNX files") {
     }
 }
 
+TEST_CASE("a seed for the fuzz target onnx is written", "[.write-seeds]") {
+    Builder builder;
+    const std::string in = builder.input({1, 2, 6, 6});
+    const std::string extents = builder.node("Shape", {in});
+    const std::string half =
+        builder.node("Div", {builder.node("Gather", {extents, builder.integers({2})}), builder.integers({2})});
+    const std::string sizes = builder.node("Concat", {builder.integers({1, 2}), half, half}, {{"axis", 0}});
+    const std::string small = builder.node("Resize", {in, "", "", sizes});
+    const std::string flat = builder.node("Reshape", {small, builder.integers({1, -1})});
+    builder.output(builder.node("Gemm", {flat, builder.weight({18, 2}), builder.weight({2})}));
+    const std::string bytes = builder.model.SerializeAsString();
+    const auto seed = std::filesystem::path(MFRES_SOURCE_DIR) / "tests" / "fuzz" / "seeds" / "onnx" / "shapes.onnx";
+    REQUIRE_OK(write_file_atomically(seed, std::as_bytes(std::span(bytes)), true));
+}
+
 TEST_CASE("a report of an ONNX file has the same numbers in every format") {
     if (no_onnx())
         return;

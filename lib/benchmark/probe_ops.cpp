@@ -160,16 +160,32 @@ class Probe {
         return {};
     }
 
+    /// For each node whether its value is never negative: a ReLU, and what only moves or adds such values.
+    static std::vector<bool> never_negative(const Graph& graph) {
+        std::vector<bool> positive;
+        for (const Node& node : graph.nodes()) {
+            const OpKind kind = node.kind();
+            const bool passes = kind == OpKind::add || kind == OpKind::concat || kind == OpKind::slice ||
+                                kind == OpKind::upsample || kind == OpKind::max_pool;
+            positive.push_back(kind == OpKind::relu ||
+                               (passes && std::all_of(node.inputs.begin(), node.inputs.end(), [&](NodeId input) {
+                                    return positive[static_cast<std::size_t>(input)];
+                                })));
+        }
+        return positive;
+    }
+
     /// Ranges for all convolutions but the first and the last one, as mfres convert leaves them in f32.
     static ActivationRanges made_up_ranges(const Graph& form) {
+        const std::vector<bool> positive = never_negative(form);
         std::vector<const Node*> convolutions;
         for (const Node& node : form.nodes())
             if (node.kind() == OpKind::conv)
                 convolutions.push_back(&node);
         ActivationRanges ranges;
         for (std::size_t i = 1; i + 1 < convolutions.size(); ++i) {
-            const bool positive = form.node(convolutions[i]->inputs[0]).kind() == OpKind::relu;
-            ranges[convolutions[i]->name] = {positive ? 0.0F : -4.0F, 4.0F};
+            const bool zero = positive[static_cast<std::size_t>(convolutions[i]->inputs[0])];
+            ranges[convolutions[i]->name] = {zero ? 0.0F : -4.0F, 4.0F};
         }
         return ranges;
     }

@@ -461,7 +461,7 @@ Values transposed_conv(const NodeReader& node) {
         const std::int64_t padding = window.before[axis] + window.after[axis];
         const auto apart = checked_multiply(window.stride[axis], std::max<std::int64_t>(from[axis] - 1, 0));
         const auto same_size = checked_multiply(window.stride[axis], from[axis]);
-        if (!apart || !same_size)
+        if (!apart || !same_size || *apart > std::int64_t{1} << 61U)
             return node.invalid("has a result whose size exceeds 64 bits");
         const std::int64_t full = *apart + more[axis] + reach - padding;
         shape.push_back(wanted[axis] >= 0 ? wanted[axis] : automatic ? *same_size : full);
@@ -656,7 +656,7 @@ Values range(const NodeReader& node) {
     const double count = std::ceil((ends[1].real - ends[0].real) / ends[2].real);
     if (!(count < most_real_integer))
         return node.invalid("counts without end");
-    Value result = value({std::max<std::int64_t>(0, static_cast<std::int64_t>(count))}, type);
+    Value result = value({count > 0.0 ? static_cast<std::int64_t>(count) : 0}, type);
     if (!small(result.shape))
         return one(std::move(result));
     std::vector<Number> numbers;
@@ -931,8 +931,12 @@ Values sliced(const NodeReader& node) {
     Value result = value(x->shape, x->type);
     Extents strides = strides_of(x->shape);
     std::int64_t begin = 0;
+    std::vector<bool> cut_already(x->shape.size(), false);
     for (std::size_t i = 0; i < axes->size(); ++i) {
         MFRES_TRY(const std::size_t axis, axis_of(node, (*axes)[i], x->shape.size()));
+        if (cut_already[axis])
+            return node.invalid(text("cuts axis ", axis, " twice"));
+        cut_already[axis] = true;
         MFRES_TRY(const Cut cut, cut_of(node, x->shape[axis], (*begins)[i], (*ends)[i], (*steps)[i]));
         result.shape[axis] = cut.count;
         begin += cut.count > 0 ? cut.begin * strides[axis] : 0;
@@ -943,7 +947,7 @@ Values sliced(const NodeReader& node) {
     return one(std::move(result));
 }
 
-Content gathered(const NodeReader& node, const Value& x, const Value& at, const Value& result, std::size_t axis) {
+Content gathered(const Value& x, const Value& at, const Value& result, std::size_t axis) {
     if (!x.content || !at.content || at.real() || !small(result.shape))
         return {};
     const AroundAxis run = around(x.shape, axis);
@@ -956,7 +960,6 @@ Content gathered(const NodeReader& node, const Value& x, const Value& at, const 
             const auto begin = x.content->begin() + (outer * x.shape[axis] + place) * run.inner;
             numbers.insert(numbers.end(), begin, begin + run.inner);
         }
-    (void)node;
     return content_of(std::move(numbers));
 }
 
@@ -967,7 +970,7 @@ Values gather(const NodeReader& node) {
     Value result = value(x->shape, x->type);
     result.shape.erase(result.shape.begin() + static_cast<std::ptrdiff_t>(axis));
     result.shape.insert(result.shape.begin() + static_cast<std::ptrdiff_t>(axis), at->shape.begin(), at->shape.end());
-    result.content = gathered(node, *x, *at, result, axis);
+    result.content = gathered(*x, *at, result, axis);
     return one(std::move(result));
 }
 

@@ -116,8 +116,11 @@ Status check_extents(const Extents& shape, int type) {
     for (const std::int64_t extent : shape)
         if (extent < 0)
             return Error{ErrorCode::model_header_invalid, text("a value with the extent ", extent), {}};
-    const auto elements = checked_product(shape);
-    if (!elements || !checked_multiply(*elements, 16))
+    // Distances between elements have to fit as well where an extent is 0.
+    std::optional<std::int64_t> bytes = 16;
+    for (const std::int64_t extent : shape)
+        bytes = bytes ? checked_multiply(*bytes, std::max<std::int64_t>(extent, 1)) : bytes;
+    if (!bytes)
         return Error{ErrorCode::size_overflow, "a value whose size exceeds 64 bits", {}};
     return {};
 }

@@ -568,7 +568,17 @@ TEST_CASE("broken ONNX graphs are rejected by the counter") {
             b.output(in);
         },
         model_header_invalid);
-    Builder nothing;
+    rejects(
+        [](Builder& b, const std::string& in) {
+            b.output(b.node("Slice", {in, b.integers({0, 1}), b.integers({1, 2}), b.integers({1, 1})}));
+        },
+        model_header_invalid);
+    rejects( // an extent of 0 hides that the others do not fit
+        [](Builder& b, const std::string&) {
+            const std::string far = b.integers({0, std::int64_t{1} << 40, std::int64_t{1} << 40});
+            b.output(b.node("Add", {b.node("ConstantOfShape", {far}), b.node("ConstantOfShape", {far})}));
+        },
+        size_overflow);
     CHECK_FALSE(count_onnx({}, "file.onnx", {}).ok());
 }
 

@@ -121,6 +121,8 @@ Result<Machine> machine_of(const Json& json, const std::string& file) {
             {read.threads(entry), read.integer(entry, "bytes", 1), read.number(entry, "gigabytes_per_second", 0.0)});
     for (const Json& entry : read.array(json, "overheads"))
         machine.overheads.push_back({read.threads(entry), read.number(entry, "microseconds", 0.0)});
+    for (const Json& entry : read.array(json, "run_factors"))
+        machine.run_factors.push_back({read.precision(entry), read.threads(entry), read.number(entry, "factor", 0.0)});
     for (const Json& entry : read.array(json, "ops"))
         machine.ops.push_back({read.precision(entry),
                                read.threads(entry),
@@ -197,11 +199,17 @@ Result<Machine> find_machine(const std::string& name_or_file) {
 }
 
 std::string to_json(const Machine& machine) {
-    OrderedJson json{{"mfres_machine", file_version},  {"name", machine.name},
-                     {"source", machine.source},       {"measured", machine.measured},
-                     {"backend", machine.backend},     {"engine", machine.engine},
-                     {"cores", machine.cores},         {"peaks", OrderedJson::array()},
-                     {"copies", OrderedJson::array()}, {"overheads", OrderedJson::array()},
+    OrderedJson json{{"mfres_machine", file_version},
+                     {"name", machine.name},
+                     {"source", machine.source},
+                     {"measured", machine.measured},
+                     {"backend", machine.backend},
+                     {"engine", machine.engine},
+                     {"cores", machine.cores},
+                     {"peaks", OrderedJson::array()},
+                     {"copies", OrderedJson::array()},
+                     {"overheads", OrderedJson::array()},
+                     {"run_factors", OrderedJson::array()},
                      {"ops", OrderedJson::array()}};
     for (const PeakRate& peak : machine.peaks)
         json["peaks"].push_back(
@@ -211,6 +219,9 @@ std::string to_json(const Machine& machine) {
             {{"threads", copy.threads}, {"bytes", copy.bytes}, {"gigabytes_per_second", copy.gigabytes_per_second}});
     for (const OpOverhead& overhead : machine.overheads)
         json["overheads"].push_back({{"threads", overhead.threads}, {"microseconds", overhead.microseconds}});
+    for (const RunFactor& run : machine.run_factors)
+        json["run_factors"].push_back(
+            {{"precision", to_string(run.precision)}, {"threads", run.threads}, {"factor", run.factor}});
     for (const OpSample& sample : machine.ops)
         json["ops"].push_back({{"precision", to_string(sample.precision)},
                                {"threads", sample.threads},
@@ -235,6 +246,9 @@ std::string to_text(const Machine& machine) {
                       copy.threads, copy.gigabytes_per_second);
     for (const OpOverhead& overhead : machine.overheads)
         all += format("  overhead  %.2f microseconds an op, %d threads\n", overhead.microseconds, overhead.threads);
+    for (const RunFactor& run : machine.run_factors)
+        all += format("  runs      %s, %d threads: %.3f of the sum of ops\n",
+                      std::string(to_string(run.precision)).c_str(), run.threads, run.factor);
     return all + format("  ops       %zu timed\n", machine.ops.size());
 }
 

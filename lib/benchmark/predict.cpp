@@ -16,6 +16,8 @@ namespace mfres {
 namespace {
 
 constexpr std::size_t neighbours = 4; ///< samples that an op's time is made of
+/// How much a factor of two in voxels counts beside one in channels: time per multiply-add depends less on it.
+constexpr double voxel_weight = 0.25;
 
 /// Places of ops among the samples: logarithms to base 2, so that 1 is a factor of two.
 using Place = std::array<double, 3>;
@@ -26,7 +28,7 @@ Place place_of(const OpExtents& extents) {
     if (extents.macs == 0)
         return {log(static_cast<double>(extents.bytes)), 0.0, 0.0};
     return {log(static_cast<double>(extents.macs) / elements), log(static_cast<double>(extents.channels)),
-            log(static_cast<double>(extents.voxels))};
+            voxel_weight * log(static_cast<double>(extents.voxels))};
 }
 
 /// What grows with an op of one place: multiply-adds, or bytes where there are none.
@@ -79,6 +81,12 @@ class TimePredictor {
         for (const OpOverhead& overhead : machine_.overheads)
             if (overhead.threads <= threads)
                 overhead_ms_ = overhead.microseconds / 1e3;
+        std::vector<RunFactor> factors;
+        for (const RunFactor& factor : machine_.run_factors)
+            if (factor.precision == result_.precision)
+                factors.push_back(factor);
+        for (const RunFactor& factor : nearest_threads(factors, threads))
+            run_factor_ = factor.factor;
         copies_ = nearest_threads(machine_.copies, threads);
         for (const OpSample& sample : nearest_threads(machine_.ops, threads))
             if (sample.precision == result_.precision)
@@ -99,6 +107,7 @@ class TimePredictor {
         op.ms = extents.bytes == 0 && extents.macs == 0 ? 0.0
                 : samples_.empty()                      ? overhead_ms_ + op.roofline_ms
                                                         : interpolated(extents, overhead_ms_ + op.roofline_ms);
+        op.ms *= run_factor_;
         result_.total_ms += op.ms;
         result_.roofline_ms += op.roofline_ms;
         result_.ops.push_back(std::move(op));
@@ -177,6 +186,7 @@ class TimePredictor {
     PredictedTime result_;
     double gmacs_ = 0.0;
     double overhead_ms_ = 0.0;
+    double run_factor_ = 1.0;
     std::vector<CopyRate> copies_;
     std::vector<Sample> samples_;
 };

@@ -135,12 +135,14 @@ class Probe {
         fill_normal(input.values(), 1);
         std::vector<std::vector<double>> times(chosen.size());
         std::vector<double> copies;
+        std::vector<double> totals;
         for (int run = 0; run <= options_.runs; ++run) {
-            auto last = Clock::now();
+            const auto start = Clock::now();
+            auto last = start;
             copy(view(std::as_const(input)), executable->input());
-            auto now = Clock::now();
-            copies.push_back(milliseconds(last, now));
-            last = now;
+            last = Clock::now();
+            if (run > 0)
+                copies.push_back(milliseconds(start, last));
             MFRES_CHECK(executable->run([&](int done, int total) {
                 const auto at = Clock::now();
                 if (run > 0 && total == static_cast<int>(times.size()))
@@ -148,7 +150,11 @@ class Probe {
                 last = at;
                 return true;
             }));
+            if (run > 0)
+                totals.push_back(milliseconds(start, Clock::now()));
         }
+        if (std::none_of(times.begin(), times.end(), [](const auto& op) { return op.empty(); }))
+            factors_.push_back(run_factor(totals, copies, times));
         const std::int64_t bytes = input.elements() * 4;
         collect({OpClass::elementwise, 0, 2 * bytes, 1, 1}, copies);
         std::map<std::string, const OpExtents*, std::less<>> by_name;
@@ -190,7 +196,21 @@ class Probe {
         return ranges;
     }
 
-    /// Ops of equal extents are one sample: the lower quartile of all their times.
+    static double median(std::vector<double> values) {
+        const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+        std::nth_element(values.begin(), middle, values.end());
+        return *middle;
+    }
+
+    static double run_factor(const std::vector<double>& totals, const std::vector<double>& copies,
+                             const std::vector<std::vector<double>>& times) {
+        double ops = median(copies);
+        for (const std::vector<double>& op : times)
+            ops += median(op);
+        return ops > 0.0 ? median(totals) / ops : 1.0;
+    }
+
+    /// Ops of equal extents are one sample: the median of all their times.
     void collect(const OpExtents& extents, const std::vector<double>& times) {
         auto& all =
             times_[{static_cast<int>(extents.op_class), extents.macs, extents.bytes, extents.channels, extents.voxels}];
@@ -198,14 +218,15 @@ class Probe {
     }
 
     void keep_samples(Precision precision, int threads) {
-        for (auto& [key, times] : times_) {
-            const auto quartile = times.begin() + static_cast<std::ptrdiff_t>(times.size() / 4);
-            std::nth_element(times.begin(), quartile, times.end());
+        for (const auto& [key, times] : times_) {
             const auto& [op_class, macs, bytes, channels, voxels] = key;
             machine_.ops.push_back(
-                {precision, threads, {static_cast<OpClass>(op_class), macs, bytes, channels, voxels}, *quartile});
+                {precision, threads, {static_cast<OpClass>(op_class), macs, bytes, channels, voxels}, median(times)});
         }
         times_.clear();
+        if (!factors_.empty())
+            machine_.run_factors.push_back({precision, threads, median(factors_)});
+        factors_.clear();
     }
 
     /// Half of the shortest time of any op with this number of threads.
@@ -223,6 +244,7 @@ class Probe {
     const Backend* backend_ = nullptr;
     Machine machine_;
     std::map<std::tuple<int, std::int64_t, std::int64_t, std::int64_t, std::int64_t>, std::vector<double>> times_;
+    std::vector<double> factors_; ///< one per calibration network
     std::size_t done_ = 0;
     std::size_t total_ = 1;
 };

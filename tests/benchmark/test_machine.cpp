@@ -89,6 +89,10 @@ TEST_CASE("a timed op has its own time, and one between two has a time between t
     const double between = time_of(one_layer(1'600'000, 1000), machine, Precision::f32).total_ms;
     CHECK(between == Approx(std::sqrt(2.0) + 0.01).epsilon(0.01));
     CHECK(time_of(one_layer(0, 1 << 20, "Add"), machine, Precision::f32).total_ms == Approx(0.51).epsilon(0.01));
+    // A run takes more than its ops.
+    machine.run_factors = {{Precision::f32, 1, 1.5}, {Precision::int8, 1, 3.0}};
+    CHECK(time_of(one_layer(800'000, 1000), machine, Precision::f32).total_ms == Approx(1.5 * 1.01).epsilon(0.01));
+    machine.run_factors.clear();
     // A class without samples has the roofline.
     CHECK(time_of(one_layer(1'000'000'000, 10, "Conv 1x1x1"), machine, Precision::f32).total_ms == Approx(10.01));
 }
@@ -141,6 +145,7 @@ TEST_CASE("a machine in a file comes back, and a broken one is rejected") {
     const test::TemporaryFolder folder;
     const std::string path = (folder / "machine.json").string();
     Machine machine = made_up();
+    machine.run_factors = {{Precision::int8, 2, 1.25}};
     machine.ops = {{Precision::int8, 2, {OpClass::fusion_group, 7, 8, 9, 10}, 0.125}};
     REQUIRE_OK(write_file_atomically(path, to_json(machine)));
     const auto back = find_machine(path);
@@ -182,6 +187,8 @@ TEST_CASE("the probe times the ops of its networks as the backend runs them") {
     CHECK(machine->peaks[0].gmacs > 0.0);
     CHECK(machine->copies.size() > 3);
     CHECK(machine->ops.size() > 100);
+    REQUIRE(machine->run_factors.size() == 1);
+    CHECK(machine->run_factors[0].factor > 0.9);
     for (const OpSample& sample : machine->ops)
         CHECK(sample.ms > 0.0);
     REQUIRE_CODE(probe({.runs = 0}), invalid_argument);

@@ -79,6 +79,13 @@ struct OpSample {
     double ms = 0.0;
 };
 
+/// What a whole run takes per time of its ops: threads are woken, and what disturbs one op adds to all.
+struct RunFactor {
+    Precision precision = Precision::f32;
+    int threads = 1;
+    double factor = 1.0;
+};
+
 struct Machine {
     std::string name;
     std::string source; ///< "measured ...", or the data sheet
@@ -89,6 +96,7 @@ struct Machine {
     std::vector<PeakRate> peaks;
     std::vector<CopyRate> copies;
     std::vector<OpOverhead> overheads;
+    std::vector<RunFactor> run_factors;
     std::vector<OpSample> ops; ///< empty for a data sheet
 };
 
@@ -101,7 +109,7 @@ struct ProbeOptions {
 };
 
 /// Measures this machine: multiply-adds by precision, copies by working set, and every op of a few calibration networks,
-/// of which the lower quartile of `runs` counts. Takes about a minute; other work on the machine makes it slower than it
+/// of which the median of `runs` counts. Takes about a minute; other work on the machine makes it slower than it
 /// is. Errors: those of compiling a network, invalid_argument, interrupted.
 MFRES_EXPORT Result<Machine> probe(const ProbeOptions& options, const Progress& progress = {});
 

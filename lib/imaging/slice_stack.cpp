@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "imaging/slice_stack.h"
 
+#include "core/stop.h"
 #include "imaging/border.h"
 
 #include <algorithm>
@@ -60,6 +61,7 @@ void SliceStack<T>::append(std::span<const T> voxels) {
 
 template <typename T>
 void SliceStack<T>::take_slice() {
+    StopScope::check();
     filled_ = 0;
     const std::int64_t k = slices_++;
     if (k == 0)

@@ -2,6 +2,7 @@
 // Voxels of a caller's memory as a compact volume.
 #include "imaging/compact_volume.h"
 
+#include "core/stop.h"
 #include "core/try.h"
 
 #include <algorithm>
@@ -48,24 +49,30 @@ struct NotFinite {
     std::array<std::int64_t, 3> first{};
 };
 
-/// Calls visit(stored value, i, j, k) for every voxel, i fastest.
+/// Calls visit(row of stored values, j, k) for every row along i.
 template <typename T, typename Visit>
-void for_voxels(const VolumeView& view, const Visit& visit) {
+void for_rows(const VolumeView& view, const Visit& visit) {
     const auto& size = view.grid.size;
     std::array<std::int64_t, 3> strides = view.strides;
     if (strides == std::array<std::int64_t, 3>{})
         strides = {1, size[0], size[0] * size[1]};
     const auto* const bytes = static_cast<const std::byte*>(view.voxels);
-    for (std::int64_t k = 0; k < size[2]; ++k)
-        for (std::int64_t j = 0; j < size[1]; ++j)
-            for (std::int64_t i = 0; i < size[0]; ++i) {
-                T stored; // the caller's memory need not be aligned
-                std::memcpy(&stored,
-                            bytes + (i * strides[0] + j * strides[1] + k * strides[2]) *
-                                        static_cast<std::int64_t>(sizeof(T)),
-                            sizeof stored);
-                visit(stored, i, j, k);
-            }
+    constexpr auto scalar = static_cast<std::int64_t>(sizeof(T));
+    std::array<T, largest_extent> row;
+    const std::span<const T> values(row.data(), static_cast<std::size_t>(size[0]));
+    for (std::int64_t k = 0; k < size[2]; ++k) {
+        StopScope::check();
+        for (std::int64_t j = 0; j < size[1]; ++j) {
+            // The caller's memory need not be aligned.
+            const std::byte* const from = bytes + (j * strides[1] + k * strides[2]) * scalar;
+            if (strides[0] == 1)
+                std::memcpy(row.data(), from, values.size_bytes());
+            else
+                for (std::int64_t i = 0; i < size[0]; ++i)
+                    std::memcpy(&row[static_cast<std::size_t>(i)], from + i * strides[0] * scalar, sizeof(T));
+            visit(values, j, k);
+        }
+    }
 }
 
 template <typename T>
@@ -78,18 +85,24 @@ Result<CompactVolume> converted(const VolumeView& view, std::string_view where) 
     PageVector<std::conditional_t<kept, T, float>> values;
     values.reserve(static_cast<std::size_t>(view.grid.voxels()));
     NotFinite bad;
-    for_voxels<T>(view, [&](T stored, std::int64_t i, std::int64_t j, std::int64_t k) {
-        const double exact = static_cast<double>(stored) * slope + inter;
-        const auto intensity = static_cast<float>(exact);
-        if (!std::isfinite(intensity)) {
+    std::array<float, largest_extent> intensities;
+    for_rows<T>(view, [&](std::span<const T> row, std::int64_t j, std::int64_t k) {
+        bool finite = true;
+        for (std::size_t i = 0; i < row.size(); ++i) {
+            intensities[i] = static_cast<float>(static_cast<double>(row[i]) * slope + inter);
+            finite &= std::isfinite(intensities[i]);
+        }
+        for (std::size_t i = 0; !finite && i < row.size(); ++i) {
+            if (std::isfinite(intensities[i]))
+                continue;
             if (bad.count++ == 0)
-                bad.first = {i, j, k};
-            bad.nan += std::isnan(exact) ? 1 : 0;
+                bad.first = {static_cast<std::int64_t>(i), j, k};
+            bad.nan += std::isnan(static_cast<double>(row[i]) * slope + inter) ? 1 : 0;
         }
         if constexpr (kept)
-            values.push_back(stored);
+            values.insert(values.end(), row.begin(), row.end());
         else
-            values.push_back(intensity);
+            values.insert(values.end(), intensities.begin(), intensities.begin() + std::ssize(row));
     });
     if (bad.count > 0)
         return Error{ErrorCode::voxel_not_finite,

@@ -116,11 +116,65 @@ void transform_output(const WinogradOutput& t) {
     }
 }
 
+void transform_lines(const WinogradLines& t) {
+    const Floats tag;
+    for (std::int64_t c = 0; c < t.channels; ++c) {
+        const float* from[6];
+        float* to[6];
+        for (int i = 0; i < 6; ++i) {
+            from[i] = t.inputs[i * t.channels + c];
+            to[i] = t.outputs[i * t.channels + c];
+        }
+        for (std::int64_t z = 0; z < t.floats; z += lanes) {
+            Vector d[6];
+            MFRES_UNROLL
+            for (int i = 0; i < 6; ++i)
+                d[i] = hn::Load(tag, from[i] + z);
+            Vector products[6];
+            transform_six(d, products);
+            MFRES_UNROLL
+            for (int i = 0; i < 6; ++i)
+                hn::Store(products[i], tag, to[i] + z);
+        }
+    }
+}
+
+void sum_lines(const WinogradSums& t) {
+    const Floats tag;
+    for (std::int64_t c = 0; c < t.channels; ++c) {
+        const float* from[6];
+        for (int i = 0; i < 6; ++i)
+            from[i] = t.products[i * t.channels + c];
+        const Vector bias = hn::Set(tag, t.bias[c]);
+        for (std::int64_t z = 0; z < t.floats; z += lanes) {
+            Vector m[6];
+            MFRES_UNROLL
+            for (int i = 0; i < 6; ++i)
+                m[i] = hn::Load(tag, from[i] + z);
+            Vector values[4];
+            transform_products(m, values);
+            MFRES_UNROLL
+            for (int n = 0; n < 4; ++n) {
+                if (n >= t.count)
+                    break;
+                Vector value = hn::Add(values[n], bias);
+                if (t.residual)
+                    value = hn::Add(value, hn::Load(tag, t.residual[n * t.channels + c] + z));
+                hn::Store(activate(t.activation, value), tag, t.outputs[n * t.channels + c] + z);
+            }
+        }
+    }
+}
+
 } // namespace
 
 const WinogradKernels* winograd_kernels_of_target() {
-    static const WinogradKernels own{hwy::TargetName(HWY_TARGET), static_cast<int>(lanes), transform_input,
-                                     transform_output};
+    static const WinogradKernels own{hwy::TargetName(HWY_TARGET),
+                                     static_cast<int>(lanes),
+                                     transform_input,
+                                     transform_output,
+                                     transform_lines,
+                                     sum_lines};
     return &own;
 }
 

@@ -52,11 +52,35 @@ struct WinogradOutput {
     Activation activation;
 };
 
+/// The same along one axis, F(4, 3), for rows along z of six lines (line_kernels.h): y = A' [(G g) * (B' d)], 6 products for
+/// 4 lines in place of 12. outputs[p * channels + c] = element p of B' d, where d are rows inputs[line * channels + c].
+struct WinogradLines {
+    const float* const* inputs = nullptr;
+    float* const* outputs = nullptr;
+    std::int64_t channels = 0;
+    std::int64_t floats = 0; ///< of a row, a multiple of row_multiple
+};
+
+/// Of the lines n < count: outputs[n * channels + c] = activation(bias[c] + element n of A' m + residual[n * channels + c]),
+/// where m are rows products[p * channels + c].
+struct WinogradSums {
+    const float* const* products = nullptr;
+    const float* bias = nullptr;
+    const float* const* residual = nullptr; ///< null without one
+    float* const* outputs = nullptr;
+    std::int64_t count = 0;
+    std::int64_t channels = 0;
+    std::int64_t floats = 0; ///< of a row, a multiple of row_multiple
+    Activation activation;
+};
+
 struct WinogradKernels {
     const char* name; ///< of the instruction set, as Highway calls it
     int lanes;        ///< floats in a vector
     void (*transform_input)(const WinogradInput&);
     void (*transform_output)(const WinogradOutput&);
+    void (*transform_lines)(const WinogradLines&);
+    void (*sum_lines)(const WinogradSums&);
 };
 
 /// The kernels for this processor; see dispatch.h.

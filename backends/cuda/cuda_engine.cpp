@@ -75,16 +75,44 @@ class SideStream final : public SideQueue {
     cudaEvent_t event_ = nullptr;
 };
 
+/// A capture that has begun: it is ended, and its graph destroyed, whatever is thrown meanwhile.
+class Capture {
+  public:
+    explicit Capture(cudaStream_t stream) : stream_(stream) {}
+    ~Capture() {
+        (void)end();
+        if (graph_)
+            cudaGraphDestroy(graph_);
+    }
+    Capture(const Capture&) = delete;
+    Capture& operator=(const Capture&) = delete;
+
+    /// Whether everything since it began is in the graph.
+    bool end() {
+        if (!std::exchange(running_, false))
+            return false;
+        return cudaStreamEndCapture(stream_, &graph_) == cudaSuccess && graph_ != nullptr;
+    }
+    cudaGraph_t graph() const { return graph_; }
+
+  private:
+    cudaStream_t stream_;
+    cudaGraph_t graph_ = nullptr;
+    bool running_ = true;
+};
+
 class CudaEngine final : public Engine {
   public:
     explicit CudaEngine(int device) : device_(device) {
         enter();
         check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "a stream could not be made");
-        const cudnnStatus_t made = cudnnCreate(&cudnn_);
-        if (made == CUDNN_STATUS_SUCCESS && cudnnSetStream(cudnn_, stream_) == CUDNN_STATUS_SUCCESS)
+        cudnnStatus_t status = cudnnCreate(&cudnn_);
+        if (status == CUDNN_STATUS_SUCCESS)
+            status = cudnnSetStream(cudnn_, stream_);
+        if (status == CUDNN_STATUS_SUCCESS)
             return;
         close();
-        throw EngineError(ErrorCode::backend_failed, text("cuDNN could not start: ", cudnnGetErrorString(made)));
+        throw EngineError(ErrorCode::backend_failed, text("cuDNN could not start: ", cudnnGetErrorString(status)));
     }
     ~CudaEngine() override { close(); }
 
@@ -155,6 +183,7 @@ class CudaEngine final : public Engine {
             (void)cudaGetLastError();
             return nullptr;
         }
+        Capture capture(stream_);
         bool recorded = true;
         try {
             work();
@@ -163,12 +192,9 @@ class CudaEngine final : public Engine {
         } catch (const OpFailure&) { // likewise
             recorded = false;
         }
-        cudaGraph_t graph = nullptr;
         cudaGraphExec_t executable = nullptr;
-        recorded = cudaStreamEndCapture(stream_, &graph) == cudaSuccess && graph && recorded;
-        recorded = recorded && cudaGraphInstantiateWithFlags(&executable, graph, 0) == cudaSuccess;
-        if (graph)
-            cudaGraphDestroy(graph);
+        recorded =
+            capture.end() && recorded && cudaGraphInstantiateWithFlags(&executable, capture.graph(), 0) == cudaSuccess;
         if (!recorded) {
             (void)cudaGetLastError();
             return nullptr;

@@ -11,6 +11,7 @@
 
 #include <cstring>
 #include <thread>
+#include <utility>
 
 namespace mfres::cuda {
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "backends/cuda/cuda_engine.h"
 
+#include "backends/cuda/convolution_cache.h"
 #include "backends/cuda/cudnn_graph.h"
 #include "backends/cuda/direct_convolution.h"
 #include "backends/cuda/nccl_ranks.h"
@@ -161,7 +162,7 @@ class CudaEngine final : public Engine {
 
     /// By cuDNN; by ourselves where it has nothing for a convolution that stands alone.
     std::unique_ptr<Convolution> make_convolution(const ConvolutionSpec& spec, const ConvolutionRules& rules) override {
-        if (auto made = make_cudnn_convolution(cudnn_, spec, rules))
+        if (auto made = cudnn_convolutions_.get(spec, rules))
             return made;
         const bool alone = !spec.bias && !spec.residual && spec.activation.kind == Activation::Kind::none;
         return alone ? make_direct_convolution(*this, spec) : nullptr;
@@ -221,6 +222,7 @@ class CudaEngine final : public Engine {
     }
 
     void close() noexcept {
+        cudnn_convolutions_.clear();
         if (cudnn_)
             cudnnDestroy(cudnn_);
         if (stream_)
@@ -233,6 +235,9 @@ class CudaEngine final : public Engine {
     Watch watch_;
     cudaStream_t stream_ = nullptr;
     cudnnHandle_t cudnn_ = nullptr;
+    ConvolutionCache cudnn_convolutions_{[this](const ConvolutionSpec& spec, const ConvolutionRules& rules) {
+        return make_cudnn_convolution(PlanTarget(cudnn_), spec, rules);
+    }};
 };
 
 } // namespace

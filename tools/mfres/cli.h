@@ -152,6 +152,7 @@ int phantom(const std::vector<std::string>& arguments);
 int train(const std::vector<std::string>& arguments);
 int experiment(const std::vector<std::string>& arguments);
 int bench(const std::vector<std::string>& arguments);
+int probe(const std::vector<std::string>& arguments);
 int cache(const std::vector<std::string>& arguments);
 int selftest(const std::vector<std::string>& arguments);
 

@@ -137,6 +137,7 @@ Result<SegmentReport> segment_one(Segmenter& segmenter, const CaseFiles& files, 
     MFRES_TRY(request.label_scheme, label_choice(options));
     read_small_part_options(options, request);
     request.output = outputs.labels;
+    request.return_labels = false;
     request.preview = outputs.preview;
     request.overwrite = force;
     request.probabilities = outputs.probabilities;

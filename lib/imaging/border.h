@@ -34,6 +34,13 @@ inline std::int64_t voxels(const std::array<std::int64_t, 3>& size) {
     return 2 * (size[0] * size[1] + size[1] * size[2] + size[0] * size[2]);
 }
 
+/// Bytes that reading a scan with so many voxels on its border takes besides the voxels that are kept: buffers of a file
+/// and of zlib, and the border as stored, as intensities and sorted.
+inline std::int64_t reading_bytes(std::int64_t border_voxels) {
+    constexpr std::int64_t buffers = std::int64_t{1} << 20;
+    return buffers + 3 * border_voxels * static_cast<std::int64_t>(sizeof(float));
+}
+
 /// The most frequent value; of equally frequent ones the smallest, 0 if there is none. Without a majority, one of the most
 /// numerous values that are alike, see border_value(). Precondition: none is NaN.
 float most_frequent(PageVector<float> values);

@@ -6,10 +6,12 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <numeric>
 #include <optional>
+#include <span>
 #include <utility>
 
 namespace mfres {
@@ -35,6 +37,11 @@ constexpr std::int64_t range_voxels = std::int64_t{1} << 18;
 constexpr int most_second_values = 3;
 /// A face of padding holds its value in 99 % of its voxels.
 constexpr double padding_share = 0.99;
+
+/// Words that hold a bit for each voxel of a row.
+std::int64_t words_of_row(const Size& size) {
+    return (size[0] + 63) / 64;
+}
 
 struct VoxelBox {
     Size begin{};
@@ -166,20 +173,52 @@ float intensity_range(const CompactVolume& scan, const PageVector<float>& backgr
 
 // Foreground -------------------------------------------------------------------------------------------------------
 
-constexpr int exact_shift = 4;               ///< bits 4 to 7: differs from the background by more than rounding
-constexpr std::uint8_t contrast_bits = 0x0F; ///< bits 0 to 3: by more than the tolerance of a noisy background
-constexpr std::uint8_t candidate_bit = 0x10; ///< of the voxels that may be brain, in place of the former
+constexpr std::int64_t word_bits = 64;
 
-struct Foreground {
-    PageVector<std::uint8_t> bits;
-    std::array<std::atomic<std::int64_t>, 4> exact{}; ///< voxels
-    std::array<std::atomic<std::int64_t>, 4> near{};  ///< of these within near_share of the range
+/// Finds the runs of set bits of a row: calls visit(begin, end) for each.
+template <typename Word, typename Visit>
+void visit_set_bits(std::int64_t words, const Word& word, const Visit& visit) {
+    std::int64_t begin = -1; // of a run that is not at its end
+    for (std::int64_t w = 0; w < words; ++w) {
+        const std::uint64_t bits = word(w);
+        for (std::int64_t bit = 0; bit < word_bits;) {
+            // The next bit that is set, or that is not while a run lasts.
+            const std::uint64_t wanted = (begin < 0 ? bits : ~bits) >> bit;
+            if (wanted == 0)
+                break;
+            bit += std::countr_zero(wanted);
+            if (begin < 0) {
+                begin = w * word_bits + bit;
+            } else {
+                visit(begin, w * word_bits + bit);
+                begin = -1;
+            }
+        }
+    }
+    if (begin >= 0)
+        visit(begin, words * word_bits);
+}
+
+/// The bits begin <= i < end of word w of a row.
+std::uint64_t bits_between(std::int64_t begin, std::int64_t end, std::int64_t w) {
+    const std::int64_t from = std::clamp<std::int64_t>(begin - w * word_bits, 0, word_bits);
+    const std::int64_t to = std::clamp<std::int64_t>(end - w * word_bits, 0, word_bits);
+    const auto below = [](std::int64_t count) {
+        return count == word_bits ? ~std::uint64_t{0} : (std::uint64_t{1} << count) - 1;
+    };
+    return below(to) & ~below(from);
+}
+
+/// How many voxels are marked at all, and how many of these lie near the background.
+struct MarkCounts {
+    std::atomic<std::int64_t> exact{};
+    std::atomic<std::int64_t> near{}; ///< within near_share of the range
 };
 
-/// Sets the bits of contrast m.
-void mark(const CompactVolume& scan, std::size_t m, const PageVector<float>& backgrounds, float range, int threads,
-          Foreground& foreground) {
-    const Size& size = scan.grid().size;
+/// Marks what differs from the background: `exact` by more than rounding, `beyond` by more than the tolerance of a noisy
+/// background.
+void mark(const CompactVolume& scan, const PageVector<float>& backgrounds, float range, int threads, VoxelBits& exact,
+          VoxelBits& beyond, MarkCounts& counts) {
     const Size& from = scan.kept_begin();
     const Size& kept = scan.kept_size();
     const float limit = rounding(backgrounds);
@@ -193,62 +232,20 @@ void mark(const CompactVolume& scan, std::size_t m, const PageVector<float>& bac
             for (std::int64_t j = from[1]; j < from[1] + kept[1]; ++j) {
                 scan.read(from[0], j, k, kept[0], values.data());
                 to_distances(values, backgrounds);
-                std::uint8_t* const out = foreground.bits.data() + from[0] + size[0] * (j + size[1] * k);
-                for (std::size_t i = 0; i < values.size(); ++i) {
-                    const float apart = values[i];
-                    const bool exact = !(apart <= limit);
-                    exact_voxels += exact;
-                    near_voxels += exact && apart <= near;
-                    out[i] |= static_cast<std::uint8_t>(
-                        (static_cast<unsigned>(exact) << exact_shift | static_cast<unsigned>(!(apart <= tolerance)))
-                        << m);
+                std::uint64_t* const exact_row = exact.row(j, k);
+                std::uint64_t* const beyond_row = beyond.row(j, k);
+                for (std::int64_t i = from[0]; i < from[0] + kept[0]; ++i) {
+                    const float apart = values[static_cast<std::size_t>(i - from[0])];
+                    const bool differs = !(apart <= limit);
+                    exact_voxels += differs;
+                    near_voxels += differs && apart <= near;
+                    exact_row[i / word_bits] |= static_cast<std::uint64_t>(differs) << (i % word_bits);
+                    beyond_row[i / word_bits] |= static_cast<std::uint64_t>(!(apart <= tolerance)) << (i % word_bits);
                 }
             }
-        foreground.exact[m] += exact_voxels;
-        foreground.near[m] += near_voxels;
+        counts.exact += exact_voxels;
+        counts.near += near_voxels;
     });
-}
-
-/// Finds the backgrounds, and leaves in each voxel the bits of the contrasts that differ from theirs there, and
-/// candidate_bit where that can make it brain.
-PageVector<std::uint8_t> find_foreground(const std::array<CompactVolume, 4>& scans, const ModalitySet& present,
-                                         int threads, Brain& brain) {
-    Foreground foreground;
-    foreground.bits.assign(static_cast<std::size_t>(brain.grid.voxels()), 0);
-    unsigned clean = 0;
-    unsigned noisy = 0;
-    for (std::size_t m = 0; m < scans.size(); ++m) {
-        Background& background = brain.backgrounds[m];
-        background.values = {scans[m].background()};
-        if (!present[m])
-            continue;
-        background.values = background_values(scans[m]);
-        const float range = intensity_range(scans[m], background.values);
-        mark(scans[m], m, background.values, range, threads, foreground);
-        const std::int64_t beyond = foreground.exact[m] - foreground.near[m];
-        background.noisy =
-            static_cast<double>(foreground.near[m]) > noisy_share * static_cast<double>(beyond) && beyond > 0;
-        background.tolerance = rounding(background.values);
-        if (background.noisy)
-            background.tolerance =
-                std::max(background.tolerance, static_cast<float>(tolerance_share * static_cast<double>(range)));
-        (background.noisy ? noisy : clean) |= 1U << m;
-    }
-    const unsigned deciding = clean != 0 ? clean : noisy;
-    std::array<std::uint8_t, 256> meaning{};
-    for (unsigned bits = 0; bits < meaning.size(); ++bits) {
-        const unsigned shown = (bits & noisy) | (bits >> exact_shift & clean);
-        meaning[bits] = static_cast<std::uint8_t>(shown | ((shown & deciding) != 0 ? candidate_bit : 0U));
-    }
-    std::array<std::int64_t, 16> counts{};
-    for (std::uint8_t& bits : foreground.bits) {
-        bits = meaning[bits];
-        ++counts[bits & contrast_bits];
-    }
-    for (std::size_t m = 0; m < scans.size(); ++m)
-        for (std::size_t shown = 0; shown < counts.size(); ++shown)
-            brain.foreground[m] += (shown >> m & 1U) != 0 ? counts[shown] : 0;
-    return std::move(foreground.bits);
 }
 
 // Parts --------------------------------------------------------------------------------------------------------------
@@ -260,23 +257,25 @@ struct RunMask {
     PageVector<std::size_t> first_run;
 };
 
-/// The voxels that have one of the bits.
-RunMask collect_runs(const PageVector<std::uint8_t>& bits, std::uint8_t wanted, const Size& size) {
+/// The voxels that one of the marks has.
+RunMask collect_runs(std::span<const VoxelBits* const> marks, const Size& size) {
     RunMask mask;
     mask.size = size;
-    const auto row_length = static_cast<std::size_t>(size[0]);
-    mask.first_run.reserve(bits.size() / row_length + 1);
-    for (std::size_t first = 0; first < bits.size(); first += row_length) {
-        mask.first_run.push_back(mask.runs.size());
-        const std::uint8_t* const row = bits.data() + first;
-        const std::uint8_t* const row_end = row + row_length;
-        const auto is_wanted = [wanted](std::uint8_t value) { return (value & wanted) != 0; };
-        for (const std::uint8_t* begin = std::find_if(row, row_end, is_wanted); begin != row_end;) {
-            const std::uint8_t* const end = std::find_if_not(begin, row_end, is_wanted);
-            mask.runs.push_back({static_cast<std::int32_t>(begin - row), static_cast<std::int32_t>(end - row)});
-            begin = std::find_if(end, row_end, is_wanted);
+    mask.first_run.reserve(static_cast<std::size_t>(size[1] * size[2] + 1));
+    const std::int64_t words = words_of_row(size);
+    for (std::int64_t k = 0; k < size[2]; ++k)
+        for (std::int64_t j = 0; j < size[1]; ++j) {
+            mask.first_run.push_back(mask.runs.size());
+            const auto word = [&](std::int64_t w) {
+                std::uint64_t bits = 0;
+                for (const VoxelBits* one : marks)
+                    bits |= one->word(w, j, k);
+                return bits;
+            };
+            visit_set_bits(words, word, [&](std::int64_t begin, std::int64_t end) {
+                mask.runs.push_back({static_cast<std::int32_t>(begin), static_cast<std::int32_t>(end)});
+            });
         }
-    }
     mask.first_run.push_back(mask.runs.size());
     return mask;
 }
@@ -421,15 +420,32 @@ void fill_holes(RunMask& mask) {
     mask = complement(outside);
 }
 
-void count_voxels(const PageVector<std::uint8_t>& bits, Brain& brain) {
+/// Adds the brain voxels begin <= i < end of row (j, k) to Brain::shown.
+void count_shown(const std::array<VoxelBits, 4>& marks, const BrainRun& run, std::int64_t j, std::int64_t k,
+                 Brain& brain) {
+    for (std::int64_t w = run.begin / word_bits; w * word_bits < run.end; ++w) {
+        std::array<std::uint64_t, 16> of{}; // the voxels by the contrasts that show them
+        of[0] = bits_between(run.begin, run.end, w);
+        for (std::size_t m = 0; m < marks.size(); ++m) {
+            const std::uint64_t shown = marks[m].word(w, j, k);
+            const std::size_t bit = std::size_t{1} << m;
+            for (std::size_t set = 0; set < bit; ++set) {
+                of[set | bit] = of[set] & shown;
+                of[set] &= ~shown;
+            }
+        }
+        for (std::size_t set = 0; set < of.size(); ++set)
+            brain.shown[set] += std::popcount(of[set]);
+    }
+}
+
+void count_voxels(const std::array<VoxelBits, 4>& marks, Brain& brain) {
     const Size& size = brain.grid.size;
     for (std::int64_t k = 0; k < size[2]; ++k)
         for (std::int64_t j = 0; j < size[1]; ++j)
             for (const BrainRun& run : brain.row(j, k)) {
                 brain.brain_voxels += length(run);
-                const std::uint8_t* const row = bits.data() + size[0] * (j + size[1] * k);
-                for (std::int64_t i = run.begin; i < run.end; ++i)
-                    ++brain.shown[row[i] & contrast_bits];
+                count_shown(marks, run, j, k, brain);
                 if (on_border(size, 1, j, k) && size[0] > 2)
                     brain.border_voxels += length(run);
                 else
@@ -462,21 +478,70 @@ std::int64_t Brain::shown_by_any(ContrastBits set) const {
     return voxels;
 }
 
-Brain find_brain(const std::array<CompactVolume, 4>& scans, const ModalitySet& present, int threads) {
-    Brain brain;
-    brain.grid = scans[first_of(present)].grid();
-    const PageVector<std::uint8_t> bits = find_foreground(scans, present, threads, brain);
+VoxelBits::VoxelBits(const Size& size, const Size& begin, const Size& kept)
+    : first_{begin[1], begin[2]}, rows_{kept[1], kept[2]}, words_(words_of_row(size)),
+      bits_(static_cast<std::size_t>(words_ * kept[1] * kept[2]), 0) {}
+
+std::int64_t VoxelBits::count() const {
+    return std::accumulate(bits_.begin(), bits_.end(), std::int64_t{0},
+                           [](std::int64_t sum, std::uint64_t bits) { return sum + std::popcount(bits); });
+}
+
+void BrainFinder::add(std::size_t m, const CompactVolume& scan) {
+    brain_.grid = brain_.grid.voxels() == 0 ? scan.grid() : brain_.grid;
+    Background& background = brain_.backgrounds[m];
+    background.values = background_values(scan);
+    const float range = intensity_range(scan, background.values);
+    const auto marks = [&] { return VoxelBits(scan.grid().size, scan.kept_begin(), scan.kept_size()); };
+    VoxelBits exact = marks();
+    VoxelBits beyond = marks();
+    MarkCounts counts;
+    mark(scan, background.values, range, threads_, exact, beyond, counts);
+    const std::int64_t far = counts.exact - counts.near;
+    background.noisy = static_cast<double>(counts.near) > noisy_share * static_cast<double>(far) && far > 0;
+    background.tolerance = rounding(background.values);
+    if (background.noisy)
+        background.tolerance =
+            std::max(background.tolerance, static_cast<float>(tolerance_share * static_cast<double>(range)));
+    marks_[m] = std::move(background.noisy ? beyond : exact);
+    brain_.foreground[m] = marks_[m].count();
+    added_[m] = true;
+}
+
+std::int64_t BrainFinder::bytes() const {
+    std::int64_t bytes = 0;
+    for (const VoxelBits& marks : marks_)
+        bytes += marks.bytes();
+    return bytes;
+}
+
+Brain BrainFinder::finish() && {
+    const auto is_clean = [&](std::size_t m) { return added_[m] && !brain_.backgrounds[m].noisy; };
+    const bool clean = is_clean(0) || is_clean(1) || is_clean(2) || is_clean(3);
+    std::array<const VoxelBits*, 4> deciding{};
+    std::size_t count = 0;
+    for (std::size_t m = 0; m < marks_.size(); ++m)
+        if (added_[m] && (!clean || is_clean(m)))
+            deciding[count++] = &marks_[m];
     StopScope::check(); // here and below: between passes of one thread over the grid
-    RunMask mask = collect_runs(bits, candidate_bit, brain.grid.size);
+    RunMask mask = collect_runs(std::span(deciding).first(count), brain_.grid.size);
     StopScope::check();
-    keep_largest(mask, brain);
-    if (std::any_of(brain.backgrounds.begin(), brain.backgrounds.end(), [](const auto& one) { return one.noisy; }))
+    keep_largest(mask, brain_);
+    if (std::any_of(brain_.backgrounds.begin(), brain_.backgrounds.end(), [](const auto& one) { return one.noisy; }))
         fill_holes(mask);
-    brain.runs = std::move(mask.runs);
-    brain.first_run = std::move(mask.first_run);
+    brain_.runs = std::move(mask.runs);
+    brain_.first_run = std::move(mask.first_run);
     StopScope::check();
-    count_voxels(bits, brain);
-    return brain;
+    count_voxels(marks_, brain_);
+    return std::move(brain_);
+}
+
+Brain find_brain(const std::array<CompactVolume, 4>& scans, const ModalitySet& present, int threads) {
+    BrainFinder finder(threads);
+    for (std::size_t m = 0; m < scans.size(); ++m)
+        if (present[m])
+            finder.add(m, scans[m]);
+    return std::move(finder).finish();
 }
 
 } // namespace mfres

@@ -84,9 +84,59 @@ struct Brain {
     std::int64_t shown_by_any(ContrastBits set) const;
 };
 
-/// Finds the brain of scans on one grid of fewer than 2^31 voxels. Scans that are not `present` are not looked at.
-/// The brain is empty where nothing differs from the background. The result does not depend on `threads`.
-/// Precondition: at least one scan is present; all that are present are on one grid.
+/// Marks of voxels, a bit each: rows along i of the whole grid, of which those beside a box are clear and take no memory.
+class VoxelBits {
+  public:
+    VoxelBits() = default;
+    /// Of a grid of `size` voxels; the box that may have marks is that of CompactVolume::kept_begin() and kept_size().
+    VoxelBits(const std::array<std::int64_t, 3>& size, const std::array<std::int64_t, 3>& begin,
+              const std::array<std::int64_t, 3>& kept);
+
+    /// Voxel i is bit i % 64 of word i / 64. Precondition: the row is one of the box.
+    std::uint64_t* row(std::int64_t j, std::int64_t k) {
+        return bits_.data() + words_ * (j - first_[0] + rows_[0] * (k - first_[1]));
+    }
+    /// Word w of any row.
+    std::uint64_t word(std::int64_t w, std::int64_t j, std::int64_t k) const {
+        const std::int64_t y = j - first_[0];
+        const std::int64_t z = k - first_[1];
+        if (y < 0 || y >= rows_[0] || z < 0 || z >= rows_[1])
+            return 0;
+        return bits_[static_cast<std::size_t>(w + words_ * (y + rows_[0] * z))];
+    }
+    std::int64_t count() const;
+    std::int64_t bytes() const { return static_cast<std::int64_t>(bits_.size() * sizeof bits_[0]); }
+
+  private:
+    std::array<std::int64_t, 2> first_{}; ///< j and k of the box
+    std::array<std::int64_t, 2> rows_{};
+    std::int64_t words_ = 0; ///< of a row
+    PageVector<std::uint64_t> bits_;
+};
+
+/// Finds the brain of scans that come one after the other, so that no two of them have to be in memory.
+class BrainFinder {
+  public:
+    /// The result does not depend on `threads`.
+    explicit BrainFinder(int threads) : threads_(threads) { brain_.backgrounds.fill({{0.0F}, 0.0F, false}); }
+
+    /// The scan of contrast m, each once, all on one grid of fewer than 2^31 voxels.
+    void add(std::size_t m, const CompactVolume& scan);
+
+    /// What the marks of the scans so far take. While a scan is added there are two more like its own.
+    std::int64_t bytes() const;
+
+    /// The brain; empty where nothing differs from the background. Precondition: a scan has been added.
+    Brain finish() &&;
+
+  private:
+    int threads_;
+    Brain brain_;
+    std::array<VoxelBits, 4> marks_;
+    std::array<bool, 4> added_{};
+};
+
+/// The same for scans that are in memory. Those that are not `present` are not looked at.
 Brain find_brain(const std::array<CompactVolume, 4>& scans, const ModalitySet& present, int threads);
 
 } // namespace mfres

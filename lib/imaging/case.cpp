@@ -4,16 +4,22 @@
 #include "core/file.h"
 #include "core/guard.h"
 #include "core/parallel.h"
+#include "core/sha256.h"
 #include "core/try.h"
+#include "imaging/border.h"
 #include "imaging/brain.h"
+#include "imaging/case_names.h"
 #include "imaging/labels.h"
+#include "imaging/nifti/voxels.h"
 #include "imaging/reorient.h"
 #include "imaging/slice_stack.h"
 
 #include <algorithm>
 #include <cctype>
 #include <filesystem>
+#include <functional>
 #include <iterator>
+#include <memory>
 #include <new>
 #include <optional>
 #include <span>
@@ -51,27 +57,6 @@ constexpr std::array<Ending, 10> endings = {{{"_t1", 0},
                                              {"_seg", segmentation_slot},
                                              {"-seg", segmentation_slot}}};
 
-/// Words for what a file holds, in names of any kind.
-constexpr std::array<Ending, 19> last_words = {{{"t1", 0},
-                                                {"t1n", 0},
-                                                {"t1w", 0},
-                                                {"t1ce", 1},
-                                                {"t1c", 1},
-                                                {"t1gd", 1},
-                                                {"t1post", 1},
-                                                {"t1cew", 1},
-                                                {"t1km", 1},
-                                                {"t2", 2},
-                                                {"t2w", 2},
-                                                {"flair", 3},
-                                                {"t2f", 3},
-                                                {"t2flair", 3},
-                                                {"seg", segmentation_slot},
-                                                {"label", segmentation_slot},
-                                                {"labels", segmentation_slot},
-                                                {"segmentation", segmentation_slot},
-                                                {"glistrboost", segmentation_slot}}};
-
 /// A file's name in lower case without the ending of its type; nothing if it has none of `types`.
 template <std::size_t Count>
 std::optional<std::string> lower_stem(const fs::path& file, const std::array<std::string_view, Count>& types) {
@@ -88,7 +73,9 @@ std::optional<std::string> lower_stem(const fs::path& file, const std::array<std
 
 /// What a folder holds, sorted by name so that messages and results do not depend on the file system.
 struct Listing {
-    std::vector<fs::path> images; ///< files with a known ending
+    std::vector<fs::path> images;   ///< files with an ending of BraTS's
+    std::vector<fs::path> others;   ///< files whose last word says what they hold
+    std::vector<fs::path> numbered; ///< files of nnU-Net's naming
     std::vector<fs::path> folders;
     std::vector<std::string> unknown; ///< names of NIfTI files without a known ending
     std::vector<std::string> broken;  ///< names of links with a known ending to files that do not exist
@@ -98,6 +85,18 @@ struct Listing {
 bool is_nifti_name(const fs::path& file) {
     const std::string name = file.filename().string();
     return !name.starts_with('.') && (name.ends_with(".nii") || name.ends_with(".nii.gz"));
+}
+
+/// A file whose name is not one of BraTS's.
+void list_other(const fs::path& file, Listing& listing) {
+    if (const auto slot = common_slot(file)) {
+        listing.others.push_back(file);
+        listing.has_modality |= *slot != segmentation_slot;
+    } else if (is_nifti_name(file)) {
+        if (numbered_file(file))
+            listing.numbered.push_back(file);
+        listing.unknown.push_back(file.filename().string());
+    }
 }
 
 Result<Listing> list(const fs::path& folder) {
@@ -113,19 +112,10 @@ Result<Listing> list(const fs::path& folder) {
         } else if (slot && entry.is_broken) {
             listing.broken.push_back(entry.path.filename().string());
             listing.has_modality |= *slot != segmentation_slot;
-        } else if (!slot && is_nifti_name(entry.path)) {
-            listing.unknown.push_back(entry.path.filename().string());
+        } else if (!slot && entry.is_file) {
+            list_other(entry.path, listing);
         }
     return listing;
-}
-
-/// The last named part of a path; "a/b/" and "a/b/." are both "b".
-std::string folder_name(const fs::path& folder) {
-    std::error_code ignored;
-    fs::path full = fs::absolute(folder, ignored).lexically_normal();
-    if (!full.has_filename())
-        full = full.parent_path();
-    return full.filename().string();
 }
 
 std::string_view slot_name(std::size_t slot) {
@@ -166,8 +156,10 @@ std::string reasons(const Listing& listing, const std::array<fs::path, 5>& found
             wanted += text(wanted.empty() ? "" : "; ", slot_name(slot), " ends in ", endings_of(slot));
     std::string sentence = text(" (", wanted, ", before .nii or .nii.gz)");
     if (!listing.unknown.empty())
-        sentence += text("; not recognised by their names: ", some_of(listing.unknown),
-                         ", which can be renamed, or given one by one (--t1, --t1ce, --t2, --flair)");
+        sentence +=
+            text("; not recognised by their names: ", some_of(listing.unknown),
+                 ", which can be renamed, or given one by one (--t1 F --t1ce F --t2 F --flair F); names of BIDS, "
+                 "UPENN-GBM, UCSF-PDGM and nnU-Net are known, too");
     if (!listing.broken.empty())
         sentence += text("; links to files that do not exist: ", some_of(listing.broken));
     return sentence;
@@ -175,11 +167,10 @@ std::string reasons(const Listing& listing, const std::array<fs::path, 5>& found
 
 Result<CaseFiles> case_from(const fs::path& folder, const Listing& listing, bool allow_absent) {
     CaseFiles files;
-    files.id = folder_name(folder);
+    files.id = case_id(folder);
     std::array<fs::path, 5> found;
     std::string present;
-    for (const auto& image : listing.images) {
-        const std::size_t slot = brats_slot(image).value_or(segmentation_slot);
+    const auto put = [&](const fs::path& image, std::size_t slot) -> Status {
         if (!found[slot].empty())
             return Error{ErrorCode::modality_ambiguous,
                          text(folder.string(), " has two files for ", slot_name(slot), ": ",
@@ -187,6 +178,18 @@ Result<CaseFiles> case_from(const fs::path& folder, const Listing& listing, bool
                          folder.string()};
         found[slot] = image;
         present += text(present.empty() ? "" : ", ", image.filename().string());
+        return {};
+    };
+    for (const auto& image : listing.images)
+        MFRES_CHECK(put(image, brats_slot(image).value_or(segmentation_slot)));
+    // Names of other kinds count where none of BraTS's says the same; of several label maps none is taken.
+    const std::array<fs::path, 5> named = found;
+    const auto label_maps = std::count_if(listing.others.begin(), listing.others.end(),
+                                          [](const fs::path& file) { return common_slot(file) == segmentation_slot; });
+    for (const auto& image : listing.others) {
+        const std::size_t slot = common_slot(image).value_or(segmentation_slot);
+        if (named[slot].empty() && (slot != segmentation_slot || label_maps == 1))
+            MFRES_CHECK(put(image, slot));
     }
     const std::string why = reasons(listing, found);
     std::string missing;
@@ -206,6 +209,35 @@ Result<CaseFiles> case_from(const fs::path& folder, const Listing& listing, bool
     return files;
 }
 
+/// A case of nnU-Net that lacks contrasts. Errors: modality_missing.
+Status check_numbered(const CaseFiles& files, const fs::path& folder, bool allow_absent) {
+    std::string missing;
+    for (std::size_t slot = 0; slot < modalities.size(); ++slot)
+        if (files.modalities[slot].empty())
+            missing += text(missing.empty() ? "" : ", ", slot_name(slot));
+    if (missing.empty() || (allow_absent && present_in(files) != ModalitySet{}))
+        return {};
+    return Error{ErrorCode::modality_missing,
+                 text("case ", files.id, " of ", folder.string(), " has no file for ", missing,
+                      ", by the channels of its dataset.json"),
+                 folder.string()};
+}
+
+/// The cases of a folder of nnU-Net.
+Status collect_numbered(const fs::path& folder, const Listing& listing, bool allow_absent, FoundCases& found) {
+    auto cases = numbered_cases(folder, listing.numbered);
+    if (!cases) {
+        found.rejected.push_back({case_id(folder), std::move(cases).error()});
+        return {};
+    }
+    for (CaseFiles& files : *cases)
+        if (auto checked = check_numbered(files, folder, allow_absent); checked)
+            found.cases.push_back(std::move(files));
+        else
+            found.rejected.push_back({files.id, checked.error()});
+    return {};
+}
+
 Status collect_cases(const fs::path& folder, int layer, bool allow_absent, FoundCases& found) {
     MFRES_TRY(const Listing listing, list(folder));
     if (listing.has_modality) {
@@ -213,11 +245,13 @@ Status collect_cases(const fs::path& folder, int layer, bool allow_absent, Found
         if (files)
             found.cases.push_back(std::move(files).value());
         else
-            found.rejected.push_back({folder_name(folder), std::move(files).error()});
+            found.rejected.push_back({case_id(folder), std::move(files).error()});
         return {};
     }
-    if (!listing.unknown.empty())
-        found.skipped.push_back({folder_name(folder),
+    if (!listing.numbered.empty())
+        return collect_numbered(folder, listing, allow_absent, found);
+    if (!listing.unknown.empty() && !holds_numbered_labels(folder))
+        found.skipped.push_back({case_id(folder),
                                  {ErrorCode::modality_missing,
                                   text(folder.string(), " is no case, since none of its files is named as a contrast: ",
                                        some_of(listing.unknown)),
@@ -268,14 +302,18 @@ struct Source {
 };
 using Sources = std::array<Source, 4>;
 
+Error same_voxels(std::size_t a, std::string_view first, std::size_t b, std::string_view second, const Grid& grid) {
+    return {ErrorCode::modality_duplicate,
+            text(first, " (", name(modalities[a]), ") and ", second, " (", name(modalities[b]), ") hold the same ",
+                 grid.voxels(), " voxels"),
+            std::string(second)};
+}
+
 Status check_distinct(const Sources& read, const ModalitySet& present) {
     for (std::size_t a = 0; a < read.size(); ++a)
         for (std::size_t b = a + 1; b < read.size(); ++b)
             if (present[a] && present[b] && same_intensities(read[a].scan, read[b].scan))
-                return Error{ErrorCode::modality_duplicate,
-                             text(read[a].name, " (", name(modalities[a]), ") and ", read[b].name, " (",
-                                  name(modalities[b]), ") hold the same ", read[a].scan.grid().voxels(), " voxels"),
-                             std::string(read[b].name)};
+                return same_voxels(a, read[a].name, b, read[b].name, read[a].scan.grid());
     return {};
 }
 
@@ -384,25 +422,54 @@ Status check_names(const CaseFiles& files, const AcceptedChecks& accept, std::ve
     return {};
 }
 
-/// A contrast on another grid, tissue from tissue only; elsewhere the background.
-Result<CompactVolume> resampled(const CompactVolume& scan, const Brain& brain, const Background& background,
-                                const Grid& target, int threads) {
-    const std::int64_t width = scan.grid().size[0];
-    const std::int64_t height = scan.grid().size[1];
-    const auto read = [&](std::int64_t k, std::span<float> values, std::span<std::uint8_t> tissue) {
-        for (std::int64_t j = 0; j < height; ++j)
-            scan.read(0, j, k, width, values.data() + width * j);
+/// Gives slice k of a contrast, i fastest; later slices with each call.
+using Slices = std::function<Status(std::int64_t k, std::span<float> slice)>;
+
+/// Marks the brain in plane `at` of an array that `orientation` turns into the brain's grid.
+void mark_brain(const Brain& brain, const Orientation& orientation, std::int64_t at, std::span<std::uint8_t> plane) {
+    const auto& size = brain.grid.size;
+    std::array<std::int64_t, 3> begin{}; // of the plane, in the brain's grid
+    std::array<std::int64_t, 3> end = size;
+    std::array<std::int64_t, 3> strides{}; // in the plane
+    std::int64_t origin = 0;
+    for (std::size_t c = 0; c < 3; ++c) {
+        const int axis = orientation.axis[c];
+        const std::int64_t stride = axis == 0 ? 1 : size_before(size, orientation)[0];
+        if (axis == 2) {
+            begin[c] = orientation.flip[c] ? size[c] - 1 - at : at;
+            end[c] = begin[c] + 1;
+        } else {
+            strides[c] = orientation.flip[c] ? -stride : stride;
+            origin += orientation.flip[c] ? stride * (size[c] - 1) : 0;
+        }
+    }
+    for (std::int64_t k = begin[2]; k < end[2]; ++k)
+        for (std::int64_t j = begin[1]; j < end[1]; ++j)
+            for (const BrainRun& run : brain.row(j, k)) {
+                const std::int64_t last = std::min<std::int64_t>(run.end, end[0]);
+                for (std::int64_t i = std::max<std::int64_t>(run.begin, begin[0]); i < last; ++i)
+                    plane[static_cast<std::size_t>(origin + i * strides[0] + j * strides[1] + k * strides[2])] = 1;
+            }
+}
+
+/// A contrast on another grid, tissue from tissue only; elsewhere the background. `orientation` turns its slices into the
+/// brain's grid.
+Result<CompactVolume> resampled(const Slices& slices, const Orientation& orientation, const Brain& brain,
+                                const Background& background, const Grid& target, int threads) {
+    const auto read = [&](std::int64_t k, std::span<float> values, std::span<std::uint8_t> tissue) -> Status {
+        MFRES_CHECK(slices(k, values));
         std::transform(values.begin(), values.end(), tissue.begin(),
                        [&](float value) { return static_cast<std::uint8_t>(background.differs(value)); });
-        for (std::int64_t j = 0; j < height; ++j)
-            for (const BrainRun& run : brain.row(j, k))
-                std::fill(tissue.begin() + width * j + run.begin, tissue.begin() + width * j + run.end,
-                          std::uint8_t{1});
+        mark_brain(brain, orientation, k, tissue);
+        return {};
     };
-    SliceStack<float> stack(target, 1.0, 0.0, static_cast<std::size_t>(target.voxels()));
-    MFRES_CHECK(resample_tissue({scan.grid(), read}, scan.background(), target, threads,
+    SliceStack<float> stack(reorient(target, inverse(orientation)), 1.0, 0.0,
+                            static_cast<std::size_t>(target.voxels()));
+    MFRES_CHECK(resample_tissue({brain.grid, read, orientation}, background.values.front(), target, threads,
                                 [&](std::span<const float> plane) { stack.append(plane); }));
-    return std::move(stack).finish();
+    CompactVolume scan = reorient(std::move(stack).finish(), orientation);
+    scan.set_grid(target); // the same up to rounding, and now to the bit
+    return scan;
 }
 
 void add_warnings(Case& loaded, std::string_view where) {
@@ -416,101 +483,315 @@ void add_warnings(Case& loaded, std::string_view where) {
 }
 
 /// The most bytes that a scan takes once it is resampled: the box that is kept of it and a voxel around, as floats.
-std::int64_t resampled_bytes(const CompactVolume& scan, const Grid& from, const Grid& to) {
+std::int64_t resampled_bytes(const std::array<std::int64_t, 3>& kept_size, const Grid& from, const Grid& to) {
     const Point old_mm = voxel_size(from.affine);
     const Point new_mm = voxel_size(to.affine);
     std::int64_t voxels = 1;
     for (std::size_t axis = 0; axis < 3; ++axis) {
-        const double kept = static_cast<double>(scan.kept_size()[axis] + 1) * old_mm[axis] / new_mm[axis];
+        const double kept = static_cast<double>(kept_size[axis] + 1) * old_mm[axis] / new_mm[axis];
         voxels *= std::min(to.size[axis], static_cast<std::int64_t>(kept) + 2);
     }
     return voxels * static_cast<std::int64_t>(sizeof(float));
 }
 
-/// Plans what loading takes, before anything is resampled: the scans, and beside them a mark for each voxel and the runs
-/// of marks in each row (measured) while the brain is found, then the resampled scans. That each scan goes when its
-/// successor is there is not counted.
-Status plan_memory(Case& loaded) {
-    const std::int64_t most = loaded.options.max_memory;
-    std::int64_t scans = 0;
-    std::int64_t results = 0;
-    for (const CompactVolume& scan : loaded.scans) {
-        scans += scan.bytes();
-        results += loaded.resampled ? resampled_bytes(scan, loaded.canonical_grid, loaded.scan_grid) : 0;
-    }
+/// Runs of marks in the rows of a grid and the joining of them, at most (measured).
+std::int64_t runs_bytes(const Grid& grid) {
     constexpr std::int64_t row_bytes = 64;
-    const auto& size = loaded.canonical_grid.size;
-    const std::int64_t marks = loaded.canonical_grid.voxels() + row_bytes * size[1] * size[2];
-    std::int64_t& needed = loaded.loading_bytes;
-    needed = scans + (loaded.resampled ? std::max(marks, results) : 0);
-    if (most == 0 || needed <= most)
+    return row_bytes * grid.size[1] * grid.size[2];
+}
+
+/// Planes that are resampled: three of the source with their marks, one of them as stored, and one of the result.
+std::int64_t planes_bytes(const Grid& from, const Grid& to) {
+    const auto plane = [](const Grid& grid) {
+        const auto& size = grid.size;
+        return std::max({size[0] * size[1], size[0] * size[2], size[1] * size[2]});
+    };
+    constexpr std::int64_t of_source = 3 * (sizeof(float) + sizeof(std::uint8_t)) + sizeof(double);
+    return of_source * plane(from) + static_cast<std::int64_t>(sizeof(float)) * plane(to);
+}
+
+/// Notes that loading takes so many bytes at some time. Error: memory_limit if it may not.
+Status take_memory(Case& loaded, std::int64_t bytes) {
+    loaded.loading_bytes = std::max(loaded.loading_bytes, bytes);
+    const std::int64_t most = loaded.options.max_memory;
+    if (most == 0 || bytes <= most)
         return {};
     return Error{ErrorCode::memory_limit,
                  text("case ", loaded.id, ": its scans of ", size_text(loaded.original_grid), " voxels",
-                      loaded.resampled ? " and their resampling" : "", " take ", needed, " bytes, more than the ", most,
+                      loaded.resampled ? " and their resampling" : "", " take ", bytes, " bytes, more than the ", most,
                       " left of the memory allowed"),
                  std::string(loaded.id)};
 }
 
+/// Plans what loading takes, before anything is resampled: the scans, and beside them the marks while the brain is found,
+/// then the resampled scans. That each scan goes when its successor is there is not counted.
+Status plan_memory(Case& loaded) {
+    std::int64_t scans = 0;
+    std::int64_t results = 0;
+    std::int64_t marks = 0;
+    std::int64_t largest_marks = 0;
+    for (const CompactVolume& scan : loaded.scans) {
+        scans += scan.bytes();
+        if (!loaded.resampled || scan.constant())
+            continue;
+        results += resampled_bytes(scan.kept_size(), loaded.canonical_grid, loaded.scan_grid);
+        const std::int64_t own = VoxelBits(loaded.canonical_grid.size, scan.kept_begin(), scan.kept_size()).bytes();
+        marks += own;
+        largest_marks = std::max(largest_marks, own);
+    }
+    if (!loaded.resampled)
+        return take_memory(loaded, scans);
+    marks += std::max(largest_marks, runs_bytes(loaded.canonical_grid));
+    results += runs_bytes(loaded.canonical_grid) + planes_bytes(loaded.canonical_grid, loaded.scan_grid);
+    const std::int64_t reading = std::min(resolve_threads(loaded.options.threads), 4) *
+                                 border::reading_bytes(border::voxels(loaded.original_grid.size));
+    return take_memory(loaded, scans + std::max({reading, marks, results}));
+}
+
+/// Begins a case with what its first contrast says. Errors: orientation_oblique; those of network_grid.
+Status begin_case(Case& loaded, const Source& first) {
+    loaded.geometry = first.geometry;
+    loaded.original_grid = first.scan.grid();
+    loaded.grid_source = first.name;
+    MFRES_TRY(loaded.orientation, orientation_of(loaded.original_grid.affine, first.name));
+    loaded.canonical_grid = reorient(loaded.original_grid, loaded.orientation);
+    MFRES_TRY(loaded.scan_grid, network_grid(loaded.canonical_grid, loaded.options, first.name));
+    loaded.resampled = loaded.scan_grid != loaded.canonical_grid;
+    return {};
+}
+
+/// A scan in canonical orientation. The contrasts agree within 0.1 mm; the first stands for all.
+CompactVolume canonical(CompactVolume scan, const Case& loaded) {
+    scan = reorient(std::move(scan), loaded.orientation);
+    scan.set_grid(loaded.canonical_grid);
+    return scan;
+}
+
 /// What was read as a case: compared, turned to canonical orientation, and resampled if that was asked for.
-Result<Case> assemble(std::string_view id, Sources read, const ModalitySet& present, const CaseOptions& options) {
-    const auto first = static_cast<std::size_t>(std::find(present.begin(), present.end(), true) - present.begin());
-    const PageString where = read[first].name;
+Result<Case> assemble(Case loaded, Sources read) {
+    const ModalitySet& present = loaded.present;
+    const std::size_t first = first_of(present);
     for (std::size_t slot = first + 1; slot < read.size(); ++slot)
         if (present[slot] && read[first].scan.grid() != read[slot].scan.grid())
-            MFRES_CHECK(check_same_grid(read[first].scan.grid(), std::string_view(where), read[slot].scan.grid(),
-                                        std::string_view(read[slot].name)));
+            MFRES_CHECK(check_same_grid(read[first].scan.grid(), std::string_view(read[first].name),
+                                        read[slot].scan.grid(), std::string_view(read[slot].name)));
     MFRES_CHECK(check_distinct(read, present));
-
-    Case loaded;
-    loaded.id = id;
-    loaded.present = present;
-    loaded.geometry = read[first].geometry;
-    loaded.original_grid = read[first].scan.grid();
-    loaded.grid_source = where;
-    for (std::size_t slot = 0; slot < read.size(); ++slot)
-        loaded.sources[slot] = read[slot].name;
-    loaded.options = options;
-    MFRES_TRY(loaded.orientation, orientation_of(loaded.original_grid.affine, where));
-    loaded.canonical_grid = reorient(loaded.original_grid, loaded.orientation);
-    MFRES_TRY(loaded.scan_grid, network_grid(loaded.canonical_grid, options, where));
-    loaded.resampled = loaded.scan_grid != loaded.canonical_grid;
+    MFRES_CHECK(begin_case(loaded, read[first]));
     for (std::size_t slot = 0; slot < read.size(); ++slot) {
         if (!present[slot])
             continue;
-        CompactVolume scan = reorient(std::exchange(read[slot].scan, {}), loaded.orientation);
-        scan.set_grid(loaded.canonical_grid); // the modalities agree within 0.1 mm; the first stands for all
-        loaded.scans[slot] = std::move(scan);
+        loaded.sources[slot] = read[slot].name;
+        loaded.scans[slot] = canonical(std::exchange(read[slot].scan, {}), loaded);
     }
     MFRES_CHECK(plan_memory(loaded));
-    if (loaded.resampled) {
-        const int threads = resolve_threads(options.threads);
-        const Brain brain = find_brain(loaded.scans, present, threads);
-        for (std::size_t slot = 0; slot < read.size(); ++slot)
-            if (present[slot]) {
-                CompactVolume& scan = loaded.scans[slot];
-                MFRES_TRY(scan, resampled(scan, brain, brain.backgrounds[slot], loaded.scan_grid, threads));
-            }
-    }
-    add_warnings(loaded, where);
+    if (!loaded.resampled)
+        return loaded;
+    const int threads = resolve_threads(loaded.options.threads);
+    const Brain brain = find_brain(loaded.scans, present, threads);
+    for (std::size_t slot = 0; slot < read.size(); ++slot)
+        if (present[slot]) {
+            CompactVolume& scan = loaded.scans[slot];
+            const auto& size = loaded.canonical_grid.size;
+            const auto slices = [&](std::int64_t k, std::span<float> slice) -> Status {
+                for (std::int64_t j = 0; j < size[1]; ++j)
+                    scan.read(0, j, k, size[0], slice.data() + size[0] * j);
+                return {};
+            };
+            MFRES_TRY(scan, resampled(slices, {}, brain, brain.backgrounds[slot], loaded.scan_grid, threads));
+        }
     return loaded;
 }
 
-/// load_case without protection against a lack of memory.
+// Contrasts that are read one by one ---------------------------------------------------------------------------------
+
+/// Where the contrasts of a case come from: files, or volumes in memory.
+struct Images {
+    /// All of one contrast. Throws std::bad_alloc or gives memory_limit where it keeps more than `most_bytes`; 0 = no cap.
+    std::function<Result<Source>(std::size_t slot, std::int64_t most_bytes)> read;
+    std::function<Result<Slices>(std::size_t slot)> slices; ///< of a contrast that has been read and accepted
+    std::function<Result<Grid>(std::size_t slot)> grid;     ///< of its header alone
+};
+
+/// Whether the contrasts of a case are read one by one and twice: the first time for the brain, the second time for
+/// resampling. So it is where the memory allowed might not hold all of them, of which the header alone tells the most.
+bool read_singly(const Case& loaded, const Images& images) {
+    const CaseOptions& options = loaded.options;
+    if (!options.resample || options.max_memory == 0)
+        return false;
+    const auto grid = images.grid(first_of(loaded.present));
+    if (!grid || voxels_in_range(voxel_size(grid->affine), options))
+        return false;
+    const auto contrasts = std::count(loaded.present.begin(), loaded.present.end(), true);
+    return contrasts * grid->voxels() * static_cast<std::int64_t>(sizeof(float)) > options.max_memory;
+}
+
+/// A digest of all intensities of a scan: what differs from the background, row by row.
+Sha256::Digest digest_of(const CompactVolume& scan) {
+    Sha256 digest;
+    const auto add = [&](const auto& values) { digest.update(std::as_bytes(std::span(values))); };
+    const auto& from = scan.kept_begin();
+    const auto& kept = scan.kept_size();
+    const float background = scan.background() + 0.0F; // 0 and -0 are one intensity
+    add(scan.grid().size);
+    add(std::array{background});
+    PageVector<float> row(static_cast<std::size_t>(kept[0]));
+    for (std::int64_t k = from[2]; k < from[2] + kept[2]; ++k)
+        for (std::int64_t j = from[1]; j < from[1] + kept[1]; ++j) {
+            scan.read(from[0], j, k, kept[0], row.data());
+            std::transform(row.begin(), row.end(), row.begin(), [](float value) { return value + 0.0F; });
+            const auto differs = [background](float value) { return value != background; };
+            const auto first = std::find_if(row.begin(), row.end(), differs);
+            if (first == row.end())
+                continue;
+            const auto last = std::find_if(row.rbegin(), row.rend(), differs).base();
+            add(std::array{from[0] + (first - row.begin()), j, k, std::int64_t{last - first}});
+            add(std::span(first, last));
+        }
+    return digest.finish();
+}
+
+/// What is found out about the contrasts of a case while they are read one by one. No two are in memory at a time.
+class SingleContrasts {
+  public:
+    SingleContrasts(Case& loaded, const Images& images)
+        : loaded_(loaded), images_(images), finder_(resolve_threads(loaded.options.threads)) {}
+
+    /// Reads a contrast for the brain. Errors: those of reading, memory_limit. What comes after that in load_case's order
+    /// is left to complaint().
+    Status add(std::size_t slot) {
+        MFRES_TRY(Source read, this->read(slot));
+        MFRES_CHECK(check_not_constant(read.scan, read.name));
+        loaded_.sources[slot] = read.name;
+        if (slot == first_of(loaded_.present))
+            unfit_ = begin_case(loaded_, read);
+        else if (mismatched_.ok() && loaded_.original_grid != read.scan.grid())
+            mismatched_ = check_same_grid(loaded_.original_grid, std::string_view(loaded_.grid_source),
+                                          read.scan.grid(), std::string_view(read.name));
+        check_new(slot, read);
+        if (!complaint().ok())
+            return {};
+        const CompactVolume scan = canonical(std::exchange(read.scan, {}), loaded_);
+        const std::int64_t before = finder_.bytes();
+        const std::int64_t marks = VoxelBits(scan.grid().size, scan.kept_begin(), scan.kept_size()).bytes();
+        MFRES_CHECK(take_memory(loaded_, before + scan.bytes() + std::max(reading_bytes(), 2 * marks)));
+        finder_.add(slot, scan);
+        results_ += resampled_bytes(scan.kept_size(), loaded_.canonical_grid, loaded_.scan_grid);
+        return {};
+    }
+
+    /// grid_size_mismatch, grid_position_mismatch; modality_duplicate; what begin_case() rejects.
+    const Status& complaint() const {
+        if (!mismatched_.ok())
+            return mismatched_;
+        return duplicate_.ok() ? unfit_ : duplicate_;
+    }
+
+    /// Reads all contrasts again and resamples them.
+    Status resample() {
+        MFRES_CHECK(take_memory(loaded_, finder_.bytes() + runs_bytes(loaded_.canonical_grid)));
+        MFRES_CHECK(take_memory(loaded_, runs_bytes(loaded_.canonical_grid) + results_ + reading_bytes() +
+                                             planes_bytes(loaded_.canonical_grid, loaded_.scan_grid)));
+        const Brain brain = std::move(finder_).finish();
+        for (std::size_t slot = 0; slot < loaded_.scans.size(); ++slot)
+            if (loaded_.present[slot]) {
+                MFRES_TRY(const Slices slices, images_.slices(slot));
+                MFRES_TRY(loaded_.scans[slot], resampled(slices, loaded_.orientation, brain, brain.backgrounds[slot],
+                                                         loaded_.scan_grid, resolve_threads(loaded_.options.threads)));
+            }
+        return {};
+    }
+
+  private:
+    std::int64_t reading_bytes() const { return border::reading_bytes(border::voxels(loaded_.original_grid.size)); }
+
+    Result<Source> read(std::size_t slot) const {
+        const std::int64_t most = std::max<std::int64_t>(1, loaded_.options.max_memory - finder_.bytes());
+        const auto too_much = [&] {
+            return Error{ErrorCode::memory_limit,
+                         text("case ", loaded_.id, ": ", name(modalities[slot]), " takes more than the ", most,
+                              " bytes left of the memory allowed"),
+                         std::string(loaded_.id)};
+        };
+        try {
+            auto read = images_.read(slot, most);
+            if (!read && read.error().code == ErrorCode::memory_limit)
+                return too_much();
+            return read;
+        } catch (const std::bad_alloc&) {
+            return too_much();
+        }
+    }
+
+    /// Whether a contrast before has the same voxels.
+    void check_new(std::size_t slot, const Source& read) {
+        digests_[slot] = digest_of(read.scan);
+        for (std::size_t other = 0; other < slot; ++other)
+            if (duplicate_.ok() && digests_[other] == digests_[slot])
+                duplicate_ = same_voxels(other, loaded_.sources[other], slot, read.name, read.scan.grid());
+    }
+
+    Case& loaded_;
+    const Images& images_;
+    BrainFinder finder_;
+    std::array<std::optional<Sha256::Digest>, 4> digests_;
+    std::int64_t results_ = 0; ///< bytes of the resampled contrasts
+    Status mismatched_;
+    Status duplicate_;
+    Status unfit_;
+};
+
+Result<Case> load_singly(Case loaded, const Images& images) {
+    SingleContrasts contrasts(loaded, images);
+    for (std::size_t slot = 0; slot < loaded.present.size(); ++slot)
+        if (loaded.present[slot])
+            MFRES_CHECK(contrasts.add(slot));
+    MFRES_CHECK(contrasts.complaint());
+    MFRES_CHECK(contrasts.resample());
+    return loaded;
+}
+
+/// load_case without protection against a lack of memory. `warnings` come before others.
+Result<Case> load(std::string_view id, const ModalitySet& present, const CaseOptions& options, const Images& images,
+                  std::vector<std::string> warnings) {
+    Case loaded;
+    loaded.id = id;
+    loaded.present = present;
+    loaded.options = options;
+    loaded.warnings = std::move(warnings);
+    if (read_singly(loaded, images)) {
+        MFRES_TRY(loaded, load_singly(std::move(loaded), images));
+    } else {
+        MFRES_TRY(Sources read,
+                  read_modalities(present, options.threads, [&](std::size_t slot) { return images.read(slot, 0); }));
+        MFRES_TRY(loaded, assemble(std::move(loaded), std::move(read)));
+    }
+    add_warnings(loaded, loaded.grid_source);
+    return loaded;
+}
+
 Result<Case> load(const CaseFiles& files, const CaseOptions& options) {
     MFRES_CHECK(check_options(options));
     const ModalitySet present = present_in(files);
     MFRES_CHECK(check_present(files.id, present, options));
     std::vector<std::string> warnings;
     MFRES_CHECK(check_names(files, options.accept, warnings));
-    MFRES_TRY(Sources read, read_modalities(present, options.threads, [&](std::size_t slot) -> Result<Source> {
-                  MFRES_TRY(NiftiCompactVolume volume,
-                            read_nifti_scan(files.modalities[slot], {options.use, options.max_bytes}));
-                  return Source{PageString(files.modalities[slot].native()), std::move(volume.scan), volume.geometry};
-              }));
-    MFRES_TRY(Case loaded, assemble(files.id, std::move(read), present, options));
-    loaded.warnings.insert(loaded.warnings.begin(), warnings.begin(), warnings.end());
-    return loaded;
+    const auto reading = [&](std::int64_t most_bytes) {
+        return NiftiReadOptions{options.use, options.max_bytes, most_bytes};
+    };
+    const auto read = [&](std::size_t slot, std::int64_t most_bytes) -> Result<Source> {
+        MFRES_TRY(NiftiCompactVolume volume, read_nifti_scan(files.modalities[slot], reading(most_bytes)));
+        return Source{PageString(files.modalities[slot].native()), std::move(volume.scan), volume.geometry};
+    };
+    const auto slices = [&](std::size_t slot) -> Result<Slices> {
+        MFRES_TRY(nifti::SliceReader opened, nifti::SliceReader::open(files.modalities[slot], reading(0)));
+        const auto reader = std::make_shared<nifti::SliceReader>(std::move(opened));
+        return Slices([reader](std::int64_t k, std::span<float> slice) { return reader->read(k, slice); });
+    };
+    const auto grid = [&](std::size_t slot) -> Result<Grid> {
+        MFRES_TRY(const nifti::OpenFile opened, nifti::open_file(files.modalities[slot], reading(0), sizeof(float)));
+        return opened.description.grid;
+    };
+    return load(files.id, present, options, {std::cref(read), std::cref(slices), std::cref(grid)}, std::move(warnings));
 }
 
 /// Header geometry that holds exactly the affine of a grid in memory.
@@ -529,22 +810,28 @@ Result<Case> load(const std::string& id, const std::array<VolumeView, 4>& volume
     for (std::size_t slot = 0; slot < volumes.size(); ++slot)
         present[slot] = volumes[slot].voxels != nullptr;
     MFRES_CHECK(check_present(id, present, options));
-    MFRES_TRY(Sources read, read_modalities(present, options.threads, [&](std::size_t slot) -> Result<Source> {
-                  PageString where(name(modalities[slot]));
-                  where.append(" of ").append(id);
-                  const auto bytes =
-                      static_cast<std::uint64_t>(std::max<std::int64_t>(0, volumes[slot].grid.voxels())) *
-                      sizeof(float);
-                  MFRES_TRY(CompactVolume scan, compact_volume_of(volumes[slot], where));
-                  if (bytes > options.max_bytes)
-                      return Error{ErrorCode::nifti_too_large,
-                                   text(where, " takes ", bytes, " bytes as floats, more than the ", options.max_bytes,
-                                        " allowed"),
-                                   std::string(where)};
-                  MFRES_TRY(const NiftiGeometry geometry, checked_geometry(scan.grid(), where));
-                  return Source{where, std::move(scan), geometry};
-              }));
-    return assemble(id, std::move(read), present, options);
+    const auto read = [&](std::size_t slot, std::int64_t most_bytes) -> Result<Source> {
+        PageString where(name(modalities[slot]));
+        where.append(" of ").append(id);
+        const auto bytes =
+            static_cast<std::uint64_t>(std::max<std::int64_t>(0, volumes[slot].grid.voxels())) * sizeof(float);
+        MFRES_TRY(CompactVolume scan, compact_volume_of(volumes[slot], where, most_bytes));
+        if (bytes > options.max_bytes)
+            return Error{
+                ErrorCode::nifti_too_large,
+                text(where, " takes ", bytes, " bytes as floats, more than the ", options.max_bytes, " allowed"),
+                std::string(where)};
+        MFRES_TRY(const NiftiGeometry geometry, checked_geometry(scan.grid(), where));
+        return Source{where, std::move(scan), geometry};
+    };
+    const auto slices = [&](std::size_t slot) -> Result<Slices> {
+        return Slices([&view = volumes[slot]](std::int64_t k, std::span<float> slice) -> Status {
+            read_slice(view, k, slice);
+            return {};
+        });
+    };
+    const auto grid = [&](std::size_t slot) -> Result<Grid> { return volumes[slot].grid; };
+    return load(id, present, options, {std::cref(read), std::cref(slices), std::cref(grid)}, {});
 }
 
 Error no_memory(const std::string& id) {
@@ -567,13 +854,7 @@ std::optional<std::size_t> brats_slot(const fs::path& file) {
 std::optional<std::size_t> named_slot(const fs::path& file) {
     constexpr std::array<std::string_view, 6> types = {".nii.gz", ".nii", ".hdr.gz", ".img.gz", ".hdr", ".img"};
     const auto stem = lower_stem(file, types);
-    if (!stem)
-        return std::nullopt;
-    const std::size_t separator = stem->find_last_of("_-. ");
-    const std::string_view word = std::string_view(*stem).substr(separator == std::string::npos ? 0 : separator + 1);
-    const auto found =
-        std::find_if(last_words.begin(), last_words.end(), [&](const Ending& ending) { return ending.text == word; });
-    return found != last_words.end() ? std::optional(found->slot) : std::nullopt;
+    return stem ? slot_of_stem(*stem) : std::nullopt;
 }
 
 Status reject_or_warn(Error finding, const AcceptedChecks& accepted, std::vector<std::string>& warnings) {
@@ -595,7 +876,14 @@ ModalitySet present_in(const CaseFiles& files) {
 Result<CaseFiles> find_case(const fs::path& folder, bool allow_absent) {
     return guarded(folder, [&]() -> Result<CaseFiles> {
         MFRES_TRY(const Listing listing, list(folder));
-        if (!listing.has_modality && !listing.folders.empty())
+        if (!listing.has_modality && !listing.numbered.empty()) {
+            MFRES_TRY(std::vector<CaseFiles> cases, numbered_cases(folder, listing.numbered));
+            if (cases.size() == 1) {
+                MFRES_CHECK(check_numbered(cases.front(), folder, allow_absent));
+                return std::move(cases.front());
+            }
+        }
+        if (!listing.has_modality && (!listing.folders.empty() || !listing.numbered.empty()))
             if (const auto below = search_cases(folder, true); below && !below->cases.empty())
                 return Error{ErrorCode::modality_missing,
                              text(folder.string(), " is no case but holds ", below->cases.size(), " of them, ",
@@ -626,6 +914,8 @@ Result<FoundCases> cases_below(const fs::path& root, bool allow_absent) {
                      text("no case folder with files ending in _t1, _t1ce, _t2, _flair or -t1n, -t1c, -t2w, -t2f was "
                           "found in ",
                           root.string(),
+                          " (names of BIDS, UPENN-GBM, UCSF-PDGM and nnU-Net are known, too; files of any "
+                          "other name are given one by one: --t1 F --t1ce F --t2 F --flair F)",
                           found.skipped.empty() ? std::string() : "; " + found.skipped.front().error.message),
                      root.string()};
     const auto by_id = [](const auto& a, const auto& b) { return a.id < b.id; };
@@ -680,20 +970,33 @@ LabelMap restore_labels(const Case& loaded, LabelMap canonical) {
 }
 
 void restore_labels(const Case& loaded, LabelMap& canonical, LabelMap& restored) {
+    restored.grid = loaded.original_grid;
+    if (!loaded.resampled && loaded.orientation.is_canonical()) {
+        std::swap(restored.labels, canonical.labels);
+        return;
+    }
+    restored.labels.resize(static_cast<std::size_t>(restored.grid.voxels()));
+    const auto slice = static_cast<std::size_t>(restored.grid.size[0] * restored.grid.size[1]);
+    for (std::int64_t k = 0; k < restored.grid.size[2]; ++k)
+        restore_slice(loaded, canonical, k,
+                      std::span(restored.labels).subspan(static_cast<std::size_t>(k) * slice, slice));
+}
+
+void restore_slice(const Case& loaded, const LabelMap& canonical, std::int64_t k, std::span<std::uint8_t> slice) {
     if (loaded.resampled) {
         // The scans' grid is made from an invertible one, so this cannot fail.
-        auto resampled = resample_nearest(canonical, loaded.canonical_grid, resolve_threads(loaded.options.threads));
-        if (resampled)
-            canonical = std::move(resampled).value();
+        (void)resample_nearest_plane(canonical, loaded.canonical_grid, loaded.orientation, k, slice,
+                                     resolve_threads(loaded.options.threads));
+        return;
     }
-    if (loaded.orientation.is_canonical()) {
-        std::swap(restored.labels, canonical.labels);
-    } else {
-        restored.labels.resize(canonical.labels.size());
-        reorient_into(canonical.labels.data(), canonical.grid.size, inverse(loaded.orientation),
-                      restored.labels.data());
-    }
-    restored.grid = loaded.original_grid; // the same up to rounding, and now to the bit
+    const auto& size = canonical.grid.size;
+    const std::int64_t width = loaded.original_grid.size[0];
+    for (std::int64_t j = 0; j < loaded.original_grid.size[1]; ++j)
+        for (std::int64_t i = 0; i < width; ++i) {
+            const auto at = turned({i, j, k}, size, loaded.orientation);
+            slice[static_cast<std::size_t>(i + width * j)] =
+                canonical.labels[static_cast<std::size_t>(at[0] + size[0] * (at[1] + size[1] * at[2]))];
+        }
 }
 
 Result<ProbabilityMap> restore_probabilities(const Case& loaded, ProbabilityMap&& canonical, ProbabilityMap reused) {

@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -30,9 +31,11 @@ struct CaseOptions {
     double max_voxel_mm = 1.05;
     /// Per file, see NiftiReadOptions. As floats: 512 x 512 x 512 voxels, more than a head has at 0.5 mm.
     std::uint64_t max_bytes = std::uint64_t{512} << 20U;
-    std::int64_t max_memory = 0; ///< bytes that the scans and their resampling may take; 0 = no limit
-    int threads = 1;             ///< 0 = all processors
-    bool allow_absent = false;   ///< whether contrasts may be absent (an empty path, a view without voxels)
+    /// Bytes that the scans and their resampling may take; 0 = no limit. With a limit that might not hold all scans before
+    /// they are resampled, they are read one by one and twice. The result is the same.
+    std::int64_t max_memory = 0;
+    int threads = 1;           ///< 0 = all processors
+    bool allow_absent = false; ///< whether contrasts may be absent (an empty path, a view without voxels)
     double min_brain_ml = 400.0;
     double max_brain_ml = 2500.0;
     AcceptedChecks accept{}; ///< checks that give warnings instead of errors
@@ -67,7 +70,8 @@ ModalitySet present_in(const CaseFiles& files);
 /// grid_position_mismatch (corners more than 0.1 mm apart); modality_duplicate; orientation_oblique;
 /// voxel_size_out_of_range (without `resample`, or if 1 mm voxels would need a grid beyond 2 to 1024 per axis);
 /// nifti_too_large (the resampled volume exceeds max_bytes); memory_limit (max_memory, which is judged before anything
-/// is resampled, or none is left); invalid_argument (options).
+/// is resampled, and for scans that are read one by one as soon as one shows to be too large; or none is left);
+/// invalid_argument (options).
 Result<Case> load_case(const CaseFiles& files, const CaseOptions& options = {});
 
 /// The same for volumes in memory, in the order of `modalities`. A volume counts with the grid it is given; the case's
@@ -80,7 +84,7 @@ Result<Case> load_case(const std::string& id, const std::array<VolumeView, 4>& v
 inline constexpr std::size_t segmentation_slot = modalities.size();
 
 /// What any file holds by the last word of its name: as brats_slot, also without anything before the word, with other
-/// words (t1w, t1gd, t2flair ...) and for .hdr and .img.
+/// words (t1w, t1gd, t2flair ...) and for .hdr and .img; a T1w of BIDS with the entity ce- is T1ce.
 std::optional<std::size_t> named_slot(const std::filesystem::path& file);
 
 /// The finding of a check of <mfres/plausibility.h>: an error, or a warning if that check is accepted.
@@ -101,6 +105,8 @@ Status check_same_grid(const Grid& reference, const std::filesystem::path& refer
 LabelMap restore_labels(const Case& loaded, LabelMap canonical);
 /// The same into an object whose memory is reused. Swaps both where that suffices, and leaves anything in `canonical`.
 void restore_labels(const Case& loaded, LabelMap& canonical, LabelMap& restored);
+/// Slice k of the same, i fastest, for a label map that is never whole in memory.
+void restore_slice(const Case& loaded, const LabelMap& canonical, std::int64_t k, std::span<std::uint8_t> slice);
 
 /// Probabilities brought back likewise, interpolated linearly if the case was resampled. Takes the memory of `canonical`
 /// where that is the result, else that of `reused`.

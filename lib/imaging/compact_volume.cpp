@@ -162,12 +162,19 @@ CompactVolume::CompactVolume(const Grid& grid, Voxels voxels, double slope, doub
         voxels);
     if (size_ == grid.size)
         voxels_ = std::move(voxels);
+    lay_out();
 }
 
 CompactVolume::CompactVolume(const Grid& grid, float background, const Size& begin, const Size& size, Voxels kept,
                              double slope, double inter)
     : grid_(grid), background_(background), begin_(begin), size_(size), slope_(slope), inter_(inter),
-      voxels_(std::move(kept)) {}
+      voxels_(std::move(kept)) {
+    lay_out();
+}
+
+void CompactVolume::lay_out() {
+    strides_ = {1, size_[0], size_[0] * size_[1]};
+}
 
 std::int64_t CompactVolume::bytes() const {
     return std::visit([](const auto& v) { return static_cast<std::int64_t>(v.size() * sizeof v[0]); }, voxels_);
@@ -189,13 +196,20 @@ void CompactVolume::read(std::int64_t first, std::int64_t j, std::int64_t k, std
     std::fill(out + (to - first), out + count, background_);
     std::visit(
         [&](const auto& voxels) {
-            const auto* const row = voxels.data() + size_[0] * (j - begin_[1] + size_[1] * (k - begin_[2])) - begin_[0];
-            if (slope_ == 1.0 && inter_ == 0.0)
-                for (std::int64_t i = from; i < to; ++i)
-                    out[i - first] = static_cast<float>(row[i]);
+            const std::int64_t at = origin_ + strides_[0] * (from - begin_[0]) + strides_[1] * (j - begin_[1]) +
+                                    strides_[2] * (k - begin_[2]);
+            const auto* const row = voxels.data() + at;
+            const std::int64_t last = to - from;
+            float* const values = out + (from - first);
+            if (slope_ == 1.0 && inter_ == 0.0 && strides_[0] == 1)
+                for (std::int64_t i = 0; i < last; ++i)
+                    values[i] = static_cast<float>(row[i]);
+            else if (slope_ == 1.0 && inter_ == 0.0)
+                for (std::int64_t i = 0; i < last; ++i)
+                    values[i] = static_cast<float>(row[i * strides_[0]]);
             else
-                for (std::int64_t i = from; i < to; ++i)
-                    out[i - first] = intensity(row[i], slope_, inter_);
+                for (std::int64_t i = 0; i < last; ++i)
+                    values[i] = intensity(row[i * strides_[0]], slope_, inter_);
         },
         voxels_);
 }
@@ -214,17 +228,21 @@ void CompactVolume::clear() {
 }
 
 CompactVolume reorient(CompactVolume scan, const Orientation& orientation) {
-    if (orientation.is_canonical())
-        return scan;
-    CompactVolume turned(reorient(scan.grid_, orientation), scan.background_, {}, {}, {}, scan.slope_, scan.inter_);
+    const CompactVolume from(scan.grid_, scan.background_, scan.begin_, scan.size_, {}, scan.slope_, scan.inter_);
+    const std::array<std::int64_t, 3> strides = scan.strides_;
+    scan.grid_ = reorient(from.grid_, orientation);
     for (std::size_t c = 0; c < 3; ++c) {
         const auto axis = static_cast<std::size_t>(orientation.axis[c]);
-        turned.size_[c] = scan.size_[axis];
-        turned.begin_[c] =
-            orientation.flip[c] ? scan.grid_.size[axis] - scan.begin_[axis] - scan.size_[axis] : scan.begin_[axis];
+        scan.size_[c] = from.size_[axis];
+        scan.begin_[c] = from.begin_[axis];
+        scan.strides_[c] = strides[axis];
+        if (!orientation.flip[c])
+            continue;
+        scan.begin_[c] = from.grid_.size[axis] - from.begin_[axis] - from.size_[axis];
+        scan.origin_ += strides[axis] * (from.size_[axis] - 1);
+        scan.strides_[c] = -strides[axis];
     }
-    std::visit([&](const auto& voxels) { turned.voxels_ = reorient(voxels, scan.size_, orientation); }, scan.voxels_);
-    return turned;
+    return scan;
 }
 
 Result<CompactVolume> make_scan(const Grid& grid, std::span<const float> intensities) {

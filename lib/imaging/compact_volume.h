@@ -63,19 +63,24 @@ class CompactVolume {
     /// Frees the memory of the voxels. read() and volume() are not allowed afterwards.
     void clear();
 
-    /// As reorient() of geometry.h: every voxel keeps its world position.
+    /// As reorient() of geometry.h: every voxel keeps its world position. No voxel is moved in memory.
     friend CompactVolume reorient(CompactVolume scan, const Orientation& orientation);
     /// Replaces the grid, for modalities whose affines differ by less than the tolerance.
     void set_grid(const Grid& grid) { grid_ = grid; }
 
   private:
+    /// Says that the voxels of the box lie in memory with i fastest.
+    void lay_out();
+
     Grid grid_;
     float background_ = 0.0F;
     std::array<std::int64_t, 3> begin_{};
     std::array<std::int64_t, 3> size_{};
     double slope_ = 1.0;
     double inter_ = 0.0;
-    Voxels voxels_; ///< of the box that is kept, i fastest
+    std::int64_t origin_ = 0;               ///< place of the box's voxel (0, 0, 0)
+    std::array<std::int64_t, 3> strides_{}; ///< from one voxel to the next along each axis
+    Voxels voxels_;                         ///< of the box that is kept
 };
 
 /// The compact form of a volume. Volumes of integers that fit into 16 bits are stored as such.
@@ -86,8 +91,11 @@ Result<CompactVolume> make_scan(const Grid& grid, std::span<const float> intensi
 /// The same for voxels in memory; 8-bit unsigned and 16-bit integers are kept as they are, with their scaling.
 /// `where` names the volume in messages. Errors: invalid_argument (no voxels, a size outside 2..1024, an affine, slope or
 /// intercept that is not finite, strides of which some but not all are 0), voxel_not_finite (NaN or infinite before or
-/// after scaling, with counts and the first place).
-Result<CompactVolume> compact_volume_of(const VolumeView& view, std::string_view where);
+/// after scaling, with counts and the first place). Throws std::bad_alloc where it keeps more than `most_bytes`; 0 = no cap.
+Result<CompactVolume> compact_volume_of(const VolumeView& view, std::string_view where, std::int64_t most_bytes = 0);
+
+/// The intensities of slice k of a view that has been accepted, i fastest.
+void read_slice(const VolumeView& view, std::int64_t k, std::span<float> slice);
 
 /// Whether both have the same intensity in every voxel. False for different sizes.
 bool same_intensities(const CompactVolume& a, const CompactVolume& b);

@@ -65,6 +65,13 @@ Result<Affine> index_map(const Grid& source, const Grid& target) {
     return compose(*to_source, target.affine);
 }
 
+/// The source index of a voxel of the target.
+Point source_index(const Affine& map, const std::array<std::int64_t, 3>& voxel) {
+    const Point start = world(map, {0.0, static_cast<double>(voxel[1]), static_cast<double>(voxel[2])});
+    const auto step = static_cast<double>(voxel[0]);
+    return {start[0] + step * map[0][0], start[1] + step * map[1][0], start[2] + step * map[2][0]};
+}
+
 /// Calls visit(i, source index) for the voxels of row (j, k) of the target.
 template <typename Visit>
 void visit_row(const Affine& map, std::int64_t count, std::int64_t j, std::int64_t k, const Visit& visit) {
@@ -109,44 +116,64 @@ std::int64_t nearest(double position, std::int64_t size) {
     return static_cast<std::int64_t>(inside);
 }
 
+/// The nearest label at a place of the grid.
+std::uint8_t nearest_label(const LabelMap& source, const Point& position) {
+    const auto& size = source.grid.size;
+    const std::int64_t i = nearest(position[0], size[0]);
+    const std::int64_t j = nearest(position[1], size[1]);
+    const std::int64_t k = nearest(position[2], size[2]);
+    return source.labels[static_cast<std::size_t>(i + size[0] * (j + size[1] * k))];
+}
+
+/// The axis of the turned grid that leads from one plane of the array to the next.
+std::size_t axis_of_planes(const Orientation& orientation) {
+    return static_cast<std::size_t>(inverse(orientation).axis[2]);
+}
+
 /// The planes of a tissue volume that interpolation needs at the moment.
 class Planes {
   public:
     explicit Planes(const TissuePlanes& source)
-        : source_(&source), voxels_(static_cast<std::size_t>(source.grid.size[0] * source.grid.size[1])) {}
+        : source_(&source), width_(size_before(source.grid.size, source.orientation)[0]),
+          voxels_(static_cast<std::size_t>(width_ * size_before(source.grid.size, source.orientation)[1])) {}
 
     /// Keeps the planes first to last, and reads those of them that are not there.
-    void move_to(std::int64_t first, std::int64_t last) {
+    Status move_to(std::int64_t first, std::int64_t last) {
         std::vector<Plane> next;
         for (std::int64_t k = first; k <= last; ++k)
             if (k >= first_ && k < first_ + std::ssize(planes_)) {
                 next.push_back(std::move(planes_[static_cast<std::size_t>(k - first_)]));
             } else {
                 next.push_back({std::vector<float>(voxels_), std::vector<std::uint8_t>(voxels_)});
-                source_->read(k, next.back().values, next.back().tissue);
+                MFRES_CHECK(source_->read(k, next.back().values, next.back().tissue));
             }
         planes_ = std::move(next);
         first_ = first;
+        return {};
     }
 
     /// The mean of the surrounding voxels that are tissue. Precondition: their planes are kept.
     float interpolate(const Point& position, float outside) const {
         constexpr double least_weight = 0.5 - 1e-6; // a voxel half way is tissue, independent of rounding errors
-        const auto& size = source_->grid.size;
-        const std::array<Between, 3> at = {between(position[0], size[0]), between(position[1], size[1]),
-                                           between(position[2], size[2])};
+        std::array<Between, 3> at{};
+        std::array<std::array<Place, 2>, 3> places{}; // of the lower and the upper neighbour along each axis
+        for (std::size_t axis = 0; axis < 3; ++axis) {
+            at[axis] = between(position[axis], source_->grid.size[axis]);
+            places[axis] = {place(axis, at[axis].lower), place(axis, at[axis].upper)};
+        }
         double weights = 0.0;
         double sum = 0.0;
         for (unsigned corner = 0; corner < 8; ++corner) {
             double weight = 1.0;
-            std::array<std::int64_t, 3> voxel{};
+            Place voxel{-first_, 0};
             for (std::size_t axis = 0; axis < 3; ++axis) {
-                const bool upper = (corner >> axis & 1U) != 0;
-                voxel[axis] = upper ? at[axis].upper : at[axis].lower;
-                weight *= static_cast<double>(upper ? at[axis].weight : 1.0F - at[axis].weight);
+                const std::size_t upper = corner >> axis & 1U;
+                voxel.plane += places[axis][upper].plane;
+                voxel.index += places[axis][upper].index;
+                weight *= static_cast<double>(upper != 0 ? at[axis].weight : 1.0F - at[axis].weight);
             }
-            const Plane& plane = planes_[static_cast<std::size_t>(voxel[2] - first_)];
-            const auto index = static_cast<std::size_t>(voxel[0] + size[0] * voxel[1]);
+            const Plane& plane = planes_[static_cast<std::size_t>(voxel.plane)];
+            const auto index = static_cast<std::size_t>(voxel.index);
             if (plane.tissue[index] == 0)
                 continue;
             weights += weight;
@@ -160,25 +187,48 @@ class Planes {
         std::vector<float> values;
         std::vector<std::uint8_t> tissue;
     };
+    struct Place {
+        std::int64_t plane;
+        std::int64_t index; ///< in the plane
+    };
+
+    /// What an index along an axis of the grid adds to the place among the planes.
+    Place place(std::size_t axis, std::int64_t at) const {
+        const Orientation& orientation = source_->orientation;
+        const std::int64_t index = orientation.flip[axis] ? source_->grid.size[axis] - 1 - at : at;
+        if (orientation.axis[axis] == 2)
+            return {index, 0};
+        return {0, orientation.axis[axis] == 1 ? index * width_ : index};
+    }
 
     const TissuePlanes* source_;
+    std::int64_t width_;
     std::size_t voxels_;
     std::int64_t first_ = 0;
     std::vector<Plane> planes_;
 };
 
 /// The first and the last plane of the source that plane k of the target lies between.
-std::array<std::int64_t, 2> planes_around(const Affine& map, const Grid& source, const Grid& target, std::int64_t k) {
+std::array<std::int64_t, 2> planes_around(const Affine& map, const TissuePlanes& source, const Grid& target,
+                                          std::int64_t k) {
     constexpr double rounding = 1e-6; // of a corner's position against that of the voxels, in planes
+    const Orientation& orientation = source.orientation;
+    const std::size_t axis = axis_of_planes(orientation);
+    const std::array<std::int64_t, 3> size = size_before(target.size, orientation);
     double lowest = std::numeric_limits<double>::infinity();
     double highest = -lowest;
-    for (const std::int64_t i : {std::int64_t{0}, target.size[0] - 1})
-        for (const std::int64_t j : {std::int64_t{0}, target.size[1] - 1}) {
-            const double z = world(map, {static_cast<double>(i), static_cast<double>(j), static_cast<double>(k)})[2];
-            lowest = std::min(lowest, z);
-            highest = std::max(highest, z);
+    for (const std::int64_t i : {std::int64_t{0}, size[0] - 1})
+        for (const std::int64_t j : {std::int64_t{0}, size[1] - 1}) {
+            const double at = source_index(map, turned({i, j, k}, target.size, orientation))[axis];
+            lowest = std::min(lowest, at);
+            highest = std::max(highest, at);
         }
-    return {between(lowest - rounding, source.size[2]).lower, between(highest + rounding, source.size[2]).upper};
+    const std::int64_t planes = source.grid.size[axis];
+    const std::int64_t first = between(lowest - rounding, planes).lower;
+    const std::int64_t last = between(highest + rounding, planes).upper;
+    if (orientation.flip[axis])
+        return {planes - 1 - last, planes - 1 - first};
+    return {first, last};
 }
 
 } // namespace
@@ -370,18 +420,17 @@ Result<Volume> resample_linear(const Volume& source, const Grid& target, int thr
 Status resample_tissue(const TissuePlanes& source, float outside, const Grid& target, int threads,
                        const std::function<void(std::span<const float>)>& take) {
     MFRES_TRY(const Affine map, index_map(source.grid, target));
+    const std::array<std::int64_t, 3> size = size_before(target.size, source.orientation);
     Planes planes(source);
-    std::vector<float> plane(static_cast<std::size_t>(target.size[0] * target.size[1]));
-    for (std::int64_t k = 0; k < target.size[2]; ++k) {
-        const auto [first, last] = planes_around(map, source.grid, target, k);
-        planes.move_to(first, last);
-        parallel_ranges(target.size[1], threads, [&](std::int64_t begin, std::int64_t end) {
-            for (std::int64_t j = begin; j < end; ++j) {
-                float* const row = plane.data() + target.size[0] * j;
-                visit_row(map, target.size[0], j, k, [&](std::int64_t i, const Point& position) {
-                    row[i] = planes.interpolate(position, outside);
-                });
-            }
+    std::vector<float> plane(static_cast<std::size_t>(size[0] * size[1]));
+    for (std::int64_t k = 0; k < size[2]; ++k) {
+        const auto [first, last] = planes_around(map, source, target, k);
+        MFRES_CHECK(planes.move_to(first, last));
+        parallel_ranges(size[1], threads, [&](std::int64_t begin, std::int64_t end) {
+            for (std::int64_t j = begin; j < end; ++j)
+                for (std::int64_t i = 0; i < size[0]; ++i)
+                    plane[static_cast<std::size_t>(i + size[0] * j)] = planes.interpolate(
+                        source_index(map, turned({i, j, k}, target.size, source.orientation)), outside);
         });
         take(plane);
     }
@@ -390,14 +439,39 @@ Status resample_tissue(const TissuePlanes& source, float outside, const Grid& ta
 
 Result<LabelMap> resample_nearest(const LabelMap& source, const Grid& target, int threads) {
     LabelMap result{target, std::vector<std::uint8_t>(static_cast<std::size_t>(target.voxels()))};
-    const auto& size = source.grid.size;
     MFRES_CHECK(visit_positions(source.grid, target, threads, [&](std::int64_t offset, const Point& position) {
-        const std::int64_t i = nearest(position[0], size[0]);
-        const std::int64_t j = nearest(position[1], size[1]);
-        const std::int64_t k = nearest(position[2], size[2]);
-        result.labels[static_cast<std::size_t>(offset)] =
-            source.labels[static_cast<std::size_t>(i + size[0] * (j + size[1] * k))];
+        result.labels[static_cast<std::size_t>(offset)] = nearest_label(source, position);
     }));
+    return result;
+}
+
+Status resample_nearest_plane(const LabelMap& source, const Grid& target, const Orientation& orientation,
+                              std::int64_t k, std::span<std::uint8_t> plane, int threads) {
+    MFRES_TRY(const Affine map, index_map(source.grid, target));
+    const std::array<std::int64_t, 3> size = size_before(target.size, orientation);
+    parallel_ranges(size[1], threads, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t j = begin; j < end; ++j)
+            for (std::int64_t i = 0; i < size[0]; ++i)
+                plane[static_cast<std::size_t>(i + size[0] * j)] =
+                    nearest_label(source, source_index(map, turned({i, j, k}, target.size, orientation)));
+    });
+    return {};
+}
+
+std::array<std::int64_t, 3> size_before(const std::array<std::int64_t, 3>& size, const Orientation& orientation) {
+    std::array<std::int64_t, 3> before{};
+    for (std::size_t c = 0; c < 3; ++c)
+        before[static_cast<std::size_t>(orientation.axis[c])] = size[c];
+    return before;
+}
+
+std::array<std::int64_t, 3> turned(const std::array<std::int64_t, 3>& voxel, const std::array<std::int64_t, 3>& size,
+                                   const Orientation& orientation) {
+    std::array<std::int64_t, 3> result{};
+    for (std::size_t c = 0; c < 3; ++c) {
+        const std::int64_t at = voxel[static_cast<std::size_t>(orientation.axis[c])];
+        result[c] = orientation.flip[c] ? size[c] - 1 - at : at;
+    }
     return result;
 }
 

@@ -85,18 +85,33 @@ Result<Volume> resample_linear(const Volume& source, const Grid& target, int thr
 struct TissuePlanes {
     Grid grid;
     /// Writes plane k, i fastest: the values, and which of them are tissue (not 0).
-    std::function<void(std::int64_t k, std::span<float> values, std::span<std::uint8_t> tissue)> read;
+    std::function<Status(std::int64_t k, std::span<float> values, std::span<std::uint8_t> tissue)> read;
+    /// Turns the axes of the planes to those of `grid`, where they differ.
+    Orientation orientation = {};
 };
 
 /// The mean of the surrounding voxels that are tissue, each with its weight of trilinear interpolation,
 /// sum(w t v) / sum(w t); `outside` where these have less than half of the weight. So nothing between tissue and
-/// background arises. Calls take(plane) with the planes of `target` in their order, i fastest. Planes of the source are
-/// read again and again where its third axis is not that of `target`. Error: affine_singular, as above.
+/// background arises. Calls take(plane) with the planes of `target` in their order, i fastest; planes whose axes have to
+/// be turned give planes that have to be turned likewise, of the same values. Each plane of the source is read once at
+/// most, and none after a later one, where the axes of both grids are parallel. Errors: affine_singular, as above; those
+/// of `read`.
 Status resample_tissue(const TissuePlanes& source, float outside, const Grid& target, int threads,
                        const std::function<void(std::span<const float>)>& take);
 
 /// The nearest label at the voxel centres of `target`, ties to the lower index, edges continued as above.
 /// Error: affine_singular if `source.grid` has no inverse.
 Result<LabelMap> resample_nearest(const LabelMap& source, const Grid& target, int threads);
+
+/// Plane k of the same, of an array that `orientation` turns into one on `target`. Error: affine_singular, as above.
+Status resample_nearest_plane(const LabelMap& source, const Grid& target, const Orientation& orientation,
+                              std::int64_t k, std::span<std::uint8_t> plane, int threads);
+
+/// The size of an array that `orientation` turns into one of `size` voxels.
+std::array<std::int64_t, 3> size_before(const std::array<std::int64_t, 3>& size, const Orientation& orientation);
+
+/// Where a voxel of an array lies in the one of `size` voxels that `orientation` turns it into.
+std::array<std::int64_t, 3> turned(const std::array<std::int64_t, 3>& voxel, const std::array<std::int64_t, 3>& size,
+                                   const Orientation& orientation);
 
 } // namespace mfres

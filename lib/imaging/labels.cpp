@@ -22,7 +22,6 @@ constexpr auto label_scheme_names = enum_names<LabelScheme>({{LabelScheme::brats
 constexpr auto region_definition_names =
     enum_names<RegionDefinition>({{RegionDefinition::brats, "brats"}, {RegionDefinition::paper, "paper"}});
 
-using Histogram = std::array<std::int64_t, 256>;
 constexpr std::uint8_t background_class = 0;
 constexpr std::uint8_t core_class = 1;
 /// What a mapping calls the classes.
@@ -33,10 +32,9 @@ using Replacement = std::array<int, 256>;
 
 constexpr int not_allowed = -1;
 
-Histogram count_values(const LabelMap& map) {
-    Histogram counts{};
-    for (const std::uint8_t value : map.labels)
-        ++counts[value];
+ValueCounts count_values(const LabelMap& map) {
+    ValueCounts counts;
+    counts.add(map.labels);
     return counts;
 }
 
@@ -61,16 +59,25 @@ std::string allowed_values(const Replacement& table) {
     return list;
 }
 
-/// The error for the smallest value of the map that is not allowed, if there is one.
-std::optional<Error> stray_value(const LabelMap& map, const Histogram& counts, const Replacement& table,
-                                 std::string_view kind, std::string_view scheme, std::string_view source) {
-    for (std::size_t value = 0; value < counts.size(); ++value) {
-        if (counts[value] == 0 || table[value] != not_allowed)
+Replacement labels_of_classes(const LabelCoding& coding) {
+    Replacement table = nothing_allowed();
+    for (int c = 0; c < tumour_classes; ++c)
+        if (const auto label = coding.label_of(c))
+            table[static_cast<std::size_t>(c)] = *label;
+    return table;
+}
+constexpr std::string_view kind_of_classes = "the classes that can be written in the scheme ";
+
+/// The error for the smallest value that is not allowed, if there is one. `size` is that of the map.
+std::optional<Error> stray_value(const std::array<std::int64_t, 3>& size, const ValueCounts& found,
+                                 const Replacement& table, std::string_view kind, std::string_view scheme,
+                                 std::string_view source) {
+    for (std::size_t value = 0; value < found.counts.size(); ++value) {
+        if (found.counts[value] == 0 || table[value] != not_allowed)
             continue;
-        const auto first = std::find(map.labels.begin(), map.labels.end(), value) - map.labels.begin();
-        const auto& size = map.grid.size;
+        const std::int64_t first = found.first[value];
         return Error{ErrorCode::label_outside_scheme,
-                     text(source, " has ", counts[value], " voxels of the value ", value, ", the first at (",
+                     text(source, " has ", found.counts[value], " voxels of the value ", value, ", the first at (",
                           first % size[0], ", ", first / size[0] % size[1], ", ", first / size[0] / size[1], "); ",
                           kind, scheme, " are ", allowed_values(table)),
                      std::string(source)};
@@ -82,7 +89,7 @@ std::optional<Error> stray_value(const LabelMap& map, const Histogram& counts, c
 /// `kind` and `scheme` are words of the error.
 Status replace_values(LabelMap& map, const Replacement& table, std::string_view kind, std::string_view scheme,
                       std::string_view source) {
-    if (auto error = stray_value(map, count_values(map), table, kind, scheme, source))
+    if (auto error = stray_value(map.grid.size, count_values(map), table, kind, scheme, source))
         return *std::move(error);
     for (std::uint8_t& value : map.labels)
         value = static_cast<std::uint8_t>(table[value]);
@@ -184,11 +191,7 @@ std::string LabelCoding::legend() const {
 }
 
 Status classes_to_labels(LabelMap& map, const LabelCoding& coding, std::string_view source) {
-    Replacement table = nothing_allowed();
-    for (int c = 0; c < tumour_classes; ++c)
-        if (const auto label = coding.label_of(c))
-            table[static_cast<std::size_t>(c)] = *label;
-    return replace_values(map, table, "the classes that can be written in the scheme ", coding.name(), source);
+    return replace_values(map, labels_of_classes(coding), kind_of_classes, coding.name(), source);
 }
 
 Status labels_to_classes(LabelMap& map, const LabelCoding& coding, std::string_view source) {
@@ -199,20 +202,20 @@ Status labels_to_classes(LabelMap& map, const LabelCoding& coding, std::string_v
 }
 
 std::int64_t count_set_aside(const LabelMap& labels, const LabelCoding& coding) {
-    const Histogram counts = count_values(labels);
+    const ValueCounts found = count_values(labels);
     std::int64_t voxels = 0;
-    for (std::size_t value = 1; value < counts.size(); ++value)
+    for (std::size_t value = 1; value < found.counts.size(); ++value)
         if (coding.class_of(static_cast<std::uint8_t>(value)) == background_class)
-            voxels += counts[value];
+            voxels += found.counts[value];
     return voxels;
 }
 
 const ClassAppearance& appearance(int tumour_class) noexcept {
     static constexpr std::array<ClassAppearance, tumour_classes> appearances = {{
         {"background", {0, 0, 0}, false},
-        {"necrotic core", {213, 94, 0}, true},
-        {"oedema", {86, 180, 233}, true},
-        {"enhancing tumour", {240, 228, 66}, true},
+        {"necrotic core", {60, 80, 235}, true},
+        {"oedema", {95, 190, 250}, true},
+        {"enhancing tumour", {250, 230, 60}, true},
     }};
     return appearances[static_cast<std::size_t>(tumour_class)];
 }
@@ -313,26 +316,62 @@ double voxel_millilitres(const Grid& grid) noexcept {
     return std::abs(determinant) / 1000.0;
 }
 
-Result<TumourVolumes> tumour_volumes(const LabelMap& classes, RegionDefinition definition, std::string_view source) {
-    const Histogram counts = count_values(classes);
-    if (auto error = stray_value(classes, counts, classes_themselves(), "the network's classes", "", source))
+namespace {
+
+Result<TumourVolumes> volumes_of(const ValueCounts& found, const Grid& grid, RegionDefinition definition,
+                                 std::string_view source) {
+    if (auto error = stray_value(grid.size, found, classes_themselves(), "the network's classes", "", source))
         return *std::move(error);
-    const double millilitres = voxel_millilitres(classes.grid);
+    const double millilitres = voxel_millilitres(grid);
     const auto part = [millilitres](std::int64_t voxels) {
         return PartVolume{voxels, static_cast<double>(voxels) * millilitres};
     };
     TumourVolumes volumes;
     volumes.definition = definition;
     for (std::size_t c = 0; c < volumes.classes.size(); ++c)
-        volumes.classes[c] = part(counts[c]);
+        volumes.classes[c] = part(found.counts[c]);
     for (std::size_t r = 0; r < tumour_regions.size(); ++r) {
         const ClassSet members = region_classes(tumour_regions[r], definition);
         std::int64_t voxels = 0;
         for (std::size_t c = 0; c < members.size(); ++c)
-            voxels += members[c] ? counts[c] : 0;
+            voxels += members[c] ? found.counts[c] : 0;
         volumes.regions[r] = part(voxels);
     }
     return volumes;
+}
+
+} // namespace
+
+void ValueCounts::add(std::span<const std::uint8_t> labels) {
+    for (const std::uint8_t value : labels) {
+        if (counts[value]++ == 0)
+            first[value] = voxels;
+        ++voxels;
+    }
+}
+
+LabelTranslation::LabelTranslation(const LabelCoding& coding) : coding_(coding) {
+    for (std::uint8_t c = 0; c < tumour_classes; ++c)
+        labels_[c] = coding.label_of(c).value_or(0);
+}
+
+void LabelTranslation::replace(std::span<std::uint8_t> classes) {
+    counts_.add(classes);
+    for (std::uint8_t& value : classes)
+        value = labels_[value];
+}
+
+Result<TumourVolumes> LabelTranslation::finish(const Grid& grid, RegionDefinition definition,
+                                               std::string_view source) const {
+    MFRES_TRY(const TumourVolumes volumes, volumes_of(counts_, grid, definition, source));
+    if (auto error =
+            stray_value(grid.size, counts_, labels_of_classes(coding_), kind_of_classes, coding_.name(), source))
+        return *std::move(error);
+    return volumes;
+}
+
+Result<TumourVolumes> tumour_volumes(const LabelMap& classes, RegionDefinition definition, std::string_view source) {
+    return volumes_of(count_values(classes), classes.grid, definition, source);
 }
 
 } // namespace mfres

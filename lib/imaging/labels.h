@@ -85,8 +85,8 @@ Status labels_to_classes(LabelMap& map, const LabelCoding& coding, std::string_v
 /// Voxels whose value is not 0 and stands for background all the same, as the resection cavity of brats2024 does.
 std::int64_t count_set_aside(const LabelMap& labels, const LabelCoding& coding);
 
-/// Name and colour of a class. Colours are of the Okabe-Ito palette (Okabe and Ito 2008), which is distinguishable with
-/// every common colour vision deficiency.
+/// Name and colour of a class. Without red or green cones (protanopia, deuteranopia), too, all differ in brightness
+/// and from the grey of an image, and enhancing tumour differs in hue from what it touches.
 struct ClassAppearance {
     std::string_view name;
     std::array<std::uint8_t, 3> rgb; ///< 0..255; unused if `drawn` is false
@@ -110,6 +110,15 @@ std::int64_t relabel_small_enhancing(LabelMap& classes, double least_mm3) noexce
 /// of relabelled voxels. The map holds class indices. Workspace: one bit per voxel and up to 24 bytes per tumour voxel.
 std::int64_t remove_small_components(LabelMap& classes, double least_mm3);
 
+/// How often each value occurs in a label map that comes in parts, i fastest.
+struct ValueCounts {
+    std::array<std::int64_t, 256> counts{};
+    std::array<std::int64_t, 256> first{}; ///< voxel
+    std::int64_t voxels = 0;               ///< so far
+
+    void add(std::span<const std::uint8_t> labels);
+};
+
 /// Size of a class or region.
 struct PartVolume {
     std::int64_t voxels = 0;
@@ -125,6 +134,24 @@ struct TumourVolumes {
 
 /// Volume of one voxel in millilitres: |determinant of the affine's 3x3 part| / 1000 mm^3 per ml.
 double voxel_millilitres(const Grid& grid) noexcept;
+
+/// Class indices that come in parts, i fastest, are replaced by label values and counted.
+class LabelTranslation {
+  public:
+    explicit LabelTranslation(const LabelCoding& coding);
+
+    /// Replaces the next classes. What is no class, and what has no value, becomes 0.
+    void replace(std::span<std::uint8_t> classes);
+
+    /// The sizes of what came, for a map on `grid`. `source` (a file or case) is named in errors. Errors: those of
+    /// tumour_volumes and classes_to_labels.
+    Result<TumourVolumes> finish(const Grid& grid, RegionDefinition definition, std::string_view source) const;
+
+  private:
+    LabelCoding coding_;
+    std::array<std::uint8_t, 256> labels_{};
+    ValueCounts counts_;
+};
 
 /// Measures a map of class indices. `source` (a file or case) is named in the error.
 /// Errors: label_outside_scheme for a value that is not a class, with value, count and first voxel.

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "imaging/slice_stack.h"
 
+#include "core/stop.h"
 #include "imaging/border.h"
 
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <new>
 #include <type_traits>
 #include <utility>
 
@@ -35,9 +37,9 @@ T likely_background(const std::vector<T>& slice) {
 } // namespace
 
 template <typename T>
-SliceStack<T>::SliceStack(const Grid& grid, double slope, double inter, std::size_t expected)
-    : grid_(grid), slope_(slope), inter_(inter), slice_(static_cast<std::size_t>(grid.size[0] * grid.size[1])),
-      integers_(std::is_same_v<T, float>) {
+SliceStack<T>::SliceStack(const Grid& grid, double slope, double inter, std::size_t expected, std::int64_t most_bytes)
+    : grid_(grid), slope_(slope), inter_(inter), most_bytes_(most_bytes),
+      slice_(static_cast<std::size_t>(grid.size[0] * grid.size[1])), integers_(std::is_same_v<T, float>) {
     // Pages that are reserved take no memory before they are written to.
     if (integers_)
         integers_kept_.reserve(expected);
@@ -59,7 +61,14 @@ void SliceStack<T>::append(std::span<const T> voxels) {
 }
 
 template <typename T>
+void SliceStack<T>::check_bytes(std::size_t bytes) const {
+    if (most_bytes_ > 0 && bytes > static_cast<std::size_t>(most_bytes_))
+        throw std::bad_alloc();
+}
+
+template <typename T>
 void SliceStack<T>::take_slice() {
+    StopScope::check();
     filled_ = 0;
     const std::int64_t k = slices_++;
     if (k == 0)
@@ -95,6 +104,7 @@ void SliceStack<T>::take_slice() {
         keep(integers_kept_, parts_.back());
     else
         keep(kept_, parts_.back());
+    check_bytes(integers_kept_.size() * sizeof(std::int16_t) + kept_.size() * sizeof(T));
 }
 
 template <typename T>
@@ -110,6 +120,7 @@ void SliceStack<T>::keep(PageVector<Kept>& kept, const Part& part) const {
 template <typename T>
 void SliceStack<T>::give_up_integers() {
     integers_ = false;
+    check_bytes(integers_kept_.size() * (sizeof(std::int16_t) + sizeof(T)));
     kept_.reserve(integers_kept_.capacity());
     kept_.assign(integers_kept_.begin(), integers_kept_.end());
     PageVector<std::int16_t>().swap(integers_kept_);
@@ -146,6 +157,7 @@ CompactVolume SliceStack<T>::finish(PageVector<Kept> kept) const {
     // Rows move to their places in the box from the last one on. Each lies at its place or before it, so what is
     // overwritten has been moved already.
     auto from = static_cast<std::int64_t>(kept.size());
+    check_bytes(static_cast<std::size_t>(size[0] * size[1] * size[2]) * sizeof(Kept));
     kept.resize(static_cast<std::size_t>(size[0] * size[1] * size[2]));
     Kept* to_end = kept.data() + kept.size();
     const auto fill_down_to = [&](Kept* place) {
@@ -168,6 +180,7 @@ CompactVolume SliceStack<T>::finish(PageVector<Kept> kept) const {
 template <typename T>
 template <typename Kept>
 CompactVolume SliceStack<T>::from_whole(const PageVector<Kept>& kept) const {
+    check_bytes((kept.size() + static_cast<std::size_t>(grid_.voxels())) * sizeof(Kept));
     PageVector<Kept> whole(static_cast<std::size_t>(grid_.voxels()), static_cast<Kept>(guess_));
     const Kept* from = kept.data();
     for (const Part& part : parts_)

@@ -22,8 +22,9 @@ template <typename T>
 class SliceStack {
   public:
     /// Intensity = stored * slope + inter, as in CompactVolume; 1 and 0 for floats. `expected`: voxels that memory is
-    /// reserved for.
-    SliceStack(const Grid& grid, double slope, double inter, std::size_t expected);
+    /// reserved for. `most_bytes`: cap on the voxels that are kept, 0 = none; append() and finish() throw std::bad_alloc
+    /// where they would take more.
+    SliceStack(const Grid& grid, double slope, double inter, std::size_t expected, std::int64_t most_bytes = 0);
 
     /// The next voxels, i fastest; no more than the grid has.
     void append(std::span<const T> voxels);
@@ -41,6 +42,7 @@ class SliceStack {
     };
 
     void take_slice();
+    void check_bytes(std::size_t bytes) const;
     template <typename Kept>
     void keep(PageVector<Kept>& kept, const Part& part) const;
     void give_up_integers();
@@ -52,6 +54,7 @@ class SliceStack {
     Grid grid_;
     double slope_;
     double inter_;
+    std::int64_t most_bytes_;
     std::vector<T> slice_;
     std::size_t filled_ = 0; ///< voxels of the slice
     std::int64_t slices_ = 0;

@@ -3,12 +3,15 @@
 #include "imaging/compact_volume.h"
 
 #include "core/try.h"
+#include "imaging/border.h"
+#include "imaging/slice_stack.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
+#include <optional>
 #include <type_traits>
+#include <utility>
 
 namespace mfres {
 
@@ -48,78 +51,114 @@ struct NotFinite {
     std::array<std::int64_t, 3> first{};
 };
 
-/// Calls visit(stored value, i, j, k) for every voxel, i fastest.
+/// Calls visit(row of stored values, j) for the rows along i of slice k.
 template <typename T, typename Visit>
-void for_voxels(const VolumeView& view, const Visit& visit) {
+void for_rows(const VolumeView& view, std::int64_t k, const Visit& visit) {
     const auto& size = view.grid.size;
     std::array<std::int64_t, 3> strides = view.strides;
     if (strides == std::array<std::int64_t, 3>{})
         strides = {1, size[0], size[0] * size[1]};
     const auto* const bytes = static_cast<const std::byte*>(view.voxels);
-    for (std::int64_t k = 0; k < size[2]; ++k)
-        for (std::int64_t j = 0; j < size[1]; ++j)
-            for (std::int64_t i = 0; i < size[0]; ++i) {
-                T stored; // the caller's memory need not be aligned
-                std::memcpy(&stored,
-                            bytes + (i * strides[0] + j * strides[1] + k * strides[2]) *
-                                        static_cast<std::int64_t>(sizeof(T)),
-                            sizeof stored);
-                visit(stored, i, j, k);
-            }
+    constexpr auto scalar = static_cast<std::int64_t>(sizeof(T));
+    std::array<T, largest_extent> row;
+    const std::span<const T> values(row.data(), static_cast<std::size_t>(size[0]));
+    for (std::int64_t j = 0; j < size[1]; ++j) {
+        // The caller's memory need not be aligned.
+        const std::byte* const from = bytes + (j * strides[1] + k * strides[2]) * scalar;
+        if (strides[0] == 1)
+            std::memcpy(row.data(), from, values.size_bytes());
+        else
+            for (std::int64_t i = 0; i < size[0]; ++i)
+                std::memcpy(&row[static_cast<std::size_t>(i)], from + i * strides[0] * scalar, sizeof(T));
+        visit(values, j);
+    }
+}
+
+/// Slope and intercept that are applied to stored values.
+std::pair<double, double> scaling_of(const VolumeView& view) {
+    const bool scaled = view.slope != 0.0 && !std::isnan(view.slope);
+    return scaled ? std::pair{view.slope, view.inter} : std::pair{1.0, 0.0};
+}
+
+/// Calls visit(a value of the view's type); nothing where the type is unknown.
+template <typename Visit>
+auto with_type(ScalarType type, const Visit& visit) -> std::optional<decltype(visit(0.0F))> {
+    switch (type) {
+    case ScalarType::uint8: return visit(std::uint8_t{});
+    case ScalarType::int8: return visit(std::int8_t{});
+    case ScalarType::uint16: return visit(std::uint16_t{});
+    case ScalarType::int16: return visit(std::int16_t{});
+    case ScalarType::uint32: return visit(std::uint32_t{});
+    case ScalarType::int32: return visit(std::int32_t{});
+    case ScalarType::uint64: return visit(std::uint64_t{});
+    case ScalarType::int64: return visit(std::int64_t{});
+    case ScalarType::float32: return visit(0.0F);
+    case ScalarType::float64: return visit(0.0);
+    }
+    return std::nullopt;
 }
 
 template <typename T>
-Result<CompactVolume> converted(const VolumeView& view, std::string_view where) {
-    const bool scaled = view.slope != 0.0 && !std::isnan(view.slope);
-    const double slope = scaled ? view.slope : 1.0;
-    const double inter = scaled ? view.inter : 0.0;
+Result<CompactVolume> converted(const VolumeView& view, std::string_view where, std::int64_t most_bytes) {
+    const auto [slope, inter] = scaling_of(view);
     constexpr bool kept =
         std::is_same_v<T, std::uint8_t> || std::is_same_v<T, std::int16_t> || std::is_same_v<T, std::uint16_t>;
-    PageVector<std::conditional_t<kept, T, float>> values;
-    values.reserve(static_cast<std::size_t>(view.grid.voxels()));
+    using Kept = std::conditional_t<kept, T, float>;
+    const auto& size = view.grid.size;
+    SliceStack<Kept> stack(view.grid, kept ? slope : 1.0, kept ? inter : 0.0,
+                           static_cast<std::size_t>(view.grid.voxels()), most_bytes);
+    PageVector<Kept> slice;
     NotFinite bad;
-    for_voxels<T>(view, [&](T stored, std::int64_t i, std::int64_t j, std::int64_t k) {
-        const double exact = static_cast<double>(stored) * slope + inter;
-        const auto intensity = static_cast<float>(exact);
-        if (!std::isfinite(intensity)) {
-            if (bad.count++ == 0)
-                bad.first = {i, j, k};
-            bad.nan += std::isnan(exact) ? 1 : 0;
-        }
-        if constexpr (kept)
-            values.push_back(stored);
-        else
-            values.push_back(intensity);
-    });
+    std::array<float, largest_extent> intensities;
+    for (std::int64_t k = 0; k < size[2]; ++k) {
+        slice.clear();
+        for_rows<T>(view, k, [&, slope = slope, inter = inter](std::span<const T> row, std::int64_t j) {
+            bool finite = true;
+            for (std::size_t i = 0; i < row.size(); ++i) {
+                intensities[i] = static_cast<float>(static_cast<double>(row[i]) * slope + inter);
+                finite &= std::isfinite(intensities[i]);
+            }
+            for (std::size_t i = 0; !finite && i < row.size(); ++i) {
+                if (std::isfinite(intensities[i]))
+                    continue;
+                if (bad.count++ == 0)
+                    bad.first = {static_cast<std::int64_t>(i), j, k};
+                bad.nan += std::isnan(static_cast<double>(row[i]) * slope + inter) ? 1 : 0;
+            }
+            if constexpr (kept)
+                slice.insert(slice.end(), row.begin(), row.end());
+            else
+                slice.insert(slice.end(), intensities.begin(), intensities.begin() + std::ssize(row));
+        });
+        stack.append(slice);
+    }
     if (bad.count > 0)
         return Error{ErrorCode::voxel_not_finite,
                      text(where, " has NaN in ", bad.nan, " and infinite or too large values in ", bad.count - bad.nan,
                           " of ", view.grid.voxels(), " voxels, the first at (", bad.first[0], ", ", bad.first[1], ", ",
                           bad.first[2], ")"),
                      std::string(where)};
-    if constexpr (kept)
-        return CompactVolume(view.grid, std::move(values), slope, inter);
-    else
-        return make_scan(view.grid, values);
+    return std::move(stack).finish();
 }
 
 } // namespace
 
-Result<CompactVolume> compact_volume_of(const VolumeView& view, std::string_view where) {
+Result<CompactVolume> compact_volume_of(const VolumeView& view, std::string_view where, std::int64_t most_bytes) {
     MFRES_CHECK(check_view(view, where));
-    switch (view.type) {
-    case ScalarType::uint8: return converted<std::uint8_t>(view, where);
-    case ScalarType::int8: return converted<std::int8_t>(view, where);
-    case ScalarType::uint16: return converted<std::uint16_t>(view, where);
-    case ScalarType::int16: return converted<std::int16_t>(view, where);
-    case ScalarType::uint32: return converted<std::uint32_t>(view, where);
-    case ScalarType::int32: return converted<std::int32_t>(view, where);
-    case ScalarType::uint64: return converted<std::uint64_t>(view, where);
-    case ScalarType::int64: return converted<std::int64_t>(view, where);
-    case ScalarType::float32: return converted<float>(view, where);
-    case ScalarType::float64: return converted<double>(view, where);
-    }
-    return invalid(where, "has voxels of an unknown type");
+    auto made = with_type(view.type, [&]<typename T>(T) { return converted<T>(view, where, most_bytes); });
+    return made ? *std::move(made) : invalid(where, "has voxels of an unknown type");
+}
+
+void read_slice(const VolumeView& view, std::int64_t k, std::span<float> slice) {
+    const auto [slope, inter] = scaling_of(view);
+    with_type(view.type, [&, slope = slope, inter = inter]<typename T>(T) {
+        for_rows<T>(view, k, [&](std::span<const T> row, std::int64_t j) {
+            float* const to = slice.data() + view.grid.size[0] * j;
+            for (std::size_t i = 0; i < row.size(); ++i)
+                to[i] = border::intensity(row[i], slope, inter);
+        });
+        return true;
+    });
 }
 
 } // namespace mfres

@@ -15,7 +15,7 @@ using Size = std::array<std::int64_t, 3>;
 /// slack of the allocator; and once a network is compiled the engine's code and the kernels it generates. Measured on
 /// x86-64 with oneDNN 2.6.3.
 constexpr std::int64_t process_overhead = std::int64_t{12} << 20;
-constexpr std::int64_t reader_overhead = std::int64_t{1} << 20; // buffers of a file and of zlib
+constexpr std::int64_t writer_overhead = std::int64_t{1} << 20; // buffers of a file and of zlib
 constexpr std::int64_t engine_overhead = std::int64_t{16} << 20;
 
 std::int64_t voxels(const Size& size) {
@@ -28,15 +28,15 @@ std::int64_t float_bytes(const Size& size, std::int64_t maps) {
 
 } // namespace
 
-CaseMemory case_memory(const std::array<CompactVolume, 4>& scans, const Grid& grid, const Size& box,
+CaseMemory case_memory(const std::array<CompactVolume, 4>& scans, const Grid& grid, const Grid& output, const Size& box,
                        const ModalitySet& kept) {
     CaseMemory memory;
     memory.grid = grid.size;
-    memory.border = border::voxels(grid.size);
+    memory.output = output.size;
+    memory.border = border::voxels(output.size);
     memory.box = box;
     for (std::size_t m = 0; m < scans.size(); ++m) {
         memory.scans += scans[m].bytes();
-        memory.largest_scan = std::max(memory.largest_scan, scans[m].bytes());
         if (kept[m])
             memory.images += scans[m].bytes();
     }
@@ -47,10 +47,9 @@ std::int64_t MemoryBudget::fixed() const {
     return process_overhead + weights_;
 }
 
-/// A file is read a slice at a time, and the border is held as stored, as intensities and sorted.
 std::int64_t MemoryBudget::reading(const CaseMemory& memory) const {
-    const std::int64_t reader = reader_overhead + 3 * memory.border * static_cast<std::int64_t>(sizeof(float));
-    return std::max(memory.scans + std::max(reader * std::min(readers_, 4), memory.largest_scan), memory.resampling);
+    return memory.resampling > 0 ? memory.resampling
+                                 : memory.scans + border::reading_bytes(memory.border) * std::min(readers_, 4);
 }
 
 std::int64_t MemoryBudget::peak(const CaseMemory& memory, const Size& tile, std::int64_t executable) const {
@@ -61,12 +60,17 @@ std::int64_t MemoryBudget::peak(const CaseMemory& memory, const Size& tile, std:
     const std::int64_t sums = mirrors_ || memory.probabilities ? float_bytes(tile, classes_) : 0;
     const std::int64_t running = engine_overhead + executable + voxels(memory.box) +
                                  (one_pass ? memory.images : memory.scans) + sums + box_probabilities;
-    // Two volumes of floats and a copy of their brains for a picture; labels, their file, and that compressed.
+    // Two volumes of floats and a copy of their brains for a picture.
     const std::int64_t picture = memory.picture ? memory.images + 3 * float_bytes(memory.grid, 1) + labels : 0;
-    // Probabilities of the grid, rounded, and as a file, beside what else there is at that time.
+    // Probabilities of the larger grid, rounded, and as a file, beside what else there is at that time.
     const std::int64_t probabilities =
-        memory.probabilities ? 3 * float_bytes(memory.grid, classes_) + memory.images + 2 * labels : 0;
-    const std::int64_t ending = std::max(picture, 3 * labels) + std::max(probabilities, box_probabilities) +
+        memory.probabilities
+            ? 3 * std::max(float_bytes(memory.grid, classes_), float_bytes(memory.output, classes_)) + memory.images
+            : 0;
+    // Labels and twice as much to find small parts of them, or both grids' labels; a slice with the buffers of its file.
+    const std::int64_t written = std::max(3 * labels, labels + (memory.labels ? voxels(memory.output) : 0)) +
+                                 memory.output[0] * memory.output[1] + writer_overhead;
+    const std::int64_t ending = std::max(picture, written) + std::max(probabilities, box_probabilities) +
                                 engine_overhead + (memory.keep_network ? executable : 0);
     return fixed() + std::max({reading(memory), memory.scans + labels, running, ending});
 }

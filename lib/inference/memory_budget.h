@@ -13,20 +13,21 @@ namespace mfres {
 
 /// What a case and a request decide about memory. Sizes in voxels, the rest in bytes.
 struct CaseMemory {
-    std::array<std::int64_t, 3> grid{}; ///< of the scans
-    std::array<std::int64_t, 3> box{};  ///< of the padded brain box
-    std::int64_t scans = 0;             ///< of all scans, cut to what is not background
-    std::int64_t largest_scan = 0;      ///< of one of them: reorienting it takes as much again
-    std::int64_t border = 0;            ///< voxels on the faces of the grid
-    std::int64_t resampling = 0;        ///< while the scans were resampled, with all of them; 0 if they were not
-    std::int64_t images = 0;            ///< of the scans that are needed after the network has run
-    bool picture = false;               ///< they are needed for a picture
-    bool probabilities = false;         ///< of every class on the whole grid, too
-    bool keep_network = true;           ///< the compiled network stays for the next case
+    std::array<std::int64_t, 3> grid{};   ///< of the scans
+    std::array<std::int64_t, 3> output{}; ///< of the files, which is another one if the scans were resampled
+    std::array<std::int64_t, 3> box{};    ///< of the padded brain box
+    std::int64_t scans = 0;               ///< of all scans, cut to what is not background
+    std::int64_t border = 0;              ///< voxels on the faces of the files' grid
+    std::int64_t resampling = 0;          ///< while the scans were resampled, with all of them; 0 if they were not
+    std::int64_t images = 0;              ///< of the scans that are needed after the network has run
+    bool labels = false;                  ///< there are labels of both grids at a time
+    bool picture = false;                 ///< they are needed for a picture
+    bool probabilities = false;           ///< of every class on the whole grid, too
+    bool keep_network = true;             ///< the compiled network stays for the next case
 };
 
 /// The memory of a case's scans. `kept`: the ones that are needed after the network has run.
-CaseMemory case_memory(const std::array<CompactVolume, 4>& scans, const Grid& grid,
+CaseMemory case_memory(const std::array<CompactVolume, 4>& scans, const Grid& grid, const Grid& output,
                        const std::array<std::int64_t, 3>& box, const ModalitySet& kept);
 
 /// Plans in bytes on top of what the process held before the model was opened.

@@ -231,12 +231,11 @@ Result<LabelledCase> CasePredictor::label(Case& loaded, const CaseRequest& reque
     MFRES_CHECK(clock.start("prepare"));
     MFRES_TRY(const Preprocessing preprocessing,
               preprocess_case(loaded, preprocess_options(input_, loaded.present, threads())));
-    // Labels and probabilities are resampled to the grid of the files, which may be the larger one.
-    const bool finer = loaded.original_grid.voxels() > loaded.scan_grid.voxels();
-    CaseMemory memory = case_memory(loaded.scans, finer ? loaded.original_grid : loaded.scan_grid,
-                                    preprocessing.padded_size, request.kept);
+    CaseMemory memory =
+        case_memory(loaded.scans, loaded.scan_grid, loaded.original_grid, preprocessing.padded_size, request.kept);
     if (loaded.resampled)
         memory.resampling = loaded.loading_bytes;
+    memory.labels = request.labels && (loaded.resampled || !loaded.orientation.is_canonical());
     memory.picture = request.picture;
     memory.probabilities = request.probabilities;
     memory.keep_network = options_.max_memory == 0;
@@ -291,20 +290,45 @@ Result<LabelledCase> CasePredictor::label(Case& loaded, const CaseRequest& reque
     return result;
 }
 
+namespace {
+
+/// Reads off the sizes of what has been translated.
+Status report_volumes(const LabelTranslation& translation, const Case& loaded, PredictionReport& report) {
+    MFRES_TRY(const TumourVolumes volumes,
+              translation.finish(loaded.original_grid, RegionDefinition::brats, loaded.id));
+    set_parts(volumes, report);
+    return {};
+}
+
+} // namespace
+
 Status write_labels(const Case& loaded, LabelMap& classes, const CaseRequest& request, LabelMap& labels,
                     PredictionReport& report) {
     restore_labels(loaded, classes, labels);
-    MFRES_TRY(const TumourVolumes volumes, tumour_volumes(labels, RegionDefinition::brats, loaded.id));
-    MFRES_CHECK(classes_to_labels(labels, request.scheme, loaded.id));
-    set_parts(volumes, report);
-    return {};
+    LabelTranslation translation(request.scheme);
+    translation.replace(labels.labels);
+    return report_volumes(translation, loaded, report);
+}
+
+Status write_label_slices(const Case& loaded, const LabelMap& classes, const CaseRequest& request,
+                          PredictionReport& report, const std::function<Status(std::span<const std::uint8_t>)>& take) {
+    const auto& size = loaded.original_grid.size;
+    LabelTranslation translation(request.scheme);
+    PageVector<std::uint8_t> slice(static_cast<std::size_t>(size[0] * size[1]));
+    for (std::int64_t k = 0; k < size[2]; ++k) {
+        StopScope::check();
+        restore_slice(loaded, classes, k, slice);
+        translation.replace(slice);
+        MFRES_CHECK(take(slice));
+    }
+    return report_volumes(translation, loaded, report);
 }
 
 Result<BoxPrediction> CasePredictor::label_box(const BrainBox& box, bool probabilities, StageClock& clock,
                                                PredictionReport& report) {
     MFRES_CHECK(clock.start("compile"));
     CaseMemory memory;
-    memory.grid = memory.box = box.size;
+    memory.grid = memory.output = memory.box = box.size;
     memory.probabilities = probabilities;
     memory.keep_network = options_.max_memory == 0;
     MFRES_TRY(const auto tile, boxes_->compile_within_limit(memory));

@@ -22,8 +22,10 @@
 #include <atomic>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -43,6 +45,7 @@ struct CaseRequest {
     LabelCoding scheme = LabelScheme::brats;
     PostprocessingSizes sizes;
     bool probabilities = false;
+    bool labels = true;   ///< on the input's grid as a whole, and not a slice at a time
     ModalitySet kept{};   ///< volumes that are not released after inference
     bool picture = false; ///< these are for a preview
 };
@@ -198,6 +201,10 @@ inline std::shared_ptr<const Model> borrowed(const Model& model) {
 /// Errors: label_outside_scheme.
 Status write_labels(const Case& loaded, LabelMap& classes, const CaseRequest& request, LabelMap& labels,
                     PredictionReport& report);
+/// The same labels a slice at a time, i fastest, so that the map is never whole in memory. Errors: also those of `take`;
+/// label_outside_scheme comes after the last slice.
+Status write_label_slices(const Case& loaded, const LabelMap& classes, const CaseRequest& request,
+                          PredictionReport& report, const std::function<Status(std::span<const std::uint8_t>)>& take);
 
 /// Errors: invalid_argument for a size that is negative or not finite.
 Status check_sizes(const PostprocessingSizes& sizes);

@@ -32,14 +32,24 @@ Status check_nifti_output(const std::filesystem::path& path, std::string_view wh
     return check_output(path, overwrite);
 }
 
+/// Pictures are PNG files.
+Status check_picture_name(const std::filesystem::path& path) {
+    const std::string ending = path.extension().string();
+    if (ending == ".png" || ending == ".PNG")
+        return {};
+    return Error{ErrorCode::invalid_argument, text("the picture ", path.string(), " must end in .png"), path.string()};
+}
+
 Status check_outputs(const InputPaths& inputs, const SegmentOptions& request) {
     const std::array<OutputFile, 3> outputs = {
         {{"label map", request.output}, {"probabilities", request.probabilities}, {"picture", request.preview}}};
     MFRES_CHECK(check_outputs_apart(outputs, inputs));
     MFRES_CHECK(check_nifti_output(request.output, "label map", request.overwrite));
     MFRES_CHECK(check_nifti_output(request.probabilities, "file of probabilities", request.overwrite));
-    if (!request.preview.empty())
+    if (!request.preview.empty()) {
         MFRES_CHECK(can_draw_previews());
+        MFRES_CHECK(check_picture_name(request.preview));
+    }
     return check_output(request.preview, request.overwrite);
 }
 
@@ -78,6 +88,7 @@ Result<std::vector<std::byte>> draw(const Case& loaded, LabelledCase& labelled, 
     options.title = text(loaded.id, "   ", report.network, " (", report.used.backend, ")");
     options.upper = title(shown.upper);
     options.lower = title(shown.lower);
+    options.file = PreviewFileAxes{loaded.orientation.axis, loaded.orientation.flip, loaded.canonical_grid.size};
     for (const std::string& warning : absent_contrast_warnings(loaded.present))
         options.warning += (options.warning.empty() ? "" : "; ") + warning;
     if (request.preview_uncertainty)
@@ -105,6 +116,29 @@ Result<Case> load(const CasePredictor& predictor, const CaseVolumes& volumes, co
     return predictor.load(volumes, options.resample, options.any_contrasts);
 }
 
+constexpr std::string_view origin = "mfres " MFRES_VERSION ", research use only";
+
+/// Brings the labels to the input's grid: into the result, a file, or both.
+Status restore(const Case& loaded, LabelMap& classes, const CaseRequest& request, const SegmentOptions& options,
+               Segmentation& result, std::optional<PendingFile>& file) {
+    std::optional<NiftiLabelWriter> writer;
+    if (!options.output.empty()) {
+        MFRES_TRY(writer, NiftiLabelWriter::create(options.output, loaded.original_grid, loaded.geometry, origin,
+                                                   options.overwrite));
+    }
+    const auto take = [&](std::span<const std::uint8_t> labels) { return writer ? writer->append(labels) : Status(); };
+    if (request.labels) {
+        MFRES_CHECK(write_labels(loaded, classes, request, result.labels, result.report));
+        MFRES_CHECK(take(result.labels.labels));
+    } else {
+        MFRES_CHECK(write_label_slices(loaded, classes, request, result.report, take));
+    }
+    if (writer) {
+        MFRES_TRY(file, std::move(*writer).finish());
+    }
+    return {};
+}
+
 template <typename Images>
 Result<Segmentation> segment_case(CasePredictor& predictor, const Images& images, const SegmentOptions& options,
                                   const Progress& progress) {
@@ -115,6 +149,7 @@ Result<Segmentation> segment_case(CasePredictor& predictor, const Images& images
     request.picture = !options.preview.empty();
     const bool returned = options.return_probabilities || !options.probabilities.empty();
     request.probabilities = returned || (request.picture && options.preview_uncertainty);
+    request.labels = options.return_labels;
 
     Segmentation result;
     SegmentReport& report = result.report;
@@ -142,8 +177,9 @@ Result<Segmentation> segment_case(CasePredictor& predictor, const Images& images
         MFRES_TRY(picture, PendingFile::write(options.preview, png, options.overwrite));
     }
     MFRES_CHECK(clock.start("write"));
-    constexpr std::string_view origin = "mfres " MFRES_VERSION ", research use only";
-    MFRES_CHECK(write_labels(loaded, labelled.classes, request, result.labels, report));
+    std::optional<PendingFile> labels;
+    MFRES_CHECK(restore(loaded, labelled.classes, request, options, result, labels));
+    labelled.classes = {};
     std::optional<PendingFile> probabilities;
     if (returned) {
         MFRES_TRY(result.probabilities, restore_probabilities(loaded, *std::move(labelled.probabilities)));
@@ -153,11 +189,6 @@ Result<Segmentation> segment_case(CasePredictor& predictor, const Images& images
                                                                options.probability_format == ProbabilityFormat::uint8,
                                                                loaded.geometry, origin));
         MFRES_TRY(probabilities, PendingFile::write(options.probabilities, nifti, options.overwrite));
-    }
-    std::optional<PendingFile> labels;
-    if (!options.output.empty()) {
-        MFRES_TRY(const auto nifti, encode_nifti_labels(options.output, result.labels, loaded.geometry, origin));
-        MFRES_TRY(labels, PendingFile::write(options.output, nifti, options.overwrite));
     }
     const auto pending = [](std::optional<PendingFile>& file) { return file ? &*file : nullptr; };
     MFRES_CHECK(commit_all(std::array{pending(labels), pending(probabilities), pending(picture)}));

@@ -474,3 +474,25 @@ TEST_CASE("planned and measured peak memory of a full-size case lie within 10 % 
         CHECK(report["stages_ms"].contains(stage));
     }
 }
+
+TEST_CASE("the weights that come with the program are found where there is no /proc") {
+    const std::string hide = "mount -t tmpfs none /proc && ";
+    const auto apart = [&](const std::string& command) {
+        return mfres::test::run_command(
+            {"env", "-u", "MFRES_MODELS", "unshare", "--map-root-user", "--mount", "sh", "-c", hide + command});
+    };
+    if (apart("true").exit_code != 0) {
+        std::printf("SKIPPED: this system lets no process hide /proc from itself\n");
+        return;
+    }
+    // Called by its path, and by its name from elsewhere.
+    const std::filesystem::path program = MFRES_PROGRAM;
+    const std::string arguments = " bench --size 16 --runs 1 --no-probe --backend reference --json";
+    const auto by_path = apart(program.string() + arguments);
+    INFO(by_path.err);
+    CHECK(by_path.exit_code == 0);
+    const auto by_name = apart("cd / && PATH=" + program.parent_path().string() + ":$PATH && " +
+                               program.filename().string() + arguments);
+    INFO(by_name.err);
+    CHECK(by_name.exit_code == 0);
+}

@@ -2,6 +2,7 @@
 // Whole cases through the library: files in, label map out, and nothing out where something is wrong.
 #include "core/file.h"
 #include "core/memory_usage.h"
+#include "core/try.h"
 #include "imaging/case.h"
 #include "imaging/labels.h"
 #include "imaging/preprocess.h"
@@ -320,6 +321,46 @@ TEST_CASE("volumes in the report are those of the map that is written, also wher
         const auto voxels = std::count(made.labels.labels.begin(), made.labels.labels.end(), labels[c]);
         CHECK(made.report.classes[c].voxels == voxels);
         CHECK(made.report.classes[c].millilitres == Approx(static_cast<double>(voxels) * 1.5 / 1000.0).epsilon(1e-6));
+    }
+}
+
+TEST_CASE("labels that are not returned are written a slice at a time, and are the same file and report") {
+    const test::TemporaryFolder folder;
+    Segmenter segmenter = open(test::write_model(folder, test::small_network));
+    for (const bool resampled : {false, true}) {
+        std::array<Volume, 4> volumes = test::small_phantom().volumes;
+        for (Volume& volume : volumes) {
+            for (auto& row : volume.grid.affine)
+                row[2] *= resampled ? 1.5 : 1.0;
+            volume = reorient(std::move(volume), {{1, 2, 0}, {false, true, false}});
+        }
+        const CaseFiles files = test::write_case(folder, volumes, geometry_of(volumes[0].grid));
+        for (const char* const ending : {".nii", ".nii.gz"}) {
+            const auto whole = folder / text("whole", ending);
+            const auto slices = folder / text("slices", ending);
+            const Segmentation a = segment(segmenter, files, {.resample = true, .output = whole});
+            const Segmentation b =
+                segment(segmenter, files, {.resample = true, .output = slices, .return_labels = false});
+            CHECK(b.labels.labels.empty());
+            const auto first = read_file(whole, 1U << 24U);
+            const auto second = read_file(slices, 1U << 24U);
+            REQUIRE_OK(first);
+            REQUIRE_OK(second);
+            CHECK(*first == *second);
+            const auto read = read_nifti_labels(slices);
+            REQUIRE_OK(read);
+            CHECK(read->map.labels == a.labels.labels);
+            for (std::size_t c = 0; c < a.report.classes.size(); ++c)
+                CHECK(a.report.classes[c].voxels == b.report.classes[c].voxels);
+        }
+        // A class that the mapping has no value for, which shows after the last slice.
+        const auto nothing = folder / "nothing.nii";
+        for (const bool returned : {false, true})
+            REQUIRE_CODE(
+                segmenter.segment(
+                    files, {.resample = true, .label_scheme = "7:ncr", .output = nothing, .return_labels = returned}),
+                label_outside_scheme);
+        CHECK_FALSE(std::filesystem::exists(nothing));
     }
 }
 

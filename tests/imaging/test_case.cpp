@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "core/random.h"
+#include "core/try.h"
 #include "imaging/case.h"
 #include "imaging/nifti/gzip.h"
 #include "nifti_bytes.h"
@@ -437,6 +438,145 @@ TEST_CASE("resampling to 1 mm is said aloud and labels come back onto the input'
     CHECK(restored.grid == resampled.original_grid);
     CHECK(std::equal(restored.labels.begin(), restored.labels.end(), disk.segmentation.values.begin(),
                      disk.segmentation.values.end()));
+}
+
+namespace {
+
+/// Four heads of 0.5 x 0.5 x 0.7 mm in a background: one of whole numbers, one with fractions, one below 0, one noisy.
+std::array<Volume, 4> fine_heads() {
+    Random random(5);
+    const Grid grid{{64, 60, 56}, {{{-0.5, 0, 0, 0}, {0, -0.5, 0, 9}, {0, 0, 0.7, 3}}}};
+    std::array<Volume, 4> heads;
+    for (std::size_t slot = 0; slot < 4; ++slot) {
+        const float background = slot == 2 ? -70.0F : 0.0F;
+        heads[slot] = {grid, {}};
+        for (std::int64_t k = 0; k < 56; ++k)
+            for (std::int64_t j = 0; j < 60; ++j)
+                for (std::int64_t i = 0; i < 64; ++i) {
+                    const double apart = std::hypot(static_cast<double>(i - 30), static_cast<double>(j - 31),
+                                                    1.2 * static_cast<double>(k - 27));
+                    const double value = apart < 22.0 ? random.uniform(10.0, 900.0) : 0.0;
+                    const double noise = slot == 3 ? random.uniform(-1e-5, 1e-5) : 0.0;
+                    const double stored = slot == 0 || slot == 2 ? std::floor(value) : value + noise;
+                    heads[slot].voxels.push_back(static_cast<float>(stored) + background);
+                }
+    }
+    return heads;
+}
+
+/// Less than what all four of them might take, more than what two of them do.
+constexpr std::int64_t little_memory = 3'000'000;
+
+void check_equal(const Case& singly, const Case& together) {
+    CHECK(singly.resampled);
+    CHECK(singly.loading_bytes <= little_memory);
+    CHECK(singly.id == together.id);
+    CHECK(singly.sources == together.sources);
+    CHECK(singly.grid_source == together.grid_source);
+    CHECK(singly.geometry == together.geometry);
+    CHECK(singly.original_grid == together.original_grid);
+    CHECK(singly.orientation == together.orientation);
+    CHECK(singly.canonical_grid == together.canonical_grid);
+    CHECK(singly.scan_grid == together.scan_grid);
+    CHECK(singly.warnings == together.warnings);
+    for (std::size_t slot = 0; slot < 4; ++slot) {
+        CHECK(singly.scans[slot].grid() == together.scans[slot].grid());
+        CHECK(singly.scans[slot].background() == together.scans[slot].background());
+        CHECK(singly.scans[slot].kept_begin() == together.scans[slot].kept_begin());
+        CHECK(singly.scans[slot].kept_size() == together.scans[slot].kept_size());
+        CHECK(singly.scans[slot].bytes() == together.scans[slot].bytes());
+        CHECK(same_intensities(singly.scans[slot], together.scans[slot]));
+    }
+}
+
+} // namespace
+
+TEST_CASE("contrasts that are read one by one make the case that they make all at once") {
+    const test::TemporaryFolder folder;
+    const std::array<Volume, 4> heads = fine_heads();
+    const std::array<Orientation, 7> orientations = {{{{0, 1, 2}, {}},
+                                                      {{0, 1, 2}, {true, true, true}},
+                                                      {{0, 2, 1}, {false, false, true}},
+                                                      {{1, 0, 2}, {true, false, false}},
+                                                      {{1, 2, 0}, {false, true, false}},
+                                                      {{2, 0, 1}, {true, false, true}},
+                                                      {{2, 1, 0}, {false, true, true}}}};
+    std::optional<Case> first;
+    for (std::size_t turn = 0; turn < orientations.size(); ++turn) {
+        INFO("orientation " << turn);
+        CaseFiles files;
+        files.id = "fine";
+        std::array<VolumeView, 4> views;
+        std::array<Volume, 4> turned;
+        for (std::size_t slot = 0; slot < 4; ++slot) {
+            turned[slot] = reorient(heads[slot], orientations[turn]);
+            views[slot] = VolumeView::of(turned[slot]);
+            files.modalities[slot] = folder / (text(turn, suffixes[slot], turn % 2 == 0 ? ".nii" : ".nii.gz"));
+            REQUIRE_OK(write_nifti(files.modalities[slot], turned[slot], geometry_of(turned[slot].grid),
+                                   slot == 0 ? NiftiDatatype::int16 : NiftiDatatype::float32, "", false));
+        }
+        const Case together = loaded(load_case(files, {.resample = true, .threads = 2}));
+        for (const int threads : {1, 3})
+            check_equal(loaded(load_case(files, {.resample = true, .max_memory = little_memory, .threads = threads})),
+                        together);
+        check_equal(loaded(load_case("fine", views, {.resample = true, .max_memory = little_memory})),
+                    loaded(load_case("fine", views, {.resample = true})));
+
+        // Labels come back as if the whole map were resampled and turned.
+        LabelMap labels{together.scan_grid, {}};
+        Random random(turn);
+        for (std::int64_t n = 0; n < labels.grid.voxels(); ++n)
+            labels.labels.push_back(static_cast<std::uint8_t>(random.below(4)));
+        auto fine = resample_nearest(labels, together.canonical_grid, 2);
+        REQUIRE_OK(fine);
+        const LabelMap expected = reorient(std::move(fine).value(), inverse(together.orientation));
+        CHECK(restore_labels(together, labels).labels == expected.labels);
+        const auto slice = static_cast<std::size_t>(expected.grid.size[0] * expected.grid.size[1]);
+        std::vector<std::uint8_t> parts(expected.labels.size());
+        for (std::int64_t k = 0; k < expected.grid.size[2]; ++k)
+            restore_slice(together, labels, k, std::span(parts).subspan(static_cast<std::size_t>(k) * slice, slice));
+        CHECK(parts == expected.labels);
+    }
+}
+
+TEST_CASE("contrasts that are read one by one are rejected as all at once, and for memory in time") {
+    const test::TemporaryFolder folder;
+    std::array<Volume, 4> heads = fine_heads();
+    CaseFiles files;
+    files.id = "fine";
+    const auto save = [&](std::size_t slot) {
+        files.modalities[slot] = folder / text("fine", suffixes[slot], ".nii");
+        REQUIRE_OK(write_nifti(files.modalities[slot], heads[slot], geometry_of(heads[slot].grid),
+                               NiftiDatatype::float32, "", true));
+    };
+    for (std::size_t slot = 0; slot < 4; ++slot)
+        save(slot);
+    const auto code_of_both = [&] {
+        const auto together = load_case(files, {.resample = true});
+        const auto singly = load_case(files, {.resample = true, .max_memory = little_memory});
+        REQUIRE_FALSE(together.ok());
+        REQUIRE_FALSE(singly.ok());
+        CHECK(singly.error().code == together.error().code);
+        CHECK(singly.error().message == together.error().message);
+        return singly.error().code;
+    };
+    REQUIRE_OK(load_case(files, {.resample = true, .max_memory = little_memory}));
+    // One scan is too large, which shows while it is read; then its marks are.
+    REQUIRE_CODE(load_case(files, {.resample = true, .max_memory = 100'000}), memory_limit);
+    REQUIRE_CODE(load_case(files, {.resample = true, .max_memory = 1'000'000}), memory_limit);
+
+    heads[2] = heads[1];
+    save(2);
+    CHECK(code_of_both() == ErrorCode::modality_duplicate);
+    heads[3].grid.affine[0][3] += 1.0;
+    save(3);
+    CHECK(code_of_both() == ErrorCode::grid_position_mismatch);
+    heads[3].voxels[77] = std::numeric_limits<float>::infinity();
+    save(3);
+    CHECK(code_of_both() == ErrorCode::voxel_not_finite);
+    heads[1].voxels.assign(heads[1].voxels.size(), 4.0F);
+    save(1);
+    CHECK(code_of_both() == ErrorCode::volume_constant);
 }
 
 TEST_CASE("resampling has limits: grids beyond 1024 or below 2 voxels, and the cap") {

@@ -252,11 +252,12 @@ namespace {
 Result<Volume> resample_whole(const Volume& volume, const std::vector<std::uint8_t>& tissue, float outside,
                               const Grid& target, int threads, int* planes_read = nullptr) {
     const auto plane = static_cast<std::size_t>(volume.grid.size[0] * volume.grid.size[1]);
-    const auto read = [&](std::int64_t k, std::span<float> values, std::span<std::uint8_t> marks) {
+    const auto read = [&](std::int64_t k, std::span<float> values, std::span<std::uint8_t> marks) -> Status {
         std::copy_n(volume.voxels.begin() + static_cast<std::ptrdiff_t>(plane) * k, plane, values.begin());
         std::copy_n(tissue.begin() + static_cast<std::ptrdiff_t>(plane) * k, plane, marks.begin());
         if (planes_read)
             ++*planes_read;
+        return {};
     };
     Volume result{target, {}};
     const Status done =

@@ -4,7 +4,9 @@
 #include "imaging/nifti/gzip.h"
 #include "support/catch.h"
 
+#include <algorithm>
 #include <cstring>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -60,6 +62,39 @@ TEST_CASE("gzip and gunzip are inverse for every level and size") {
     }
     REQUIRE_CODE(gzip(Bytes(3), 10), invalid_argument);
     REQUIRE_CODE(gzip(Bytes(3), -1), invalid_argument);
+}
+
+TEST_CASE("content that comes in parts gives the gzip file of the whole") {
+    Random random(9);
+    Bytes runs; // as of a label map
+    while (runs.size() < 400'000)
+        runs.insert(runs.end(), 1 + random.below(900), static_cast<std::byte>(random.below(4)));
+    for (const Bytes& content : {runs, compressible(300'000), Bytes()})
+        for (const GzipMatches matches : {GzipMatches::all, GzipMatches::runs}) {
+            const auto whole = gzip(content, 6, matches);
+            REQUIRE_OK(whole);
+            for (const std::size_t most : {std::size_t{7000}, std::size_t{150'000}}) {
+                Bytes file;
+                auto writer = GzipWriter::create(6, matches, [&](std::span<const std::byte> bytes) -> Status {
+                    file.insert(file.end(), bytes.begin(), bytes.end());
+                    return {};
+                });
+                REQUIRE_OK(writer);
+                for (std::size_t done = 0; done < content.size();) {
+                    const std::size_t count = std::min<std::size_t>(content.size() - done, random.below(most));
+                    REQUIRE_OK(writer->append(std::span(content).subspan(done, count)));
+                    done += count;
+                }
+                REQUIRE_OK(writer->finish());
+                CHECK(file == *whole);
+            }
+        }
+    auto failing = GzipWriter::create(6, GzipMatches::all, [](std::span<const std::byte>) -> Status {
+        return Error{ErrorCode::file_write, "full", ""};
+    });
+    REQUIRE_OK(failing);
+    const Status failed = failing->append(bytes_of("little")); // the header comes out
+    REQUIRE_CODE(failed, file_write);
 }
 
 TEST_CASE("equal content gives equal gzip files without a time stamp or a system") {

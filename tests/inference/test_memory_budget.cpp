@@ -13,10 +13,9 @@ constexpr std::int64_t box_voxels = 128 * 160 * 128;
 
 CaseMemory usual_case() {
     CaseMemory memory;
-    memory.grid = {240, 240, 155};
+    memory.grid = memory.output = {240, 240, 155};
     memory.box = box;
     memory.scans = 20 * mib;
-    memory.largest_scan = 9 * mib;
     memory.border = 250'000;
     memory.keep_network = false;
     return memory;
@@ -32,16 +31,26 @@ TEST_CASE("the peak is that of the network, the files or the end, whichever is h
     CHECK(budget.peak(memory, box, 300 * mib) == fixed + 16 * mib + 300 * mib + box_voxels);
     // In tiles they are still needed.
     CHECK(budget.peak(memory, {64, 160, 128}, 100 * mib) == fixed + 16 * mib + 100 * mib + box_voxels + 20 * mib);
-    // A network that takes nothing leaves the reading: two threads with a border each, and what they have read, or one
-    // scan twice.
-    CHECK(budget.reading_peak(memory, 0) == fixed + (20 + 9) * mib);
-    CHECK(budget.reading_peak(memory, 200 * mib) == fixed + (16 + 200 + 20 + 9) * mib);
-    CaseMemory large = memory;
-    large.border = 10'000'000;
-    CHECK(budget.reading_peak(large, 0) == fixed + 20 * mib + 2 * (mib + 12 * large.border));
+    // A network that takes nothing leaves the reading: two threads with a border each, and what they have read.
+    const std::int64_t readers = 2 * (mib + 12 * memory.border);
+    CHECK(budget.reading_peak(memory, 0) == fixed + 20 * mib + readers);
+    CHECK(budget.reading_peak(memory, 200 * mib) == fixed + (16 + 200 + 20) * mib + readers);
     CaseMemory resampled = memory;
     resampled.resampling = 300 * mib;
     CHECK(budget.peak(resampled, box, 0) == fixed + 300 * mib);
+}
+
+TEST_CASE("labels of a finer grid count where they are returned, written by slices they do not") {
+    const MemoryBudget budget(0, 4, false, 1);
+    CaseMemory fine = usual_case();
+    fine.scans = 0;
+    fine.output = {480, 480, 310};
+    constexpr std::int64_t labels = 240 * 240 * 155;
+    const std::int64_t by_slices = budget.peak(fine, box, 0);
+    // Beside process and engine: the labels, twice as much to find small parts, a slice, buffers.
+    CHECK(by_slices == (12 + 16 + 1) * mib + 3 * labels + 480 * 480);
+    fine.labels = true;
+    CHECK(budget.peak(fine, box, 0) == by_slices + 6 * labels); // 1 + 8 times, and not 3 times
 }
 
 TEST_CASE("mirror images, pictures and probabilities take what they hold") {

@@ -70,7 +70,7 @@ void help(std::ostream& out) {
     for (const Command& command : command_table)
         if (command.run != nullptr)
             out << "  " << std::left << std::setw(11) << command.name << ' ' << command.summary << '\n';
-    out << "  help        this text; 'mfres <command> --help' shows options and examples\n\nBackends in this build:\n";
+    out << "  help        this text; 'mfres help <command>' shows options and examples\n\nBackends in this build:\n";
     for (const auto& backend : mfres::available_backends())
         out << "  " << std::left << std::setw(11) << backend.name << ' ' << backend.engine << '\n';
     out << "\nExit codes:\n";
@@ -114,6 +114,8 @@ int run(const std::vector<std::string>& arguments) {
         return exit_usage;
     }
     const std::string& name = arguments[0];
+    if (name == "help" && arguments.size() > 1 && arguments[1].front() != '-')
+        return run({arguments[1], "--help"}); // of one command
     if (name == "help" || name == "--help" || name == "-h") {
         help(std::cout);
         return exit_ok;

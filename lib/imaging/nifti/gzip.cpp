@@ -174,42 +174,82 @@ Result<std::vector<std::byte>> gunzip(std::span<const std::byte> compressed, std
     }
 }
 
-Result<std::vector<std::byte>> gzip(std::span<const std::byte> content, int level, GzipMatches matches) {
+struct GzipWriter::State {
+    z_stream stream{};
+    gz_header header{};
+    std::vector<std::byte> buffer;
+    Take take;
+    bool initialised = false;
+
+    ~State() {
+        if (initialised)
+            deflateEnd(&stream);
+    }
+
+    /// Compresses what the stream has to, and passes on what comes out.
+    Status step(int flush) {
+        int code = Z_OK;
+        do {
+            stream.next_out = reinterpret_cast<Bytef*>(buffer.data());
+            stream.avail_out = zlib_size(buffer.size());
+            code = deflate(&stream, flush);
+            if (code != Z_OK && code != Z_STREAM_END && code != Z_BUF_ERROR)
+                return Error{ErrorCode::internal, text("zlib stopped compressing with code ", code), ""};
+            if (const auto made = std::span(buffer).first(buffer.size() - stream.avail_out); !made.empty())
+                MFRES_CHECK(take(made));
+        } while (flush == Z_FINISH ? code != Z_STREAM_END : stream.avail_out == 0);
+        return {};
+    }
+};
+
+GzipWriter::GzipWriter(std::unique_ptr<State> state) : state_(std::move(state)) {}
+GzipWriter::GzipWriter(GzipWriter&&) noexcept = default;
+GzipWriter& GzipWriter::operator=(GzipWriter&&) noexcept = default;
+GzipWriter::~GzipWriter() = default;
+
+Result<GzipWriter> GzipWriter::create(int level, GzipMatches matches, Take take) {
     if (level < 0 || level > 9)
         return Error{ErrorCode::invalid_argument, text("the gzip level must be 0 to 9, not ", level), ""};
-    const Error no_memory{ErrorCode::memory_limit, text("no memory to compress ", content.size(), " bytes"), ""};
-    z_stream stream{};
+    auto state = std::make_unique<State>();
+    state->buffer.resize(std::size_t{1} << 16U);
+    state->take = std::move(take);
     const int strategy = matches == GzipMatches::runs ? Z_RLE : Z_DEFAULT_STRATEGY;
-    if (deflateInit2(&stream, level, Z_DEFLATED, largest_window_as_gzip, 8, strategy) != Z_OK)
-        return no_memory;
-    const auto release = [](z_stream* s) { deflateEnd(s); };
-    const std::unique_ptr<z_stream, decltype(release)> owner(&stream, release);
-    gz_header header{};
-    header.os = 255; // "unknown"; by default zlib writes the system it was built for
-    deflateSetHeader(&stream, &header);
+    state->initialised = deflateInit2(&state->stream, level, Z_DEFLATED, largest_window_as_gzip, 8, strategy) == Z_OK;
+    if (!state->initialised)
+        return Error{ErrorCode::memory_limit, "no memory to compress a file", ""};
+    state->header.os = 255; // "unknown"; by default zlib writes the system it was built for
+    deflateSetHeader(&state->stream, &state->header);
+    return GzipWriter(std::move(state));
+}
 
+Status GzipWriter::append(std::span<const std::byte> content) {
+    while (!content.empty()) {
+        const auto part = content.first(zlib_size(content.size()));
+        state_->stream.next_in = zlib_bytes(part.data());
+        state_->stream.avail_in = static_cast<uInt>(part.size());
+        MFRES_CHECK(state_->step(Z_NO_FLUSH));
+        content = content.subspan(part.size());
+    }
+    return {};
+}
+
+Status GzipWriter::finish() {
+    return state_->step(Z_FINISH);
+}
+
+Result<std::vector<std::byte>> gzip(std::span<const std::byte> content, int level, GzipMatches matches) {
     try {
-        std::vector<std::byte> compressed(deflateBound(&stream, static_cast<uLong>(content.size())));
-        std::size_t taken = 0;
-        std::size_t written = 0;
-        int code = Z_OK;
-        while (code == Z_OK) {
-            const auto available_in = zlib_size(content.size() - taken);
-            const auto available_out = zlib_size(compressed.size() - written);
-            stream.next_in = zlib_bytes(content.data() + taken);
-            stream.avail_in = available_in;
-            stream.next_out = reinterpret_cast<Bytef*>(compressed.data() + written);
-            stream.avail_out = available_out;
-            code = deflate(&stream, taken + available_in == content.size() ? Z_FINISH : Z_NO_FLUSH);
-            taken += available_in - stream.avail_in;
-            written += available_out - stream.avail_out;
-        }
-        if (code != Z_STREAM_END)
-            return Error{ErrorCode::internal, text("zlib stopped compressing with code ", code), ""};
-        compressed.resize(written);
+        std::vector<std::byte> compressed;
+        MFRES_TRY(GzipWriter writer,
+                  GzipWriter::create(level, matches, [&](std::span<const std::byte> bytes) -> Status {
+                      compressed.insert(compressed.end(), bytes.begin(), bytes.end());
+                      return {};
+                  }));
+        MFRES_CHECK(writer.append(content));
+        MFRES_CHECK(writer.finish());
         return compressed;
     } catch (const std::bad_alloc&) {
-        return no_memory;
+        return Error{ErrorCode::memory_limit, text("no memory to compress ", content.size(), " bytes"), ""};
     }
 }
 

@@ -53,6 +53,28 @@ enum class GzipMatches : std::uint8_t {
     runs, ///< of the byte before: label maps get as small in half the time
 };
 
+/// Compresses a gzip member that comes in parts. The parts' borders do not matter.
+class GzipWriter {
+  public:
+    /// Takes the next compressed bytes. Its errors are passed on.
+    using Take = std::function<Status(std::span<const std::byte>)>;
+
+    /// As gzip() below. Errors: invalid_argument, memory_limit.
+    static Result<GzipWriter> create(int level, GzipMatches matches, Take take);
+    GzipWriter(GzipWriter&&) noexcept;
+    GzipWriter& operator=(GzipWriter&&) noexcept;
+    ~GzipWriter();
+
+    Status append(std::span<const std::byte> content);
+    /// The member's end. Call once, after the last part.
+    Status finish();
+
+  private:
+    struct State;
+    explicit GzipWriter(std::unique_ptr<State> state);
+    std::unique_ptr<State> state_;
+};
+
 /// `content` as one gzip member with time 0, no name and "unknown" as operating system, so that equal content gives
 /// equal files. `level` is zlib's, 0 (stored) to 9. Errors: invalid_argument, memory_limit.
 Result<std::vector<std::byte>> gzip(std::span<const std::byte> content, int level = 6,

@@ -25,6 +25,7 @@
 // names.h: files and suffixes; bytes.h: sequential reading; header.h: parsing and checks; voxels.h: conversion.
 #pragma once
 
+#include "core/file.h"
 #include "imaging/compact_volume.h"
 
 #include <mfres/case.h>
@@ -35,6 +36,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -86,6 +89,8 @@ struct NiftiReadOptions {
     AffineSource use = AffineSource::automatic;
     /// Cap on the uncompressed file, and on the decoded voxels in memory, each in bytes.
     std::uint64_t max_bytes = std::uint64_t{2} << 30U;
+    /// Cap on what read_nifti_scan keeps, in bytes; 0 = none.
+    std::int64_t most_kept_bytes = 0;
 };
 
 struct NiftiVolume {
@@ -113,7 +118,8 @@ Result<NiftiVolume> read_nifti(const std::filesystem::path& path, const NiftiRea
 
 /// The same as a compact volume. Unsigned integers of 8 bits and integers of 16 bits are kept in their type, everything
 /// else as float, unless all of it are such integers. Peak memory: the voxels that are kept, where the most frequent
-/// value of the first slice is the background, else the whole volume in that type.
+/// value of the first slice is the background, else the whole volume in that type. Error: also memory_limit for more than
+/// most_kept_bytes, as soon as that shows.
 Result<NiftiCompactVolume> read_nifti_scan(const std::filesystem::path& path, const NiftiReadOptions& options = {});
 
 /// Reads labels, stored as integers or as integer-valued floats; through a slope they are rounded where they lie within
@@ -128,13 +134,30 @@ Result<NiftiLabels> read_nifti_labels(const std::filesystem::path& path, const N
 Status write_nifti(const std::filesystem::path& path, const Volume& volume, const NiftiGeometry& geometry,
                    NiftiDatatype datatype, std::string_view description, bool overwrite);
 
-/// The bytes of the file that write_nifti_labels would write. `path` decides on compression and is named in errors.
-Result<std::vector<std::byte>> encode_nifti_labels(const std::filesystem::path& path, const LabelMap& labels,
-                                                   const NiftiGeometry& geometry, std::string_view description);
-
 /// The same for labels, stored as uint8.
 Status write_nifti_labels(const std::filesystem::path& path, const LabelMap& labels, const NiftiGeometry& geometry,
                           std::string_view description, bool overwrite);
+
+/// Writes the same file from labels that come in parts, i fastest: neither the map nor the file is whole in memory.
+class NiftiLabelWriter {
+  public:
+    /// Errors: as write_nifti_labels.
+    static Result<NiftiLabelWriter> create(const std::filesystem::path& path, const Grid& grid,
+                                           const NiftiGeometry& geometry, std::string_view description, bool overwrite);
+    NiftiLabelWriter(NiftiLabelWriter&&) noexcept;
+    NiftiLabelWriter& operator=(NiftiLabelWriter&&) noexcept;
+    ~NiftiLabelWriter();
+
+    /// Errors: file_write.
+    Status append(std::span<const std::uint8_t> labels);
+    /// The file on the disk, without its name yet. Errors: file_write; invalid_argument if not all labels have come.
+    Result<PendingFile> finish() &&;
+
+  private:
+    struct State;
+    explicit NiftiLabelWriter(std::unique_ptr<State> state);
+    std::unique_ptr<State> state_;
+};
 
 /// Probabilities as a volume of four axes, (x, y, z, class): float32 rounded to what float16 can hold, which halves the
 /// compressed size, or uint8 with a slope of 1/255. `path` decides on compression and is named in errors. Errors:

@@ -55,6 +55,14 @@ struct FloatSink {
     std::size_t count() const { return values.size(); }
 };
 
+/// Converts stored values to intensities, into memory that is there.
+struct SliceSink {
+    std::span<float> values;
+    std::size_t taken = 0;
+
+    void take(double value) { values[taken++] = static_cast<float>(value); }
+};
+
 /// Converts stored values to labels.
 struct LabelSink {
     std::vector<std::uint8_t> values;
@@ -174,6 +182,11 @@ std::size_t voxels_to_expect(const ByteSource& source, const Layout& layout) {
                                              source.most_bytes() / static_cast<std::uint64_t>(layout.voxel_bytes) + 1));
 }
 
+void to_native_order(std::span<std::byte> voxels, const Header& header, const Layout& layout) {
+    if (layout.voxel_bytes > 1 && header.big_endian != (std::endian::native == std::endian::big))
+        nifti_swap_Nbytes(std::ssize(voxels) / layout.voxel_bytes, layout.voxel_bytes, voxels.data());
+}
+
 /// Reads exactly the voxels that the header declares, and checks that the file ends there and, if compressed, is
 /// intact.
 template <typename Sink>
@@ -199,7 +212,6 @@ Status decode(ByteSource& source, const Header& header, const Layout& layout, co
         if constexpr (requires { sink.end_part(); })
             sink.end_part();
     };
-    const bool swapped = layout.voxel_bytes > 1 && header.big_endian != (std::endian::native == std::endian::big);
 
     // What the size of the file tells is judged before it is read.
     const auto total = static_cast<std::uint64_t>(layout.total);
@@ -222,8 +234,7 @@ Status decode(ByteSource& source, const Header& header, const Layout& layout, co
         MFRES_TRY(const std::size_t got, source.read(part));
         if (got < wanted)
             return truncated(done + got);
-        if (swapped)
-            nifti_swap_Nbytes(static_cast<std::int64_t>(wanted / voxel_bytes), layout.voxel_bytes, part.data());
+        to_native_order(part, header, layout);
         take(part);
         left -= wanted;
         done += wanted;
@@ -284,20 +295,20 @@ NiftiCompactVolume described(const Description& description, CompactVolume scan)
 }
 
 template <typename T>
-SliceStack<T> empty_stack(const OpenFile& file, double slope, double inter) {
-    return {file.description.grid, slope, inter, voxels_to_expect(file.source, file.layout)};
+SliceStack<T> empty_stack(const OpenFile& file, double slope, double inter, std::int64_t most_bytes) {
+    return {file.description.grid, slope, inter, voxels_to_expect(file.source, file.layout), most_bytes};
 }
 
 template <typename T>
-Result<NiftiCompactVolume> read_stored(OpenFile& file) {
+Result<NiftiCompactVolume> read_stored(OpenFile& file, std::int64_t most_bytes) {
     const auto [slope, inter] = scaling_of(file.header);
-    StoredSink<T> sink(empty_stack<T>(file, slope, inter), slope, inter);
+    StoredSink<T> sink(empty_stack<T>(file, slope, inter, most_bytes), slope, inter);
     MFRES_CHECK(read_voxels(file, sink));
     return described(file.description, std::move(sink.stack).finish());
 }
 
-Result<NiftiCompactVolume> read_converted(OpenFile& file) {
-    FloatStackSink sink{empty_stack<float>(file, 1.0, 0.0)};
+Result<NiftiCompactVolume> read_converted(OpenFile& file, std::int64_t most_bytes) {
+    FloatStackSink sink{empty_stack<float>(file, 1.0, 0.0, most_bytes)};
     MFRES_CHECK(read_voxels(file, sink));
     return described(file.description, std::move(sink.stack).finish());
 }
@@ -343,6 +354,28 @@ Result<OpenFile> open_file(const fs::path& path, const NiftiReadOptions& options
     return OpenFile{std::move(source), std::move(files), header, layout, description};
 }
 
+Result<SliceReader> SliceReader::open(const fs::path& path, const NiftiReadOptions& options) {
+    MFRES_TRY(OpenFile file, open_file(path, options, sizeof(float)));
+    return SliceReader(std::move(file));
+}
+
+Status SliceReader::read(std::int64_t k, std::span<float> slice) {
+    const auto voxel_bytes = static_cast<std::size_t>(file_.layout.voxel_bytes);
+    std::vector<std::byte> stored(slice.size() * voxel_bytes);
+    const std::uint64_t gap = static_cast<std::uint64_t>(k - next_) * stored.size();
+    MFRES_TRY(const std::uint64_t skipped, file_.source.skip(gap));
+    MFRES_TRY(const std::size_t got, file_.source.read(stored));
+    next_ = k + 1;
+    if (skipped < gap || got < stored.size())
+        return file_error(ErrorCode::nifti_truncated, file_.files.voxels,
+                          text("has become shorter since it was read first: it ends before slice ", k + 1));
+    to_native_order(stored, file_.header, file_.layout);
+    const auto [slope, inter] = scaling_of(file_.header);
+    SliceSink sink{slice};
+    converter_for<SliceSink>(file_.description.storage.datatype)(stored, slope, inter, sink);
+    return {};
+}
+
 } // namespace nifti
 
 using nifti::FloatSink;
@@ -361,9 +394,9 @@ Result<NiftiCompactVolume> read_nifti_scan(const fs::path& path, const NiftiRead
     return guarded(path, [&]() -> Result<NiftiCompactVolume> {
         MFRES_TRY(OpenFile file, nifti::open_file(path, options, sizeof(float)));
         switch (file.description.storage.datatype) {
-        case NiftiDatatype::uint8: return nifti::read_stored<std::uint8_t>(file);
-        case NiftiDatatype::int16: return nifti::read_stored<std::int16_t>(file);
-        case NiftiDatatype::uint16: return nifti::read_stored<std::uint16_t>(file);
+        case NiftiDatatype::uint8: return nifti::read_stored<std::uint8_t>(file, options.most_kept_bytes);
+        case NiftiDatatype::int16: return nifti::read_stored<std::int16_t>(file, options.most_kept_bytes);
+        case NiftiDatatype::uint16: return nifti::read_stored<std::uint16_t>(file, options.most_kept_bytes);
         case NiftiDatatype::int8:
         case NiftiDatatype::int32:
         case NiftiDatatype::uint32:
@@ -372,7 +405,7 @@ Result<NiftiCompactVolume> read_nifti_scan(const fs::path& path, const NiftiRead
         case NiftiDatatype::int64:
         case NiftiDatatype::uint64: break;
         }
-        return nifti::read_converted(file);
+        return nifti::read_converted(file, options.most_kept_bytes);
     });
 }
 

@@ -13,7 +13,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <span>
 #include <string>
+#include <utility>
 
 namespace mfres::nifti {
 
@@ -40,5 +42,21 @@ struct OpenFile {
 /// `options`. Errors: those at the top of nifti.h up to the voxels.
 Result<OpenFile> open_file(const std::filesystem::path& path, const NiftiReadOptions& options,
                            std::size_t decoded_bytes);
+
+/// Reads the slices of a file from front to back, as intensities.
+class SliceReader {
+  public:
+    /// Errors: as read_nifti before it comes to the voxels.
+    static Result<SliceReader> open(const std::filesystem::path& path, const NiftiReadOptions& options);
+
+    /// Slice k, i fastest. Precondition: later than the slice of the last call. Errors: those of ByteSource::read;
+    /// nifti_truncated if the file ends before.
+    Status read(std::int64_t k, std::span<float> slice);
+
+  private:
+    explicit SliceReader(OpenFile file) : file_(std::move(file)) {}
+    OpenFile file_;
+    std::int64_t next_ = 0; ///< slice that the file's next byte belongs to
+};
 
 } // namespace mfres::nifti

@@ -15,6 +15,7 @@
 #include <cstring>
 #include <memory>
 #include <nifti2_io.h>
+#include <optional>
 #include <span>
 #include <type_traits>
 
@@ -76,8 +77,7 @@ struct Content {
     std::int64_t volumes = 1; ///< along a fourth axis, where there is more than one
     NiftiDatatype datatype = NiftiDatatype::float32;
     double slope = 0.0; ///< 0 = no scaling
-    std::span<const std::byte> voxels;
-    GzipMatches matches = GzipMatches::all;
+    std::span<const std::byte> voxels = {};
 };
 
 std::vector<std::byte> new_header(const Content& content, const NiftiGeometry& geometry, std::string_view description) {
@@ -91,8 +91,8 @@ std::vector<std::byte> new_header(const Content& content, const NiftiGeometry& g
                : header_bytes(nifti_make_new_n1_header(dim.data(), code), geometry, description, content.slope);
 }
 
-/// The bytes of a file.
-Result<std::vector<std::byte>> encode_volume(const fs::path& path, const Content& content,
+/// What a file begins with.
+Result<std::vector<std::byte>> encode_header(const fs::path& path, const Content& content,
                                              const NiftiGeometry& geometry, std::string_view description) {
     if (geometry.version != 1 && geometry.version != 2)
         return file_error(ErrorCode::invalid_argument, path,
@@ -100,10 +100,22 @@ Result<std::vector<std::byte>> encode_volume(const fs::path& path, const Content
     std::vector<std::byte> bytes = new_header(content, geometry, description);
     if (bytes.empty())
         return file_error(ErrorCode::memory_limit, path, "does not fit into memory");
-    bytes.insert(bytes.end(), content.voxels.begin(), content.voxels.end());
+    return bytes;
+}
+
+constexpr int gzip_level = 6;
+
+/// The bytes of a file.
+Result<std::vector<std::byte>> encode_volume(const fs::path& path, const Content& content,
+                                             const NiftiGeometry& geometry, std::string_view description) {
+    MFRES_TRY(std::vector<std::byte> bytes, encode_header(path, content, geometry, description));
+    // Not insert(), of which GCC 14 believes that it could write beyond the end.
+    const std::size_t header = bytes.size();
+    bytes.resize(header + content.voxels.size());
+    std::copy(content.voxels.begin(), content.voxels.end(), bytes.begin() + static_cast<std::ptrdiff_t>(header));
     if (!nifti::names_gzip(path))
         return bytes;
-    return gzip(bytes, 6, content.matches);
+    return gzip(bytes, gzip_level, GzipMatches::all);
 }
 
 Status write_encoded(const fs::path& path, const Result<std::vector<std::byte>>& bytes, bool overwrite) {
@@ -148,7 +160,7 @@ Status write_nifti(const fs::path& path, const Volume& volume, const NiftiGeomet
         if (datatype == NiftiDatatype::float32)
             return write_encoded(
                 path,
-                encode_volume(path, {volume.grid.size, 1, datatype, 0.0, std::as_bytes(std::span(volume.voxels)), {}},
+                encode_volume(path, {volume.grid.size, 1, datatype, 0.0, std::as_bytes(std::span(volume.voxels))},
                               geometry, description),
                 overwrite);
         if (datatype != NiftiDatatype::int16)
@@ -157,21 +169,59 @@ Status write_nifti(const fs::path& path, const Volume& volume, const NiftiGeomet
                 text("cannot be written as ", name(datatype), "; volumes are written as int16 or float32"));
         MFRES_TRY(const auto voxels, rounded(volume, path));
         return write_encoded(path,
-                             encode_volume(path,
-                                           {volume.grid.size, 1, datatype, 0.0, std::as_bytes(std::span(voxels)), {}},
+                             encode_volume(path, {volume.grid.size, 1, datatype, 0.0, std::as_bytes(std::span(voxels))},
                                            geometry, description),
                              overwrite);
     });
 }
 
-Result<std::vector<std::byte>> encode_nifti_labels(const fs::path& path, const LabelMap& labels,
-                                                   const NiftiGeometry& geometry, std::string_view description) {
-    return guarded(path, [&]() -> Result<std::vector<std::byte>> {
-        MFRES_CHECK(check_writable(path, labels.grid, labels.labels.size()));
-        const Content content{labels.grid.size, 1, NiftiDatatype::uint8, 0.0, std::as_bytes(std::span(labels.labels)),
-                              GzipMatches::runs};
-        return encode_volume(path, content, geometry, description);
+struct NiftiLabelWriter::State {
+    explicit State(PendingWriter opened) : file(std::move(opened)) {}
+
+    PendingWriter file;
+    std::optional<GzipWriter> gzip;
+    std::int64_t left = 0; ///< labels to come
+
+    Status append(std::span<const std::byte> bytes) { return gzip ? gzip->append(bytes) : file.append(bytes); }
+};
+
+NiftiLabelWriter::NiftiLabelWriter(std::unique_ptr<State> state) : state_(std::move(state)) {}
+NiftiLabelWriter::NiftiLabelWriter(NiftiLabelWriter&&) noexcept = default;
+NiftiLabelWriter& NiftiLabelWriter::operator=(NiftiLabelWriter&&) noexcept = default;
+NiftiLabelWriter::~NiftiLabelWriter() = default;
+
+Result<NiftiLabelWriter> NiftiLabelWriter::create(const fs::path& path, const Grid& grid, const NiftiGeometry& geometry,
+                                                  std::string_view description, bool overwrite) {
+    return guarded(path, [&]() -> Result<NiftiLabelWriter> {
+        MFRES_CHECK(check_writable(path, grid, static_cast<std::size_t>(grid.voxels())));
+        MFRES_TRY(const auto header,
+                  encode_header(path, {grid.size, 1, NiftiDatatype::uint8, 0.0}, geometry, description));
+        MFRES_TRY(PendingWriter file, PendingWriter::create(path, overwrite));
+        auto state = std::make_unique<State>(std::move(file));
+        state->left = grid.voxels();
+        if (nifti::names_gzip(path)) {
+            MFRES_TRY(state->gzip, GzipWriter::create(gzip_level, GzipMatches::runs,
+                                                      [&to = state->file](std::span<const std::byte> bytes) {
+                                                          return to.append(bytes);
+                                                      }));
+        }
+        MFRES_CHECK(state->append(header));
+        return NiftiLabelWriter(std::move(state));
     });
+}
+
+Status NiftiLabelWriter::append(std::span<const std::uint8_t> labels) {
+    state_->left -= std::ssize(labels);
+    return state_->append(std::as_bytes(labels));
+}
+
+Result<PendingFile> NiftiLabelWriter::finish() && {
+    if (state_->left != 0)
+        return Error{ErrorCode::invalid_argument,
+                     text("a label map lacks ", state_->left, " of the labels of its grid"), ""};
+    if (state_->gzip)
+        MFRES_CHECK(state_->gzip->finish());
+    return std::move(state_->file).finish();
 }
 
 Result<std::vector<std::byte>> encode_nifti_probabilities(const fs::path& path, const ProbabilityMap& probabilities,
@@ -180,7 +230,7 @@ Result<std::vector<std::byte>> encode_nifti_probabilities(const fs::path& path, 
     return guarded(path, [&]() -> Result<std::vector<std::byte>> {
         const std::size_t classes = static_cast<std::size_t>(std::max<std::int64_t>(1, probabilities.classes));
         MFRES_CHECK(check_writable(path, probabilities.grid, probabilities.values.size() / classes));
-        Content content{probabilities.grid.size, probabilities.classes, NiftiDatatype::float32, 0.0, {}, {}};
+        Content content{probabilities.grid.size, probabilities.classes, NiftiDatatype::float32, 0.0, {}};
         if (as_uint8) {
             std::vector<std::uint8_t> bytes(probabilities.values.size());
             std::transform(probabilities.values.begin(), probabilities.values.end(), bytes.begin(), [](float value) {
@@ -201,7 +251,14 @@ Result<std::vector<std::byte>> encode_nifti_probabilities(const fs::path& path, 
 
 Status write_nifti_labels(const fs::path& path, const LabelMap& labels, const NiftiGeometry& geometry,
                           std::string_view description, bool overwrite) {
-    return write_encoded(path, encode_nifti_labels(path, labels, geometry, description), overwrite);
+    return guarded(path, [&]() -> Status {
+        MFRES_CHECK(check_writable(path, labels.grid, labels.labels.size()));
+        MFRES_TRY(NiftiLabelWriter writer,
+                  NiftiLabelWriter::create(path, labels.grid, geometry, description, overwrite));
+        MFRES_CHECK(writer.append(labels.labels));
+        MFRES_TRY(PendingFile file, std::move(writer).finish());
+        return file.commit();
+    });
 }
 
 } // namespace mfres

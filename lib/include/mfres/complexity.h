@@ -98,7 +98,7 @@ struct ComplexityReport {
 };
 
 /// Counts a registered network or a JSON variant at an input of [batch, its channels, size x, size y, size z].
-/// Errors: those of describe_network; graph_invalid (size is not a multiple of what the network needs, and others);
+/// Errors: those of describe_network; invalid_argument (size is not a multiple of what the network needs); graph_invalid;
 /// operation_unsupported; size_overflow.
 MFRES_EXPORT Result<ComplexityReport> complexity(std::string_view name_or_json, const std::array<std::int64_t, 3>& size,
                                                  std::int64_t batch = 1);

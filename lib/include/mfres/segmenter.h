@@ -59,6 +59,9 @@ struct SegmentOptions {
     bool preview_uncertainty = false;
     bool any_contrasts = false;        ///< as in PredictOptions
     bool return_probabilities = false; ///< give Segmentation::probabilities also without a file of them
+    /// Give Segmentation::labels. Without them the file is written a slice at a time, and what it takes in memory does not
+    /// depend on the input's voxel size.
+    bool return_labels = true;
 };
 
 /// Everything worth knowing about one segmentation, for reports.
@@ -75,7 +78,7 @@ MFRES_EXPORT std::string to_json(const SegmentReport& report, bool choices = tru
 MFRES_EXPORT std::string to_text(const SegmentReport& report);
 
 struct Segmentation {
-    LabelMap labels;                             ///< on the input's grid, in the label scheme
+    LabelMap labels; ///< on the input's grid, in the label scheme; empty where they are not returned
     std::optional<ProbabilityMap> probabilities; ///< where they or a file of them were asked for
     SegmentReport report;
 };

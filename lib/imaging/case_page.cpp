@@ -215,20 +215,6 @@ std::string controls(bool reference) {
 
 } // namespace
 
-std::string html_text(std::string_view words) {
-    std::string escaped;
-    for (const char c : words)
-        switch (c) {
-        case '&': escaped += "&amp;"; break;
-        case '<': escaped += "&lt;"; break;
-        case '>': escaped += "&gt;"; break;
-        case '"': escaped += "&quot;"; break;
-        case '\'': escaped += "&#39;"; break;
-        default: escaped += c;
-        }
-    return escaped;
-}
-
 std::string html_rows(const std::vector<std::pair<std::string, std::string>>& rows) {
     std::string table;
     for (const auto& [key, value] : rows)

@@ -3,6 +3,7 @@
 // them as text.
 #pragma once
 
+#include "core/html.h"
 #include "imaging/case.h"
 
 #include <mfres/status.h>
@@ -34,9 +35,6 @@ struct CasePageOptions {
 /// keep to max_bytes).
 Result<std::string> case_page(const Case& loaded, const LabelMap& classes, const LabelMap* reference,
                               const CasePageText& words, const CasePageOptions& options = {});
-
-/// Text for HTML: & < > " ' as entities.
-std::string html_text(std::string_view words);
 
 /// Rows of a table of two columns.
 std::string html_rows(const std::vector<std::pair<std::string, std::string>>& rows);

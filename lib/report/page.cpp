@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "report/page.h"
 
+#include "core/html.h"
+
 #include <algorithm>
 
 namespace mfres {
@@ -19,20 +21,6 @@ dt { font-weight: bold; float: left; clear: left; width: 9em; } dd { margin-left
 )";
 
 } // namespace
-
-std::string html_text(const std::string& words) {
-    std::string all;
-    for (const char letter : words) {
-        switch (letter) {
-        case '&': all += "&amp;"; break;
-        case '<': all += "&lt;"; break;
-        case '>': all += "&gt;"; break;
-        case '"': all += "&quot;"; break;
-        default: all += letter;
-        }
-    }
-    return all;
-}
 
 void Page::gap() {
     if (!content_.empty())

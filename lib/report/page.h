@@ -40,7 +40,4 @@ class Page {
     std::string content_;
 };
 
-/// Text with the characters that HTML gives a meaning replaced.
-std::string html_text(const std::string& words);
-
 } // namespace mfres

@@ -2,8 +2,8 @@
 #include "report/text_table.h"
 
 #include "core/decimal_text.h"
+#include "core/html.h"
 #include "core/try.h"
-#include "report/page.h"
 
 #include <algorithm>
 #include <cmath>

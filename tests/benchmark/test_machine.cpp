@@ -122,7 +122,7 @@ TEST_CASE("a prediction of a registered network covers its inference form") {
     const std::string svg = roofline_svg(machine, *time);
     CHECK(svg.find("<svg") != std::string::npos);
     CHECK(svg.find("peak 200.0") != std::string::npos);
-    REQUIRE_CODE(predict_time("mf-res2net", {60, 64, 64}, 1, machine, Precision::f32, 1), graph_invalid);
+    REQUIRE_CODE(predict_time("mf-res2net", {60, 64, 64}, 1, machine, Precision::f32, 1), invalid_argument);
 }
 
 TEST_CASE("machines by their data sheets name them and give the roofline alone") {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "backends/cuda/cuda_engine.h"
 
+#include "backends/cuda/convolution_cache.h"
 #include "backends/cuda/cudnn_graph.h"
 #include "backends/cuda/direct_convolution.h"
 #include "backends/cuda/nccl_ranks.h"
@@ -11,6 +12,7 @@
 
 #include <cstring>
 #include <thread>
+#include <utility>
 
 namespace mfres::cuda {
 
@@ -75,16 +77,44 @@ class SideStream final : public SideQueue {
     cudaEvent_t event_ = nullptr;
 };
 
+/// A capture that has begun: it is ended, and its graph destroyed, whatever is thrown meanwhile.
+class Capture {
+  public:
+    explicit Capture(cudaStream_t stream) : stream_(stream) {}
+    ~Capture() {
+        (void)end();
+        if (graph_)
+            cudaGraphDestroy(graph_);
+    }
+    Capture(const Capture&) = delete;
+    Capture& operator=(const Capture&) = delete;
+
+    /// Whether everything since it began is in the graph.
+    bool end() {
+        if (!std::exchange(running_, false))
+            return false;
+        return cudaStreamEndCapture(stream_, &graph_) == cudaSuccess && graph_ != nullptr;
+    }
+    cudaGraph_t graph() const { return graph_; }
+
+  private:
+    cudaStream_t stream_;
+    cudaGraph_t graph_ = nullptr;
+    bool running_ = true;
+};
+
 class CudaEngine final : public Engine {
   public:
     explicit CudaEngine(int device) : device_(device) {
         enter();
         check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "a stream could not be made");
-        const cudnnStatus_t made = cudnnCreate(&cudnn_);
-        if (made == CUDNN_STATUS_SUCCESS && cudnnSetStream(cudnn_, stream_) == CUDNN_STATUS_SUCCESS)
+        cudnnStatus_t status = cudnnCreate(&cudnn_);
+        if (status == CUDNN_STATUS_SUCCESS)
+            status = cudnnSetStream(cudnn_, stream_);
+        if (status == CUDNN_STATUS_SUCCESS)
             return;
         close();
-        throw EngineError(ErrorCode::backend_failed, text("cuDNN could not start: ", cudnnGetErrorString(made)));
+        throw EngineError(ErrorCode::backend_failed, text("cuDNN could not start: ", cudnnGetErrorString(status)));
     }
     ~CudaEngine() override { close(); }
 
@@ -132,7 +162,7 @@ class CudaEngine final : public Engine {
 
     /// By cuDNN; by ourselves where it has nothing for a convolution that stands alone.
     std::unique_ptr<Convolution> make_convolution(const ConvolutionSpec& spec, const ConvolutionRules& rules) override {
-        if (auto made = make_cudnn_convolution(cudnn_, spec, rules))
+        if (auto made = cudnn_convolutions_.get(spec, rules))
             return made;
         const bool alone = !spec.bias && !spec.residual && spec.activation.kind == Activation::Kind::none;
         return alone ? make_direct_convolution(*this, spec) : nullptr;
@@ -155,6 +185,7 @@ class CudaEngine final : public Engine {
             (void)cudaGetLastError();
             return nullptr;
         }
+        Capture capture(stream_);
         bool recorded = true;
         try {
             work();
@@ -163,12 +194,9 @@ class CudaEngine final : public Engine {
         } catch (const OpFailure&) { // likewise
             recorded = false;
         }
-        cudaGraph_t graph = nullptr;
         cudaGraphExec_t executable = nullptr;
-        recorded = cudaStreamEndCapture(stream_, &graph) == cudaSuccess && graph && recorded;
-        recorded = recorded && cudaGraphInstantiateWithFlags(&executable, graph, 0) == cudaSuccess;
-        if (graph)
-            cudaGraphDestroy(graph);
+        recorded =
+            capture.end() && recorded && cudaGraphInstantiateWithFlags(&executable, capture.graph(), 0) == cudaSuccess;
         if (!recorded) {
             (void)cudaGetLastError();
             return nullptr;
@@ -194,6 +222,7 @@ class CudaEngine final : public Engine {
     }
 
     void close() noexcept {
+        cudnn_convolutions_.clear();
         if (cudnn_)
             cudnnDestroy(cudnn_);
         if (stream_)
@@ -206,6 +235,9 @@ class CudaEngine final : public Engine {
     Watch watch_;
     cudaStream_t stream_ = nullptr;
     cudnnHandle_t cudnn_ = nullptr;
+    ConvolutionCache cudnn_convolutions_{[this](const ConvolutionSpec& spec, const ConvolutionRules& rules) {
+        return make_cudnn_convolution(PlanTarget(cudnn_), spec, rules);
+    }};
 };
 
 } // namespace

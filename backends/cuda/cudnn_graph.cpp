@@ -30,6 +30,40 @@ void Descriptor::finalize(const char* what) {
     check(cudnnBackendFinalize(handle_), what);
 }
 
+PlanTarget PlanTarget::described([[maybe_unused]] const std::string& properties) {
+#if CUDNN_VERSION >= 90800
+    PlanTarget target;
+    target.properties_ = std::make_shared<Descriptor>(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR);
+    target.properties_->set(CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, std::ssize(properties),
+                            properties.data());
+    target.properties_->finalize("the description of a device was rejected");
+    return target;
+#else
+    throw EngineError(ErrorCode::backend_unavailable, "cuDNN before 9.8 makes no plans without a device");
+#endif
+}
+
+void PlanTarget::set_on_graph(Descriptor& graph) const {
+    if (handle_)
+        graph.set(CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle_);
+}
+
+void PlanTarget::set_on_heuristics([[maybe_unused]] Descriptor& heuristics) const {
+#if CUDNN_VERSION >= 90800
+    if (properties_)
+        heuristics.set(CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, *properties_);
+#endif
+}
+
+void PlanTarget::set_on_plan(Descriptor& plan) const {
+    if (handle_)
+        plan.set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle_);
+#if CUDNN_VERSION >= 90800
+    if (properties_)
+        plan.set(CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, *properties_);
+#endif
+}
+
 namespace {
 
 cudnnDataType_t data_type(ElementType type) {
@@ -74,7 +108,7 @@ Descriptor tensor(std::int64_t id, const std::vector<std::int64_t>& dims, cudnnD
 /// The operations of one graph with the descriptors that they refer to.
 class OperationGraph {
   public:
-    OperationGraph(cudnnHandle_t handle, const ConvolutionSpec& spec, cudnnDataType_t result_type)
+    OperationGraph(const PlanTarget& target, const ConvolutionSpec& spec, cudnnDataType_t result_type)
         : spec_(spec), type_(data_type(spec.type)) {
         switch (spec.pass) {
         case ConvolutionPass::forward: add_forward(result_type); break;
@@ -84,7 +118,7 @@ class OperationGraph {
         std::vector<cudnnBackendDescriptor_t> operations;
         for (const Descriptor& operation : operations_)
             operations.push_back(operation.handle());
-        graph_.set(CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle);
+        target.set_on_graph(graph_);
         graph_.set(CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR,
                    static_cast<std::int64_t>(operations.size()), operations.data());
         graph_.finalize("the operation graph was rejected");
@@ -255,9 +289,10 @@ std::string name_of(const Descriptor& configuration) {
 }
 
 /// Engine configurations for a graph in the heuristics' order; none if the mode has nothing to say.
-std::vector<Descriptor> configurations(const Descriptor& graph, cudnnBackendHeurMode_t mode) {
+std::vector<Descriptor> configurations(const PlanTarget& target, const Descriptor& graph, cudnnBackendHeurMode_t mode) {
     std::vector<Descriptor> all;
     Descriptor heuristics(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
+    target.set_on_heuristics(heuristics);
     heuristics.set(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph);
     heuristics.set(CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode);
     std::int64_t count = 0;
@@ -283,10 +318,10 @@ std::vector<Descriptor> configurations(const Descriptor& graph, cudnnBackendHeur
 class CudnnConvolution final : public Convolution {
   public:
     /// `graph` and `configuration` are kept because the plan was made of them.
-    CudnnConvolution(cudnnHandle_t handle, std::shared_ptr<OperationGraph> graph, Descriptor configuration,
+    CudnnConvolution(const PlanTarget& target, std::shared_ptr<OperationGraph> graph, Descriptor configuration,
                      Descriptor plan, std::string name, std::int64_t workspace, const ConvolutionSpec& spec,
                      ElementType result)
-        : handle_(handle), graph_(std::move(graph)), configuration_(std::move(configuration)), plan_(std::move(plan)),
+        : target_(target), graph_(std::move(graph)), configuration_(std::move(configuration)), plan_(std::move(plan)),
           name_(std::move(name)), workspace_(workspace), spec_(spec), result_(result) {}
 
     std::string implementation() const override { return name_; }
@@ -317,11 +352,11 @@ class CudnnConvolution final : public Convolution {
                  pointers.data());
         pack.set(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &arrays.workspace);
         pack.finalize("the pointers were rejected");
-        check(cudnnBackendExecute(handle_, plan_.handle(), pack.handle()), name_.c_str());
+        check(cudnnBackendExecute(target_.handle(), plan_.handle(), pack.handle()), name_.c_str());
     }
 
   private:
-    cudnnHandle_t handle_;
+    PlanTarget target_;
     std::shared_ptr<OperationGraph> graph_;
     Descriptor configuration_;
     Descriptor plan_;
@@ -332,14 +367,14 @@ class CudnnConvolution final : public Convolution {
 };
 
 /// A plan from one configuration, or null if it cannot be made or wants too much.
-std::unique_ptr<Convolution> plan_of(cudnnHandle_t handle, const std::shared_ptr<OperationGraph>& graph,
+std::unique_ptr<Convolution> plan_of(const PlanTarget& target, const std::shared_ptr<OperationGraph>& graph,
                                      Descriptor&& configuration, const ConvolutionSpec& spec,
                                      const ConvolutionRules& rules, ElementType result) {
     const Notes notes = notes_of(configuration);
     if (!allowed(notes, spec, rules))
         return nullptr;
     Descriptor plan(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
-    plan.set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle);
+    target.set_on_plan(plan);
     plan.set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, configuration);
     if (cudnnBackendFinalize(plan.handle()) != CUDNN_STATUS_SUCCESS)
         return nullptr;
@@ -351,34 +386,34 @@ std::unique_ptr<Convolution> plan_of(cudnnHandle_t handle, const std::shared_ptr
     if (workspace > rules.workspace_limit)
         return nullptr;
     std::string name = name_of(configuration) + (notes.tensor_core ? ":tensor_core" : "");
-    return std::make_unique<CudnnConvolution>(handle, graph, std::move(configuration), std::move(plan), std::move(name),
+    return std::make_unique<CudnnConvolution>(target, graph, std::move(configuration), std::move(plan), std::move(name),
                                               workspace, spec, result);
 }
 
-std::unique_ptr<Convolution> with_result(cudnnHandle_t handle, const ConvolutionSpec& spec,
+std::unique_ptr<Convolution> with_result(const PlanTarget& target, const ConvolutionSpec& spec,
                                          const ConvolutionRules& rules, ElementType result) {
     std::shared_ptr<OperationGraph> graph;
     try {
-        graph = std::make_shared<OperationGraph>(handle, spec, data_type(result));
+        graph = std::make_shared<OperationGraph>(target, spec, data_type(result));
     } catch (const EngineError&) { // rejected by cuDNN: not supported
         return nullptr;
     }
     for (const cudnnBackendHeurMode_t mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK})
-        for (Descriptor& configuration : configurations(graph->descriptor(), mode))
-            if (auto made = plan_of(handle, graph, std::move(configuration), spec, rules, result))
+        for (Descriptor& configuration : configurations(target, graph->descriptor(), mode))
+            if (auto made = plan_of(target, graph, std::move(configuration), spec, rules, result))
                 return made;
     return nullptr;
 }
 
 } // namespace
 
-std::unique_ptr<Convolution> make_cudnn_convolution(cudnnHandle_t handle, const ConvolutionSpec& spec,
+std::unique_ptr<Convolution> make_cudnn_convolution(const PlanTarget& target, const ConvolutionSpec& spec,
                                                     const ConvolutionRules& rules) {
     // Weight gradients are wanted as floats, which not every engine for short types writes.
     if (spec.pass == ConvolutionPass::weight_gradient && spec.type != ElementType::f32)
-        if (auto made = with_result(handle, spec, rules, ElementType::f32))
+        if (auto made = with_result(target, spec, rules, ElementType::f32))
             return made;
-    return with_result(handle, spec, rules, spec.type);
+    return with_result(target, spec, rules, spec.type);
 }
 
 } // namespace mfres::cuda

@@ -47,12 +47,33 @@ class Descriptor {
     cudnnBackendDescriptor_t handle_ = nullptr;
 };
 
+/// The device that plans are made for: that of a handle, or one that is described and need not be there. Plans for a described
+/// device cannot run.
+class PlanTarget {
+  public:
+    /// `handle` has to outlive the plans.
+    explicit PlanTarget(cudnnHandle_t handle) : handle_(handle) {}
+    /// `properties`: JSON in the form of CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION. Throws EngineError for what cuDNN does not
+    /// accept, and where it is older than 9.8.
+    static PlanTarget described(const std::string& properties);
+
+    cudnnHandle_t handle() const { return handle_; }
+    void set_on_graph(Descriptor& graph) const;
+    void set_on_heuristics(Descriptor& heuristics) const;
+    void set_on_plan(Descriptor& plan) const;
+
+  private:
+    PlanTarget() = default;
+    cudnnHandle_t handle_ = nullptr;
+    std::shared_ptr<Descriptor> properties_; ///< null with a handle
+};
+
 /// What is bound to a tensor of the graph when it runs.
 enum class Role : std::int64_t { x = 1, dy, weights, bias, residual, result };
 
 /// A plan that computes `spec`, or null if cuDNN has none within the rules. Throws EngineError only for what is no
-/// question of support. `handle` has to outlive it.
-std::unique_ptr<Convolution> make_cudnn_convolution(cudnnHandle_t handle, const ConvolutionSpec& spec,
+/// question of support.
+std::unique_ptr<Convolution> make_cudnn_convolution(const PlanTarget& target, const ConvolutionSpec& spec,
                                                     const ConvolutionRules& rules);
 
 } // namespace mfres::cuda

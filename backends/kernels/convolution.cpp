@@ -4,8 +4,10 @@
 #include "backends/kernels/line_kernels.h"
 #include "backends/kernels/row_convolution.h"
 #include "backends/kernels/tile_convolution.h"
+#include "backends/kernels/winograd_convolution.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace mfres::kernels {
 
@@ -33,8 +35,15 @@ std::int64_t ConvolutionSpec::parts(std::int64_t most) const {
     return std::clamp<std::int64_t>(std::min(threads * rounds, macs / least_macs), 1, most);
 }
 
+std::unique_ptr<InferenceOp> make_reduced_convolution(const ConvolutionSpec& spec) {
+    if (winograd_is_faster(spec, tile_products(spec)))
+        return make_winograd_convolution(spec);
+    return rows_are_faster(spec) ? make_row_convolution(spec) : nullptr;
+}
+
 std::unique_ptr<InferenceOp> make_convolution(const ConvolutionSpec& spec) {
-    return rows_are_faster(spec) ? make_row_convolution(spec) : make_tile_convolution(spec);
+    auto reduced = make_reduced_convolution(spec);
+    return reduced ? std::move(reduced) : make_tile_convolution(spec);
 }
 
 } // namespace mfres::kernels

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Convolutions of any kernel, stride, dilation and number of groups, on channels-last arrays of floats: by tiles
-// (tile_convolution.h) or, where few channels would leave most of a vector empty, by rows (row_convolution.h).
+// (tile_convolution.h), by Winograd's filtering of 3 x 3 voxels in a plane (winograd_convolution.h) or, where few channels
+// would leave most of a vector empty, by rows (row_convolution.h).
 #pragma once
 
 #include "backends/planned/executor.h"
@@ -28,7 +29,11 @@ struct ConvolutionSpec {
     std::int64_t parts(std::int64_t most) const;
 };
 
-/// The faster of both ways. Sums do not depend on the number of threads. The output may be the residual. Throws
+/// By a way that multiplies fewer vectors than the plain sum over channels-last voxels, where that is predicted to be faster:
+/// Winograd's filtering or rows. Null elsewhere. As make_convolution.
+std::unique_ptr<InferenceOp> make_reduced_convolution(const ConvolutionSpec& spec);
+
+/// The fastest of these ways. Sums do not depend on the number of threads. The output may be the residual. Throws
 /// std::bad_alloc.
 std::unique_ptr<InferenceOp> make_convolution(const ConvolutionSpec& spec);
 

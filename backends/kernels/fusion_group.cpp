@@ -7,6 +7,7 @@
 #include "backends/kernels/row_convolution.h"
 #include "backends/kernels/slots.h"
 #include "backends/kernels/threads.h"
+#include "backends/kernels/winograd_kernels.h"
 #include "core/rounding.h"
 
 #include <algorithm>
@@ -61,17 +62,17 @@ struct Schedule {
 /// the kernels in between.
 using Reach = LineSpans::Size;
 
-/// The memory of the value of a stage: a line buffer of `depth` lines along y with all x of the tile, or only the z-line
-/// that is being computed.
+/// The memory of the value of a stage: a line buffer of `depth` lines along y with all x of the tile, or only the `depth`
+/// z-lines that are being computed.
 struct Buffer {
     Schedule schedule;
     std::int64_t channels = 0;
     std::size_t phase = 0;
     bool is_line_buffer = false;
     std::int64_t depth = 1;
-    std::int64_t width = 1;  ///< of the tile with its halo
+    std::int64_t width = 1;  ///< of a line buffer: of the tile with its halo
     std::int64_t offset = 0; ///< floats from the start of the memory of a thread
-    /// By y of a line buffer: floats from its start to the line, at the first x of the tile with its halo.
+    /// By y: floats from the start to the line, at the first x of the tile with its halo.
     std::vector<std::int64_t> line_offsets;
 };
 
@@ -87,10 +88,15 @@ struct Stage {
     int packed = -1;                             ///< the output in pairs of channels, where it is read so
     std::int64_t channels = 0;                   ///< of the output
     bool pairs = false;                          ///< of a convolution: inputs and weights are pairs in bf16
+    /// A convolution that computes the lines of a phase together by Winograd's filtering along y (winograd_kernels.h). Its
+    /// weights are [product][weights of a kernel of one line].
+    bool winograd = false;
     Activation activation;
     std::int64_t radius_x = 0, radius_y = 0; ///< of a convolution
     bool three_along_z = false;
     std::vector<float> weights, bias;
+    std::vector<float> zeros;        ///< of Winograd's products, which have no bias
+    const Tensor* kernel = nullptr;  ///< of a convolution, while the pipeline is built
     std::size_t array = 0;           ///< of a load or upsampling: which input of the group
     std::int64_t array_channels = 0; ///< its channels,
     std::int64_t array_begin = 0;    ///< and the first one to load
@@ -101,6 +107,8 @@ struct Stage {
 struct Phase {
     Schedule schedule;
     std::vector<Stage> stages;
+    /// z-lines along y that each stage computes before the next one runs. The phase runs when the last of them may.
+    std::int64_t lines = 1;
 };
 
 /// A fusion group as it is run.
@@ -115,6 +123,7 @@ struct Pipeline {
     std::int64_t max_delay = 0;
     std::int64_t max_pointers = 0;                      ///< of a stage
     std::int64_t zero_row = 0, blend = 0, low_rows = 0; ///< offsets in the memory of a thread
+    std::int64_t winograd_rows = 0;                     ///< the same: transformed inputs, then products
     std::int64_t thread_floats = 0;
     std::int64_t constant_floats = 0;
 };
@@ -138,6 +147,7 @@ class PipelineBuilder {
         store.channels = graph_.node(group_.output()).shape[1];
         stages_.push_back(std::move(store));
         form_phases();
+        choose_winograd();
         choose_line_buffers();
         lay_out();
         return std::move(pipeline_);
@@ -209,10 +219,23 @@ class PipelineBuilder {
             schedule_of(op.output).delay += ahead;
     }
 
-    static Reach beyond(Reach reach, const Node& node) {
+    /// Winograd's filtering along y reads the inputs of all lines that it computes together for each of them.
+    Reach beyond(Reach reach, const FusedOp& op) const {
+        const Node& node = main(op);
         for (std::size_t axis = 0; axis < reach.size(); ++axis)
             reach[axis] += radius(node, axis);
+        if (radius(node, 0) == 0 && radius(node, 1) == 1 && radius(node, 2) == 1 &&
+            gains_by_winograd(parameter(node, 0)))
+            reach[1] += winograd_outputs - 1;
         return reach;
+    }
+
+    /// Whether the products that are saved outnumber the transforms, which take about as long as 26 products for each
+    /// channel; products of few channels wait for memory as well.
+    static bool gains_by_winograd(const Tensor& kernel) {
+        const auto inputs = static_cast<double>(kernel.shape()[1]);
+        const auto outputs = static_cast<double>(kernel.shape()[0]);
+        return 18.0 * inputs * outputs + 40.0 * (inputs + outputs) < 0.9 * 36.0 * inputs * outputs;
     }
 
     void find_reaches() {
@@ -225,7 +248,7 @@ class PipelineBuilder {
             };
             const Reach& reach = reach_of(op->output);
             for (const NodeId input : main(*op).inputs)
-                extend(range_of(input).value, beyond(reach, main(*op)));
+                extend(range_of(input).value, beyond(reach, *op));
             if (op->residual)
                 extend(*op->residual, reach);
         }
@@ -271,7 +294,7 @@ class PipelineBuilder {
 
     void append_inputs(std::vector<Row>& rows, const FusedOp& op, const Schedule& reading) {
         for (const NodeId input : main(op).inputs) {
-            const auto more = rows_for(input, reading, beyond(reach_of(op.output), main(op)));
+            const auto more = rows_for(input, reading, beyond(reach_of(op.output), op));
             rows.insert(rows.end(), more.begin(), more.end());
         }
     }
@@ -322,7 +345,7 @@ class PipelineBuilder {
             const auto values = parameter(node, 1).values();
             made.bias.assign(values.begin(), values.end());
         }
-        pipeline_.constant_floats += static_cast<std::int64_t>(made.weights.size() + made.bias.size());
+        made.kernel = &parameter(node, 0);
     }
 
     /// Whether rows are even channels with the odd ones behind them.
@@ -379,6 +402,41 @@ class PipelineBuilder {
         }
     }
 
+    /// Convolutions of the last phase that gain by Winograd's filtering. What they compute is read in that phase alone, so
+    /// that nobody waits for the lines that they compute together.
+    void choose_winograd() {
+        Phase& last = pipeline_.phases.back();
+        for (Stage& each : last.stages) {
+            const bool gains = each.kind == Stage::Kind::convolve && !each.pairs && each.radius_x == 0 &&
+                               each.radius_y == 1 && each.three_along_z && gains_by_winograd(*each.kernel);
+            if (!gains)
+                continue;
+            each.winograd = true;
+            each.weights = packed_winograd_weights(*each.kernel);
+            each.zeros.assign(static_cast<std::size_t>(each.channels), 0.0F);
+            last.lines = winograd_outputs;
+        }
+    }
+
+    /// G g along y: for each product the weights of a kernel of one line.
+    static std::vector<float> packed_winograd_weights(const Tensor& kernel) {
+        const Shape& shape = kernel.shape();
+        std::vector<float> packed;
+        Tensor line({shape[0], shape[1], 1, 1, shape[4]});
+        for (const auto& factors : winograd_weights) {
+            for (std::int64_t row = 0; row < shape[0] * shape[1]; ++row)
+                for (std::int64_t z = 0; z < shape[4]; ++z) {
+                    double sum = 0.0;
+                    for (std::int64_t y = 0; y < 3; ++y)
+                        sum += factors[y] * double{kernel[(row * 3 + y) * shape[4] + z]};
+                    line[row * shape[4] + z] = static_cast<float>(sum);
+                }
+            const auto weights = packed_row_weights(line, 1);
+            packed.insert(packed.end(), weights.begin(), weights.end());
+        }
+        return packed;
+    }
+
     Buffer& buffer(int index) { return pipeline_.buffers[static_cast<std::size_t>(index)]; }
 
     /// A value needs a line buffer unless it is read only in its own phase, at its own position.
@@ -388,7 +446,8 @@ class PipelineBuilder {
                 const auto read = [&](const Row& row, std::int64_t around_x, std::int64_t around_y) {
                     Buffer& from = buffer(row.buffer);
                     from.is_line_buffer = from.is_line_buffer || from.phase != p || around_x > 0 || around_y > 0;
-                    from.depth = std::max(from.depth, consumer.schedule.delay + around_y - from.schedule.delay + 1);
+                    from.depth = std::max(from.depth, consumer.schedule.delay + around_y - from.schedule.delay +
+                                                          pipeline_.phases[p].lines);
                 };
                 for (const Row& row : consumer.inputs)
                     read(row, consumer.radius_x, consumer.radius_y);
@@ -398,15 +457,24 @@ class PipelineBuilder {
     }
 
     std::int64_t floats_of(const Buffer& buffer, std::int64_t tile) const {
-        const std::int64_t rows = buffer.is_line_buffer ? buffer.depth * (tile + 2 * buffer.schedule.halo) : 1;
-        return rows * buffer.channels * pipeline_.stride;
+        const std::int64_t width = buffer.is_line_buffer ? tile + 2 * buffer.schedule.halo : 1;
+        return buffer.depth * width * buffer.channels * pipeline_.stride;
     }
 
     std::int64_t floats_of_tile(std::int64_t tile) const {
-        std::int64_t floats = 0;
+        std::int64_t floats = winograd_floats();
         for (const Buffer& each : pipeline_.buffers)
             floats += floats_of(each, tile);
         return floats;
+    }
+
+    /// Of the transformed inputs and products of a stage.
+    std::int64_t winograd_floats() const {
+        std::int64_t rows = 0;
+        for (const Stage& each : pipeline_.phases.back().stages)
+            if (each.winograd)
+                rows = std::max(rows, winograd_inputs * (std::ssize(each.inputs) + each.channels));
+        return rows * pipeline_.stride;
     }
 
     /// The smallest number of tiles whose buffers fit into the cache, the same for each thread. With several threads at
@@ -433,8 +501,13 @@ class PipelineBuilder {
         for (Phase& phase : pipeline_.phases)
             for (Stage& each : phase.stages) {
                 const std::int64_t taps = (2 * each.radius_x + 1) * (2 * each.radius_y + 1);
-                const std::int64_t pointers = static_cast<std::int64_t>(each.inputs.size()) * taps + 4 * each.channels;
-                pipeline_.max_pointers = std::max(pipeline_.max_pointers, pointers);
+                const std::int64_t pointers = std::ssize(each.inputs) * taps + 4 * each.channels;
+                const std::int64_t of_winograd = 2 * winograd_inputs * std::ssize(each.inputs) +
+                                                 (winograd_inputs + 2 * winograd_outputs) * each.channels;
+                pipeline_.max_pointers =
+                    std::max(pipeline_.max_pointers, each.winograd ? std::max(pointers, of_winograd) : pointers);
+                pipeline_.constant_floats += std::ssize(each.weights) + std::ssize(each.bias) + std::ssize(each.zeros);
+                each.kernel = nullptr;
                 each.input_rows = joined(each.inputs);
                 each.residual_rows = joined(each.residual);
                 if (each.kind == Stage::Kind::upsample) {
@@ -450,10 +523,11 @@ class PipelineBuilder {
         pipeline_.zero_row = take(pipeline_.stride + row_margin);
         pipeline_.blend = take(blend);
         pipeline_.low_rows = take(low_rows * pipeline_.stride + row_margin);
+        pipeline_.winograd_rows = take(winograd_floats() + row_margin);
         for (Buffer& each : pipeline_.buffers) {
-            each.width = pipeline_.tile + 2 * each.schedule.halo;
+            each.width = each.is_line_buffer ? pipeline_.tile + 2 * each.schedule.halo : 1;
             each.offset = take(floats_of(each, pipeline_.tile));
-            if (each.is_line_buffer)
+            if (each.is_line_buffer || each.depth > 1)
                 for (std::int64_t y = 0; y < pipeline_.grid[3]; ++y)
                     each.line_offsets.push_back(y % each.depth * each.width * each.channels * pipeline_.stride);
         }
@@ -491,11 +565,14 @@ class TileRun {
                 const std::int64_t y = line - phase.schedule.delay;
                 if (y < 0 || y >= pipeline_.grid[3])
                     continue;
+                if ((y + 1) % phase.lines != 0 && y + 1 < pipeline_.grid[3])
+                    continue; // runs with a later line
+                const std::int64_t first = y / phase.lines * phase.lines;
                 const std::int64_t from = std::max<std::int64_t>(0, x_begin - phase.schedule.halo);
                 const std::int64_t to = std::min(pipeline_.grid[2], x_end + phase.schedule.halo);
                 for (std::int64_t x = from; x < to; ++x)
                     for (const Stage& stage : phase.stages)
-                        run(stage, x, y);
+                        run(stage, x, first, y + 1);
             }
     }
 
@@ -503,9 +580,9 @@ class TileRun {
     /// Channel 0 of the z-line at x and y; the other channels follow, `stride` floats apart.
     float* rows_at(const Buffer& buffer, std::int64_t x, std::int64_t y) const {
         float* first = memory_ + buffer.offset + row_margin;
-        if (!buffer.is_line_buffer)
+        if (buffer.line_offsets.empty())
             return first;
-        const std::int64_t column = x - (x_begin_ - buffer.schedule.halo);
+        const std::int64_t column = buffer.is_line_buffer ? x - (x_begin_ - buffer.schedule.halo) : 0;
         return first + buffer.line_offsets[static_cast<std::size_t>(y)] + column * buffer.channels * pipeline_.stride;
     }
 
@@ -548,12 +625,14 @@ class TileRun {
                 std::fill_n(rows[c] + floats - tail, tail, 0.0F);
     }
 
-    /// Sets the part of the line that a stage computes: whole vectors. Returns whether there is any.
-    bool set_part(const Stage& stage, std::int64_t x, std::int64_t y) {
+    /// Sets the part of the lines begin <= y < end that a stage computes: whole vectors. Returns whether there is any.
+    bool set_part(const Stage& stage, std::int64_t x, std::int64_t begin_line, std::int64_t end_line) {
         z_begin_ = 0;
         std::int64_t end = pipeline_.grid[4];
         if (spans_) {
-            const LineSpan span = spans_[stage.reach].line(x, y);
+            LineSpan span;
+            for (std::int64_t y = begin_line; y < end_line; ++y)
+                span = hull(span, spans_[stage.reach].line(x, y));
             // An upsampling writes whole pairs of vectors, as long as the row.
             const std::int64_t multiple = stage.kind == Stage::Kind::upsample ? 2 * row_multiple : row_multiple;
             z_begin_ = span.begin / multiple * multiple;
@@ -564,8 +643,16 @@ class TileRun {
         return floats_ > 0;
     }
 
+    /// Lines begin <= y < end.
+    void run(const Stage& stage, std::int64_t x, std::int64_t begin, std::int64_t end) {
+        if (stage.winograd)
+            return convolve_lines(stage, x, begin, end);
+        for (std::int64_t y = begin; y < end; ++y)
+            run(stage, x, y);
+    }
+
     void run(const Stage& stage, std::int64_t x, std::int64_t y) {
-        const bool any = set_part(stage, x, y);
+        const bool any = set_part(stage, x, y, y + 1);
         if (stage.kind == Stage::Kind::store)
             return store(stage, x, y);
         if (!any)
@@ -678,6 +765,56 @@ class TileRun {
         clear_tail(next, stage.channels, floats_);
     }
 
+    /// Four lines, or those that are left at the end of the volume.
+    void convolve_lines(const Stage& stage, std::int64_t x, std::int64_t begin, std::int64_t end) {
+        if (!set_part(stage, x, begin, end))
+            return;
+        const std::int64_t inputs = std::ssize(stage.inputs);
+        float** const rows = pointers_; // of the six lines that are read
+        float** const transformed = rows + winograd_inputs * inputs;
+        float** const products = transformed + winograd_inputs * inputs;
+        float** const outputs = products + winograd_inputs * stage.channels;
+        float** const residual = outputs + winograd_outputs * stage.channels;
+        // The convolutions along z read the voxels on either side of the part, too.
+        const std::int64_t before = z_begin_ > 0 ? row_multiple : 0;
+        const std::int64_t after = z_begin_ + floats_ < pipeline_.grid[4] ? row_multiple : 0;
+        float** next = rows;
+        for (std::int64_t line = 0; line < winograd_inputs; ++line)
+            next = point_at_inputs(stage, x, begin - 1 + line, next);
+        float* row = memory_ + pipeline_.winograd_rows + row_margin + z_begin_;
+        for (float** to = transformed; to < outputs; ++to, row += pipeline_.stride)
+            *to = row;
+        for (float** each = rows; each < products; ++each)
+            *each -= before;
+        winograd_.transform_lines({rows, transformed, inputs, before + floats_ + after});
+        for (float** each = transformed; each < products; ++each)
+            *each += before;
+
+        RowConvolution c;
+        c.rows = inputs;
+        c.shifts = 3;
+        c.first_shift = -1;
+        c.bias = stage.zeros.data();
+        c.channels = stage.channels;
+        c.floats = floats_;
+        for (std::int64_t p = 0; p < winograd_inputs; ++p) {
+            c.inputs = transformed + p * inputs;
+            c.weights = stage.weights.data() + p * 3 * inputs * stage.channels;
+            c.outputs = products + p * stage.channels;
+            kernels_.convolve(c);
+        }
+        float** next_output = outputs;
+        float** next_residual = residual;
+        for (std::int64_t y = begin; y < end; ++y, next_output += stage.channels) {
+            point_at_output(stage, x, y, next_output);
+            if (!stage.residual.empty())
+                next_residual = point_at_residual(stage, x, y, next_residual);
+        }
+        winograd_.sum_lines({products, stage.bias.data(), stage.residual.empty() ? nullptr : residual, outputs,
+                             end - begin, stage.channels, floats_, stage.activation});
+        clear_tail(outputs, (end - begin) * stage.channels, floats_);
+    }
+
     void add(const Stage& stage, std::int64_t x, std::int64_t y) {
         RowSum s;
         s.inputs = pointers_;
@@ -693,6 +830,7 @@ class TileRun {
 
     const Pipeline& pipeline_;
     const LineKernels& kernels_;
+    const WinogradKernels& winograd_ = winograd_kernels();
     const PairKernels* pair_kernels_ = pair_kernels(); ///< not null where a stage has pairs
     const OpArguments& arguments_;
     const LineSpans* spans_;
@@ -711,10 +849,15 @@ class FusionGroupOp final : public InferenceOp {
           spans_(pipeline_.reaches.size()) {}
 
     std::string implementation() const override {
-        const bool pairs = std::any_of(pipeline_.phases.begin(), pipeline_.phases.end(), [](const Phase& phase) {
-            return std::any_of(phase.stages.begin(), phase.stages.end(), [](const Stage& each) { return each.pairs; });
-        });
-        return std::string("mfres:fused:") + (pairs ? pair_kernels()->name + std::string(", bf16") : kernels_.name);
+        const auto any = [&](bool Stage::*has) {
+            return std::any_of(pipeline_.phases.begin(), pipeline_.phases.end(), [&](const Phase& phase) {
+                return std::any_of(phase.stages.begin(), phase.stages.end(),
+                                   [&](const Stage& each) { return each.*has; });
+            });
+        };
+        return std::string("mfres:fused:") +
+               (any(&Stage::pairs) ? pair_kernels()->name + std::string(", bf16") : kernels_.name) +
+               (any(&Stage::winograd) ? ", winograd" : "");
     }
     std::int64_t workspace_bytes() const override {
         return static_cast<std::int64_t>(slots_.size() * sizeof(float)) * pipeline_.thread_floats;

@@ -62,9 +62,9 @@ struct BlockedConvolution {
     bool joins_z() const { return groups == 1 && (conv.dilation[2] == 1 || conv.kernel[2] == 1); }
 };
 
-/// The pair of kernels for `vectors` vectors of output channels, which are divided into blocks as evenly as possible: the
-/// one that loads least for each voxel. A block loads one input value at a time, and shares its weights, which often come
-/// from the second-level cache, with the other voxels of the tile.
+/// The pair of kernels for `vectors` vectors of output channels: the one that loads least for each voxel. A block loads one
+/// input value at a time, and shares its weights, which often come from the second-level cache, with the other voxels of
+/// the tile.
 std::span<const TileKernel> choose_kernels(std::int64_t vectors) {
     const auto all = tile_kernels().kernels;
     std::size_t best = 0;
@@ -107,16 +107,11 @@ class Packing {
     BlockedConvolution pack() {
         const std::int64_t outputs = spec_.conv.out_channels / made_.groups;
         const std::int64_t vectors = quotient_up(outputs, tile_kernels().lanes);
-        const auto kernels = choose_kernels(vectors);
-        made_.voxels = kernels[0].voxels;
-        const std::int64_t count = quotient_up(vectors, kernels[0].vectors);
+        const auto blocks = divide_into_blocks(vectors);
+        made_.voxels = blocks.front().kernel->voxels;
         for (std::int64_t group = 0; group < made_.groups; ++group)
-            for (std::int64_t b = 0; b < count; ++b) {
-                const std::int64_t begin = vectors * b / count;
-                const std::int64_t end = vectors * (b + 1) / count;
-                add_block(end - begin == kernels[0].vectors ? kernels[0] : kernels[1], group, outputs,
-                          begin * tile_kernels().lanes);
-            }
+            for (const VectorBlock& block : blocks)
+                add_block(*block.kernel, group, outputs, block.begin * tile_kernels().lanes);
         made_.by_lines = lines_are_faster(vectors);
         return std::move(made_);
     }
@@ -411,6 +406,18 @@ class TileConvolutionOp final : public InferenceOp {
 };
 
 } // namespace
+
+std::vector<VectorBlock> divide_into_blocks(std::int64_t vectors) {
+    const auto kernels = choose_kernels(vectors);
+    const std::int64_t count = quotient_up(vectors, kernels[0].vectors);
+    std::vector<VectorBlock> blocks;
+    for (std::int64_t b = 0; b < count; ++b) {
+        const std::int64_t begin = vectors * b / count;
+        const std::int64_t end = vectors * (b + 1) / count;
+        blocks.push_back({end - begin == kernels[0].vectors ? &kernels[0] : &kernels[1], begin, end - begin});
+    }
+    return blocks;
+}
 
 double tile_products(const ConvolutionSpec& spec) {
     const std::int64_t merged = merged_groups(spec.conv);

@@ -6,10 +6,23 @@
 #pragma once
 
 #include "backends/kernels/convolution.h"
+#include "backends/kernels/tile_kernels.h"
+
+#include <vector>
 
 namespace mfres::kernels {
 
 std::unique_ptr<InferenceOp> make_tile_convolution(const ConvolutionSpec& spec);
+
+/// Vectors of output channels that a kernel computes together.
+struct VectorBlock {
+    const TileKernel* kernel = nullptr;
+    std::int64_t begin = 0, vectors = 0;
+};
+
+/// `vectors` vectors of output channels, divided into blocks as evenly as possible for the kernels that load least for
+/// each voxel. All kernels have the same number of voxels.
+std::vector<VectorBlock> divide_into_blocks(std::int64_t vectors);
 
 /// Vectors that are multiplied for each output voxel.
 double tile_products(const ConvolutionSpec& spec);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "backends/onednn/conv.h"
 
+#include "backends/kernels/convolution.h"
 #include "backends/kernels/elementwise.h"
 #include "backends/kernels/vector_loops.h"
 #include "backends/onednn/ops.h"
@@ -368,6 +369,12 @@ std::unique_ptr<InferenceOp> make_conv(const OpContext& context, const FusedOp& 
     spec.activation = op.activation;
     spec.threads = context.threads;
     spec.low_precision = context.low_precision.of_node[static_cast<std::size_t>(op.main)];
+    if (!spec.low_precision) {
+        const kernels::ConvolutionSpec own{spec.conv, spec.in,         spec.out,    spec.weights,
+                                           spec.bias, spec.activation, spec.threads};
+        if (auto reduced = kernels::make_reduced_convolution(own))
+            return reduced;
+    }
     return make_conv(spec, context.engine);
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Times mf-res2net on the cuda backend: one line of JSON per measurement.
+// Times mf-res2net on the cuda backend: one line of JSON per measurement. A run includes the upload of its input, which is
+// timed alone as well; `resident_ms` is the difference, the time with the input on the device.
 //
 // usage: bench inference|training|ranks f32|tf32|bf16|fp16 <edge> <batch> <repeats>
 // `ranks` trains on every GPU, each with a batch of its own.
@@ -7,6 +8,8 @@
 #include "gpu/network.h"
 #include "support/run_graph.h"
 #include "train/loss.h"
+
+#include <cuda_runtime.h>
 
 #include <algorithm>
 #include <chrono>
@@ -47,12 +50,38 @@ Result<Times> time(int repeats, const Body& body) {
     return Times{all[all.size() / 2], all.front()};
 }
 
-void print(const Request& request, const Times& times, std::int64_t bytes, const std::vector<Chosen>& chosen) {
+/// Milliseconds to copy so many bytes from page-locked memory to the device.
+Result<Times> upload(std::int64_t bytes, int repeats) {
+    const auto checked = [](cudaError_t error) -> Status {
+        if (error == cudaSuccess)
+            return {};
+        return Error{ErrorCode::backend_failed, cudaGetErrorString(error), "upload"};
+    };
+    struct Memory {
+        void* host = nullptr;
+        void* device = nullptr;
+        ~Memory() {
+            cudaFreeHost(host);
+            cudaFree(device);
+        }
+    } memory;
+    const auto size = static_cast<std::size_t>(bytes);
+    MFRES_CHECK(checked(cudaMallocHost(&memory.host, size)));
+    MFRES_CHECK(checked(cudaMalloc(&memory.device, size)));
+    return time(repeats, [&]() -> Status {
+        MFRES_CHECK(checked(cudaMemcpy(memory.device, memory.host, size, cudaMemcpyHostToDevice)));
+        return checked(cudaDeviceSynchronize());
+    });
+}
+
+void print(const Request& request, const Times& times, const Times& uploads, std::int64_t bytes,
+           const std::vector<Chosen>& chosen) {
     std::printf("{\"engine\": \"mfres\", \"what\": \"%s\", \"precision\": \"%s\", \"edge\": %lld, \"batch\": %lld, "
-                "\"median_ms\": %.3f, \"least_ms\": %.3f, \"peak_mib\": %.1f, \"implementations\": {",
+                "\"median_ms\": %.3f, \"least_ms\": %.3f, \"upload_ms\": %.3f, \"resident_ms\": %.3f, "
+                "\"peak_mib\": %.1f, \"implementations\": {",
                 request.what.c_str(), request.precision.c_str(), static_cast<long long>(request.edge),
-                static_cast<long long>(request.batch), times.median, times.least,
-                static_cast<double>(bytes) / 1048576.0);
+                static_cast<long long>(request.batch), times.median, times.least, uploads.median,
+                times.median - uploads.median, static_cast<double>(bytes) / 1048576.0);
     for (std::size_t i = 0; i < chosen.size(); ++i)
         std::printf("%s\"%s %s\": \"%s\"", i > 0 ? ", " : "", chosen[i].node.c_str(), chosen[i].operation.c_str(),
                     chosen[i].implementation.c_str());
@@ -72,7 +101,8 @@ Status bench_inference(const Request& request, const Backend& backend, const Gra
     const Tensor image = test::random_tensor(graph.node(0).shape, 1);
     copy(view(image), executable->input());
     MFRES_TRY(const Times times, time(request.repeats, [&] { return executable->run(); }));
-    print(request, times, executable->peak_bytes(), executable->chosen());
+    MFRES_TRY(const Times uploads, upload(image.elements() * 4, request.repeats));
+    print(request, times, uploads, executable->peak_bytes(), executable->chosen());
     return {};
 }
 
@@ -100,8 +130,10 @@ Status bench_training(const Request& request, const Backend& backend, const Grap
                   MFRES_CHECK(training->update({.step = ++step}));
                   return {};
               }));
-    if (ranks.is_root())
-        print(request, times, training->peak_bytes(), training->chosen());
+    if (!ranks.is_root())
+        return {};
+    MFRES_TRY(const Times uploads, upload(image.elements() * 4 + std::ssize(classes), request.repeats));
+    print(request, times, uploads, training->peak_bytes(), training->chosen());
     return {};
 }
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Peak rates of the machine: multiply-adds in registers, and memory copies.
+#include "benchmark/probe_rates.h"
+
 #include <mfres/benchmark.h>
 
 #include "core/parallel.h"
@@ -17,6 +19,13 @@
 namespace mfres {
 
 namespace {
+
+// A compiler must not leave out copies of which only the last one is seen.
+#if defined(__GNUC__)
+#define MFRES_KEEP(pointer) __asm__ volatile("" : : "r"(pointer) : "memory")
+#else
+#define MFRES_KEEP(pointer) (void)(pointer)
+#endif
 
 using Clock = std::chrono::steady_clock;
 
@@ -81,7 +90,51 @@ __attribute__((target("avx512f"))) int burn_avx512(std::int64_t rounds, volatile
         sink = sink + _mm512_cvtss_f32(sum);
     return 16;
 }
+
+__attribute__((target("avx512f,avx512vl,avx512bf16"))) int burn_bf16(std::int64_t rounds, volatile float& sink) {
+    __m512 sums[chains];
+    for (__m512& sum : sums)
+        sum = _mm512_set1_ps(1.0F);
+    const __m512bh factor = _mm512_cvtne2ps_pbh(_mm512_set1_ps(0.5F), _mm512_set1_ps(0.25F));
+    for (std::int64_t i = 0; i < rounds; ++i) {
+        MFRES_UNROLL
+        for (int c = 0; c < chains; ++c)
+            sums[c] = _mm512_dpbf16_ps(sums[c], factor, factor);
+    }
+    for (const __m512& sum : sums)
+        sink = sink + _mm512_cvtss_f32(sum);
+    return 32;
+}
+
+__attribute__((target("avx512f,avx512vnni"))) int burn_int8(std::int64_t rounds, volatile float& sink) {
+    __m512i sums[chains];
+    for (__m512i& sum : sums)
+        sum = _mm512_set1_epi32(1);
+    const __m512i factor = _mm512_set1_epi8(3);
+    for (std::int64_t i = 0; i < rounds; ++i) {
+        MFRES_UNROLL
+        for (int c = 0; c < chains; ++c)
+            sums[c] = _mm512_dpbusd_epi32(sums[c], factor, factor);
+    }
+    std::int32_t lanes[chains * 16];
+    static_assert(sizeof lanes == sizeof sums);
+    std::memcpy(lanes, sums, sizeof lanes);
+    for (const std::int32_t lane : lanes)
+        sink = sink + static_cast<float>(lane);
+    return 64;
+}
 #endif
+
+/// Null where the processor has no instruction for the precision.
+Burn burn_of(Precision precision) {
+#ifdef MFRES_X86_PROBES
+    if (precision == Precision::bf16 && __builtin_cpu_supports("avx512bf16"))
+        return burn_bf16;
+    if (precision == Precision::int8 && __builtin_cpu_supports("avx512vnni"))
+        return burn_int8;
+#endif
+    return nullptr;
+}
 
 Burn best_burn() {
 #ifdef MFRES_X86_PROBES
@@ -108,8 +161,7 @@ double shortest(int threads, const Work& work) {
     return best;
 }
 
-double probe_gflops(int threads) {
-    const Burn burn = best_burn();
+double probe_gflops(Burn burn, int threads) {
     constexpr std::int64_t rounds = 4'000'000;
     volatile float sink = 0.0F;
     const int width = burn(1000, sink);
@@ -120,22 +172,35 @@ double probe_gflops(int threads) {
     return 2.0 * chains * width * static_cast<double>(rounds) * threads / seconds / 1e9;
 }
 
-double probe_bandwidth(int threads) {
-    constexpr std::size_t bytes = std::size_t{96} << 20U; // larger than the caches
+/// Copies of arrays of `bytes` each, several times where they are small.
+double probe_bandwidth(int threads, std::size_t bytes) {
+    const std::size_t times = std::max<std::size_t>(1, (std::size_t{64} << 20U) / bytes);
     const auto from = std::make_unique<std::byte[]>(bytes);
     const auto to = std::make_unique<std::byte[]>(bytes);
     const double seconds = shortest(threads, [&](std::int64_t thread) {
         const std::size_t part = bytes / static_cast<std::size_t>(threads);
         const std::size_t begin = part * static_cast<std::size_t>(thread);
-        std::memcpy(to.get() + begin, from.get() + begin, part);
+        for (std::size_t i = 0; i < times; ++i) {
+            std::memcpy(to.get() + begin, from.get() + begin, part);
+            MFRES_KEEP(to.get());
+        }
     });
-    return 2.0 * static_cast<double>(bytes) / seconds / 1e9;
+    return 2.0 * static_cast<double>(bytes) * static_cast<double>(times) / seconds / 1e9;
 }
 
 } // namespace
 
 MachineProbe probe_machine(int threads) {
-    return {probe_gflops(threads), probe_bandwidth(threads)};
+    return {probe_gflops(best_burn(), threads), probe_bandwidth(threads, std::size_t{96} << 20U)};
+}
+
+double probe_gmacs(Precision precision, int threads) {
+    const Burn burn = burn_of(precision);
+    return probe_gflops(burn != nullptr ? burn : best_burn(), threads) / 2.0;
+}
+
+double probe_copy(std::int64_t working_set, int threads) {
+    return probe_bandwidth(threads, static_cast<std::size_t>(working_set) / 2);
 }
 
 } // namespace mfres

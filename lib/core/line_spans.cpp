@@ -5,17 +5,7 @@
 
 namespace mfres {
 
-namespace {
-
-LineSpan hull(const LineSpan& a, const LineSpan& b) {
-    if (a.empty())
-        return b;
-    if (b.empty())
-        return a;
-    return {std::min(a.begin, b.begin), std::max(a.end, b.end)};
-}
-
-} // namespace
+namespace {} // namespace
 
 void LineSpans::clear(const Size& size) {
     all_ = false;

@@ -4,6 +4,7 @@
 
 #include <mfres/export.h>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -19,6 +20,13 @@ struct LineSpan {
     bool empty() const { return begin >= end; }
     friend bool operator==(const LineSpan&, const LineSpan&) = default;
 };
+
+/// The smallest span that holds both.
+inline LineSpan hull(const LineSpan& a, const LineSpan& b) {
+    if (a.empty() || b.empty())
+        return a.empty() ? b : a;
+    return {std::min(a.begin, b.begin), std::max(a.end, b.end)};
+}
 
 /// One span for each z-line (x, y) of a grid, or the whole grid. What is added to a line extends its span, so that the
 /// spans cover at least what was added. Objects are reused without allocations for grids of the same size.

@@ -4,6 +4,9 @@
 #include "core/try.h"
 
 #include <dlfcn.h>
+#ifdef __linux__
+#include <sys/auxv.h>
+#endif
 
 #include <system_error>
 
@@ -46,13 +49,22 @@ std::filesystem::path own_folder() {
     Dl_info found{};
     if (::dladdr(reinterpret_cast<const void*>(&own_folder), &found) == 0 || found.dli_fname == nullptr)
         return {};
+    const std::filesystem::path file = found.dli_fname;
+    if (!file.has_parent_path()) // of a program this is the name that it was called by
+        return program_folder();
     std::error_code ignored;
-    return std::filesystem::absolute(found.dli_fname, ignored).parent_path();
+    return std::filesystem::absolute(file, ignored).parent_path();
 }
 
 std::filesystem::path program_folder() {
     std::error_code ignored;
-    return std::filesystem::read_symlink("/proc/self/exe", ignored).parent_path();
+    auto file = std::filesystem::read_symlink("/proc/self/exe", ignored);
+#ifdef __linux__
+    if (file.empty()) // there is no /proc in some containers
+        if (const auto* const called = reinterpret_cast<const char*>(::getauxval(AT_EXECFN)))
+            file = std::filesystem::weakly_canonical(called, ignored);
+#endif
+    return file.parent_path();
 }
 
 } // namespace mfres

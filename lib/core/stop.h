@@ -21,7 +21,7 @@ enum class OnStop : std::uint8_t {
 };
 
 /// During its lifetime the parallel loops that the calling thread runs on a ThreadPool leave out the parts that have not
-/// begun when the flag is set.
+/// begun when the flag is set. Parts have the scope of their loop, so that long ones can check() on their way.
 class StopScope {
   public:
     /// `flag` may be null.

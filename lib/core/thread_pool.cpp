@@ -186,9 +186,11 @@ void ThreadPool::run(int parts, const std::function<void(int)>& body) {
         return;
     }
     ArrayMemory* const memory = ArrayMemory::current();
+    const OnStop then = then_at_stop;
     const auto in_scopes = [&](int part) {
         if (stop && *stop)
             return;
+        const StopScope inherited(stop, then);
         const ArrayMemoryScope arrays(memory, part + 1);
         body(part);
     };

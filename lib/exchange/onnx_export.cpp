@@ -62,14 +62,18 @@ std::string description(const Model& model, const OnnxExport& options) {
         "; skull-stripped and co-registered, voxels of ", model.metadata.voxel_min_mm, " to ",
         model.metadata.voxel_max_mm, " mm, axes pointing to the patient's left, back and head. Preprocessing '",
         to_string(model.metadata.normalisation),
-        "': the brain is every voxel that is not background in at least one modality; ", clipping(model.metadata),
-        "each modality minus its mean "
-        "over the brain, divided by its (population) standard deviation there; 0 outside the brain. Crop to the box of "
-        "the brain and pad with 0 behind its last voxel to multiples of ",
+        "': the background of a modality is the most frequent value on the six faces of its volume; the brain is the "
+        "largest part, connected through faces, edges or corners, of the voxels that are not background in at least one "
+        "modality; ",
+        clipping(model.metadata),
+        "each modality minus its mean over the brain, divided by its (population) standard deviation there, in double "
+        "precision; every voxel outside the brain is 0 in all channels. Crop to the box of the brain and pad with 0 behind "
+        "its last voxel to multiples of ",
         model.variant.multiple(), ".\n", absent_contrasts(model.metadata), "Output 'logits': float32 [1, ",
         model.variant.classes(), ", x, y, z], before ", meaning(model.variant.outputs()),
         "0 background, 1 necrotic core, 2 oedema, 3 enhancing ", "tumour; as labels 0, 1, 2, ", old_scheme ? 4 : 3,
-        ".\n", "Written for ", options.size[0], "x", options.size[1], "x", options.size[2],
+        ". Voxels outside the brain are labelled 0 whatever the logits say.\n", "Written for ", options.size[0], "x",
+        options.size[1], "x", options.size[2],
         options.form.dynamic ? " voxels; other sizes that are such multiples work as well." : " voxels.");
 }
 

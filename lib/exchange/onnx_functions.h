@@ -3,6 +3,7 @@
 #pragma once
 
 #include "exchange/onnx.h"
+#include "exchange/onnx_complexity.h"
 #include "exchange/onnx_program.h"
 
 namespace mfres {
@@ -10,6 +11,7 @@ namespace mfres {
 struct OnnxFunctions {
     decltype(&encode_onnx_program) encode_program;
     decltype(&decode_onnx) decode;
+    decltype(&count_onnx) count;
     Result<Model> (*import_file)(const std::filesystem::path& path, const Variant* variant);
     Result<Model> (*import_bytes)(std::span<const std::byte> bytes, const std::string& path, const Variant* variant);
 };

@@ -661,7 +661,15 @@ class GraphReader {
     }
 
     Result<NodeId> read_resize() {
-        MFRES_CHECK(known({"mode", "coordinate_transformation_mode", "nearest_mode", "cubic_coeff_a"}));
+        // The others are written with their standard values by exporters that write everything (PyTorch's since 2.9).
+        MFRES_CHECK(known({"mode", "coordinate_transformation_mode", "nearest_mode", "cubic_coeff_a", "antialias",
+                           "exclude_outside", "extrapolation_value", "keep_aspect_ratio_policy"}));
+        if (integer("antialias", 0) != 0)
+            return unsupported_here("antialias");
+        if (integer("exclude_outside", 0) != 0)
+            return unsupported_here("exclude_outside");
+        if (const std::string policy = word("keep_aspect_ratio_policy", "stretch"); policy != "stretch")
+            return unsupported_here(text("keep_aspect_ratio_policy ", printable(policy)));
         const std::string mode = word("mode", "nearest");
         const std::string places = word("coordinate_transformation_mode", "half_pixel");
         const bool linear = mode == "linear" && (places == "half_pixel" || places == "pytorch_half_pixel");

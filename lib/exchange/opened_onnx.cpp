@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // ONNX as the library sees it: the module libmfres_onnx.so, opened when a file is read or written.
+#include "core/file.h"
 #include "core/guard.h"
 #include "core/module.h"
 #include "exchange/onnx_functions.h"
@@ -49,6 +50,23 @@ Result<OnnxNetwork> decode_onnx(std::span<const std::byte> bytes, const std::str
     return guarded(path, [&]() -> Result<OnnxNetwork> {
         MFRES_TRY(const OnnxFunctions* onnx, opened_for(path));
         return onnx->decode(bytes, path, size);
+    });
+}
+
+Result<ComplexityReport> count_onnx(std::span<const std::byte> bytes, const std::string& path,
+                                    const OnnxComplexityOptions& options) {
+    return guarded(path, [&]() -> Result<ComplexityReport> {
+        MFRES_TRY(const OnnxFunctions* onnx, opened_for(path));
+        return onnx->count(bytes, path, options);
+    });
+}
+
+Result<ComplexityReport> onnx_complexity(const std::filesystem::path& path, const OnnxComplexityOptions& options) {
+    return guarded(path, [&]() -> Result<ComplexityReport> {
+        MFRES_CHECK(check_onnx_layout(path));
+        MFRES_TRY(const OnnxFunctions* onnx, opened_for(path.string()));
+        MFRES_TRY(const std::vector<std::byte> bytes, read_file(path, max_onnx_bytes));
+        return onnx->count(bytes, path.string(), options);
     });
 }
 

@@ -6,6 +6,8 @@
 #include "graph/memory_plan.h"
 #include "graph/rewrite.h"
 
+#include <algorithm>
+
 namespace mfres {
 
 namespace {
@@ -42,12 +44,44 @@ struct NodeCounter {
         return checked_product({input_shape()[1] / conv.groups, kernel[0], kernel[1], kernel[2]});
     }
 
+    /// Operands and parameters, f32. A slice reads what it writes; a value that is read twice counts once.
+    Count bytes_read() const {
+        if (node.kind() == OpKind::slice)
+            return bytes_written();
+        Count scalars = 0;
+        for (std::size_t i = 0; i < node.inputs.size(); ++i)
+            if (std::find(node.inputs.begin(), node.inputs.begin() + static_cast<std::ptrdiff_t>(i), node.inputs[i]) ==
+                node.inputs.begin() + static_cast<std::ptrdiff_t>(i))
+                scalars = plus(scalars, graph.node(node.inputs[i]).shape.elements());
+        for (const Parameter& parameter : node.parameters)
+            scalars = plus(scalars, checked_product(parameter.shape));
+        return times(scalars, static_cast<std::int64_t>(sizeof(float)));
+    }
+    /// The input is written by the caller.
+    Count bytes_written() const {
+        return node.kind() == OpKind::input ? Count{0} : times(elements(), static_cast<std::int64_t>(sizeof(float)));
+    }
+
     Count macs() const { return node.kind() == OpKind::conv ? times(window(node.as<Conv>()), elements()) : Count{0}; }
 
     Count eq11() const {
         if (node.kind() != OpKind::conv)
             return 0;
         return times(plus(window(node.as<Conv>()), 1), node.as<Conv>().out_channels);
+    }
+
+    /// All counts, or nothing if one has left 64 bits.
+    std::optional<ComplexityCounts> all(Count table2_flops) const {
+        const Count scalars = learnables();
+        const Count products = macs();
+        const Count doubled = times(products, 2);
+        const Count formula = eq11();
+        const Count bytes = times(elements(), static_cast<std::int64_t>(sizeof(float)));
+        const Count read = bytes_read();
+        const Count written = bytes_written();
+        if (!scalars || !products || !table2_flops || !formula || !doubled || !bytes || !read || !written)
+            return std::nullopt;
+        return ComplexityCounts{*scalars, *products, *table2_flops, *formula, *doubled, *bytes, *read, *written};
     }
 
     /// Operations of the Table 2 convention for a node that its counter sees; the error is operation_unsupported.
@@ -77,26 +111,26 @@ struct NodeCounter {
     }
 };
 
-/// The same field of ComplexityCounts from each of a list of optional counts; all or nothing.
-std::optional<ComplexityCounts> all_of(Count learnables, Count macs, Count table2, Count eq11, Count eq13,
-                                       Count bytes) {
-    if (!learnables || !macs || !table2 || !eq11 || !eq13 || !bytes)
-        return std::nullopt;
-    return ComplexityCounts{*learnables, *macs, *table2, *eq11, *eq13, *bytes};
-}
-
-std::optional<ComplexityCounts> sum(const ComplexityCounts& a, const ComplexityCounts& b) {
-    return all_of(plus(a.learnables, b.learnables), plus(a.macs, b.macs), plus(a.table2_flops, b.table2_flops),
-                  plus(a.eq11_parameters, b.eq11_parameters), plus(a.eq13_flops, b.eq13_flops),
-                  plus(a.activation_bytes, b.activation_bytes));
-}
-
 Error overflow(const Node& node) {
     return {ErrorCode::size_overflow, text("node ", node.name, ": its counts or their sum so far exceed 64 bits"),
             node.name};
 }
 
 } // namespace
+
+std::optional<ComplexityCounts> checked_sum(const ComplexityCounts& a, const ComplexityCounts& b) {
+    ComplexityCounts sum;
+    for (const auto field :
+         {&ComplexityCounts::learnables, &ComplexityCounts::macs, &ComplexityCounts::table2_flops,
+          &ComplexityCounts::eq11_parameters, &ComplexityCounts::eq13_flops, &ComplexityCounts::activation_bytes,
+          &ComplexityCounts::bytes_read, &ComplexityCounts::bytes_written}) {
+        const auto both = checked_add(a.*field, b.*field);
+        if (!both)
+            return std::nullopt;
+        sum.*field = *both;
+    }
+    return sum;
+}
 
 Result<GraphCounts> count_operations(const Graph& graph, SeenByTable2 seen) {
     GraphCounts counts;
@@ -106,16 +140,27 @@ Result<GraphCounts> count_operations(const Graph& graph, SeenByTable2 seen) {
         if (!seen || seen(node)) {
             MFRES_TRY(table2, counter.table2());
         }
-        const Count macs = counter.macs();
-        const auto here = all_of(counter.learnables(), macs, table2, counter.eq11(), times(macs, 2),
-                                 times(counter.elements(), static_cast<std::int64_t>(sizeof(float))));
-        const auto total = here ? sum(counts.total, *here) : std::nullopt;
+        const auto here = counter.all(table2);
+        const auto total = here ? checked_sum(counts.total, *here) : std::nullopt;
         if (!total)
             return overflow(node);
         counts.nodes.push_back(*here);
         counts.total = *total;
     }
     return counts;
+}
+
+std::vector<std::int64_t> live_bytes_as_written(const Graph& graph) {
+    std::vector<BufferRequest> requests;
+    for (NodeId id = 0; id < graph.size(); ++id) {
+        const Node& node = graph.node(id);
+        requests.push_back({node.shape.elements() * static_cast<std::int64_t>(sizeof(float)), id,
+                            graph.is_output(id) ? graph.size() - 1 : id});
+        for (const NodeId input : node.inputs)
+            requests[static_cast<std::size_t>(input)].last =
+                std::max<int>(requests[static_cast<std::size_t>(input)].last, id);
+    }
+    return live_bytes(requests);
 }
 
 ActivationMemory plan_activations(const Graph& graph) {

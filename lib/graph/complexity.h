@@ -19,6 +19,7 @@
 
 #include <mfres/complexity.h>
 
+#include <optional>
 #include <vector>
 
 namespace mfres {
@@ -29,6 +30,9 @@ struct GraphCounts {
     ComplexityCounts total;
 };
 
+/// The sum of every count, or nothing when one leaves 64 bits.
+std::optional<ComplexityCounts> checked_sum(const ComplexityCounts& a, const ComplexityCounts& b);
+
 /// Whether the counter behind the paper's Table 2 saw a node. It visits modules of the original code only, so an
 /// operation that this code calls as a function counts 0. Null: it saw all.
 using SeenByTable2 = bool (*)(const Node& node);
@@ -37,6 +41,10 @@ using SeenByTable2 = bool (*)(const Node& node);
 /// Errors: operation_unsupported for an adaptive average pooling that the Table 2 counter would have seen (nothing is
 /// known of how it counts one), size_overflow when a number leaves 64 bits; both name the node.
 Result<GraphCounts> count_operations(const Graph& graph, SeenByTable2 seen = nullptr);
+
+/// For each node the bytes of all values that are stored while it runs, its own included: every value has memory of its
+/// own from the node that writes it to its last reader, or to the end if it is an output. f32, no rewrite.
+std::vector<std::int64_t> live_bytes_as_written(const Graph& graph);
 
 /// Memory of the activations of one inference: the plan (memory_plan.h) for the inference form of the graph with ops
 /// fused and no fusion groups. Weights and the workspace of an engine come on top.

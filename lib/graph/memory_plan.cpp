@@ -41,23 +41,24 @@ MemoryPlan place(const std::vector<BufferRequest>& requests, const std::vector<s
 
 } // namespace
 
-PeakMemory peak_memory(const std::vector<BufferRequest>& requests) {
+std::vector<std::int64_t> live_bytes(const std::vector<BufferRequest>& requests) {
     int last = 0;
     for (const auto& request : requests)
         last = std::max(last, request.last);
-    std::vector<std::int64_t> change(static_cast<std::size_t>(last) + 2, 0);
+    std::vector<std::int64_t> live(static_cast<std::size_t>(last) + 2, 0);
     for (const auto& request : requests) {
-        change[static_cast<std::size_t>(request.first)] += aligned(request.bytes);
-        change[static_cast<std::size_t>(request.last) + 1] -= aligned(request.bytes);
+        live[static_cast<std::size_t>(request.first)] += aligned(request.bytes);
+        live[static_cast<std::size_t>(request.last) + 1] -= aligned(request.bytes);
     }
-    std::int64_t now = 0;
-    PeakMemory peak;
-    for (int time = 0; time <= last; ++time) {
-        now += change[static_cast<std::size_t>(time)];
-        if (now > peak.bytes)
-            peak = {now, time};
-    }
-    return peak;
+    std::partial_sum(live.begin(), live.end(), live.begin());
+    live.pop_back();
+    return live;
+}
+
+PeakMemory peak_memory(const std::vector<BufferRequest>& requests) {
+    const std::vector<std::int64_t> live = live_bytes(requests);
+    const auto peak = std::max_element(live.begin(), live.end());
+    return *peak > 0 ? PeakMemory{*peak, static_cast<int>(peak - live.begin())} : PeakMemory{};
 }
 
 MemoryPlan plan_memory(const std::vector<BufferRequest>& requests) {

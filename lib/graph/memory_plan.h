@@ -34,6 +34,9 @@ struct PeakMemory {
 };
 PeakMemory peak_memory(const std::vector<BufferRequest>& requests);
 
+/// The sum of bytes that are live at each time, from 0 to the last one.
+std::vector<std::int64_t> live_bytes(const std::vector<BufferRequest>& requests);
+
 /// Assigns offsets so that buffers with overlapping lifetimes do not overlap in memory. Greedy: each request in turn is
 /// placed at the lowest offset that is free for its whole lifetime. Several orders are tried (by size, by
 /// start, by size times length, by length) and the smallest plan is kept.

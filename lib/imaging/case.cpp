@@ -8,6 +8,7 @@
 #include "core/try.h"
 #include "imaging/border.h"
 #include "imaging/brain.h"
+#include "imaging/case_names.h"
 #include "imaging/labels.h"
 #include "imaging/nifti/voxels.h"
 #include "imaging/reorient.h"
@@ -56,27 +57,6 @@ constexpr std::array<Ending, 10> endings = {{{"_t1", 0},
                                              {"_seg", segmentation_slot},
                                              {"-seg", segmentation_slot}}};
 
-/// Words for what a file holds, in names of any kind.
-constexpr std::array<Ending, 19> last_words = {{{"t1", 0},
-                                                {"t1n", 0},
-                                                {"t1w", 0},
-                                                {"t1ce", 1},
-                                                {"t1c", 1},
-                                                {"t1gd", 1},
-                                                {"t1post", 1},
-                                                {"t1cew", 1},
-                                                {"t1km", 1},
-                                                {"t2", 2},
-                                                {"t2w", 2},
-                                                {"flair", 3},
-                                                {"t2f", 3},
-                                                {"t2flair", 3},
-                                                {"seg", segmentation_slot},
-                                                {"label", segmentation_slot},
-                                                {"labels", segmentation_slot},
-                                                {"segmentation", segmentation_slot},
-                                                {"glistrboost", segmentation_slot}}};
-
 /// A file's name in lower case without the ending of its type; nothing if it has none of `types`.
 template <std::size_t Count>
 std::optional<std::string> lower_stem(const fs::path& file, const std::array<std::string_view, Count>& types) {
@@ -93,7 +73,9 @@ std::optional<std::string> lower_stem(const fs::path& file, const std::array<std
 
 /// What a folder holds, sorted by name so that messages and results do not depend on the file system.
 struct Listing {
-    std::vector<fs::path> images; ///< files with a known ending
+    std::vector<fs::path> images;   ///< files with an ending of BraTS's
+    std::vector<fs::path> others;   ///< files whose last word says what they hold
+    std::vector<fs::path> numbered; ///< files of nnU-Net's naming
     std::vector<fs::path> folders;
     std::vector<std::string> unknown; ///< names of NIfTI files without a known ending
     std::vector<std::string> broken;  ///< names of links with a known ending to files that do not exist
@@ -103,6 +85,18 @@ struct Listing {
 bool is_nifti_name(const fs::path& file) {
     const std::string name = file.filename().string();
     return !name.starts_with('.') && (name.ends_with(".nii") || name.ends_with(".nii.gz"));
+}
+
+/// A file whose name is not one of BraTS's.
+void list_other(const fs::path& file, Listing& listing) {
+    if (const auto slot = common_slot(file)) {
+        listing.others.push_back(file);
+        listing.has_modality |= *slot != segmentation_slot;
+    } else if (is_nifti_name(file)) {
+        if (numbered_file(file))
+            listing.numbered.push_back(file);
+        listing.unknown.push_back(file.filename().string());
+    }
 }
 
 Result<Listing> list(const fs::path& folder) {
@@ -118,19 +112,10 @@ Result<Listing> list(const fs::path& folder) {
         } else if (slot && entry.is_broken) {
             listing.broken.push_back(entry.path.filename().string());
             listing.has_modality |= *slot != segmentation_slot;
-        } else if (!slot && is_nifti_name(entry.path)) {
-            listing.unknown.push_back(entry.path.filename().string());
+        } else if (!slot && entry.is_file) {
+            list_other(entry.path, listing);
         }
     return listing;
-}
-
-/// The last named part of a path; "a/b/" and "a/b/." are both "b".
-std::string folder_name(const fs::path& folder) {
-    std::error_code ignored;
-    fs::path full = fs::absolute(folder, ignored).lexically_normal();
-    if (!full.has_filename())
-        full = full.parent_path();
-    return full.filename().string();
 }
 
 std::string_view slot_name(std::size_t slot) {
@@ -171,8 +156,10 @@ std::string reasons(const Listing& listing, const std::array<fs::path, 5>& found
             wanted += text(wanted.empty() ? "" : "; ", slot_name(slot), " ends in ", endings_of(slot));
     std::string sentence = text(" (", wanted, ", before .nii or .nii.gz)");
     if (!listing.unknown.empty())
-        sentence += text("; not recognised by their names: ", some_of(listing.unknown),
-                         ", which can be renamed, or given one by one (--t1, --t1ce, --t2, --flair)");
+        sentence +=
+            text("; not recognised by their names: ", some_of(listing.unknown),
+                 ", which can be renamed, or given one by one (--t1 F --t1ce F --t2 F --flair F); names of BIDS, "
+                 "UPENN-GBM, UCSF-PDGM and nnU-Net are known, too");
     if (!listing.broken.empty())
         sentence += text("; links to files that do not exist: ", some_of(listing.broken));
     return sentence;
@@ -180,11 +167,10 @@ std::string reasons(const Listing& listing, const std::array<fs::path, 5>& found
 
 Result<CaseFiles> case_from(const fs::path& folder, const Listing& listing, bool allow_absent) {
     CaseFiles files;
-    files.id = folder_name(folder);
+    files.id = case_id(folder);
     std::array<fs::path, 5> found;
     std::string present;
-    for (const auto& image : listing.images) {
-        const std::size_t slot = brats_slot(image).value_or(segmentation_slot);
+    const auto put = [&](const fs::path& image, std::size_t slot) -> Status {
         if (!found[slot].empty())
             return Error{ErrorCode::modality_ambiguous,
                          text(folder.string(), " has two files for ", slot_name(slot), ": ",
@@ -192,6 +178,18 @@ Result<CaseFiles> case_from(const fs::path& folder, const Listing& listing, bool
                          folder.string()};
         found[slot] = image;
         present += text(present.empty() ? "" : ", ", image.filename().string());
+        return {};
+    };
+    for (const auto& image : listing.images)
+        MFRES_CHECK(put(image, brats_slot(image).value_or(segmentation_slot)));
+    // Names of other kinds count where none of BraTS's says the same; of several label maps none is taken.
+    const std::array<fs::path, 5> named = found;
+    const auto label_maps = std::count_if(listing.others.begin(), listing.others.end(),
+                                          [](const fs::path& file) { return common_slot(file) == segmentation_slot; });
+    for (const auto& image : listing.others) {
+        const std::size_t slot = common_slot(image).value_or(segmentation_slot);
+        if (named[slot].empty() && (slot != segmentation_slot || label_maps == 1))
+            MFRES_CHECK(put(image, slot));
     }
     const std::string why = reasons(listing, found);
     std::string missing;
@@ -211,6 +209,35 @@ Result<CaseFiles> case_from(const fs::path& folder, const Listing& listing, bool
     return files;
 }
 
+/// A case of nnU-Net that lacks contrasts. Errors: modality_missing.
+Status check_numbered(const CaseFiles& files, const fs::path& folder, bool allow_absent) {
+    std::string missing;
+    for (std::size_t slot = 0; slot < modalities.size(); ++slot)
+        if (files.modalities[slot].empty())
+            missing += text(missing.empty() ? "" : ", ", slot_name(slot));
+    if (missing.empty() || (allow_absent && present_in(files) != ModalitySet{}))
+        return {};
+    return Error{ErrorCode::modality_missing,
+                 text("case ", files.id, " of ", folder.string(), " has no file for ", missing,
+                      ", by the channels of its dataset.json"),
+                 folder.string()};
+}
+
+/// The cases of a folder of nnU-Net.
+Status collect_numbered(const fs::path& folder, const Listing& listing, bool allow_absent, FoundCases& found) {
+    auto cases = numbered_cases(folder, listing.numbered);
+    if (!cases) {
+        found.rejected.push_back({case_id(folder), std::move(cases).error()});
+        return {};
+    }
+    for (CaseFiles& files : *cases)
+        if (auto checked = check_numbered(files, folder, allow_absent); checked)
+            found.cases.push_back(std::move(files));
+        else
+            found.rejected.push_back({files.id, checked.error()});
+    return {};
+}
+
 Status collect_cases(const fs::path& folder, int layer, bool allow_absent, FoundCases& found) {
     MFRES_TRY(const Listing listing, list(folder));
     if (listing.has_modality) {
@@ -218,11 +245,13 @@ Status collect_cases(const fs::path& folder, int layer, bool allow_absent, Found
         if (files)
             found.cases.push_back(std::move(files).value());
         else
-            found.rejected.push_back({folder_name(folder), std::move(files).error()});
+            found.rejected.push_back({case_id(folder), std::move(files).error()});
         return {};
     }
-    if (!listing.unknown.empty())
-        found.skipped.push_back({folder_name(folder),
+    if (!listing.numbered.empty())
+        return collect_numbered(folder, listing, allow_absent, found);
+    if (!listing.unknown.empty() && !holds_numbered_labels(folder))
+        found.skipped.push_back({case_id(folder),
                                  {ErrorCode::modality_missing,
                                   text(folder.string(), " is no case, since none of its files is named as a contrast: ",
                                        some_of(listing.unknown)),
@@ -825,13 +854,7 @@ std::optional<std::size_t> brats_slot(const fs::path& file) {
 std::optional<std::size_t> named_slot(const fs::path& file) {
     constexpr std::array<std::string_view, 6> types = {".nii.gz", ".nii", ".hdr.gz", ".img.gz", ".hdr", ".img"};
     const auto stem = lower_stem(file, types);
-    if (!stem)
-        return std::nullopt;
-    const std::size_t separator = stem->find_last_of("_-. ");
-    const std::string_view word = std::string_view(*stem).substr(separator == std::string::npos ? 0 : separator + 1);
-    const auto found =
-        std::find_if(last_words.begin(), last_words.end(), [&](const Ending& ending) { return ending.text == word; });
-    return found != last_words.end() ? std::optional(found->slot) : std::nullopt;
+    return stem ? slot_of_stem(*stem) : std::nullopt;
 }
 
 Status reject_or_warn(Error finding, const AcceptedChecks& accepted, std::vector<std::string>& warnings) {
@@ -853,7 +876,14 @@ ModalitySet present_in(const CaseFiles& files) {
 Result<CaseFiles> find_case(const fs::path& folder, bool allow_absent) {
     return guarded(folder, [&]() -> Result<CaseFiles> {
         MFRES_TRY(const Listing listing, list(folder));
-        if (!listing.has_modality && !listing.folders.empty())
+        if (!listing.has_modality && !listing.numbered.empty()) {
+            MFRES_TRY(std::vector<CaseFiles> cases, numbered_cases(folder, listing.numbered));
+            if (cases.size() == 1) {
+                MFRES_CHECK(check_numbered(cases.front(), folder, allow_absent));
+                return std::move(cases.front());
+            }
+        }
+        if (!listing.has_modality && (!listing.folders.empty() || !listing.numbered.empty()))
             if (const auto below = search_cases(folder, true); below && !below->cases.empty())
                 return Error{ErrorCode::modality_missing,
                              text(folder.string(), " is no case but holds ", below->cases.size(), " of them, ",
@@ -884,6 +914,8 @@ Result<FoundCases> cases_below(const fs::path& root, bool allow_absent) {
                      text("no case folder with files ending in _t1, _t1ce, _t2, _flair or -t1n, -t1c, -t2w, -t2f was "
                           "found in ",
                           root.string(),
+                          " (names of BIDS, UPENN-GBM, UCSF-PDGM and nnU-Net are known, too; files of any "
+                          "other name are given one by one: --t1 F --t1ce F --t2 F --flair F)",
                           found.skipped.empty() ? std::string() : "; " + found.skipped.front().error.message),
                      root.string()};
     const auto by_id = [](const auto& a, const auto& b) { return a.id < b.id; };

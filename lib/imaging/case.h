@@ -84,7 +84,7 @@ Result<Case> load_case(const std::string& id, const std::array<VolumeView, 4>& v
 inline constexpr std::size_t segmentation_slot = modalities.size();
 
 /// What any file holds by the last word of its name: as brats_slot, also without anything before the word, with other
-/// words (t1w, t1gd, t2flair ...) and for .hdr and .img.
+/// words (t1w, t1gd, t2flair ...) and for .hdr and .img; a T1w of BIDS with the entity ce- is T1ce.
 std::optional<std::size_t> named_slot(const std::filesystem::path& file);
 
 /// The finding of a check of <mfres/plausibility.h>: an error, or a warning if that check is accepted.

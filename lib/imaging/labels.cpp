@@ -213,9 +213,9 @@ std::int64_t count_set_aside(const LabelMap& labels, const LabelCoding& coding) 
 const ClassAppearance& appearance(int tumour_class) noexcept {
     static constexpr std::array<ClassAppearance, tumour_classes> appearances = {{
         {"background", {0, 0, 0}, false},
-        {"necrotic core", {213, 94, 0}, true},
-        {"oedema", {86, 180, 233}, true},
-        {"enhancing tumour", {240, 228, 66}, true},
+        {"necrotic core", {60, 80, 235}, true},
+        {"oedema", {95, 190, 250}, true},
+        {"enhancing tumour", {250, 230, 60}, true},
     }};
     return appearances[static_cast<std::size_t>(tumour_class)];
 }

@@ -85,8 +85,8 @@ Status labels_to_classes(LabelMap& map, const LabelCoding& coding, std::string_v
 /// Voxels whose value is not 0 and stands for background all the same, as the resection cavity of brats2024 does.
 std::int64_t count_set_aside(const LabelMap& labels, const LabelCoding& coding);
 
-/// Name and colour of a class. Colours are of the Okabe-Ito palette (Okabe and Ito 2008), which is distinguishable with
-/// every common colour vision deficiency.
+/// Name and colour of a class. Without red or green cones (protanopia, deuteranopia), too, all differ in brightness
+/// and from the grey of an image, and enhancing tumour differs in hue from what it touches.
 struct ClassAppearance {
     std::string_view name;
     std::array<std::uint8_t, 3> rgb; ///< 0..255; unused if `drawn` is false

@@ -74,10 +74,17 @@ Result<PreviewImage> render_preview(const Volume& flair, const Volume& t1ce, con
     const preview::Window flair_window = preview::window_of(flair);
     const preview::Window t1ce_window = preview::window_of(t1ce);
     const preview::Box box = preview::brain_box(flair, t1ce, flair_window.background, t1ce_window.background, spacing);
-    preview::Page page = {labels, options, spacing, box, preview::chosen_slices(labels, box)};
+    const auto tumour = [](std::uint8_t label) { return label != 0; };
+    const auto core = [](std::uint8_t label) { return label != 0 && label != 2; };
+    preview::Page page = {labels,
+                          options,
+                          spacing,
+                          box,
+                          preview::slices_through(labels, box, tumour),
+                          preview::slices_through(labels, box, core)};
     for (std::size_t axis = 0; axis < 3; ++axis) { // show labels outside the brain, too
-        page.box.low[axis] = std::min(page.box.low[axis], page.slices[axis]);
-        page.box.high[axis] = std::max(page.box.high[axis], page.slices[axis]);
+        page.box.low[axis] = std::min({page.box.low[axis], page.upper[axis], page.lower[axis]});
+        page.box.high[axis] = std::max({page.box.high[axis], page.upper[axis], page.lower[axis]});
     }
     page.scale = preview::fitting_scale(page);
     return preview::draw_page(page, flair, t1ce, flair_window, t1ce_window);

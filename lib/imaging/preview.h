@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -28,6 +29,14 @@ struct PreviewClass {
 /// The classes of the BraTS schemes, in the order of the legend.
 std::span<const PreviewClass> preview_classes();
 
+/// How the voxels of a file are counted, for the axes of a preview (L, P, S): the file's own axis of each, whether it has
+/// the opposite direction, and the file's number of voxels along it.
+struct PreviewFileAxes {
+    std::array<int, 3> axis{0, 1, 2};
+    std::array<bool, 3> flip{};
+    std::array<std::int64_t, 3> size{};
+};
+
 struct PreviewOptions {
     std::string title;                   ///< e.g. case and network; characters beyond ASCII appear as '?'
     std::string footer;                  ///< shown before the fixed "research use only" text, e.g. the model's hash
@@ -39,6 +48,7 @@ struct PreviewOptions {
     /// Of all classes, same grid: a line where the tumour classes together reach 1/2, and dots where no class reaches
     /// 2/3.
     const ProbabilityMap* probabilities = nullptr;
+    std::optional<PreviewFileAxes> file{}; ///< slices are counted so; without it, as in the volumes
 };
 
 /// The legend's second line: "no tumour found" when every label is 0, else the volumes of tumour core (labels 1, 3, 4)
@@ -51,8 +61,10 @@ Status can_draw_previews();
 
 using PreviewImage = RgbImage;
 
-/// FLAIR (upper row) and T1ce (lower row), or their replacements, each as an axial, a coronal and a sagittal slice. The slices are those with
-/// the largest cross-section of tumour; without tumour they go through the middle of the brain, and the legend says so.
+/// FLAIR (upper row) and T1ce (lower row), or their replacements, each as an axial, a coronal and a sagittal slice, with the
+/// labels and beside it without them (only the latter without `overlay`). The slices of the upper row are those with the
+/// largest cross-section of tumour, those of the lower row with the largest of tumour core (of tumour where there is no
+/// core); without tumour they go through the middle of the brain, and the legend says so.
 /// Volumes are expected in the canonical orientation L-P-S (i to the left, j to posterior, k to superior) and are shown
 /// in radiological convention: the patient's right is on the image's left. Voxel spacing (mm) is the length of the
 /// affine's columns. Intensities are windowed between the 1st and 99.7th percentile of the brain, which is everything

@@ -10,6 +10,8 @@
 #include <cmath>
 #include <iterator>
 #include <limits>
+#include <optional>
+#include <utility>
 #include <vector>
 
 namespace mfres::preview {
@@ -116,11 +118,16 @@ Result<std::array<double, 3>> spacing_of(const Grid& grid) {
 }
 
 Window window_of(const Volume& volume) {
-    Window window;
-    window.background = border_value(volume);
+    const float background = border_value(volume);
     std::vector<float> brain;
     std::copy_if(volume.voxels.begin(), volume.voxels.end(), std::back_inserter(brain),
-                 [&](float v) { return v != window.background; });
+                 [&](float v) { return v != background; });
+    return window_of(std::move(brain), background);
+}
+
+Window window_of(std::vector<float> brain, float background) {
+    Window window;
+    window.background = background;
     if (brain.empty())
         return window;
     const auto percentile = [&](double share) {
@@ -157,14 +164,20 @@ Box brain_box(const Volume& flair, const Volume& t1ce, float flair_background, f
     return box;
 }
 
-Index3 chosen_slices(const LabelMap& map, const Box& box) {
+namespace {
+
+/// As slices_through, without another choice where none belongs.
+std::optional<Index3> widest_slices(const LabelMap& map, const std::function<bool(std::uint8_t)>& belongs) {
+    std::array<bool, 256> chosen{};
+    for (unsigned value = 0; value < chosen.size(); ++value)
+        chosen[value] = belongs(static_cast<std::uint8_t>(value));
     std::array<std::vector<std::int64_t>, 3> area;
     std::array<double, 3> centroid{};
     std::int64_t count = 0;
     for (std::size_t axis = 0; axis < 3; ++axis)
         area[axis].resize(static_cast<std::size_t>(map.grid.size[axis]));
     for_voxels(map.grid, [&](const Index3& p, std::size_t index) {
-        if (map.labels[index] == 0)
+        if (!chosen[map.labels[index]])
             return;
         ++count;
         for (std::size_t axis = 0; axis < 3; ++axis) {
@@ -172,11 +185,10 @@ Index3 chosen_slices(const LabelMap& map, const Box& box) {
             centroid[axis] += static_cast<double>(p[axis]);
         }
     });
+    if (count == 0)
+        return std::nullopt;
     Index3 slices{};
     for (std::size_t axis = 0; axis < 3; ++axis) {
-        slices[axis] = (box.low[axis] + box.high[axis]) / 2;
-        if (count == 0)
-            continue;
         const double middle = centroid[axis] / static_cast<double>(count);
         std::int64_t largest = 0;
         double nearest = std::numeric_limits<double>::infinity();
@@ -190,6 +202,19 @@ Index3 chosen_slices(const LabelMap& map, const Box& box) {
         }
     }
     return slices;
+}
+
+} // namespace
+
+Index3 slices_through(const LabelMap& map, const Box& box, const std::function<bool(std::uint8_t)>& belongs) {
+    if (const auto slices = widest_slices(map, belongs))
+        return *slices;
+    if (const auto slices = widest_slices(map, [](std::uint8_t value) { return value != 0; }))
+        return *slices;
+    Index3 middle{};
+    for (std::size_t axis = 0; axis < 3; ++axis)
+        middle[axis] = (box.low[axis] + box.high[axis]) / 2;
+    return middle;
 }
 
 } // namespace mfres::preview

@@ -10,7 +10,9 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
+#include <vector>
 
 namespace mfres::preview {
 
@@ -40,6 +42,8 @@ struct Window {
 
 /// The 1st to the 99.7th percentile of the brain.
 Window window_of(const Volume& volume);
+/// The same of intensities that differ from the background, in any order.
+Window window_of(std::vector<float> brain, float background);
 
 /// Inclusive range of voxels.
 struct Box {
@@ -51,8 +55,8 @@ struct Box {
 Box brain_box(const Volume& flair, const Volume& t1ce, float flair_background, float t1ce_background,
               const std::array<double, 3>& spacing);
 
-/// Along each axis the slice with the most tumour voxels, among equal ones the nearest to the centroid; the middle of
-/// the box if there is no tumour.
-Index3 chosen_slices(const LabelMap& map, const Box& box);
+/// Along each axis the slice with the most voxels whose value `belongs`, among equal ones the nearest to their centroid;
+/// where none belongs, the same for all values but 0; without these the middle of the box.
+Index3 slices_through(const LabelMap& map, const Box& box, const std::function<bool(std::uint8_t)>& belongs);
 
 } // namespace mfres::preview

@@ -33,16 +33,11 @@ struct Pixel {
     int y;
 };
 
-/// The font has ASCII characters only: '?' for every other character, a space for control characters.
-std::string ascii(std::string_view words) {
+/// Spaces for control characters.
+std::string printable(std::string_view words) {
     std::string result;
-    for (const char c : words) {
-        const auto byte = static_cast<unsigned char>(c);
-        if (byte >= 0xC0U)
-            result += '?';
-        else if (byte < 0x80U)
-            result += byte < 0x20U || byte == 0x7FU ? ' ' : c;
-    }
+    for (const char c : words)
+        result += static_cast<unsigned char>(c) < 0x20U || c == 0x7F ? ' ' : c;
     return result;
 }
 
@@ -63,8 +58,13 @@ int write(RgbImage& canvas, const std::string& words, Pixel at, double size, con
 void write_within(RgbImage& canvas, const std::string& words, Pixel at, double size, const Colour& stroke,
                   int available) {
     std::string shown = words;
-    while (shown.size() > 3 && width_of(shown, size) > available)
-        shown = shown.substr(0, shown.size() - 4) + "...";
+    const auto continues = [&](std::size_t n) { return (static_cast<unsigned char>(words[n]) & 0xC0U) == 0x80U; };
+    for (std::size_t kept = words.size(); kept > 0 && width_of(shown, size) > available;) {
+        do
+            --kept;
+        while (kept > 0 && continues(kept)); // whole characters
+        shown = words.substr(0, kept) + "...";
+    }
     write(canvas, shown, at, size, stroke);
 }
 
@@ -78,6 +78,7 @@ void mark(RgbImage& image, const std::string& words, Pixel at) {
 
 constexpr int margin = 24;
 constexpr int gap = 14;
+constexpr int pair_gap = 4; // between an image with labels and the same without
 
 /// One of the three planes: the grid axes across, down and through it, and the letters at its four edges.
 struct Plane {
@@ -111,14 +112,24 @@ Size panel_size(const Page& page, const Plane& plane) {
     return {pixels(plane.across), pixels(plane.down)};
 }
 
+/// One of the two rows of panels.
+struct Row {
+    const Page& page;
+    const Index3& slices;
+    const Volume& volume;
+    const Window& window;
+    std::string contrast;
+};
+
 /// One section at voxel resolution; value(index) gives the byte of each voxel.
 template <typename Value>
-GreyImage section(const Page& page, const Plane& plane, const Value& value) {
+GreyImage section(const Row& row_of_page, const Plane& plane, const Value& value) {
+    const Page& page = row_of_page.page;
     const Index3& size = page.labels.grid.size;
     const auto columns = static_cast<int>(extent(page, plane.across));
     const auto rows = static_cast<int>(extent(page, plane.down));
     GreyImage image(columns, rows);
-    Index3 p = page.slices;
+    Index3 p = row_of_page.slices;
     for (int row = 0; row < rows; ++row)
         for (int column = 0; column < columns; ++column) {
             p[plane.across] = page.box.low[plane.across] + column;
@@ -128,20 +139,21 @@ GreyImage section(const Page& page, const Plane& plane, const Value& value) {
     return image;
 }
 
-RgbImage grey_section(const Page& page, const Plane& plane, const Volume& volume, const Window& window) {
-    const GreyImage raw = section(page, plane, [&](std::size_t index) {
-        const float v = volume.voxels[index];
+RgbImage grey_section(const Row& row, const Plane& plane) {
+    const Window& window = row.window;
+    const GreyImage raw = section(row, plane, [&](std::size_t index) {
+        const float v = row.volume.voxels[index];
         const float shade = v == window.background ? 0.0F : 255.0F * (v - window.low) / (window.high - window.low);
         return static_cast<std::uint8_t>(std::clamp(shade, 0.0F, 255.0F));
     });
-    const Size size = panel_size(page, plane);
+    const Size size = panel_size(row.page, plane);
     return RgbImage(
         resize(raw, size.width, size.height, size.width < raw.width ? Resampling::area : Resampling::cubic));
 }
 
 /// Interpolated between voxels.
-GreyImage smooth(const GreyImage& raw, const Page& page, const Plane& plane) {
-    const Size size = panel_size(page, plane);
+GreyImage smooth(const GreyImage& raw, const Row& row, const Plane& plane) {
+    const Size size = panel_size(row.page, plane);
     return resize(raw, size.width, size.height, Resampling::linear);
 }
 
@@ -155,18 +167,18 @@ GreyImage upper_half(GreyImage image) {
 /// 255 where `belongs(label)` holds, otherwise 0; interpolated between voxels and thresholded at one half for a smooth
 /// border.
 template <typename Belongs>
-GreyImage mask_section(const Page& page, const Plane& plane, const LabelMap& map, const Belongs& belongs) {
-    const GreyImage raw = section(page, plane, [&](std::size_t index) {
+GreyImage mask_section(const Row& row, const Plane& plane, const LabelMap& map, const Belongs& belongs) {
+    const GreyImage raw = section(row, plane, [&](std::size_t index) {
         return static_cast<std::uint8_t>(belongs(class_of(map.labels[index])) ? 255 : 0);
     });
-    return upper_half(smooth(raw, page, plane));
+    return upper_half(smooth(raw, row, plane));
 }
 
-void draw_labels(RgbImage& image, const Page& page, const Plane& plane) {
+void draw_labels(RgbImage& image, const Row& row, const Plane& plane) {
     constexpr float opacity = 0.30F;
     for (const PreviewClass& c : preview_classes()) {
         const GreyImage mask =
-            mask_section(page, plane, page.labels, [&](std::uint8_t label) { return label == c.label; });
+            mask_section(row, plane, row.page.labels, [&](std::uint8_t label) { return label == c.label; });
         for (int y = 0; y < image.height; ++y)
             for (int x = 0; x < image.width; ++x)
                 if (mask.at(x, y) != 0)
@@ -175,11 +187,11 @@ void draw_labels(RgbImage& image, const Page& page, const Plane& plane) {
     }
 }
 
-void draw_reference(RgbImage& image, const Page& page, const Plane& plane, const LabelMap& reference) {
+void draw_reference(RgbImage& image, const Row& row, const Plane& plane, const LabelMap& reference) {
     const auto whole = [](std::uint8_t label) { return label != 0; };
     const auto core = [](std::uint8_t label) { return label == 1 || label == 4; };
-    draw_outline(image, mask_section(page, plane, reference, whole), white);
-    draw_outline(image, mask_section(page, plane, reference, core), white);
+    draw_outline(image, mask_section(row, plane, reference, whole), white);
+    draw_outline(image, mask_section(row, plane, reference, core), white);
 }
 
 void draw_marks(RgbImage& image, const Plane& plane, const std::string& contrast) {
@@ -193,9 +205,10 @@ void draw_marks(RgbImage& image, const Plane& plane, const std::string& contrast
 }
 
 /// Ticks at the edges where the two other sections intersect this one.
-void draw_cuts(RgbImage& image, const Page& page, const Plane& plane) {
+void draw_cuts(RgbImage& image, const Row& row, const Plane& plane) {
+    const Page& page = row.page;
     const auto place = [&](std::size_t axis, int pixels, bool flipped) {
-        const double from_low = static_cast<double>(page.slices[axis] - page.box.low[axis]) + 0.5;
+        const double from_low = static_cast<double>(row.slices[axis] - page.box.low[axis]) + 0.5;
         const double share = from_low / static_cast<double>(extent(page, axis));
         return static_cast<int>((flipped ? 1.0 - share : share) * pixels);
     };
@@ -212,53 +225,75 @@ constexpr float unsure_below = 2.0F / 3.0F;
 
 /// Draws a line around the voxels whose tumour probability is above 0.5, and dots where no class reaches
 /// `unsure_below`.
-void draw_uncertainty(RgbImage& image, const Page& page, const Plane& plane, const ProbabilityMap& probabilities) {
+void draw_uncertainty(RgbImage& image, const Row& row, const Plane& plane, const ProbabilityMap& probabilities) {
     const auto byte = [](float share) {
         return static_cast<std::uint8_t>(std::lround(255.0F * std::clamp(share, 0.0F, 1.0F)));
     };
     const GreyImage tumour =
-        section(page, plane, [&](std::size_t index) { return byte(1.0F - probabilities.of_class(0)[index]); });
-    const GreyImage most_probable = section(page, plane, [&](std::size_t index) {
+        section(row, plane, [&](std::size_t index) { return byte(1.0F - probabilities.of_class(0)[index]); });
+    const GreyImage most_probable = section(row, plane, [&](std::size_t index) {
         float most = 0.0F;
         for (std::int64_t c = 0; c < probabilities.classes; ++c)
             most = std::max(most, probabilities.of_class(c)[index]);
         return byte(most);
     });
-    const GreyImage surest = smooth(most_probable, page, plane);
+    const GreyImage surest = smooth(most_probable, row, plane);
     constexpr int spacing = 2; // pixels from dot to dot
-    for (int row = 0; row < image.height; row += spacing)
-        for (int column = row / spacing % 2; column < image.width; column += spacing)
-            if (surest.at(column, row) < byte(unsure_below))
-                image.set(column, row, uncertain_ink);
-    draw_outline(image, upper_half(smooth(tumour, page, plane)), uncertain_ink);
+    for (int y = 0; y < image.height; y += spacing)
+        for (int x = y / spacing % 2; x < image.width; x += spacing)
+            if (surest.at(x, y) < byte(unsure_below))
+                image.set(x, y, uncertain_ink);
+    draw_outline(image, upper_half(smooth(tumour, row, plane)), uncertain_ink);
 }
 
-RgbImage panel(const Page& page, const Plane& plane, const Volume& volume, const Window& window,
-               const std::string& contrast) {
-    RgbImage image = grey_section(page, plane, volume, window);
-    if (page.options.overlay)
-        draw_labels(image, page, plane);
-    if (page.options.reference != nullptr)
-        draw_reference(image, page, plane, *page.options.reference);
-    if (page.options.probabilities != nullptr)
-        draw_uncertainty(image, page, plane, *page.options.probabilities);
-    draw_cuts(image, page, plane);
-    draw_marks(image, plane, contrast);
+/// `labelled`: with everything that is drawn on the image.
+RgbImage panel(const Row& row, const Plane& plane, bool labelled) {
+    RgbImage image = grey_section(row, plane);
+    const PreviewOptions& options = row.page.options;
+    if (labelled && options.overlay)
+        draw_labels(image, row, plane);
+    if (labelled && options.reference != nullptr)
+        draw_reference(image, row, plane, *options.reference);
+    if (labelled && options.probabilities != nullptr)
+        draw_uncertainty(image, row, plane, *options.probabilities);
+    draw_cuts(image, row, plane);
+    draw_marks(image, plane, row.contrast);
     return image;
 }
 
-/// "axial, k = 88, z = 88.0 mm": the voxel index of the section and where its middle lies in the world.
-std::string caption(const Page& page, const Plane& plane) {
+/// Whether anything is drawn on the images, so that a plain one stands beside each.
+bool has_pairs(const Page& page) {
+    return page.options.overlay || page.options.reference != nullptr || page.options.probabilities != nullptr;
+}
+
+/// A panel, or the labelled and the plain one side by side.
+Size column_size(const Page& page, const Plane& plane) {
+    const Size size = panel_size(page, plane);
+    return {has_pairs(page) ? 2 * size.width + pair_gap : size.width, size.height};
+}
+
+/// "axial, k = 88, z = 88.0 mm": the index of the section, as the file counts, and where its middle lies in the world.
+std::string caption(const Row& row, const Plane& plane) {
+    const Page& page = row.page;
+    const std::int64_t slice = row.slices[plane.through];
     const Affine& a = page.labels.grid.affine;
     std::array<double, 3> p{};
     for (std::size_t axis = 0; axis < 3; ++axis)
         p[axis] = 0.5 * static_cast<double>(page.box.low[axis] + page.box.high[axis]);
-    p[plane.through] = static_cast<double>(page.slices[plane.through]);
-    const auto row = static_cast<std::size_t>(plane.world_name - 'x');
-    const double world = a[row][0] * p[0] + a[row][1] * p[1] + a[row][2] * p[2] + a[row][3];
+    p[plane.through] = static_cast<double>(slice);
+    const auto component = static_cast<std::size_t>(plane.world_name - 'x');
+    const double world = a[component][0] * p[0] + a[component][1] * p[1] + a[component][2] * p[2] + a[component][3];
+    char index_name = plane.index_name;
+    std::int64_t index = slice;
+    if (const auto& file = page.options.file) {
+        const std::int64_t size = file->size[plane.through];
+        index = (2 * slice + 1) * size / (2 * page.labels.grid.size[plane.through]); // resampled or not
+        index = file->flip[plane.through] ? size - 1 - index : index;
+        index_name = "ijk"[file->axis[plane.through]];
+    }
     std::array<char, 80> line{};
-    print_classic(line.data(), line.size(), "%s, %c = %lld, %c = %.1f mm", plane.name, plane.index_name,
-                  static_cast<long long>(page.slices[plane.through]), plane.world_name, world);
+    print_classic(line.data(), line.size(), "%s, %c = %lld, %c = %.1f mm", plane.name, index_name,
+                  static_cast<long long>(index), plane.world_name, world);
     return line.data();
 }
 
@@ -298,7 +333,7 @@ void draw_legend(RgbImage& canvas, const Page& page, int top) {
 } // namespace
 
 double fitting_scale(const Page& page) {
-    constexpr double most_width = 1240;
+    const double most_width = has_pairs(page) ? 1760 : 1240;
     constexpr double most_height = 470;
     double width = 0;
     double height = 0;
@@ -306,44 +341,56 @@ double fitting_scale(const Page& page) {
         width += static_cast<double>(extent(page, plane.across)) * page.spacing[plane.across];
         height = std::max(height, static_cast<double>(extent(page, plane.down)) * page.spacing[plane.down]);
     }
-    return std::min(most_width / width, most_height / height);
+    return std::min(most_width / (has_pairs(page) ? 2 * width : width), most_height / height);
 }
+
+namespace {
+
+constexpr int narrowest_column = 260; // the caption fits into it
+constexpr int caption_height = 22;
+
+/// Captions and panels from `top` down, which are `height` pixels high.
+void draw_row(RgbImage& canvas, const Row& row, int top, int height) {
+    int x = margin;
+    for (const Plane& plane : planes) {
+        const Size size = column_size(row.page, plane);
+        const int column = std::max(size.width, narrowest_column);
+        write_within(canvas, caption(row, plane), {x, top + 12}, 0.45, pale_ink, column);
+        const int left = x + (column - size.width) / 2;
+        const int upper = top + caption_height + (height - size.height) / 2;
+        paste(canvas, panel(row, plane, true), left, upper);
+        if (has_pairs(row.page))
+            paste(canvas, panel(row, plane, false), left + panel_size(row.page, plane).width + pair_gap, upper);
+        x += column + gap;
+    }
+}
+
+} // namespace
 
 RgbImage draw_page(const Page& page, const Volume& flair, const Volume& t1ce, const Window& flair_window,
                    const Window& t1ce_window) {
-    constexpr int narrowest_column = 260; // the caption fits into it
-    constexpr int narrowest_page = 980;   // the legend fits into it
+    constexpr int narrowest_page = 980; // the legend fits into it
     constexpr int title_height = 64;
-    constexpr int caption_height = 22;
     constexpr int legend_height = 96;
     int row_height = 0;
     int width = 2 * margin - gap;
     for (const Plane& plane : planes) {
         row_height = std::max(row_height, panel_size(page, plane).height);
-        width += std::max(panel_size(page, plane).width, narrowest_column) + gap;
+        width += std::max(column_size(page, plane).width, narrowest_column) + gap;
     }
     width = std::max(width, narrowest_page);
-    const int top = title_height + caption_height;
-    const int legend_top = top + 2 * (row_height + gap);
+    const int row_step = caption_height + row_height + gap;
+    const int legend_top = title_height + 2 * row_step;
     RgbImage canvas(width, legend_top + legend_height, paper);
-    const std::string title = page.options.title.empty() ? "tumour segmentation" : ascii(page.options.title);
+    const std::string title = page.options.title.empty() ? "tumour segmentation" : printable(page.options.title);
     write_within(canvas, title, {margin, 42}, 0.8, ink, width - 2 * margin);
     if (!page.options.warning.empty())
-        write_within(canvas, ascii(page.options.warning), {margin, 60}, 0.42, alarm, width - 2 * margin);
-
-    int x = margin;
-    for (const Plane& plane : planes) {
-        const Size size = panel_size(page, plane);
-        const int column = std::max(size.width, narrowest_column);
-        write_within(canvas, caption(page, plane), {x, title_height + 12}, 0.45, pale_ink, column);
-        const int left = x + (column - size.width) / 2;
-        const int upper = top + (row_height - size.height) / 2;
-        paste(canvas, panel(page, plane, flair, flair_window, ascii(page.options.upper)), left, upper);
-        paste(canvas, panel(page, plane, t1ce, t1ce_window, ascii(page.options.lower)), left, upper + row_height + gap);
-        x += column + gap;
-    }
+        write_within(canvas, printable(page.options.warning), {margin, 60}, 0.42, alarm, width - 2 * margin);
+    draw_row(canvas, {page, page.upper, flair, flair_window, printable(page.options.upper)}, title_height, row_height);
+    draw_row(canvas, {page, page.lower, t1ce, t1ce_window, printable(page.options.lower)}, title_height + row_step,
+             row_height);
     draw_legend(canvas, page, legend_top);
-    const std::string given = page.options.footer.empty() ? "" : ascii(page.options.footer) + "  |  ";
+    const std::string given = page.options.footer.empty() ? "" : printable(page.options.footer) + "  |  ";
     write_within(canvas, given + "radiological convention: the patient's right is on the left",
                  {margin, canvas.height - 16}, 0.42, pale_ink, width - 2 * margin - 360);
     const std::string warning = "research use only - not a medical device";

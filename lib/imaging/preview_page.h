@@ -14,14 +14,14 @@ struct Page {
     const PreviewOptions& options;
     std::array<double, 3> spacing; ///< mm
     Box box;
-    Index3 slices;
-    double scale = 1; ///< pixels per mm
+    Index3 upper, lower; ///< slices of the two rows
+    double scale = 1;    ///< pixels per mm
 };
 
-/// The largest scale at which three columns fit into the page's width and one row of panels into its height.
+/// The largest scale at which all panels of a row fit into the page's width and one row of panels into its height.
 double fitting_scale(const Page& page);
 
-/// Title, captions, two rows of three panels, legend and footer.
+/// Title, captions, two rows of three panels or pairs of panels, legend and footer.
 RgbImage draw_page(const Page& page, const Volume& flair, const Volume& t1ce, const Window& flair_window,
                    const Window& t1ce_window);
 

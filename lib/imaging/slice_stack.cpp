@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "imaging/slice_stack.h"
 
+#include "core/stop.h"
 #include "imaging/border.h"
 
 #include <algorithm>
@@ -67,6 +68,7 @@ void SliceStack<T>::check_bytes(std::size_t bytes) const {
 
 template <typename T>
 void SliceStack<T>::take_slice() {
+    StopScope::check();
     filled_ = 0;
     const std::int64_t k = slices_++;
     if (k == 0)

@@ -51,23 +51,27 @@ struct NotFinite {
     std::array<std::int64_t, 3> first{};
 };
 
-/// Calls visit(stored value, i, j) for the voxels of slice k, i fastest.
+/// Calls visit(row of stored values, j) for the rows along i of slice k.
 template <typename T, typename Visit>
-void for_slice(const VolumeView& view, std::int64_t k, const Visit& visit) {
+void for_rows(const VolumeView& view, std::int64_t k, const Visit& visit) {
     const auto& size = view.grid.size;
     std::array<std::int64_t, 3> strides = view.strides;
     if (strides == std::array<std::int64_t, 3>{})
         strides = {1, size[0], size[0] * size[1]};
     const auto* const bytes = static_cast<const std::byte*>(view.voxels);
-    for (std::int64_t j = 0; j < size[1]; ++j)
-        for (std::int64_t i = 0; i < size[0]; ++i) {
-            T stored; // the caller's memory need not be aligned
-            std::memcpy(&stored,
-                        bytes +
-                            (i * strides[0] + j * strides[1] + k * strides[2]) * static_cast<std::int64_t>(sizeof(T)),
-                        sizeof stored);
-            visit(stored, i, j);
-        }
+    constexpr auto scalar = static_cast<std::int64_t>(sizeof(T));
+    std::array<T, largest_extent> row;
+    const std::span<const T> values(row.data(), static_cast<std::size_t>(size[0]));
+    for (std::int64_t j = 0; j < size[1]; ++j) {
+        // The caller's memory need not be aligned.
+        const std::byte* const from = bytes + (j * strides[1] + k * strides[2]) * scalar;
+        if (strides[0] == 1)
+            std::memcpy(row.data(), from, values.size_bytes());
+        else
+            for (std::int64_t i = 0; i < size[0]; ++i)
+                std::memcpy(&row[static_cast<std::size_t>(i)], from + i * strides[0] * scalar, sizeof(T));
+        visit(values, j);
+    }
 }
 
 /// Slope and intercept that are applied to stored values.
@@ -105,20 +109,26 @@ Result<CompactVolume> converted(const VolumeView& view, std::string_view where, 
                            static_cast<std::size_t>(view.grid.voxels()), most_bytes);
     PageVector<Kept> slice;
     NotFinite bad;
+    std::array<float, largest_extent> intensities;
     for (std::int64_t k = 0; k < size[2]; ++k) {
         slice.clear();
-        for_slice<T>(view, k, [&](T stored, std::int64_t i, std::int64_t j) {
-            const double exact = static_cast<double>(stored) * slope + inter;
-            const auto intensity = static_cast<float>(exact);
-            if (!std::isfinite(intensity)) {
+        for_rows<T>(view, k, [&, slope = slope, inter = inter](std::span<const T> row, std::int64_t j) {
+            bool finite = true;
+            for (std::size_t i = 0; i < row.size(); ++i) {
+                intensities[i] = static_cast<float>(static_cast<double>(row[i]) * slope + inter);
+                finite &= std::isfinite(intensities[i]);
+            }
+            for (std::size_t i = 0; !finite && i < row.size(); ++i) {
+                if (std::isfinite(intensities[i]))
+                    continue;
                 if (bad.count++ == 0)
-                    bad.first = {i, j, k};
-                bad.nan += std::isnan(exact) ? 1 : 0;
+                    bad.first = {static_cast<std::int64_t>(i), j, k};
+                bad.nan += std::isnan(static_cast<double>(row[i]) * slope + inter) ? 1 : 0;
             }
             if constexpr (kept)
-                slice.push_back(stored);
+                slice.insert(slice.end(), row.begin(), row.end());
             else
-                slice.push_back(intensity);
+                slice.insert(slice.end(), intensities.begin(), intensities.begin() + std::ssize(row));
         });
         stack.append(slice);
     }
@@ -142,8 +152,10 @@ Result<CompactVolume> compact_volume_of(const VolumeView& view, std::string_view
 void read_slice(const VolumeView& view, std::int64_t k, std::span<float> slice) {
     const auto [slope, inter] = scaling_of(view);
     with_type(view.type, [&, slope = slope, inter = inter]<typename T>(T) {
-        for_slice<T>(view, k, [&](T stored, std::int64_t i, std::int64_t j) {
-            slice[static_cast<std::size_t>(i + view.grid.size[0] * j)] = border::intensity(stored, slope, inter);
+        for_rows<T>(view, k, [&](std::span<const T> row, std::int64_t j) {
+            float* const to = slice.data() + view.grid.size[0] * j;
+            for (std::size_t i = 0; i < row.size(); ++i)
+                to[i] = border::intensity(row[i], slope, inter);
         });
         return true;
     });

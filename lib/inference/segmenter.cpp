@@ -32,14 +32,24 @@ Status check_nifti_output(const std::filesystem::path& path, std::string_view wh
     return check_output(path, overwrite);
 }
 
+/// Pictures are PNG files.
+Status check_picture_name(const std::filesystem::path& path) {
+    const std::string ending = path.extension().string();
+    if (ending == ".png" || ending == ".PNG")
+        return {};
+    return Error{ErrorCode::invalid_argument, text("the picture ", path.string(), " must end in .png"), path.string()};
+}
+
 Status check_outputs(const InputPaths& inputs, const SegmentOptions& request) {
     const std::array<OutputFile, 3> outputs = {
         {{"label map", request.output}, {"probabilities", request.probabilities}, {"picture", request.preview}}};
     MFRES_CHECK(check_outputs_apart(outputs, inputs));
     MFRES_CHECK(check_nifti_output(request.output, "label map", request.overwrite));
     MFRES_CHECK(check_nifti_output(request.probabilities, "file of probabilities", request.overwrite));
-    if (!request.preview.empty())
+    if (!request.preview.empty()) {
         MFRES_CHECK(can_draw_previews());
+        MFRES_CHECK(check_picture_name(request.preview));
+    }
     return check_output(request.preview, request.overwrite);
 }
 
@@ -78,6 +88,7 @@ Result<std::vector<std::byte>> draw(const Case& loaded, LabelledCase& labelled, 
     options.title = text(loaded.id, "   ", report.network, " (", report.used.backend, ")");
     options.upper = title(shown.upper);
     options.lower = title(shown.lower);
+    options.file = PreviewFileAxes{loaded.orientation.axis, loaded.orientation.flip, loaded.canonical_grid.size};
     for (const std::string& warning : absent_contrast_warnings(loaded.present))
         options.warning += (options.warning.empty() ? "" : "; ") + warning;
     if (request.preview_uncertainty)

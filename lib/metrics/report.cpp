@@ -4,6 +4,7 @@
 #include "core/json_value.h"
 #include "core/try.h"
 #include "imaging/labels.h"
+#include "metrics/markdown_table.h"
 
 #include <mfres/metrics.h>
 
@@ -102,28 +103,6 @@ std::string scheme_sentence(const std::optional<EmptyScheme>& scheme) {
 
 std::string fixed(const std::optional<double>& value) {
     return decimal_text(value, 5, "");
-}
-
-/// Cells are padded for reading as plain text. The first columns are text, the others numbers.
-std::string markdown_table(const std::vector<Cells>& rows, std::size_t words) {
-    std::vector<std::size_t> widths(rows[0].size(), 3);
-    for (const Cells& row : rows)
-        for (std::size_t c = 0; c < row.size(); ++c)
-            widths[c] = std::max(widths[c], row[c].size());
-    std::string all;
-    for (std::size_t r = 0; r < rows.size(); ++r) {
-        for (std::size_t c = 0; c < rows[r].size(); ++c) {
-            const std::string space(widths[c] - rows[r][c].size(), ' ');
-            all += "| " + (c < words ? rows[r][c] + space : space + rows[r][c]) + ' ';
-        }
-        all += "|\n";
-        if (r == 0) {
-            for (std::size_t c = 0; c < widths.size(); ++c)
-                all += c < words ? '|' + std::string(widths[c] + 2, '-') : '|' + std::string(widths[c] + 1, '-') + ':';
-            all += "|\n";
-        }
-    }
-    return all;
 }
 
 /// The mean Dice of each site; nothing where no case tells its site.

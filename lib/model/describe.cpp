@@ -153,6 +153,17 @@ std::string_view name(FileKind kind) noexcept {
     return file_kind_names.of(kind);
 }
 
+bool has_random_weights(const ModelMetadata& metadata) {
+    const auto recipe = Json::parse(metadata.recipe_json, nullptr, false);
+    if (!recipe.is_object() || recipe.empty())
+        return false;
+    const auto of_init = [](const auto& entry) {
+        return entry.key() == "init" || entry.key() == "initialisation" || entry.key() == "seed";
+    };
+    const auto entries = recipe.items();
+    return std::all_of(entries.begin(), entries.end(), of_init);
+}
+
 Result<ModelInfo> describe(const std::filesystem::path& path) {
     MFRES_TRY(const SafetensorsFile file, read_safetensors(path));
     ModelInfo info;

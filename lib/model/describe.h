@@ -53,6 +53,9 @@ struct ModelInfo {
     std::int64_t tensor_bytes = 0;               ///< of all tensors
 };
 
+/// Whether nothing but a random generator made the weights, as `mfres init` does.
+bool has_random_weights(const ModelMetadata& metadata);
+
 /// Describes a file. Errors: those of read_safetensors; every valid safetensors file can be described.
 Result<ModelInfo> describe(const std::filesystem::path& path);
 

@@ -6,6 +6,7 @@
 #include "core/guard.h"
 #include "core/random.h"
 #include "core/try.h"
+#include "model/foreign_file.h"
 #include "model/metadata.h"
 #include "model/sha256.h"
 
@@ -265,8 +266,12 @@ Result<Model> decode_model(const SafetensorsFile& file) {
 Result<Model> load_model(const std::filesystem::path& path) {
     return guarded(path, [&]() -> Result<Model> {
         const auto file = read_safetensors(path, check_data_size);
-        if (!file)
-            return about(path.string(), file.error());
+        if (!file) {
+            Error error = about(path.string(), file.error());
+            if (const std::string advice = foreign_file(path); !advice.empty())
+                error.message = text(path.string(), " is no model file: ", advice);
+            return error;
+        }
         return decode_model(*file);
     });
 }

@@ -5,15 +5,17 @@
 #include "networks/family.h"
 #include "networks/registry.h"
 
+#include <algorithm>
+
 namespace mfres {
 
 namespace {
 
-constexpr std::array<std::int64_t, 5> published_input{1, 4, 128, 128, 128};
+const std::vector<std::int64_t> published_input{1, 4, 128, 128, 128};
 constexpr std::int64_t published_classes = 4;
 
-std::array<std::int64_t, 5> extents(const Shape& shape) {
-    return {shape[0], shape[1], shape[2], shape[3], shape[4]};
+std::vector<std::int64_t> extents(const Shape& shape) {
+    return {shape.begin(), shape.end()};
 }
 
 /// "3" for three equal values, "3x3x1" otherwise.
@@ -42,21 +44,14 @@ std::string operation(const Node& node) {
     return words;
 }
 
-void accumulate(ComplexityCounts& sum, const ComplexityCounts& counts) {
-    sum.learnables += counts.learnables;
-    sum.macs += counts.macs;
-    sum.table2_flops += counts.table2_flops;
-    sum.eq11_parameters += counts.eq11_parameters;
-    sum.eq13_flops += counts.eq13_flops;
-    sum.activation_bytes += counts.activation_bytes;
-}
-
 /// Adds a layer to its stage. The total was checked for overflow before, so no stage can overflow.
 void add_to_stages(std::vector<StageComplexity>& stages, const LayerComplexity& layer) {
     const std::string stage = layer.name.substr(0, layer.name.find('.'));
     for (StageComplexity& known : stages)
-        if (known.name == stage)
-            return accumulate(known.counts, layer.counts);
+        if (known.name == stage) {
+            known.counts = checked_sum(known.counts, layer.counts).value_or(known.counts);
+            return;
+        }
     stages.push_back({stage, layer.counts});
 }
 
@@ -86,10 +81,13 @@ Result<ComplexityReport> report_of(std::string_view name_or_json, const std::arr
         if (report.input == published_input && variant.classes() == published_classes)
             report.published = variant.family().published;
     }
+    const std::vector<std::int64_t> live = live_bytes_as_written(graph);
+    report.peak_bytes = *std::max_element(live.begin(), live.end());
     for (NodeId id = 0; id < graph.size(); ++id) {
         const Node& node = graph.node(id);
-        report.layers.push_back({node.name, operation(node), extents(node.shape), !seen || seen(node),
-                                 counts.nodes[static_cast<std::size_t>(id)]});
+        const auto at = static_cast<std::size_t>(id);
+        report.layers.push_back(
+            {node.name, operation(node), extents(node.shape), !seen || seen(node), live[at], counts.nodes[at]});
         report.convolutions += node.kind() == OpKind::conv ? 1 : 0;
         add_to_stages(report.stages, report.layers.back());
     }
@@ -97,6 +95,11 @@ Result<ComplexityReport> report_of(std::string_view name_or_json, const std::arr
 }
 
 } // namespace
+
+double arithmetic_intensity(const ComplexityCounts& counts) noexcept {
+    const double bytes = static_cast<double>(counts.bytes_read) + static_cast<double>(counts.bytes_written);
+    return bytes > 0.0 ? static_cast<double>(counts.eq13_flops) / bytes : 0.0;
+}
 
 Result<ComplexityReport> complexity(std::string_view name_or_json, const std::array<std::int64_t, 3>& size,
                                     std::int64_t batch) {

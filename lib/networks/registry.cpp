@@ -119,7 +119,7 @@ Result<Graph> build_network(const Variant& variant, const Axes& size, std::int64
     static constexpr std::array<char, 3> axis_names{'x', 'y', 'z'};
     for (std::size_t axis = 0; axis < 3; ++axis)
         if (size[axis] <= 0 || size[axis] % variant.multiple() != 0)
-            return Error{ErrorCode::graph_invalid,
+            return Error{ErrorCode::invalid_argument,
                          text(variant.name(), " needs edges that are multiples of ", variant.multiple(), ", edge ",
                               axis_names[axis], " is ", size[axis]),
                          variant.name()};

@@ -58,7 +58,7 @@ class Variant {
 Result<Variant> parse_variant(std::string_view name_or_json);
 
 /// Builds the graph for an input [batch, input_channels, size x, size y, size z]. Its only output are the logits (no
-/// softmax). Errors: graph_invalid, for a size that is not a multiple of Variant::multiple() among others.
+/// softmax). Errors: invalid_argument (a size that is not a multiple of Variant::multiple()), graph_invalid.
 Result<Graph> build_network(const Variant& variant, const Axes& size, std::int64_t batch = 1);
 
 /// Names of all registered networks; those of the paper's Table 2 come first, in its order.

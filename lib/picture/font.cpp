@@ -5,6 +5,8 @@
 // commercial or otherwise, with these acknowledgements.
 #include "picture/font.h"
 
+#include <utility>
+
 namespace mfres::font {
 
 namespace {
@@ -136,6 +138,81 @@ Glyph glyph_of(char c) {
         glyph.strokes.back().push_back({unit(points[n]) - left, unit(points[n + 1]) - baseline});
     }
     return glyph;
+}
+
+namespace {
+
+// The letters U+00C0 to U+00FF without their accents, and the accents: grave, acute, circumflex, tilde, diaeresis, ring,
+// cedilla (,) and stroke (/).
+constexpr std::string_view bases = "AAAAAAACEEEEIIIIDNOOOOOxOUUUUYPsaaaaaaaceeeeiiiidnooooo/ouuuuypy";
+constexpr std::string_view accents = "gactdr-,gacdgacd-tgactd-/gacda--gactdr-,gacdgacd-tgactd-/gacda-d";
+static_assert(bases.size() == 64 && accents.size() == 64);
+constexpr unsigned first_letter = 0xC0;
+
+/// Strokes of an accent around the point where it stands on a letter, y downwards.
+std::vector<std::vector<CanvasPoint>> accent_strokes(char accent) {
+    switch (accent) {
+    case 'g': return {{{-3, -4}, {1, 0}}};
+    case 'a': return {{{3, -4}, {-1, 0}}};
+    case 'c': return {{{-3, 0}, {0, -4}, {3, 0}}};
+    case 't': return {{{-4, 0}, {-2, -2}, {2, 0}, {4, -2}}};
+    case 'd': return {{{-3, -1}, {-3, 0}}, {{3, -1}, {3, 0}}};
+    case 'r': return {{{0, 0}, {2, -2}, {0, -4}, {-2, -2}, {0, 0}}};
+    default: return {};
+    }
+}
+
+/// One letter after the other, as one.
+Glyph joined(Glyph first, const Glyph& second) {
+    for (auto stroke : second.strokes) {
+        for (CanvasPoint& point : stroke)
+            point.x += first.advance;
+        first.strokes.push_back(std::move(stroke));
+    }
+    first.advance += second.advance;
+    return first;
+}
+
+Glyph latin_letter(unsigned code) {
+    switch (code) {
+    case 0xC6: return joined(glyph_of('A'), glyph_of('E'));
+    case 0xE6: return joined(glyph_of('a'), glyph_of('e'));
+    case 0xDF: return joined(glyph_of('s'), glyph_of('s'));
+    default: break;
+    }
+    const char base = bases[code - first_letter];
+    const char accent = accents[code - first_letter];
+    Glyph glyph = glyph_of(base);
+    const double middle = 0.5 * glyph.advance;
+    constexpr double above_capital = -24;
+    constexpr double above_small = -17;
+    const double top = base >= 'A' && base <= 'Z' ? above_capital : above_small;
+    if (accent == ',')
+        glyph.strokes.push_back({{middle, 1}, {middle - 2, 6}});
+    if (accent == '/')
+        glyph.strokes.push_back({{middle - 6, 1}, {middle + 6, top + 2}});
+    for (auto stroke : accent_strokes(accent)) {
+        for (CanvasPoint& point : stroke)
+            point = {point.x + middle, point.y + top};
+        glyph.strokes.push_back(std::move(stroke));
+    }
+    return glyph;
+}
+
+} // namespace
+
+Glyph next_glyph(std::string_view words, std::size_t& at) {
+    const auto byte = [&](std::size_t n) { return n < words.size() ? static_cast<unsigned char>(words[n]) : 0U; };
+    const auto continues = [&](std::size_t n) { return (byte(n) & 0xC0U) == 0x80U; };
+    const unsigned first = byte(at);
+    if (first == 0xC3 && continues(at + 1)) {
+        at += 2;
+        return latin_letter(first_letter + (byte(at - 1) & 0x3FU));
+    }
+    ++at;
+    while (first >= 0xC0 && continues(at))
+        ++at;
+    return glyph_of(static_cast<char>(first));
 }
 
 } // namespace mfres::font

@@ -114,8 +114,8 @@ std::vector<std::vector<CanvasPoint>> strokes_of(const CanvasPoint& at, std::str
                                                  const Lettering& lettering) {
     std::vector<std::vector<CanvasPoint>> strokes;
     double pen = 0.0;
-    for (const char c : words) {
-        const font::Glyph glyph = font::glyph_of(c);
+    for (std::size_t n = 0; n < words.size();) {
+        const font::Glyph glyph = font::next_glyph(words, n);
         for (const auto& stroke : glyph.strokes) {
             std::vector<CanvasPoint>& placed = strokes.emplace_back();
             for (const CanvasPoint& point : stroke) {
@@ -204,8 +204,8 @@ void draw_outline(RgbImage& image, const GreyImage& mask, const Colour& colour) 
 
 double text_width(std::string_view words, double scale) {
     double width = 0.0;
-    for (const char c : words)
-        width += font::glyph_of(c).advance;
+    for (std::size_t n = 0; n < words.size();)
+        width += font::next_glyph(words, n).advance;
     return scale * width;
 }
 

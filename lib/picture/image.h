@@ -79,7 +79,7 @@ void fill_convex(RgbImage& image, std::span<const CanvasPoint> corners, const Co
 /// Precondition: both have the same size.
 void draw_outline(RgbImage& image, const GreyImage& mask, const Colour& colour);
 
-/// One row of text in the font of picture/font.h. Other characters than the printable ones of ASCII appear as '?'.
+/// One row of UTF-8 in the font of picture/font.h: printable ASCII and the letters of Latin-1, all else as '?'.
 struct Lettering {
     double scale = 1.0;  ///< pixels per unit of the font, whose capitals are 21 units high
     double weight = 1.0; ///< width of the strokes in pixels

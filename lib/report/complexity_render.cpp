@@ -5,7 +5,7 @@
 #include "core/json_value.h"
 #include "core/names.h"
 #include "core/try.h"
-#include "report/text_table.h"
+#include "report/complexity_parts.h"
 
 #include <mfres/complexity.h>
 
@@ -14,12 +14,13 @@
 
 namespace mfres {
 
-namespace {
+namespace complexity_parts {
 
-constexpr auto report_format_names = enum_names<ReportFormat>({{ReportFormat::text, "text"},
-                                                               {ReportFormat::markdown, "markdown"},
-                                                               {ReportFormat::csv, "csv"},
-                                                               {ReportFormat::json, "json"}});
+static constexpr auto report_format_names = enum_names<ReportFormat>({{ReportFormat::text, "text"},
+                                                                      {ReportFormat::markdown, "markdown"},
+                                                                      {ReportFormat::csv, "csv"},
+                                                                      {ReportFormat::json, "json"},
+                                                                      {ReportFormat::html, "html"}});
 
 // --- common -----------------------------------------------------------------------------------------------------
 
@@ -29,12 +30,13 @@ constexpr const char* by_formulas = "paper formulas";
 
 // clang-format off
 constexpr const char* conventions =
-    "Conventions. Learnables: every learned scalar. MACs: multiply-accumulates of convolutions. Table 2: MACs + biases "
+    "Conventions. Learnables: every learned scalar. MACs: multiply-accumulates of convolutions and products of matrices. "
+    "Table 2: MACs + biases "
     "+ 1 per element of normalisation, (leaky) ReLU, max-pooling input and upsampling output, as the counter behind "
     "the paper's Table 2 counts. Eq. 11: a bias per output channel always, no normalisation. Eq. 13: 2 x MACs.";
 // clang-format on
 
-std::string times(const std::array<std::int64_t, 5>& extents, std::size_t from = 0) {
+std::string times(const std::vector<std::int64_t>& extents, std::size_t from) {
     std::string all;
     for (std::size_t i = from; i < extents.size(); ++i)
         all += (i == from ? "" : "x") + std::to_string(extents[i]);
@@ -73,28 +75,52 @@ std::string published_words(const PublishedFigures& published) {
 
 // --- one report as text and Markdown ----------------------------------------------------------------------------
 
-using Facts = std::vector<std::pair<std::string, std::string>>;
+constexpr const char* traffic_note =
+    "Memory traffic: every layer reads its operands and parameters once and writes its output once. Intensity: "
+    "operations of eq. 13 per byte moved. Live: bytes of all values stored while the layer runs, as a share of the peak, "
+    "as the network is written.";
 
-Facts facts(const ComplexityReport& report) {
+/// What an ONNX file says in place of a registered network.
+Facts onnx_facts(const OnnxSource& onnx) {
+    std::string inputs;
+    for (const OnnxInput& input : onnx.inputs)
+        inputs += text(inputs.empty() ? "" : ", ", input.name, ' ', times(input.shape));
+    return {{"file", onnx.file},
+            {"written by", text(onnx.producer.empty() ? "unknown" : onnx.producer, ", ONNX opset ", onnx.opset)},
+            {"input", inputs}};
+}
+
+Facts network_facts(const ComplexityReport& report) {
     const NetworkDescription& network = report.network;
     std::string changes = network.standard ? ", as registered" : " with";
     for (const std::string& change : network.changes)
         changes += (&change == &network.changes.front() ? " " : "; ") + change;
-    Facts all{{"network", network.network + changes},
-              {"input", text(times(report.input), " [batch, channels, x, y, z], ", network.classes, " classes")}};
+    return {{"network", network.network + changes},
+            {"input", text(times(report.input), " [batch, channels, x, y, z], ", network.classes, " classes")}};
+}
+
+Facts facts(const ComplexityReport& report) {
+    Facts all = report.onnx ? onnx_facts(*report.onnx) : network_facts(report);
     if (!report.status.empty())
         all.emplace_back("status", report.status);
     if (report.published)
         all.emplace_back("published", published_words(*report.published));
     all.emplace_back("convolutions", grouped(report.convolutions));
-    all.emplace_back("weights", mebibytes(report.weight_bytes) + " MiB (f32, with running statistics)");
-    all.emplace_back("activations", mebibytes(report.total.activation_bytes) + " MiB if every output were kept (f32)");
-    all.emplace_back(
-        "memory plan",
-        mebibytes(report.memory.planned) +
-            " MiB peak of activations; no placement for this order of ops needs less than " +
-            mebibytes(report.memory.lower_bound) +
-            " MiB (rewritten for inference, sums and activations in place; without weights and workspace)");
+    all.emplace_back("weights", mebibytes(report.weight_bytes) + " MiB (with running statistics)");
+    all.emplace_back("activations", mebibytes(report.total.activation_bytes) + " MiB if every output were kept");
+    all.emplace_back("traffic", text(mebibytes(report.total.bytes_read), " MiB read, ",
+                                     mebibytes(report.total.bytes_written), " MiB written, ",
+                                     grouped(arithmetic_intensity(report.total), 2), " operations of eq. 13 per byte"));
+    all.emplace_back("memory plan",
+                     text(mebibytes(report.memory.planned),
+                          " MiB peak of activations; no placement for this order of ops needs less than ",
+                          mebibytes(report.memory.lower_bound), " MiB (",
+                          report.onnx ? "as the file is written; shapes changed without a copy"
+                                      : "rewritten for inference, sums and activations in place",
+                          "; without weights and workspace)"));
+    all.emplace_back("peak", mebibytes(report.peak_bytes) + " MiB of values live at once as the network is written");
+    if (report.onnx && !report.onnx->excluded.empty())
+        all.emplace_back("excluded", text(report.onnx->excluded.size(), " nodes, listed below"));
     return all;
 }
 
@@ -152,7 +178,7 @@ TextTable layer_table(const ComplexityReport& report, bool with_operation) {
         table.row(std::move(cells));
     };
     for (const LayerComplexity& layer : report.layers)
-        add(layer.name, layer.operation, times(layer.output, 1), layer.seen_by_table2, layer.counts);
+        add(layer.name, layer.operation, times(layer.output, report.onnx ? 0 : 1), layer.seen_by_table2, layer.counts);
     table.rule();
     add("total", "", "", true, report.total);
     return table;
@@ -166,24 +192,73 @@ bool has_unseen(const ComplexityReport& report) {
 constexpr const char* unseen_note =
     "unseen: a function call in the original code; the counter behind Table 2 visits modules only and adds 0 for it.";
 
-std::string as_text(const ComplexityReport& report, bool per_layer) {
-    std::string all = report.network.name + '\n';
-    for (const auto& [key, value] : facts(report))
-        all += text("  ", key, std::string(14 - key.size(), ' '), wrapped(value, 16), '\n');
-    all += '\n' + (per_layer ? layer_table(report, false) : stage_table(report)).text() + '\n';
-    if (per_layer && has_unseen(report))
-        all += wrapped(unseen_note, 0) + '\n';
-    return all + wrapped(conventions, 0) + '\n';
+std::string share(std::int64_t part, std::int64_t whole) {
+    return whole > 0 ? grouped(100.0 * static_cast<double>(part) / static_cast<double>(whole), 1) : "-";
 }
 
-std::string as_markdown(const ComplexityReport& report, bool per_layer) {
-    std::string all = "## " + report.network.name + "\n\n";
-    for (const auto& [key, value] : facts(report))
-        all += "- " + key + ": " + value + '\n';
-    all += '\n' + (per_layer ? layer_table(report, true) : stage_table(report)).markdown() + '\n';
+std::vector<std::string> traffic_cells(const std::string& name, const ComplexityCounts& counts, bool layers,
+                                       const std::string& live) {
+    std::vector<std::string> cells{name, mebibytes(counts.bytes_read), mebibytes(counts.bytes_written),
+                                   grouped(arithmetic_intensity(counts), 2)};
+    if (layers)
+        cells.push_back(live);
+    return cells;
+}
+
+/// Bytes of every layer or stage.
+TextTable traffic_table(const ComplexityReport& report, bool per_layer, bool short_names) {
+    std::vector<TableColumn> columns{{"", per_layer ? "layer" : "stage", false},
+                                     {"memory traffic", "read MiB", true},
+                                     {"memory traffic", "written MiB", true},
+                                     {"eq. 13", "ops per byte", true}};
+    if (per_layer)
+        columns.push_back({"of the peak", "live, per cent", true});
+    TextTable table(columns);
+    const auto name = [&](const std::string& full) { return short_names ? shortened(full, 60) : full; };
+    for (const StageComplexity& stage : report.stages)
+        if (!per_layer)
+            table.row(traffic_cells(name(stage.name), stage.counts, false, {}));
+    for (const LayerComplexity& layer : report.layers)
+        if (per_layer)
+            table.row(traffic_cells(name(layer.name), layer.counts, true, share(layer.live_bytes, report.peak_bytes)));
+    table.rule();
+    table.row(traffic_cells("total", report.total, per_layer, "100.0"));
+    return table;
+}
+
+TextTable excluded_table(const OnnxSource& onnx, bool short_names) {
+    TextTable table({{"", "excluded node", false}, {"", "operator", false}, {"", "reason", false}});
+    for (const ExcludedNode& node : onnx.excluded)
+        table.row({short_names ? shortened(node.node, 40) : node.node,
+                   short_names ? shortened(node.operation, 20) : node.operation,
+                   short_names ? shortened(node.reason, 54) : node.reason});
+    return table;
+}
+
+PageStyle page_style(ReportFormat format) {
+    return format == ReportFormat::html       ? PageStyle::html
+           : format == ReportFormat::markdown ? PageStyle::markdown
+                                              : PageStyle::text;
+}
+
+void add_report(Page& page, PageStyle style, const ComplexityReport& report, bool per_layer) {
+    const bool text = style == PageStyle::text;
+    page.heading(report.network.name);
+    page.facts(facts(report));
+    page.table(per_layer ? layer_table(report, !text) : stage_table(report));
+    page.table(traffic_table(report, per_layer, text));
+    if (report.onnx && !report.onnx->excluded.empty())
+        page.table(excluded_table(*report.onnx, text));
     if (per_layer && has_unseen(report))
-        all += std::string(unseen_note) + "\n\n";
-    return all + conventions + '\n';
+        page.paragraph(unseen_note);
+    page.paragraph(conventions);
+    page.paragraph(traffic_note);
+}
+
+std::string as_page(const ComplexityReport& report, ReportFormat format, bool per_layer) {
+    Page page(page_style(format));
+    add_report(page, page_style(format), report, per_layer);
+    return page.finish();
 }
 
 // --- JSON and CSV -----------------------------------------------------------------------------------------------
@@ -199,22 +274,33 @@ void append(std::vector<std::string>& fields, const std::vector<std::string>& mo
     fields.insert(fields.end(), more.begin(), more.end());
 }
 
-const std::vector<std::string> count_names{"learnables",      "macs",       "table2_flops",
-                                           "eq11_parameters", "eq13_flops", "activation_bytes"};
+const std::vector<std::string>& count_names() {
+    static const std::vector<std::string> names{"learnables",      "macs",          "table2_flops",
+                                                "eq11_parameters", "eq13_flops",    "activation_bytes",
+                                                "bytes_read",      "bytes_written", "ops_per_byte"};
+    return names;
+}
 
 std::vector<std::string> count_fields(const ComplexityCounts& counts) {
     return {std::to_string(counts.learnables),   std::to_string(counts.macs),
             std::to_string(counts.table2_flops), std::to_string(counts.eq11_parameters),
-            std::to_string(counts.eq13_flops),   std::to_string(counts.activation_bytes)};
+            std::to_string(counts.eq13_flops),   std::to_string(counts.activation_bytes),
+            std::to_string(counts.bytes_read),   std::to_string(counts.bytes_written),
+            text(arithmetic_intensity(counts))};
+}
+
+double live_share(const ComplexityReport& report, const LayerComplexity& layer) {
+    return report.peak_bytes > 0 ? static_cast<double>(layer.live_bytes) / static_cast<double>(report.peak_bytes) : 0.0;
 }
 
 std::string as_csv(const std::vector<ComplexityReport>& reports, bool per_layer) {
     std::vector<std::string> head{"name", "network", "input"};
     append(head, per_layer ? std::vector<std::string>{"layer", "operation", "output", "seen_by_table2"}
                            : std::vector<std::string>{"classes"});
-    append(head, count_names);
-    if (!per_layer)
-        append(head, {"weight_bytes", "memory_lower_bound", "memory_planned"});
+    append(head, count_names());
+    append(head, per_layer
+                     ? std::vector<std::string>{"live_bytes", "live_share"}
+                     : std::vector<std::string>{"weight_bytes", "memory_lower_bound", "memory_planned", "peak_bytes"});
     std::string all = csv_line(head);
     for (const ComplexityReport& report : reports) {
         const std::vector<std::string> common{report.network.name, report.network.network, times(report.input)};
@@ -223,7 +309,7 @@ std::string as_csv(const std::vector<ComplexityReport>& reports, bool per_layer)
             append(fields, {std::to_string(report.network.classes)});
             append(fields, count_fields(report.total));
             append(fields, {std::to_string(report.weight_bytes), std::to_string(report.memory.lower_bound),
-                            std::to_string(report.memory.planned)});
+                            std::to_string(report.memory.planned), std::to_string(report.peak_bytes)});
             all += csv_line(fields);
             continue;
         }
@@ -231,6 +317,7 @@ std::string as_csv(const std::vector<ComplexityReport>& reports, bool per_layer)
             auto fields = common;
             append(fields, {layer.name, layer.operation, times(layer.output), layer.seen_by_table2 ? "true" : "false"});
             append(fields, count_fields(layer.counts));
+            append(fields, {std::to_string(layer.live_bytes), text(live_share(report, layer))});
             all += csv_line(fields);
         }
     }
@@ -244,6 +331,9 @@ void put_counts(OrderedJson& json, const ComplexityCounts& counts) {
     json["eq11_parameters"] = counts.eq11_parameters;
     json["eq13_flops"] = counts.eq13_flops;
     json["activation_bytes"] = counts.activation_bytes;
+    json["bytes_read"] = counts.bytes_read;
+    json["bytes_written"] = counts.bytes_written;
+    json["ops_per_byte"] = arithmetic_intensity(counts);
 }
 
 OrderedJson published_json(const PublishedFigures& published) {
@@ -262,14 +352,31 @@ OrderedJson published_json(const PublishedFigures& published) {
     return json;
 }
 
+void put_onnx(OrderedJson& json, const OnnxSource& onnx) {
+    json["file"] = onnx.file;
+    json["producer"] = onnx.producer;
+    json["opset"] = onnx.opset;
+    json["inputs"] = OrderedJson::array();
+    for (const OnnxInput& input : onnx.inputs)
+        json["inputs"].push_back({{"name", input.name}, {"shape", input.shape}});
+    json["excluded"] = OrderedJson::array();
+    for (const ExcludedNode& node : onnx.excluded)
+        json["excluded"].push_back({{"node", node.node}, {"operator", node.operation}, {"reason", node.reason}});
+}
+
 OrderedJson as_json(const ComplexityReport& report, bool per_layer) {
     OrderedJson json;
     json["name"] = report.network.name;
     json["network"] = report.network.network;
-    json["as_registered"] = report.network.standard;
-    json["variant"] = OrderedJson::parse(report.network.json, nullptr, false);
+    if (report.onnx) {
+        put_onnx(json, *report.onnx);
+    } else {
+        json["as_registered"] = report.network.standard;
+        json["variant"] = OrderedJson::parse(report.network.json, nullptr, false);
+    }
     json["input"] = report.input;
-    json["classes"] = report.network.classes;
+    if (!report.onnx)
+        json["classes"] = report.network.classes;
     if (!report.status.empty())
         json["status"] = report.status;
     if (report.published)
@@ -278,6 +385,7 @@ OrderedJson as_json(const ComplexityReport& report, bool per_layer) {
     json["convolutions"] = report.convolutions;
     json["weight_bytes"] = report.weight_bytes;
     json["memory"] = {{"lower_bound", report.memory.lower_bound}, {"planned", report.memory.planned}};
+    json["peak_bytes"] = report.peak_bytes;
     for (const StageComplexity& stage : report.stages) {
         OrderedJson entry{{"name", stage.name}};
         put_counts(entry, stage.counts);
@@ -291,6 +399,8 @@ OrderedJson as_json(const ComplexityReport& report, bool per_layer) {
                           {"output", layer.output},
                           {"seen_by_table2", layer.seen_by_table2}};
         put_counts(entry, layer.counts);
+        entry["live_bytes"] = layer.live_bytes;
+        entry["live_share"] = live_share(report, layer);
         json["layers"].push_back(std::move(entry));
     }
     return json;
@@ -302,7 +412,7 @@ std::string dumped(const OrderedJson& json) {
 
 // --- several reports --------------------------------------------------------------------------------------------
 
-std::string overview(const std::vector<ComplexityReport>& reports, bool markdown) {
+void add_overview(Page& page, const std::vector<ComplexityReport>& reports) {
     TextTable table(count_columns("network"));
     std::string inputs;
     for (const ComplexityReport& report : reports) {
@@ -311,7 +421,8 @@ std::string overview(const std::vector<ComplexityReport>& reports, bool markdown
         if (inputs.find(input) == std::string::npos)
             inputs += (inputs.empty() ? "" : ", ") + input;
     }
-    return "Input " + inputs + " [batch, channels, x, y, z]\n\n" + (markdown ? table.markdown() : table.text());
+    page.paragraph("Input " + inputs + " [batch, channels, x, y, z]");
+    page.table(table);
 }
 
 // --- Table 2 ----------------------------------------------------------------------------------------------------
@@ -393,24 +504,24 @@ TextTable formula_table(const Table2Report& report) {
     return table;
 }
 
-std::string table2_for_people(const Table2Report& report, bool markdown) {
-    const auto table = [&](const TextTable& rows) { return markdown ? rows.markdown() : rows.text(); };
-    std::string all = "Published figures beside this library's counts, input " + times(report.input) +
-                      " [batch, channels, x, y, z], 4 classes\n\n" + table(residual_table(report)) + '\n' +
-                      table(formula_table(report)) + '\n';
+std::string table2_page(const Table2Report& report, ReportFormat format) {
+    Page page(page_style(format));
+    page.paragraph("Published figures beside this library's counts, input " + times(report.input) +
+                   " [batch, channels, x, y, z], 4 classes");
+    page.table(residual_table(report));
+    page.table(formula_table(report));
+    Facts states;
     for (const Table2Row& row : report.rows)
-        all += markdown ? "- " + row.name + ": " + row.status + '\n'
-                        : row.name + std::string(24 - std::min<std::size_t>(23, row.name.size()), ' ') +
-                              wrapped(row.status, 24) + '\n';
-    all += '\n';
+        states.emplace_back(row.name, row.status);
+    page.facts(states);
     for (const char* note : {table2_note, conventions})
-        all += (markdown ? std::string(note) + '\n' : wrapped(note, 0)) + '\n';
-    return all;
+        page.paragraph(note);
+    return page.finish();
 }
 
 std::string table2_csv(const Table2Report& report) {
     std::vector<std::string> head{"network", "input", "published_parameters_m", "published_flops_g"};
-    append(head, count_names);
+    append(head, count_names());
     append(head, {"residual_parameters_m", "residual_flops_g", "published_dice_wt", "published_dice_tc",
                   "published_dice_et", "source", "status"});
     std::string all = csv_line(head);
@@ -456,12 +567,15 @@ OrderedJson table2_json(const Table2Report& report) {
     return json;
 }
 
-} // namespace
+} // namespace complexity_parts
+
+using namespace complexity_parts;
 
 std::string render(const ComplexityReport& report, ReportFormat format, bool per_layer) {
     switch (format) {
-    case ReportFormat::text: return as_text(report, per_layer);
-    case ReportFormat::markdown: return as_markdown(report, per_layer);
+    case ReportFormat::text:
+    case ReportFormat::markdown:
+    case ReportFormat::html: return as_page(report, format, per_layer);
     case ReportFormat::csv: return as_csv({report}, per_layer);
     case ReportFormat::json: return dumped(as_json(report, per_layer));
     }
@@ -469,16 +583,18 @@ std::string render(const ComplexityReport& report, ReportFormat format, bool per
 }
 
 std::string render(const std::vector<ComplexityReport>& reports, ReportFormat format, bool per_layer) {
-    const bool markdown = format == ReportFormat::markdown;
     switch (format) {
     case ReportFormat::text:
-    case ReportFormat::markdown: {
-        std::string all = overview(reports, markdown) + '\n';
+    case ReportFormat::markdown:
+    case ReportFormat::html: {
+        Page page(page_style(format));
+        add_overview(page, reports);
         if (!per_layer)
-            return all + (markdown ? std::string(conventions) : wrapped(conventions, 0)) + '\n';
+            page.paragraph(conventions);
         for (const ComplexityReport& report : reports)
-            all += '\n' + render(report, format, true);
-        return all;
+            if (per_layer)
+                add_report(page, page_style(format), report, true);
+        return page.finish();
     }
     case ReportFormat::csv: return as_csv(reports, per_layer);
     case ReportFormat::json: {
@@ -493,8 +609,9 @@ std::string render(const std::vector<ComplexityReport>& reports, ReportFormat fo
 
 std::string render(const Table2Report& report, ReportFormat format) {
     switch (format) {
-    case ReportFormat::text: return table2_for_people(report, false);
-    case ReportFormat::markdown: return table2_for_people(report, true);
+    case ReportFormat::text:
+    case ReportFormat::markdown:
+    case ReportFormat::html: return table2_page(report, format);
     case ReportFormat::csv: return table2_csv(report);
     case ReportFormat::json: return dumped(table2_json(report));
     }

@@ -3,6 +3,7 @@
 
 #include "core/decimal_text.h"
 #include "core/try.h"
+#include "report/page.h"
 
 #include <algorithm>
 #include <cmath>
@@ -110,6 +111,22 @@ std::string TextTable::markdown() const {
         all += '\n';
     }
     return all;
+}
+
+std::string TextTable::html() const {
+    const auto cells = [&](const char* tag, const auto& content_of) {
+        std::string line = "<tr>";
+        for (std::size_t c = 0; c < columns_.size(); ++c)
+            line += std::string("<") + tag + (columns_[c].right ? " class=\"n\">" : ">") + html_text(content_of(c)) +
+                    "</" + tag + ">";
+        return line + "</tr>\n";
+    };
+    std::string all = "<table>\n" + cells("th", [&](std::size_t c) {
+                          return (columns_[c].group.empty() ? "" : columns_[c].group + ": ") + columns_[c].title;
+                      });
+    for (const auto& row : rows_)
+        all += cells("td", [&](std::size_t c) { return row[c]; });
+    return all + "</table>\n";
 }
 
 std::string grouped(std::int64_t value) {

@@ -27,6 +27,8 @@ class TextTable {
     std::string text() const;
     /// A Markdown table with column titles "group: title".
     std::string markdown() const;
+    /// A table of HTML with the same titles.
+    std::string html() const;
 
   private:
     std::vector<std::size_t> widths() const;

@@ -208,6 +208,24 @@ TEST_CASE("a fused unit computes what the reference does, for any width, split, 
         }
 }
 
+TEST_CASE("a fusion group filters its last convolution along y where that saves more than it costs") {
+    if (!kernels::can_fuse())
+        return;
+    const FusionModel model = eager();
+    for (const std::int64_t width : {4, 8, 16}) {
+        GraphBuilder b;
+        const NodeId x = b.input(Shape{1, 16, 4, 8, 16});
+        const Graph graph = finished(b, unit(b, "unit", x, {16, width, 4, true}));
+        const auto network = inference_form(graph, test::random_weights(graph, 3));
+        REQUIRE_OK(network);
+        auto executable = compiled(*network, 1, &model);
+        REQUIRE_OK(executable);
+        const auto chosen = (*executable)->chosen();
+        CHECK(std::any_of(chosen.begin(), chosen.end(),
+                          [](const Chosen& op) { return op.implementation.ends_with(", winograd"); }) == (width >= 8));
+    }
+}
+
 TEST_CASE("a fused decoder level computes what the reference does: upsampling, skip, unit, head") {
     if (!kernels::can_fuse())
         return;

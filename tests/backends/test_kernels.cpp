@@ -15,6 +15,8 @@
 #include "backends/kernels/tile_convolution.h"
 #include "backends/kernels/tile_kernels.h"
 #include "backends/kernels/vector_loops.h"
+#include "backends/kernels/winograd_convolution.h"
+#include "backends/kernels/winograd_kernels.h"
 #include "support/check_backend.h"
 #include "support/graphs.h"
 #include "support/op_cases.h"
@@ -550,6 +552,9 @@ std::vector<ConvolutionCase> convolution_cases() {
         cases.push_back({{.out_channels = 5, .kernel = {1, 1, 1}, .padding = {1, 2, 3}, .bias = true}, {1, 4, 2, 2, z}});
         for (const std::int64_t groups : {2, 3, 8, 24})
             cases.push_back({{.out_channels = 48, .kernel = {3, 3, 3}, .padding = {1, 1, 1}, .groups = groups, .bias = true}, {1, 24, 3, 3, z}, true});
+        cases.push_back({{.out_channels = 112, .kernel = {1, 3, 3}, .padding = {0, 1, 1}, .bias = true}, {2, 32, 2, 7, z}, true});
+        cases.push_back({{.out_channels = 16, .kernel = {3, 1, 3}, .padding = {1, 0, 1}}, {1, 64, 9, 2, z}});
+        cases.push_back({{.out_channels = 48, .kernel = {3, 3, 1}, .padding = {1, 1, 0}, .bias = true}, {1, 16, 6, 1, z}, true});
         cases.push_back({{.out_channels = 80, .kernel = {3, 1, 3}, .dilation = {1, 1, 2}, .padding = {1, 0, 2}, .groups = 2}, {1, 34, 3, 3, z}});
         // clang-format on
     }
@@ -574,7 +579,7 @@ void check_convolution_case(const ConvolutionCase& each, const Activation& activ
     const auto channels_last = [](const Shape& shape, float* data) {
         return StridedView<float>{data, shape, channels_last_strides(shape)};
     };
-    const auto check = [&](const auto& make) {
+    const auto check = [&](const auto& make, double tolerance = 1e-6) {
         AlignedVector<float> first;
         for (const int threads : {1, 3}) {
             const auto op = make({each.conv, each.in, out, &weights.at("conv.weight"),
@@ -596,7 +601,7 @@ void check_convolution_case(const ConvolutionCase& each, const Activation& activ
             CHECK(std::all_of(result.end() - margin, result.end(), [](float v) { return std::isnan(v); }));
             Tensor values(out);
             copy(as_const(channels_last(out, result.data())), view(values));
-            check_close({values.values().begin(), values.values().end()}, expected);
+            check_close({values.values().begin(), values.values().end()}, expected, tolerance);
             if (first.empty())
                 first = result;
             CHECK(std::equal(first.begin(), first.end() - margin, result.begin()));
@@ -605,6 +610,8 @@ void check_convolution_case(const ConvolutionCase& each, const Activation& activ
     check(make_tile_convolution);
     if (each.conv.stride[2] == 1)
         check(make_row_convolution);
+    if (can_convolve_by_winograd({each.conv, each.in, out}))
+        check(make_winograd_convolution, 1e-5); // the transforms add and subtract larger numbers
 }
 
 } // namespace
@@ -617,6 +624,35 @@ TEST_CASE("convolutions of any geometry compute their formula under every target
         const Activation& activation = activations[static_cast<std::size_t>(each.in[4]) % std::size(activations)];
         for_targets([&] { check_convolution_case(each, activation); });
     }
+}
+
+TEST_CASE("Winograd's filtering is chosen where it saves most of the products") {
+    const auto chosen = [](const Conv& conv, const Shape& in) {
+        const ConvolutionSpec spec{conv, in, {in[0], conv.out_channels, in[2], in[3], in[4]}};
+        return winograd_is_faster(spec, tile_products(spec));
+    };
+    const Conv square{.out_channels = 64, .kernel = {1, 3, 3}, .padding = {0, 1, 1}};
+    CHECK(chosen(square, {1, 64, 32, 32, 32}));
+    CHECK_FALSE(chosen(square, {1, 64, 32, 1, 1})); // most of each tile would be thrown away
+    Conv wide = square;
+    wide.out_channels = 240;
+    CHECK_FALSE(chosen(wide, {1, 240, 8, 8, 8})); // 8 MiB of transformed weights
+    Conv other = square;
+    other.stride = {1, 2, 1};
+    CHECK_FALSE(chosen(other, {1, 64, 32, 32, 32}));
+    other = square;
+    other.groups = 2;
+    CHECK_FALSE(chosen(other, {1, 64, 32, 32, 32}));
+    other = square;
+    other.dilation = {1, 2, 1};
+    CHECK_FALSE(chosen(other, {1, 64, 32, 32, 32}));
+    other = square;
+    other.padding = {0, 0, 1};
+    CHECK_FALSE(chosen(other, {1, 64, 32, 32, 32}));
+    other = square;
+    other.out_channels = 63;
+    CHECK_FALSE(chosen(other, {1, 64, 32, 32, 32}));
+    CHECK_FALSE(chosen({.out_channels = 64, .kernel = {3, 3, 3}, .padding = {1, 1, 1}}, {1, 64, 32, 32, 32}));
 }
 
 TEST_CASE("kernels exist for the instruction sets of this processor, and each can be chosen") {
@@ -636,16 +672,20 @@ TEST_CASE("kernels exist for the instruction sets of this processor, and each ca
 #endif
     std::set<const VectorLoops*> loops;
     std::set<const TileKernels*> tiles;
+    std::set<const WinogradKernels*> winograd;
     for (const std::string& target : targets) {
         const TargetScope scope(target);
         loops.insert(&vector_loops());
         tiles.insert(&tile_kernels());
+        winograd.insert(&winograd_kernels());
         CHECK(line_kernels().name == target);
         CHECK(tile_kernels().name == target);
+        CHECK(winograd_kernels().name == target);
         CHECK(supported_targets() == std::vector<std::string>{target});
     }
     CHECK(loops.size() == targets.size());
     CHECK(tiles.size() == targets.size());
+    CHECK(winograd.size() == targets.size());
     CHECK(supported_targets() == targets);
     for_targets([] { CHECK(row_multiple % line_kernels().lanes == 0); });
 }

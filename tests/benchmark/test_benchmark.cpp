@@ -189,7 +189,7 @@ TEST_CASE("a benchmark that makes no sense is rejected, and one can be stopped")
                  }),
                  operation_unsupported);
     REQUIRE_CODE(with([](BenchmarkOptions& o) { o.compute.backend = "abacus"; }), backend_unknown);
-    REQUIRE_CODE(with([](BenchmarkOptions& o) { o.size = {16, 16, 17}; }), graph_invalid);
+    REQUIRE_CODE(with([](BenchmarkOptions& o) { o.size = {16, 16, 17}; }), invalid_argument);
     REQUIRE_CODE(benchmark(folder / "absent.safetensors", {}), file_not_found);
     BenchmarkOptions options;
     options.size = {16, 16, 16};

@@ -69,6 +69,29 @@ TEST_CASE("parts that have not begun when a flag is set are left out, inside of 
     CHECK(calls == 1010);
 }
 
+TEST_CASE("a long part ends on its way where its loop is to unwind, and goes on where it is to finish") {
+    const int threads = GENERATE(1, 3);
+    const auto pool = make({.threads = threads});
+    std::atomic<bool> flag{false};
+    std::atomic<int> steps{0};
+    const auto part = [&](int) {
+        for (int step = 0; step < 100; ++step, ++steps) {
+            StopScope::check();
+            flag = true;
+        }
+    };
+    {
+        const StopScope stop(&flag, OnStop::unwind);
+        CHECK_THROWS_AS(pool->run(3, part), Stopped);
+        CHECK(steps < 100);
+    }
+    flag = false;
+    steps = 0;
+    const StopScope stop(&flag, OnStop::finish);
+    pool->run(1, part);
+    CHECK(steps == 100);
+}
+
 TEST_CASE("what parts wrote is seen by the caller and by the next job") {
     const auto pool = make({.threads = 3});
     std::vector<std::int64_t> values(1000, 0);

@@ -2,6 +2,7 @@
 // All of the CUDA backend that is not a GPU's: planning, steps, dispatch, state and the kernels' per-element functions,
 // run on the host against the tables that every backend has to pass.
 #include "backends/cuda/backend.h"
+#include "backends/cuda/convolution_cache.h"
 #include "backends/cuda/engine.h"
 #include "core/random.h"
 #include "core/try.h"
@@ -508,4 +509,67 @@ TEST_CASE("statistics of all ranks are not taken a second time where activations
     }
     CHECK(test::same_bits(states[1][0], states[0][0]));
     CHECK(test::same_bits(states[1][1], states[0][0]));
+}
+
+TEST_CASE("convolutions with the same spec and rules are made once, failures to make one each time") {
+    class Named final : public cuda::Convolution {
+      public:
+        explicit Named(int number) : number_(number) {}
+        std::string implementation() const override { return std::to_string(number_); }
+        std::int64_t workspace_bytes() const override { return 0; }
+        cuda::ElementType result_type() const override { return cuda::ElementType::f32; }
+        void run(const cuda::ConvolutionArrays&) override {}
+
+      private:
+        int number_;
+    };
+    int calls = 0;
+    cuda::ConvolutionCache cache(
+        [&](const cuda::ConvolutionSpec& spec, const cuda::ConvolutionRules&) -> std::unique_ptr<cuda::Convolution> {
+            ++calls;
+            if (spec.conv.groups == 3)
+                throw cuda::EngineError(ErrorCode::backend_failed, "no");
+            return spec.residual ? nullptr : std::make_unique<Named>(calls);
+        });
+    cuda::ConvolutionSpec spec;
+    spec.conv.out_channels = 8;
+    spec.in = Shape{1, 4, 8, 8, 8};
+    spec.out = Shape{1, 8, 8, 8, 8};
+    const cuda::ConvolutionRules rules;
+    CHECK(cache.get(spec, rules)->implementation() == "1");
+    CHECK(cache.get(spec, rules)->implementation() == "1");
+    const auto differs = [&](const auto& change) {
+        cuda::ConvolutionSpec other = spec;
+        cuda::ConvolutionRules other_rules = rules;
+        change(other, other_rules);
+        const int before = calls;
+        (void)cache.get(other, other_rules);
+        return calls == before + 1;
+    };
+    CHECK(differs([](auto& s, auto&) { s.in[2] = 9; }));
+    CHECK(differs([](auto& s, auto&) { s.out[0] = 2; }));
+    CHECK(differs([](auto& s, auto&) { s.conv.kernel[1] = 3; }));
+    CHECK(differs([](auto& s, auto&) { s.conv.stride[0] = 2; }));
+    CHECK(differs([](auto& s, auto&) { s.conv.padding[2] = 1; }));
+    CHECK(differs([](auto& s, auto&) { s.conv.dilation[2] = 2; }));
+    CHECK(differs([](auto& s, auto&) { s.conv.groups = 2; }));
+    CHECK(differs([](auto& s, auto&) { s.pass = cuda::ConvolutionPass::weight_gradient; }));
+    CHECK(differs([](auto& s, auto&) { s.type = cuda::ElementType::bf16; }));
+    CHECK(differs([](auto& s, auto&) { s.bias = true; }));
+    CHECK(differs([](auto& s, auto&) { s.activation = {Activation::Kind::leaky_relu, 0.1F}; }));
+    CHECK(differs([](auto& s, auto&) { s.activation = {Activation::Kind::leaky_relu, 0.2F}; }));
+    CHECK(differs([](auto&, auto& r) { r.allow_tf32 = true; }));
+    CHECK(differs([](auto&, auto& r) { r.deterministic = false; }));
+    CHECK(differs([](auto&, auto& r) { r.workspace_limit = 1; }));
+    CHECK(cache.get(spec, rules)->implementation() == "1");
+
+    spec.residual = true;
+    const int before = calls;
+    CHECK(cache.get(spec, rules) == nullptr);
+    CHECK(cache.get(spec, rules) == nullptr);
+    CHECK(calls == before + 1);
+    spec.conv.groups = 3;
+    CHECK_THROWS_AS(cache.get(spec, rules), cuda::EngineError);
+    CHECK_THROWS_AS(cache.get(spec, rules), cuda::EngineError);
+    CHECK(calls == before + 3);
 }

@@ -290,6 +290,65 @@ TEST_CASE("the outline of an ONNX file is followed to its end") {
 }
 
 #ifdef MFRES_TEST_ONNX
+TEST_CASE("attributes of Resize that PyTorch's dynamo exporter writes are read, and other values rejected") {
+    if (no_onnx())
+        return;
+    const Model model = random_model(small_network);
+    const auto graph = build_network(model.variant, {16, 16, 16});
+    REQUIRE_OK(graph);
+    const auto bytes = encode_onnx(*graph, model.weights, {}, {});
+    REQUIRE_OK(bytes);
+    const auto with = [&](const std::string& policy, std::int64_t antialias, std::int64_t exclude_outside) {
+        onnx::ModelProto proto;
+        REQUIRE(proto.ParseFromArray(bytes->data(), static_cast<int>(bytes->size())));
+        int resized = 0;
+        for (onnx::NodeProto& node : *proto.mutable_graph()->mutable_node()) {
+            if (node.op_type() != "Resize")
+                continue;
+            ++resized;
+            const auto add = [&](const char* name, onnx::AttributeProto_AttributeType type) -> onnx::AttributeProto& {
+                onnx::AttributeProto& attribute = *node.add_attribute();
+                attribute.set_name(name);
+                attribute.set_type(type);
+                return attribute;
+            };
+            add("keep_aspect_ratio_policy", onnx::AttributeProto_AttributeType_STRING).set_s(policy);
+            add("antialias", onnx::AttributeProto_AttributeType_INT).set_i(antialias);
+            add("exclude_outside", onnx::AttributeProto_AttributeType_INT).set_i(exclude_outside);
+            add("extrapolation_value", onnx::AttributeProto_AttributeType_FLOAT).set_f(0.0F);
+        }
+        REQUIRE(resized > 0);
+        const std::string written = proto.SerializeAsString();
+        return import_onnx(std::as_bytes(std::span(written)), path, &model.variant);
+    };
+    const auto standard = with("stretch", 0, 0);
+    REQUIRE_OK(standard);
+    CHECK(same_bits(standard->weights, model.weights));
+    const auto kept = with("not_larger", 0, 0);
+    REQUIRE_CODE(kept, operation_unsupported);
+    CHECK(kept.error().message.find("keep_aspect_ratio_policy not_larger") != std::string::npos);
+    REQUIRE_CODE(with("stretch", 1, 0), operation_unsupported);
+    REQUIRE_CODE(with("stretch", 0, 1), operation_unsupported);
+}
+
+TEST_CASE("the description in an ONNX file says how the background is found and what is outside the brain") {
+    if (no_onnx())
+        return;
+    const auto bytes = small_file();
+    onnx::ModelProto proto;
+    REQUIRE(proto.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())));
+    for (
+        const char* sentence :
+        {"the background of a modality is the most frequent value on the six faces of its volume",
+         "the largest part, connected through faces, edges or corners, of the voxels that are not background in at least "
+         "one modality",
+         "every voxel outside the brain is 0 in all channels",
+         "Voxels outside the brain are labelled 0 whatever the logits say."}) {
+        INFO(sentence);
+        CHECK(proto.doc_string().find(sentence) != std::string::npos);
+    }
+}
+
 TEST_CASE("shared weights behind Identity, a Softmax at the end and weights in files beside the model are understood") {
     if (no_onnx())
         return;

@@ -120,6 +120,6 @@ TEST_CASE("the activations of an inference are planned by name") {
     REQUIRE_OK(counted);
     CHECK(*planned > 0);
     CHECK(*planned <= counted->total.activation_bytes);
-    REQUIRE_CODE(planned_activations("mf-res2net", {32, 32, 31}, "reference"), graph_invalid);
+    REQUIRE_CODE(planned_activations("mf-res2net", {32, 32, 31}, "reference"), invalid_argument);
     REQUIRE_CODE(planned_activations("mf-res2net", {32, 32, 32}, "nobody"), backend_unknown);
 }

@@ -404,7 +404,7 @@ TEST_CASE("complexity without arguments is the paper's Table 2 in every format")
     const auto json_run = run_program({"complexity", "--json"});
     REQUIRE(json_run.exit_code == 0);
     CHECK_FALSE(json::parse(json_run.out).empty());
-    for (const std::string format : {"text", "markdown", "csv"}) {
+    for (const std::string format : {"text", "markdown", "csv", "html"}) {
         const auto run = run_program({"complexity", "--format", format});
         CHECK(run.exit_code == 0);
         CHECK(run.out.find("mf-res2net") != std::string::npos);
@@ -413,6 +413,43 @@ TEST_CASE("complexity without arguments is the paper's Table 2 in every format")
     CHECK(text.out.find("3,157,168") != std::string::npos);
     CHECK(text.out.find("16.24") != std::string::npos);
     CHECK(run_program({"complexity", "--size", "120"}).exit_code != 0); // no multiple of 16
+}
+
+TEST_CASE("complexity compares networks, sweeps variants and predicts times") {
+    const TemporaryFolder folder;
+    const auto both = run_program({"complexity", "--compare", "--network", "mfnet-96", "--network", "dmfnet", "--size",
+                                   "32", "--json", "--machine", "h200-sxm", "--precision", "f32"});
+    REQUIRE(both.exit_code == 0);
+    CHECK(json::parse(both.out).at("predicted").size() == 1);
+    CHECK(run_program({"complexity", "--compare", "--network", "dmfnet"}).exit_code == 2);
+
+    const std::string plot = (folder / "pareto.svg").string();
+    const auto swept = run_program({"complexity", "--sweep", "splits=2|4", "--sweep", "size=32|64", "--max-macs", "1e9",
+                                    "--machine", "raspberry-pi-5", "--max-ms", "1000", "--plot", plot, "--json", "-q"});
+    INFO(swept.err);
+    REQUIRE(swept.exit_code == 0);
+    CHECK(json::parse(swept.out).at("variants").size() == 4);
+    CHECK(std::filesystem::file_size(plot) > 1000);
+    CHECK(run_program({"complexity", "--sweep", "splits"}).exit_code == 2);
+    CHECK(run_program({"complexity", "--sweep", "splits=2", "--max-ms", "5"}).exit_code == 2);
+
+    const std::string roofline = (folder / "roofline.svg").string();
+    const auto predicted = run_program({"complexity", "--network", "mf-res2net", "--size", "64", "--machine",
+                                        "xeon-8480+", "--precision", "f32,int8", "--threads", "8", "--plot", roofline});
+    INFO(predicted.err);
+    REQUIRE(predicted.exit_code == 0);
+    CHECK(predicted.out.find("data sheet") != std::string::npos);
+    CHECK(std::filesystem::file_size(roofline) > 1000);
+    CHECK(run_program({"complexity", "--network", "dmfnet", "--machine", "xeon-8480+", "--precision", "fp16"})
+              .exit_code == 2);
+    CHECK(run_program({"complexity", "--network", "dmfnet", "--machine", "abacus"}).exit_code == 6);
+    CHECK(run_program({"complexity", "--plot", plot}).exit_code == 2);
+
+    const auto listed = run_program({"probe", "--list", "--json"});
+    CHECK(json::parse(listed.out).size() >= 4);
+    CHECK(run_program({"probe", "--threads", "x"}).exit_code == 2);
+    CHECK(run_program({"complexity", (folder / "absent.onnx").string()}).exit_code != 0);
+    CHECK(run_program({"complexity", (folder / "absent.onnx").string(), "--input", "x=1x0"}).exit_code == 2);
 }
 
 TEST_CASE("planned and measured peak memory of a full-size case lie within 10 % of each other") {
@@ -436,4 +473,26 @@ TEST_CASE("planned and measured peak memory of a full-size case lie within 10 % 
         INFO(stage);
         CHECK(report["stages_ms"].contains(stage));
     }
+}
+
+TEST_CASE("the weights that come with the program are found where there is no /proc") {
+    const std::string hide = "mount -t tmpfs none /proc && ";
+    const auto apart = [&](const std::string& command) {
+        return mfres::test::run_command(
+            {"env", "-u", "MFRES_MODELS", "unshare", "--map-root-user", "--mount", "sh", "-c", hide + command});
+    };
+    if (apart("true").exit_code != 0) {
+        std::printf("SKIPPED: this system lets no process hide /proc from itself\n");
+        return;
+    }
+    // Called by its path, and by its name from elsewhere.
+    const std::filesystem::path program = MFRES_PROGRAM;
+    const std::string arguments = " bench --size 16 --runs 1 --no-probe --backend reference --json";
+    const auto by_path = apart(program.string() + arguments);
+    INFO(by_path.err);
+    CHECK(by_path.exit_code == 0);
+    const auto by_name = apart("cd / && PATH=" + program.parent_path().string() + ":$PATH && " +
+                               program.filename().string() + arguments);
+    INFO(by_name.err);
+    CHECK(by_name.exit_code == 0);
 }

@@ -7,6 +7,7 @@
 #include "data/cache_format.h"
 #include "exchange/name_pattern.h"
 #include "exchange/onnx.h"
+#include "exchange/onnx_complexity.h"
 #include "exchange/onnx_layout.h"
 #include "exchange/pickle.h"
 #include "exchange/state_dict.h"
@@ -22,6 +23,7 @@
 #include "train/checkpoint.h"
 #include "train/recipe.h"
 
+#include <mfres/machine.h>
 #include <mfres/metrics.h>
 
 #include <algorithm>
@@ -159,7 +161,23 @@ bool quantization(Input input) {
 bool onnx(Input input) {
     (void)check_onnx_layout(file_of(input, "input.onnx"));
     (void)import_onnx(input, "input");
+    const auto counted = count_onnx(input, "input", {});
+    const auto partly = count_onnx(input, "input", {{}, true});
+    expect(!counted || (partly.ok() && partly->onnx->excluded.empty() && partly->total.macs == counted->total.macs),
+           "a network that can be counted has other counts where unknown operators are allowed");
+    if (partly)
+        expect(partly->peak_bytes <= partly->memory.planned, "a memory plan is below the peak of what is live");
     return decode_onnx(input, "input", {16, 16, 16}).ok();
+}
+
+bool machine(Input input) {
+    const auto read = find_machine(file_of(input, "machine.json").string());
+    if (!read)
+        return false;
+    const std::string words = to_json(*read);
+    const auto again = find_machine(file_of(bytes_of(words), "machine.json").string());
+    expect(again.ok() && to_json(*again) == words, "a machine changes when it is written and read");
+    return true;
 }
 
 bool pickle_document(Input input) {
@@ -322,7 +340,7 @@ bool cache_block(Input input) {
 }
 
 // clang-format off
-constexpr std::array<Target, 18> all = {{
+constexpr std::array<Target, 19> all = {{
     {"nifti", nifti},
     {"gzip", gzipped},
     {"safetensors", safetensors},
@@ -336,6 +354,7 @@ constexpr std::array<Target, 18> all = {{
     {"recipe", recipe},
     {"experiment", experiment},
     {"table", table},
+    {"machine", machine},
     {"mapping", mapping},
     {"pattern", pattern},
     {"checkpoint", checkpoint},

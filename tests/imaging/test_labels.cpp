@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "imaging/label_evidence.h"
+#include "imaging/label_table.h"
 #include "support/catch.h"
 
+#include <algorithm>
+#include <cmath>
 #include <set>
 #include <string>
 
@@ -154,6 +157,76 @@ TEST_CASE("classes have distinct names and colours, and only the background is n
     }
     CHECK(names.size() == 4);
     CHECK(colours.size() == 4);
+}
+
+namespace {
+
+using Linear = std::array<double, 3>;
+
+Linear linear(const std::array<std::uint8_t, 3>& rgb) {
+    Linear values{};
+    for (std::size_t n = 0; n < 3; ++n) {
+        const double share = rgb[n] / 255.0;
+        values[n] = share <= 0.04045 ? share / 12.92 : std::pow((share + 0.055) / 1.055, 2.4);
+    }
+    return values;
+}
+
+/// CIE L*a*b* of linear sRGB, white D65.
+std::array<double, 3> lab(const Linear& rgb) {
+    const auto f = [](double t) { return t > 216.0 / 24389.0 ? std::cbrt(t) : (24389.0 / 27.0 * t + 16.0) / 116.0; };
+    const double x = f((0.4124 * rgb[0] + 0.3576 * rgb[1] + 0.1805 * rgb[2]) / 0.9505);
+    const double y = f(0.2126 * rgb[0] + 0.7152 * rgb[1] + 0.0722 * rgb[2]);
+    const double z = f((0.0193 * rgb[0] + 0.1192 * rgb[1] + 0.9505 * rgb[2]) / 1.089);
+    return {116.0 * y - 16.0, 500.0 * (x - y), 200.0 * (y - z)};
+}
+
+/// What a reader without green (deuteranopia) or red cones (protanopia) sees: Machado, Oliveira, Fernandes 2009.
+using Matrix = std::array<Linear, 3>;
+constexpr Matrix deuteranopia = {
+    {{0.367322, 0.860646, -0.227968}, {0.280085, 0.672501, 0.047413}, {-0.011820, 0.042940, 0.968881}}};
+constexpr Matrix protanopia = {
+    {{0.152286, 1.052583, -0.204868}, {0.114503, 0.786281, 0.099216}, {-0.003882, -0.048116, 1.051998}}};
+
+Linear seen(const Matrix& eye, const Linear& rgb) {
+    Linear result{};
+    for (std::size_t row = 0; row < 3; ++row)
+        result[row] = std::clamp(eye[row][0] * rgb[0] + eye[row][1] * rgb[1] + eye[row][2] * rgb[2], 0.0, 1.0);
+    return result;
+}
+
+} // namespace
+
+TEST_CASE("colours of classes differ from each other and from grey, for colour-blind readers too") {
+    constexpr Matrix all_cones = {{{1, 0, 0}, {0, 1, 0}, {0, 0, 1}}};
+    for (const Matrix& eye : {all_cones, deuteranopia, protanopia}) {
+        const auto shown = [&](int c) { return lab(seen(eye, linear(appearance(c).rgb))); };
+        for (int a = 1; a < tumour_classes; ++a) {
+            INFO(appearance(a).name);
+            const auto p = shown(a);
+            CHECK(std::hypot(p[1], p[2]) > 30.0); // a hue at all: images are grey
+            for (int b = a + 1; b < tumour_classes; ++b) {
+                INFO(appearance(b).name);
+                const auto q = shown(b);
+                CHECK(std::abs(p[0] - q[0]) > 10.0); // brightness, in grey prints as well
+                CHECK(std::hypot(p[0] - q[0], p[1] - q[1], p[2] - q[2]) > 45.0);
+                if (b == 3) // enhancing tumour touches both others
+                    CHECK(std::hypot(p[1] - q[1], p[2] - q[2]) > 60.0);
+            }
+        }
+    }
+}
+
+TEST_CASE("tables of label names and colours are in the formats of ITK-SNAP and 3D Slicer") {
+    const std::string snap = itk_snap_labels(LabelScheme::brats);
+    CHECK(snap.find("\n    0     0    0    0        0  0  0    \"Clear Label\"\n") != std::string::npos);
+    CHECK(snap.find("\n    4   250  230   60        1  1  1    \"enhancing tumour\"\n") != std::string::npos);
+    CHECK(std::count(snap.begin(), snap.end(), '\n') == 5 + 4);
+    const std::string slicer = slicer_colours(LabelScheme::brats_ped);
+    CHECK(slicer.find("\n1 enhancing_tumour 250 230 60 255\n") != std::string::npos);
+    CHECK(slicer.find("\n2 necrotic_core ") != std::string::npos);
+    CHECK(slicer.find("\n3 necrotic_core ") != std::string::npos); // cysts count as core
+    CHECK(slicer.find("\n4 oedema ") != std::string::npos);
 }
 
 TEST_CASE("regions follow the challenge or the paper's text, in label values") {

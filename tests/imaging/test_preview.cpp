@@ -170,7 +170,7 @@ TEST_CASE("a preview is written as a PNG that decodes to the rendered pixels") {
         return;
     REQUIRE_OK(image);
     REQUIRE(image->width > 800);
-    REQUIRE(image->width < 1600);
+    REQUIRE(image->width < 1900); // six panels beside each other
     REQUIRE(image->height > 500);
     REQUIRE(image->height < 1400);
     REQUIRE(image->rgb.size() == 3U * static_cast<std::size_t>(image->width) * static_cast<std::size_t>(image->height));
@@ -244,16 +244,79 @@ TEST_CASE("a preview keeps the radiological convention: right on the left, front
     REQUIRE(axial_centre(*at_front, 4).y + 100 < axial_centre(*at_back, 4).y);
 }
 
-TEST_CASE("a preview shows the slices with the largest cross-section") {
+TEST_CASE("a preview shows the largest cross-section of the tumour above, and of the core below") {
     Case shown;
     shown.add_box(17, 17, 4, 2);
-    shown.labels.labels[shown.index(5, 5, 30)] = 4; // a single voxel elsewhere, in no chosen slice
+    shown.labels.labels[shown.index(5, 5, 30)] = 4; // a core of a single voxel elsewhere
     const auto image = render_preview(shown.flair, shown.t1ce, shown.labels);
     if (cannot_draw(image))
         return;
     REQUIRE_OK(image);
-    REQUIRE(pixels_of(*image, class_with(2).rgb).front().y < image->height / 2);
-    REQUIRE(pixels_of(*image, class_with(4).rgb).front().y > image->height * 3 / 4);
+    const auto rows_of = [&](std::uint8_t label) {
+        std::array<int, 2> rows{};
+        for (const Position& p : pixels_of(*image, class_with(label).rgb))
+            if (p.y < image->height - 96)
+                ++rows[p.y < image->height * 2 / 5 ? 0 : 1];
+        return rows;
+    };
+    REQUIRE(rows_of(2)[0] > 0);
+    REQUIRE(rows_of(4)[0] == 0);
+    REQUIRE(rows_of(4)[1] > 0);
+    // Without a core both rows show the tumour.
+    shown.labels.labels[shown.index(5, 5, 30)] = 0;
+    const auto without_core = render_preview(shown.flair, shown.t1ce, shown.labels);
+    REQUIRE_OK(without_core);
+    const auto oedema = pixels_of(*without_core, class_with(2).rgb);
+    REQUIRE(std::any_of(oedema.begin(), oedema.end(), [&](const Position& p) {
+        return p.y > without_core->height / 2 && p.y < without_core->height - 96;
+    }));
+}
+
+TEST_CASE("a preview has the plain image beside the labelled one") {
+    Case shown;
+    shown.add_box(17, 17, 17, 2);
+    const auto image = render_preview(shown.flair, shown.t1ce, shown.labels);
+    PreviewOptions options;
+    options.overlay = false;
+    const auto plain = render_preview(shown.flair, shown.t1ce, shown.labels, options);
+    if (cannot_draw(image))
+        return;
+    REQUIRE_OK(image);
+    REQUIRE_OK(plain);
+    REQUIRE(image->width > plain->width);
+    // Outlines are in the left panel of each of the three pairs only: six panels, three of them labelled.
+    std::vector<int> columns;
+    for (const Position& p : pixels_of(*image, class_with(2).rgb))
+        if (p.y < image->height / 2)
+            columns.push_back(p.x);
+    std::sort(columns.begin(), columns.end());
+    int groups = 1;
+    for (std::size_t n = 1; n < columns.size(); ++n)
+        groups += columns[n] - columns[n - 1] > 100 ? 1 : 0;
+    REQUIRE(groups == 3);
+}
+
+TEST_CASE("a preview counts slices as the file does") {
+    Case shown;
+    shown.add_box(17, 17, 17, 2);
+    const auto with = [&](const PreviewFileAxes& file) {
+        PreviewOptions options;
+        options.file = file;
+        return render_preview(shown.flair, shown.t1ce, shown.labels, options);
+    };
+    const auto unknown = render_preview(shown.flair, shown.t1ce, shown.labels);
+    if (cannot_draw(unknown))
+        return;
+    const auto same = with({{0, 1, 2}, {}, {40, 40, 40}});
+    const auto flipped = with({{0, 1, 2}, {true, true, true}, {40, 40, 40}});
+    const auto permuted = with({{2, 1, 0}, {}, {40, 40, 40}});
+    const auto finer = with({{0, 1, 2}, {}, {80, 80, 80}});
+    REQUIRE_OK(same);
+    REQUIRE(same->rgb == unknown->rgb);
+    REQUIRE(flipped->rgb != same->rgb); // 39 - 19
+    REQUIRE(permuted->rgb != same->rgb);
+    REQUIRE(finer->rgb != same->rgb);
+    REQUIRE(flipped->width == same->width);
 }
 
 TEST_CASE("a preview honours the voxel spacing") {

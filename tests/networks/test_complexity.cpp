@@ -232,11 +232,11 @@ TEST_CASE("published figures stand only beside the registered network at the pub
 }
 
 TEST_CASE("complexity rejects sizes and networks with their codes") {
-    REQUIRE_CODE(complexity("mf-res2net", {128, 120, 128}), graph_invalid);
+    REQUIRE_CODE(complexity("mf-res2net", {128, 120, 128}), invalid_argument);
     CHECK(complexity("mf-res2net", {128, 120, 128}).error().message.find("120") != std::string::npos);
     CHECK(complexity("mf-res2net", {128, 120, 128}).error().message.find("16") != std::string::npos);
-    REQUIRE_CODE(complexity("mf-res2net", {0, 16, 16}), graph_invalid);
-    REQUIRE_CODE(complexity("mf-res2net", {-16, 16, 16}), graph_invalid);
+    REQUIRE_CODE(complexity("mf-res2net", {0, 16, 16}), invalid_argument);
+    REQUIRE_CODE(complexity("mf-res2net", {-16, 16, 16}), invalid_argument);
     REQUIRE_CODE(complexity("mf-res2net", {16, 16, 16}, 0), graph_invalid);
     REQUIRE_CODE(complexity("mf-res2net", {std::int64_t{1} << 60, 16, 16}), graph_invalid);
     REQUIRE_CODE(complexity("mf-resnet", cube128), network_unknown);

@@ -405,7 +405,7 @@ TEST_CASE("every registered network builds at its smallest cube") {
         REQUIRE(graph->outputs().size() == 1);
         CHECK(graph->node(graph->outputs()[0]).shape == Shape{2, 4, edge, edge, edge});
         const auto odd = build_network(*variant, {edge, edge, edge + 1});
-        REQUIRE_CODE(odd, graph_invalid);
+        REQUIRE_CODE(odd, invalid_argument);
         CHECK(odd.error().message.find(std::to_string(edge + 1)) != std::string::npos);
         CHECK(odd.error().message.find(std::to_string(edge)) != std::string::npos);
     }

@@ -162,6 +162,34 @@ TEST_CASE("every printable character has a width and, the space excepted, stroke
     CHECK(capital.strokes.front().back().y == 0.0);
 }
 
+TEST_CASE("letters of Latin-1 are drawn with their accents, all else beyond ASCII as a question mark") {
+    const auto drawn_words = [](std::string_view words) {
+        RgbImage image = white(300, 60);
+        draw_text(image, {10.0, 45.0}, words, {1.0, 1.5, black, false});
+        return image.rgb;
+    };
+    for (const auto& [letter, base] : {std::pair{"\u00E4", "a"},
+                                       {"\u00D6", "O"},
+                                       {"\u00FC", "u"},
+                                       {"\u00E9", "e"},
+                                       {"\u00F1", "n"},
+                                       {"\u00E5", "a"},
+                                       {"\u00E7", "c"},
+                                       {"\u00F8", "o"}}) {
+        INFO(letter);
+        CHECK(text_width(letter, 1.0) == text_width(base, 1.0));
+        CHECK(drawn_words(letter) != drawn_words(base));
+        CHECK(drawn_words(letter) != drawn_words("?"));
+    }
+    CHECK(drawn_words("Stra\u00DFe") == drawn_words("Strasse"));
+    CHECK(drawn_words("\u00C6") == drawn_words("AE"));
+    CHECK(drawn_words("\u00E4") != drawn_words("\u00E0")); // two dots, and a grave
+    for (const char* other : {"\u0416", "\u4E2D", "\U0001F9E0", "\xFF", "\xC3"}) {
+        INFO(other);
+        CHECK(drawn_words(other) == drawn_words("?")); // one for each character
+    }
+}
+
 TEST_CASE("text that runs upwards is the horizontal text rotated") {
     RgbImage across = white(80, 80);
     RgbImage upwards = white(80, 80);

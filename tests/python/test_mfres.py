@@ -196,7 +196,10 @@ class MfresTest(unittest.TestCase):
 
         with self.assertRaisesRegex(RuntimeError, "mine"):
             self.predictor.segment(**self.paths, progress=fail)
-        with self.assertRaises(KeyboardInterrupt):  # as Ctrl-C does it
+        # A process that a shell started in the background ignores Ctrl-C.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.addCleanup(signal.signal, signal.SIGINT, before)
+        with self.assertRaises(KeyboardInterrupt):
             self.predictor.segment(
                 **self.paths, progress=lambda stage, done: os.kill(os.getpid(), signal.SIGINT) or time.sleep(0.01))
         stopper = []

@@ -40,6 +40,8 @@ int average(const std::vector<std::string>& arguments) {
     if (sources.size() < 2)
         return usage_error("an average takes at least two models or checkpoints");
     const auto out = options.get<std::string>("out");
+    if (const auto named = check_ending("out", out, {".safetensors"}); !named)
+        return fail(named.error(), json);
     const auto dtype = parse_weight_dtype(options.get<std::string>("dtype"));
     if (!dtype)
         return fail(dtype.error(), json);

@@ -52,6 +52,8 @@ Result<BenchmarkReport> measure(const Options& options, ProgressDisplay& display
     chosen.probe = !options.has("no-probe");
     chosen.input = options.get_or_default<std::string>("save-input");
     chosen.output = options.get_or_default<std::string>("save-output");
+    MFRES_CHECK(check_ending("save-input", chosen.input, {".npy"}));
+    MFRES_CHECK(check_ending("save-output", chosen.output, {".npy"}));
     MFRES_TRY(const auto model, model_path(options));
     return benchmark(model, chosen, display.progress());
 }

@@ -57,7 +57,7 @@ int cache(const std::vector<std::string>& arguments) {
     // clang-format off
     options.add()
         ("data", po::value<std::vector<std::string>>()->multitoken()->required(), "folders of cases with their segmentations, and caches (.mfcache) to take cases from")
-        ("out,o", po::value<std::string>()->required(), "cache file to write")
+        ("out,o", po::value<std::string>()->required(), "cache file to write (.mfcache)")
         ("cases", po::value<int>()->default_value(0), "take so many of the cases, spread evenly over the order of their ids; 0 = all")
         ("levels", po::value<int>()->default_value(0), "round intensities of folders to this many steps, 2 to 256; 0 = without loss")
         ("normalisation", po::value<std::string>()->default_value("zscore-brain"), ways.c_str());
@@ -73,6 +73,8 @@ int cache(const std::vector<std::string>& arguments) {
     watch_signals();
     const std::filesystem::path path = options.get<std::string>("out");
     const bool json = options.has("json");
+    if (const auto named = check_ending("out", path, {".mfcache"}); !named)
+        return fail(named.error(), json);
     if (const auto status = make(path, options); !status)
         return fail(status.error(), json);
     const auto made = Cache::open(path);

@@ -2,11 +2,13 @@
 #include "cli.h"
 
 #include "commands.h"
+#include "train_display.h"
 
 #include "core/file.h"
 #include "core/format.h"
-#include "core/json_value.h"
+#include "core/json.h"
 #include "core/try.h"
+#include "imaging/case.h"
 
 #include <algorithm>
 #include <array>
@@ -204,31 +206,164 @@ CommandText describe(const Command& command) {
     return words;
 }
 
+namespace {
+
+// No abbreviated option names, because a new option could change the meaning of a script.
+constexpr int option_style = po::command_line_style::default_style & ~po::command_line_style::allow_guessing;
+
+/// The option that a value which has none before it was probably meant for; empty where its name does not tell.
+std::vector<std::string> probable_options(const std::string& value) {
+    std::error_code ignored;
+    if (std::filesystem::is_directory(value, ignored))
+        return {"--case", "--data", "--pred", "--ref"};
+    if (const auto slot = named_slot(value))
+        return {*slot == segmentation_slot ? "--out" : "--" + std::string(name(modalities[*slot]))};
+    constexpr std::array<std::pair<std::string_view, std::string_view>, 10> endings = {{{".nii", "--out"},
+                                                                                        {".nii.gz", "--out"},
+                                                                                        {".safetensors", "--model"},
+                                                                                        {".onnx", "--model"},
+                                                                                        {".mfcache", "--data"},
+                                                                                        {".json", "--config"},
+                                                                                        {".json", "--recipe"},
+                                                                                        {".csv", "--table"},
+                                                                                        {".png", "--preview"},
+                                                                                        {".html", "--html"}}};
+    std::vector<std::string> probable;
+    for (const auto& [ending, option] : endings)
+        if (value.ends_with(ending))
+            probable.emplace_back(option);
+    return probable;
+}
+
+/// One argument for an option and its value as a file of --config holds it; none for a switch that is off.
+Result<std::vector<std::string>> config_arguments(const po::option_description& option, const Json& value,
+                                                  const std::string& file) {
+    const std::string name = "--" + option.long_name();
+    const auto bad = [&](std::string_view wanted) {
+        return Error{ErrorCode::invalid_argument,
+                     text(file, ": '", option.long_name(), "' is ", json_excerpt(value), ", must be ", wanted), file};
+    };
+    if (option.semantic()->max_tokens() == 0) {
+        if (!value.is_boolean())
+            return bad("true or false");
+        return value.get<bool>() ? std::vector<std::string>{name} : std::vector<std::string>();
+    }
+    std::vector<std::string> arguments;
+    for (const Json& one : value.is_array() ? value : Json::array({value})) {
+        if (!one.is_string() && !one.is_number())
+            return bad("a text, a number, or a list of them");
+        arguments.push_back(text(name, "=", one.is_string() ? one.get<std::string>() : one.dump()));
+    }
+    return arguments;
+}
+
+} // namespace
+
+std::vector<std::string> Options::names() const {
+    std::vector<std::string> known;
+    for (const auto& option : visible_.options())
+        known.push_back("--" + option->long_name());
+    return known;
+}
+
+std::string Options::misplaced(const std::vector<std::string>& arguments) const {
+    const auto parsed = po::command_line_parser(arguments).options(visible_).style(option_style).run();
+    const auto allowed = static_cast<int>(positional_.max_total_count());
+    std::string value;
+    for (const auto& option : parsed.options)
+        if (option.position_key >= allowed && value.empty())
+            value = option.value.front();
+    std::string words = text("'", value, "' has no option before it");
+    const std::vector<std::string> known = names();
+    std::string meant;
+    for (const std::string& option : probable_options(value))
+        if (std::find(known.begin(), known.end(), option) != known.end())
+            meant += text(meant.empty() ? "" : " or ", option, " ", value);
+    if (!meant.empty())
+        return text(words, "; write ", meant);
+    // A word that is a value cut off at a blank, or an option whose dashes are missing.
+    return words + did_you_mean("--" + value, known);
+}
+
+Status Options::store_config() {
+    const std::string file = get<std::string>("config");
+    MFRES_TRY(const auto bytes, read_file(file, std::uint64_t{1} << 20U));
+    MFRES_TRY(const Json config, parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, file));
+    if (!config.is_object())
+        return Error{ErrorCode::invalid_argument,
+                     text(file, R"( is not an object of options, such as {"backend": "native", "threads": 2})"), file};
+    std::vector<std::string> arguments;
+    for (const auto& [key, value] : config.items()) {
+        const auto* const option = key == "config" || key == "help" ? nullptr : visible_.find_nothrow(key, false);
+        if (option == nullptr)
+            return Error{ErrorCode::invalid_argument,
+                         text(file, ": there is no option '", key, "'", did_you_mean("--" + key, names())), file};
+        MFRES_TRY(const auto words, config_arguments(*option, value, file));
+        arguments.insert(arguments.end(), words.begin(), words.end());
+    }
+    po::store(po::command_line_parser(arguments).options(visible_).style(option_style).run(), values_);
+    return {};
+}
+
 std::optional<int> Options::parse(const std::vector<std::string>& arguments) {
     if (described != nullptr) {
         *described = {usage_, about_, examples_, option_texts(visible_, positional_)};
         return exit_ok;
     }
     try {
-        // No abbreviated option names, because a new option could change the meaning of a script.
-        const int style = po::command_line_style::default_style & ~po::command_line_style::allow_guessing;
-        po::store(po::command_line_parser(arguments).options(visible_).positional(positional_).style(style).run(),
-                  values_);
+        po::store(
+            po::command_line_parser(arguments).options(visible_).positional(positional_).style(option_style).run(),
+            values_);
         if (has("help")) {
             std::cout << "Usage: mfres " << usage_ << "\n\n" << about_ << "\n\n" << visible_ << '\n' << examples_;
             return exit_ok;
         }
+        if (has("config"))
+            if (const auto stored = store_config(); !stored) {
+                const int code = fail(stored.error(), has("json"));
+                return stored.error().code == ErrorCode::json_invalid ? exit_usage : code;
+            }
         po::notify(values_);
     } catch (const po::unknown_option& error) {
-        std::vector<std::string> known;
-        for (const auto& option : visible_.options())
-            known.push_back("--" + option->long_name());
         const std::string given = error.get_option_name();
-        return usage_error(text("there is no option '", given, "'", did_you_mean(given, known)));
+        return usage_error(text("there is no option '", given, "'", did_you_mean(given, names())));
+    } catch (const po::too_many_positional_options_error&) {
+        return usage_error(misplaced(arguments));
     } catch (const po::error& error) {
         return usage_error(error.what());
     }
     return std::nullopt;
+}
+
+namespace {
+
+/// The value of an option by its type; null for a type that no option has.
+OrderedJson option_value(const boost::any& value) {
+    OrderedJson json;
+    const auto take = [&]<typename T>(const T*) {
+        if (const T* held = boost::any_cast<T>(&value))
+            json = *held;
+    };
+    take(static_cast<const std::string*>(nullptr));
+    take(static_cast<const std::vector<std::string>*>(nullptr));
+    take(static_cast<const int*>(nullptr));
+    take(static_cast<const std::int64_t*>(nullptr));
+    take(static_cast<const std::uint64_t*>(nullptr));
+    take(static_cast<const double*>(nullptr));
+    return json;
+}
+
+} // namespace
+
+OrderedJson Options::as_json() const {
+    OrderedJson all = OrderedJson::object();
+    for (const auto& option : visible_.options()) {
+        const std::string& name = option->long_name();
+        if (values_.count(name) == 0)
+            continue;
+        all[name] = option->semantic()->max_tokens() == 0 ? OrderedJson(true) : option_value(values_[name].value());
+    }
+    return all;
 }
 
 std::vector<std::filesystem::path> Options::paths(const char* name) const {
@@ -238,7 +373,14 @@ std::vector<std::filesystem::path> Options::paths(const char* name) const {
 
 Result<std::string> network_text(const std::string& argument) {
     std::error_code ignored;
-    if (argument.find('{') != std::string::npos || !std::filesystem::is_regular_file(argument, ignored))
+    const bool is_text = argument.find('{') != std::string::npos;
+    if (!is_text && argument.ends_with(".json") && !std::filesystem::exists(argument, ignored))
+        return Error{ErrorCode::file_not_found,
+                     text("there is no file ", argument,
+                          "; a network is a file of JSON, JSON itself, or one of the "
+                          "names that 'mfres complexity --list' shows"),
+                     argument};
+    if (is_text || !std::filesystem::is_regular_file(argument, ignored))
         return argument;
     auto bytes = read_file(argument, 1 << 20);
     if (!bytes)
@@ -269,6 +411,25 @@ void watch_signals() {
 
 ProgressDisplay::ProgressDisplay(bool quiet) : quiet_(quiet), terminal_(::isatty(STDERR_FILENO) != 0) {}
 
+void ProgressDisplay::start_part(std::size_t index, std::size_t count, const std::string& name) {
+    clear();
+    if (index == 0)
+        start_ = Clock::now();
+    part_ = index;
+    parts_ = count;
+    part_done_ = 0.0;
+    label_ = text("[", index + 1, "/", count, "] ", escape_controls(name));
+    if (!terminal_ && !quiet_)
+        std::cerr << label_ << '\n';
+}
+
+double ProgressDisplay::share_of_all(double done) {
+    // Nearly all of the time of a case is the network's.
+    if (stage_ == "network")
+        part_done_ = std::max(part_done_, 0.95 * done);
+    return (static_cast<double>(part_) + part_done_) / static_cast<double>(parts_);
+}
+
 bool ProgressDisplay::update(std::string_view stage, double done) {
     if (quiet_)
         return !stop_requested();
@@ -284,7 +445,7 @@ bool ProgressDisplay::update(std::string_view stage, double done) {
             draw_bar(std::clamp(done, 0.0, 1.0), now);
             last_output_ = now;
         }
-    } else if (new_stage || since_output.count() > 10.0) {
+    } else if ((new_stage && parts_ == 0) || since_output.count() > 10.0) {
         const std::string share = new_stage ? "" : text(" ", std::lround(100 * done), " %");
         std::cerr << (label_.empty() ? "" : label_ + ": ") << stage_ << share << '\n';
         last_output_ = now;
@@ -292,19 +453,17 @@ bool ProgressDisplay::update(std::string_view stage, double done) {
     return !stop_requested();
 }
 
-void ProgressDisplay::draw_bar(double done, Clock::time_point now) {
+void ProgressDisplay::draw_bar(double stage_done, Clock::time_point now) {
     constexpr int width = 28;
+    const double done = parts_ > 0 ? share_of_all(stage_done) : stage_done;
     const int filled = static_cast<int>(done * width);
     std::string bar;
     for (int i = 0; i < width; ++i)
         bar += i < filled ? "█" : "░";
-    const std::chrono::duration<double> elapsed = now - stage_start_;
+    const std::chrono::duration<double> elapsed = now - (parts_ > 0 ? start_ : stage_start_);
     std::string left;
-    if (done > 0.02 && done < 1.0) {
-        std::array<char, 32> buffer{};
-        std::snprintf(buffer.data(), buffer.size(), ", %.0f s left", std::ceil(elapsed.count() * (1 - done) / done));
-        left = buffer.data();
-    }
+    if (done > 0.005 && done < 1.0 && (parts_ > 0 || done > 0.02))
+        left = text(", ", duration(std::ceil(elapsed.count() * (1 - done) / done)), " left");
     std::cerr << "\r\033[K" << (label_.empty() ? "" : label_ + "  ") << bar << ' ' << std::lround(100 * done) << " % "
               << stage_ << left << std::flush;
     drawn_ = true;

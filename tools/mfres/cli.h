@@ -2,6 +2,8 @@
 // Common parts of all subcommands: parsing, exit codes, error output, progress.
 #pragma once
 
+#include "core/json_value.h"
+
 #include <mfres/segmenter.h>
 #include <mfres/status.h>
 
@@ -47,10 +49,13 @@ class Options {
     /// Arguments without an option name are values of `name`.
     void positional(const char* name, int count = 1) { positional_.add(name, count); }
 
-    /// Parses the arguments. Returns the exit code if the command must end (help, or a usage error), otherwise nullopt.
+    /// Parses the arguments, and after them the file of --config where the command has that option: what both name is as
+    /// the arguments say. Returns the exit code if the command must end (help, or an error), otherwise nullopt.
     std::optional<int> parse(const std::vector<std::string>& arguments);
 
     bool has(const char* name) const { return values_.count(name) > 0; }
+    /// Whether it was given, and not set by default.
+    bool given(const char* name) const { return has(name) && !values_[name].defaulted(); }
     template <typename T>
     const T& get(const char* name) const {
         return values_[name].template as<T>();
@@ -62,8 +67,15 @@ class Options {
     }
     /// The values of an option that takes several and may be repeated, as paths; none where it was not given.
     std::vector<std::filesystem::path> paths(const char* name) const;
+    /// Every option that has a value, given or by default, as a file of --config would hold it.
+    OrderedJson as_json() const;
 
   private:
+    /// The names of all options, with their dashes.
+    std::vector<std::string> names() const;
+    Status store_config();
+    std::string misplaced(const std::vector<std::string>& arguments) const;
+
     std::string usage_, about_, examples_;
     po::options_description visible_;
     po::positional_options_description positional_;
@@ -95,6 +107,9 @@ class ProgressDisplay {
 
     /// Prefix of every line, e.g. the id of the case.
     void set_label(std::string label) { label_ = std::move(label); }
+    /// Of several cases the one that begins now: "[3/38] NAME" before every line, and one bar over all of them. `index`
+    /// counts from 0.
+    void start_part(std::size_t index, std::size_t count, const std::string& name);
     /// Returns false after stop_requested().
     bool update(std::string_view stage, double done);
     /// update() of this display, which has to outlive it.
@@ -107,6 +122,8 @@ class ProgressDisplay {
   private:
     using Clock = std::chrono::steady_clock;
     void draw_bar(double done, Clock::time_point now);
+    /// The share of all cases that is done, from that of a stage of this case.
+    double share_of_all(double done);
 
     bool quiet_;
     bool terminal_;
@@ -115,6 +132,10 @@ class ProgressDisplay {
     std::string stage_;
     Clock::time_point stage_start_{};
     Clock::time_point last_output_{};
+    std::size_t part_ = 0;
+    std::size_t parts_ = 0;     ///< 0 = there is one piece of work
+    double part_done_ = 0.0;    ///< of this case
+    Clock::time_point start_{}; ///< of the first case
 };
 
 // One function per subcommand, each in the file of its name.
@@ -131,6 +152,7 @@ int phantom(const std::vector<std::string>& arguments);
 int train(const std::vector<std::string>& arguments);
 int experiment(const std::vector<std::string>& arguments);
 int bench(const std::vector<std::string>& arguments);
+int probe(const std::vector<std::string>& arguments);
 int cache(const std::vector<std::string>& arguments);
 int selftest(const std::vector<std::string>& arguments);
 

@@ -45,7 +45,8 @@ constexpr const char* examples =
     "  mfres convert runs/laptop/best.ckpt --out best.safetensors --dtype f16\n"
     "  mfres convert m.safetensors --out declared.safetensors --subsets \"t1ce,t2,flair;t1,t1ce,flair\" --min-component 1000\n"
     "  mfres convert m.safetensors --out m-int8.safetensors --calibrate FOLDER_OF_CASES --verify CASE\n\n"
-    "A mapping is {\"rules\": [{\"match\": \"module\\\\.(.*)\", \"name\": \"$1\"}], \"ignore\": [\"aux\\\\..*\"]}.\n";
+    "A mapping is {\"rules\": [{\"match\": \"module\\\\.(.*)\", \"name\": \"$1\"}], \"ignore\": [\"aux\\\\..*\"]}.\n"
+    "Of several rules that match a name, the first one in the list is applied, and no other.\n";
 
 Options make_options() {
     Options options("convert INPUT --out FILE [--network NAME|FILE.json] [--mapping FILE.json]", about, examples);

@@ -5,10 +5,12 @@
 #include "core/file.h"
 #include "core/try.h"
 #include "data/sources.h"
+#include "metrics/analysis.h"
 
 #include <mfres/evaluate.h>
 
 #include <algorithm>
+#include <iostream>
 
 namespace mfres::cli {
 
@@ -28,7 +30,10 @@ constexpr const char* examples =
     "  mfres evaluate --data val.mfcache --drop flair\n"
     "  mfres evaluate --data val.mfcache --drop all\n"
     "  mfres evaluate --pred results/ --ref references/ --regions paper --scheme brats2020 --json\n"
-    "  mfres evaluate --table Stats_Validation_final.csv\n";
+    "  mfres evaluate --table Stats_Validation_final.csv\n"
+    "  mfres evaluate --pred results/ --ref references/ --out evaluation/ --html evaluation.html\n"
+    "  mfres evaluate --pred results/ --compare other-results/ --ref references/\n"
+    "  mfres evaluate --table a/cases.csv --compare b/cases.csv\n";
 
 Options make_options() {
     Options options("evaluate (--pred DIR --ref DIR | [--model FILE] --data DIR | --table FILE)", about, examples);
@@ -42,28 +47,44 @@ Options make_options() {
         ("regions", po::value<std::string>(), "brats (default: WT 1 2 4, TC 1 4, ET 4) or paper (WT 1 2, TC 1, ET 4)")
         ("scheme", po::value<std::string>(), "for empty regions: server2019 (default: HD95 blank) or brats2020 (HD95 0 or 373.12866)")
         ("sites", po::value<std::string>(), "table (.csv: case,site) of the sites that the summary is divided by; without it, what ids of BraTS tell, or else the folder's name")
-        ("out,o", po::value<std::string>(), "folder for cases.csv, sites.csv, summary.json and table.md")
+        ("out,o", po::value<std::string>(), "folder for cases.csv, summary.csv, sites.csv, summary.json and table.md")
+        ("html", po::value<std::string>(), "page to write (.html) that shows all cases in a browser, the lowest Dice first")
+        ("worst", po::value<int>()->default_value(40), "print so many cases, those with the lowest Dice; 0 = none")
+        ("compare", po::value<std::string>(), "second folder of label maps, or with --table a second table: paired differences to the first")
         ("pred-labels", po::value<std::string>(), "scheme or mapping of the labels of --pred, if it is another one");
     // clang-format on
     add_label_options(options, "default: auto");
     add_segmenter_options(options); // several precisions with commas between are compared with f32
     add_case_options(options);
     add_small_part_options(options);
+    add_config_option(options);
     add_output_options(options);
     return options;
 }
 
 /// The files of --out.
 struct Outputs {
-    std::filesystem::path cases, sites, summary, table;
+    std::filesystem::path cases, summary_csv, sites, summary, table;
 };
 
 Outputs outputs_in(const std::filesystem::path& folder) {
-    return {folder / "cases.csv", folder / "sites.csv", folder / "summary.json", folder / "table.md"};
+    return {folder / "cases.csv", folder / "summary.csv", folder / "sites.csv", folder / "summary.json",
+            folder / "table.md"};
+}
+
+/// The folder or file that is evaluated, without its path.
+std::string source_name_of(const Options& options) {
+    for (const char* source : {"table", "data", "pred"})
+        if (options.has(source))
+            return source_name(options.get<std::string>(source));
+    return {};
 }
 
 /// Rejects before the work what could only fail at its end.
 Status prepare_outputs(const Options& options) {
+    const std::filesystem::path page = options.get_or_default<std::string>("html");
+    MFRES_CHECK(check_ending("html", page, {".html", ".htm"}));
+    MFRES_CHECK(check_output(page, options.has("force")));
     if (!options.has("out"))
         return {};
     const std::filesystem::path folder = options.get<std::string>("out");
@@ -73,14 +94,18 @@ Status prepare_outputs(const Options& options) {
     if (problem)
         return Error{ErrorCode::file_write, text("cannot make the folder ", folder.string(), ": ", problem.message()),
                      folder.string()};
-    const std::array<OutputFile, 4> files = {{{"table of cases", outputs.cases},
+    MFRES_CHECK(check_folder("out", folder, {".csv", ".json", ".md"}));
+    const std::array<OutputFile, 6> files = {{{"table of cases", outputs.cases},
+                                              {"table of statistics", outputs.summary_csv},
+                                              {"page", page},
                                               {"table of sites", outputs.sites},
                                               {"summary", outputs.summary},
                                               {"table", outputs.table}}};
-    const std::array<std::filesystem::path, 2> inputs = {options.get_or_default<std::string>("table"),
+    const std::array<std::filesystem::path, 3> inputs = {options.get_or_default<std::string>("table"),
+                                                         options.get_or_default<std::string>("compare"),
                                                          options.get_or_default<std::string>("sites")};
     MFRES_CHECK(check_outputs_apart(files, inputs));
-    for (const auto& path : {outputs.cases, outputs.sites, outputs.summary, outputs.table})
+    for (const auto& path : {outputs.cases, outputs.summary_csv, outputs.sites, outputs.summary, outputs.table})
         MFRES_CHECK(check_output(path, options.has("force")));
     return {};
 }
@@ -89,17 +114,56 @@ std::span<const std::byte> bytes_of(const std::string& content) {
     return std::as_bytes(std::span(content));
 }
 
+/// The statistics, and the cases that --worst asks for; the same is printed and written to table.md.
+std::string table_text(const Options& options, const MetricsTable& table) {
+    const OrderedJson made = provenance(options);
+    return text(to_markdown(table), cases_markdown(table, static_cast<std::size_t>(options.get<int>("worst"))),
+                "\nMade by ", made["program"].get<std::string>(), " on ", made["date"].get<std::string>(), ".\n");
+}
+
+std::string table_json(const Options& options, const MetricsTable& table) {
+    return with_provenance(options, to_json_with_analysis(table));
+}
+
+/// The page of --html.
+std::string table_page(const Options& options, const MetricsTable& table) {
+    const OrderedJson made = provenance(options);
+    std::vector<std::pair<std::string, std::string>> facts = {{"program", made["program"].get<std::string>()},
+                                                              {"date", made["date"].get<std::string>()}};
+    if (table.definition)
+        facts.emplace_back("regions", to_string(*table.definition));
+    if (table.scheme)
+        facts.emplace_back("empty regions", to_string(*table.scheme));
+    if (!table.labels.empty())
+        facts.emplace_back("labels", table.labels);
+    facts.emplace_back("intervals", "95 % bootstrap percentiles of the mean over cases");
+    facts.emplace_back("options", made["options"].dump(-1, ' ', false, OrderedJson::error_handler_t::replace));
+    return evaluation_page(table, "Evaluation of " + source_name_of(options), facts);
+}
+
 /// All files lie complete on the disk before the first is put in place.
 Status write_outputs(const Options& options, const MetricsTable& table) {
-    if (!options.has("out"))
-        return {};
-    const Outputs outputs = outputs_in(options.get<std::string>("out"));
     const bool force = options.has("force");
-    MFRES_TRY(PendingFile cases, PendingFile::write(outputs.cases, bytes_of(to_csv(table)), force));
-    MFRES_TRY(PendingFile sites, PendingFile::write(outputs.sites, bytes_of(sites_csv(table)), force));
-    MFRES_TRY(PendingFile summary, PendingFile::write(outputs.summary, bytes_of(to_json(table) + "\n"), force));
-    MFRES_TRY(PendingFile markdown, PendingFile::write(outputs.table, bytes_of(to_markdown(table)), force));
-    return commit_all(std::array{&cases, &sites, &summary, &markdown});
+    std::vector<std::pair<std::filesystem::path, std::string>> contents;
+    if (options.has("html"))
+        contents.emplace_back(options.get<std::string>("html"), table_page(options, table));
+    if (options.has("out")) {
+        const Outputs outputs = outputs_in(options.get<std::string>("out"));
+        contents.emplace_back(outputs.cases, cases_csv(table));
+        contents.emplace_back(outputs.summary_csv, summary_csv(table));
+        contents.emplace_back(outputs.sites, sites_csv(table));
+        contents.emplace_back(outputs.summary, table_json(options, table) + "\n");
+        contents.emplace_back(outputs.table, table_text(options, table));
+    }
+    std::vector<PendingFile> pending;
+    for (const auto& [path, content] : contents) {
+        MFRES_TRY(PendingFile file, PendingFile::write(path, bytes_of(content), force));
+        pending.push_back(std::move(file));
+    }
+    std::vector<PendingFile*> all;
+    for (PendingFile& file : pending)
+        all.push_back(&file);
+    return commit_all(all);
 }
 
 /// The words of --drop.
@@ -203,6 +267,22 @@ Result<MetricsTable> make_table(const Options& options, ProgressDisplay& display
     return table;
 }
 
+/// Two predictions, or two tables, of the same cases; no files.
+Result<TableComparison> comparison_of(const Options& options, ProgressDisplay& display) {
+    MFRES_TRY(const EvaluationOptions request, evaluation_options(options));
+    const std::string other = options.get<std::string>("compare");
+    const char* const kind = options.has("table") ? "table" : "pred";
+    const std::string first_name = options.get<std::string>(kind);
+    MFRES_TRY(const MetricsTable first, measured_table(options, request, display));
+    if (options.has("table")) {
+        MFRES_TRY(const MetricsTable second, read_csv(other));
+        return compare_tables(first, first_name, second, other);
+    }
+    MFRES_TRY(const MetricsTable second,
+              evaluate_folders(other, options.get<std::string>("ref"), request, display.progress()));
+    return compare_tables(first, first_name, second, other);
+}
+
 bool compares_precisions(const Options& options) {
     return options.get<std::string>("precision").find(',') != std::string::npos;
 }
@@ -263,15 +343,30 @@ int evaluate(const std::vector<std::string>& arguments) {
         return usage_error("--drop is for a model that is run on --data");
     if (drops_all(options) && (options.has("out") || compares_precisions(options)))
         return usage_error("the table of --drop all is printed (--json), for one precision and without --out");
+    if (options.get<int>("worst") < 0)
+        return usage_error("--worst must be 0 or more");
+    if (options.has("compare") && (options.has("data") || options.has("out") || options.has("html")))
+        return usage_error(
+            "--compare is for two folders of label maps (--pred), or two tables (--table), and is printed "
+            "(--json), without --out and --html");
+    if (options.has("html") && (drops_all(options) || compares_precisions(options)))
+        return usage_error("--html shows one evaluation, not a comparison");
     const auto print_result_of = [&](const auto& work) {
         const auto result = with_progress(options, [&](ProgressDisplay& display) { return work(options, display); });
         return print_report(options, result, [](const auto& of) { return to_markdown(of); });
     };
+    if (options.has("compare"))
+        return print_result_of(comparison_of);
     if (drops_all(options))
         return print_result_of(subsets_of_model);
     if (compares_precisions(options))
         return print_result_of(precisions_of_model);
-    return print_result_of(written_table);
+    const auto table =
+        with_progress(options, [&](ProgressDisplay& display) { return written_table(options, display); });
+    if (!table)
+        return fail(table.error(), options.has("json"));
+    std::cout << (options.has("json") ? table_json(options, *table) + "\n" : table_text(options, *table));
+    return exit_ok;
 }
 
 } // namespace mfres::cli

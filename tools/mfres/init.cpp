@@ -39,6 +39,8 @@ int init(const std::vector<std::string>& arguments) {
     const auto variant = parse_variant(*network);
     if (!variant)
         return fail(variant.error(), json);
+    if (const auto named = check_ending("out", options.get<std::string>("out"), {".safetensors"}); !named)
+        return fail(named.error(), json);
     const std::uint64_t seed = options.get<std::uint64_t>("seed");
     auto model = init_model(*variant, seed);
     if (!model)

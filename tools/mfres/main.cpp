@@ -41,6 +41,7 @@ constexpr Command command_table[] = {
      MFRES_TRAINING_COMMAND(robustness)},
     {"complexity", "parameters, FLOPs and memory of networks and variants", mfres::cli::complexity},
     {"bench", "time a network on this machine, in total or per op", mfres::cli::bench},
+    {"probe", "measure this machine, to predict times of networks", mfres::cli::probe},
     {"init", "write a model file with seeded random weights", mfres::cli::init},
     {"info", "show the content of a model file or training cache", mfres::cli::info},
     {"convert", "convert models between safetensors, ONNX and PyTorch; export checkpoints",
@@ -69,7 +70,7 @@ void help(std::ostream& out) {
     for (const Command& command : command_table)
         if (command.run != nullptr)
             out << "  " << std::left << std::setw(11) << command.name << ' ' << command.summary << '\n';
-    out << "  help        this text; 'mfres <command> --help' shows options and examples\n\nBackends in this build:\n";
+    out << "  help        this text; 'mfres help <command>' shows options and examples\n\nBackends in this build:\n";
     for (const auto& backend : mfres::available_backends())
         out << "  " << std::left << std::setw(11) << backend.name << ' ' << backend.engine << '\n';
     out << "\nExit codes:\n";
@@ -113,6 +114,8 @@ int run(const std::vector<std::string>& arguments) {
         return exit_usage;
     }
     const std::string& name = arguments[0];
+    if (name == "help" && arguments.size() > 1 && arguments[1].front() != '-')
+        return run({arguments[1], "--help"}); // of one command
     if (name == "help" || name == "--help" || name == "-h") {
         help(std::cout);
         return exit_ok;

@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: MIT
 #include "option_groups.h"
 
+#include "run_and_print.h"
+
 #include "backends/backend.h"
 #include "core/json_value.h"
+#include "core/parallel.h"
 #include "core/try.h"
 #include "imaging/labels.h"
 
+#include <algorithm>
 #include <charconv>
+#include <chrono>
+#include <ctime>
 #include <iostream>
 #include <sstream>
 
@@ -60,6 +66,21 @@ Result<std::vector<Precision>> precisions_of(const Options& options) {
     return all;
 }
 
+namespace {
+
+/// Once, although a command may read its options twice.
+void warn_of_threads(int threads) {
+    static bool warned = false;
+    const int available = resolve_threads(0);
+    if (threads <= available || warned)
+        return;
+    warned = true;
+    std::cerr << "mfres: warning: --threads " << threads << " is more than the " << available
+              << (available == 1 ? " CPU" : " CPUs") << " that this process may use, which makes it slower\n";
+}
+
+} // namespace
+
 Result<ComputeOptions> compute_options(const Options& options, bool several_precisions) {
     ComputeOptions compute;
     if (options.has("backend"))
@@ -72,6 +93,7 @@ Result<ComputeOptions> compute_options(const Options& options, bool several_prec
     compute.tf32 = options.has("allow-tf32");
     compute.deterministic = !options.has("non-deterministic");
     compute.threads = options.get<int>("threads");
+    warn_of_threads(compute.threads);
     MFRES_TRY(compute.cpus, parse_cpus(options.get_or_default<std::string>("cpus")));
     if (options.has("wait-policy")) {
         MFRES_TRY(compute.wait_policy, parse_wait_policy(options.get<std::string>("wait-policy")));
@@ -180,6 +202,70 @@ void add_small_part_options(Options& options) {
         ("min-enhancing", po::value<double>(), "mm^3: less enhancing tumour in total is labelled as necrotic core; 0 = never; default: as the model file recommends")
         ("min-component", po::value<double>(), "mm^3: smaller connected components of tumour are removed, except the largest; 0 = never; default: as the model file recommends");
     // clang-format on
+}
+
+void add_config_option(Options& options) {
+    options.add()(
+        "config", po::value<std::string>(),
+        "JSON file of options, e.g. {\"threads\": 2, \"resample\": true}; those of the command line come first");
+}
+
+namespace {
+
+bool ends_in(const std::filesystem::path& path, std::initializer_list<std::string_view> endings) {
+    std::string file = path.filename().string();
+    for (char& c : file)
+        c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+    return std::any_of(endings.begin(), endings.end(),
+                       [&](std::string_view ending) { return file.size() > ending.size() && file.ends_with(ending); });
+}
+
+} // namespace
+
+Status check_ending(std::string_view option, const std::filesystem::path& path,
+                    std::initializer_list<std::string_view> endings) {
+    if (path.empty() || ends_in(path, endings))
+        return {};
+    std::string allowed;
+    for (const std::string_view ending : endings)
+        allowed.append(allowed.empty() ? "" : " or ").append(ending);
+    return Error{ErrorCode::invalid_argument,
+                 text("the file of --", option, ", ", path.string(), ", must end in ", allowed), path.string()};
+}
+
+Status check_folder(std::string_view option, const std::filesystem::path& path,
+                    std::initializer_list<std::string_view> endings) {
+    std::error_code ignored;
+    const bool file = std::filesystem::exists(path, ignored) && !std::filesystem::is_directory(path, ignored);
+    const bool named_as_file = ends_in(path, endings) && !std::filesystem::is_directory(path, ignored);
+    if (path.empty() || (!file && !named_as_file))
+        return {};
+    return Error{ErrorCode::invalid_argument,
+                 text("--", option, " names a folder where there are several cases, and ", path.string(), " is ",
+                      file ? "a file" : "a file's name"),
+                 path.string()};
+}
+
+OrderedJson provenance(const Options& options) {
+    static const std::string start = [] {
+        const std::time_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
+        std::tm utc{};
+        ::gmtime_r(&now, &utc);
+        std::array<char, 32> words{};
+        std::strftime(words.data(), words.size(), "%Y-%m-%dT%H:%M:%SZ", &utc);
+        return std::string(words.data());
+    }();
+    return {{"program", text("mfres ", version())}, {"date", start}, {"options", options.as_json()}};
+}
+
+std::string with_provenance(const Options& options, const std::string& report) {
+    const auto content = OrderedJson::parse(report, nullptr, false);
+    if (!content.is_object())
+        return report;
+    OrderedJson whole = provenance(options);
+    for (const auto& [key, value] : content.items())
+        whole[key] = value;
+    return whole.dump(2, ' ', false, OrderedJson::error_handler_t::replace);
 }
 
 void add_report_options(Options& options) {

@@ -12,7 +12,9 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <initializer_list>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace mfres::cli {
@@ -85,6 +87,20 @@ void read_small_part_options(const Options& options, Request& request) {
 }
 
 // ---- output ---------------------------------------------------------------------------------------------------------
+
+/// --config, of commands with many options: a JSON object of them.
+void add_config_option(Options& options);
+
+/// Whether a file that is to be written has one of these endings, in small or capital letters. An empty path is no file.
+/// Errors: invalid_argument, which names the option and the endings.
+Status check_ending(std::string_view option, const std::filesystem::path& path,
+                    std::initializer_list<std::string_view> endings);
+/// Likewise for an option that names a folder: rejects the name of a file of that kind where no folder has it.
+Status check_folder(std::string_view option, const std::filesystem::path& path,
+                    std::initializer_list<std::string_view> endings);
+
+/// "mfres 0.1.0", the time of the program's start in UTC, and all options: what every report begins with.
+OrderedJson provenance(const Options& options);
 
 /// --json and --quiet, which every command has.
 void add_report_options(Options& options);

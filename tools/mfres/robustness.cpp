@@ -54,6 +54,7 @@ Result<RobustnessReport> measure(const Options& options, ProgressDisplay& displa
 /// The report, after its table was written to the file of --out.
 Result<RobustnessReport> written_report(const Options& options, ProgressDisplay& display) {
     const std::filesystem::path out = options.get_or_default<std::string>("out");
+    MFRES_CHECK(check_ending("out", out, {".md"}));
     const bool force = options.has("force");
     MFRES_CHECK(check_output(out, force));
     MFRES_TRY(RobustnessReport report, measure(options, display));

@@ -18,13 +18,17 @@ auto with_progress(const Options& options, const Work& work) {
     return result;
 }
 
-/// Prints to_json(*report) with --json, else text(*report); or the error. Returns the exit code.
+/// A report (a JSON object) with what made it before the rest: program and version, time in UTC, and all options. Anything
+/// but an object is left as it is.
+std::string with_provenance(const Options& options, const std::string& report);
+
+/// Prints to_json(*report) with_provenance with --json, else text(*report); or the error. Returns the exit code.
 template <typename Report, typename Text>
 int print_report(const Options& options, const Result<Report>& report, const Text& text) {
     const bool json = options.has("json");
     if (!report)
         return fail(report.error(), json);
-    std::cout << (json ? to_json(*report) + "\n" : text(*report));
+    std::cout << (json ? with_provenance(options, to_json(*report)) + "\n" : text(*report));
     return exit_ok;
 }
 

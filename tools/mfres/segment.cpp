@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT
-#include "core/json_value.h"
+#include "segment.h"
+
 #include "option_groups.h"
 #include "run_and_print.h"
 
 #include "core/file.h"
-#include "core/format.h"
 #include "core/try.h"
+#include "imaging/label_table.h"
+#include "inference/predictor.h"
+#include "model/describe.h"
 
 #include <iostream>
 
@@ -22,13 +25,20 @@ constexpr const char* about =
 constexpr const char* examples =
     "Examples:\n"
     "  mfres segment --case BraTS19_CBICA_AAB_1 --out labels.nii.gz --preview labels.png\n"
+    "  mfres segment --case BraTS19_CBICA_AAB_1 --out labels.nii.gz --html labels.html\n"
     "  mfres segment --model m.safetensors --t1 a.nii --t1ce b.nii --t2 c.nii --flair d.nii --out labels.nii.gz\n"
     "  mfres segment --model m.safetensors --data MICCAI_BraTS_2019_Data_Validation --out results/\n"
-    "  mfres segment --model m.safetensors --case DIR --out l.nii.gz --backend reference --json --quiet\n";
+    "  mfres segment --data FOLDER_OF_CASES --out results/ --skip-existing\n"
+    "  mfres segment --data BIDS_FOLDER --out derivatives/mfres --layout bids\n"
+    "  mfres segment --model m.safetensors --case DIR --out l.nii.gz --backend reference --json --quiet\n\n"
+    "With --data every case is tried. One that is rejected has a row with its code in volumes.csv and summary.json, and the\n"
+    "exit code is that of the first rejection: 0 means that all cases were segmented.\n";
 
 Options make_options() {
     Options options("segment [--model FILE] (--case DIR | --t1 F --t1ce F --t2 F --flair F | --data DIR) --out FILE",
                     about, examples);
+    const std::string layouts = "with --data, of the folder --out: " + names_of(folder_layouts) +
+                                " (derivatives: sub-X/anat/sub-X_desc-tumour_dseg.nii.gz)";
     // clang-format off
     options.add()
         ("case", po::value<std::string>(), "folder of one case, files named as BraTS names them")
@@ -36,25 +46,27 @@ Options make_options() {
         ("t1ce", po::value<std::string>(), "T1-weighted with contrast agent")
         ("t2", po::value<std::string>(), "T2-weighted")
         ("flair", po::value<std::string>(), "T2 FLAIR")
-        ("data", po::value<std::string>(), "folder of many cases; --out is then a folder")
+        ("data", po::value<std::string>(), "folder of many cases; --out is then a folder, which also gets volumes.csv and summary.json")
         ("out,o", po::value<std::string>()->required(), "label map to write (.nii or .nii.gz)")
         ("preview", po::value<std::string>(), "picture to write (.png); with --data: one per case into this folder")
         ("report", po::value<std::string>(), "JSON report to write; with --data: one per case into this folder")
+        ("html", po::value<std::string>(), "page to write (.html) that shows the case in a browser: slices to scroll, labels on and off, volumes, warnings; with --data: one per case into this folder")
         ("probabilities", po::value<std::string>(), "probability of each class to write (.nii or .nii.gz, axes x, y, z, class); with --data: one per case into this folder")
         ("probabilities-type", po::value<std::string>()->default_value("float32"), "float32 (rounded to float16), or uint8 in steps of 1/255")
+        ("label-table", po::value<std::string>(), "names and colours of the labels to write, for ITK-SNAP (.txt or .label) or 3D Slicer (.ctbl)")
+        ("skip-existing", "with --data: leave out cases whose label map is there, e.g. of a run that was interrupted")
+        ("layout", po::value<std::string>()->default_value("flat"), layouts.c_str())
+        ("verbose", "also tell which implementation the backend chose for each op")
         ("preview-uncertainty", "draw where tumour is as likely as not, and where the network is unsure");
     // clang-format on
     add_label_options(options, "default: the model's");
     add_segmenter_options(options);
     add_case_options(options);
     add_small_part_options(options);
+    add_config_option(options);
     add_output_options(options);
     return options;
 }
-
-struct Outputs {
-    std::filesystem::path labels, preview, report, probabilities;
-};
 
 Result<CaseFiles> named_case(const Options& options) {
     if (options.has("case"))
@@ -72,18 +84,21 @@ Result<CaseFiles> named_case(const Options& options) {
     return files;
 }
 
-/// Two files of one name, or an output that is an input, show before the model is read.
-Status check_apart(const Outputs& outputs, const CaseFiles& files) {
-    const std::array<OutputFile, 4> all = {{{"label map", outputs.labels},
+} // namespace
+
+Status check_apart(const SegmentOutputs& outputs, const CaseFiles& files) {
+    const std::array<OutputFile, 5> all = {{{"label map", outputs.labels},
                                             {"probabilities", outputs.probabilities},
                                             {"picture", outputs.preview},
+                                            {"page", outputs.html},
                                             {"report", outputs.report}}};
     return check_outputs_apart(all, files.modalities);
 }
 
-/// The last of a case's files. Where it fails the others are there, which the message says.
-Status write_report(const Outputs& outputs, const SegmentReport& report, bool force) {
-    const auto status = write_file_atomically(outputs.report, to_json(report) + "\n", force);
+namespace {
+
+/// An error of a file that is written after the label map: the message says what there is.
+Status with_written(Status status, std::string_view what, const SegmentOutputs& outputs) {
     if (status)
         return {};
     std::string written;
@@ -91,14 +106,32 @@ Status write_report(const Outputs& outputs, const SegmentReport& report, bool fo
         if (!path.empty())
             written += text(written.empty() ? "" : ", ", path.string());
     return Error{status.error().code,
-                 text("the report was not written, all else was (", written, "): ", status.error().message),
+                 text("the ", what, " was not written, all else was (", written, "): ", status.error().message),
                  status.error().where};
 }
 
-Result<SegmentReport> segment_one(Segmenter& segmenter, const CaseFiles& files, const Outputs& outputs,
+} // namespace
+
+std::string report_text(const SegmentReport& report, const Options& options) {
+    return with_provenance(options, to_json(report, options.has("verbose")));
+}
+
+Status write_label_table(Segmenter& segmenter, const Options& options) {
+    if (!options.has("label-table"))
+        return {};
+    MFRES_TRY(const std::string wanted, label_choice(options));
+    MFRES_TRY(const LabelCoding coding, segmenter.predictor().inside().scheme(wanted));
+    const std::filesystem::path path = options.get<std::string>("label-table");
+    const bool slicer = check_ending("label-table", path, {".ctbl"}).ok();
+    return write_file_atomically(path, slicer ? slicer_colours(coding) : itk_snap_labels(coding),
+                                 options.has("force") || options.has("skip-existing"));
+}
+
+Result<SegmentReport> segment_one(Segmenter& segmenter, const CaseFiles& files, const SegmentOutputs& outputs,
                                   const Options& options, ProgressDisplay& display) {
     const bool force = options.has("force");
     MFRES_CHECK(check_output(outputs.report, force));
+    MFRES_CHECK(check_output(outputs.html, force));
     SegmentOptions request;
     MFRES_CHECK(read_case_options(options, request.affine, request.resample));
     MFRES_TRY(request.label_scheme, label_choice(options));
@@ -112,93 +145,81 @@ Result<SegmentReport> segment_one(Segmenter& segmenter, const CaseFiles& files, 
     request.preview_uncertainty = options.has("preview-uncertainty");
     MFRES_TRY(Segmentation result, segmenter.segment(files, request, display.progress()));
     display.clear();
+    if (has_random_weights(segmenter.predictor().inside().model().metadata))
+        result.report.warnings.emplace_back(
+            "the weights are random, as mfres init makes them: the labels mean nothing");
+    if (!outputs.html.empty())
+        MFRES_CHECK(with_written(write_case_page(segmenter, files, outputs, result.report, options), "page", outputs));
     if (!outputs.report.empty())
-        MFRES_CHECK(write_report(outputs, result.report, force));
+        MFRES_CHECK(
+            with_written(write_file_atomically(outputs.report, report_text(result.report, options) + "\n", force),
+                         "report", outputs));
     return std::move(result.report);
 }
 
-/// The files of one case of a data set.
-Outputs outputs_of(const CaseFiles& files, const Options& options) {
-    const auto in_folder = [&](const char* option, const char* ending) {
-        return options.has(option) ? options.get<std::string>(option) / std::filesystem::path(files.id + ending)
-                                   : std::filesystem::path();
-    };
-    return {in_folder("out", ".nii.gz"), in_folder("preview", ".png"), in_folder("report", ".json"),
-            in_folder("probabilities", ".nii.gz")};
+namespace {
+
+Result<Segmenter> open_model(const Options& options, const SegmenterOptions& setup) {
+    MFRES_TRY(const auto model, model_path(options));
+    return Segmenter::open(model, setup);
 }
 
-/// What became of the cases of a data set: rejections are told as they come, and the exit code is that of the first.
-class Outcomes {
-  public:
-    explicit Outcomes(bool json) : json_(json) {}
-
-    void reject(const std::string& id, const Error& error) {
-        ++failures_;
-        const int code = fail({error.code, id + ": " + error.message, error.where});
-        if (first_failure_ == exit_ok)
-            first_failure_ = code;
-        all_.push_back({{"case", id}, {"error", name(error.code)}, {"message", error.message}});
-    }
-
-    void accept(const SegmentReport& report) {
-        all_.push_back(Json::parse(to_json(report, false)));
-        if (!json_)
-            std::printf("%-28s %7.1f ml WT %7.1f ml TC %7.1f ml ET   %6.2f s\n",
-                        escape_controls(report.case_id).c_str(), report.regions[0].millilitres,
-                        report.regions[1].millilitres, report.regions[2].millilitres, report.total_milliseconds / 1000);
-    }
-
-    int finish(std::size_t cases, const std::filesystem::path& out) const {
-        if (json_)
-            std::cout << all_.dump(2, ' ', false, Json::error_handler_t::replace) << '\n';
-        else
-            std::printf("%zu of %zu cases segmented into %s\n", all_.size() - failures_, cases,
-                        escape_controls(out.string()).c_str());
-        return first_failure_;
-    }
-
-  private:
-    bool json_;
-    int first_failure_ = exit_ok;
-    std::size_t failures_ = 0;
-    Json all_ = Json::array();
-};
-
-/// The cases of --data, with outputs that are apart from each other and from what is read.
-Result<FoundCases> cases_to_segment(const Options& options) {
-    MFRES_TRY(FoundCases found, search_cases(options.get<std::string>("data"), true));
-    for (const CaseFiles& files : found.cases)
-        MFRES_CHECK(check_apart(outputs_of(files, options), files));
-    return found;
+/// What the backend chose, an op a line.
+std::string choices_text(const SegmentReport& report) {
+    std::string lines = "\nchosen by the backend\n";
+    for (const auto& choice : report.chosen)
+        lines += text("  ", choice.node, "  ", choice.operation, "  ", choice.implementation, "\n");
+    return lines;
 }
 
-/// All cases of a folder: every one is tried.
-int segment_data(Segmenter& segmenter, const FoundCases& found, const Options& options) {
-    std::error_code problem;
-    for (const char* option : {"out", "preview", "report", "probabilities"})
-        if (options.has(option))
-            std::filesystem::create_directories(options.get<std::string>(option), problem);
+} // namespace
 
-    ProgressDisplay display(options.has("quiet"));
-    Outcomes outcomes(options.has("json"));
-    for (const RejectedFolder& folder : found.rejected)
-        outcomes.reject(folder.id, folder.error);
-    if (!options.has("quiet"))
-        for (const RejectedFolder& folder : found.skipped)
-            std::cerr << "mfres: left out: " << escape_controls(folder.error.message) << '\n';
-    for (std::size_t i = 0; i < found.cases.size(); ++i) {
-        const CaseFiles& files = found.cases[i];
-        display.set_label(text("[", i + 1, "/", found.cases.size(), "] ", escape_controls(files.id)));
-        const auto report = segment_one(segmenter, files, outputs_of(files, options), options, display);
-        display.clear();
-        if (report)
-            outcomes.accept(*report);
-        else
-            outcomes.reject(files.id, report.error());
-        if (!report && report.error().code == ErrorCode::interrupted)
-            break;
-    }
-    return outcomes.finish(found.cases.size() + found.rejected.size(), options.get<std::string>("out"));
+namespace {
+
+int segment_data(const Options& options, const SegmenterOptions& setup) {
+    const bool json = options.has("json");
+    watch_signals();
+    const auto found = cases_to_segment(options);
+    if (!found)
+        return fail(found.error(), json);
+    auto segmenter = open_model(options, setup);
+    if (!segmenter)
+        return fail(segmenter.error(), json);
+    return segment_folder(*segmenter, *found, options);
+}
+
+/// Rejects before the work what the files' names tell.
+Status check_names(const SegmentOutputs& outputs) {
+    MFRES_CHECK(check_ending("preview", outputs.preview, {".png"}));
+    MFRES_CHECK(check_ending("report", outputs.report, {".json"}));
+    return check_ending("html", outputs.html, {".html", ".htm"});
+}
+
+int segment_case(const Options& options, const SegmenterOptions& setup) {
+    const bool json = options.has("json");
+    watch_signals();
+    const auto path = [&](const char* option) { return options.get_or_default<std::string>(option); };
+    const SegmentOutputs outputs{path("out"), path("preview"), path("report"), path("probabilities"), path("html")};
+    if (const auto named = check_names(outputs); !named)
+        return fail(named.error(), json);
+    const auto files = named_case(options);
+    if (!files)
+        return fail(files.error(), json);
+    if (const auto apart = check_apart(outputs, *files); !apart)
+        return fail(apart.error(), json);
+    auto segmenter = open_model(options, setup);
+    if (!segmenter)
+        return fail(segmenter.error(), json);
+    const auto report = with_progress(
+        options, [&](ProgressDisplay& display) { return segment_one(*segmenter, *files, outputs, options, display); });
+    if (!report)
+        return fail(report.error(), json);
+    if (const auto written = write_label_table(*segmenter, options); !written)
+        return fail(written.error(), json);
+    std::cout << (json ? report_text(*report, options) + "\n" : to_text(*report));
+    if (!json && options.has("verbose"))
+        std::cout << choices_text(*report);
+    return exit_ok;
 }
 
 } // namespace
@@ -213,36 +234,29 @@ int segment(const std::vector<std::string>& arguments) {
         return usage_error("name the images in one way: --case DIR, --data DIR, or --t1, --t1ce, --t2 and --flair");
     if (options.has("preview-uncertainty") && !options.has("preview"))
         return usage_error("--preview-uncertainty changes the picture that --preview writes");
+    for (const char* option : {"skip-existing", "layout"})
+        if (options.given(option) && !options.has("data"))
+            return usage_error(text("--", option, " is for a folder of cases (--data)"));
+    if (options.has("skip-existing") && options.has("force"))
+        return usage_error("--skip-existing leaves out what --force would overwrite; name one of them");
     const bool json = options.has("json");
 
+    if (const auto named = check_ending("label-table", options.get_or_default<std::string>("label-table"),
+                                        {".txt", ".label", ".ctbl"});
+        !named)
+        return fail(named.error(), json);
+    if (const auto there = check_output(options.get_or_default<std::string>("label-table"),
+                                        options.has("force") || options.has("skip-existing"));
+        !there)
+        return fail(there.error(), json);
     const auto setup = segmenter_options(options);
     if (!setup)
         return fail(setup.error(), json);
     if (const auto labels = label_choice(options); !labels)
         return fail(labels.error(), json);
-    watch_signals();
-    const auto found = options.has("data") ? cases_to_segment(options) : Result<FoundCases>(FoundCases());
-    if (!found)
-        return fail(found.error(), json);
-    const Outputs outputs{options.get<std::string>("out"), options.get_or_default<std::string>("preview"),
-                          options.get_or_default<std::string>("report"),
-                          options.get_or_default<std::string>("probabilities")};
-    const auto files = options.has("data") ? Result<CaseFiles>(CaseFiles()) : named_case(options);
-    if (!files)
-        return fail(files.error(), json);
-    if (const auto apart = check_apart(outputs, *files); !apart && !options.has("data"))
-        return fail(apart.error(), json);
-    const auto model = model_path(options);
-    if (!model)
-        return fail(model.error(), json);
-    auto segmenter = Segmenter::open(*model, *setup);
-    if (!segmenter)
-        return fail(segmenter.error(), json);
     if (options.has("data"))
-        return segment_data(*segmenter, *found, options);
-    const auto report = with_progress(
-        options, [&](ProgressDisplay& display) { return segment_one(*segmenter, *files, outputs, options, display); });
-    return print_report(options, report, [](const SegmentReport& of) { return to_text(of); });
+        return segment_data(options, *setup);
+    return segment_case(options, *setup);
 }
 
 } // namespace mfres::cli

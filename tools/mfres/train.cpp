@@ -253,6 +253,10 @@ int train(const std::vector<std::string>& arguments) {
     auto chosen = trainer_options(options);
     if (!chosen)
         return fail(chosen.error(), as_json);
+    if (!options.has("val") && !options.has("fold") && !options.has("resume"))
+        std::cerr
+            << "mfres: warning: no case is held out, so that nothing shows whether the network overfits and no model "
+               "is the best; --val names cases to validate on, --fold 1/5 holds out a fifth of the patients\n";
     chosen->ranks = *ranks;
     if (options.has("gpus") && !(*ranks)->alone())
         return usage_error("--gpus is for one process; those of a launcher take a GPU each by themselves");

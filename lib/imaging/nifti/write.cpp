@@ -109,7 +109,10 @@ constexpr int gzip_level = 6;
 Result<std::vector<std::byte>> encode_volume(const fs::path& path, const Content& content,
                                              const NiftiGeometry& geometry, std::string_view description) {
     MFRES_TRY(std::vector<std::byte> bytes, encode_header(path, content, geometry, description));
-    bytes.insert(bytes.end(), content.voxels.begin(), content.voxels.end());
+    // Not insert(), of which GCC 14 believes that it could write beyond the end.
+    const std::size_t header = bytes.size();
+    bytes.resize(header + content.voxels.size());
+    std::copy(content.voxels.begin(), content.voxels.end(), bytes.begin() + static_cast<std::ptrdiff_t>(header));
     if (!nifti::names_gzip(path))
         return bytes;
     return gzip(bytes, gzip_level, GzipMatches::all);

@@ -82,7 +82,7 @@ MFRES_EXPORT Result<BenchmarkReport> benchmark(const std::filesystem::path& mode
 
 /// Bytes of activations at the peak of an inference of a network, a registered name or a JSON variant, as the backend
 /// plans it: without weights and workspace. Nothing is allocated. Errors: those of describe_network and backend_info,
-/// graph_invalid (size is not a multiple of what the network needs).
+/// invalid_argument (size is not a multiple of what the network needs).
 MFRES_EXPORT Result<std::int64_t> planned_activations(std::string_view network, const std::array<std::int64_t, 3>& size,
                                                       std::string_view backend);
 

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: MIT
+# Writes OUT, the C source of a stand-in for the driver's library: it has the functions of the toolkit's stub STUB, loads
+# kernels without looking at them, and says that there is no device to everything else. cuDNN can then compile plans for a
+# described device.   cmake -DNM=nm -DSTUB=.../stubs/libcuda.so -DOUT=driver.c -P driver.cmake
+execute_process(COMMAND ${NM} -D --defined-only ${STUB} OUTPUT_VARIABLE symbols COMMAND_ERROR_IS_FATAL ANY)
+string(REGEX MATCHALL " T cu[A-Za-z0-9_]+" functions "${symbols}")
+set(source "/* made by driver.cmake */\n")
+foreach(function IN LISTS functions)
+    string(SUBSTRING ${function} 3 -1 name)
+    if(name MATCHES "^cu(LibraryLoadData|LibraryGetKernel|LibraryGetModule|KernelGetFunction|Module(LoadData|LoadDataEx|LoadFatBinary|GetFunction))$")
+        string(APPEND source "int ${name}(void** made) { *made = (void*)64; return 0; }\n")
+    elseif(name MATCHES "^cu(LibraryUnload|ModuleUnload|(Kernel|Func)Set(Attribute|CacheConfig))$")
+        string(APPEND source "int ${name}(void) { return 0; }\n")
+    elseif(name MATCHES "^cu(Kernel|Func)GetAttribute$")
+        string(APPEND source "int ${name}(int* value) { *value = 0; return 0; }\n")
+    elseif(name STREQUAL "cuLibraryGetKernelCount")
+        string(APPEND source "int ${name}(unsigned* count) { *count = 1; return 0; }\n")
+    elseif(name STREQUAL "cuDriverGetVersion")
+        string(APPEND source "int ${name}(int* version) { *version = 13000; return 0; }\n")
+    elseif(name MATCHES "^cuGetError(String|Name)$")
+        string(APPEND source "int ${name}(int error, const char** text) { (void)error; *text = \"no device\"; return 0; }\n")
+    else()
+        string(APPEND source "int ${name}(void) { return 100; }\n")
+    endif()
+endforeach()
+file(WRITE ${OUT} "${source}")

@@ -26,7 +26,7 @@ constexpr const char* examples =
     "Examples:\n"
     "  mfres evaluate --pred results/ --ref MICCAI_BraTS_2019_Data_Training\n"
     "  mfres evaluate --model m.safetensors --data FOLDER_OF_CASES --out evaluation/\n"
-    "  mfres evaluate --model m.safetensors --data FOLDER_OF_CASES --precision f32,bf16,int8\n"
+    "  mfres evaluate --model m-int8.safetensors --data FOLDER_OF_CASES --precision f32,bf16,int8\n"
     "  mfres evaluate --data val.mfcache --drop flair\n"
     "  mfres evaluate --data val.mfcache --drop all\n"
     "  mfres evaluate --pred results/ --ref references/ --regions paper --scheme brats2020 --json\n"

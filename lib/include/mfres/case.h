@@ -47,13 +47,16 @@ struct CaseFiles {
 };
 
 /// The case in a folder, its files matched by suffix: BraTS 2017-2021 (_t1, _t1ce, _t2, _flair, _seg) or 2023 and later
-/// (-t1n, -t1c, -t2w, -t2f, -seg), .nii or .nii.gz, upper or lower case.
+/// (-t1n, -t1c, -t2w, -t2f, -seg), .nii or .nii.gz, upper or lower case. What these do not name is looked for by the last
+/// word of other names, also in .hdr: BIDS (_T1w, _ce-gd_T1w, _T2w, _FLAIR, _dseg), UPENN-GBM and UCSF-PDGM (_T1, _T1GD,
+/// _T1c), or the word alone (t1.nii.gz); nnU-Net's _0000 by the channel_names of its dataset.json. In BIDS's layout the id
+/// is that of subject and session ("sub-01_ses-2").
 /// Errors: file_not_found, modality_missing (names every missing one and what was found; with `allow_absent` only if all
 /// four are missing), modality_ambiguous.
 MFRES_EXPORT Result<CaseFiles> find_case(const std::filesystem::path& folder, bool allow_absent = false);
 
 /// Every case below a folder, sorted by id: the folder itself, its subfolders, or the subfolders of BraTS's HGG and
-/// LGG.
+/// LGG and of BIDS's sub-X; of nnU-Net every case of imagesTr and imagesTs.
 /// Errors: those of find_case for the first folder that is an incomplete case; file_not_found if there is no case.
 MFRES_EXPORT Result<std::vector<CaseFiles>> find_cases(const std::filesystem::path& root, bool allow_absent = false);
 

@@ -23,7 +23,7 @@ bool is_int16(float value) {
 
 /// The most frequent value of a slice if that is more than half of them, else any (Boyer and Moore 1991).
 template <typename T>
-T likely_background(const std::vector<T>& slice) {
+T likely_background(const PageVector<T>& slice) {
     T candidate = slice.front();
     std::int64_t lead = 0;
     for (const T value : slice) {
@@ -40,6 +40,7 @@ template <typename T>
 SliceStack<T>::SliceStack(const Grid& grid, double slope, double inter, std::size_t expected, std::int64_t most_bytes)
     : grid_(grid), slope_(slope), inter_(inter), most_bytes_(most_bytes),
       slice_(static_cast<std::size_t>(grid.size[0] * grid.size[1])), integers_(std::is_same_v<T, float>) {
+    border_.reserve(static_cast<std::size_t>(border::voxels(grid.size)));
     // Pages that are reserved take no memory before they are written to.
     if (integers_)
         integers_kept_.reserve(expected);
@@ -128,7 +129,7 @@ void SliceStack<T>::give_up_integers() {
 
 template <typename T>
 CompactVolume SliceStack<T>::finish() && {
-    std::vector<T>().swap(slice_);
+    PageVector<T>().swap(slice_);
     return integers_ ? finish(std::move(integers_kept_)) : finish(std::move(kept_));
 }
 

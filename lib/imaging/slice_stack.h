@@ -13,7 +13,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <vector>
 
 namespace mfres {
 
@@ -55,14 +54,14 @@ class SliceStack {
     double slope_;
     double inter_;
     std::int64_t most_bytes_;
-    std::vector<T> slice_;
+    PageVector<T> slice_;
     std::size_t filled_ = 0; ///< voxels of the slice
     std::int64_t slices_ = 0;
     std::int64_t count_ = 0;
     T guess_{};
     bool integers_ = false;                  ///< floats that have been whole numbers of 16 bits so far
-    std::vector<T> border_;                  ///< in the order of the volume
-    std::vector<Part> parts_;                ///< not empty ones, in the order of slices
+    PageVector<T> border_;                   ///< in the order of the volume
+    PageVector<Part> parts_;                 ///< not empty ones, in the order of slices
     PageVector<T> kept_;                     ///< the parts' voxels, one after the other
     PageVector<std::int16_t> integers_kept_; ///< in place of kept_ while integers_
 };

@@ -67,8 +67,8 @@ std::int64_t MemoryBudget::peak(const CaseMemory& memory, const Size& tile, std:
         memory.probabilities
             ? 3 * std::max(float_bytes(memory.grid, classes_), float_bytes(memory.output, classes_)) + memory.images
             : 0;
-    // Labels and twice as much to find small parts of them, or both grids' labels; a slice with the buffers of its file.
-    const std::int64_t written = std::max(3 * labels, labels + (memory.labels ? voxels(memory.output) : 0)) +
+    // Labels and as much to find small parts of them, or both grids' labels; a slice with the buffers of its file.
+    const std::int64_t written = std::max(2 * labels, labels + (memory.labels ? voxels(memory.output) : 0)) +
                                  memory.output[0] * memory.output[1] + writer_overhead;
     const std::int64_t ending = std::max(picture, written) + std::max(probabilities, box_probabilities) +
                                 engine_overhead + (memory.keep_network ? executable : 0);

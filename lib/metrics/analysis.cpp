@@ -134,6 +134,19 @@ std::string cases_markdown(const MetricsTable& table, std::size_t most) {
     return text("\n", head, ":\n\n", markdown_table(rows, 1));
 }
 
+std::string intervals_sentence(const MetricsTable& table) {
+    std::string words;
+    for (const Metric metric : judged)
+        for (const TumourRegion region : tumour_regions) {
+            const int decimals = metric == Metric::hd95 ? 2 : 4;
+            if (const auto interval = mean_interval(column(table, region, metric)))
+                words +=
+                    text(words.empty() ? "" : ", ", metric == Metric::hd95 ? "HD95 " : "Dice ", name(region), " ",
+                         decimal_text(interval->low, decimals, ""), " to ", decimal_text(interval->high, decimals, ""));
+        }
+    return words.empty() ? words : text("\n95 % bootstrap intervals of the means: ", words, ".\n");
+}
+
 std::string cases_csv(const MetricsTable& table) {
     const std::string csv = to_csv(table);
     // One line for the head and each case, but for line breaks inside of quoted labels.

@@ -47,6 +47,9 @@ std::optional<double> mean_dice(const CaseMetrics& measured);
 /// The `most` cases of lowest Dice as a Markdown table of Dice and HD95, outliers marked with '*'. Empty for `most` = 0.
 std::string cases_markdown(const MetricsTable& table, std::size_t most);
 
+/// The 95 % intervals of the means of Dice and HD95 as a sentence; empty below two cases.
+std::string intervals_sentence(const MetricsTable& table);
+
 /// The table of to_csv without the rows of its summary.
 std::string cases_csv(const MetricsTable& table);
 /// Those rows alone, and two more, CI95low and CI95high: mean_interval of each column.

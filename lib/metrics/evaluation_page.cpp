@@ -21,7 +21,7 @@ th,td{padding:3px 14px 3px 0;text-align:left;vertical-align:top}
 thead th{border-bottom:2px solid #1a1d21;white-space:nowrap}
 button{font:inherit;font-weight:600;background:none;border:0;padding:0;cursor:pointer;text-decoration:underline dotted}
 td.number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-td.far{font-weight:700}td.far::after{content:" *"}
+td.number::after{content:" *";visibility:hidden}td.far{font-weight:700}td.far::after{visibility:visible}
 .bar{display:inline-block;height:10px;width:120px;background:#dde1e6;margin-right:8px}
 .bar i{display:block;height:10px}
 .facts th{font-weight:500;color:#555}

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: MIT
 """Peak memory of `mfres segment` on one case in several forms.
 
-tests/inference/memory_of_inputs.py build/dev/bin/mfres MODEL CASE_FOLDER [--max-memory 128M]
+tests/inference/memory_of_inputs.py build/dev/bin/mfres MODEL CASE_FOLDER [--max-memory 128M] [--only '0.5 mm']
 
-Rewrites the four volumes of a case as int16, float32 and float64, with voxels of 0.5 mm (each voxel eight times) and of
-2 mm (every second voxel), and segments each form. Prints the exit status, the planned and the measured peak of the
+Rewrites the four volumes of a case as int16, float32 and float64, with voxels of 0.5 mm (each voxel eight times; also
+with fractions, so that they are kept as floats) and of 2 mm (every second voxel), and segments each form. Prints the exit status, the planned and the measured peak of the
 report, and the most memory that the system saw the process hold. Needs Python 3 alone, and about 3 GB of disk space."""
 import argparse
 import array
@@ -55,6 +55,11 @@ def halved(size, voxels):
     return tuple((n + 1) // 2 for n in size), out
 
 
+def with_fractions(voxels):
+    table = [value if value == 0 else value + 0.3 for value in range(-32768, 32768)]
+    return array.array("f", map(table.__getitem__, (value + 32768 for value in voxels)))
+
+
 def write(path, header, size, mm, voxels, datatype):
     code, bits, letter = CODES[datatype]
     header = bytearray(header)
@@ -72,6 +77,16 @@ def write(path, header, size, mm, voxels, datatype):
         array.array(letter, voxels).tofile(file) if letter != voxels.typecode else voxels.tofile(file)
 
 
+def write_case(source_folder, case, change, mm, datatype):
+    for source in sorted(source_folder.glob("*.nii*")):
+        ending = source.name.split(".")[0].split("_")[-1]
+        if ending == "seg":
+            continue
+        header, size, voxels = read(source)
+        size, voxels = change(size, voxels)
+        write(case / f"case_{ending}.nii", header, size, mm, voxels, datatype)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("program")
@@ -79,28 +94,27 @@ def main():
     parser.add_argument("case", type=pathlib.Path)
     parser.add_argument("--max-memory")
     parser.add_argument("--threads", default="2")
+    parser.add_argument("--only", default="", help="the forms whose names begin so")
     given = parser.parse_args()
     forms = [("1 mm", lambda size, voxels: (size, voxels), 1.0, t) for t in CODES]
     forms += [("2 mm", halved, 2.0, t) for t in ("int16", "float32")]
     forms += [("0.5 mm", doubled, 0.5, t) for t in ("int16", "float32")]
+    forms += [("0.5 mm, fractions", lambda size, voxels: doubled(size, with_fractions(voxels)), 0.5, "float32")]
     print("| voxels | stored as | exit | planned MiB | measured MiB | process MiB |\n|---|---|---|---|---|---|")
     for name, change, mm, datatype in forms:
+        if not name.startswith(given.only):
+            continue
         with tempfile.TemporaryDirectory() as folder:
             case = pathlib.Path(folder) / "case"
             case.mkdir()
-            for source in sorted(given.case.glob("*.nii*")):
-                ending = source.name.split(".")[0].split("_")[-1]
-                if ending == "seg":
-                    continue
-                header, size, voxels = read(source)
-                size, voxels = change(size, voxels)
-                write(case / f"case_{ending}.nii", header, size, mm, voxels, datatype)
+            write_case(given.case, case, change, mm, datatype)
             command = [given.program, "segment", "--model", given.model, "--case", str(case), "--out",
                        f"{folder}/labels.nii.gz", "--threads", given.threads, "--json"]
             if given.max_memory:
                 command += ["--max-memory", given.max_memory]
             if mm != 1.0:
                 command.append("--resample")
+            command.append("--quiet")
             with open(f"{folder}/report", "w+") as report, open(f"{folder}/errors", "w+") as errors:
                 child = subprocess.Popen(command, stdout=report, stderr=errors)
                 _, status, usage = os.wait4(child.pid, 0)

@@ -59,6 +59,10 @@ TEST_CASE("the bootstrap interval of a mean is near that of the normal distribut
     CHECK(mean_interval(values) == interval);
     CHECK_FALSE(mean_interval(std::vector<double>{1.0}));
     CHECK(mean_interval(std::vector<double>{2.0, 2.0, 2.0}) == Interval{2.0, 2.0});
+    const std::string sentence = intervals_sentence(table_of({0.5, 0.5, 0.5}));
+    CHECK(has(sentence, "Dice WT 0.5000 to 0.5000, Dice TC"));
+    CHECK(has(sentence, "HD95 ET 5.00 to 5.00."));
+    CHECK(intervals_sentence(table_of({0.5})).empty());
 }
 
 TEST_CASE("outliers are found by Tukey's rule, and a few cases have none") {

@@ -117,8 +117,9 @@ std::span<const std::byte> bytes_of(const std::string& content) {
 /// The statistics, and the cases that --worst asks for; the same is printed and written to table.md.
 std::string table_text(const Options& options, const MetricsTable& table) {
     const OrderedJson made = provenance(options);
-    return text(to_markdown(table), cases_markdown(table, static_cast<std::size_t>(options.get<int>("worst"))),
-                "\nMade by ", made["program"].get<std::string>(), " on ", made["date"].get<std::string>(), ".\n");
+    return text(to_markdown(table), intervals_sentence(table),
+                cases_markdown(table, static_cast<std::size_t>(options.get<int>("worst"))), "\nMade by ",
+                made["program"].get<std::string>(), " on ", made["date"].get<std::string>(), ".\n");
 }
 
 std::string table_json(const Options& options, const MetricsTable& table) {

@@ -130,8 +130,12 @@ Result<std::vector<ComplexityReport>> wanted_reports(const Options& options) {
     for (const std::filesystem::path& file : options.paths("file")) {
         MFRES_TRY(reports.emplace_back(), onnx_complexity(file, onnx));
     }
-    if (options.has("file") && !options.has("network"))
+    if (options.has("file") && !options.has("network")) {
+        if (options.has("size") || options.get<std::int64_t>("batch") != 1)
+            return Error{ErrorCode::invalid_argument,
+                         "--size and --batch are of --network; ONNX files take --input name=1x3x224x224", "size"};
         return reports;
+    }
     MFRES_TRY(const auto size, parse_size(options.has("size") ? options.get<std::string>("size") : "128"));
     MFRES_TRY(const std::vector<std::string> names, wanted_networks(options));
     for (const std::string& network : names) {

@@ -2,7 +2,6 @@
 #include "cli.h"
 
 #include "commands.h"
-#include "train_display.h"
 
 #include "core/file.h"
 #include "core/format.h"
@@ -474,6 +473,20 @@ void ProgressDisplay::clear() {
         std::cerr << "\r\033[K" << std::flush;
     drawn_ = false;
     stage_.clear();
+}
+
+std::string duration(double seconds) {
+    const auto whole = static_cast<long long>(std::llround(std::max(seconds, 0.0)));
+    std::array<char, 48> words{};
+    if (whole < 90)
+        std::snprintf(words.data(), words.size(), "%lld s", whole);
+    else if (whole < 5400)
+        std::snprintf(words.data(), words.size(), "%lld min", (whole + 30) / 60);
+    else if (whole < 48 * 3600)
+        std::snprintf(words.data(), words.size(), "%lldh%02lld", whole / 3600, whole % 3600 / 60);
+    else
+        std::snprintf(words.data(), words.size(), "%lldd%02lldh", whole / 86400, whole % 86400 / 3600);
+    return words.data();
 }
 
 } // namespace mfres::cli

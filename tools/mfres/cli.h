@@ -156,4 +156,7 @@ int probe(const std::vector<std::string>& arguments);
 int cache(const std::vector<std::string>& arguments);
 int selftest(const std::vector<std::string>& arguments);
 
+/// "45 s", "12 min", "1h03", "3d04h"
+std::string duration(double seconds);
+
 } // namespace mfres::cli

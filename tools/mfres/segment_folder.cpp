@@ -2,7 +2,6 @@
 // `mfres segment --data`: names of outputs, the table and the summary of a folder, and what is there already.
 #include "option_groups.h"
 #include "segment.h"
-#include "train_display.h"
 
 #include "core/csv.h"
 #include "core/file.h"

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "train_display.h"
 
+#include "cli.h"
+
 #include "core/try.h"
 
 #include <algorithm>
@@ -40,20 +42,6 @@ std::string site_words(const Validation& validation) {
 }
 
 } // namespace
-
-std::string duration(double seconds) {
-    const auto whole = static_cast<long long>(std::llround(std::max(seconds, 0.0)));
-    std::array<char, 48> words{};
-    if (whole < 90)
-        std::snprintf(words.data(), words.size(), "%lld s", whole);
-    else if (whole < 5400)
-        std::snprintf(words.data(), words.size(), "%lld min", (whole + 30) / 60);
-    else if (whole < 48 * 3600)
-        std::snprintf(words.data(), words.size(), "%lldh%02lld", whole / 3600, whole % 3600 / 60);
-    else
-        std::snprintf(words.data(), words.size(), "%lldd%02lldh", whole / 86400, whole % 86400 / 3600);
-    return words.data();
-}
 
 std::string dice_words(const RegionDice& dice) {
     std::array<char, 80> words{};

@@ -11,9 +11,6 @@
 
 namespace mfres::cli {
 
-/// "45 s", "12 min", "1h03", "3d04h"
-std::string duration(double seconds);
-
 /// "WT 0.701  TC 0.650  ET 0.612  mean 0.654"
 std::string dice_words(const RegionDice& dice);
 

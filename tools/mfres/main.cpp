@@ -41,7 +41,7 @@ constexpr Command command_table[] = {
      MFRES_TRAINING_COMMAND(robustness)},
     {"complexity", "parameters, FLOPs and memory of networks and variants", mfres::cli::complexity},
     {"bench", "time a network on this machine, in total or per op", mfres::cli::bench},
-    {"probe", "measure this machine, to predict times of networks", mfres::cli::probe},
+    {"probe", "measure this machine, to predict times of networks", MFRES_TRAINING_COMMAND(probe)},
     {"init", "write a model file with seeded random weights", mfres::cli::init},
     {"info", "show the content of a model file or training cache", mfres::cli::info},
     {"convert", "convert models between safetensors, ONNX and PyTorch; export checkpoints",

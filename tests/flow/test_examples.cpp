@@ -128,6 +128,7 @@ class Place {
         write_cases();
         write_tables();
         write_training();
+        write_machine();
     }
 
     fs::path at(const std::string& name) const { return folder_ / name; }
@@ -149,6 +150,7 @@ class Place {
                 fs::copy_file(entry.path(), at("results") / entry.path().filename());
         fs::remove_all(at("runs/laptop"));
         fs::copy(at("run"), at("runs/laptop"), fs::copy_options::recursive);
+        write_machine();
     }
 
   private:
@@ -157,6 +159,12 @@ class Place {
         for (const char c : words)
             all += c == '\'' ? std::string("'\\''") : std::string(1, c);
         return all + "'";
+    }
+
+    /// What `mfres probe` has measured.
+    void write_machine() const {
+        const fs::path measured = fs::path(MFRES_SOURCE_DIR) / "tests/fuzz/seeds/machine/machine.json";
+        fs::copy_file(measured, at("machine.json"), fs::copy_options::skip_existing);
     }
 
     static void write_small_model(const fs::path& path) {

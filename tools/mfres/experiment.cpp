@@ -30,7 +30,7 @@ constexpr const char* examples =
     "  mfres experiment table1 --data MICCAI_BraTS_2019_Data_Training --out table1\n"
     "  mfres experiment table2 --data MICCAI_BraTS_2019_Data_Training --out table2 --seeds 3\n\n"
     "  A small trial of a few minutes (its Dice has no meaning):\n"
-    "  for i in 1 2 3 4 5 6; do mfres phantom --seed $i --size 96,112,80 --out trial/data/case$i; done\n"
+    "  for i in 1 2 3 4 5 6; do mfres phantom --seed $i --size 160,192,144 --out trial/data/case$i; done\n"
     "  mfres experiment table2 --data trial/data --out trial/table2 --steps 20 --patch 32 --batch 2 \\\n"
     "      --networks mf-res2net,dmfnet\n"
     "  mfres experiment --status --out trial/table2\n"

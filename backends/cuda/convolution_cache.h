@@ -24,8 +24,6 @@ class ConvolutionCache {
     std::unique_ptr<Convolution> get(const ConvolutionSpec& spec, const ConvolutionRules& rules);
 
     void clear() { made_.clear(); }
-    /// Different specs and rules that were asked for.
-    std::size_t size() const { return made_.size(); }
 
   private:
     Make make_;

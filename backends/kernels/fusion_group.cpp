@@ -224,15 +224,17 @@ class PipelineBuilder {
         const Node& node = main(op);
         for (std::size_t axis = 0; axis < reach.size(); ++axis)
             reach[axis] += radius(node, axis);
-        if (radius(node, 0) == 0 && radius(node, 1) == 1 && radius(node, 2) == 1 &&
-            gains_by_winograd(parameter(node, 0)))
+        if (node.kind() == OpKind::conv && gains_by_winograd(parameter(node, 0)))
             reach[1] += winograd_outputs - 1;
         return reach;
     }
 
-    /// Whether the products that are saved outnumber the transforms, which take about as long as 26 products for each
-    /// channel; products of few channels wait for memory as well.
+    /// Whether a kernel has three voxels along y and z and one along x, and the products that are saved outnumber the
+    /// transforms, which take about as long as 26 products for each channel; products of few channels wait for memory as
+    /// well.
     static bool gains_by_winograd(const Tensor& kernel) {
+        if (spatial(kernel.shape()) != Axes{1, 3, 3})
+            return false;
         const auto inputs = static_cast<double>(kernel.shape()[1]);
         const auto outputs = static_cast<double>(kernel.shape()[0]);
         return 18.0 * inputs * outputs + 40.0 * (inputs + outputs) < 0.9 * 36.0 * inputs * outputs;
@@ -407,9 +409,7 @@ class PipelineBuilder {
     void choose_winograd() {
         Phase& last = pipeline_.phases.back();
         for (Stage& each : last.stages) {
-            const bool gains = each.kind == Stage::Kind::convolve && !each.pairs && each.radius_x == 0 &&
-                               each.radius_y == 1 && each.three_along_z && gains_by_winograd(*each.kernel);
-            if (!gains)
+            if (each.kind != Stage::Kind::convolve || each.pairs || !gains_by_winograd(*each.kernel))
                 continue;
             each.winograd = true;
             each.weights = packed_winograd_weights(*each.kernel);
@@ -421,16 +421,17 @@ class PipelineBuilder {
     /// G g along y: for each product the weights of a kernel of one line.
     static std::vector<float> packed_winograd_weights(const Tensor& kernel) {
         const Shape& shape = kernel.shape();
+        const std::int64_t depth = shape[4];
+        std::vector<Tensor> lines(winograd_inputs, Tensor({shape[0], shape[1], 1, 1, depth}));
+        for (std::int64_t row = 0; row < shape[0] * shape[1]; ++row)
+            for (std::int64_t z = 0; z < depth; ++z) {
+                const float* const at = kernel.data() + row * 3 * depth + z;
+                const auto products = transformed_weights({at[0], at[depth], at[2 * depth]});
+                for (std::size_t p = 0; p < lines.size(); ++p)
+                    lines[p][row * depth + z] = static_cast<float>(products[p]);
+            }
         std::vector<float> packed;
-        Tensor line({shape[0], shape[1], 1, 1, shape[4]});
-        for (const auto& factors : winograd_weights) {
-            for (std::int64_t row = 0; row < shape[0] * shape[1]; ++row)
-                for (std::int64_t z = 0; z < shape[4]; ++z) {
-                    double sum = 0.0;
-                    for (std::int64_t y = 0; y < 3; ++y)
-                        sum += factors[y] * double{kernel[(row * 3 + y) * shape[4] + z]};
-                    line[row * shape[4] + z] = static_cast<float>(sum);
-                }
+        for (const Tensor& line : lines) {
             const auto weights = packed_row_weights(line, 1);
             packed.insert(packed.end(), weights.begin(), weights.end());
         }

@@ -52,18 +52,15 @@ std::int64_t tiles_of(const Shape& grid, const TileAxes& axes) {
 
 /// G g G' of one pair of channels: g[i][j] = weights[i * step[0] + j * step[1]].
 void transform_weights(const float* weights, const WinogradAxes& step, double (&products)[winograd_products]) {
-    double rows[winograd_inputs][3] = {};
-    for (std::int64_t p = 0; p < winograd_inputs; ++p)
-        for (std::int64_t j = 0; j < 3; ++j)
-            for (std::int64_t i = 0; i < 3; ++i)
-                rows[p][j] += winograd_weights[p][i] * double{weights[i * step[0] + j * step[1]]};
-    for (std::int64_t p = 0; p < winograd_inputs; ++p)
-        for (std::int64_t q = 0; q < winograd_inputs; ++q) {
-            double sum = 0.0;
-            for (std::int64_t j = 0; j < 3; ++j)
-                sum += winograd_weights[q][j] * rows[p][j];
-            products[p * winograd_inputs + q] = sum;
-        }
+    std::array<double, winograd_inputs> columns[3];
+    for (std::int64_t j = 0; j < 3; ++j) {
+        const float* const at = weights + j * step[1];
+        columns[j] = transformed_weights({at[0], at[step[0]], at[2 * step[0]]});
+    }
+    for (std::size_t p = 0; p < winograd_inputs; ++p) {
+        const auto row = transformed_weights({columns[0][p], columns[1][p], columns[2][p]});
+        std::copy(row.begin(), row.end(), products + p * winograd_inputs);
+    }
 }
 
 class WinogradConvolutionOp final : public InferenceOp {

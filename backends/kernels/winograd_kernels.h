@@ -10,6 +10,7 @@
 #include "graph/rewrite.h"
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 
 namespace mfres::kernels {
@@ -17,10 +18,18 @@ namespace mfres::kernels {
 constexpr std::int64_t winograd_outputs = 4; ///< voxels of a tile along either axis
 constexpr std::int64_t winograd_inputs = 6;
 constexpr std::int64_t winograd_products = winograd_inputs * winograd_inputs;
-/// G: what a row of three weights contributes to each of the six products.
-constexpr double winograd_weights[winograd_inputs][3] = {
-    {1.0 / 4, 0.0, 0.0},           {-1.0 / 6, -1.0 / 6, -1.0 / 6}, {-1.0 / 6, 1.0 / 6, -1.0 / 6},
-    {1.0 / 24, 1.0 / 12, 1.0 / 6}, {1.0 / 24, -1.0 / 12, 1.0 / 6}, {0.0, 0.0, 1.0}};
+
+/// G g: what three weights along one axis contribute to each of the six products.
+inline std::array<double, winograd_inputs> transformed_weights(const std::array<double, 3>& g) {
+    constexpr double matrix[winograd_inputs][3] = {
+        {1.0 / 4, 0.0, 0.0},           {-1.0 / 6, -1.0 / 6, -1.0 / 6}, {-1.0 / 6, 1.0 / 6, -1.0 / 6},
+        {1.0 / 24, 1.0 / 12, 1.0 / 6}, {1.0 / 24, -1.0 / 12, 1.0 / 6}, {0.0, 0.0, 1.0}};
+    std::array<double, winograd_inputs> products{};
+    for (std::size_t p = 0; p < products.size(); ++p)
+        for (std::size_t i = 0; i < g.size(); ++i)
+            products[p] += matrix[p][i] * g[i];
+    return products;
+}
 
 /// Along the two axes of a tile.
 using WinogradAxes = std::array<std::int64_t, 2>;

@@ -68,8 +68,8 @@ std::int64_t MemoryBudget::peak(const CaseMemory& memory, const Size& tile, std:
             ? 3 * std::max(float_bytes(memory.grid, classes_), float_bytes(memory.output, classes_)) + memory.images
             : 0;
     // Labels and as much to find small parts of them, or both grids' labels; a slice with the buffers of its file.
-    const std::int64_t written = std::max(2 * labels, labels + (memory.labels ? voxels(memory.output) : 0)) +
-                                 memory.output[0] * memory.output[1] + writer_overhead;
+    const std::int64_t beside = std::max(memory.components ? labels : 0, memory.labels ? voxels(memory.output) : 0);
+    const std::int64_t written = labels + beside + memory.output[0] * memory.output[1] + writer_overhead;
     const std::int64_t ending = std::max(picture, written) + std::max(probabilities, box_probabilities) +
                                 engine_overhead + (memory.keep_network ? executable : 0);
     return fixed() + std::max({reading(memory), memory.scans + labels, running, ending});

@@ -21,6 +21,7 @@ struct CaseMemory {
     std::int64_t resampling = 0;          ///< while the scans were resampled, with all of them; 0 if they were not
     std::int64_t images = 0;              ///< of the scans that are needed after the network has run
     bool labels = false;                  ///< there are labels of both grids at a time
+    bool components = false;              ///< connected components of the labels are searched
     bool picture = false;                 ///< they are needed for a picture
     bool probabilities = false;           ///< of every class on the whole grid, too
     bool keep_network = true;             ///< the compiled network stays for the next case

@@ -236,6 +236,7 @@ Result<LabelledCase> CasePredictor::label(Case& loaded, const CaseRequest& reque
     if (loaded.resampled)
         memory.resampling = loaded.loading_bytes;
     memory.labels = request.labels && (loaded.resampled || !loaded.orientation.is_canonical());
+    memory.components = request.sizes.min_component_mm3 > 0.0;
     memory.picture = request.picture;
     memory.probabilities = request.probabilities;
     memory.keep_network = options_.max_memory == 0;

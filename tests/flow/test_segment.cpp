@@ -150,8 +150,7 @@ TEST_CASE("a whole head fits into 128 MiB, with the labels of one pass and the p
         }
         if (test::resident_memory_is_ours && measured > 0) {
             CHECK(measured <= (limited ? limit : 1.1 * planned));
-            // The plan adds up the largest arrays of a stage, of which some are gone before the others are full.
-            CHECK(measured >= 0.8 * planned);
+            CHECK(measured >= 0.85 * planned);
         }
     }
 }

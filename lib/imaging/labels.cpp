@@ -343,10 +343,15 @@ Result<TumourVolumes> volumes_of(const ValueCounts& found, const Grid& grid, Reg
 } // namespace
 
 void ValueCounts::add(std::span<const std::uint8_t> labels) {
-    for (const std::uint8_t value : labels) {
-        if (counts[value]++ == 0)
+    // By runs of one value: most of a map is background, and a counter cannot be raised twice at once.
+    for (auto run = labels.begin(); run != labels.end();) {
+        const std::uint8_t value = *run;
+        const auto end = std::find_if(run, labels.end(), [value](std::uint8_t other) { return other != value; });
+        if (counts[value] == 0)
             first[value] = voxels;
-        ++voxels;
+        counts[value] += end - run;
+        voxels += end - run;
+        run = end;
     }
 }
 

@@ -146,13 +146,6 @@ Machine from_data_sheet(std::string name, std::string source, int cores, std::ve
     return machine;
 }
 
-template <typename... Values>
-std::string format(const char* pattern, Values... values) {
-    std::array<char, 256> buffer{};
-    print_classic(buffer.data(), buffer.size(), pattern, values...);
-    return buffer.data();
-}
-
 } // namespace
 
 std::string_view to_string(OpClass op_class) noexcept {
@@ -239,17 +232,18 @@ std::string to_text(const Machine& machine) {
     if (machine.measured)
         all += "  backend   " + machine.backend + ", " + machine.engine + "\n";
     for (const PeakRate& peak : machine.peaks)
-        all += format("  peak      %s, %d threads: %.1f x 10^9 multiply-adds per second\n",
-                      std::string(to_string(peak.precision)).c_str(), peak.threads, peak.gmacs);
+        all += format_classic("  peak      %s, %d threads: %.1f x 10^9 multiply-adds per second\n",
+                              std::string(to_string(peak.precision)).c_str(), peak.threads, peak.gmacs);
     for (const CopyRate& copy : machine.copies)
-        all += format("  copies    %.3f MiB, %d threads: %.1f GB/s\n", static_cast<double>(copy.bytes) / (1 << 20),
-                      copy.threads, copy.gigabytes_per_second);
+        all += format_classic("  copies    %.3f MiB, %d threads: %.1f GB/s\n",
+                              static_cast<double>(copy.bytes) / (1 << 20), copy.threads, copy.gigabytes_per_second);
     for (const OpOverhead& overhead : machine.overheads)
-        all += format("  overhead  %.2f microseconds an op, %d threads\n", overhead.microseconds, overhead.threads);
+        all += format_classic("  overhead  %.2f microseconds an op, %d threads\n", overhead.microseconds,
+                              overhead.threads);
     for (const RunFactor& run : machine.run_factors)
-        all += format("  runs      %s, %d threads: %.3f of the sum of ops\n",
-                      std::string(to_string(run.precision)).c_str(), run.threads, run.factor);
-    return all + format("  ops       %zu timed\n", machine.ops.size());
+        all += format_classic("  runs      %s, %d threads: %.3f of the sum of ops\n",
+                              std::string(to_string(run.precision)).c_str(), run.threads, run.factor);
+    return all + format_classic("  ops       %zu timed\n", machine.ops.size());
 }
 
 } // namespace mfres

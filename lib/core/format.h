@@ -2,6 +2,7 @@
 // Numbers as text, the same in every host program; names as text that does nothing but show.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -14,6 +15,14 @@ namespace mfres {
 __attribute__((format(printf, 3, 4)))
 #endif
 int print_classic(char* buffer, std::size_t size, const char* pattern, ...);
+
+/// What print_classic prints; at most 255 characters.
+template <typename... Values>
+std::string format_classic(const char* pattern, Values... values) {
+    std::array<char, 256> buffer{};
+    print_classic(buffer.data(), buffer.size(), pattern, values...);
+    return buffer.data();
+}
 
 /// Text for a terminal or a log: control characters (C0, DEL and, in UTF-8, C1) as \x1b, so that a file's name
 /// can neither begin a line of its own nor command the terminal.

@@ -414,6 +414,14 @@ Result<std::int64_t> groups_of(const NodeReader& node, std::int64_t in, std::int
     return groups;
 }
 
+/// `shape`, of batch and channels, with how many windows there are along each spatial axis.
+Result<Extents> grid_of_windows(const NodeReader& node, const Window& window, Extents shape, const Extents& from) {
+    for (std::size_t axis = 0; axis < from.size(); ++axis) {
+        MFRES_TRY(shape.emplace_back(), windows(node, window, axis, from[axis]));
+    }
+    return shape;
+}
+
 /// `weight`: which operand it is.
 Values convolved(const NodeReader& node, std::size_t weight, int type) {
     MFRES_TRY(const Value* x, node.input(0));
@@ -422,10 +430,7 @@ Values convolved(const NodeReader& node, std::size_t weight, int type) {
     MFRES_TRY(const Extents kernel, kernel_of(node, *w, from.size()));
     MFRES_TRY(const Window window, window_of(node, kernel));
     MFRES_CHECK(groups_of(node, x->shape[1], w->shape[1]));
-    Extents shape{x->shape[0], w->shape[0]};
-    for (std::size_t axis = 0; axis < from.size(); ++axis) {
-        MFRES_TRY(shape.emplace_back(), windows(node, window, axis, from[axis]));
-    }
+    MFRES_TRY(Extents shape, grid_of_windows(node, window, {x->shape[0], w->shape[0]}, from));
     return one(value(std::move(shape), type < 0 ? x->type : type));
 }
 
@@ -474,10 +479,7 @@ Values pooled(const NodeReader& node) {
     MFRES_TRY(const Extents from, spatial_of(node, *x));
     MFRES_TRY(const Extents kernel, spatial_list(node, "kernel_shape", from.size(), 0));
     MFRES_TRY(const Window window, window_of(node, kernel));
-    Extents shape{x->shape[0], x->shape[1]};
-    for (std::size_t axis = 0; axis < from.size(); ++axis) {
-        MFRES_TRY(shape.emplace_back(), windows(node, window, axis, from[axis]));
-    }
+    MFRES_TRY(const Extents shape, grid_of_windows(node, window, {x->shape[0], x->shape[1]}, from));
     std::vector<Value> all;
     all.push_back(value(shape, x->type));
     if (node.node().output_size() > 1)

@@ -19,13 +19,6 @@ OrderedJson parts_json(const std::vector<PredictionReport::Part>& parts) {
     return all;
 }
 
-template <typename... Values>
-std::string format(const char* pattern, Values... values) {
-    std::array<char, 256> buffer{};
-    print_classic(buffer.data(), buffer.size(), pattern, values...);
-    return buffer.data();
-}
-
 std::string size_text(const std::array<std::int64_t, 3>& size) {
     return text(size[0], "x", size[1], "x", size[2]);
 }
@@ -118,21 +111,21 @@ std::string to_text(const SegmentReport& report) {
     if (report.regions.empty() || report.regions[0].voxels == 0)
         out += "tumour      none found\n";
     for (const auto& part : report.classes)
-        out += format("  %-20s %9.2f ml  %9lld voxels\n", part.name.c_str(), part.millilitres,
-                      static_cast<long long>(part.voxels));
+        out += format_classic("  %-20s %9.2f ml  %9lld voxels\n", part.name.c_str(), part.millilitres,
+                              static_cast<long long>(part.voxels));
     for (const auto& part : report.regions)
-        out += format("  %-20s %9.2f ml\n",
-                      (part.name == "WT"   ? "whole tumour (WT)"
-                       : part.name == "TC" ? "tumour core (TC)"
-                                           : "enhancing (ET)"),
-                      part.millilitres);
+        out += format_classic("  %-20s %9.2f ml\n",
+                              (part.name == "WT"   ? "whole tumour (WT)"
+                               : part.name == "TC" ? "tumour core (TC)"
+                                                   : "enhancing (ET)"),
+                              part.millilitres);
     out += "\ntime       ";
     for (const auto& stage : report.stages)
-        out += format(" %s %.0f ms,", stage.name.c_str(), stage.milliseconds);
-    out += format(" total %.2f s\n", report.total_milliseconds / 1000.0);
-    out += format("memory      planned %.0f MiB", mib(report.planned_peak_bytes));
+        out += format_classic(" %s %.0f ms,", stage.name.c_str(), stage.milliseconds);
+    out += format_classic(" total %.2f s\n", report.total_milliseconds / 1000.0);
+    out += format_classic("memory      planned %.0f MiB", mib(report.planned_peak_bytes));
     if (report.measured_peak_bytes > 0)
-        out += format(", measured %.0f MiB", mib(report.measured_peak_bytes));
+        out += format_classic(", measured %.0f MiB", mib(report.measured_peak_bytes));
     out += " at the peak\n";
     for (const auto& warning : report.warnings)
         out += "warning     " + warning + "\n";

@@ -25,19 +25,13 @@ constexpr double right = 900; ///< labels of the last values are to the right of
 constexpr double label_size = 14;
 constexpr double small_size = 13;
 
-std::string format(const char* pattern, double value) {
-    std::array<char, 48> digits{};
-    print_classic(digits.data(), digits.size(), pattern, value);
-    return digits.data();
-}
-
 /// The fewest digits that distinguish ticks of that distance; "5e-4" for small values.
 std::string tick_label(double value, double step) {
     if (value == 0.0)
         return "0";
     if (step < 1e-4) {
         const double power = std::floor(std::log10(std::abs(value)) + 1e-9);
-        return format("%.3g", value / std::pow(10.0, power)) + format("e%.0f", power);
+        return format_classic("%.3g", value / std::pow(10.0, power)) + format_classic("e%.0f", power);
     }
     const int decimals = std::max(0, static_cast<int>(std::ceil(-std::log10(step) - 1e-9)));
     return decimal_text(value, decimals, "");
@@ -142,7 +136,7 @@ void draw_loss(Drawing& drawing, Panel panel, std::span<const TrainRow> rows) {
     }
     drawing.line(path(panel, rows, smooth), blue, 2.2);
     if (!smooth.empty())
-        drawing.words(beside_end(panel, rows, smooth.back()), format("%.4f", smooth.back()), label_size, blue);
+        drawing.words(beside_end(panel, rows, smooth.back()), format_classic("%.4f", smooth.back()), label_size, blue);
 }
 
 /// Baselines of the labels at the lines' ends, moved apart if they overlap.
@@ -183,7 +177,8 @@ void draw_dice(Drawing& drawing, Panel panel, std::span<const TrainRow> rows, co
         drawing.line(points, look.colour, 2.0);
         for (const CanvasPoint& point : points)
             drawing.marker(point, look.marker, crowded ? 2.8 : 4.5, look.colour);
-        drawing.words({points.back().x + 12, heights[region]}, format("%.3f", dice.back()), label_size, look.colour);
+        drawing.words({points.back().x + 12, heights[region]}, format_classic("%.3f", dice.back()), label_size,
+                      look.colour);
     }
     draw_region_key(drawing, {left + 6, panel.top - 16});
 }

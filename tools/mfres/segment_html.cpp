@@ -18,9 +18,7 @@ namespace mfres::cli {
 namespace {
 
 std::string millilitres(double value) {
-    std::array<char, 48> words{};
-    print_classic(words.data(), words.size(), "%.2f ml", value);
-    return words.data();
+    return format_classic("%.2f ml", value);
 }
 
 /// What the regions are called by people.

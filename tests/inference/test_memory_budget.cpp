@@ -45,10 +45,14 @@ TEST_CASE("labels of a finer grid count where they are returned, written by slic
     CaseMemory fine = usual_case();
     fine.scans = 0;
     fine.output = {480, 480, 310};
+    fine.components = true;
     constexpr std::int64_t labels = 240 * 240 * 155;
     const std::int64_t by_slices = budget.peak(fine, box, 0);
     // Beside process and engine: the labels, as much to find small parts, a slice, buffers.
     CHECK(by_slices == (12 + 16 + 1) * mib + 2 * labels + 480 * 480);
+    CaseMemory kept = fine; // no small parts are looked for
+    kept.components = false;
+    CHECK(budget.peak(kept, box, 0) == by_slices - labels);
     fine.labels = true;
     CHECK(budget.peak(fine, box, 0) == by_slices + 7 * labels); // 1 + 8 times, and not 2 times
 }

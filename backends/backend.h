@@ -158,7 +158,7 @@ class MFRES_EXPORT Backend {
 MFRES_EXPORT std::span<const Backend* const> backends();
 
 /// The version of this interface: of this header and of those that it includes. A change of any of them is a new version.
-inline constexpr int backend_interface_version = 2;
+inline constexpr int backend_interface_version = 3;
 
 /// Adds the backend of a program to backends(), in front of the reference backend; models can be opened with its name
 /// from then on. It must not be destroyed afterwards. Not thread-safe: to be called before models are opened. Leave
@@ -175,6 +175,9 @@ MFRES_EXPORT Result<const Backend*> find_backend(std::string_view name);
 
 /// For a backend that runs int8: an entry for the input of the graph if int8 is asked for without ranges.
 MFRES_EXPORT std::vector<Unsupported> unsupported_without_ranges(const Graph& graph, const CompileOptions& options);
+
+/// The nodes of ops for which is_inference_only() is true; the reason is "the op <kind> <missing>".
+MFRES_EXPORT std::vector<Unsupported> inference_only_ops(const Graph& graph, std::string_view missing);
 
 /// For a backend that stores floats only: an entry for the input of the graph if another precision is asked for.
 MFRES_EXPORT std::vector<Unsupported> unsupported_precision(const Graph& graph, Precision precision);

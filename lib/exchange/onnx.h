@@ -83,8 +83,9 @@ struct OnnxNetwork {
     std::map<std::string, std::string, std::less<>> metadata;
 };
 
-/// Reads an ONNX graph made of the operations of op.h on five axes: Conv, BatchNormalization, InstanceNormalization,
-/// Relu, LeakyRelu, Add, Sum, Mul by a scalar (in a sum), Concat and Slice and Split along channels, MaxPool,
+/// Reads an ONNX graph made of the operations of op.h on five axes: Conv, ConvTranspose, BatchNormalization,
+/// InstanceNormalization, GroupNormalization (also in parts, as PyTorch writes it), Relu, LeakyRelu, PRelu, Elu, Sigmoid,
+/// Add, Sum, Mul by a scalar (in a sum) or of two values, Concat and Slice and Split along channels, MaxPool,
 /// AveragePool and GlobalAveragePool if equal to an adaptive pooling, Resize and Upsample, Softmax, Identity,
 /// Dropout, Constant, and arithmetic on extents (Shape, Gather, Add, ...). Nothing of a file is executed, external data
 /// is not opened, and allocations are bounded by the size of the file. `size` replaces dynamic spatial axes. Parameters

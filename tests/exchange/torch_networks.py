@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Networks of the registry as PyTorch modules, written from their descriptions, and what PyTorch saves of them.
 
-usage: torch_networks.py <mf-res2net|dmfnet> <folder>
+usage: torch_networks.py <mf-res2net|dmfnet|3d-unet|attention> <folder>
 
 Writes into the folder: state.pth (a state_dict), nested.pth (a training checkpoint with "module." in front of every
 name), state.safetensors, folded.onnx and plain.onnx (BatchNorms folded by the exporter, or kept), and tensors.safetensors
@@ -188,9 +188,73 @@ class DmfNet(nn.Module):
         return self.seg(self.up(y))
 
 
+class ConvNormRelu(nn.Sequential):
+    def __init__(self, inputs, outputs):
+        super().__init__(nn.Conv3d(inputs, outputs, 3, padding=1), nn.BatchNorm3d(outputs), nn.ReLU())
+
+
+class UNet(nn.Module):
+    """The 3D U-Net with transposed convolutions in place of interpolations."""
+
+    def __init__(self, widths=(8, 16, 24), decoder_convs=(1, 2)):
+        super().__init__()
+        self.encoder, self.up, self.decoder = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        inputs = 4
+        for width in widths:
+            self.encoder.append(nn.Sequential(ConvNormRelu(inputs, width // 2), ConvNormRelu(width // 2, width)))
+            inputs = width
+        for level in reversed(range(len(widths) - 1)):
+            width, deeper = widths[level], widths[level + 1]
+            self.up.append(nn.ConvTranspose3d(deeper, deeper, 2, 2))
+            convs = [ConvNormRelu(width + deeper if i == 0 else width, width) for i in range(decoder_convs[level])]
+            self.decoder.append(nn.Sequential(*convs))
+        self.head = nn.Conv3d(widths[0], 4, 1)
+
+    def forward(self, x):
+        skips = []
+        for level, encode in enumerate(self.encoder):
+            x = encode(F.max_pool3d(x, 2) if level > 0 else x)
+            skips.append(x)
+        skips.pop()
+        for up, decode in zip(self.up, self.decoder):
+            x = decode(torch.cat([skips.pop(), up(x)], 1))
+        return self.head(x)
+
+
+class Attention(nn.Module):
+    """No network of the registry: every operation that only imported networks have, in several forms each."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv3d(4, 12, 3, 2, 1)
+        self.norm = nn.GroupNorm(3, 12)
+        self.plain_norm = nn.GroupNorm(4, 12, affine=False)
+        self.slopes = nn.PReLU(12)
+        self.slope = nn.PReLU()
+        self.gate = nn.Conv3d(12, 1, 1)
+        self.squeeze = nn.Conv3d(12, 3, 1)
+        self.excite = nn.Conv3d(3, 12, 1)
+        self.up = nn.ConvTranspose3d(12, 6, 3, 2, 1, output_padding=1, groups=3)
+        self.up_overlapping = nn.ConvTranspose3d(12, 6, 4, 2, 1, bias=False)
+        self.head = nn.Conv3d(6, 4, 1)
+
+    def forward(self, x):
+        x = self.slopes(self.norm(self.stem(x)))
+        x = torch.sigmoid(self.gate(x)) * x
+        scale = self.excite(F.elu(self.squeeze(F.adaptive_avg_pool3d(x, 1)), 0.5))
+        x = x * torch.sigmoid(scale)
+        x = self.slope(self.plain_norm(x)) + x
+        return self.head(self.up(x) * self.up_overlapping(x))
+
+
 def randomise(model):
     """Statistics, scales and shifts away from what they start at, so that every one of them matters."""
     for module in model.modules():
+        if isinstance(module, nn.PReLU):
+            nn.init.uniform_(module.weight, -0.5, 0.5)
+        if isinstance(module, nn.GroupNorm) and module.affine:
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.5, 0.5)
         if isinstance(module, nn.BatchNorm3d):
             module.running_mean.uniform_(-0.5, 0.5)
             module.running_var.uniform_(0.5, 1.5)
@@ -202,7 +266,7 @@ def main():
     network, folder = sys.argv[1:3]
     torch.set_num_threads(1)
     torch.manual_seed(7)
-    model = {"mf-res2net": MfRes2Net, "dmfnet": DmfNet}[network]()
+    model = {"mf-res2net": MfRes2Net, "dmfnet": DmfNet, "3d-unet": UNet, "attention": Attention}[network]()
     with torch.no_grad():
         randomise(model)
         model.eval()

@@ -989,14 +989,25 @@ void restore_slice(const Case& loaded, const LabelMap& canonical, std::int64_t k
                                      resolve_threads(loaded.options.threads));
         return;
     }
+    // A row of the file lies along one axis of the canonical map, in either direction.
     const auto& size = canonical.grid.size;
     const std::int64_t width = loaded.original_grid.size[0];
-    for (std::int64_t j = 0; j < loaded.original_grid.size[1]; ++j)
-        for (std::int64_t i = 0; i < width; ++i) {
-            const auto at = turned({i, j, k}, size, loaded.orientation);
-            slice[static_cast<std::size_t>(i + width * j)] =
-                canonical.labels[static_cast<std::size_t>(at[0] + size[0] * (at[1] + size[1] * at[2]))];
-        }
+    const auto place = [&](std::int64_t i, std::int64_t j) {
+        const auto at = turned({i, j, k}, size, loaded.orientation);
+        return at[0] + size[0] * (at[1] + size[1] * at[2]);
+    };
+    const std::int64_t step = place(1, 0) - place(0, 0);
+    for (std::int64_t j = 0; j < loaded.original_grid.size[1]; ++j) {
+        const std::uint8_t* const from = canonical.labels.data() + place(0, j);
+        std::uint8_t* const row = slice.data() + width * j;
+        if (step == 1)
+            std::copy_n(from, width, row);
+        else if (step == -1)
+            std::reverse_copy(from + 1 - width, from + 1, row);
+        else
+            for (std::int64_t i = 0; i < width; ++i)
+                row[i] = from[i * step];
+    }
 }
 
 Result<ProbabilityMap> restore_probabilities(const Case& loaded, ProbabilityMap&& canonical, ProbabilityMap reused) {

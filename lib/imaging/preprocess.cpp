@@ -268,9 +268,14 @@ Result<Preprocessing> plan_preprocessing(const std::array<CompactVolume, 4>& sca
         preprocessing.intensity[m].background = scans[m].background();
     MFRES_CHECK(check_brain_size(preprocessing));
     find_box(preprocessing, options);
-    for (std::size_t m = 0; m < scans.size(); ++m)
-        if (options.present[m])
-            MFRES_CHECK(measure_intensity(scans[m], m, options, threads, preprocessing));
+    std::array<Status, 4> measured;
+    parallel_ranges(std::ssize(scans), threads, [&](std::int64_t begin, std::int64_t end) {
+        for (auto m = static_cast<std::size_t>(begin); m < static_cast<std::size_t>(end); ++m)
+            if (options.present[m])
+                measured[m] = measure_intensity(scans[m], m, options, threads, preprocessing);
+    });
+    for (const Status& one : measured)
+        MFRES_CHECK(one);
     return preprocessing;
 }
 

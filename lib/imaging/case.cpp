@@ -294,11 +294,15 @@ Status check_not_constant(const CompactVolume& scan, std::string_view name) {
     return {};
 }
 
+/// Files of up to so many bytes are inflated at once: a head of 1 mm as floats, and at 0.5 mm as bytes.
+constexpr std::uint64_t most_inflated_bytes = std::uint64_t{64} << 20U;
+
 /// One contrast as it came from a file or from memory.
 struct Source {
     PageString name; ///< the file's path, or a name for messages
     CompactVolume scan;
     NiftiGeometry geometry;
+    std::int64_t inflated_bytes = 0; ///< while it was read
 };
 using Sources = std::array<Source, 4>;
 
@@ -543,8 +547,9 @@ Status plan_memory(Case& loaded) {
         return take_memory(loaded, scans);
     marks += std::max(largest_marks, runs_bytes(loaded.canonical_grid));
     results += runs_bytes(loaded.canonical_grid) + planes_bytes(loaded.canonical_grid, loaded.scan_grid);
-    const std::int64_t reading = std::min(resolve_threads(loaded.options.threads), 4) *
-                                 border::reading_bytes(border::voxels(loaded.original_grid.size));
+    const std::int64_t reading =
+        std::min(resolve_threads(loaded.options.threads), 4) *
+        (loaded.inflated_bytes + border::reading_bytes(border::voxels(loaded.original_grid.size)));
     return take_memory(loaded, scans + std::max({reading, marks, results}));
 }
 
@@ -581,6 +586,7 @@ Result<Case> assemble(Case loaded, Sources read) {
         if (!present[slot])
             continue;
         loaded.sources[slot] = read[slot].name;
+        loaded.inflated_bytes = std::max(loaded.inflated_bytes, read[slot].inflated_bytes);
         loaded.scans[slot] = canonical(std::exchange(read[slot].scan, {}), loaded);
     }
     MFRES_CHECK(plan_memory(loaded));
@@ -776,11 +782,13 @@ Result<Case> load(const CaseFiles& files, const CaseOptions& options) {
     std::vector<std::string> warnings;
     MFRES_CHECK(check_names(files, options.accept, warnings));
     const auto reading = [&](std::int64_t most_bytes) {
-        return NiftiReadOptions{options.use, options.max_bytes, most_bytes};
+        const std::uint64_t most_inflated = options.max_memory == 0 ? most_inflated_bytes : 0;
+        return NiftiReadOptions{options.use, options.max_bytes, most_bytes, most_inflated};
     };
     const auto read = [&](std::size_t slot, std::int64_t most_bytes) -> Result<Source> {
         MFRES_TRY(NiftiCompactVolume volume, read_nifti_scan(files.modalities[slot], reading(most_bytes)));
-        return Source{PageString(files.modalities[slot].native()), std::move(volume.scan), volume.geometry};
+        return Source{PageString(files.modalities[slot].native()), std::move(volume.scan), volume.geometry,
+                      volume.inflated_bytes};
     };
     const auto slices = [&](std::size_t slot) -> Result<Slices> {
         MFRES_TRY(nifti::SliceReader opened, nifti::SliceReader::open(files.modalities[slot], reading(0)));

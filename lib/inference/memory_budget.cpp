@@ -48,8 +48,9 @@ std::int64_t MemoryBudget::fixed() const {
 }
 
 std::int64_t MemoryBudget::reading(const CaseMemory& memory) const {
-    return memory.resampling > 0 ? memory.resampling
-                                 : memory.scans + border::reading_bytes(memory.border) * std::min(readers_, 4);
+    if (memory.resampling > 0)
+        return memory.resampling;
+    return memory.scans + (memory.inflated + border::reading_bytes(memory.border)) * std::min(readers_, 4);
 }
 
 std::int64_t MemoryBudget::peak(const CaseMemory& memory, const Size& tile, std::int64_t executable) const {

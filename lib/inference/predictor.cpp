@@ -233,6 +233,7 @@ Result<LabelledCase> CasePredictor::label(Case& loaded, const CaseRequest& reque
               preprocess_case(loaded, preprocess_options(input_, loaded.present, threads())));
     CaseMemory memory =
         case_memory(loaded.scans, loaded.scan_grid, loaded.original_grid, preprocessing.padded_size, request.kept);
+    memory.inflated = loaded.inflated_bytes;
     if (loaded.resampled)
         memory.resampling = loaded.loading_bytes;
     memory.labels = request.labels && (loaded.resampled || !loaded.orientation.is_canonical());

@@ -176,7 +176,8 @@ std::string choices_text(const SegmentReport& report) {
 
 namespace {
 
-int segment_data(const Options& options, const SegmenterOptions& setup) {
+int segment_data(const Options& options, SegmenterOptions setup) {
+    setup.keep_memory = setup.max_memory == 0; // the next case finds its pages there, which is faster
     const bool json = options.has("json");
     watch_signals();
     const auto found = cases_to_segment(options);

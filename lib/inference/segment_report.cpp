@@ -70,7 +70,8 @@ std::string report_json(const PredictionReport& report, const SegmentReport* fil
     json["classes"] = parts_json(report.classes);
     json["regions"] = parts_json(report.regions);
     json["postprocessing"] = {{"min_component_mm3", report.postprocessing.min_component_mm3},
-                              {"min_enhancing_mm3", report.postprocessing.min_enhancing_mm3}};
+                              {"min_enhancing_mm3", report.postprocessing.min_enhancing_mm3},
+                              {"min_enhancing_share", report.postprocessing.min_enhancing_share}};
     json["stages_ms"] = OrderedJson::object();
     for (const auto& stage : report.stages)
         json["stages_ms"][stage.name] = stage.milliseconds;

@@ -336,4 +336,12 @@ TEST_CASE("little enhancing tumour becomes core, enough of it stays") {
     CHECK(relabel_small_enhancing(classes, 4.5) == 2);
     CHECK(classes.labels == std::vector<std::uint8_t>{0, 1, 2, 1});
     CHECK(relabel_small_enhancing(classes, 4.5) == 0);
+
+    LabelMap cores{grid, {1, 3, 2, 1}}; // a third of the core
+    CHECK(relabel_small_enhancing(cores, 0.0, 1.0 / 3.0) == 0);
+    CHECK(relabel_small_enhancing(cores, 2.0, 0.33) == 0);
+    CHECK(relabel_small_enhancing(cores, 2.0, 0.34) == 1);
+    CHECK(cores.labels == std::vector<std::uint8_t>{1, 1, 2, 1});
+    LabelMap enhancing{grid, {0, 3, 0, 3}}; // all of it
+    CHECK(relabel_small_enhancing(enhancing, 0.0, 1.0) == 0);
 }

@@ -79,9 +79,6 @@ struct ModelMetadata {
 /// lack both T1ce and FLAIR, which are never dropped together.
 std::vector<ModalitySet> dropout_subsets();
 
-/// From what on enhancing tumour stays, "500 mm^3 or 10 % of the tumour core"; empty if it always does.
-std::string least_enhancing(const PostprocessingSizes& sizes);
-
 /// Subsets to declare: "none", "all" (dropout_subsets), or sets separated by semicolons, their contrasts in any order:
 /// "t1ce,t2,flair;t1,t1ce,flair". Errors: invalid_argument (an unknown contrast, one or a set that occurs twice, all
 /// four contrasts, which need no declaration).

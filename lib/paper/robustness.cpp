@@ -4,11 +4,11 @@
 #include "core/guard.h"
 #include "core/json_value.h"
 #include "core/try.h"
-#include "model/model.h"
 #include "paper/disturb.h"
 #include "report/text_table.h"
 
 #include <mfres/case_images.h>
+#include <mfres/postprocessing.h>
 
 #include <algorithm>
 #include <new>

@@ -51,7 +51,7 @@ constexpr const char* examples =
 Options make_options() {
     Options options("convert INPUT --out FILE [--network NAME|FILE.json] [--mapping FILE.json]", about, examples);
     const std::string dtypes = "of convolution weights in a .safetensors: " + names_of(weight_dtypes) +
-                               "; default: int8 with --calibrate or if they are it already, else f32";
+                               " (default int8 with --calibrate or if they are it already, else f32)";
     const std::string dialects = "of ONNX: " + names_of(onnx_dialects) + " (at most four axes, for a stock OpenCV)";
     // clang-format off
     options.add()

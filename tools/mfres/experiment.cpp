@@ -44,7 +44,7 @@ Options make_options() {
     options.add()
         ("table", po::value<std::string>(), "table1 (losses) or table2 (networks)")
         ("data", po::value<std::string>(), "folder of segmented cases; may have HGG and LGG below it")
-        ("val", po::value<std::string>(), "folder of the cases to evaluate; default: every fifth patient of --data")
+        ("val", po::value<std::string>(), "folder of the cases to evaluate (default every fifth patient of --data)")
         ("fold", po::value<std::string>(), "hold out part 2 of 5 of --data (2/5) instead; by patient")
         ("same-patient", po::value<std::string>(), "file with a line per patient: the case ids of its scans")
         ("out,o", po::value<std::string>()->required(), "folder of the experiment")
@@ -59,11 +59,11 @@ Options make_options() {
         ("loader-threads", po::value<int>()->default_value(1), "that prepare batches; 0 = between the steps")
         ("status", "show the state of the experiment in --out");
     // clang-format on
-    add_label_options(options, "default: auto");
+    add_label_options(options, "(default auto)");
     add_compute_options(options);
     add_accept_option(options);
     add_max_memory_option(options,
-                          "memory limit of one run, e.g. 16G; larger runs are skipped; default: the available memory");
+                          "memory limit of one run, e.g. 16G; larger runs are skipped (default the available memory)");
     add_report_options(options);
     return options;
 }

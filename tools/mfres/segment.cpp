@@ -59,7 +59,7 @@ Options make_options() {
         ("verbose", "also tell which implementation the backend chose for each op")
         ("preview-uncertainty", "draw where tumour is as likely as not, and where the network is unsure");
     // clang-format on
-    add_label_options(options, "default: the model's");
+    add_label_options(options, "(default the model's)");
     add_segmenter_options(options);
     add_case_options(options);
     add_small_part_options(options);
@@ -176,8 +176,7 @@ std::string choices_text(const SegmentReport& report) {
 
 namespace {
 
-int segment_data(const Options& options, SegmenterOptions setup) {
-    setup.keep_memory = setup.max_memory == 0; // the next case finds its pages there, which is faster
+int segment_data(const Options& options, const SegmenterOptions& setup) {
     const bool json = options.has("json");
     watch_signals();
     const auto found = cases_to_segment(options);

@@ -2,6 +2,10 @@
 // Postprocessing of predicted labels.
 #pragma once
 
+#include <mfres/export.h>
+
+#include <string>
+
 namespace mfres {
 
 /// Sizes in mm^3, and one share; 0 = never.
@@ -15,5 +19,8 @@ struct PostprocessingSizes {
     double min_enhancing_share = 0.0;
     friend bool operator==(const PostprocessingSizes&, const PostprocessingSizes&) = default;
 };
+
+/// From what on enhancing tumour stays, "500 mm^3 or 10 % of the tumour core"; empty if it always does.
+MFRES_EXPORT std::string least_enhancing(const PostprocessingSizes& sizes);
 
 } // namespace mfres

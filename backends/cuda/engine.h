@@ -104,6 +104,8 @@ class Engine : public Interface {
 
     /// The calling thread works on this engine's device from now on; a thread that makes an engine does already.
     virtual void enter() {}
+    /// Later calls are work of this node. Does not throw.
+    virtual void at(const std::string&) {}
 
     /// At least 256-byte aligned, filled with zeros.
     virtual void* allocate(std::int64_t bytes) = 0;

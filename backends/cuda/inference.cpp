@@ -25,6 +25,7 @@ class CudaInference final : public InferenceEngine {
 
     std::string_view name() const override { return "cuda"; }
     Status guarded(const std::string& node, const std::function<void()>& body) const override {
+        engine_->at(node);
         return cuda::guarded(node, body);
     }
     Status enter(const std::function<Status()>& body) override {

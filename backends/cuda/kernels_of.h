@@ -9,6 +9,47 @@
 
 namespace mfres::cuda::MFRES_KERNELS {
 
+// What a launch reads and writes, for a log of launches (launch_log.h): every array of values once. Every body of a launch
+// has a name, `kernel`, and bytes(count) or bytes(chunks).
+
+template <typename T>
+constexpr std::int64_t size_of = static_cast<std::int64_t>(sizeof(T));
+
+inline std::int64_t elements(const Extents& extents) {
+    return extents.batch * extents.voxels() * extents.channels;
+}
+
+inline std::int64_t elements(const Chunking& chunks) {
+    return chunks.samples * chunks.voxels * chunks.channels;
+}
+
+inline std::int64_t channels_of(const Parts& parts) {
+    std::int64_t channels = 0;
+    for (int k = 0; k < parts.count; ++k)
+        channels += parts.parts[k].count;
+    return channels;
+}
+
+/// Channels per voxel that a gradient reads and writes.
+inline std::int64_t read_channels(const GradientArguments& a, const Chunking& chunks) {
+    const int whole =
+        (a.mask == Mask::by_array ? 1 : 0) + (a.operand.x.data != nullptr ? 1 : 0) + (a.store != nullptr ? 1 : 0);
+    return channels_of(a.gradient) + whole * chunks.channels;
+}
+
+/// `element`: bytes of a value; `weight`: of a weight, 0 where none is read.
+inline std::int64_t convolution_bytes(const ConvolutionArguments& a, std::int64_t element, std::int64_t weight) {
+    const std::int64_t weights = a.out.channels * a.in_group * a.taps();
+    return (elements(a.in) + elements(a.out)) * element + weights * weight;
+}
+
+inline std::int64_t wide_bytes(const CropArguments& a) {
+    std::int64_t bytes = 0;
+    for (const bool wide : a.wide)
+        bytes += wide ? 2 : 1;
+    return bytes;
+}
+
 // Several neighbouring channels at once: one wide load in place of many narrow ones.
 
 template <typename T, int W>
@@ -106,6 +147,9 @@ struct Sum {
     SumArguments a;
     std::int64_t table_channels; ///< of the operands' tables
 
+    static constexpr const char* kernel = "sum";
+    std::int64_t bytes(std::int64_t count) const { return (a.count + 1) * count * W * size_of<T>; }
+
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         const Place place = place_of<W>(index, a.channels);
         const std::int64_t channel = a.first + place.channel;
@@ -131,6 +175,9 @@ struct Pivot {
     StatisticsArguments a;
     std::int64_t group_voxels;
 
+    static constexpr const char* kernel = "pivot";
+    std::int64_t bytes(std::int64_t count) const { return count * probes * size_of<T>; }
+
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         const std::int64_t group = index / a.chunks.channels;
         const std::int64_t channel = index % a.chunks.channels;
@@ -151,6 +198,9 @@ struct Squares {
     std::int64_t group_voxels;
     std::int64_t channels;
 
+    static constexpr const char* kernel = "statistics";
+    std::int64_t bytes(const Chunking& chunks) const { return elements(chunks) * size_of<T>; }
+
     MFRES_ANYWHERE void operator()(std::int64_t voxel, std::int64_t channel, float (&sums)[2][W]) const {
         float values[W];
         load<T, W>(x, voxel, channel, values);
@@ -170,6 +220,9 @@ struct Fold {
     std::int64_t per_chunk; ///< kinds * channels
     std::int64_t chunks;    ///< of one group
 
+    static constexpr const char* kernel = "fold";
+    std::int64_t bytes(std::int64_t count) const { return count * (chunks + 1) * 8; }
+
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         const std::int64_t group = index / per_chunk;
         const double* from = partials + group * chunks * per_chunk + index % per_chunk;
@@ -188,6 +241,9 @@ void fold(Stream stream, const Chunking& chunks, std::int64_t groups, std::int64
 
 struct FinishNorm {
     NormTables a;
+
+    static constexpr const char* kernel = "norm_tables";
+    std::int64_t bytes(std::int64_t count) const { return count * 48; }
 
     /// Group by group, as the running statistics of a batch have only one.
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
@@ -222,6 +278,9 @@ struct MovePivot {
     double voxels;
     double* totals;
 
+    static constexpr const char* kernel = "move_pivot";
+    std::int64_t bytes(std::int64_t count) const { return count * 40; }
+
     MFRES_ANYWHERE void operator()(std::int64_t channel) const {
         const double distance = static_cast<double>(pivot[channel]) - static_cast<double>(a.running_mean[channel]);
         const double sum = totals[channel];
@@ -233,6 +292,9 @@ struct MovePivot {
 
 struct FixedNorm {
     NormTables a;
+
+    static constexpr const char* kernel = "fixed_norm_tables";
+    std::int64_t bytes(std::int64_t count) const { return count * 40; }
 
     MFRES_ANYWHERE void operator()(std::int64_t channel) const {
         const double deviation = 1.0 / sqrt(static_cast<double>(a.running_variance[channel]) + a.epsilon);
@@ -247,6 +309,11 @@ template <typename T, int W>
 struct Gradient {
     GradientArguments a;
     std::int64_t group_voxels;
+
+    static constexpr const char* kernel = "gradient";
+    std::int64_t bytes(const Chunking& chunks) const {
+        return read_channels(a, chunks) * chunks.samples * chunks.voxels * size_of<T>;
+    }
 
     MFRES_ANYWHERE void operator()(std::int64_t voxel, std::int64_t channel, float (&sums)[2][W]) const {
         float g[W];
@@ -276,6 +343,9 @@ struct Gradient {
 struct FinishNormGradient {
     NormGradientTables a;
 
+    static constexpr const char* kernel = "norm_gradient_tables";
+    std::int64_t bytes(std::int64_t count) const { return count * (12 + 36 * a.groups); }
+
     MFRES_ANYWHERE void operator()(std::int64_t channel) const {
         double scale_sum = 0.0;
         double shift_sum = 0.0;
@@ -302,6 +372,9 @@ struct WeightGradient {
     std::int64_t channels;
     float* gradient;
 
+    static constexpr const char* kernel = "weight_gradient";
+    std::int64_t bytes(std::int64_t) const { return channels * 8; }
+
     MFRES_ANYWHERE void operator()(std::int64_t) const {
         double sum = 0.0;
         for (std::int64_t channel = 0; channel < channels; ++channel)
@@ -314,6 +387,9 @@ struct BiasGradient {
     const double* totals;
     float* gradient;
 
+    static constexpr const char* kernel = "bias_gradient";
+    std::int64_t bytes(std::int64_t count) const { return count * 12; }
+
     MFRES_ANYWHERE void operator()(std::int64_t channel) const {
         gradient[channel] = static_cast<float>(totals[channel]);
     }
@@ -322,6 +398,9 @@ struct BiasGradient {
 template <typename T, int W>
 struct InputGradient {
     InputGradientArguments a;
+
+    static constexpr const char* kernel = "input_gradient";
+    std::int64_t bytes(std::int64_t count) const { return (a.own != nullptr ? 3 : 2) * count * W * size_of<T>; }
 
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         const Place place = place_of<W>(index, a.channels);
@@ -373,10 +452,6 @@ MFRES_ANYWHERE inline std::int64_t index_of(const Extents& extents, std::int64_t
     return (((n * extents.x + x) * extents.y + y) * extents.z + z) * extents.channels + c;
 }
 
-inline std::int64_t elements(const Extents& extents) {
-    return extents.batch * extents.voxels() * extents.channels;
-}
-
 template <typename T>
 MFRES_ANYWHERE inline float value_at(const void* data, std::int64_t index) {
     return widen(static_cast<const T*>(data)[index]);
@@ -405,6 +480,9 @@ template <typename T>
 struct MaxPooling {
     PoolArguments a;
 
+    static constexpr const char* kernel = "max_pool";
+    std::int64_t bytes(std::int64_t) const { return (elements(a.in) + elements(a.out)) * size_of<T>; }
+
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         static_cast<T*>(a.y)[index] = static_cast<const T*>(a.x)[winner<T>(a, voxel_of(index, a.out))];
     }
@@ -425,6 +503,9 @@ MFRES_ANYWHERE inline Span windows_over(std::int64_t q, std::int64_t kernel, std
 template <typename T>
 struct MaxPoolingGradient {
     PoolArguments a;
+
+    static constexpr const char* kernel = "max_pool_gradient";
+    std::int64_t bytes(std::int64_t) const { return (2 * elements(a.in) + elements(a.out)) * size_of<T>; }
 
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         const Voxel at = voxel_of(index, a.in);
@@ -459,6 +540,9 @@ template <typename T>
 struct AveragePooling {
     PoolArguments a;
 
+    static constexpr const char* kernel = "average_pool";
+    std::int64_t bytes(std::int64_t) const { return (elements(a.in) + elements(a.out)) * size_of<T>; }
+
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         const Voxel at = voxel_of(index, a.out);
         const Span xs = adaptive_window(at.x, a.in.x, a.out.x);
@@ -477,6 +561,9 @@ struct AveragePooling {
 template <typename T>
 struct AveragePoolingGradient {
     PoolArguments a;
+
+    static constexpr const char* kernel = "average_pool_gradient";
+    std::int64_t bytes(std::int64_t) const { return (elements(a.in) + elements(a.out)) * size_of<T>; }
 
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         const Voxel at = voxel_of(index, a.in);
@@ -501,6 +588,11 @@ struct AveragePoolingGradient {
 template <typename T, int W>
 struct Upsampling {
     UpsampleArguments a;
+
+    static constexpr const char* kernel = "upsample";
+    std::int64_t bytes(std::int64_t) const {
+        return (elements(a.in) + (a.residual != nullptr ? 2 : 1) * elements(a.out)) * size_of<T>;
+    }
 
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         const Extents packs{a.out.batch, a.out.x, a.out.y, a.out.z, a.out.channels / W};
@@ -550,6 +642,11 @@ template <typename T, int W>
 struct UpsamplingGradient {
     UpsampleArguments a;
 
+    static constexpr const char* kernel = "upsample_gradient";
+    std::int64_t bytes(std::int64_t) const {
+        return (elements(a.in) + channels_of(a.dy) * a.out.batch * a.out.voxels()) * size_of<T>;
+    }
+
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         const Extents packs{a.in.batch, a.in.x, a.in.y, a.in.z, a.in.channels / W};
         const Voxel at = voxel_of(index, packs);
@@ -591,6 +688,9 @@ template <typename T>
 struct ConvolutionForward {
     ConvolutionArguments a;
 
+    static constexpr const char* kernel = "convolution";
+    std::int64_t bytes(std::int64_t) const { return convolution_bytes(a, size_of<T>, size_of<T>); }
+
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         const Voxel at = voxel_of(index, a.out);
         const std::int64_t taps = a.taps();
@@ -623,6 +723,9 @@ template <typename T>
 struct ConvolutionSourceGradient {
     ConvolutionArguments a;
 
+    static constexpr const char* kernel = "convolution_source_gradient";
+    std::int64_t bytes(std::int64_t) const { return convolution_bytes(a, size_of<T>, size_of<T>); }
+
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         const Voxel at = voxel_of(index, a.in);
         const std::int64_t taps = a.taps();
@@ -650,6 +753,9 @@ struct ConvolutionSourceGradient {
 template <typename T>
 struct ConvolutionWeightGradient {
     ConvolutionArguments a;
+
+    static constexpr const char* kernel = "convolution_weight_gradient";
+    std::int64_t bytes(const Chunking&) const { return convolution_bytes(a, size_of<T>, 0); }
 
     MFRES_ANYWHERE void operator()(std::int64_t voxel, std::int64_t weight, float (&sums)[1][1]) const {
         const std::int64_t row = weight / a.in_group;
@@ -690,6 +796,9 @@ template <typename T>
 struct Softmaximum {
     SoftmaxArguments a;
 
+    static constexpr const char* kernel = "softmax";
+    std::int64_t bytes(std::int64_t count) const { return 2 * count * a.channels * size_of<T>; }
+
     /// `y` may lie on `x`: every value is read before it is written over, and the sum is known by then.
     MFRES_ANYWHERE void operator()(std::int64_t voxel) const {
         const std::int64_t first = voxel * a.channels;
@@ -703,6 +812,9 @@ struct Softmaximum {
 template <typename T>
 struct Argmax {
     SoftmaxArguments a;
+
+    static constexpr const char* kernel = "argmax";
+    std::int64_t bytes(std::int64_t count) const { return count * (a.channels * size_of<T> + 1); }
 
     MFRES_ANYWHERE void operator()(std::int64_t voxel) const {
         const std::int64_t first = voxel * a.channels;
@@ -725,6 +837,9 @@ struct Argmax {
 template <typename T>
 struct SoftmaxGradient {
     SoftmaxArguments a;
+
+    static constexpr const char* kernel = "softmax_gradient";
+    std::int64_t bytes(std::int64_t count) const { return 3 * count * a.channels * size_of<T>; }
 
     MFRES_ANYWHERE void operator()(std::int64_t voxel) const {
         const std::int64_t first = voxel * a.channels;
@@ -751,6 +866,11 @@ MFRES_ANYWHERE inline float region_probability(const LossArguments& a, std::int6
 template <typename T>
 struct ClassSumsOf {
     LossArguments a;
+
+    static constexpr const char* kernel = "class_sums";
+    std::int64_t bytes(const Chunking& chunks) const {
+        return elements(chunks) * size_of<T> + chunks.samples * chunks.voxels;
+    }
 
     MFRES_ANYWHERE void operator()(std::int64_t voxel, std::int64_t channel, float (&sums)[4][1]) const {
         const std::int64_t first = voxel * a.chunks.channels;
@@ -828,6 +948,9 @@ template <typename T>
 struct LossGradient {
     LossArguments a;
 
+    static constexpr const char* kernel = "loss_gradient";
+    std::int64_t bytes(std::int64_t count) const { return count * (2 * a.chunks.channels * size_of<T> + 1); }
+
     MFRES_ANYWHERE float slope(std::int64_t channel, bool truth, float p) const {
         const std::int64_t channels = a.chunks.channels;
         return (truth ? a.slopes[channel] : 0.0F) + a.slopes[channels + channel] + a.slopes[2 * channels + channel] * p;
@@ -882,6 +1005,12 @@ struct LossGradient {
 template <typename T>
 struct WholeLossGradient {
     LossArguments a;
+
+    static constexpr const char* kernel = "whole_loss_gradient";
+    std::int64_t bytes(const Chunking&) const {
+        return elements(a.chunks) * (2 * size_of<T> + (a.targets != nullptr ? 4 : 0)) +
+               a.chunks.samples * a.chunks.voxels;
+    }
 
     MFRES_ANYWHERE void operator()(std::int64_t voxel, std::int64_t, float (&sums)[2][1]) const {
         LossGradient<T> of_group{a};
@@ -965,6 +1094,9 @@ template <typename T>
 struct CountDigitsOf {
     LossArguments a;
 
+    static constexpr const char* kernel = "count_digits";
+    std::int64_t bytes(std::int64_t count) const { return count * (a.chunks.channels * size_of<T> + 1); }
+
     MFRES_ANYWHERE void operator()(std::int64_t voxel) const {
         const std::uint32_t key = bits_of(voxel_value<T>(a, voxel)) & 0x7FFFFFFFU;
         if (a.shift == 0 && (key ^ a.prefix) >> 16U != 0)
@@ -980,6 +1112,9 @@ struct CountDigitsOf {
 
 struct EveryNth {
     NthArguments a;
+
+    static constexpr const char* kernel = "every_nth";
+    std::int64_t bytes(std::int64_t count) const { return 2 * count; }
 
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         const std::int64_t z = index % a.own.z;
@@ -999,6 +1134,9 @@ struct LineSquares {
     UpdateArguments a;
     double* partials;
 
+    static constexpr const char* kernel = "line_squares";
+    std::int64_t bytes(std::int64_t count) const { return count * (line_floats * 4 + 9); }
+
     MFRES_ANYWHERE void operator()(std::int64_t line) const {
         double sum = 0.0;
         for (std::int64_t i = line * line_floats; a.learned[line] != 0 && i < (line + 1) * line_floats; ++i)
@@ -1013,6 +1151,9 @@ struct AddUp {
     std::int64_t each;
     double* to;
 
+    static constexpr const char* kernel = "add_up";
+    std::int64_t bytes(std::int64_t sums) const { return sums * (each + 1) * 8; }
+
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         double sum = 0.0;
         for (std::int64_t i = index * each; i < (index + 1) * each && i < count; ++i)
@@ -1023,6 +1164,9 @@ struct AddUp {
 
 struct Adam {
     UpdateArguments a;
+
+    static constexpr const char* kernel = "update";
+    std::int64_t bytes(std::int64_t count) const { return count * (a.largest_second_moment != nullptr ? 36 : 28); }
 
     MFRES_ANYWHERE void operator()(std::int64_t i) const {
         if (a.learned[i / line_floats] == 0)
@@ -1053,6 +1197,9 @@ struct FromPlanes {
     float factor;
     T* y;
 
+    static constexpr const char* kernel = "from_planes";
+    std::int64_t bytes(std::int64_t count) const { return count * (4 + size_of<T>); }
+
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         const std::int64_t voxel = quotient(index, channels);
         const std::int64_t n = quotient(voxel, voxels);
@@ -1066,6 +1213,9 @@ struct ToPlanes {
     const T* x;
     float factor;
     float* y;
+
+    static constexpr const char* kernel = "to_planes";
+    std::int64_t bytes(std::int64_t count) const { return count * (4 + size_of<T>); }
 
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         const std::int64_t plane = quotient(index, voxels);
@@ -1081,6 +1231,9 @@ struct PackWeights {
     const float* x;
     T* y;
 
+    static constexpr const char* kernel = "pack_weights";
+    std::int64_t bytes(std::int64_t count) const { return count * (4 + size_of<T>); }
+
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         const std::int64_t in = index % order.in;
         const std::int64_t row = index / order.in;
@@ -1093,6 +1246,9 @@ struct UnpackWeights {
     WeightOrder order;
     const T* x;
     float* y;
+
+    static constexpr const char* kernel = "unpack_weights";
+    std::int64_t bytes(std::int64_t count) const { return count * (4 + size_of<T>); }
 
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         const std::int64_t tap = index % order.taps;
@@ -1131,6 +1287,9 @@ void with_pack(ElementType type, std::int64_t channels, const Call& call) {
 /// One voxel of a crop in all modalities.
 struct CutCrop {
     CropArguments a;
+
+    static constexpr const char* kernel = "cut_crop";
+    std::int64_t bytes(std::int64_t count) const { return count * (18 + wide_bytes(a)); }
 
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         const std::int64_t plane = a.extents[1] * a.extents[2];
@@ -1199,6 +1358,9 @@ struct Extremes {
 struct ExtremesOfChunk {
     IntensityArguments a;
 
+    static constexpr const char* kernel = "extremes_of_chunks";
+    std::int64_t bytes(std::int64_t count) const { return a.voxels * 5 + count * 8; }
+
     MFRES_ANYWHERE void operator()(std::int64_t chunk) const {
         Extremes found;
         for (std::int64_t i = chunk; i < a.voxels; i += IntensityArguments::chunks)
@@ -1212,6 +1374,9 @@ struct ExtremesOfChunk {
 struct ExtremesOfAll {
     IntensityArguments a;
 
+    static constexpr const char* kernel = "extremes_of_all";
+    std::int64_t bytes(std::int64_t) const { return IntensityArguments::chunks * 8; }
+
     MFRES_ANYWHERE void operator()(std::int64_t) const {
         Extremes found;
         for (std::int64_t chunk = 0; chunk < IntensityArguments::chunks; ++chunk)
@@ -1223,6 +1388,9 @@ struct ExtremesOfAll {
 
 struct ChangeIntensity {
     IntensityArguments a;
+
+    static constexpr const char* kernel = "change_intensity";
+    std::int64_t bytes(std::int64_t count) const { return count * 9; }
 
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         if (a.brain[index] == 0)

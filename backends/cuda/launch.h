@@ -9,6 +9,8 @@
 
 #ifdef __CUDACC__
 #include <cuda_runtime.h>
+#else
+#include "backends/cuda/launch_log.h"
 #endif
 
 namespace mfres::cuda::MFRES_KERNELS {
@@ -101,14 +103,21 @@ void reduce(Stream stream, const Chunking& chunks, const Body& body, double* par
 
 #else
 
+// A stream of the host is a LaunchLog or null.
+
 template <typename Body>
-void for_each(Stream, std::int64_t count, const Body& body) {
+void for_each(Stream stream, std::int64_t count, const Body& body) {
+    if (count <= 0 || !is_run(stream, [&] { return Launch{{}, Body::kernel, body.bytes(count)}; }))
+        return;
     for (std::int64_t i = 0; i < count; ++i)
         body(i);
 }
 
 template <int K, int W, typename Body>
-void reduce(Stream, const Chunking& chunks, const Body& body, double* partials) {
+void reduce(Stream stream, const Chunking& chunks, const Body& body, double* partials) {
+    const std::int64_t written = partials != nullptr ? chunks.chunks() * K * chunks.channels * 8 : 0;
+    if (!is_run(stream, [&] { return Launch{{}, Body::kernel, body.bytes(chunks) + written}; }))
+        return;
     for (std::int64_t chunk = 0; chunk < chunks.chunks(); ++chunk)
         for (std::int64_t channel = 0; channel < chunks.channels; channel += W) {
             double totals[K][W] = {};

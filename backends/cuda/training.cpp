@@ -46,6 +46,7 @@ class CudaTraining final : public TrainingEngine {
 
     std::string_view name() const override { return "cuda"; }
     Status guarded(const std::string& node, const std::function<void()>& body) const override {
+        engine_->at(node);
         return cuda::guarded(node, body);
     }
     Status enter(const std::function<Status()>& body) const override {

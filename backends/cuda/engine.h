@@ -181,6 +181,11 @@ class Block {
 /// NCCL, or `staged` by way of the host, as a GPU's without.
 std::unique_ptr<Engine> make_host_engine(bool staged = false);
 
+/// What is known to be wrong with a version of cuDNN as cudnnGetVersion() numbers it, 91002 say; empty: nothing. Sources:
+/// pytorch/pytorch issue 163539 (wrong results of 3-D convolutions in bf16), pull requests 163581 (cuDNN is not used for them
+/// from 9.8 on), 166480 (mended in 9.15) and 167024 (a broken kernel for 3-D convolutions in TF32, 9.10.2 to 9.15).
+std::string cudnn_warning(std::int64_t version);
+
 /// What a collective said, thrown if it is an error.
 void check(const Status& status);
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "backends/cuda/planning_engine.h"
 
+#include "backends/cuda/device_arrays.h"
+
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -51,6 +53,9 @@ class LoggedConvolution final : public Convolution {
     std::int64_t workspace_bytes() const override { return made_->workspace_bytes(); }
     ElementType result_type() const override { return made_->result_type(); }
     void run(const ConvolutionArrays& arrays) override {
+        const auto address = reinterpret_cast<std::uintptr_t>(arrays.workspace);
+        if (workspace_bytes() > 0 && address % workspace_alignment != 0)
+            throw EngineError(ErrorCode::internal, "a convolution's workspace is not aligned");
         if (!log_.add(launch_))
             return;
         log_.pause(true);

@@ -266,8 +266,9 @@ int device_count() {
 
 std::string library_versions() {
     const auto cudnn = static_cast<std::int64_t>(cudnnGetVersion());
+    const std::string warning = cudnn_warning(cudnn);
     return text("cuDNN ", cudnn / 10000, ".", cudnn / 100 % 100, ".", cudnn % 100, ", CUDA ", CUDART_VERSION / 1000,
-                ".", CUDART_VERSION / 10 % 100);
+                ".", CUDART_VERSION / 10 % 100, warning.empty() ? "" : "; warning: ", warning);
 }
 
 Result<std::unique_ptr<Engine>> make_cuda_engine(int device) {

@@ -191,6 +191,8 @@ class OperationGraph {
         Descriptor pointwise(CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
         pointwise.set(CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, 1, &mode);
         pointwise.set(CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_DATA_FLOAT);
+        if (mode == CUDNN_POINTWISE_RELU_FWD)
+            propagate_nan(pointwise);
         if (mode == CUDNN_POINTWISE_RELU_FWD && spec_.activation.kind == Activation::Kind::leaky_relu)
             pointwise.set(CUDNN_ATTR_POINTWISE_RELU_LOWER_CLIP_SLOPE, static_cast<double>(spec_.activation.slope));
         pointwise.finalize("a fused operation was rejected");
@@ -204,6 +206,14 @@ class OperationGraph {
         tensors_.push_back(std::make_unique<Descriptor>(std::move(pointwise)));
         operations_.push_back(std::move(made));
         return y;
+    }
+
+    /// Without it a ReLU may make 0 of a NaN, which then looks like a result. Deprecated in cuDNN 9, whose later versions
+    /// may no longer know it: what they say is no error.
+    static void propagate_nan(Descriptor& pointwise) {
+        const cudnnNanPropagation_t propagation = CUDNN_PROPAGATE_NAN;
+        (void)cudnnBackendSetAttribute(pointwise.handle(), CUDNN_ATTR_POINTWISE_NAN_PROPAGATION,
+                                       CUDNN_TYPE_NAN_PROPOGATION, 1, &propagation);
     }
 
     void add_source_gradient(cudnnDataType_t result_type) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "backends/cuda/engine.h"
+#include "graph/memory_plan.h"
 
 #include <array>
 #include <list>
@@ -29,6 +30,8 @@ class Constants {
         bytes_ += bytes;
         return blocks_.back().data();
     }
+    /// Of a sum by channel; see StatisticsArguments.
+    std::uint32_t* counters(std::int64_t channels) { return static_cast<std::uint32_t*>(space(channels * 4)); }
     std::int64_t bytes() const { return bytes_; }
 
   private:
@@ -51,6 +54,24 @@ inline Chunking chunking(const Shape& shape) {
 
 inline WeightOrder weight_order(const Shape& weight) {
     return {weight[0], weight[1], weight[2] * weight[3] * weight[4]};
+}
+
+/// Where a workspace of a library begins: at a multiple of this many bytes.
+constexpr std::int64_t workspace_alignment = 256;
+
+/// Bytes rounded up to where the next part of a workspace may begin.
+inline std::int64_t padded(std::int64_t bytes) {
+    return (bytes + workspace_alignment - 1) / workspace_alignment * workspace_alignment;
+}
+
+/// What is asked of a memory plan, which places arrays at coarser multiples only by chance, for so many bytes at
+/// aligned(); 0 for 0.
+inline std::int64_t aligned_bytes(std::int64_t bytes) {
+    return bytes == 0 ? 0 : padded(bytes) + workspace_alignment - MemoryPlan::alignment;
+}
+inline std::byte* aligned(std::byte* workspace) {
+    const auto address = reinterpret_cast<std::uintptr_t>(workspace);
+    return workspace + static_cast<std::uintptr_t>(padded(static_cast<std::int64_t>(address))) - address;
 }
 
 /// The axes of an upsampling from `in` to `out`, in constant memory.

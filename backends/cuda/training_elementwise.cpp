@@ -30,6 +30,7 @@ class Sum final : public TrainingOp {
         : c_(context), sum_(sum), chunks_(chunking(context.node(sum.output).shape)) {
         for (std::size_t k = 0; k < sum.operands.size(); ++k)
             inputs_.push_back(make_input(sum.operands[k], k));
+        counters_ = context.constants.counters(chunks_.channels);
     }
 
     std::string forward_implementation() const override { return "mfres:sum"; }
@@ -47,7 +48,7 @@ class Sum final : public TrainingOp {
             for (const Channels& channels : forward.inputs)
                 pass.inputs.push_back(part(placement, channels));
             for (const OpArrays::Output& output : forward.outputs)
-                pass.writers.push_back({placement.at(output.channels.array), output.first, output.channels.count});
+                pass.writers.push_back({target(placement, output.channels), output.first});
         }
         forward_sums_data_ = placement.at(arrays.forwards[0].workspace);
         if (!arrays.has_backward)
@@ -90,8 +91,10 @@ class Sum final : public TrainingOp {
             arguments.activation = sum_.activation;
             arguments.voxels = chunks_.samples * chunks_.voxels;
             arguments.first = writer.first;
-            arguments.channels = writer.count;
-            arguments.y = writer.to;
+            arguments.channels = writer.to.count;
+            arguments.y = writer.to.data;
+            arguments.y_stride = writer.to.stride;
+            arguments.y_from = writer.to.from;
             sum(c_.engine, c_.type, arguments, operands);
         }
     }
@@ -109,8 +112,14 @@ class Sum final : public TrainingOp {
             arguments.operand = input.operand;
             arguments.partials = reinterpret_cast<double*>(backward_sums_data_);
             arguments.totals = reinterpret_cast<double*>(backward_sums_data_ + sum_space().partials);
+            arguments.counters = counters_;
+            input.gradient.totals = arguments.totals;
+            input.gradient.fixed = fixed(input);
+            input.gradient.share = 1.0;
+            arguments.with_tables = input.normalises() && !summed_over_ranks(input);
+            arguments.tables = input.gradient;
             c_.kernels().gradient(c_.stream(), c_.type, arguments);
-            finish(input, arguments.totals);
+            finish(input);
             if (masked_)
                 arguments = from_array();
         }
@@ -121,8 +130,8 @@ class Sum final : public TrainingOp {
 
   private:
     struct Writer {
-        void* to;
-        std::int64_t first, count;
+        Target to;
+        std::int64_t first; ///< of the channels of the sum
     };
     struct Pass {
         std::vector<Part> inputs;
@@ -210,14 +219,17 @@ class Sum final : public TrainingOp {
         statistics.pivot = input.pivot;
         statistics.partials = reinterpret_cast<double*>(forward_sums_data_);
         statistics.totals = reinterpret_cast<double*>(forward_sums_data_ + sum_space().partials);
+        statistics.counters = counters_;
         input.norm.totals = statistics.totals;
+        statistics.with_tables = !shared(input);
+        statistics.tables = input.norm;
         c_.kernels().statistics(c_.stream(), c_.type, statistics);
-        if (shared(input)) {
-            // Relative to the running means, which are equal on all ranks and near the means of the batch.
-            c_.kernels().move_pivot(c_.stream(), input.norm, input.pivot, chunks_.samples * chunks_.voxels,
-                                    statistics.totals);
-            c_.ranks.sum(statistics.totals, 2 * chunks_.channels);
-        }
+        if (!shared(input))
+            return;
+        // Relative to the running means, which are equal on all ranks and near the means of the batch.
+        c_.kernels().move_pivot(c_.stream(), input.norm, input.pivot, chunks_.samples * chunks_.voxels,
+                                statistics.totals);
+        c_.ranks.sum(statistics.totals, 2 * chunks_.channels);
         c_.kernels().norm_tables(c_.stream(), input.norm);
     }
 
@@ -250,16 +262,17 @@ class Sum final : public TrainingOp {
         return arguments;
     }
 
-    void finish(SumInput& input, double* totals) const {
+    bool summed_over_ranks(const SumInput& input) const { return shared(input) && !fixed(input); }
+
+    /// What the sums' launch did not do with its totals.
+    void finish(SumInput& input) const {
+        double* const totals = reinterpret_cast<double*>(backward_sums_data_ + sum_space().partials);
         if (!input.normalises())
             return c_.kernels().weight_gradient(c_.stream(), totals, chunks_.channels, input.weight_gradient);
-        input.gradient.totals = totals;
-        input.gradient.fixed = fixed(input);
-        input.gradient.share = 1.0;
-        if (shared(input) && !fixed(input)) {
-            c_.ranks.sum(totals, 2 * chunks_.channels);
-            input.gradient.share = 1.0 / c_.ranks.size(); // gradients of parameters are summed over the ranks later
-        }
+        if (!summed_over_ranks(input))
+            return;
+        c_.ranks.sum(totals, 2 * chunks_.channels);
+        input.gradient.share = 1.0 / c_.ranks.size(); // gradients of parameters are summed over the ranks later
         c_.kernels().norm_gradient_tables(c_.stream(), input.gradient);
     }
 
@@ -284,6 +297,7 @@ class Sum final : public TrainingOp {
     FusedSum sum_;
     Chunking chunks_;
     std::vector<SumInput> inputs_;
+    std::uint32_t* counters_ = nullptr;
 
     std::vector<Pass> passes_; ///< forward and recomputation
     std::byte *forward_sums_data_ = nullptr, *backward_sums_data_ = nullptr;
@@ -295,7 +309,7 @@ class Sum final : public TrainingOp {
     void* gradient_ = nullptr; ///< what the later passes read: `masked_`, or the only contribution
 };
 
-/// Concat and slices.
+/// Concat and slices: what is not in place is copied, at once if that is all of the result.
 class Copy final : public TrainingOp {
   public:
     Copy(const TrainingContext& context, NodeId id) : c_(context), node_(context.node(id)) {}
@@ -313,7 +327,13 @@ class Copy final : public TrainingOp {
 
     void forward(bool recompute) override {
         const Pass& pass = passes_[recompute ? 1 : 0];
-        gather(c_.engine, c_.type, chunking(node_.shape), pass.parts, pass.to);
+        std::int64_t copied = 0;
+        for (const Part& from : pass.parts)
+            copied += from.count;
+        if (copied == node_.shape[1])
+            return gather(c_.engine, c_.type, chunking(node_.shape), pass.parts, pass.to);
+        for (const Part& from : pass.parts)
+            copy(from, pass.to);
     }
     void backward() override {}
 
@@ -322,6 +342,19 @@ class Copy final : public TrainingOp {
         std::vector<Part> parts;
         void* to = nullptr;
     };
+
+    void copy(const Part& from, void* to) const {
+        SumArguments arguments;
+        arguments.voxels = node_.shape[0] * voxels_of(node_.shape);
+        arguments.channels = from.count;
+        arguments.y = to;
+        arguments.y_stride = node_.shape[1];
+        arguments.y_from = from.to;
+        Operand operand;
+        operand.x = from;
+        operand.x.to = 0;
+        sum(c_.engine, c_.type, arguments, {operand});
+    }
 
     TrainingContext c_;
     const Node& node_;

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: MIT
-// The losses a network is trained with. The overlap part of each is a function of four sums per class (ClassSums), so
-// it is written once for all backends. A backend computes the sums, gets the slopes and multiplies them out per voxel.
-// A cross-entropy (PointwiseLoss) can be added to each.
-//
-// Notation: p softmax probability, g one-hot truth, l class, m number of classes, S the sum over all voxels of the
-// batch; TP = S p g, FP = S p (1 - g), FN = S (1 - p) g. Equation numbers are those of the MF-RES2Net paper.
+// The losses a network is trained with: a table of them, and what is common to all. The overlap part of a loss is a
+// function of four sums per class (ClassSums), so it is written once for all backends, in train/losses. A backend
+// computes the sums, gets the slopes and multiplies them out per voxel. The pointwise part is a mean over voxels that the
+// backends compute (PointwiseLoss): cross-entropy, focal, over all or over the hardest voxels. It can be added to each.
 #pragma once
 
 #include "backends/training.h"
@@ -14,27 +12,10 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 
 namespace mfres {
-
-enum class LossKind : std::uint8_t {
-    /// 1 - mean_l 2 S p g / (S p^2 + S g^2 + dice_epsilon); Milletari et al. 2016 ("V-Net")
-    dice,
-    /// 1 - 2 S_l w_l S p g / S_l w_l S (p + g), w_l = 1 / (S g)^2; Sudre et al. 2017 (eq. 4 without its 1/m, eq. 5)
-    gdl,
-    /// 1 - (1/m) * the same fraction: eq. 4 as printed, with which a perfect result scores 1 - 1/m
-    gdl_paper,
-    /// 1 - mean_l TP / (TP + alpha FP + beta FN); eq. 6 with FP and FN as Salehi et al. 2017 name them (the paper's
-    /// prose swaps the names)
-    tversky,
-    /// 1 - S_l w_l TP_l / S_l w_l (TP_l + alpha FP_l + beta FN_l), w_l = 1 / ((S g)^2 + weight_epsilon); eq. 7-8, the
-    /// paper's own loss. Its denominator is read as one weighted sum.
-    weighted_tversky,
-    /// 1 - mean_l 2 S p g / (S p + S g + dice_epsilon), plus the mean cross-entropy with ce_weight = 1: what nnU-Net
-    /// (Isensee et al. 2021) trains with, whose Dice has no squares in the denominator
-    dice_ce,
-};
 
 /// How a class without voxels in the batch (S g = 0) counts.
 enum class Absent : std::uint8_t {
@@ -47,9 +28,10 @@ enum class Absent : std::uint8_t {
 };
 
 struct LossOptions {
-    LossKind kind = LossKind::weighted_tversky;
-    double alpha = 0.3; ///< weight of false positives (tversky, weighted_tversky): Salehi's best, the paper states none
-    double beta = 0.7;  ///< weight of false negatives
+    std::string loss = "weighted-tversky"; ///< a name of loss_definitions()
+    double alpha = 0.3;               ///< Tversky's weight of false positives: Salehi's best, the paper states none
+    double beta = 0.7;                ///< weight of false negatives
+    double tversky_gamma = 4.0 / 3.0; ///< focal-tversky: the best of Abraham and Khan
     Absent absent = Absent::skip;
     double dice_epsilon = 1e-5;   ///< dice: keeps the fraction finite for a class without voxels and predictions
     double weight_epsilon = 1e-4; ///< eq. 7's eps
@@ -59,34 +41,39 @@ struct LossOptions {
     bool background = true;
     bool batch = true; ///< false: Loss::per_sample
     double overlap_weight = 1.0;
-    /// Of the cross-entropy; without a value that of the loss: 1 for dice_ce, else 0.
+    /// Of PointwiseLoss; without a value those of the loss's definition.
     std::optional<double> ce_weight = std::nullopt;
-    double focal_gamma = 0.0; ///< see PointwiseLoss, also for the next one
-    double top_share = 1.0;
+    std::optional<double> focal_gamma = std::nullopt;
+    std::optional<double> top_share = std::nullopt;
 };
 
-/// The default weight of the cross-entropy of a loss.
-double standard_ce_weight(LossKind kind) noexcept;
+/// One loss: what it is called, what it computes, and where it comes from.
+struct LossDefinition {
+    std::string_view name;
+    std::string_view formula; ///< in the notation of train/losses/overlap.h
+    std::string_view source;
+    /// Null: the loss has no overlap part.
+    LossValue (*overlap)(std::span<const ClassSums>, const LossOptions&) = nullptr;
+    PointwiseLoss pointwise; ///< which LossOptions and the keys of a recipe override
+};
 
-/// "dice", "gdl", "gdl-paper", "tversky", "weighted-tversky", "dice-ce"
-std::string_view name(LossKind kind) noexcept;
+/// All losses, in the order of the documentation.
+std::span<const LossDefinition> loss_definitions();
+/// The loss of that name. Error: invalid_argument (lists the names).
+Result<const LossDefinition*> find_loss(std::string_view name);
+
 /// "literal", "skip"
 std::string_view name(Absent absent) noexcept;
-
-/// All of them, in the order above.
-std::span<const LossKind> loss_kinds();
 std::span<const Absent> absent_rules();
-
-/// The loss of that name. Error: invalid_argument (lists the names).
-Result<LossKind> parse_loss_kind(std::string_view text);
 /// The rule of that name. Error: invalid_argument (lists the names).
 Result<Absent> parse_absent(std::string_view text);
 
 /// The overlap part is a function of the sums of all classes, with slopes dL/dp = truth * g + constant + probability *
 /// p. For finite sums its value and slopes are finite: a class whose denominator is not above 1e-30 (no voxel and no
-/// prediction) scores 0 and has no slope, and where no class counts the loss is 0. Error: invalid_argument (alpha or
-/// beta negative or not finite or both 0, an epsilon not positive or not finite, a weight or focal_gamma negative or
-/// not finite, both weights 0, top_share not within 0 < top_share <= 1).
+/// prediction) scores 0 and has no slope, and where no class counts the loss is 0. Error: invalid_argument (no such
+/// loss, alpha or beta negative or not finite or both 0, tversky_gamma not within 1 to 10, an epsilon not positive or not
+/// finite, a weight or focal_gamma negative or not finite, no part with a weight above 0, top_share not within
+/// 0 < top_share <= 1).
 Result<Loss> make_loss(const LossOptions& options);
 
 } // namespace mfres

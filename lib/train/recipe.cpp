@@ -37,18 +37,21 @@ struct Field {
 // The table's lambdas differ in one member name only.
 #define MFRES_FIELD(member) [](Recipe& recipe) -> Place { return &recipe.member; }
 
+std::vector<std::string> names_of_losses() {
+    std::vector<std::string> names;
+    for (const LossDefinition& definition : loss_definitions())
+        names.emplace_back(definition.name);
+    return names;
+}
+
 const std::vector<Field>& fields() {
     constexpr double many = 1e9;
     static const std::vector<Field> all{
         {"network", "a registered network's name, or a variant as JSON", MFRES_FIELD(network)},
-        {"loss",
-         "what is minimised",
-         MFRES_FIELD(loss),
-         0,
-         0,
-         {"dice", "gdl", "gdl-paper", "tversky", "weighted-tversky", "dice-ce"}},
+        {"loss", "what is minimised", MFRES_FIELD(loss), 0, 0, names_of_losses()},
         {"tversky_alpha", "weight of false positives", MFRES_FIELD(tversky_alpha), 0, 1},
         {"tversky_beta", "weight of false negatives", MFRES_FIELD(tversky_beta), 0, 1},
+        {"tversky_gamma", "of focal-tversky, whose exponent is 1 / tversky_gamma", MFRES_FIELD(tversky_gamma), 1, 10},
         {"absent",
          "classes a batch does not hold: weighted as the formula says, or left out",
          MFRES_FIELD(absent),
@@ -61,7 +64,7 @@ const std::vector<Field>& fields() {
          MFRES_FIELD(batch_dice)},
         {"overlap_weight", "weight of the overlap part of the loss, 0 = cross-entropy alone",
          MFRES_FIELD(overlap_weight), 0, 1000},
-        {"ce_weight", "weight of the cross-entropy that is added; naming a loss sets it: 1 for dice-ce, else 0",
+        {"ce_weight", "weight of the cross-entropy that is added; naming a loss sets it to that loss's, 0 for most",
          MFRES_FIELD(ce_weight), 0, 1000},
         {"focal_gamma", "cross-entropies are multiplied by (1 - p)^focal_gamma, 0 = they are not",
          MFRES_FIELD(focal_gamma), 0, 10},
@@ -274,6 +277,9 @@ Status check_together(const Recipe& recipe) {
                                 " needs it"));
     if (recipe.tversky_alpha + recipe.tversky_beta <= 0)
         return invalid("tversky_beta", recipe.tversky_beta, "must not be 0 together with tversky_alpha");
+    MFRES_TRY(const LossDefinition* const loss, find_loss(recipe.loss));
+    if (loss->overlap == nullptr && recipe.ce_weight <= 0)
+        return invalid("ce_weight", recipe.ce_weight, "leaves nothing of the loss " + recipe.loss);
     if (recipe.overlap_weight + recipe.ce_weight <= 0)
         return invalid("overlap_weight", recipe.overlap_weight, "must not be 0 together with ce_weight");
     if (recipe.ce_weight <= 0 && recipe.focal_gamma > 0)
@@ -286,6 +292,21 @@ Status check_together(const Recipe& recipe) {
             return invalid("deep_supervision", recipe.deep_supervision, "is not possible: " + able.error().message);
     if (recipe.ce_weight <= 0 && recipe.topk_percent < 100)
         return invalid("topk_percent", recipe.topk_percent, "changes the cross-entropy, whose ce_weight is 0");
+    return {};
+}
+
+/// The keys of the cross-entropy that `object` does not name become those of the loss that it names. focal_gamma and
+/// topk_percent that were chosen for the loss before stay.
+Status take_pointwise_part(const Json& object, const Recipe& base, Recipe& recipe) {
+    MFRES_TRY(const LossDefinition* const before, find_loss(base.loss));
+    MFRES_TRY(const LossDefinition* const after, find_loss(recipe.loss));
+    const PointwiseLoss& part = after->pointwise;
+    if (!object.contains("ce_weight"))
+        recipe.ce_weight = part.weight;
+    if (!object.contains("focal_gamma") && base.focal_gamma == before->pointwise.focal_gamma)
+        recipe.focal_gamma = part.focal_gamma;
+    if (!object.contains("topk_percent") && base.topk_percent == 100.0 * before->pointwise.top_share)
+        recipe.topk_percent = 100.0 * part.top_share;
     return {};
 }
 
@@ -317,8 +338,8 @@ Result<Recipe> parse_recipe(std::string_view text_value, const Recipe& base) {
         if (field->key != "network" && !store(entry.value(), *field, field->place(recipe)))
             return invalid(field->key, entry.value(), "is not " + allowed(*field, field->place(recipe)));
     }
-    if (recipe.loss != base.loss && !object->contains("ce_weight"))
-        recipe.ce_weight = recipe.loss == "dice-ce" ? 1.0 : 0.0;
+    if (recipe.loss != base.loss)
+        MFRES_CHECK(take_pointwise_part(*object, base, recipe));
     if (object->contains("steps") && object->contains("epochs"))
         return invalid("steps", object->at("steps"), "is given together with epochs; give the length in one of them");
     if (object->contains("steps"))
@@ -395,8 +416,10 @@ OptimiserStep optimiser_step(const Recipe& recipe, std::int64_t step, std::int64
 }
 
 Result<Loss> loss_of(const Recipe& recipe, std::size_t outputs) {
-    LossOptions options{.alpha = recipe.tversky_alpha,
+    LossOptions options{.loss = recipe.loss,
+                        .alpha = recipe.tversky_alpha,
                         .beta = recipe.tversky_beta,
+                        .tversky_gamma = recipe.tversky_gamma,
                         .background = recipe.loss_background,
                         .batch = recipe.batch_dice,
                         .overlap_weight = recipe.overlap_weight,
@@ -405,7 +428,6 @@ Result<Loss> loss_of(const Recipe& recipe, std::size_t outputs) {
                         .top_share = recipe.topk_percent / 100.0};
     MFRES_TRY(const Variant variant, parse_variant(recipe.network));
     options.outputs = variant.outputs();
-    MFRES_TRY(options.kind, parse_loss_kind(recipe.loss));
     MFRES_TRY(options.absent, parse_absent(recipe.absent));
     MFRES_TRY(Loss loss, make_loss(options));
     if (!recipe.teachers_sha256.empty()) {

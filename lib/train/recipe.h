@@ -30,6 +30,7 @@ struct Recipe {
     std::string loss = "weighted-tversky"; ///< name of a loss of train/loss.h
     double tversky_alpha = 0.3;            ///< weight of false positives
     double tversky_beta = 0.7;             ///< weight of false negatives
+    double tversky_gamma = 4.0 / 3.0;      ///< of focal-tversky
     std::string absent = "skip";           ///< "literal" or "skip": classes without voxels in a batch
     bool loss_background = true;           ///< whether the background is one of the overlap loss's classes
     bool batch_dice = true;                ///< class sums over the batch; false: each sample's loss, then their mean

@@ -60,7 +60,7 @@ Result<Trained> train(const Backend& backend, Communicator& ranks, std::int64_t 
                       std::int64_t bucket_bytes = TrainingOptions().bucket_bytes) {
     const std::int64_t own = 6 / ranks.size();
     const Graph graph = training_graph(own);
-    const auto loss = make_loss({.kind = LossKind::weighted_tversky});
+    const auto loss = make_loss({.loss = "weighted-tversky"});
     MFRES_TRY(const auto training,
               backend.compile_training(graph, test::random_weights(graph, 5),
                                        {.threads = 1, .amsgrad = true, .ranks = &ranks, .bucket_bytes = bucket_bytes}));

@@ -34,7 +34,7 @@ std::vector<std::uint8_t> small_classes() {
 }
 
 Loss dice() {
-    auto loss = make_loss({.kind = LossKind::dice});
+    auto loss = make_loss({.loss = "dice"});
     REQUIRE_OK(loss);
     return std::move(loss).value();
 }

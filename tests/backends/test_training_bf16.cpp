@@ -221,7 +221,7 @@ TEST_CASE("30 steps on a phantom's crop bring bf16 to the loss that f32 comes to
         return;
     const Graph graph = network("mf-res2net", {32, 32, 32});
     const auto batch = test::phantom_batch({32, 32, 32}, 1);
-    const auto dice = make_loss({.kind = LossKind::dice});
+    const auto dice = make_loss({.loss = "dice"});
     REQUIRE_OK(dice);
     const auto losses = [&](Precision precision) {
         const auto training = test::compile_training(*backend, graph, test::random_weights(graph, 1),

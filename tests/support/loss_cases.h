@@ -24,33 +24,36 @@ struct NamedLoss {
 
 inline std::vector<NamedLoss> loss_cases() {
     std::vector<NamedLoss> cases;
-    for (const LossKind kind : loss_kinds())
-        for (const Absent absent : absent_rules())
-            cases.push_back(
-                {std::string(name(kind)) + "." + std::string(name(absent)), {.kind = kind, .absent = absent}});
-    const auto add = [&](const std::string& called, LossKind kind, const auto& change) {
-        LossOptions options{.kind = kind};
+    for (const LossDefinition& definition : loss_definitions())
+        for (const Absent absent : absent_rules()) {
+            const std::string loss(definition.name);
+            cases.push_back({loss + "." + std::string(name(absent)), {.loss = loss, .absent = absent}});
+        }
+    const auto add = [&](const std::string& called, const char* loss, const auto& change) {
+        LossOptions options{.loss = loss};
         change(options);
         cases.push_back({called, options});
     };
     using O = LossOptions;
     // clang-format off
-    add("dice-ce.weights",    LossKind::dice_ce, [](O& o) { o.overlap_weight = 0.25; o.ce_weight = 3.0; });
-    add("dice-ce.focal",      LossKind::dice_ce, [](O& o) { o.focal_gamma = 2.0; });
-    add("dice-ce.focal-half", LossKind::dice_ce, [](O& o) { o.focal_gamma = 0.5; });
-    add("dice-ce.topk",       LossKind::dice_ce, [](O& o) { o.top_share = 0.1; });
-    add("dice-ce.focal-topk", LossKind::dice_ce, [](O& o) { o.focal_gamma = 1.5; o.top_share = 0.3; });
-    add("dice-ce.inside",     LossKind::dice_ce, [](O& o) { o.background = false; });
-    add("dice-ce.sample",     LossKind::dice_ce, [](O& o) { o.batch = false; });
-    add("ce",                 LossKind::dice, [](O& o) { o.overlap_weight = 0.0; o.ce_weight = 1.0; });
-    add("ce.topk",            LossKind::dice, [](O& o) { o.overlap_weight = 0.0; o.ce_weight = 1.0; o.top_share = 0.05; });
-    add("tversky.ce",         LossKind::weighted_tversky, [](O& o) { o.ce_weight = 0.5; });
-    add("tversky.inside",     LossKind::weighted_tversky, [](O& o) { o.background = false; });
-    add("tversky.sample",     LossKind::tversky, [](O& o) { o.batch = false; o.background = false; });
-    add("gdl.inside",         LossKind::gdl, [](O& o) { o.background = false; o.batch = false; o.ce_weight = 0.1; o.focal_gamma = 2.0; });
-    add("dice.half",          LossKind::dice, [](O& o) { o.overlap_weight = 0.5; o.batch = false; });
+    add("dice-ce.weights",    "dice-ce", [](O& o) { o.overlap_weight = 0.25; o.ce_weight = 3.0; });
+    add("dice-ce.focal",      "dice-ce", [](O& o) { o.focal_gamma = 2.0; });
+    add("dice-ce.focal-half", "dice-ce", [](O& o) { o.focal_gamma = 0.5; });
+    add("dice-ce.topk",       "dice-ce", [](O& o) { o.top_share = 0.1; });
+    add("dice-ce.focal-topk", "dice-ce", [](O& o) { o.focal_gamma = 1.5; o.top_share = 0.3; });
+    add("dice-ce.inside",     "dice-ce", [](O& o) { o.background = false; });
+    add("dice-ce.sample",     "dice-ce", [](O& o) { o.batch = false; });
+    add("ce",                 "dice", [](O& o) { o.overlap_weight = 0.0; o.ce_weight = 1.0; });
+    add("ce.topk",            "dice", [](O& o) { o.overlap_weight = 0.0; o.ce_weight = 1.0; o.top_share = 0.05; });
+    add("tversky.ce",         "weighted-tversky", [](O& o) { o.ce_weight = 0.5; });
+    add("tversky.inside",     "weighted-tversky", [](O& o) { o.background = false; });
+    add("tversky.sample",     "tversky", [](O& o) { o.batch = false; o.background = false; });
+    add("gdl.inside",         "gdl", [](O& o) { o.background = false; o.batch = false; o.ce_weight = 0.1; o.focal_gamma = 2.0; });
+    add("focal-tversky.wide", "focal-tversky", [](O& o) { o.tversky_gamma = 3.0; o.background = false; o.batch = false; });
+    add("focal.topk",         "focal", [](O& o) { o.focal_gamma = 1.0; o.top_share = 0.2; });
+    add("dice.half",          "dice", [](O& o) { o.overlap_weight = 0.5; o.batch = false; });
     // clang-format on
-    const LossOptions half{.kind = LossKind::dice_ce, .ce_weight = 0.5};
+    const LossOptions half{.loss = "dice-ce", .ce_weight = 0.5};
     cases.push_back({"distillation", half, {0.5, 1.0}});
     cases.push_back({"distillation.warm", half, {0.5, 3.0}});
     cases.push_back({"distillation.alone", {.batch = false, .overlap_weight = 1e-3, .ce_weight = 0.0}, {2.0, 0.5}});

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
+#include "core/file.h"
 #include "core/random.h"
+#include "core/try.h"
 #include "support/catch.h"
 #include "train/loss.h"
 
@@ -61,14 +63,25 @@ Loss loss_of(const LossOptions& options) {
     return std::move(loss).value();
 }
 
+/// The losses that have an overlap part.
+template <typename Body>
+void for_every_overlap(const Body& body) {
+    for (const LossDefinition& definition : loss_definitions())
+        if (definition.overlap != nullptr) {
+            INFO(definition.name);
+            body(std::string(definition.name));
+        }
+}
+
 template <typename Body>
 void for_every_loss(const Body& body) {
-    for (const LossKind kind : loss_kinds())
+    for_every_overlap([&](const std::string& loss) {
         for (const Absent absent : absent_rules())
             for (const bool background : {true, false}) {
-                INFO(name(kind) << ", " << name(absent) << ", background " << background);
-                body(LossOptions{.kind = kind, .absent = absent, .background = background});
+                INFO(name(absent) << ", background " << background);
+                body(LossOptions{.loss = loss, .absent = absent, .background = background});
             }
+    });
 }
 
 bool finite(const LossValue& value) {
@@ -81,28 +94,51 @@ bool finite(const LossValue& value) {
 } // namespace
 
 TEST_CASE("losses and rules are found by the names they print") {
-    for (const LossKind kind : loss_kinds()) {
-        const auto parsed = parse_loss_kind(name(kind));
-        REQUIRE_OK(parsed);
-        CHECK(*parsed == kind);
+    for (const LossDefinition& definition : loss_definitions()) {
+        INFO(definition.name);
+        const auto found = find_loss(definition.name);
+        REQUIRE_OK(found);
+        CHECK(*found == &definition);
+        CHECK((definition.overlap != nullptr || definition.pointwise.weight > 0.0));
+        const Loss loss = loss_of({.loss = std::string(definition.name)});
+        CHECK(static_cast<bool>(loss.overlap) == (definition.overlap != nullptr));
+        CHECK(loss.pointwise.weight == definition.pointwise.weight);
+        CHECK(loss.pointwise.focal_gamma == definition.pointwise.focal_gamma);
+        CHECK(loss.pointwise.top_share == definition.pointwise.top_share);
     }
     for (const Absent absent : absent_rules()) {
         const auto parsed = parse_absent(name(absent));
         REQUIRE_OK(parsed);
         CHECK(*parsed == absent);
     }
-    const auto unknown = parse_loss_kind("focal");
+    const auto unknown = find_loss("hinge");
     REQUIRE_CODE(unknown, invalid_argument);
-    CHECK(unknown.error().message.find("focal") != std::string::npos);
+    CHECK(unknown.error().message.find("hinge") != std::string::npos);
     CHECK(unknown.error().message.find("dice, gdl, gdl-paper, tversky, weighted-tversky") != std::string::npos);
     REQUIRE_CODE(parse_absent(""), invalid_argument);
-    REQUIRE_CODE(parse_loss_kind("Dice"), invalid_argument);
+    REQUIRE_CODE(find_loss("Dice"), invalid_argument);
+}
+
+TEST_CASE("every loss has its row in the documentation of training") {
+    const auto bytes = read_file(std::string(MFRES_SOURCE_DIR) + "/docs/training.md", 1U << 20U);
+    REQUIRE_OK(bytes);
+    const std::string page(reinterpret_cast<const char*>(bytes->data()), bytes->size());
+    for (const LossDefinition& definition : loss_definitions()) {
+        const std::string row =
+            text("| `", definition.name, "` | ", definition.formula, " | ", definition.source, " |\n");
+        INFO(row);
+        CHECK(page.find(row) != std::string::npos);
+    }
 }
 
 TEST_CASE("a loss with senseless numbers is rejected") {
     REQUIRE_CODE(make_loss({.alpha = -0.1}), invalid_argument);
     REQUIRE_CODE(make_loss({.beta = std::nan("")}), invalid_argument);
     REQUIRE_CODE(make_loss({.alpha = 0.0, .beta = 0.0}), invalid_argument);
+    REQUIRE_CODE(make_loss({.loss = "hinge"}), invalid_argument);
+    REQUIRE_CODE(make_loss({.tversky_gamma = 0.5}), invalid_argument);
+    REQUIRE_CODE(make_loss({.tversky_gamma = std::nan("")}), invalid_argument);
+    REQUIRE_CODE(make_loss({.loss = "focal", .ce_weight = 0.0}), invalid_argument);
     REQUIRE_CODE(make_loss({.dice_epsilon = 0.0}), invalid_argument);
     REQUIRE_CODE(make_loss({.weight_epsilon = INFINITY}), invalid_argument);
     REQUIRE_OK(make_loss({.alpha = 0.0, .beta = 1.0}));
@@ -120,13 +156,13 @@ TEST_CASE("a loss says which parts it has") {
     CHECK(paper.overlap);
     CHECK_FALSE(paper.per_sample);
     CHECK(paper.pointwise.weight == 0.0);
-    const Loss both = loss_of({.kind = LossKind::dice_ce, .batch = false, .focal_gamma = 2.0, .top_share = 0.1});
+    const Loss both = loss_of({.loss = "dice-ce", .batch = false, .focal_gamma = 2.0, .top_share = 0.1});
     CHECK(both.overlap);
     CHECK(both.per_sample);
     CHECK(both.pointwise.weight == 1.0);
     CHECK(both.pointwise.focal_gamma == 2.0);
     CHECK(both.pointwise.top_share == 0.1);
-    CHECK(loss_of({.kind = LossKind::dice_ce, .ce_weight = 0.0}).pointwise.weight == 0.0);
+    CHECK(loss_of({.loss = "dice-ce", .ce_weight = 0.0}).pointwise.weight == 0.0);
     CHECK_FALSE(loss_of({.overlap_weight = 0.0, .ce_weight = 1.0}).overlap);
 }
 
@@ -134,21 +170,26 @@ TEST_CASE("losses of two voxels and two classes, worked out by hand") {
     // Voxel 1 is class 0, p = (3/4, 1/4); voxel 2 is class 1, p = (1/2, 1/2). Class 0: TP 3/4, FP 1/2, FN 1/4;
     // class 1: TP 1/2, FP 1/4, FN 1/2.
     const std::vector<ClassSums> even{{0.75, 1.25, 0.8125, 1}, {0.5, 0.75, 0.3125, 1}};
-    const auto value = [&](LossKind kind) { return loss_of({.kind = kind})(even).loss; };
-    CHECK(value(LossKind::dice) == Approx(1 - 0.5 * (1.5 / 1.8125 + 1 / 1.3125)).epsilon(1e-4));
-    CHECK(value(LossKind::gdl) == Approx(1 - 2 * 1.25 / 4).epsilon(1e-12));
-    CHECK(value(LossKind::gdl_paper) == Approx(1 - 1.25 / 4).epsilon(1e-12));
-    CHECK(value(LossKind::tversky) == Approx(1 - 0.5 * (0.75 / 1.075 + 0.5 / 0.925)).epsilon(1e-12));
-    CHECK(value(LossKind::weighted_tversky) == Approx(1 - 1.25 / 2).epsilon(1e-12));
-    CHECK(value(LossKind::dice_ce) == Approx(1 - 0.5 * (1.5 / 2.25 + 1 / 1.75)).epsilon(1e-4));
-    CHECK(loss_of({.kind = LossKind::dice_ce, .background = false})(even).loss == Approx(1 - 1 / 1.75).epsilon(1e-4));
-    CHECK(loss_of({.kind = LossKind::gdl, .background = false})(even).loss == Approx(1 - 1 / 1.75).epsilon(1e-12));
-    CHECK(loss_of({.kind = LossKind::gdl, .overlap_weight = 3.0})(even).loss ==
-          Approx(3 - 6 * 1.25 / 4).epsilon(1e-12));
+    const auto value = [&](const char* loss) { return loss_of({.loss = loss})(even).loss; };
+    CHECK(value("dice") == Approx(1 - 0.5 * (1.5 / 1.8125 + 1 / 1.3125)).epsilon(1e-4));
+    CHECK(value("gdl") == Approx(1 - 2 * 1.25 / 4).epsilon(1e-12));
+    CHECK(value("gdl-paper") == Approx(1 - 1.25 / 4).epsilon(1e-12));
+    CHECK(value("tversky") == Approx(1 - 0.5 * (0.75 / 1.075 + 0.5 / 0.925)).epsilon(1e-12));
+    CHECK(value("weighted-tversky") == Approx(1 - 1.25 / 2).epsilon(1e-12));
+    CHECK(value("dice-ce") == Approx(1 - 0.5 * (1.5 / 2.25 + 1 / 1.75)).epsilon(1e-4));
+    CHECK(value("focal-tversky") ==
+          Approx(0.5 * (std::pow(1 - 0.75 / 1.075, 0.75) + std::pow(1 - 0.5 / 0.925, 0.75))).epsilon(1e-12));
+    CHECK(loss_of({.loss = "focal-tversky", .tversky_gamma = 1.0})(even).loss ==
+          Approx(value("tversky")).epsilon(1e-12));
+    CHECK(value("log-cosh-dice") ==
+          Approx(0.5 * (std::log(std::cosh(1 - 1.5 / 1.8125)) + std::log(std::cosh(1 - 1 / 1.3125)))).epsilon(1e-4));
+    CHECK(loss_of({.loss = "dice-ce", .background = false})(even).loss == Approx(1 - 1 / 1.75).epsilon(1e-4));
+    CHECK(loss_of({.loss = "gdl", .background = false})(even).loss == Approx(1 - 1 / 1.75).epsilon(1e-12));
+    CHECK(loss_of({.loss = "gdl", .overlap_weight = 3.0})(even).loss == Approx(3 - 6 * 1.25 / 4).epsilon(1e-12));
 
     // Two more voxels of class 0, given wholly to class 0: the weights become 1/9 and 1 (with eps: 1/9.0001, 1/1.0001).
     const std::vector<ClassSums> uneven{{2.75, 3.25, 2.8125, 3}, {0.5, 0.75, 0.3125, 1}};
-    const auto weighted = loss_of({.kind = LossKind::gdl})(uneven).loss;
+    const auto weighted = loss_of({.loss = "gdl"})(uneven).loss;
     CHECK(weighted == Approx(1 - 2 * (2.75 / 9 + 0.5) / (6.25 / 9 + 1.75)).epsilon(1e-12));
     const double w0 = 1 / 9.0001;
     const double w1 = 1 / 1.0001;
@@ -159,7 +200,7 @@ TEST_CASE("losses of two voxels and two classes, worked out by hand") {
 TEST_CASE("a perfect result scores 0, but 1 - 1/m with eq. 4 as printed") {
     for_every_loss([](const LossOptions& options) {
         const auto value = loss_of(options)(perfect(50, 4).sums());
-        CHECK(value.loss == Approx(options.kind == LossKind::gdl_paper ? 0.75 : 0.0).margin(1e-6));
+        CHECK(value.loss == Approx(options.loss == "gdl-paper" ? 0.75 : 0.0).margin(1e-6));
     });
 }
 
@@ -198,9 +239,8 @@ TEST_CASE("slopes are the derivatives of the loss by every probability") {
 }
 
 TEST_CASE("skip leaves an absent class out: it has no slope, and the loss is that of the other classes") {
-    for (const LossKind kind : loss_kinds()) {
-        INFO(name(kind));
-        const Loss loss = loss_of({.kind = kind, .absent = Absent::skip});
+    for_every_overlap([](const std::string& called) {
+        const Loss loss = loss_of({.loss = called, .absent = Absent::skip});
         std::vector<ClassSums> sums = random_voxels(3, 40, 3).sums();
         REQUIRE(sums[3].truth == 0.0);
         const LossValue all = loss(sums);
@@ -209,20 +249,20 @@ TEST_CASE("skip leaves an absent class out: it has no slope, and the loss is tha
         sums.pop_back();
         const double others = loss(sums).loss;
         // gdl-paper divides by the number of classes of the network, there or not.
-        CHECK(all.loss == Approx(kind == LossKind::gdl_paper ? 1 - (1 - others) * 3 / 4 : others).epsilon(1e-12));
-    }
+        CHECK(all.loss == Approx(called == "gdl-paper" ? 1 - (1 - others) * 3 / 4 : others).epsilon(1e-12));
+    });
 }
 
 TEST_CASE("literal counts an absent class as the formulas do") {
     const std::vector<ClassSums> sums = random_voxels(3, 40, 3).sums();
-    const auto value = [&](LossKind kind, Absent absent) {
-        return loss_of({.kind = kind, .absent = absent})(sums).loss;
+    const auto value = [&](const char* loss, Absent absent) {
+        return loss_of({.loss = loss, .absent = absent})(sums).loss;
     };
-    for (const LossKind kind : {LossKind::dice, LossKind::tversky}) // a fourth score, which is 0
-        CHECK(1 - value(kind, Absent::literal) == Approx((1 - value(kind, Absent::skip)) * 3 / 4).epsilon(1e-12));
-    for (const LossKind kind : {LossKind::gdl, LossKind::weighted_tversky}) {
-        CHECK(value(kind, Absent::literal) > 0.99); // false positives of the absent class are all there is
-        const auto slopes = loss_of({.kind = kind, .absent = Absent::literal})(sums).slopes;
+    for (const char* loss : {"dice", "tversky"}) // a fourth score, which is 0
+        CHECK(1 - value(loss, Absent::literal) == Approx((1 - value(loss, Absent::skip)) * 3 / 4).epsilon(1e-12));
+    for (const char* loss : {"gdl", "weighted-tversky"}) {
+        CHECK(value(loss, Absent::literal) > 0.99); // false positives of the absent class are all there is
+        const auto slopes = loss_of({.loss = loss, .absent = Absent::literal})(sums).slopes;
         CHECK(slopes[3].constant > 0.0);
     }
 }

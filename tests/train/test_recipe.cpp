@@ -43,6 +43,7 @@ TEST_CASE("every key of a recipe reads back as it was written") {
                                 {"loss", "gdl"},
                                 {"tversky_alpha", 0.25},
                                 {"tversky_beta", 0.5},
+                                {"tversky_gamma", 2.0},
                                 {"absent", "literal"},
                                 {"loss_background", false},
                                 {"batch_dice", false},
@@ -165,6 +166,9 @@ TEST_CASE("a recipe that violates the schema is rejected by key and value") {
         {R"({"loss": "dise"})", "loss", "dise"},
         {R"({"overlap_weight": 0})", "overlap_weight", "together with ce_weight"},
         {R"({"ce_weight": -1})", "ce_weight", "-1"},
+        {R"({"loss": "focal", "ce_weight": 0})", "ce_weight", "leaves nothing of the loss focal"},
+        {R"({"loss": "hinge"})", "loss", "focal-tversky"},
+        {R"({"tversky_gamma": 0.5})", "tversky_gamma", "a number from 1 to 10"},
         {R"({"focal_gamma": 2})", "focal_gamma", "whose ce_weight is 0"},
         {R"({"topk_percent": 10})", "topk_percent", "whose ce_weight is 0"},
         {R"({"topk_percent": 0, "ce_weight": 1})", "topk_percent", "0"},
@@ -228,6 +232,14 @@ TEST_CASE("naming a loss brings its own weight of the cross-entropy") {
     CHECK(parsed(R"({"ce_weight": 0.5})").ce_weight == 0.5);
     CHECK(parsed(R"({"loss": "dice-ce"})", parsed(R"({"loss": "dice-ce", "ce_weight": 0.5})")).ce_weight == 0.5);
     CHECK(parsed(R"({"loss": "dice"})", dice_ce).ce_weight == 0.0);
+    const Recipe topk = parsed(R"({"loss": "topk"})");
+    CHECK(topk.ce_weight == 1.0);
+    CHECK(topk.topk_percent == 10.0);
+    CHECK(parsed(R"({"loss": "dice"})", topk).topk_percent == 100.0);
+    CHECK(parsed(R"({"loss": "focal"})", topk).topk_percent == 100.0);
+    CHECK(parsed(R"({"loss": "focal"})").focal_gamma == 2.0);
+    CHECK(parsed(R"({"loss": "focal", "focal_gamma": 1})").focal_gamma == 1.0);
+    CHECK(parsed(R"({"loss": "dice-ce"})", parsed(R"({"loss": "focal", "focal_gamma": 1})")).focal_gamma == 1.0);
 }
 
 TEST_CASE("epochs count passes over the cases") {

@@ -46,18 +46,22 @@ LossCase loss_case(const Shape& shape, double spread, std::uint64_t present) {
 /// What the script has to know of the losses of the table.
 std::string described_losses() {
     nlohmann::json all;
-    for (const auto& [called, options, distillation] : test::loss_cases())
+    for (const test::NamedLoss& named : test::loss_cases()) {
+        const auto& [called, options, distillation] = named;
+        const PointwiseLoss pointwise = test::loss_of(named).pointwise;
         all[called] = {{"distill_weight", distillation.weight},
                        {"distill_temperature", distillation.temperature},
-                       {"kind", name(options.kind)},
+                       {"kind", options.loss},
                        {"absent", name(options.absent)},
                        {"background", options.background},
                        {"batch", options.batch},
                        {"regions", options.outputs == Outputs::regions},
                        {"overlap_weight", options.overlap_weight},
-                       {"ce_weight", options.ce_weight.value_or(options.kind == LossKind::dice_ce ? 1.0 : 0.0)},
-                       {"focal_gamma", options.focal_gamma},
-                       {"top_share", options.top_share}};
+                       {"tversky_gamma", options.tversky_gamma},
+                       {"ce_weight", pointwise.weight},
+                       {"focal_gamma", pointwise.focal_gamma},
+                       {"top_share", pointwise.top_share}};
+    }
     return all.dump();
 }
 
@@ -160,7 +164,7 @@ double error_of_change(const Weights& ours, const Weights& theirs, const Weights
 }
 
 Loss paper_loss() {
-    auto loss = make_loss({.kind = LossKind::weighted_tversky, .absent = Absent::skip});
+    auto loss = make_loss({.loss = "weighted-tversky", .absent = Absent::skip});
     REQUIRE_OK(loss);
     return std::move(loss).value();
 }

@@ -26,7 +26,9 @@ def in_regions(classes):
     return torch.stack([classes >= 1, (classes == 1) | (classes == 3), classes == 3], dim=1).to(torch.float64)
 
 
-def overlap_loss(logits, classes, kind, absent, background, regions=False, alpha=0.3, beta=0.7):
+def overlap_loss(logits, classes, kind, absent, background, regions=False, gamma=4 / 3, alpha=0.3, beta=0.7):
+    if kind in ("cross-entropy", "focal", "topk"):
+        return (0 * logits).sum()
     count = logits.shape[1]
     by_class = (1, 0, 2, 3, 4)
     probabilities = torch.sigmoid(logits) if regions else torch.softmax(logits, dim=1)
@@ -45,11 +47,16 @@ def overlap_loss(logits, classes, kind, absent, background, regions=False, alpha
     if kind == "dice":
         score = 2 * true_positive / ((p * p).sum(1) + (g * g).sum(1) + 1e-5)
         return 1 - score[counted].mean()
+    if kind == "log-cosh-dice":
+        score = 2 * true_positive / ((p * p).sum(1) + (g * g).sum(1) + 1e-5)
+        return torch.log(torch.cosh(1 - score))[counted].mean()
     if kind == "dice-ce":
         score = 2 * true_positive / (p.sum(1) + g.sum(1) + 1e-5)
         return 1 - score[counted].mean()
     if kind == "tversky":
         return 1 - (true_positive / priced)[counted].mean()
+    if kind == "focal-tversky":
+        return ((1 - true_positive / priced)[counted] ** (1 / gamma)).mean()
     if kind == "weighted-tversky":
         weight = 1 / (g.sum(1) ** 2 + 1e-4)
         return 1 - (weight * true_positive)[counted].sum() / (weight * priced)[counted].sum()
@@ -78,9 +85,10 @@ def distillation(logits, targets, temperature, regions):
 
 
 def loss_of(logits, classes, targets, kind, absent, background, batch, regions, overlap_weight, ce_weight, focal_gamma,
-            top_share, distill_weight, distill_temperature):
+            top_share, distill_weight, distill_temperature, tversky_gamma):
     groups = [slice(None)] if batch else [slice(n, n + 1) for n in range(len(logits))]
-    overlap = torch.stack([overlap_loss(logits[n], classes[n], kind, absent, background, regions) for n in groups]).mean()
+    overlap = torch.stack([overlap_loss(logits[n], classes[n], kind, absent, background, regions, tversky_gamma)
+                           for n in groups]).mean()
     loss = overlap_weight * overlap + ce_weight * cross_entropy(logits, classes, focal_gamma, top_share, regions)
     return loss + distill_weight * distillation(logits, targets, distill_temperature, regions)
 

@@ -14,6 +14,7 @@
 #include "support/op_cases.h"
 #include "support/paths.h"
 #include "support/run_graph.h"
+#include "train/loss.h"
 
 #include <algorithm>
 #include <string>
@@ -28,7 +29,8 @@ Result<cuda::PlannedStep> step_of(std::unique_ptr<cuda::Engine> engine, cuda::La
     if (training) {
         TrainingOptions options;
         options.precision = precision;
-        return cuda::plan_training(std::move(engine), log, graph, weights, options);
+        MFRES_TRY(const Loss loss, make_loss({}));
+        return cuda::plan_training(std::move(engine), log, graph, weights, loss, options);
     }
     CompileOptions options;
     options.precision = precision;

@@ -400,30 +400,43 @@ std::unique_ptr<Convolution> plan_of(const PlanTarget& target, const std::shared
                                               workspace, spec, result);
 }
 
-std::unique_ptr<Convolution> with_result(const PlanTarget& target, const ConvolutionSpec& spec,
-                                         const ConvolutionRules& rules, ElementType result) {
+using Plans = std::vector<std::unique_ptr<Convolution>>;
+
+Plans with_result(const PlanTarget& target, const ConvolutionSpec& spec, const ConvolutionRules& rules,
+                  ElementType result, std::size_t most) {
+    Plans plans;
     std::shared_ptr<OperationGraph> graph;
     try {
         graph = std::make_shared<OperationGraph>(target, spec, data_type(result));
     } catch (const EngineError&) { // rejected by cuDNN: not supported
-        return nullptr;
+        return plans;
     }
-    for (const cudnnBackendHeurMode_t mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK})
+    for (const cudnnBackendHeurMode_t mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK}) {
         for (Descriptor& configuration : configurations(target, graph->descriptor(), mode))
-            if (auto made = plan_of(target, graph, std::move(configuration), spec, rules, result))
-                return made;
-    return nullptr;
+            if (plans.size() < most)
+                if (auto made = plan_of(target, graph, std::move(configuration), spec, rules, result))
+                    plans.push_back(std::move(made));
+        if (!plans.empty())
+            break;
+    }
+    return plans;
 }
 
 } // namespace
 
-std::unique_ptr<Convolution> make_cudnn_convolution(const PlanTarget& target, const ConvolutionSpec& spec,
-                                                    const ConvolutionRules& rules) {
+std::vector<std::unique_ptr<Convolution>> make_cudnn_convolutions(const PlanTarget& target, const ConvolutionSpec& spec,
+                                                                  const ConvolutionRules& rules, std::size_t most) {
     // Weight gradients are wanted as floats, which not every engine for short types writes.
     if (spec.pass == ConvolutionPass::weight_gradient && spec.type != ElementType::f32)
-        if (auto made = with_result(target, spec, rules, ElementType::f32))
+        if (auto made = with_result(target, spec, rules, ElementType::f32, most); !made.empty())
             return made;
-    return with_result(target, spec, rules, spec.type);
+    return with_result(target, spec, rules, spec.type, most);
+}
+
+std::unique_ptr<Convolution> make_cudnn_convolution(const PlanTarget& target, const ConvolutionSpec& spec,
+                                                    const ConvolutionRules& rules) {
+    auto plans = make_cudnn_convolutions(target, spec, rules, 1);
+    return plans.empty() ? nullptr : std::move(plans.front());
 }
 
 } // namespace mfres::cuda

@@ -110,8 +110,8 @@ struct StatisticsArguments {
     NormTables tables;
 };
 
-/// How a gradient gets through the activation: as it is, by the sign of n(x), or by that of an array.
-enum class Mask : std::uint8_t { none, by_operand, by_array };
+/// How a gradient gets through the activation: as it is, by the sign of n(x), of the sum of two n(x), or of an array.
+enum class Mask : std::uint8_t { none, by_operand, by_operands, by_array };
 
 /// With S = sum of g, D = sum of g (x - mean), n voxels of a group, s = deviation: d scale = s D, d shift = S,
 /// dx = own g + centred (x - mean) + constant with own = scale s, and unless statistics are fixed
@@ -121,7 +121,8 @@ struct NormGradientTables {
     std::int64_t channels = 0;
     std::int64_t voxels = 0;
     bool fixed = false;
-    double share = 1.0; ///< of the totals that counts for d scale and d shift
+    double share = 1.0;                   ///< of the totals that counts for d scale and d shift
+    std::int64_t kinds = 2, own_kind = 1; ///< of the totals, and which of them is D
     const double* totals = nullptr;
     const double* deviation = nullptr;
     const float* scale = nullptr;
@@ -133,7 +134,7 @@ struct NormGradientTables {
 };
 
 /// g = mask(sum of parts), left in `store` if that is not null; and unless `partials` is null its sums with an operand,
-/// kinds: sum of g, sum of g (x - mean).
+/// kinds: sum of g, sum of g (x - mean), and the same with a second operand's x if it has data.
 struct GradientArguments {
     Chunking chunks;
     std::int64_t groups = 1;
@@ -141,28 +142,34 @@ struct GradientArguments {
     Mask mask = Mask::none;
     Activation activation;
     Part sign; ///< of Mask::by_array
-    Operand operand;
+    Operand operand, second;
     void* store = nullptr;
     double* partials = nullptr;
     double* totals = nullptr;
     std::uint32_t* counters = nullptr; ///< with partials: zeros, one per channel; zeros again afterwards
     bool with_tables = false;          ///< norm_gradient_tables() is part of it
-    NormGradientTables tables;
+    NormGradientTables tables, second_tables;
     float* bias_gradient = nullptr; ///< [c] = the totals' first kind; null: not wanted
 };
 
-/// dx from the tables above, or with a weight dx = weight g.
-struct InputGradientArguments {
-    std::int64_t voxels = 0;
-    std::int64_t channels = 0;
-    const void* gradient = nullptr; ///< dense
-    Mask mask = Mask::none;         ///< none or by_operand
-    Activation activation;
+/// What InputGradientArguments writes of one operand: dx from the tables above.
+struct InputGradientTarget {
     Operand operand;
     const float* own = nullptr;
     const float* centred = nullptr;
     const float* constant = nullptr;
-    void* dx = nullptr;
+    void* dx = nullptr; ///< dense; null: not wanted
+};
+
+/// dx of one or two operands from the tables above, or with a weight dx = weight g. An array that is a part as a whole may be
+/// overwritten.
+struct InputGradientArguments {
+    std::int64_t voxels = 0;
+    std::int64_t channels = 0;
+    Parts gradient;
+    Mask mask = Mask::none; ///< not by_array
+    Activation activation;
+    InputGradientTarget target, second;
 };
 
 /// An array [batch, x, y, z, channel].

@@ -32,8 +32,8 @@ inline std::int64_t channels_of(const Parts& parts) {
 
 /// Channels per voxel that a gradient reads and writes.
 inline std::int64_t read_channels(const GradientArguments& a, const Chunking& chunks) {
-    const int whole =
-        (a.mask == Mask::by_array ? 1 : 0) + (a.operand.x.data != nullptr ? 1 : 0) + (a.store != nullptr ? 1 : 0);
+    const int whole = (a.mask == Mask::by_array ? 1 : 0) + (a.operand.x.data != nullptr ? 1 : 0) +
+                      (a.second.x.data != nullptr ? 1 : 0) + (a.store != nullptr ? 1 : 0);
     return channels_of(a.gradient) + whole * chunks.channels;
 }
 
@@ -299,7 +299,17 @@ struct FixedNorm {
     }
 };
 
+/// x of an operand, and the sign of what the mask goes by where operands give it.
 template <typename T, int W>
+MFRES_ANYWHERE inline void load_operand(const Operand& operand, std::int64_t voxel, std::int64_t channel,
+                                        std::int64_t table, float (&x)[W], float (&sign)[W]) {
+    load<T, W>(operand.x, voxel, channel, x);
+    for (int w = 0; w < W; ++w)
+        sign[w] += normalised(operand, x[w], table + w);
+}
+
+/// K kinds: 2, or 3 with a second operand.
+template <typename T, int W, int K>
 struct Gradient {
     GradientArguments a;
     std::int64_t group_voxels;
@@ -309,27 +319,27 @@ struct Gradient {
         return read_channels(a, chunks) * chunks.samples * chunks.voxels * size_of<T>;
     }
 
-    MFRES_ANYWHERE void operator()(std::int64_t voxel, std::int64_t channel, float (&sums)[2][W]) const {
+    MFRES_ANYWHERE void operator()(std::int64_t voxel, std::int64_t channel, float (&sums)[K][W]) const {
         float g[W];
         load<T, W>(a.gradient, voxel, channel, g);
         const std::int64_t table = table_of(voxel, group_voxels, a.chunks.channels) + channel;
-        float x[W] = {};
+        float x[W] = {}, second[W] = {}, sign[W] = {};
         if (a.operand.x.data != nullptr)
-            load<T, W>(a.operand.x, voxel, channel, x);
-        if (a.mask == Mask::by_array) {
-            float sign[W];
+            load_operand<T, W>(a.operand, voxel, channel, table, x, sign);
+        if (K == 3)
+            load_operand<T, W>(a.second, voxel, channel, table, second, sign);
+        if (a.mask == Mask::by_array)
             load<T, W>(a.sign, voxel, channel, sign);
+        if (a.mask != Mask::none)
             for (int w = 0; w < W; ++w)
                 g[w] = masked(a.activation, g[w], sign[w]);
-        } else if (a.mask == Mask::by_operand) {
-            for (int w = 0; w < W; ++w)
-                g[w] = masked(a.activation, g[w], normalised(a.operand, x[w], table + w));
-        }
         if (a.store != nullptr)
             store<T, W>(a.store, voxel * a.chunks.channels + channel, g);
         for (int w = 0; w < W; ++w) {
             sums[0][w] += g[w];
             sums[1][w] += g[w] * (a.operand.mean != nullptr ? x[w] - a.operand.mean[table + w] : x[w]);
+            if (K == 3)
+                sums[K - 1][w] += g[w] * (second[w] - a.second.mean[table + w]);
         }
     }
 };
@@ -345,15 +355,15 @@ struct FinishNormGradient {
         double shift_sum = 0.0;
         const auto count = static_cast<double>(a.voxels);
         for (std::int64_t group = 0; group < a.groups; ++group) {
-            const double* totals = a.totals + group * 2 * a.channels + channel;
+            const double* totals = a.totals + group * a.kinds * a.channels + channel;
+            const double centred = totals[a.own_kind * a.channels];
             const std::int64_t index = group * a.channels + channel;
             const double deviation = a.deviation[index];
             const double own = static_cast<double>(a.scale[channel]) * deviation;
-            scale_sum += deviation * totals[a.channels];
+            scale_sum += deviation * centred;
             shift_sum += totals[0];
             a.own[index] = static_cast<float>(own);
-            a.centred[index] =
-                a.fixed ? 0.0F : static_cast<float>(-own * deviation * deviation * totals[a.channels] / count);
+            a.centred[index] = a.fixed ? 0.0F : static_cast<float>(-own * deviation * deviation * centred / count);
             a.constant[index] = a.fixed ? 0.0F : static_cast<float>(-own * totals[0] / count);
         }
         a.scale_gradient[channel] = static_cast<float>(a.share * scale_sum);
@@ -367,6 +377,8 @@ struct FinishGradient {
     MFRES_ANYWHERE void operator()(std::int64_t channel) const {
         if (a.with_tables)
             FinishNormGradient{a.tables}(channel);
+        if (a.with_tables && a.second.x.data != nullptr)
+            FinishNormGradient{a.second_tables}(channel);
         if (a.bias_gradient != nullptr)
             a.bias_gradient[channel] = static_cast<float>(a.totals[channel]);
     }
@@ -393,27 +405,43 @@ struct InputGradient {
     InputGradientArguments a;
 
     static constexpr const char* kernel = "input_gradient";
-    std::int64_t bytes(std::int64_t count) const { return (a.own != nullptr ? 3 : 2) * count * W * size_of<T>; }
+    std::int64_t bytes(std::int64_t count) const {
+        std::int64_t whole = 0;
+        for (const InputGradientTarget* each : {&a.target, &a.second})
+            whole += (each->operand.x.data != nullptr ? 1 : 0) + (each->dx != nullptr ? 1 : 0);
+        return count / (a.channels / W) * (channels_of(a.gradient) + whole * a.channels) * size_of<T>;
+    }
 
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         const Place place = place_of<W>(index, a.channels);
         float g[W];
-        load<T, W>(a.gradient, index * W, g);
-        if (a.own == nullptr) {
+        load<T, W>(a.gradient, place.voxel, place.channel, g);
+        if (a.target.own == nullptr) {
             for (int w = 0; w < W; ++w)
-                g[w] *= a.operand.weight[0];
-            return store<T, W>(a.dx, index * W, g);
+                g[w] *= a.target.operand.weight[0];
+            return store<T, W>(a.target.dx, index * W, g);
         }
-        float x[W];
-        load<T, W>(a.operand.x, place.voxel, place.channel, x);
-        const std::int64_t table = table_of(place.voxel, a.operand.group_voxels, a.channels) + place.channel;
-        for (int w = 0; w < W; ++w) {
-            if (a.mask == Mask::by_operand)
-                g[w] = masked(a.activation, g[w], normalised(a.operand, x[w], table + w));
-            g[w] = a.own[table + w] * g[w] + a.centred[table + w] * (x[w] - a.operand.mean[table + w]) +
-                   a.constant[table + w];
-        }
-        store<T, W>(a.dx, index * W, g);
+        const std::int64_t table = table_of(place.voxel, a.target.operand.group_voxels, a.channels) + place.channel;
+        float x[W], second[W] = {}, sign[W] = {};
+        load_operand<T, W>(a.target.operand, place.voxel, place.channel, table, x, sign);
+        if (a.second.own != nullptr)
+            load_operand<T, W>(a.second.operand, place.voxel, place.channel, table, second, sign);
+        if (a.mask != Mask::none)
+            for (int w = 0; w < W; ++w)
+                g[w] = masked(a.activation, g[w], sign[w]);
+        if (a.target.dx != nullptr)
+            write(a.target, index, table, g, x);
+        if (a.second.own != nullptr && a.second.dx != nullptr)
+            write(a.second, index, table, g, second);
+    }
+
+    MFRES_ANYWHERE void write(const InputGradientTarget& target, std::int64_t index, std::int64_t table,
+                              const float (&g)[W], const float (&x)[W]) const {
+        float dx[W];
+        for (int w = 0; w < W; ++w)
+            dx[w] = target.own[table + w] * g[w] + target.centred[table + w] * (x[w] - target.operand.mean[table + w]) +
+                    target.constant[table + w];
+        store<T, W>(target.dx, index * W, dx);
     }
 };
 
@@ -1668,10 +1696,13 @@ void fixed_norm_tables(Stream stream, const NormTables& a) {
 void gradient(Stream stream, ElementType type, const GradientArguments& a) {
     const std::int64_t group_voxels = a.chunks.samples * a.chunks.voxels / a.groups;
     const std::int64_t channels = a.chunks.channels | alignment(a.gradient) | alignment(a.operand.x) |
-                                  (a.mask == Mask::by_array ? alignment(a.sign) : 0);
+                                  alignment(a.second.x) | (a.mask == Mask::by_array ? alignment(a.sign) : 0);
+    const Totals totals{a.groups, a.totals, a.counters};
     with_pack(type, channels, [&]<typename T, int W>() {
-        reduce<2, W>(stream, a.chunks, Gradient<T, W>{a, group_voxels}, a.partials, {a.groups, a.totals, a.counters},
-                     FinishGradient{a});
+        if (a.second.x.data != nullptr)
+            reduce<3, W>(stream, a.chunks, Gradient<T, W, 3>{a, group_voxels}, a.partials, totals, FinishGradient{a});
+        else
+            reduce<2, W>(stream, a.chunks, Gradient<T, W, 2>{a, group_voxels}, a.partials, totals, FinishGradient{a});
     });
 }
 
@@ -1684,7 +1715,9 @@ void weight_gradient(Stream stream, const double* totals, std::int64_t channels,
 }
 
 void input_gradient(Stream stream, ElementType type, const InputGradientArguments& a) {
-    with_pack(type, a.channels | alignment(a.operand.x),
+    const std::int64_t channels =
+        a.channels | alignment(a.gradient) | alignment(a.target.operand.x) | alignment(a.second.operand.x);
+    with_pack(type, channels,
               [&]<typename T, int W>() { for_each(stream, a.voxels * (a.channels / W), InputGradient<T, W>{a}); });
 }
 

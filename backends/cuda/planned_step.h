@@ -21,9 +21,9 @@ struct PlannedStep {
 Result<PlannedStep> plan_inference(std::unique_ptr<Engine> engine, LaunchLog& log, const Graph& graph,
                                    const Weights& weights, const CompileOptions& options);
 
-/// Compiles and trains one step on a batch that is on the host, with the default loss and optimiser: forward, loss, backward
-/// and update. Errors: those of Backend::compile_training and of the calls.
+/// Compiles and trains two steps on a batch that is on the host, with the default optimiser, and logs the second:
+/// forward, loss, backward and update. The first packs all weights, which the optimiser does from then on. Errors: those of Backend::compile_training and of the calls.
 Result<PlannedStep> plan_training(std::unique_ptr<Engine> engine, LaunchLog& log, const Graph& graph,
-                                  const Weights& weights, const TrainingOptions& options);
+                                  const Weights& weights, const Loss& loss, const TrainingOptions& options);
 
 } // namespace mfres::cuda

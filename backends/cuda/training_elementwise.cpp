@@ -74,6 +74,11 @@ class Sum final : public TrainingOp {
         }
         masked_ = placement.at(arrays.summed);
         gradient_ = placement.at(arrays.gradient);
+        direct_ = reads_directly();
+        if (direct_)
+            masked_ = nullptr;
+        if (direct_ && mask_ == Mask::by_array)
+            mask_ = Mask::by_operands;
         backward_sums_data_ = placement.at(arrays.workspace);
     }
 
@@ -101,6 +106,8 @@ class Sum final : public TrainingOp {
 
     /// First the masked gradient, if there is an array for it, and the sums; then the gradients of the operands.
     void backward() override {
+        if (direct_)
+            return backward_directly();
         GradientArguments arguments = first_pass();
         const bool affine = std::any_of(inputs_.begin(), inputs_.end(), [](const auto& i) { return !i.plain(); });
         if (!affine)
@@ -139,7 +146,93 @@ class Sum final : public TrainingOp {
     };
 
     std::int64_t most_groups() const { return chunks_.samples; }
-    SumSpace sum_space() const { return {chunks_, most_groups(), 2}; }
+    SumSpace sum_space() const { return {chunks_, most_groups(), inputs_.size() == 2 ? 3 : 2}; }
+
+    /// Whether both passes of the backward op read the contributions themselves: every operand is normalised, one or two
+    /// with statistics of the same voxels, and to store the masked gradient would cost more than to read it twice. The sign
+    /// of a sum of two is that of their sum, computed again.
+    bool reads_directly() const {
+        const bool norms = std::all_of(inputs_.begin(), inputs_.end(), [&](const SumInput& input) {
+            return input.normalises() && input.groups == inputs_[0].groups;
+        });
+        if (!norms || inputs_.size() > 2 || gradient_parts_.size() > Parts::most)
+            return false;
+        const bool by_operands = inputs_.size() == 2 && sum_.activation.slope >= 0.0F;
+        if (mask_ == Mask::by_array && !by_operands)
+            return false;
+        std::int64_t read = 0;
+        for (const Part& part : gradient_parts_)
+            read += part.count;
+        return inputs_.size() == 2 || read <= chunks_.channels;
+    }
+
+    Parts contributions() const {
+        Parts parts;
+        std::copy(gradient_parts_.begin(), gradient_parts_.end(), parts.parts);
+        parts.count = static_cast<int>(gradient_parts_.size());
+        return parts;
+    }
+
+    void backward_directly() {
+        const bool two = inputs_.size() == 2;
+        const std::int64_t kinds = two ? 3 : 2;
+        const bool over_ranks = std::any_of(inputs_.begin(), inputs_.end(),
+                                            [&](const SumInput& input) { return summed_over_ranks(input); });
+        GradientArguments arguments;
+        arguments.chunks = chunks_;
+        arguments.groups = inputs_[0].groups;
+        arguments.gradient = contributions();
+        arguments.mask = mask_;
+        arguments.activation = sum_.activation;
+        arguments.partials = reinterpret_cast<double*>(backward_sums_data_);
+        arguments.totals = reinterpret_cast<double*>(backward_sums_data_ + sum_space().partials);
+        arguments.counters = counters_;
+        for (std::size_t k = 0; k < inputs_.size(); ++k) {
+            NormGradientTables& tables = inputs_[k].gradient;
+            tables.totals = arguments.totals;
+            tables.fixed = fixed(inputs_[k]);
+            tables.kinds = kinds;
+            tables.own_kind = 1 + static_cast<std::int64_t>(k);
+            // Gradients of parameters are summed over the ranks later.
+            tables.share = over_ranks ? 1.0 / c_.ranks.size() : 1.0;
+        }
+        arguments.operand = inputs_[0].operand;
+        arguments.tables = inputs_[0].gradient;
+        if (two) {
+            arguments.second = inputs_[1].operand;
+            arguments.second_tables = inputs_[1].gradient;
+        }
+        arguments.with_tables = !over_ranks;
+        c_.kernels().gradient(c_.stream(), c_.type, arguments);
+        if (over_ranks) {
+            c_.ranks.sum(arguments.totals, kinds * chunks_.channels);
+            for (const SumInput& input : inputs_)
+                c_.kernels().norm_gradient_tables(c_.stream(), input.gradient);
+        }
+        InputGradientArguments dx;
+        dx.voxels = chunks_.samples * chunks_.voxels;
+        dx.channels = chunks_.channels;
+        dx.gradient = contributions();
+        dx.mask = mask_;
+        dx.activation = sum_.activation;
+        dx.target = target_of(inputs_[0]);
+        if (two)
+            dx.second = target_of(inputs_[1]);
+        if (dx.target.dx || dx.second.dx)
+            c_.kernels().input_gradient(c_.stream(), c_.type, dx);
+    }
+
+    static InputGradientTarget target_of(const SumInput& input) {
+        InputGradientTarget target;
+        target.operand = input.operand;
+        if (input.normalises()) {
+            target.own = input.gradient.own;
+            target.centred = input.gradient.centred;
+            target.constant = input.gradient.constant;
+        }
+        target.dx = input.dx;
+        return target;
+    }
 
     SumInput make_input(const SumOperand& from, std::size_t index) const {
         SumInput input;
@@ -280,16 +373,10 @@ class Sum final : public TrainingOp {
         InputGradientArguments arguments;
         arguments.voxels = chunks_.samples * chunks_.voxels;
         arguments.channels = chunks_.channels;
-        arguments.gradient = gradient_;
+        arguments.gradient = from_array().gradient;
         arguments.mask = masked_ ? Mask::none : mask_;
         arguments.activation = sum_.activation;
-        arguments.operand = input.operand;
-        if (input.normalises()) {
-            arguments.own = input.gradient.own;
-            arguments.centred = input.gradient.centred;
-            arguments.constant = input.gradient.constant;
-        }
-        arguments.dx = input.dx;
+        arguments.target = target_of(input);
         c_.kernels().input_gradient(c_.stream(), c_.type, arguments);
     }
 
@@ -306,6 +393,7 @@ class Sum final : public TrainingOp {
     Mask mask_ = Mask::none;
     Part sign_;
     void* masked_ = nullptr;   ///< where the first pass stores the masked gradient; null if it does not
+    bool direct_ = false;      ///< see reads_directly()
     void* gradient_ = nullptr; ///< what the later passes read: `masked_`, or the only contribution
 };
 

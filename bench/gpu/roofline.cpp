@@ -8,6 +8,7 @@
 #include "graph/rewrite.h"
 #include "model/model.h"
 #include "report/text_table.h"
+#include "train/loss.h"
 
 #include <algorithm>
 #include <map>
@@ -132,7 +133,8 @@ Result<Roofline> planned_roofline(const Graph& graph, bool training, const Machi
     if (training) {
         TrainingOptions options;
         options.precision = precision;
-        MFRES_TRY(step, plan_training(make_planning_engine(log), log, graph, weights, options));
+        MFRES_TRY(const Loss loss, make_loss({}));
+        MFRES_TRY(step, plan_training(make_planning_engine(log), log, graph, weights, loss, options));
     } else {
         CompileOptions options;
         options.precision = precision;

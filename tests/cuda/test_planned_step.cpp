@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 // What a step launches and moves on a GPU, counted without one.
 #include "backends/cuda/device_arrays.h"
+#include "backends/cuda/plan_choices.h"
 #include "backends/cuda/planned_step.h"
 #include "backends/cuda/planning_engine.h"
+#include "core/file.h"
 #include "core/try.h"
 #include "cuda/on_host.h"
 #include "gpu/network.h"
@@ -10,7 +12,9 @@
 #include "support/catch.h"
 #include "support/check_backend.h"
 #include "support/op_cases.h"
+#include "support/paths.h"
 #include "support/run_graph.h"
+#include "train/loss.h"
 
 #include <algorithm>
 #include <string>
@@ -25,7 +29,8 @@ Result<cuda::PlannedStep> step_of(std::unique_ptr<cuda::Engine> engine, cuda::La
     if (training) {
         TrainingOptions options;
         options.precision = precision;
-        return cuda::plan_training(std::move(engine), log, graph, weights, options);
+        MFRES_TRY(const Loss loss, make_loss({}));
+        return cuda::plan_training(std::move(engine), log, graph, weights, loss, options);
     }
     CompileOptions options;
     options.precision = precision;
@@ -98,8 +103,8 @@ TEST_CASE("the roofline of a step is the sum over its levels and over its kernel
 TEST_CASE(
     "mf-res2net at 128^3 in bf16: a step of training at batch 2 and an inference within their launches and bytes") {
     const cuda::RooflineRow training = total(true, Precision::bf16);
-    CHECK(training.launches <= 820);
-    CHECK(static_cast<double>(training.bytes) <= 15.8e9);
+    CHECK(training.launches <= 800);
+    CHECK(static_cast<double>(training.bytes) <= 15.22e9);
     const cuda::RooflineRow inference = total(false, Precision::bf16);
     CHECK(inference.launches <= 120);
     CHECK(static_cast<double>(inference.bytes) <= 1.1e9);
@@ -193,4 +198,54 @@ TEST_CASE(
     const auto& chosen = (*executable)->chosen();
     CHECK(std::count_if(chosen.begin(), chosen.end(),
                         [](const Chosen& one) { return one.implementation == "mfres:part_convolution"; }) >= 1);
+}
+
+TEST_CASE("the fastest plan that runs is chosen once for each convolution, device and version, and remembered") {
+    const test::TemporaryFolder folder;
+    const std::filesystem::path file = folder / "plans" / "device.txt";
+    const std::vector<std::string> names = {"a", "b", "c", "d"};
+    int timed = 0;
+    const auto timer = [&](std::vector<double> times) {
+        return [&timed, times](std::size_t i) {
+            ++timed;
+            if (times[i] < 0.0)
+                throw cuda::EngineError(ErrorCode::backend_failed, "no");
+            return times[i];
+        };
+    };
+    {
+        cuda::PlanChoices choices(file, "GPU X", "91900");
+        CHECK(choices.choose("conv 1", names, timer({3.0, -1.0, 2.0, 2.0})) == std::optional<std::size_t>(2));
+        CHECK(timed == 4);
+        CHECK(choices.choose("conv 1", names, timer({1.0, 1.0, 9.0, 9.0})) == std::optional<std::size_t>(2));
+        CHECK(timed == 4); // not again
+        CHECK(choices.choose("conv 2", names, timer({-1.0, -1.0, -1.0, -1.0})) == std::nullopt);
+        CHECK(choices.choose("conv 3", names, timer({1.0, -1.0, -1.0, -1.0})) == std::optional<std::size_t>(0));
+        CHECK(choices.warning().empty());
+    }
+    timed = 0;
+    cuda::PlanChoices again(file, "GPU X", "91900");
+    CHECK(again.warning().empty());
+    CHECK(again.choose("conv 1", {"c", "b"}, timer({9.0, 1.0})) == std::optional<std::size_t>(0)); // by its name
+    CHECK(timed == 0);
+    CHECK(again.choose("conv 1", {"b", "e"}, timer({9.0, 1.0})) == std::optional<std::size_t>(1)); // it is gone
+    CHECK(again.choose("conv 2", names, timer({4.0, 3.0, 2.0, 1.0})) == std::optional<std::size_t>(3));
+
+    cuda::PlanChoices other(file, "GPU X", "92000");
+    CHECK(other.warning().find("holds no choices of plans for GPU X, cuDNN 92000") != std::string::npos);
+    CHECK(other.choose("conv 3", names, timer({2.0, 1.0, 3.0, 4.0})) == std::optional<std::size_t>(1));
+    for (const char* const damaged : {"", "mfres-plans 1", "mfres-plans 1\nGPU X, cuDNN 91900\nconv 1\tc\nconv 2",
+                                      "mfres-plans 1\nGPU X, cuDNN 91900\nconv 1\n"}) {
+        INFO(damaged);
+        REQUIRE_OK(write_file_atomically(file, damaged, true));
+        cuda::PlanChoices choices(file, "GPU X", "91900");
+        CHECK_FALSE(choices.warning().empty());
+        CHECK(choices.choose("conv 1", names, timer({2.0, 1.0, 3.0, 4.0})) == std::optional<std::size_t>(1));
+        CHECK(cuda::PlanChoices(file, "GPU X", "91900").warning().empty()); // written anew
+    }
+    // Nowhere to write: the choice holds all the same.
+    REQUIRE_OK(write_file_atomically(folder / "file", "", true));
+    cuda::PlanChoices nowhere(folder / "file" / "below.txt", "GPU X", "91900");
+    CHECK(nowhere.choose("conv 1", names, timer({2.0, 1.0, 3.0, 4.0})) == std::optional<std::size_t>(1));
+    CHECK_FALSE(nowhere.warning().empty());
 }

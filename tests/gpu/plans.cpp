@@ -14,6 +14,7 @@
 #include "core/try.h"
 #include "gpu/network.h"
 #include "support/run_graph.h"
+#include "train/loss.h"
 
 #include <algorithm>
 #include <chrono>
@@ -85,7 +86,8 @@ Status plan(const std::string& file, const std::string& what, const std::string&
         TrainingOptions options;
         options.precision = wanted;
         options.allow_tf32 = precision == "tf32";
-        MFRES_TRY(step, plan_training(std::move(engine), log, graph, weights, options));
+        MFRES_TRY(const Loss loss, make_loss({}));
+        MFRES_TRY(step, plan_training(std::move(engine), log, graph, weights, loss, options));
     } else {
         CompileOptions options;
         options.precision = wanted;

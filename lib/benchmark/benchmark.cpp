@@ -14,6 +14,7 @@
 #include "graph/cost.h"
 #include "inference/box_predictor.h"
 #include "inference/precision.h"
+#include "model/find_model.h"
 #include "model/model.h"
 
 #include <algorithm>
@@ -141,7 +142,7 @@ Result<BenchmarkReport> run_benchmark(const std::filesystem::path& path, const B
                                       const Progress& progress) {
     MFRES_CHECK(check_options(options));
     MFRES_TRY(const Backend* const backend, find_backend(options.compute.backend));
-    MFRES_TRY(const Model model, load_model(path));
+    MFRES_TRY(const Model model, load_named_model(path));
     MFRES_TRY(const Graph graph, build_network(model.variant, options.size));
     ComputeOptions compute = options.compute;
     compute.threads = resolve_threads(compute.threads);

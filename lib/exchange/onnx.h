@@ -9,6 +9,8 @@
 //   mfres.onnx.folded    "0" or "1": BatchNorms folded into convolutions
 //   mfres.onnx.dynamic   "0" or "1": spatial axes are dynamic
 //   mfres.onnx.size      "128,128,128": the grid the file was written for
+//   mfres.onnx.axes      "left,back,head": where the axes x, y and z of the input point to
+//   mfres.onnx.multiple  "16": what the extents of the input have to be multiples of
 // doc_string describes the preprocessing of the input and the meaning of the output.
 #pragma once
 

@@ -24,7 +24,7 @@ std::string_view clipping(const ModelMetadata& metadata) {
     case Normalisation::zscore_brain: return "";
     case Normalisation::zscore_brain_clipped:
         return "each modality is clipped to values v[k] and v[n - 1 - k] of its n brain voxels in ascending order, "
-               "k = floor((n - 1) / 2000); ";
+               "k = floor((n - 1) / 2000), unless these are equal; ";
     }
     return "";
 }
@@ -37,6 +37,21 @@ std::string absent_contrasts(const ModelMetadata& metadata) {
     if (sets.empty())
         return {};
     return "Contrasts may be absent, their channels 0, if these are there: " + sets + ".\n";
+}
+
+/// A line about what becomes of parts that are too small, if the model recommends that.
+std::string small_parts(const ModelMetadata& metadata) {
+    std::string sentences;
+    if (const double mm3 = metadata.postprocessing.min_component_mm3; mm3 > 0.0)
+        sentences +=
+            text("Then parts of the tumour, all classes together and connected through faces, edges or corners, of "
+                 "less than ",
+                 mm3, " mm^3 become background, but for the largest one. ");
+    if (const double mm3 = metadata.postprocessing.min_enhancing_mm3; mm3 > 0.0)
+        sentences += text("Then enhancing tumour of less than ", mm3, " mm^3 in all becomes necrotic core. ");
+    if (!sentences.empty())
+        sentences.back() = '\n';
+    return sentences;
 }
 
 /// How logits become classes.
@@ -62,7 +77,8 @@ std::string description(const Model& model, const OnnxExport& options) {
         "; skull-stripped and co-registered, voxels of ", model.metadata.voxel_min_mm, " to ",
         model.metadata.voxel_max_mm, " mm, axes pointing to the patient's left, back and head. Preprocessing '",
         to_string(model.metadata.normalisation),
-        "': the background of a modality is the most frequent value on the six faces of its volume; the brain is the "
+        "': the background of a modality is the most frequent value on the six faces of its volume, and every value that is "
+        "no farther from it than 2^-21 of its magnitude; the brain is the "
         "largest part, connected through faces, edges or corners, of the voxels that are not background in at least one "
         "modality; ",
         clipping(model.metadata),
@@ -72,8 +88,8 @@ std::string description(const Model& model, const OnnxExport& options) {
         model.variant.multiple(), ".\n", absent_contrasts(model.metadata), "Output 'logits': float32 [1, ",
         model.variant.classes(), ", x, y, z], before ", meaning(model.variant.outputs()),
         "0 background, 1 necrotic core, 2 oedema, 3 enhancing ", "tumour; as labels 0, 1, 2, ", old_scheme ? 4 : 3,
-        ". Voxels outside the brain are labelled 0 whatever the logits say.\n", "Written for ", options.size[0], "x",
-        options.size[1], "x", options.size[2],
+        ". Voxels outside the brain are labelled 0 whatever the logits say.\n", small_parts(model.metadata),
+        "Written for ", options.size[0], "x", options.size[1], "x", options.size[2],
         options.form.dynamic ? " voxels; other sizes that are such multiples work as well." : " voxels.");
 }
 
@@ -85,6 +101,8 @@ MetadataStrings file_metadata(const Model& model, const OnnxExport& options) {
     strings["mfres.onnx.dialect"] = to_string(options.form.dialect);
     strings["mfres.onnx.folded"] = options.fold ? "1" : "0";
     strings["mfres.onnx.dynamic"] = options.form.dynamic ? "1" : "0";
+    strings["mfres.onnx.axes"] = "left,back,head";
+    strings["mfres.onnx.multiple"] = std::to_string(model.variant.multiple());
     strings["mfres.onnx.size"] = text(options.size[0], ",", options.size[1], ",", options.size[2]);
     return strings;
 }

@@ -4,6 +4,7 @@
 
 #include "core/guard.h"
 #include "core/installation.h"
+#include "core/try.h"
 
 #include <mfres/predictor.h>
 
@@ -56,6 +57,11 @@ std::vector<fs::path> shipped_models() {
     }
     std::sort(files.begin(), files.end());
     return files;
+}
+
+Result<Model> load_named_model(const fs::path& model) {
+    MFRES_TRY(const fs::path file, find_model(model));
+    return load_model(file);
 }
 
 Result<fs::path> find_model(const fs::path& model) {

@@ -4,6 +4,7 @@
 #include "core/guard.h"
 #include "core/json_value.h"
 #include "core/try.h"
+#include "model/find_model.h"
 #include "model/sha256.h"
 #include "train/export.h"
 #include "train/weight_dtype.h"
@@ -22,7 +23,7 @@ namespace fs = std::filesystem;
 /// A checkpoint as the model that would be exported from it, any other file as a model file.
 Result<Model> load_source(const fs::path& path) {
     if (path.extension() != ".ckpt")
-        return load_model(path);
+        return load_named_model(path);
     MFRES_TRY(const Checkpoint checkpoint, read_checkpoint(path));
     MFRES_TRY(Model model, model_of(checkpoint));
     model.metadata.recipe_json =

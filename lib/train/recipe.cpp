@@ -44,11 +44,18 @@ std::vector<std::string> names_of_losses() {
     return names;
 }
 
+std::string joined(const std::vector<std::string>& words) {
+    std::string all;
+    for (const std::string& word : words)
+        all += (all.empty() ? "" : ", ") + word;
+    return all;
+}
+
 const std::vector<Field>& fields() {
     constexpr double many = 1e9;
     static const std::vector<Field> all{
         {"network", "a registered network's name, or a variant as JSON", MFRES_FIELD(network)},
-        {"loss", "what is minimised", MFRES_FIELD(loss), 0, 0, names_of_losses()},
+        {"loss", text("what is minimised: ", joined(names_of_losses())), MFRES_FIELD(loss), 0, 0, names_of_losses()},
         {"tversky_alpha", "weight of false positives", MFRES_FIELD(tversky_alpha), 0, 1},
         {"tversky_beta", "weight of false negatives", MFRES_FIELD(tversky_beta), 0, 1},
         {"tversky_gamma", "of focal-tversky, whose exponent is 1 / tversky_gamma", MFRES_FIELD(tversky_gamma), 1, 10},
@@ -191,10 +198,7 @@ std::string allowed(const Field& field, const Place& place) {
         return "empty, or as many times 64 lower-case hexadecimal digits as there are teachers, joined by commas";
     if (field.choices.empty())
         return "the name of a network or a variant";
-    std::string list = "one of ";
-    for (const std::string& choice : field.choices)
-        list += (list.size() > 7 ? ", " : "") + choice;
-    return list;
+    return "one of " + joined(field.choices);
 }
 
 bool integer_within(const Json& value, const Field& field) {

@@ -2,6 +2,7 @@
 #include "train/resume.h"
 
 #include "data/cache.h"
+#include "model/find_model.h"
 #include "model/model.h"
 #include "train/teachers.h"
 
@@ -48,7 +49,7 @@ Status start_from_seed(const TrainerOptions& options, Run& run) {
 
 /// Recipe and weights of a run that starts from those of a model.
 Status start_from_model(const TrainerOptions& options, Run& run) {
-    MFRES_TRY(Model model, load_model(options.init));
+    MFRES_TRY(Model model, load_named_model(options.init));
     const ModelMetadata standard;
     if (model.metadata.modalities != standard.modalities)
         return Error{ErrorCode::invalid_argument,

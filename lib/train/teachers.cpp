@@ -5,6 +5,7 @@
 #include "core/tensor.h"
 #include "core/try.h"
 #include "imaging/labels.h"
+#include "model/find_model.h"
 #include "model/model.h"
 
 #include <cmath>
@@ -88,7 +89,7 @@ void soften_regions(double temperature, int threads, const StridedView<float>& t
 }
 
 Result<Model> load_teacher(const std::filesystem::path& path, Outputs outputs) {
-    MFRES_TRY(Model model, load_model(path));
+    MFRES_TRY(Model model, load_named_model(path));
     const ModelMetadata standard;
     const auto rejected = [&](const std::string& problem) {
         return Error{ErrorCode::invalid_argument, text(path.string(), " cannot teach: it ", problem), "teacher"};

@@ -24,6 +24,37 @@ bool no_onnx(const test::TemporaryFolder& folder, const std::string& model) {
 
 } // namespace
 
+TEST_CASE("ONNX Runtime, driven by what the ONNX file says alone, writes the labels of mfres segment") {
+    const auto python = test::python_with("onnxruntime, numpy");
+    if (!python)
+        return;
+    const test::TemporaryFolder folder;
+    const std::string cases = folder / "phantom";
+    REQUIRE(test::run_program({"phantom", "--seed", "3", "--size", "72,80,64", "--out", cases}).exit_code == 0);
+    const std::string model = folder / "model.safetensors";
+    const std::string onnx = folder / "model.onnx";
+    const std::string labels = folder / "labels.nii.gz";
+    const std::vector<std::vector<std::string>> declared = {
+        {},
+        {"--normalisation", "zscore-brain"},
+        {"--min-component", "300", "--min-enhancing", "100000"},
+    };
+    for (const std::vector<std::string>& options : declared) {
+        std::vector<std::string> convert = {"convert", "mf-res2net-quarter", "--out", model, "--force"};
+        convert.insert(convert.end(), options.begin(), options.end());
+        INFO((options.empty() ? "as it is" : options[0]));
+        REQUIRE(test::run_program(convert).exit_code == 0);
+        if (no_onnx(folder, model))
+            return;
+        REQUIRE(test::run_program({"convert", model, "--out", onnx, "--dynamic", "--force"}).exit_code == 0);
+        const auto segmented = test::run_program({"segment", "--model", model, "--case", cases, "--out", labels,
+                                                  "--accept", "brain_implausible", "--force", "--quiet"});
+        INFO(segmented.err);
+        REQUIRE(segmented.exit_code == 0);
+        test::require_python(*python, "exchange/segment_onnx.py", {onnx, cases, labels});
+    }
+}
+
 TEST_CASE("convert brings a model to ONNX and back, verified on a case") {
     const test::TemporaryFolder folder;
     const std::string model = test::write_model(folder, test::small_network);

@@ -35,6 +35,47 @@ TEST_CASE("without --model the weights that come with mfres segment a phantom ne
     }
 }
 
+TEST_CASE("every command that takes a model takes the name of weights that come with mfres") {
+    const test::TemporaryFolder folder;
+    const std::string name = "mf-res2net-quarter";
+    const std::string file = std::string(MFRES_SOURCE_DIR) + "/models/" + name + ".safetensors";
+    const auto report = [&](const std::vector<std::string>& arguments) {
+        const auto finished = test::run_program(arguments);
+        INFO(arguments[0] << ": " << finished.err);
+        REQUIRE(finished.exit_code == 0);
+        return nlohmann::json::parse(finished.out);
+    };
+    const auto shown = report({"info", name, "--json"});
+    const std::string hash = shown["model"]["weights_sha256"];
+    CHECK(shown["kind"] == "model");
+    CHECK(std::filesystem::equivalent(shown["path"].get<std::string>(), file));
+    CHECK(report({"info", name, "--plan", "--size", "32", "--json"})["ops"].size() > 10);
+
+    const std::string copy = folder / "copy.safetensors";
+    REQUIRE(test::run_program({"convert", name, "--out", copy}).exit_code == 0);
+    CHECK(report({"info", copy, "--json"})["model"]["weights_sha256"] == hash);
+    const std::string mean = folder / "mean.safetensors";
+    REQUIRE(test::run_program({"average", name, name, "--out", mean}).exit_code == 0);
+    CHECK(report({"info", mean, "--json"})["model"]["recipe"]["average_of"][1]["weights_sha256"] == hash);
+
+    const std::string cases = folder / "cases";
+    REQUIRE(test::run_program({"phantom", "--seed", "1", "--size", "48,56,48", "--out", cases + "/p"}).exit_code == 0);
+    const auto trained =
+        report({"train",  "--data",  cases,     "--out", folder / "run", "--init", name,     "--teacher", name,
+                "--loss", "dice-ce", "--steps", "1",     "--batch",      "1",      "--crop", "16",        "--threads",
+                "1",      "--json",  "--quiet"});
+    CHECK(trained["recipe"]["init_sha256"] == hash);
+    CHECK(trained["recipe"]["teachers_sha256"] == hash);
+
+    // A file of that name comes first, and a name that nothing has is told as such.
+    std::filesystem::copy_file(copy, folder / name);
+    CHECK(report({"info", folder / name, "--json"})["path"].get<std::string>() == (folder / name).string());
+    const auto unknown = test::run_program({"info", "mf-res3net"});
+    CHECK(unknown.exit_code == 6);
+    CHECK(unknown.err.find("no weights called mf-res3net come with mfres") != std::string::npos);
+    CHECK(test::run_program({"info", "--help"}).out.find("mfres complexity NAME") != std::string::npos);
+}
+
 TEST_CASE("smaller networks that come with mfres are found by their names and segment a phantom with ever less work") {
     const test::TemporaryFolder folder;
     const std::string phantom = folder / "phantom";

@@ -27,7 +27,7 @@ int average(const std::vector<std::string>& arguments) {
     Options options("average MODEL|CHECKPOINT ... --out FILE", about, examples);
     // clang-format off
     options.add()
-        ("models", po::value<std::vector<std::string>>()->multitoken(), "model files or checkpoints, at least two; also without the option's name")
+        ("models", po::value<std::vector<std::string>>()->multitoken(), "model files, names of weights that come with mfres, or checkpoints, at least two; also without the option's name")
         ("out,o", po::value<std::string>()->required(), "model file to write (.safetensors)")
         ("dtype", po::value<std::string>()->default_value("f32"), "of convolution weights: f32, or f16 or bf16 in half the size");
     // clang-format on

@@ -41,7 +41,7 @@ constexpr const char* examples =
     "  mfres convert m.onnx --out back.safetensors --verify BraTS19_CBICA_AAB_1\n"
     "  mfres convert dmfnet.pth --network dmfnet --modalities flair,t1ce,t1,t2 --mapping names.json \\\n"
     "      --out dmfnet.safetensors\n"
-    "  mfres convert m.safetensors --out half.safetensors --dtype bf16\n"
+    "  mfres convert mf-res2net --out half.safetensors --dtype bf16\n"
     "  mfres convert runs/laptop/best.ckpt --out best.safetensors --dtype f16\n"
     "  mfres convert m.safetensors --out declared.safetensors --subsets \"t1ce,t2,flair;t1,t1ce,flair\" --min-component 1000\n"
     "  mfres convert m.safetensors --out m-int8.safetensors --calibrate FOLDER_OF_CASES --verify CASE\n\n"
@@ -55,7 +55,7 @@ Options make_options() {
     const std::string dialects = "of ONNX: " + names_of(onnx_dialects) + " (at most four axes, for a stock OpenCV)";
     // clang-format off
     options.add()
-        ("input,i", po::value<std::string>()->required(), "model or weights: .safetensors, .ckpt, .onnx, .pt or .pth")
+        ("input,i", po::value<std::string>()->required(), "model or weights: .safetensors, .ckpt, .onnx, .pt or .pth, or the name of weights that come with mfres")
         ("out,o", po::value<std::string>()->required(), "file to write: .safetensors or .onnx")
         ("network,n", po::value<std::string>(), "whose weights these are, where the file does not say: a registered network, or a variant as JSON")
         ("prefix", po::value<std::string>(), "of the names of tensors, taken off before the mapping, or the checkpoint's entry that holds them: module")
@@ -180,7 +180,8 @@ Result<Source> read_mfres_checkpoint(const std::string& path, const std::optiona
 }
 
 Result<Source> read_weights(const Options& options) {
-    const std::string path = options.get<std::string>("input");
+    MFRES_TRY(const std::filesystem::path input, find_model(options.get<std::string>("input")));
+    const std::string path = input.string();
     std::optional<Variant> variant;
     if (options.has("network")) {
         MFRES_TRY(const std::string network, network_text(options.get<std::string>("network")));

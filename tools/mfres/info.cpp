@@ -12,6 +12,8 @@
 #include "model/describe.h"
 #include "model/model.h"
 
+#include <mfres/predictor.h>
+
 #include <algorithm>
 #include <cstdio>
 
@@ -23,11 +25,13 @@ namespace {
 
 constexpr const char* about =
     "Shows the content of a model file, or of any safetensors file: network, metadata and tensors. Verifies the recorded\n"
-    "SHA-256 of the weights. Of a training cache it lists the cases, and checks every block.";
+    "SHA-256 of the weights. Of a training cache it lists the cases, and checks every block. A name that no file has is that\n"
+    "of weights that come with mfres, here as everywhere a model is named; mfres complexity NAME describes a network.";
 
-constexpr const char* examples = "Examples:\n  mfres info m.safetensors\n  mfres info m.safetensors --json\n"
-                                 "  mfres info train.mfcache\n"
-                                 "  mfres info m.safetensors --plan --size 144,176,144 --threads 2\n";
+constexpr const char* examples =
+    "Examples:\n  mfres info mf-res2net\n  mfres info m.safetensors\n  mfres info m.safetensors --json\n"
+    "  mfres info train.mfcache\n"
+    "  mfres info m.safetensors --plan --size 144,176,144 --threads 2\n";
 
 /// How a model runs: ops before and after rewriting, those that a backend runs, and memory.
 struct Plan {
@@ -48,8 +52,8 @@ void count(const Graph& graph, std::size_t when, Plan& plan) {
     }
 }
 
-Result<Plan> plan_of(const Options& options) {
-    MFRES_TRY(const Model model, load_model(options.get<std::string>("file")));
+Result<Plan> plan_of(const std::filesystem::path& file, const Options& options) {
+    MFRES_TRY(const Model model, load_model(file));
     MFRES_TRY(const auto size, parse_size(options.get<std::string>("size")));
     MFRES_TRY(const ComputeOptions compute, compute_options(options));
     MFRES_TRY(const Backend* const backend, find_backend(compute.backend));
@@ -120,10 +124,10 @@ int show_cache(const std::filesystem::path& file, const Options& options) {
 } // namespace
 
 int info(const std::vector<std::string>& arguments) {
-    Options options("info FILE [--plan]", about, examples);
+    Options options("info MODEL|FILE [--plan]", about, examples);
     // clang-format off
     options.add()
-        ("file", po::value<std::string>()->required(), "the file (also without --file)")
+        ("file", po::value<std::string>()->required(), "the file, or the name of weights that come with mfres (also without --file)")
         ("plan", "show how a model runs: rewritten ops, the ops of the backend, memory")
         ("size", po::value<std::string>()->default_value("128"), "of --plan: input voxels, 128 or 240,240,160");
     // clang-format on
@@ -133,9 +137,12 @@ int info(const std::vector<std::string>& arguments) {
     if (const auto done = options.parse(arguments))
         return *done;
     const bool json = options.has("json");
-    const std::filesystem::path file = options.get<std::string>("file");
+    const auto found = find_model(options.get<std::string>("file"));
+    if (!found)
+        return fail(found.error(), json);
+    const std::filesystem::path& file = *found;
     if (options.has("plan")) {
-        const auto plan = plan_of(options);
+        const auto plan = plan_of(file, options);
         if (!plan)
             return fail(plan.error(), json);
         std::cout << (json ? plan_json(*plan) : plan_text(*plan).substr(1));

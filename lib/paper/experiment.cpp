@@ -79,6 +79,7 @@ class Experiment {
         : options_(options), observer_(observer), split_(std::move(split)) {
         report_.warnings = split_.warnings;
         report_.notes = split_.label_notes;
+        report_.provenance = options.provenance;
         plan.split = split_.rule;
         for (const CaseFiles& files : split_.train)
             plan.train.ids.push_back(files.id);

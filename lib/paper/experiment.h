@@ -65,7 +65,10 @@ struct ExperimentOptions {
     /// starts. A run that needs more is skipped, and the table states it.
     std::int64_t max_memory = 0;
     std::string label_scheme{}; ///< of the segmentations: as `wanted` of choose_labels, for each folder
-    AcceptedChecks accept{}; ///< checks that do not reject a case
+    AcceptedChecks accept{};    ///< checks that do not reject a case
+    /// JSON object whose keys table.json has besides its own; table.md ends with its "program" and "date". Empty = neither
+    /// is written.
+    std::string provenance{};
 };
 
 /// A set of cases.
@@ -134,6 +137,7 @@ struct ExperimentReport {
     bool stopped = false;            ///< the observer asked to stop
     std::vector<std::string> warnings;
     std::vector<std::string> notes{}; ///< what the labels are read as, and on what evidence
+    std::string provenance{};         ///< as in ExperimentOptions
 };
 
 /// A progress event. Members that do not belong to `kind` have their default values.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "option_groups.h"
 #include "recipe_text.h"
+#include "run_and_print.h"
 #include "train_display.h"
 
 #include "core/try.h"
@@ -101,6 +102,7 @@ Result<ExperimentOptions> experiment_options(const Options& options) {
     MFRES_TRY(chosen.compute, compute_options(options));
     chosen.loader_threads = options.get<int>("loader-threads");
     MFRES_TRY(chosen.max_memory, max_memory_of(options));
+    chosen.provenance = provenance(options).dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
     return chosen;
 }
 
@@ -170,7 +172,7 @@ int show_status(const Options& options) {
     if (!report)
         return fail(report.error(), options.has("json"));
     if (options.has("json")) {
-        std::cout << to_json(*report) << '\n';
+        std::cout << with_provenance(options, to_json(*report)) << '\n';
         return exit_ok;
     }
     const auto finished = std::count_if(report->runs.begin(), report->runs.end(),
@@ -187,7 +189,7 @@ int finish(const ExperimentReport& report, const Options& options) {
         for (const std::string& note : report.notes)
             std::cerr << note << '\n';
     if (options.has("json"))
-        std::cout << to_json(report) << '\n';
+        std::cout << with_provenance(options, to_json(report)) << '\n';
     else if (!report.stopped)
         std::cout << to_markdown(report);
     if (report.stopped) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "option_groups.h"
 #include "recipe_text.h"
+#include "run_and_print.h"
 #include "train_display.h"
 
 #include "backends/distributed/communicator.h"
@@ -107,8 +108,8 @@ Options make_options() {
         ("fold", po::value<std::string>(), "evaluate part 2 of 5 of --data (2/5) while training, train on the others")
         ("same-patient", po::value<std::string>(), "file with a line per patient: the case ids of its scans")
         ("sites", po::value<std::string>(), "table (.csv: case,site) of the sites to tell apart while evaluating")
-        ("init", po::value<std::string>(), "model file whose weights training starts from, instead of new ones")
-        ("teacher", po::value<std::vector<std::string>>()->composing(), "model file whose probabilities the network learns to follow; given several times, their mean")
+        ("init", po::value<std::string>(), "model file, or name of weights that come with mfres, whose weights training starts from, instead of new ones")
+        ("teacher", po::value<std::vector<std::string>>()->composing(), "model file, or name of weights that come with mfres, whose probabilities the network learns to follow; given several times, their mean")
         ("out,o", po::value<std::string>()->required(), "folder of the run")
         ("resume", "go on with the run in that folder")
         ("recipe", po::value<std::string>(), "JSON file of a recipe")
@@ -268,7 +269,7 @@ int train(const std::vector<std::string>& arguments) {
     if (!report)
         return fail(report.error(), as_json);
     if (as_json)
-        std::cout << to_json(*report) << '\n';
+        std::cout << with_provenance(options, to_json(*report)) << '\n';
     else
         print_summary(*report);
     const bool as_asked = chosen->stop_at > 0 && report->step >= chosen->stop_at;

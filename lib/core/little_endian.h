@@ -18,7 +18,7 @@ std::array<std::byte, sizeof(T)> little_endian(T value) {
     return bytes;
 }
 
-/// The number that such bytes make. Of as many as it has.
+/// The number that the first sizeof(T) bytes make.
 template <typename T>
 T from_little_endian(const std::byte* bytes) {
     T value = 0;

@@ -252,12 +252,8 @@ std::int64_t relabel_small_enhancing(LabelMap& classes, double least_mm3, double
     constexpr std::uint8_t enhancing = 3;
     if (least_mm3 <= 0.0 && least_share <= 0.0)
         return 0;
-    std::int64_t voxels = 0;
-    std::int64_t core = 0;
-    for (const std::uint8_t value : classes.labels) {
-        voxels += value == enhancing ? 1 : 0;
-        core += value == enhancing || value == core_class ? 1 : 0;
-    }
+    const std::int64_t voxels = std::count(classes.labels.begin(), classes.labels.end(), enhancing);
+    const std::int64_t core = voxels + std::count(classes.labels.begin(), classes.labels.end(), core_class);
     const double mm3 = static_cast<double>(voxels) * voxel_millilitres(classes.grid) * 1000.0;
     if (mm3 >= least_mm3 && static_cast<double>(voxels) >= least_share * static_cast<double>(core))
         return 0;

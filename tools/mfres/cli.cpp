@@ -169,7 +169,7 @@ std::string did_you_mean(const std::string& word, const std::vector<std::string>
 }
 
 Options::Options(std::string usage, std::string about, std::string examples)
-    : usage_(std::move(usage)), about_(std::move(about)), examples_(std::move(examples)), visible_("Options", 110, 70) {
+    : usage_(std::move(usage)), about_(std::move(about)), examples_(std::move(examples)) {
     visible_.add_options()("help,h", "show this text");
 }
 

@@ -53,7 +53,7 @@ Options make_options() {
         ("compare", po::value<std::string>(), "second folder of label maps, or with --table a second table: paired differences to the first")
         ("pred-labels", po::value<std::string>(), "scheme or mapping of the labels of --pred, if it is another one");
     // clang-format on
-    add_label_options(options, "(default auto)");
+    add_label_options(options, "auto");
     add_segmenter_options(options); // several precisions with commas between are compared with f32
     add_case_options(options);
     add_small_part_options(options);

@@ -60,7 +60,7 @@ Options make_options() {
         ("loader-threads", po::value<int>()->default_value(1), "that prepare batches; 0 = between the steps")
         ("status", "show the state of the experiment in --out");
     // clang-format on
-    add_label_options(options, "(default auto)");
+    add_label_options(options, "auto");
     add_compute_options(options);
     add_accept_option(options);
     add_max_memory_option(options,

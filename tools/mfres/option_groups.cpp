@@ -157,8 +157,8 @@ Status read_case_options(const Options& options, AffineSource& affine, bool& res
 
 void add_label_options(Options& options, const std::string& standard) {
     const std::string labels = "label scheme: brats (1 2 4), brats2023 (1 2 3), brats2024 (and 4, a resection cavity), "
-                               "brats-ped, msd, or auto: what the values of the whole data set tell " +
-                               standard;
+                               "brats-ped, msd, or auto: what the values of the whole data set tell (default " +
+                               standard + ")";
     // clang-format off
     options.add()
         ("labels", po::value<std::string>(), labels.c_str())

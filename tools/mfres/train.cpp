@@ -119,7 +119,7 @@ Options make_options() {
         ("stop-at", po::value<std::int64_t>()->default_value(0), "step at which to save and stop, with the schedule of the whole recipe; --resume goes on; 0 = at the end")
         ("log-every", po::value<std::int64_t>()->default_value(10), "steps that a line of metrics.csv sums up");
     // clang-format on
-    add_label_options(options, "(default auto, for each folder)");
+    add_label_options(options, "auto, for each folder");
     add_compute_options(options);
     add_accept_option(options);
     add_max_memory_option(

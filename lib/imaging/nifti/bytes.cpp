@@ -46,7 +46,6 @@ void ByteSource::inflate_all(std::uint64_t total) {
             return;
         inflated_ = std::move(content);
         total_ = total;
-        inflated_bytes_ = stored + total;
     } catch (const std::bad_alloc&) {
         return; // a piece at a time takes less
     }
@@ -58,14 +57,12 @@ Result<std::size_t> ByteSource::read(std::span<std::byte> output) {
         position_ += got;
         return got;
     }
-    if (gzip_) {
-        const auto count = static_cast<std::size_t>(std::min<std::uint64_t>(output.size(), total_ - position_));
+    const std::uint64_t size = total_ > 0 ? total_ : file_->size();
+    const auto count = static_cast<std::size_t>(std::min<std::uint64_t>(output.size(), size - position_));
+    if (total_ > 0)
         std::copy_n(inflated_.data() + position_, count, output.begin());
-        position_ += count;
-        return count;
-    }
-    const auto count = static_cast<std::size_t>(std::min<std::uint64_t>(output.size(), file_->size() - position_));
-    MFRES_CHECK(file_->read_at(position_, output.first(count)));
+    else
+        MFRES_CHECK(file_->read_at(position_, output.first(count)));
     position_ += count;
     return count;
 }

@@ -33,7 +33,7 @@ class ByteSource {
     /// is not possible, see inflate_whole(), and the bytes are inflated a piece at a time.
     void inflate_all(std::uint64_t total);
     /// What that takes as long as there is the source, and during it; 0 if the file was not inflated at once.
-    std::uint64_t inflated_bytes() const { return inflated_bytes_; }
+    std::uint64_t inflated_bytes() const { return total_ > 0 ? file_->size() + total_ : 0; }
 
     /// Upper bound of the uncompressed size in bytes.
     std::uint64_t most_bytes() const;
@@ -53,8 +53,7 @@ class ByteSource {
     std::optional<GzipReader> gzip_;
     std::uint64_t position_ = 0; ///< of the next uncompressed byte
     ArrayBlock inflated_;        ///< the whole file, if it was inflated at once
-    std::uint64_t total_ = 0;    ///< bytes of that
-    std::uint64_t inflated_bytes_ = 0;
+    std::uint64_t total_ = 0;    ///< bytes of that, else 0
 };
 
 } // namespace mfres::nifti

@@ -4,6 +4,7 @@
 #include "core/little_endian.h"
 #include "core/parallel.h"
 #include "core/stop.h"
+#include "imaging/contrasts.h"
 
 #include <algorithm>
 #include <atomic>
@@ -515,11 +516,7 @@ void BrainFinder::add(std::size_t m, const CompactVolume& scan) {
 
 void BrainFinder::add(const std::array<CompactVolume, 4>& scans, const ModalitySet& present) {
     brain_.grid = scans[first_of(present)].grid();
-    parallel_ranges(std::ssize(scans), threads_, [&](std::int64_t begin, std::int64_t end) {
-        for (auto m = static_cast<std::size_t>(begin); m < static_cast<std::size_t>(end); ++m)
-            if (present[m])
-                mark_foreground(m, scans[m]);
-    });
+    for_contrasts(present, threads_, [&](std::size_t m) { mark_foreground(m, scans[m]); });
 }
 
 void BrainFinder::mark_foreground(std::size_t m, const CompactVolume& scan) {

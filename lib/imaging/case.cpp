@@ -9,6 +9,7 @@
 #include "imaging/border.h"
 #include "imaging/brain.h"
 #include "imaging/case_names.h"
+#include "imaging/contrasts.h"
 #include "imaging/labels.h"
 #include "imaging/nifti/voxels.h"
 #include "imaging/reorient.h"
@@ -326,20 +327,14 @@ Status check_distinct(const Sources& read, const ModalitySet& present) {
 template <typename Read>
 Result<Sources> read_modalities(const ModalitySet& present, int threads, const Read& read) {
     std::array<std::optional<Result<Source>>, 4> outcomes;
-    parallel_ranges(static_cast<std::int64_t>(outcomes.size()), resolve_threads(threads),
-                    [&](std::int64_t begin, std::int64_t end) {
-                        for (auto slot = static_cast<std::size_t>(begin); slot < static_cast<std::size_t>(end);
-                             ++slot) {
-                            if (!present[slot])
-                                continue;
-                            outcomes[slot].emplace(read(slot));
-                            if (!outcomes[slot]->ok())
-                                continue;
-                            const auto status = check_not_constant((*outcomes[slot])->scan, (*outcomes[slot])->name);
-                            if (!status)
-                                outcomes[slot].emplace(status.error());
-                        }
-                    });
+    for_contrasts(present, threads, [&](std::size_t slot) {
+        outcomes[slot].emplace(read(slot));
+        if (!outcomes[slot]->ok())
+            return;
+        const auto status = check_not_constant((*outcomes[slot])->scan, (*outcomes[slot])->name);
+        if (!status)
+            outcomes[slot].emplace(status.error());
+    });
     Sources sources;
     for (std::size_t slot = 0; slot < sources.size(); ++slot)
         if (outcomes[slot]) {

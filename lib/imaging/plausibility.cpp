@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "imaging/plausibility.h"
 
-#include "core/parallel.h"
 #include "core/stop.h"
 #include "core/try.h"
+#include "imaging/contrasts.h"
 
 #include <algorithm>
 #include <cmath>
@@ -230,14 +230,10 @@ class Checks {
 
     void intensities(bool clipped) {
         std::array<Sample, 4> samples;
-        parallel_ranges(std::ssize(present_), resolve_threads(case_.options.threads),
-                        [&](std::int64_t begin, std::int64_t end) {
-                            for (auto n = static_cast<std::size_t>(begin); n < static_cast<std::size_t>(end); ++n) {
-                                const std::size_t m = present_[n];
-                                samples[m] = sample_of(brain_, case_.scans[m]);
-                                StopScope::check();
-                            }
-                        });
+        for_contrasts(case_.present, case_.options.threads, [&](std::size_t m) {
+            samples[m] = sample_of(brain_, case_.scans[m]);
+            StopScope::check();
+        });
         for_pairs([&](std::size_t a, std::size_t b) {
             if (const double r = correlation(samples[a], samples[b]); std::abs(r) > most_correlation)
                 add(ErrorCode::modality_correlation, case_.sources[b],

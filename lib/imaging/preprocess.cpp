@@ -5,6 +5,7 @@
 #include "core/parallel.h"
 #include "core/rounding.h"
 #include "core/try.h"
+#include "imaging/contrasts.h"
 
 #include <algorithm>
 #include <bit>
@@ -269,10 +270,8 @@ Result<Preprocessing> plan_preprocessing(const std::array<CompactVolume, 4>& sca
     MFRES_CHECK(check_brain_size(preprocessing));
     find_box(preprocessing, options);
     std::array<Status, 4> measured;
-    parallel_ranges(std::ssize(scans), threads, [&](std::int64_t begin, std::int64_t end) {
-        for (auto m = static_cast<std::size_t>(begin); m < static_cast<std::size_t>(end); ++m)
-            if (options.present[m])
-                measured[m] = measure_intensity(scans[m], m, options, threads, preprocessing);
+    for_contrasts(options.present, threads, [&](std::size_t m) {
+        measured[m] = measure_intensity(scans[m], m, options, threads, preprocessing);
     });
     for (const Status& one : measured)
         MFRES_CHECK(one);

@@ -3,6 +3,7 @@
 
 #include "core/json_value.h"
 #include "core/names.h"
+#include "core/postprocessing_json.h"
 #include "core/try.h"
 #include "model/metadata.h"
 
@@ -145,9 +146,7 @@ OrderedJson model_json(const ModelSummary& model) {
     json["normalisation"] = to_string(metadata.normalisation);
     for (const ModalitySet& set : metadata.modality_subsets)
         json["modality_subsets"].push_back(names(set));
-    json["postprocessing"] = {{"min_component_mm3", metadata.postprocessing.min_component_mm3},
-                              {"min_enhancing_mm3", metadata.postprocessing.min_enhancing_mm3},
-                              {"min_enhancing_share", metadata.postprocessing.min_enhancing_share}};
+    json["postprocessing"] = postprocessing_json<OrderedJson>(metadata.postprocessing);
     json["label_scheme"] = metadata.label_scheme;
     json["voxel_mm"] = {metadata.voxel_min_mm, metadata.voxel_max_mm};
     json["brain_ml"] = {metadata.brain_min_ml, metadata.brain_max_ml};

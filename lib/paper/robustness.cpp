@@ -3,6 +3,7 @@
 
 #include "core/guard.h"
 #include "core/json_value.h"
+#include "core/postprocessing_json.h"
 #include "core/try.h"
 #include "paper/disturb.h"
 #include "report/text_table.h"
@@ -202,10 +203,7 @@ std::string to_json(const RobustnessReport& report) {
     }
     return Json{{"model", report.model},
                 {"labels", report.labels},
-                {"postprocessing",
-                 {{"min_component_mm3", report.postprocessing.min_component_mm3},
-                  {"min_enhancing_mm3", report.postprocessing.min_enhancing_mm3},
-                  {"min_enhancing_share", report.postprocessing.min_enhancing_share}}},
+                {"postprocessing", postprocessing_json<Json>(report.postprocessing)},
                 {"seed", report.seed},
                 {"regions", {"WT", "TC", "ET"}},
                 {"disturbances", std::move(rows)}}

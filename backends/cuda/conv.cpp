@@ -56,11 +56,11 @@ std::unique_ptr<InferenceOp> make_conv(const OpContext& context, const FusedOp& 
         {convolution->implementation() + (fused ? "" : ", then mfres:sum"),
          [&context, &shape = node.shape, convolution, fused, weights, bias,
           activation = op.activation](const OpArguments& a) {
-             convolution->run({a.inputs[0], nullptr, weights, bias, a.residual, a.output, a.workspace});
+             convolution->run({a.inputs[0], nullptr, weights, bias, a.residual, a.output, aligned(a.workspace)});
              if (!fused && (bias || a.residual || activation.kind != Activation::Kind::none))
                  finish(context, shape, bias, activation, a);
          },
-         convolution->workspace_bytes()});
+         aligned_bytes(convolution->workspace_bytes())});
 }
 
 } // namespace mfres::cuda

@@ -7,6 +7,21 @@ namespace mfres::cuda {
 
 namespace {
 
+/// A convolution that others use as well: its arrays come with each run.
+class SharedConvolution final : public Convolution {
+  public:
+    explicit SharedConvolution(std::shared_ptr<Convolution> made) : made_(std::move(made)) {}
+    std::string implementation() const override { return made_->implementation(); }
+    std::int64_t workspace_bytes() const override { return made_->workspace_bytes(); }
+    ElementType result_type() const override { return made_->result_type(); }
+    void run(const ConvolutionArrays& arrays) override { made_->run(arrays); }
+
+  private:
+    std::shared_ptr<Convolution> made_;
+};
+
+} // namespace
+
 std::string key_of(const ConvolutionSpec& spec, const ConvolutionRules& rules) {
     std::string key;
     const auto add = [&](auto value) { key += text(value, ' '); };
@@ -28,21 +43,6 @@ std::string key_of(const ConvolutionSpec& spec, const ConvolutionRules& rules) {
     add(rules.workspace_limit);
     return key;
 }
-
-/// A convolution that others use as well: its arrays come with each run.
-class SharedConvolution final : public Convolution {
-  public:
-    explicit SharedConvolution(std::shared_ptr<Convolution> made) : made_(std::move(made)) {}
-    std::string implementation() const override { return made_->implementation(); }
-    std::int64_t workspace_bytes() const override { return made_->workspace_bytes(); }
-    ElementType result_type() const override { return made_->result_type(); }
-    void run(const ConvolutionArrays& arrays) override { made_->run(arrays); }
-
-  private:
-    std::shared_ptr<Convolution> made_;
-};
-
-} // namespace
 
 std::unique_ptr<Convolution> ConvolutionCache::get(const ConvolutionSpec& spec, const ConvolutionRules& rules) {
     const auto [at, is_new] = made_.try_emplace(key_of(spec, rules));

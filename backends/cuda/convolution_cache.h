@@ -13,6 +13,9 @@
 
 namespace mfres::cuda {
 
+/// What tells convolutions apart: all of the spec and the rules.
+std::string key_of(const ConvolutionSpec& spec, const ConvolutionRules& rules);
+
 class ConvolutionCache {
   public:
     /// Makes a convolution, or returns null if there is none.

@@ -5,12 +5,16 @@
 #include "backends/cuda/cudnn_graph.h"
 #include "backends/cuda/direct_convolution.h"
 #include "backends/cuda/nccl_ranks.h"
+#include "backends/cuda/plan_choices.h"
 #include "backends/planned/op_failure.h"
 #include "core/try.h"
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <cstring>
+#include <list>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -75,6 +79,29 @@ class SideStream final : public SideQueue {
     cudaStream_t engine_;
     cudaStream_t stream_ = nullptr;
     cudaEvent_t event_ = nullptr;
+};
+
+/// Bytes of the arrays of a convolution, filled with zeros, to time plans with.
+class TrialArrays {
+  public:
+    TrialArrays(Engine& engine, const ConvolutionSpec& spec) {
+        const std::int64_t element = bytes_of(spec.type);
+        const auto array = [&](std::int64_t bytes) { return blocks_.emplace_back(engine, bytes).data(); };
+        const bool forward = spec.pass == ConvolutionPass::forward;
+        const bool weights = spec.pass != ConvolutionPass::weight_gradient;
+        arrays_.x = array(spec.in.elements() * element);
+        arrays_.dy = forward ? nullptr : array(spec.out.elements() * element);
+        arrays_.weights = weights ? array(spec.weight_count() * element) : nullptr;
+        arrays_.bias = spec.bias ? static_cast<float*>(array(spec.conv.out_channels * 4)) : nullptr;
+        arrays_.residual = spec.residual ? array(spec.out.elements() * element) : nullptr;
+        arrays_.result = array(forward ? spec.out.elements() * element
+                                       : (weights ? spec.in.elements() * element : spec.weight_count() * 4));
+    }
+    const ConvolutionArrays& arrays() const { return arrays_; }
+
+  private:
+    std::list<Block> blocks_;
+    ConvolutionArrays arrays_;
 };
 
 /// A capture that has begun: it is ended, and its graph destroyed, whatever is thrown meanwhile.
@@ -205,6 +232,59 @@ class CudaEngine final : public Engine {
     }
 
   private:
+    /// Which plan is fastest may differ from one run of the timing to the next, and with it the order of sums and their bits:
+    /// under deterministic rules it is the first that the heuristics offer.
+    std::unique_ptr<Convolution> make_cudnn(const ConvolutionSpec& spec, const ConvolutionRules& rules) {
+        constexpr std::size_t candidates = 4;
+        auto plans = make_cudnn_convolutions(PlanTarget(cudnn_), spec, rules, rules.deterministic ? 1 : candidates);
+        if (plans.size() < 2)
+            return plans.empty() ? nullptr : std::move(plans.front());
+        std::vector<std::string> names;
+        for (const auto& plan : plans) {
+            const std::string name = plan->implementation();
+            const auto equal = std::count_if(plans.begin(), plans.begin() + std::ssize(names),
+                                             [&](const auto& before) { return before->implementation() == name; });
+            names.push_back(text(name, "/", equal)); // other settings of the same engine
+        }
+        std::optional<TrialArrays> trial;
+        const auto chosen = choices().choose(key_of(spec, rules), names, [&](std::size_t i) {
+            if (!trial)
+                trial.emplace(*this, spec);
+            return time(*plans[i], trial->arrays());
+        });
+        return chosen ? std::move(plans[*chosen]) : nullptr;
+    }
+
+    /// The least of three runs, in milliseconds, after one that does not count.
+    double time(Convolution& plan, ConvolutionArrays arrays) {
+        const Block workspace(*this, std::max<std::int64_t>(plan.workspace_bytes(), 1));
+        arrays.workspace = workspace.data();
+        float least = 0.0F;
+        for (int run = 0; run < 4; ++run) {
+            check(cudaEventRecord(begun_, stream_), "an event could not be recorded");
+            plan.run(arrays);
+            check(cudaEventRecord(ended_, stream_), "an event could not be recorded");
+            check(cudaEventSynchronize(ended_), "a plan could not run");
+            float passed = 0.0F;
+            check(cudaEventElapsedTime(&passed, begun_, ended_), "a time could not be taken");
+            if (run == 1 || (run > 1 && passed < least))
+                least = passed;
+        }
+        return static_cast<double>(least);
+    }
+
+    PlanChoices& choices() {
+        if (!choices_) {
+            cudaDeviceProp properties{};
+            check(cudaGetDeviceProperties(&properties, device_), "the device could not be asked");
+            const std::string version = text(cudnnGetVersion());
+            choices_.emplace(plan_choices_file(properties.name, version), properties.name, version);
+            for (cudaEvent_t* event : {&begun_, &ended_})
+                check(cudaEventCreate(event), "an event could not be made");
+        }
+        return *choices_;
+    }
+
     void move(void* to, const void* from, std::int64_t bytes, cudaMemcpyKind kind) {
         check(cudaGetLastError(), "a kernel could not be launched");
         check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), kind, stream_), "memory could not be copied");
@@ -223,6 +303,10 @@ class CudaEngine final : public Engine {
 
     void close() noexcept {
         cudnn_convolutions_.clear();
+        for (cudaEvent_t* event : {&begun_, &ended_})
+            if (*event)
+                cudaEventDestroy(*event);
+        begun_ = ended_ = nullptr;
         if (cudnn_)
             cudnnDestroy(cudnn_);
         if (stream_)
@@ -235,9 +319,10 @@ class CudaEngine final : public Engine {
     Watch watch_;
     cudaStream_t stream_ = nullptr;
     cudnnHandle_t cudnn_ = nullptr;
-    ConvolutionCache cudnn_convolutions_{[this](const ConvolutionSpec& spec, const ConvolutionRules& rules) {
-        return make_cudnn_convolution(PlanTarget(cudnn_), spec, rules);
-    }};
+    std::optional<PlanChoices> choices_; ///< once there is a choice
+    cudaEvent_t begun_ = nullptr, ended_ = nullptr;
+    ConvolutionCache cudnn_convolutions_{
+        [this](const ConvolutionSpec& spec, const ConvolutionRules& rules) { return make_cudnn(spec, rules); }};
 };
 
 } // namespace
@@ -266,8 +351,9 @@ int device_count() {
 
 std::string library_versions() {
     const auto cudnn = static_cast<std::int64_t>(cudnnGetVersion());
+    const std::string warning = cudnn_warning(cudnn);
     return text("cuDNN ", cudnn / 10000, ".", cudnn / 100 % 100, ".", cudnn % 100, ", CUDA ", CUDART_VERSION / 1000,
-                ".", CUDART_VERSION / 10 % 100);
+                ".", CUDART_VERSION / 10 % 100, warning.empty() ? "" : "; warning: ", warning);
 }
 
 Result<std::unique_ptr<Engine>> make_cuda_engine(int device) {

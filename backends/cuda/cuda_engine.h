@@ -9,7 +9,7 @@ namespace mfres::cuda {
 /// Whether there are a driver and a device. Error: backend_unavailable.
 Status device_available();
 
-/// "cuDNN 9.19.0, CUDA 13.0"
+/// "cuDNN 9.19.0, CUDA 13.0", and a warning where there is one; see cudnn_warning().
 std::string library_versions();
 
 /// How many devices are visible to this process (CUDA_VISIBLE_DEVICES chooses).

@@ -191,6 +191,8 @@ class OperationGraph {
         Descriptor pointwise(CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
         pointwise.set(CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, 1, &mode);
         pointwise.set(CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_DATA_FLOAT);
+        if (mode == CUDNN_POINTWISE_RELU_FWD)
+            propagate_nan(pointwise);
         if (mode == CUDNN_POINTWISE_RELU_FWD && spec_.activation.kind == Activation::Kind::leaky_relu)
             pointwise.set(CUDNN_ATTR_POINTWISE_RELU_LOWER_CLIP_SLOPE, static_cast<double>(spec_.activation.slope));
         pointwise.finalize("a fused operation was rejected");
@@ -204,6 +206,14 @@ class OperationGraph {
         tensors_.push_back(std::make_unique<Descriptor>(std::move(pointwise)));
         operations_.push_back(std::move(made));
         return y;
+    }
+
+    /// Without it a ReLU may make 0 of a NaN, which then looks like a result. Deprecated in cuDNN 9, whose later versions
+    /// may no longer know it: what they say is no error.
+    static void propagate_nan(Descriptor& pointwise) {
+        const cudnnNanPropagation_t propagation = CUDNN_PROPAGATE_NAN;
+        (void)cudnnBackendSetAttribute(pointwise.handle(), CUDNN_ATTR_POINTWISE_NAN_PROPAGATION,
+                                       CUDNN_TYPE_NAN_PROPOGATION, 1, &propagation);
     }
 
     void add_source_gradient(cudnnDataType_t result_type) {
@@ -390,30 +400,43 @@ std::unique_ptr<Convolution> plan_of(const PlanTarget& target, const std::shared
                                               workspace, spec, result);
 }
 
-std::unique_ptr<Convolution> with_result(const PlanTarget& target, const ConvolutionSpec& spec,
-                                         const ConvolutionRules& rules, ElementType result) {
+using Plans = std::vector<std::unique_ptr<Convolution>>;
+
+Plans with_result(const PlanTarget& target, const ConvolutionSpec& spec, const ConvolutionRules& rules,
+                  ElementType result, std::size_t most) {
+    Plans plans;
     std::shared_ptr<OperationGraph> graph;
     try {
         graph = std::make_shared<OperationGraph>(target, spec, data_type(result));
     } catch (const EngineError&) { // rejected by cuDNN: not supported
-        return nullptr;
+        return plans;
     }
-    for (const cudnnBackendHeurMode_t mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK})
+    for (const cudnnBackendHeurMode_t mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK}) {
         for (Descriptor& configuration : configurations(target, graph->descriptor(), mode))
-            if (auto made = plan_of(target, graph, std::move(configuration), spec, rules, result))
-                return made;
-    return nullptr;
+            if (plans.size() < most)
+                if (auto made = plan_of(target, graph, std::move(configuration), spec, rules, result))
+                    plans.push_back(std::move(made));
+        if (!plans.empty())
+            break;
+    }
+    return plans;
 }
 
 } // namespace
 
-std::unique_ptr<Convolution> make_cudnn_convolution(const PlanTarget& target, const ConvolutionSpec& spec,
-                                                    const ConvolutionRules& rules) {
+std::vector<std::unique_ptr<Convolution>> make_cudnn_convolutions(const PlanTarget& target, const ConvolutionSpec& spec,
+                                                                  const ConvolutionRules& rules, std::size_t most) {
     // Weight gradients are wanted as floats, which not every engine for short types writes.
     if (spec.pass == ConvolutionPass::weight_gradient && spec.type != ElementType::f32)
-        if (auto made = with_result(target, spec, rules, ElementType::f32))
+        if (auto made = with_result(target, spec, rules, ElementType::f32, most); !made.empty())
             return made;
-    return with_result(target, spec, rules, spec.type);
+    return with_result(target, spec, rules, spec.type, most);
+}
+
+std::unique_ptr<Convolution> make_cudnn_convolution(const PlanTarget& target, const ConvolutionSpec& spec,
+                                                    const ConvolutionRules& rules) {
+    auto plans = make_cudnn_convolutions(target, spec, rules, 1);
+    return plans.empty() ? nullptr : std::move(plans.front());
 }
 
 } // namespace mfres::cuda

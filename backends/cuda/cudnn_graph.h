@@ -71,7 +71,11 @@ class PlanTarget {
 /// What is bound to a tensor of the graph when it runs.
 enum class Role : std::int64_t { x = 1, dy, weights, bias, residual, result };
 
-/// A plan that computes `spec`, or null if cuDNN has none within the rules. Throws EngineError only for what is no
+/// Up to `most` plans that compute `spec`, in the heuristics' order; the rest as make_cudnn_convolution().
+std::vector<std::unique_ptr<Convolution>> make_cudnn_convolutions(const PlanTarget& target, const ConvolutionSpec& spec,
+                                                                  const ConvolutionRules& rules, std::size_t most);
+
+/// The first plan that computes `spec`, or null if cuDNN has none within the rules. Throws EngineError only for what is no
 /// question of support.
 std::unique_ptr<Convolution> make_cudnn_convolution(const PlanTarget& target, const ConvolutionSpec& spec,
                                                     const ConvolutionRules& rules);

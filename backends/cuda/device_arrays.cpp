@@ -68,7 +68,7 @@ void sum(const Engine& engine, ElementType type, SumArguments arguments, const s
         arguments.count = 0;
         if (next > 0) {
             Operand& before = arguments.operands[arguments.count++] = Operand();
-            before.x = {arguments.y, arguments.channels, 0, arguments.first, whole};
+            before.x = {arguments.y, arguments.stride(), arguments.y_from, arguments.first, whole};
         }
         while (arguments.count < SumArguments::most && next < operands.size())
             arguments.operands[arguments.count++] = operands[next++];

@@ -4,38 +4,15 @@
 #pragma once
 
 #include "backends/cuda/engine.h"
+#include "graph/memory_plan.h"
 
+#include <algorithm>
 #include <array>
 #include <list>
+#include <utility>
 #include <vector>
 
 namespace mfres::cuda {
-
-/// Arrays that are filled once.
-class Constants {
-  public:
-    explicit Constants(Engine& engine) : engine_(engine) {}
-
-    template <typename T>
-    const T* add(const std::vector<T>& values) {
-        const auto bytes = static_cast<std::int64_t>(values.size() * sizeof(T));
-        T* memory = static_cast<T*>(space(bytes));
-        engine_.upload(memory, values.data(), bytes);
-        return memory;
-    }
-    /// Zeros.
-    void* space(std::int64_t bytes) {
-        blocks_.emplace_back(engine_, bytes);
-        bytes_ += bytes;
-        return blocks_.back().data();
-    }
-    std::int64_t bytes() const { return bytes_; }
-
-  private:
-    Engine& engine_;
-    std::list<Block> blocks_;
-    std::int64_t bytes_ = 0;
-};
 
 inline Extents extents_of(const Shape& shape) {
     return {shape[0], shape[2], shape[3], shape[4], shape[1]};
@@ -52,6 +29,58 @@ inline Chunking chunking(const Shape& shape) {
 inline WeightOrder weight_order(const Shape& weight) {
     return {weight[0], weight[1], weight[2] * weight[3] * weight[4]};
 }
+
+/// Where a workspace of a library begins: at a multiple of this many bytes.
+constexpr std::int64_t workspace_alignment = 256;
+
+/// Bytes rounded up to where the next part of a workspace may begin.
+inline std::int64_t padded(std::int64_t bytes) {
+    return (bytes + workspace_alignment - 1) / workspace_alignment * workspace_alignment;
+}
+
+/// What is asked of a memory plan, which places arrays at coarser multiples only by chance, for so many bytes at
+/// aligned(); 0 for 0.
+inline std::int64_t aligned_bytes(std::int64_t bytes) {
+    return bytes == 0 ? 0 : padded(bytes) + workspace_alignment - MemoryPlan::alignment;
+}
+inline std::byte* aligned(std::byte* workspace) {
+    const auto address = reinterpret_cast<std::uintptr_t>(workspace);
+    return workspace + static_cast<std::uintptr_t>(padded(static_cast<std::int64_t>(address))) - address;
+}
+
+/// Arrays that are filled once, in a few blocks of memory.
+class Constants {
+  public:
+    explicit Constants(Engine& engine) : engine_(engine) {}
+
+    template <typename T>
+    const T* add(const std::vector<T>& values) {
+        const auto bytes = static_cast<std::int64_t>(values.size() * sizeof(T));
+        T* memory = static_cast<T*>(space(bytes));
+        engine_.upload(memory, values.data(), bytes);
+        return memory;
+    }
+    /// Zeros.
+    void* space(std::int64_t bytes) {
+        constexpr std::int64_t least = std::int64_t{1} << 16U, most = std::int64_t{1} << 22U;
+        const std::int64_t wanted = padded(bytes);
+        if (blocks_.empty() || wanted > blocks_.back().bytes() - used_) {
+            blocks_.emplace_back(engine_, std::max(wanted, std::clamp(bytes_ / 4, least, most)));
+            bytes_ += blocks_.back().bytes();
+            used_ = 0;
+        }
+        return blocks_.back().template as<std::byte>() + std::exchange(used_, used_ + wanted);
+    }
+    /// Of a sum by channel; see StatisticsArguments.
+    std::uint32_t* counters(std::int64_t channels) { return static_cast<std::uint32_t*>(space(channels * 4)); }
+    std::int64_t bytes() const { return bytes_; }
+
+  private:
+    Engine& engine_;
+    std::list<Block> blocks_;
+    std::int64_t used_ = 0; ///< bytes of the last block
+    std::int64_t bytes_ = 0;
+};
 
 /// The axes of an upsampling from `in` to `out`, in constant memory.
 std::array<AxisTable, 3> upsample_tables(Constants& constants, Interpolation mode, const Shape& in, const Shape& out);

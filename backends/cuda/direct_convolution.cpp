@@ -30,7 +30,7 @@ class DirectConvolution final : public Convolution {
 
     std::int64_t workspace_bytes() const override {
         return spec_.pass == ConvolutionPass::weight_gradient
-                   ? (fixed_.chunks.chunks() + 1) * spec_.weight_count() * std::int64_t{sizeof(double)}
+                   ? fixed_.chunks.chunks() * spec_.weight_count() * std::int64_t{sizeof(double)}
                    : 0;
     }
 

@@ -104,6 +104,8 @@ class Engine : public Interface {
 
     /// The calling thread works on this engine's device from now on; a thread that makes an engine does already.
     virtual void enter() {}
+    /// Later calls are work of this node. Does not throw.
+    virtual void at(const std::string&) {}
 
     /// At least 256-byte aligned, filled with zeros.
     virtual void* allocate(std::int64_t bytes) = 0;
@@ -178,6 +180,11 @@ class Block {
 /// The host in place of a GPU: plain loops, for tests. Its arrays are summed over ranks where they lie, as a GPU's by
 /// NCCL, or `staged` by way of the host, as a GPU's without.
 std::unique_ptr<Engine> make_host_engine(bool staged = false);
+
+/// What is known to be wrong with a version of cuDNN as cudnnGetVersion() numbers it, 91002 say; empty: nothing. Sources:
+/// pytorch/pytorch issue 163539 (wrong results of 3-D convolutions in bf16), pull requests 163581 (cuDNN is not used for them
+/// from 9.8 on), 166480 (mended in 9.15) and 167024 (a broken kernel for 3-D convolutions in TF32, 9.10.2 to 9.15).
+std::string cudnn_warning(std::int64_t version);
 
 /// What a collective said, thrown if it is an error.
 void check(const Status& status);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "backends/cuda/direct_convolution.h"
+#include "backends/cuda/planning_engine.h"
 
 #include <cstring>
 #include <new>
@@ -52,10 +53,14 @@ class HostQueue final : public SideQueue {
 
 class HostEngine final : public Engine {
   public:
-    explicit HostEngine(bool staged) : staged_(staged) {}
+    explicit HostEngine(bool staged, LaunchLog* log = nullptr) : staged_(staged), log_(log) {}
 
     const Kernels& kernels() const override { return host_kernels(); }
-    Stream stream() const override { return nullptr; }
+    Stream stream() const override { return log_; }
+    void at(const std::string& node) override {
+        if (log_)
+            log_->at(node);
+    }
 
     void* allocate(std::int64_t bytes) override {
         void* memory = ::operator new (static_cast<std::size_t>(bytes), std::align_val_t{256});
@@ -66,20 +71,27 @@ class HostEngine final : public Engine {
     void* allocate_host(std::int64_t bytes) override { return allocate(bytes); }
     void release_host(void* memory) noexcept override { release(memory); }
 
-    void upload(void* device, const void* host, std::int64_t bytes) override { copy(device, host, bytes); }
-    void download(void* host, const void* device, std::int64_t bytes) override { copy(host, device, bytes); }
+    void upload(void* device, const void* host, std::int64_t bytes) override { move(device, host, bytes); }
+    void download(void* host, const void* device, std::int64_t bytes) override { move(host, device, bytes); }
     void copy(void* to, const void* from, std::int64_t bytes) override {
-        std::memcpy(to, from, static_cast<std::size_t>(bytes));
+        if (log_)
+            log_->add({{}, "copy", 2 * bytes, 0});
+        move(to, from, bytes);
     }
     std::unique_ptr<SideQueue> make_side_queue() override { return std::make_unique<HostQueue>(); }
-    void clear(void* device, std::int64_t bytes) override { std::memset(device, 0, static_cast<std::size_t>(bytes)); }
+    void clear(void* device, std::int64_t bytes) override {
+        if (log_)
+            log_->add({{}, "clear", bytes, 0});
+        std::memset(device, 0, static_cast<std::size_t>(bytes));
+    }
     void wait() override {}
 
     /// A leaky ReLU is rejected, so that the way around what an engine cannot fuse is tested too.
     std::unique_ptr<Convolution> make_convolution(const ConvolutionSpec& spec, const ConvolutionRules&) override {
         if (spec.activation.kind == Activation::Kind::leaky_relu)
             return nullptr;
-        return make_direct_convolution(*this, spec);
+        auto made = make_direct_convolution(*this, spec);
+        return log_ ? logged(*log_, spec, std::move(made)) : std::move(made);
     }
 
     std::unique_ptr<DeviceRanks> make_ranks(Communicator& ranks) override {
@@ -93,13 +105,22 @@ class HostEngine final : public Engine {
     }
 
   private:
+    static void move(void* to, const void* from, std::int64_t bytes) {
+        std::memcpy(to, from, static_cast<std::size_t>(bytes));
+    }
+
     bool staged_;
+    LaunchLog* log_;
 };
 
 } // namespace
 
 std::unique_ptr<Engine> make_host_engine(bool staged) {
     return std::make_unique<HostEngine>(staged);
+}
+
+std::unique_ptr<Engine> make_logged_host_engine(LaunchLog& log) {
+    return std::make_unique<HostEngine>(false, &log);
 }
 
 } // namespace mfres::cuda

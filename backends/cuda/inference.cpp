@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "backends/cuda/inference.h"
 
+#include "backends/cuda/inference_groups.h"
 #include "backends/cuda/ops.h"
 #include "backends/planned/make_op.h"
 #include "core/try.h"
@@ -25,11 +26,16 @@ class CudaInference final : public InferenceEngine {
 
     std::string_view name() const override { return "cuda"; }
     Status guarded(const std::string& node, const std::function<void()>& body) const override {
+        engine_->at(node);
         return cuda::guarded(node, body);
     }
     Status enter(const std::function<Status()>& body) override {
         MFRES_CHECK(guarded("(all)", [&] { engine_->enter(); }));
         return body();
+    }
+
+    void join_groups(const Graph& graph, std::vector<FusionGroup>& groups) const override {
+        cuda::join_groups(graph, groups);
     }
 
     BufferRules buffer_rules() const override { return {bytes_of(type_), false}; }
@@ -39,7 +45,8 @@ class CudaInference final : public InferenceEngine {
     }
 
     std::unique_ptr<InferenceOp> make_op(const FusionGroup& group, bool residual_in_output) override {
-        return mfres::make_op(*context_, group.ops[0], residual_in_output);
+        return group.fused() ? make_group(*context_, group)
+                             : mfres::make_op(*context_, group.ops[0], residual_in_output);
     }
 
     void allocate(const ArrayPlan& plan) override {
@@ -133,6 +140,7 @@ class CudaInference final : public InferenceEngine {
         const Shape& shape = plan_.outputs[index].shape;
         const Output& output = outputs_[index];
         (void)guarded("output", [&] {
+            engine_->enter();
             engine_->kernels().to_planes(engine_->stream(), type_, shape[0], voxels_of(shape), shape[1],
                                          block() + plan_.outputs[index].offset, 1.0F, output.planes.as<float>());
             engine_->download(output.host.data(), output.planes.data(), output.host.bytes());

@@ -50,7 +50,11 @@ struct SumArguments {
     std::int64_t voxels = 0;
     std::int64_t first = 0;
     std::int64_t channels = 0;
-    void* y = nullptr; ///< dense, `channels` of them
+    void* y = nullptr;
+    std::int64_t y_stride = 0; ///< channels of the array of y; 0: `channels`
+    std::int64_t y_from = 0;   ///< where among them y begins
+
+    MFRES_ANYWHERE std::int64_t stride() const { return y_stride == 0 ? channels : y_stride; }
 };
 
 /// A tensor cut into chunks of voxels, none across samples.
@@ -60,7 +64,7 @@ struct Chunking {
     std::int64_t channels = 0;
     std::int64_t per_sample = 0; ///< chunks
 
-    std::int64_t chunks() const { return samples * per_sample; }
+    MFRES_ANYWHERE std::int64_t chunks() const { return samples * per_sample; }
     MFRES_ANYWHERE std::int64_t first(std::int64_t chunk) const {
         return chunk / per_sample * voxels + voxels * (chunk % per_sample) / per_sample;
     }
@@ -71,17 +75,6 @@ struct Chunking {
 
 /// Parts of an array for `samples` x `voxels` voxels: enough for a large GPU, none below some ten thousand elements.
 Chunking chunking(std::int64_t samples, std::int64_t voxels, std::int64_t channels);
-
-/// Sums by chunk, [chunk][kind][channel], and what becomes of them, [group][kind][channel]. `pivot` [group][channel] is
-/// taken off before anything is squared.
-struct StatisticsArguments {
-    Chunking chunks;
-    std::int64_t groups = 1; ///< 1, or one per sample
-    Part x;
-    float* pivot = nullptr;
-    double* partials = nullptr;
-    double* totals = nullptr; ///< kinds: sum of x - pivot, sum of its square
-};
 
 /// From the totals: mean, factor = scale / sqrt(variance + epsilon), offset = shift, and deviation = 1 / sqrt(...);
 /// running statistics move where there are any.
@@ -103,23 +96,22 @@ struct NormTables {
     double* deviation = nullptr;
 };
 
-/// How a gradient gets through the activation: as it is, by the sign of n(x), or by that of an array.
-enum class Mask : std::uint8_t { none, by_operand, by_array };
-
-/// g = mask(sum of parts), left in `store` if that is not null; and unless `partials` is null its sums with an operand,
-/// kinds: sum of g, sum of g (x - mean).
-struct GradientArguments {
+/// Sums by chunk, [chunk][kind][channel], and what becomes of them, [group][kind][channel]. `pivot` [group][channel] is
+/// taken off before anything is squared.
+struct StatisticsArguments {
     Chunking chunks;
-    std::int64_t groups = 1;
-    Parts gradient;
-    Mask mask = Mask::none;
-    Activation activation;
-    Part sign; ///< of Mask::by_array
-    Operand operand;
-    void* store = nullptr;
+    std::int64_t groups = 1; ///< 1, or one per sample
+    Part x;
+    float* pivot = nullptr;
     double* partials = nullptr;
-    double* totals = nullptr;
+    double* totals = nullptr;          ///< kinds: sum of x - pivot, sum of its square
+    std::uint32_t* counters = nullptr; ///< zeros, one per channel; zeros again afterwards
+    bool with_tables = false;          ///< norm_tables() is part of it
+    NormTables tables;
 };
+
+/// How a gradient gets through the activation: as it is, by the sign of n(x), of the sum of two n(x), or of an array.
+enum class Mask : std::uint8_t { none, by_operand, by_operands, by_array };
 
 /// With S = sum of g, D = sum of g (x - mean), n voxels of a group, s = deviation: d scale = s D, d shift = S,
 /// dx = own g + centred (x - mean) + constant with own = scale s, and unless statistics are fixed
@@ -129,7 +121,8 @@ struct NormGradientTables {
     std::int64_t channels = 0;
     std::int64_t voxels = 0;
     bool fixed = false;
-    double share = 1.0; ///< of the totals that counts for d scale and d shift
+    double share = 1.0;                   ///< of the totals that counts for d scale and d shift
+    std::int64_t kinds = 2, own_kind = 1; ///< of the totals, and which of them is D
     const double* totals = nullptr;
     const double* deviation = nullptr;
     const float* scale = nullptr;
@@ -140,18 +133,43 @@ struct NormGradientTables {
     float* constant = nullptr;
 };
 
-/// dx from the tables above, or with a weight dx = weight g.
-struct InputGradientArguments {
-    std::int64_t voxels = 0;
-    std::int64_t channels = 0;
-    const void* gradient = nullptr; ///< dense
-    Mask mask = Mask::none;         ///< none or by_operand
+/// g = mask(sum of parts), left in `store` if that is not null; and unless `partials` is null its sums with an operand,
+/// kinds: sum of g, sum of g (x - mean), and the same with a second operand's x if it has data.
+struct GradientArguments {
+    Chunking chunks;
+    std::int64_t groups = 1;
+    Parts gradient;
+    Mask mask = Mask::none;
     Activation activation;
+    Part sign; ///< of Mask::by_array
+    Operand operand, second;
+    void* store = nullptr;
+    double* partials = nullptr;
+    double* totals = nullptr;
+    std::uint32_t* counters = nullptr; ///< with partials: zeros, one per channel; zeros again afterwards
+    bool with_tables = false;          ///< norm_gradient_tables() is part of it
+    NormGradientTables tables, second_tables;
+    float* bias_gradient = nullptr; ///< [c] = the totals' first kind; null: not wanted
+};
+
+/// What InputGradientArguments writes of one operand: dx from the tables above.
+struct InputGradientTarget {
     Operand operand;
     const float* own = nullptr;
     const float* centred = nullptr;
     const float* constant = nullptr;
-    void* dx = nullptr;
+    void* dx = nullptr; ///< dense; null: not wanted
+};
+
+/// dx of one or two operands from the tables above, or with a weight dx = weight g. An array that is a part as a whole may be
+/// overwritten.
+struct InputGradientArguments {
+    std::int64_t voxels = 0;
+    std::int64_t channels = 0;
+    Parts gradient;
+    Mask mask = Mask::none; ///< not by_array
+    Activation activation;
+    InputGradientTarget target, second;
 };
 
 /// An array [batch, x, y, z, channel].
@@ -185,6 +203,10 @@ struct UpsampleArguments {
     Activation activation;
     Parts dy; ///< of a gradient
     void* y = nullptr;
+    std::int64_t y_stride = 0; ///< channels of the array of y; 0: those of `out`, or for a gradient of `in`
+    std::int64_t y_from = 0;   ///< where among them y begins
+
+    MFRES_ANYWHERE std::int64_t stride() const { return y_stride == 0 ? out.channels : y_stride; }
 };
 
 struct SoftmaxArguments {
@@ -214,6 +236,7 @@ struct LossArguments {
     std::uint8_t region_masks[3] = {};
     double* partials = nullptr;
     double* totals = nullptr;
+    std::uint32_t* counters = nullptr; ///< zeros, one per class; zeros again afterwards
     const float* slopes = nullptr;
     float scale = 1.0F;
     void* gradient = nullptr;
@@ -234,6 +257,30 @@ struct NthArguments {
     std::uint8_t* to = nullptr;
 };
 
+/// Weights [out][in][tap], or merged rows, to [out][tap][in] and back.
+struct WeightOrder {
+    std::int64_t out = 0, in = 0, taps = 0;
+
+    std::int64_t count() const { return out * in * taps; }
+};
+
+/// One parameter among the flat arrays, which its convolution reads and writes in the order and type of the engine.
+struct PackedParameter {
+    std::int64_t first = 0; ///< of its floats; what is packed begins at the same element
+    WeightOrder order;
+    ElementType gradient_type = ElementType::f32; ///< of its packed gradient, whose elements have 4 bytes of space each
+};
+
+/// The parameters that are packed; `parameter_of_line` says for every 16 floats which one they belong to, or -1.
+struct PackingTable {
+    std::int64_t first_line = 0, lines = 0; ///< that are to be packed
+    const PackedParameter* parameters = nullptr;
+    const std::int32_t* parameter_of_line = nullptr;
+    ElementType type = ElementType::f32; ///< of packed values
+    void* packed_values = nullptr;
+    const void* packed_gradients = nullptr;
+};
+
 /// The optimiser over flat arrays; `lines` says for every 16 floats whether they are learned. See OptimiserStep.
 struct UpdateArguments {
     std::int64_t lines = 0;
@@ -246,6 +293,7 @@ struct UpdateArguments {
     double gradient_factor = 1.0;           ///< clipping, and the loss scale taken back
     double l2 = 0.0, beta1 = 0.0, beta2 = 0.0, epsilon = 0.0, learning_rate = 0.0;
     double correction1 = 1.0, correction2 = 1.0;
+    PackingTable packing; ///< new values are packed, too
 };
 
 /// One crop cut out of a case; see CropRequest.
@@ -275,11 +323,6 @@ struct IntensityArguments {
     float* extremes = nullptr;
 };
 
-/// Weights [out][in][tap], or merged rows, to [out][tap][in] and back.
-struct WeightOrder {
-    std::int64_t out = 0, in = 0, taps = 0;
-};
-
 /// A convolution by its definition; see ConvolutionSpec and ConvolutionArrays. `workspace` holds the partial sums of a
 /// weight gradient, one double per chunk and weight.
 struct ConvolutionArguments {
@@ -299,7 +342,41 @@ struct ConvolutionArguments {
     MFRES_ANYWHERE std::int64_t taps() const { return kernel[0] * kernel[1] * kernel[2]; }
 };
 
+/// A convolution of stride 1 that keeps the grid, of narrow values: it reads the sum of two ranges of channels and writes a
+/// range, y = activation(conv(a + b) + bias). Weights are [tap][in][out].
+struct PartConvolutionArguments {
+    Extents grid; ///< channels: those of y
+    std::int64_t in = 0;
+    std::int64_t kernel[3]{}, dilation[3]{}, padding[3]{};
+    Part a, b; ///< b: without data if there is one summand alone
+    Activation activation;
+    const float* weights = nullptr;
+    const float* bias = nullptr;
+    void* y = nullptr;
+    std::int64_t y_stride = 0, y_from = 0; ///< of the array of y
+    Part through;                          ///< as many channels as y has, copied beside it; or without data
+    std::int64_t through_to = 0;           ///< where in the array of y
+
+    MFRES_ANYWHERE std::int64_t taps() const { return kernel[0] * kernel[1] * kernel[2]; }
+};
+
+/// y = second(first(x)), two pointwise convolutions with an activation each, without the value between them. Weights are
+/// [middle][in] and [middle][out].
+struct PointwisePairArguments {
+    static constexpr int most = 16; ///< channels of x and of y
+    std::int64_t voxels = 0;
+    std::int64_t in = 0, middle = 0, out = 0;
+    const void* x = nullptr;
+    const float *first = nullptr, *first_bias = nullptr;
+    Activation first_activation;
+    const float *second = nullptr, *second_bias = nullptr;
+    Activation second_activation;
+    void* y = nullptr;
+};
+
 struct Kernels {
+    void (*part_convolution)(Stream, ElementType, const PartConvolutionArguments&);
+    void (*pointwise_pair)(Stream, ElementType, const PointwisePairArguments&);
     void (*convolution)(Stream, ElementType, const ConvolutionArguments&);
     void (*convolution_source_gradient)(Stream, ElementType, const ConvolutionArguments&);
     void (*convolution_weight_gradient)(Stream, ElementType, const ConvolutionArguments&);
@@ -314,8 +391,6 @@ struct Kernels {
     void (*norm_gradient_tables)(Stream, const NormGradientTables&);
     /// gradient[0] = sum over channels of the totals' second kind.
     void (*weight_gradient)(Stream, const double* totals, std::int64_t channels, float* gradient);
-    /// gradient[c] = the totals' first kind.
-    void (*bias_gradient)(Stream, const double* totals, std::int64_t channels, float* gradient);
     void (*input_gradient)(Stream, ElementType, const InputGradientArguments&);
     void (*max_pool)(Stream, ElementType, const PoolArguments&);
     void (*max_pool_gradient)(Stream, ElementType, const PoolArguments&);
@@ -344,7 +419,9 @@ struct Kernels {
     void (*to_planes)(Stream, ElementType, std::int64_t batch, std::int64_t voxels, std::int64_t channels,
                       const void* x, float factor, float* y);
     void (*pack_weights)(Stream, ElementType, const WeightOrder&, const float* x, void* y);
-    void (*unpack_weights)(Stream, ElementType, const WeightOrder&, const void* x, float* y);
+    /// All parameters of a table at once.
+    void (*pack_parameters)(Stream, const PackingTable&, const float* values);
+    void (*unpack_gradients)(Stream, const PackingTable&, float* gradients);
     void (*cut_crop)(Stream, const CropArguments&);
     void (*change_intensity)(Stream, const IntensityArguments&);
     void (*every_nth)(Stream, const NthArguments&);

@@ -9,6 +9,47 @@
 
 namespace mfres::cuda::MFRES_KERNELS {
 
+// What a launch reads and writes, for a log of launches (launch_log.h): every array of values once. Every body of a launch
+// has a name, `kernel`, and bytes(count) or bytes(chunks).
+
+template <typename T>
+constexpr std::int64_t size_of = static_cast<std::int64_t>(sizeof(T));
+
+inline std::int64_t elements(const Extents& extents) {
+    return extents.batch * extents.voxels() * extents.channels;
+}
+
+inline std::int64_t elements(const Chunking& chunks) {
+    return chunks.samples * chunks.voxels * chunks.channels;
+}
+
+inline std::int64_t channels_of(const Parts& parts) {
+    std::int64_t channels = 0;
+    for (int k = 0; k < parts.count; ++k)
+        channels += parts.parts[k].count;
+    return channels;
+}
+
+/// Channels per voxel that a gradient reads and writes.
+inline std::int64_t read_channels(const GradientArguments& a, const Chunking& chunks) {
+    const int whole = (a.mask == Mask::by_array ? 1 : 0) + (a.operand.x.data != nullptr ? 1 : 0) +
+                      (a.second.x.data != nullptr ? 1 : 0) + (a.store != nullptr ? 1 : 0);
+    return channels_of(a.gradient) + whole * chunks.channels;
+}
+
+/// `element`: bytes of a value; `weight`: of a weight, 0 where none is read.
+inline std::int64_t convolution_bytes(const ConvolutionArguments& a, std::int64_t element, std::int64_t weight) {
+    const std::int64_t weights = a.out.channels * a.in_group * a.taps();
+    return (elements(a.in) + elements(a.out)) * element + weights * weight;
+}
+
+inline std::int64_t wide_bytes(const CropArguments& a) {
+    std::int64_t bytes = 0;
+    for (const bool wide : a.wide)
+        bytes += wide ? 2 : 1;
+    return bytes;
+}
+
 // Several neighbouring channels at once: one wide load in place of many narrow ones.
 
 template <typename T, int W>
@@ -106,6 +147,9 @@ struct Sum {
     SumArguments a;
     std::int64_t table_channels; ///< of the operands' tables
 
+    static constexpr const char* kernel = "sum";
+    std::int64_t bytes(std::int64_t count) const { return (a.count + 1) * count * W * size_of<T>; }
+
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         const Place place = place_of<W>(index, a.channels);
         const std::int64_t channel = a.first + place.channel;
@@ -120,74 +164,63 @@ struct Sum {
         }
         for (int w = 0; w < W; ++w)
             sum[w] = activated(a.activation, sum[w]);
-        store<T, W>(a.y, index * W, sum);
+        store<T, W>(a.y, place.voxel * a.stride() + a.y_from + place.channel, sum);
     }
 };
 
-/// A value near each channel's mean, from a few voxels.
-template <typename T>
-struct Pivot {
-    static constexpr std::int64_t probes = 32;
-    StatisticsArguments a;
-    std::int64_t group_voxels;
-
-    MFRES_ANYWHERE void operator()(std::int64_t index) const {
-        const std::int64_t group = index / a.chunks.channels;
-        const std::int64_t channel = index % a.chunks.channels;
-        float sum = 0.0F;
-        for (std::int64_t i = 0; i < probes; ++i) {
-            float x[1];
-            load<T, 1>(a.x, group * group_voxels + group_voxels * i / probes, channel, x);
-            sum += x[0] / static_cast<float>(probes);
-        }
-        a.pivot[index] = sum;
+/// Values near the means of W channels, from a few voxels of the group that begins at `first`.
+template <typename T, int W>
+MFRES_ANYWHERE inline void find_pivots(const Part& x, std::int64_t first, std::int64_t group_voxels,
+                                       std::int64_t channel, float (&pivots)[W]) {
+    constexpr std::int64_t probes = 32; // a power of two: the products are exact
+    for (int w = 0; w < W; ++w)
+        pivots[w] = 0.0F;
+    for (std::int64_t i = 0; i < probes; ++i) {
+        float probe[W];
+        load<T, W>(x, first + group_voxels * i / probes, channel, probe);
+        for (int w = 0; w < W; ++w)
+            pivots[w] += probe[w] / static_cast<float>(probes);
     }
-};
+}
 
 template <typename T, int W>
 struct Squares {
     Part x;
-    const float* pivot;
     std::int64_t group_voxels;
-    std::int64_t channels;
 
-    MFRES_ANYWHERE void operator()(std::int64_t voxel, std::int64_t channel, float (&sums)[2][W]) const {
-        float values[W];
-        load<T, W>(x, voxel, channel, values);
-        const float* table = pivot + table_of(voxel, group_voxels, channels) + channel;
-        for (int w = 0; w < W; ++w) {
-            const float distance = values[w] - table[w];
-            sums[0][w] += distance;
-            sums[1][w] += distance * distance;
+    static constexpr const char* kernel = "statistics";
+    std::int64_t bytes(const Chunking& chunks) const { return elements(chunks) * size_of<T>; }
+
+    struct OfChunk {
+        Part x;
+        float pivot[W];
+
+        MFRES_ANYWHERE void operator()(std::int64_t voxel, std::int64_t channel, float (&sums)[2][W]) const {
+            float values[W];
+            load<T, W>(x, voxel, channel, values);
+            for (int w = 0; w < W; ++w) {
+                const float distance = values[w] - pivot[w];
+                sums[0][w] += distance;
+                sums[1][w] += distance * distance;
+            }
         }
-    }
+    };
 };
 
-/// totals[group][kind][channel] = sum of the partials of the group's chunks.
-struct Fold {
-    const double* partials;
-    double* totals;
-    std::int64_t per_chunk; ///< kinds * channels
-    std::int64_t chunks;    ///< of one group
-
-    MFRES_ANYWHERE void operator()(std::int64_t index) const {
-        const std::int64_t group = index / per_chunk;
-        const double* from = partials + group * chunks * per_chunk + index % per_chunk;
-        double sum = 0.0;
-        for (std::int64_t chunk = 0; chunk < chunks; ++chunk)
-            sum += from[chunk * per_chunk];
-        totals[index] = sum;
-    }
-};
-
-void fold(Stream stream, const Chunking& chunks, std::int64_t groups, std::int64_t kinds, const double* partials,
-          double* totals) {
-    const std::int64_t per_chunk = kinds * chunks.channels;
-    for_each(stream, groups * per_chunk, Fold{partials, totals, per_chunk, chunks.chunks() / groups});
+/// Every block finds the pivots of its channels itself.
+template <typename T, int W>
+MFRES_ANYWHERE inline typename Squares<T, W>::OfChunk of_chunk(const Squares<T, W>& body, std::int64_t first,
+                                                               std::int64_t channel) {
+    typename Squares<T, W>::OfChunk chunk{body.x, {}};
+    find_pivots<T, W>(body.x, first / body.group_voxels * body.group_voxels, body.group_voxels, channel, chunk.pivot);
+    return chunk;
 }
 
 struct FinishNorm {
     NormTables a;
+
+    static constexpr const char* kernel = "norm_tables";
+    std::int64_t bytes(std::int64_t count) const { return count * 48; }
 
     /// Group by group, as the running statistics of a batch have only one.
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
@@ -215,12 +248,32 @@ struct FinishNorm {
     }
 };
 
+template <typename T>
+struct FinishStatistics {
+    StatisticsArguments a;
+    std::int64_t group_voxels;
+
+    MFRES_ANYWHERE void operator()(std::int64_t channel) const {
+        for (std::int64_t group = 0; group < a.groups; ++group) {
+            const std::int64_t index = group * a.chunks.channels + channel;
+            float pivot[1];
+            find_pivots<T, 1>(a.x, group * group_voxels, group_voxels, channel, pivot);
+            a.pivot[index] = pivot[0];
+            if (a.with_tables)
+                FinishNorm{a.tables}(index);
+        }
+    }
+};
+
 /// With d = pivot - running mean: S (x - r) = S (x - p) + n d, S (x - r)^2 = S (x - p)^2 + 2 d S (x - p) + n d^2.
 struct MovePivot {
     NormTables a;
     float* pivot;
     double voxels;
     double* totals;
+
+    static constexpr const char* kernel = "move_pivot";
+    std::int64_t bytes(std::int64_t count) const { return count * 40; }
 
     MFRES_ANYWHERE void operator()(std::int64_t channel) const {
         const double distance = static_cast<double>(pivot[channel]) - static_cast<double>(a.running_mean[channel]);
@@ -234,6 +287,9 @@ struct MovePivot {
 struct FixedNorm {
     NormTables a;
 
+    static constexpr const char* kernel = "fixed_norm_tables";
+    std::int64_t bytes(std::int64_t count) const { return count * 40; }
+
     MFRES_ANYWHERE void operator()(std::int64_t channel) const {
         const double deviation = 1.0 / sqrt(static_cast<double>(a.running_variance[channel]) + a.epsilon);
         a.mean[channel] = a.running_mean[channel];
@@ -243,32 +299,47 @@ struct FixedNorm {
     }
 };
 
+/// x of an operand, and the sign of what the mask goes by where operands give it.
 template <typename T, int W>
+MFRES_ANYWHERE inline void load_operand(const Operand& operand, std::int64_t voxel, std::int64_t channel,
+                                        std::int64_t table, float (&x)[W], float (&sign)[W]) {
+    load<T, W>(operand.x, voxel, channel, x);
+    for (int w = 0; w < W; ++w)
+        sign[w] += normalised(operand, x[w], table + w);
+}
+
+/// K kinds: 2, or 3 with a second operand.
+template <typename T, int W, int K>
 struct Gradient {
     GradientArguments a;
     std::int64_t group_voxels;
 
-    MFRES_ANYWHERE void operator()(std::int64_t voxel, std::int64_t channel, float (&sums)[2][W]) const {
+    static constexpr const char* kernel = "gradient";
+    std::int64_t bytes(const Chunking& chunks) const {
+        return read_channels(a, chunks) * chunks.samples * chunks.voxels * size_of<T>;
+    }
+
+    MFRES_ANYWHERE void operator()(std::int64_t voxel, std::int64_t channel, float (&sums)[K][W]) const {
         float g[W];
         load<T, W>(a.gradient, voxel, channel, g);
         const std::int64_t table = table_of(voxel, group_voxels, a.chunks.channels) + channel;
-        float x[W] = {};
+        float x[W] = {}, second[W] = {}, sign[W] = {};
         if (a.operand.x.data != nullptr)
-            load<T, W>(a.operand.x, voxel, channel, x);
-        if (a.mask == Mask::by_array) {
-            float sign[W];
+            load_operand<T, W>(a.operand, voxel, channel, table, x, sign);
+        if (K == 3)
+            load_operand<T, W>(a.second, voxel, channel, table, second, sign);
+        if (a.mask == Mask::by_array)
             load<T, W>(a.sign, voxel, channel, sign);
+        if (a.mask != Mask::none)
             for (int w = 0; w < W; ++w)
                 g[w] = masked(a.activation, g[w], sign[w]);
-        } else if (a.mask == Mask::by_operand) {
-            for (int w = 0; w < W; ++w)
-                g[w] = masked(a.activation, g[w], normalised(a.operand, x[w], table + w));
-        }
         if (a.store != nullptr)
             store<T, W>(a.store, voxel * a.chunks.channels + channel, g);
         for (int w = 0; w < W; ++w) {
             sums[0][w] += g[w];
             sums[1][w] += g[w] * (a.operand.mean != nullptr ? x[w] - a.operand.mean[table + w] : x[w]);
+            if (K == 3)
+                sums[K - 1][w] += g[w] * (second[w] - a.second.mean[table + w]);
         }
     }
 };
@@ -276,20 +347,23 @@ struct Gradient {
 struct FinishNormGradient {
     NormGradientTables a;
 
+    static constexpr const char* kernel = "norm_gradient_tables";
+    std::int64_t bytes(std::int64_t count) const { return count * (12 + 36 * a.groups); }
+
     MFRES_ANYWHERE void operator()(std::int64_t channel) const {
         double scale_sum = 0.0;
         double shift_sum = 0.0;
         const auto count = static_cast<double>(a.voxels);
         for (std::int64_t group = 0; group < a.groups; ++group) {
-            const double* totals = a.totals + group * 2 * a.channels + channel;
+            const double* totals = a.totals + group * a.kinds * a.channels + channel;
+            const double centred = totals[a.own_kind * a.channels];
             const std::int64_t index = group * a.channels + channel;
             const double deviation = a.deviation[index];
             const double own = static_cast<double>(a.scale[channel]) * deviation;
-            scale_sum += deviation * totals[a.channels];
+            scale_sum += deviation * centred;
             shift_sum += totals[0];
             a.own[index] = static_cast<float>(own);
-            a.centred[index] =
-                a.fixed ? 0.0F : static_cast<float>(-own * deviation * deviation * totals[a.channels] / count);
+            a.centred[index] = a.fixed ? 0.0F : static_cast<float>(-own * deviation * deviation * centred / count);
             a.constant[index] = a.fixed ? 0.0F : static_cast<float>(-own * totals[0] / count);
         }
         a.scale_gradient[channel] = static_cast<float>(a.share * scale_sum);
@@ -297,10 +371,26 @@ struct FinishNormGradient {
     }
 };
 
+struct FinishGradient {
+    GradientArguments a;
+
+    MFRES_ANYWHERE void operator()(std::int64_t channel) const {
+        if (a.with_tables)
+            FinishNormGradient{a.tables}(channel);
+        if (a.with_tables && a.second.x.data != nullptr)
+            FinishNormGradient{a.second_tables}(channel);
+        if (a.bias_gradient != nullptr)
+            a.bias_gradient[channel] = static_cast<float>(a.totals[channel]);
+    }
+};
+
 struct WeightGradient {
     const double* totals;
     std::int64_t channels;
     float* gradient;
+
+    static constexpr const char* kernel = "weight_gradient";
+    std::int64_t bytes(std::int64_t) const { return channels * 8; }
 
     MFRES_ANYWHERE void operator()(std::int64_t) const {
         double sum = 0.0;
@@ -310,38 +400,48 @@ struct WeightGradient {
     }
 };
 
-struct BiasGradient {
-    const double* totals;
-    float* gradient;
-
-    MFRES_ANYWHERE void operator()(std::int64_t channel) const {
-        gradient[channel] = static_cast<float>(totals[channel]);
-    }
-};
-
 template <typename T, int W>
 struct InputGradient {
     InputGradientArguments a;
 
+    static constexpr const char* kernel = "input_gradient";
+    std::int64_t bytes(std::int64_t count) const {
+        std::int64_t whole = 0;
+        for (const InputGradientTarget* each : {&a.target, &a.second})
+            whole += (each->operand.x.data != nullptr ? 1 : 0) + (each->dx != nullptr ? 1 : 0);
+        return count / (a.channels / W) * (channels_of(a.gradient) + whole * a.channels) * size_of<T>;
+    }
+
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         const Place place = place_of<W>(index, a.channels);
         float g[W];
-        load<T, W>(a.gradient, index * W, g);
-        if (a.own == nullptr) {
+        load<T, W>(a.gradient, place.voxel, place.channel, g);
+        if (a.target.own == nullptr) {
             for (int w = 0; w < W; ++w)
-                g[w] *= a.operand.weight[0];
-            return store<T, W>(a.dx, index * W, g);
+                g[w] *= a.target.operand.weight[0];
+            return store<T, W>(a.target.dx, index * W, g);
         }
-        float x[W];
-        load<T, W>(a.operand.x, place.voxel, place.channel, x);
-        const std::int64_t table = table_of(place.voxel, a.operand.group_voxels, a.channels) + place.channel;
-        for (int w = 0; w < W; ++w) {
-            if (a.mask == Mask::by_operand)
-                g[w] = masked(a.activation, g[w], normalised(a.operand, x[w], table + w));
-            g[w] = a.own[table + w] * g[w] + a.centred[table + w] * (x[w] - a.operand.mean[table + w]) +
-                   a.constant[table + w];
-        }
-        store<T, W>(a.dx, index * W, g);
+        const std::int64_t table = table_of(place.voxel, a.target.operand.group_voxels, a.channels) + place.channel;
+        float x[W], second[W] = {}, sign[W] = {};
+        load_operand<T, W>(a.target.operand, place.voxel, place.channel, table, x, sign);
+        if (a.second.own != nullptr)
+            load_operand<T, W>(a.second.operand, place.voxel, place.channel, table, second, sign);
+        if (a.mask != Mask::none)
+            for (int w = 0; w < W; ++w)
+                g[w] = masked(a.activation, g[w], sign[w]);
+        if (a.target.dx != nullptr)
+            write(a.target, index, table, g, x);
+        if (a.second.own != nullptr && a.second.dx != nullptr)
+            write(a.second, index, table, g, second);
+    }
+
+    MFRES_ANYWHERE void write(const InputGradientTarget& target, std::int64_t index, std::int64_t table,
+                              const float (&g)[W], const float (&x)[W]) const {
+        float dx[W];
+        for (int w = 0; w < W; ++w)
+            dx[w] = target.own[table + w] * g[w] + target.centred[table + w] * (x[w] - target.operand.mean[table + w]) +
+                    target.constant[table + w];
+        store<T, W>(target.dx, index * W, dx);
     }
 };
 
@@ -373,10 +473,6 @@ MFRES_ANYWHERE inline std::int64_t index_of(const Extents& extents, std::int64_t
     return (((n * extents.x + x) * extents.y + y) * extents.z + z) * extents.channels + c;
 }
 
-inline std::int64_t elements(const Extents& extents) {
-    return extents.batch * extents.voxels() * extents.channels;
-}
-
 template <typename T>
 MFRES_ANYWHERE inline float value_at(const void* data, std::int64_t index) {
     return widen(static_cast<const T*>(data)[index]);
@@ -405,6 +501,9 @@ template <typename T>
 struct MaxPooling {
     PoolArguments a;
 
+    static constexpr const char* kernel = "max_pool";
+    std::int64_t bytes(std::int64_t) const { return (elements(a.in) + elements(a.out)) * size_of<T>; }
+
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         static_cast<T*>(a.y)[index] = static_cast<const T*>(a.x)[winner<T>(a, voxel_of(index, a.out))];
     }
@@ -425,6 +524,9 @@ MFRES_ANYWHERE inline Span windows_over(std::int64_t q, std::int64_t kernel, std
 template <typename T>
 struct MaxPoolingGradient {
     PoolArguments a;
+
+    static constexpr const char* kernel = "max_pool_gradient";
+    std::int64_t bytes(std::int64_t) const { return (2 * elements(a.in) + elements(a.out)) * size_of<T>; }
 
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         const Voxel at = voxel_of(index, a.in);
@@ -459,6 +561,9 @@ template <typename T>
 struct AveragePooling {
     PoolArguments a;
 
+    static constexpr const char* kernel = "average_pool";
+    std::int64_t bytes(std::int64_t) const { return (elements(a.in) + elements(a.out)) * size_of<T>; }
+
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         const Voxel at = voxel_of(index, a.out);
         const Span xs = adaptive_window(at.x, a.in.x, a.out.x);
@@ -477,6 +582,9 @@ struct AveragePooling {
 template <typename T>
 struct AveragePoolingGradient {
     PoolArguments a;
+
+    static constexpr const char* kernel = "average_pool_gradient";
+    std::int64_t bytes(std::int64_t) const { return (elements(a.in) + elements(a.out)) * size_of<T>; }
 
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         const Voxel at = voxel_of(index, a.in);
@@ -501,6 +609,11 @@ struct AveragePoolingGradient {
 template <typename T, int W>
 struct Upsampling {
     UpsampleArguments a;
+
+    static constexpr const char* kernel = "upsample";
+    std::int64_t bytes(std::int64_t) const {
+        return (elements(a.in) + (a.residual != nullptr ? 2 : 1) * elements(a.out)) * size_of<T>;
+    }
 
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         const Extents packs{a.out.batch, a.out.x, a.out.y, a.out.z, a.out.channels / W};
@@ -536,7 +649,7 @@ struct Upsampling {
         }
         for (int w = 0; w < W; ++w)
             sum[w] = activated(a.activation, sum[w]);
-        store<T, W>(a.y, index * W, sum);
+        store<T, W>(a.y, quotient(index, packs.channels) * a.stride() + a.y_from + at.c * W, sum);
     }
 };
 
@@ -549,6 +662,11 @@ MFRES_ANYWHERE inline float read_weight(const AxisTable& table, std::int64_t tar
 template <typename T, int W>
 struct UpsamplingGradient {
     UpsampleArguments a;
+
+    static constexpr const char* kernel = "upsample_gradient";
+    std::int64_t bytes(std::int64_t) const {
+        return (elements(a.in) + channels_of(a.dy) * a.out.batch * a.out.voxels()) * size_of<T>;
+    }
 
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         const Extents packs{a.in.batch, a.in.x, a.in.y, a.in.z, a.in.channels / W};
@@ -591,6 +709,9 @@ template <typename T>
 struct ConvolutionForward {
     ConvolutionArguments a;
 
+    static constexpr const char* kernel = "convolution";
+    std::int64_t bytes(std::int64_t) const { return convolution_bytes(a, size_of<T>, size_of<T>); }
+
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         const Voxel at = voxel_of(index, a.out);
         const std::int64_t taps = a.taps();
@@ -623,6 +744,9 @@ template <typename T>
 struct ConvolutionSourceGradient {
     ConvolutionArguments a;
 
+    static constexpr const char* kernel = "convolution_source_gradient";
+    std::int64_t bytes(std::int64_t) const { return convolution_bytes(a, size_of<T>, size_of<T>); }
+
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         const Voxel at = voxel_of(index, a.in);
         const std::int64_t taps = a.taps();
@@ -651,6 +775,9 @@ template <typename T>
 struct ConvolutionWeightGradient {
     ConvolutionArguments a;
 
+    static constexpr const char* kernel = "convolution_weight_gradient";
+    std::int64_t bytes(const Chunking&) const { return convolution_bytes(a, size_of<T>, 0); }
+
     MFRES_ANYWHERE void operator()(std::int64_t voxel, std::int64_t weight, float (&sums)[1][1]) const {
         const std::int64_t row = weight / a.in_group;
         const std::int64_t o = row / a.taps();
@@ -658,6 +785,130 @@ struct ConvolutionWeightGradient {
         if (read >= 0)
             sums[0][0] += value_at<T>(a.dy, voxel * a.out.channels + o) *
                           value_at<T>(a.x, read + o / a.out_group * a.in_group + weight % a.in_group);
+    }
+};
+
+/// The sums of the chunks, each in a thread of its own: there are as many as weights.
+struct FoldWeights {
+    ConvolutionArguments a;
+
+    static constexpr const char* kernel = "fold_weights";
+    std::int64_t bytes(std::int64_t count) const { return count * (a.chunks.chunks() * 8 + 4); }
+
+    MFRES_ANYWHERE void operator()(std::int64_t weight) const {
+        double sum = 0.0;
+        for (std::int64_t chunk = 0; chunk < a.chunks.chunks(); ++chunk)
+            sum += a.workspace[chunk * a.chunks.channels + weight];
+        static_cast<float*>(a.result)[weight] = static_cast<float>(sum);
+    }
+};
+
+// Convolutions of narrow values in inference.
+
+template <typename T, int W>
+struct PartConvolution {
+    PartConvolutionArguments a;
+
+    static constexpr const char* kernel = "part_convolution";
+    std::int64_t bytes(std::int64_t count) const {
+        const std::int64_t channels =
+            a.a.count + a.b.count + a.grid.channels + (a.through.data != nullptr ? 2 * a.through.count : 0);
+        return count * W / a.grid.channels * channels * size_of<T> + a.taps() * a.in * a.grid.channels * 4;
+    }
+    std::int64_t macs(std::int64_t count) const { return count * W * a.taps() * a.in; }
+
+    MFRES_ANYWHERE void operator()(std::int64_t index) const {
+        const Extents packs{a.grid.batch, a.grid.x, a.grid.y, a.grid.z, a.grid.channels / W};
+        const Voxel at = voxel_of(index, packs);
+        const std::int64_t voxel = quotient(index, packs.channels);
+        const std::int64_t first = at.c * W;
+        float sum[W];
+        for (int w = 0; w < W; ++w)
+            sum[w] = a.bias != nullptr ? a.bias[first + w] : 0.0F;
+        for (std::int64_t tap = 0; tap < a.taps(); ++tap) {
+            const std::int64_t row = tap / a.kernel[2];
+            const std::int64_t x = at.x + row / a.kernel[1] * a.dilation[0] - a.padding[0];
+            const std::int64_t y = at.y + row % a.kernel[1] * a.dilation[1] - a.padding[1];
+            const std::int64_t z = at.z + tap % a.kernel[2] * a.dilation[2] - a.padding[2];
+            if (x < 0 || x >= a.grid.x || y < 0 || y >= a.grid.y || z < 0 || z >= a.grid.z)
+                continue;
+            const std::int64_t read = ((at.n * a.grid.x + x) * a.grid.y + y) * a.grid.z + z;
+            for (std::int64_t i = 0; i < a.in; i += W) {
+                float values[W];
+                load<T, W>(a.a, read, i, values);
+                if (a.b.data != nullptr) {
+                    float more[W];
+                    load<T, W>(a.b, read, i, more);
+                    for (int w = 0; w < W; ++w)
+                        values[w] += more[w];
+                }
+                const float* weights = a.weights + (tap * a.in + i) * a.grid.channels + first;
+                for (int k = 0; k < W; ++k, weights += a.grid.channels)
+                    for (int w = 0; w < W; ++w)
+                        sum[w] += values[k] * weights[w];
+            }
+        }
+        for (int w = 0; w < W; ++w)
+            sum[w] = activated(a.activation, sum[w]);
+        store<T, W>(a.y, voxel * a.y_stride + a.y_from + first, sum);
+        if (a.through.data == nullptr)
+            return;
+        float through[W];
+        load<T, W>(a.through, voxel, first, through);
+        store<T, W>(a.y, voxel * a.y_stride + a.through_to + first, through);
+    }
+};
+
+template <typename T, int W>
+struct PointwisePair {
+    static constexpr int at_once = 2; ///< voxels that share a read of the weights
+    PointwisePairArguments a;
+
+    static constexpr const char* kernel = "pointwise_pair";
+    std::int64_t bytes(std::int64_t) const {
+        return a.voxels * (a.in + a.out) * size_of<T> + a.middle * (a.in + a.out) * 4;
+    }
+    std::int64_t macs(std::int64_t) const { return a.voxels * a.middle * (a.in + a.out); }
+
+    MFRES_ANYWHERE void operator()(std::int64_t index) const {
+        constexpr int most = PointwisePairArguments::most;
+        const std::int64_t first = index * at_once;
+        float x[at_once][most] = {};
+        float sum[at_once][most];
+        for (int v = 0; v < at_once; ++v) {
+            for (int i = 0; i < most; i += W)
+                if (i < a.in && first + v < a.voxels) {
+                    float values[W];
+                    load<T, W>(a.x, (first + v) * a.in + i, values);
+                    for (int w = 0; w < W; ++w)
+                        x[v][i + w] = values[w];
+                }
+            for (int o = 0; o < most; ++o)
+                sum[v][o] = a.second_bias != nullptr && o < a.out ? a.second_bias[o] : 0.0F;
+        }
+        for (std::int64_t m = 0; m < a.middle; ++m) {
+            float middle[at_once];
+            for (int v = 0; v < at_once; ++v)
+                middle[v] = a.first_bias != nullptr ? a.first_bias[m] : 0.0F;
+            for (int i = 0; i < most; ++i)
+                if (i < a.in)
+                    for (int v = 0; v < at_once; ++v)
+                        middle[v] += a.first[m * a.in + i] * x[v][i];
+            for (int v = 0; v < at_once; ++v)
+                middle[v] = activated(a.first_activation, middle[v]);
+            for (int o = 0; o < most; ++o)
+                if (o < a.out)
+                    for (int v = 0; v < at_once; ++v)
+                        sum[v][o] += a.second[m * a.out + o] * middle[v];
+        }
+        for (int v = 0; v < at_once; ++v)
+            for (int o = 0; o < most; o += W)
+                if (o < a.out && first + v < a.voxels) {
+                    float values[W];
+                    for (int w = 0; w < W; ++w)
+                        values[w] = activated(a.second_activation, sum[v][o + w]);
+                    store<T, W>(a.y, (first + v) * a.out + o, values);
+                }
     }
 };
 
@@ -690,6 +941,9 @@ template <typename T>
 struct Softmaximum {
     SoftmaxArguments a;
 
+    static constexpr const char* kernel = "softmax";
+    std::int64_t bytes(std::int64_t count) const { return 2 * count * a.channels * size_of<T>; }
+
     /// `y` may lie on `x`: every value is read before it is written over, and the sum is known by then.
     MFRES_ANYWHERE void operator()(std::int64_t voxel) const {
         const std::int64_t first = voxel * a.channels;
@@ -703,6 +957,9 @@ struct Softmaximum {
 template <typename T>
 struct Argmax {
     SoftmaxArguments a;
+
+    static constexpr const char* kernel = "argmax";
+    std::int64_t bytes(std::int64_t count) const { return count * (a.channels * size_of<T> + 1); }
 
     MFRES_ANYWHERE void operator()(std::int64_t voxel) const {
         const std::int64_t first = voxel * a.channels;
@@ -725,6 +982,9 @@ struct Argmax {
 template <typename T>
 struct SoftmaxGradient {
     SoftmaxArguments a;
+
+    static constexpr const char* kernel = "softmax_gradient";
+    std::int64_t bytes(std::int64_t count) const { return 3 * count * a.channels * size_of<T>; }
 
     MFRES_ANYWHERE void operator()(std::int64_t voxel) const {
         const std::int64_t first = voxel * a.channels;
@@ -751,6 +1011,11 @@ MFRES_ANYWHERE inline float region_probability(const LossArguments& a, std::int6
 template <typename T>
 struct ClassSumsOf {
     LossArguments a;
+
+    static constexpr const char* kernel = "class_sums";
+    std::int64_t bytes(const Chunking& chunks) const {
+        return elements(chunks) * size_of<T> + chunks.samples * chunks.voxels;
+    }
 
     MFRES_ANYWHERE void operator()(std::int64_t voxel, std::int64_t channel, float (&sums)[4][1]) const {
         const std::int64_t first = voxel * a.chunks.channels;
@@ -828,6 +1093,9 @@ template <typename T>
 struct LossGradient {
     LossArguments a;
 
+    static constexpr const char* kernel = "loss_gradient";
+    std::int64_t bytes(std::int64_t count) const { return count * (2 * a.chunks.channels * size_of<T> + 1); }
+
     MFRES_ANYWHERE float slope(std::int64_t channel, bool truth, float p) const {
         const std::int64_t channels = a.chunks.channels;
         return (truth ? a.slopes[channel] : 0.0F) + a.slopes[channels + channel] + a.slopes[2 * channels + channel] * p;
@@ -882,6 +1150,12 @@ struct LossGradient {
 template <typename T>
 struct WholeLossGradient {
     LossArguments a;
+
+    static constexpr const char* kernel = "whole_loss_gradient";
+    std::int64_t bytes(const Chunking&) const {
+        return elements(a.chunks) * (2 * size_of<T> + (a.targets != nullptr ? 4 : 0)) +
+               a.chunks.samples * a.chunks.voxels;
+    }
 
     MFRES_ANYWHERE void operator()(std::int64_t voxel, std::int64_t, float (&sums)[2][1]) const {
         LossGradient<T> of_group{a};
@@ -965,6 +1239,9 @@ template <typename T>
 struct CountDigitsOf {
     LossArguments a;
 
+    static constexpr const char* kernel = "count_digits";
+    std::int64_t bytes(std::int64_t count) const { return count * (a.chunks.channels * size_of<T> + 1); }
+
     MFRES_ANYWHERE void operator()(std::int64_t voxel) const {
         const std::uint32_t key = bits_of(voxel_value<T>(a, voxel)) & 0x7FFFFFFFU;
         if (a.shift == 0 && (key ^ a.prefix) >> 16U != 0)
@@ -980,6 +1257,9 @@ struct CountDigitsOf {
 
 struct EveryNth {
     NthArguments a;
+
+    static constexpr const char* kernel = "every_nth";
+    std::int64_t bytes(std::int64_t count) const { return 2 * count; }
 
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         const std::int64_t z = index % a.own.z;
@@ -999,6 +1279,9 @@ struct LineSquares {
     UpdateArguments a;
     double* partials;
 
+    static constexpr const char* kernel = "line_squares";
+    std::int64_t bytes(std::int64_t count) const { return count * (line_floats * 4 + 9); }
+
     MFRES_ANYWHERE void operator()(std::int64_t line) const {
         double sum = 0.0;
         for (std::int64_t i = line * line_floats; a.learned[line] != 0 && i < (line + 1) * line_floats; ++i)
@@ -1013,6 +1296,9 @@ struct AddUp {
     std::int64_t each;
     double* to;
 
+    static constexpr const char* kernel = "add_up";
+    std::int64_t bytes(std::int64_t sums) const { return sums * (each + 1) * 8; }
+
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         double sum = 0.0;
         for (std::int64_t i = index * each; i < (index + 1) * each && i < count; ++i)
@@ -1021,8 +1307,79 @@ struct AddUp {
     }
 };
 
+/// Where an element [out][in][tap] lies in [out][tap][in].
+MFRES_ANYWHERE inline std::int64_t packed_index(const WeightOrder& order, std::int64_t index) {
+    const std::int64_t row = quotient(index, order.taps);
+    const std::int64_t out = quotient(row, order.in);
+    return (out * order.taps + index - row * order.taps) * order.in + row - out * order.in;
+}
+
+/// The parameter that float `i` of a flat array belongs to, or null: it is not packed, or lies behind its line's end.
+MFRES_ANYWHERE inline const PackedParameter* packed_parameter(const PackingTable& table, std::int64_t i) {
+    const std::int32_t index = table.parameter_of_line[i / line_floats];
+    const PackedParameter* parameter = index < 0 ? nullptr : table.parameters + index;
+    const bool inside = parameter != nullptr &&
+                        i - parameter->first < parameter->order.out * parameter->order.in * parameter->order.taps;
+    return inside ? parameter : nullptr;
+}
+
+template <typename T>
+MFRES_ANYWHERE inline void pack(const PackingTable& table, std::int64_t i, float value) {
+    if (const PackedParameter* parameter = packed_parameter(table, i))
+        static_cast<T*>(table.packed_values)[parameter->first + packed_index(parameter->order, i - parameter->first)] =
+            narrowed<T>(value);
+}
+
+template <typename T>
+struct PackParameters {
+    PackingTable table;
+    const float* values;
+
+    static constexpr const char* kernel = "pack_parameters";
+    std::int64_t bytes(std::int64_t count) const { return count * (4 + size_of<T>); }
+
+    MFRES_ANYWHERE void operator()(std::int64_t index) const {
+        const std::int64_t i = table.first_line * line_floats + index;
+        pack<T>(table, i, values[i]);
+    }
+};
+
+template <typename T>
+MFRES_ANYWHERE inline float packed_gradient(const PackingTable& table, const PackedParameter& parameter,
+                                            std::int64_t index) {
+    const auto* own = static_cast<const float*>(table.packed_gradients) + parameter.first;
+    return widen(reinterpret_cast<const T*>(own)[index]);
+}
+
+struct UnpackGradients {
+    PackingTable table;
+    float* gradients;
+
+    static constexpr const char* kernel = "unpack_gradients";
+    std::int64_t bytes(std::int64_t count) const { return count * 8; }
+
+    MFRES_ANYWHERE void operator()(std::int64_t index) const {
+        const std::int64_t i = table.first_line * line_floats + index;
+        const PackedParameter* parameter = packed_parameter(table, i);
+        if (parameter == nullptr)
+            return;
+        const std::int64_t from = packed_index(parameter->order, i - parameter->first);
+        switch (parameter->gradient_type) {
+        case ElementType::f32: gradients[i] = packed_gradient<float>(table, *parameter, from); return;
+        case ElementType::bf16: gradients[i] = packed_gradient<Bf16>(table, *parameter, from); return;
+        case ElementType::fp16: gradients[i] = packed_gradient<Fp16>(table, *parameter, from); return;
+        }
+    }
+};
+
+template <typename T>
 struct Adam {
     UpdateArguments a;
+
+    static constexpr const char* kernel = "update";
+    std::int64_t bytes(std::int64_t count) const {
+        return count * ((a.largest_second_moment != nullptr ? 36 : 28) + size_of<T>);
+    }
 
     MFRES_ANYWHERE void operator()(std::int64_t i) const {
         if (a.learned[i / line_floats] == 0)
@@ -1041,6 +1398,8 @@ struct Adam {
         }
         const double change = a.learning_rate * (m / a.correction1) / (sqrt(root / a.correction2) + a.epsilon);
         a.values[i] = static_cast<float>(w - change);
+        if (a.packing.lines > 0)
+            pack<T>(a.packing, i, a.values[i]);
     }
 };
 
@@ -1052,6 +1411,9 @@ struct FromPlanes {
     const float* x;
     float factor;
     T* y;
+
+    static constexpr const char* kernel = "from_planes";
+    std::int64_t bytes(std::int64_t count) const { return count * (4 + size_of<T>); }
 
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         const std::int64_t voxel = quotient(index, channels);
@@ -1067,6 +1429,9 @@ struct ToPlanes {
     float factor;
     float* y;
 
+    static constexpr const char* kernel = "to_planes";
+    std::int64_t bytes(std::int64_t count) const { return count * (4 + size_of<T>); }
+
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         const std::int64_t plane = quotient(index, voxels);
         const std::int64_t n = quotient(plane, channels);
@@ -1081,23 +1446,13 @@ struct PackWeights {
     const float* x;
     T* y;
 
+    static constexpr const char* kernel = "pack_weights";
+    std::int64_t bytes(std::int64_t count) const { return count * (4 + size_of<T>); }
+
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         const std::int64_t in = index % order.in;
         const std::int64_t row = index / order.in;
         y[index] = narrowed<T>(x[(row / order.taps * order.in + in) * order.taps + row % order.taps]);
-    }
-};
-
-template <typename T>
-struct UnpackWeights {
-    WeightOrder order;
-    const T* x;
-    float* y;
-
-    MFRES_ANYWHERE void operator()(std::int64_t index) const {
-        const std::int64_t tap = index % order.taps;
-        const std::int64_t row = index / order.taps;
-        y[index] = widen(x[(row / order.in * order.taps + tap) * order.in + row % order.in]);
     }
 };
 
@@ -1131,6 +1486,9 @@ void with_pack(ElementType type, std::int64_t channels, const Call& call) {
 /// One voxel of a crop in all modalities.
 struct CutCrop {
     CropArguments a;
+
+    static constexpr const char* kernel = "cut_crop";
+    std::int64_t bytes(std::int64_t count) const { return count * (18 + wide_bytes(a)); }
 
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         const std::int64_t plane = a.extents[1] * a.extents[2];
@@ -1199,6 +1557,9 @@ struct Extremes {
 struct ExtremesOfChunk {
     IntensityArguments a;
 
+    static constexpr const char* kernel = "extremes_of_chunks";
+    std::int64_t bytes(std::int64_t count) const { return a.voxels * 5 + count * 8; }
+
     MFRES_ANYWHERE void operator()(std::int64_t chunk) const {
         Extremes found;
         for (std::int64_t i = chunk; i < a.voxels; i += IntensityArguments::chunks)
@@ -1212,6 +1573,9 @@ struct ExtremesOfChunk {
 struct ExtremesOfAll {
     IntensityArguments a;
 
+    static constexpr const char* kernel = "extremes_of_all";
+    std::int64_t bytes(std::int64_t) const { return IntensityArguments::chunks * 8; }
+
     MFRES_ANYWHERE void operator()(std::int64_t) const {
         Extremes found;
         for (std::int64_t chunk = 0; chunk < IntensityArguments::chunks; ++chunk)
@@ -1223,6 +1587,9 @@ struct ExtremesOfAll {
 
 struct ChangeIntensity {
     IntensityArguments a;
+
+    static constexpr const char* kernel = "change_intensity";
+    std::int64_t bytes(std::int64_t count) const { return count * 9; }
 
     MFRES_ANYWHERE void operator()(std::int64_t index) const {
         if (a.brain[index] == 0)
@@ -1276,16 +1643,27 @@ void convolution_source_gradient(Stream stream, ElementType type, const Convolut
 }
 
 void convolution_weight_gradient(Stream stream, ElementType type, const ConvolutionArguments& a) {
-    const std::int64_t weights = a.chunks.channels;
-    double* totals = a.workspace + a.chunks.chunks() * weights;
     with_type(type,
               [&]<typename T>() { reduce<1, 1>(stream, a.chunks, ConvolutionWeightGradient<T>{a}, a.workspace); });
-    fold(stream, a.chunks, 1, 1, a.workspace, totals);
-    for_each(stream, weights, BiasGradient{totals, static_cast<float*>(a.result)});
+    for_each(stream, a.chunks.channels, FoldWeights{a});
+}
+
+void part_convolution(Stream stream, ElementType type, const PartConvolutionArguments& a) {
+    const std::int64_t channels = a.grid.channels | a.in | alignment(a.a) | alignment(a.b) | alignment(a.through) |
+                                  a.y_stride | a.y_from | a.through_to;
+    with_pack(type, channels,
+              [&]<typename T, int W>() { for_each(stream, elements(a.grid) / W, PartConvolution<T, W>{a}); });
+}
+
+void pointwise_pair(Stream stream, ElementType type, const PointwisePairArguments& a) {
+    with_pack(type, a.in | a.out, [&]<typename T, int W>() {
+        using Body = PointwisePair<T, W>;
+        for_each(stream, (a.voxels + Body::at_once - 1) / Body::at_once, Body{a});
+    });
 }
 
 void sum(Stream stream, ElementType type, const SumArguments& a) {
-    std::int64_t channels = a.first | a.channels;
+    std::int64_t channels = a.first | a.channels | a.y_stride | a.y_from;
     for (int k = 0; k < a.count; ++k)
         channels |= alignment(a.operands[k].x);
     // A table has a line of as many channels as its operand has.
@@ -1297,11 +1675,10 @@ void sum(Stream stream, ElementType type, const SumArguments& a) {
 
 void statistics(Stream stream, ElementType type, const StatisticsArguments& a) {
     const std::int64_t group_voxels = a.chunks.samples * a.chunks.voxels / a.groups;
-    with_type(type, [&]<typename T>() { for_each(stream, a.groups * a.chunks.channels, Pivot<T>{a, group_voxels}); });
     with_pack(type, a.chunks.channels | alignment(a.x), [&]<typename T, int W>() {
-        reduce<2, W>(stream, a.chunks, Squares<T, W>{a.x, a.pivot, group_voxels, a.chunks.channels}, a.partials);
+        reduce<2, W>(stream, a.chunks, Squares<T, W>{a.x, group_voxels}, a.partials, {a.groups, a.totals, a.counters},
+                     FinishStatistics<T>{a, group_voxels});
     });
-    fold(stream, a.chunks, a.groups, 2, a.partials, a.totals);
 }
 
 void norm_tables(Stream stream, const NormTables& a) {
@@ -1319,12 +1696,14 @@ void fixed_norm_tables(Stream stream, const NormTables& a) {
 void gradient(Stream stream, ElementType type, const GradientArguments& a) {
     const std::int64_t group_voxels = a.chunks.samples * a.chunks.voxels / a.groups;
     const std::int64_t channels = a.chunks.channels | alignment(a.gradient) | alignment(a.operand.x) |
-                                  (a.mask == Mask::by_array ? alignment(a.sign) : 0);
+                                  alignment(a.second.x) | (a.mask == Mask::by_array ? alignment(a.sign) : 0);
+    const Totals totals{a.groups, a.totals, a.counters};
     with_pack(type, channels, [&]<typename T, int W>() {
-        reduce<2, W>(stream, a.chunks, Gradient<T, W>{a, group_voxels}, a.partials);
+        if (a.second.x.data != nullptr)
+            reduce<3, W>(stream, a.chunks, Gradient<T, W, 3>{a, group_voxels}, a.partials, totals, FinishGradient{a});
+        else
+            reduce<2, W>(stream, a.chunks, Gradient<T, W, 2>{a, group_voxels}, a.partials, totals, FinishGradient{a});
     });
-    if (a.partials != nullptr)
-        fold(stream, a.chunks, a.groups, 2, a.partials, a.totals);
 }
 
 void norm_gradient_tables(Stream stream, const NormGradientTables& a) {
@@ -1335,12 +1714,10 @@ void weight_gradient(Stream stream, const double* totals, std::int64_t channels,
     for_each(stream, 1, WeightGradient{totals, channels, to});
 }
 
-void bias_gradient(Stream stream, const double* totals, std::int64_t channels, float* to) {
-    for_each(stream, channels, BiasGradient{totals, to});
-}
-
 void input_gradient(Stream stream, ElementType type, const InputGradientArguments& a) {
-    with_pack(type, a.channels | alignment(a.operand.x),
+    const std::int64_t channels =
+        a.channels | alignment(a.gradient) | alignment(a.target.operand.x) | alignment(a.second.operand.x);
+    with_pack(type, channels,
               [&]<typename T, int W>() { for_each(stream, a.voxels * (a.channels / W), InputGradient<T, W>{a}); });
 }
 
@@ -1361,7 +1738,7 @@ void average_pool_gradient(Stream stream, ElementType type, const PoolArguments&
 }
 
 void upsample(Stream stream, ElementType type, const UpsampleArguments& a) {
-    with_pack(type, a.out.channels,
+    with_pack(type, a.out.channels | a.y_stride | a.y_from,
               [&]<typename T, int W>() { for_each(stream, elements(a.out) / W, Upsampling<T, W>{a}); });
 }
 
@@ -1383,8 +1760,9 @@ void softmax_gradient(Stream stream, ElementType type, const SoftmaxArguments& a
 }
 
 void class_sums(Stream stream, ElementType type, const LossArguments& a) {
-    with_type(type, [&]<typename T>() { reduce<4, 1>(stream, a.chunks, ClassSumsOf<T>{a}, a.partials); });
-    fold(stream, a.chunks, a.groups, 4, a.partials, a.totals);
+    with_type(type, [&]<typename T>() {
+        reduce<4, 1>(stream, a.chunks, ClassSumsOf<T>{a}, a.partials, {a.groups, a.totals, a.counters});
+    });
 }
 
 void loss_gradient(Stream stream, ElementType type, const LossArguments& a) {
@@ -1394,8 +1772,9 @@ void loss_gradient(Stream stream, ElementType type, const LossArguments& a) {
 void whole_loss_gradient(Stream stream, ElementType type, const LossArguments& a) {
     Chunking voxels = a.chunks;
     voxels.channels = 1;
-    with_type(type, [&]<typename T>() { reduce<2, 1>(stream, voxels, WholeLossGradient<T>{a}, a.partials); });
-    fold(stream, voxels, 1, 2, a.partials, a.totals);
+    with_type(type, [&]<typename T>() {
+        reduce<2, 1>(stream, voxels, WholeLossGradient<T>{a}, a.partials, {1, a.totals, a.counters});
+    });
 }
 
 void count_digits(Stream stream, ElementType type, const LossArguments& a) {
@@ -1414,7 +1793,7 @@ void squares(Stream stream, const UpdateArguments& a, double* partials, double* 
 }
 
 void update(Stream stream, const UpdateArguments& a) {
-    for_each(stream, a.lines * line_floats, Adam{a});
+    with_type(a.packing.type, [&]<typename T>() { for_each(stream, a.lines * line_floats, Adam<T>{a}); });
 }
 
 void from_planes(Stream stream, ElementType type, std::int64_t batch, std::int64_t voxels, std::int64_t channels,
@@ -1437,10 +1816,14 @@ void pack_weights(Stream stream, ElementType type, const WeightOrder& order, con
     });
 }
 
-void unpack_weights(Stream stream, ElementType type, const WeightOrder& order, const void* x, float* y) {
-    with_type(type, [&]<typename T>() {
-        for_each(stream, order.out * order.in * order.taps, UnpackWeights<T>{order, static_cast<const T*>(x), y});
+void pack_parameters(Stream stream, const PackingTable& table, const float* values) {
+    with_type(table.type, [&]<typename T>() {
+        for_each(stream, table.lines * line_floats, PackParameters<T>{table, values});
     });
+}
+
+void unpack_gradients(Stream stream, const PackingTable& table, float* gradients) {
+    for_each(stream, table.lines * line_floats, UnpackGradients{table, gradients});
 }
 
 void cut_crop(Stream stream, const CropArguments& a) {
@@ -1457,6 +1840,8 @@ void change_intensity(Stream stream, const IntensityArguments& a) {
 
 const Kernels& table() {
     static const Kernels kernels = {
+        part_convolution,
+        pointwise_pair,
         convolution,
         convolution_source_gradient,
         convolution_weight_gradient,
@@ -1468,7 +1853,6 @@ const Kernels& table() {
         gradient,
         norm_gradient_tables,
         weight_gradient,
-        bias_gradient,
         input_gradient,
         max_pool,
         max_pool_gradient,
@@ -1488,7 +1872,8 @@ const Kernels& table() {
         from_planes,
         to_planes,
         pack_weights,
-        unpack_weights,
+        pack_parameters,
+        unpack_gradients,
         cut_crop,
         change_intensity,
         every_nth,

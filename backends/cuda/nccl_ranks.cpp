@@ -109,8 +109,13 @@ class NcclRanks final : public DeviceRanks {
     }
 
     /// In the first pass kernels are loaded as they are first launched, which may wait for all work of the device and
-    /// hold what the other GPUs of the process need: no sum is left under way then.
+    /// hold what the other GPUs of the process need: no sum is left under way then. A pass that is recorded before the first
+    /// backward pass (a second forward) runs nothing that could be waited for.
     void wait() {
+        cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+        check(cudaStreamIsCapturing(work_, &capture), "a stream could not be asked");
+        if (capture != cudaStreamCaptureStatusNone)
+            return;
         cudaError_t state = cudaErrorNotReady;
         while ((state = cudaStreamQuery(sums_)) == cudaErrorNotReady)
             look();

@@ -33,7 +33,8 @@ std::unique_ptr<InferenceOp> make_instance_norm(const OpContext& context, const 
     norm.epsilon = node.as<InstanceNorm>().epsilon;
     norm.scale = context.constant(op, 0);
     norm.shift = context.constant(op, 1);
-    const auto run = [&context, &shape = node.shape, chunks, tables, space, norm,
+    auto* const counters = context.constants.counters(chunks.channels);
+    const auto run = [&context, &shape = node.shape, chunks, tables, space, counters, norm,
                       activation = op.activation](const OpArguments& a) mutable {
         StatisticsArguments statistics;
         statistics.chunks = chunks;
@@ -48,8 +49,10 @@ std::unique_ptr<InferenceOp> make_instance_norm(const OpContext& context, const 
         statistics.pivot = norm.offset + tables;
         norm.totals = statistics.totals;
         norm.pivot = statistics.pivot;
+        statistics.counters = counters;
+        statistics.with_tables = true;
+        statistics.tables = norm;
         context.kernels().statistics(context.stream(), context.type, statistics);
-        context.kernels().norm_tables(context.stream(), norm);
         Operand operand;
         operand.x = statistics.x;
         operand.mean = norm.mean;

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "backends/cuda/parameters.h"
 
+#include "backends/cuda/device_arrays.h"
 #include "core/try.h"
 
 #include <cmath>
+#include <iterator>
+#include <utility>
 
 namespace mfres::cuda {
 
@@ -16,8 +19,9 @@ std::int64_t sum_count(std::int64_t lines) {
 
 } // namespace
 
-DeviceParameters::DeviceParameters(Engine& engine, const Graph& graph, const Weights& weights, bool amsgrad)
-    : engine_(engine), host_(graph, weights, amsgrad) {
+DeviceParameters::DeviceParameters(Engine& engine, const Graph& graph, const Weights& weights, ElementType packed_as,
+                                   bool amsgrad)
+    : engine_(engine), packed_as_(packed_as), host_(graph, weights, amsgrad) {
     const std::vector<std::uint8_t> learned = host_.learnable_lines();
     lines_ = static_cast<std::int64_t>(learned.size());
     for (std::size_t i = 0; i < arrays; ++i) {
@@ -31,6 +35,53 @@ DeviceParameters::DeviceParameters(Engine& engine, const Graph& graph, const Wei
     learned_ = Block(engine_, lines_);
     engine_.upload(learned_.data(), learned.data(), lines_);
     sums_ = Block(engine_, sum_count(lines_) * 8);
+    packed_values_ = Block(engine_, std::ssize(mirror(Array::values)) * bytes_of(packed_as_));
+    packed_gradients_ = Block(engine_, std::ssize(mirror(Array::values)) * 4);
+}
+
+DeviceParameters::Packed DeviceParameters::pack(const Parameter& parameter, ElementType gradient_type) {
+    const auto first = static_cast<std::int64_t>(host_.offset(parameter));
+    packed_.push_back({first, weight_order(parameter.shape), gradient_type});
+    return {packed_values_.as<std::byte>() + first * bytes_of(packed_as_), packed_gradients_.as<float>() + first};
+}
+
+void DeviceParameters::finish_packing() {
+    if (packed_.empty())
+        return;
+    constexpr auto line = static_cast<std::int64_t>(HostParameters::line);
+    std::vector<std::int32_t> lines(static_cast<std::size_t>(lines_), -1);
+    for (std::size_t k = 0; k < packed_.size(); ++k)
+        for (std::int64_t i = 0; i < packed_[k].order.count(); i += line)
+            lines[static_cast<std::size_t>((packed_[k].first + i) / line)] = static_cast<std::int32_t>(k);
+    packed_table_ = Block(engine_, static_cast<std::int64_t>(packed_.size() * sizeof(PackedParameter)));
+    engine_.upload(packed_table_.data(), packed_.data(), packed_table_.bytes());
+    packed_lines_ = Block(engine_, lines_ * 4);
+    engine_.upload(packed_lines_.data(), lines.data(), packed_lines_.bytes());
+}
+
+PackingTable DeviceParameters::packing() const {
+    PackingTable table;
+    table.lines = packed_.empty() ? 0 : lines_;
+    table.parameters = packed_table_.as<PackedParameter>();
+    table.parameter_of_line = packed_lines_.as<std::int32_t>();
+    table.type = packed_as_;
+    table.packed_values = packed_values_.data();
+    table.packed_gradients = packed_gradients_.data();
+    return table;
+}
+
+void DeviceParameters::pack_values() {
+    if (!std::exchange(values_are_packed_, true))
+        engine_.kernels().pack_parameters(engine_.stream(), packing(), data(Array::values));
+}
+
+void DeviceParameters::unpack_gradients(std::size_t begin, std::size_t end) const {
+    PackingTable table = packing();
+    if (table.lines == 0)
+        return;
+    table.first_line = static_cast<std::int64_t>(begin / HostParameters::line);
+    table.lines = static_cast<std::int64_t>(end / HostParameters::line) - table.first_line;
+    engine_.kernels().unpack_gradients(engine_.stream(), table, data(Array::gradients));
 }
 
 std::span<float> DeviceParameters::mirror(Array array) const {
@@ -80,6 +131,7 @@ Status DeviceParameters::set_state(const TrainingState& state) {
     MFRES_CHECK(host_.set_state(state));
     for (const Array array : {Array::values, Array::first_moment, Array::second_moment, Array::largest_second_moment})
         send(array);
+    values_are_packed_ = false;
     return {};
 }
 
@@ -117,11 +169,15 @@ void DeviceParameters::apply(const OptimiserStep& step, double norm, double scal
     a.learning_rate = step.learning_rate;
     a.correction1 = 1.0 - std::pow(step.beta1, static_cast<double>(step.step));
     a.correction2 = 1.0 - std::pow(step.beta2, static_cast<double>(step.step));
+    if (values_are_packed_)
+        a.packing = packing();
     engine_.kernels().update(engine_.stream(), a);
 }
 
 std::int64_t DeviceParameters::bytes() const {
-    std::int64_t all = learned_.bytes() + sums_.bytes();
+    // The table is counted before it is made: memory is planned with it.
+    const auto table = static_cast<std::int64_t>(packed_.size() * sizeof(PackedParameter)) + 4 * lines_;
+    std::int64_t all = learned_.bytes() + sums_.bytes() + packed_values_.bytes() + packed_gradients_.bytes() + table;
     for (const Block& block : blocks_)
         all += block.bytes();
     return all;

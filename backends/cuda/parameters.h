@@ -1,19 +1,35 @@
 // SPDX-License-Identifier: MIT
-// Parameters, gradients and moments on the device, in the layout of HostParameters.
+// Parameters, gradients and moments on the device, in the layout of HostParameters; and those of convolutions in the order and
+// type of the engine as well, all packed and unpacked at once.
 #pragma once
 
 #include "backends/cuda/engine.h"
 #include "backends/planned/host_parameters.h"
+
+#include <vector>
 
 namespace mfres::cuda {
 
 class DeviceParameters final : public ParameterStore {
   public:
     /// Throws EngineError. Precondition: check_weights(graph, weights) is ok.
-    DeviceParameters(Engine& engine, const Graph& graph, const Weights& weights, bool amsgrad);
+    DeviceParameters(Engine& engine, const Graph& graph, const Weights& weights, ElementType packed_as, bool amsgrad);
 
     float* values(std::string_view parameter) const { return at(Array::values, parameter); }
     float* gradient(std::string_view parameter) const { return at(Array::gradients, parameter); }
+
+    /// A convolution's weights and their gradient in the order of the engine. Called before finish_packing().
+    struct Packed {
+        void *values, *gradient;
+    };
+    Packed pack(const Parameter& parameter, ElementType gradient_type);
+    /// All that is to be packed is known.
+    void finish_packing();
+    /// Packs the values unless they are packed already.
+    void pack_values();
+    /// Floats [begin, end) of the gradients from those that are packed. Both are at the beginning of a parameter or at
+    /// the end of all.
+    void unpack_gradients(std::size_t begin, std::size_t end) const;
 
     /// All gradients, on the device.
     float* flat_gradients() const { return data(Array::gradients); }
@@ -43,11 +59,17 @@ class DeviceParameters final : public ParameterStore {
     void send(Array array) const;
     UpdateArguments arguments() const;
 
+    PackingTable packing() const;
+
     Engine& engine_;
+    ElementType packed_as_;
     mutable HostParameters host_; ///< a copy, which is updated when it is read
     std::int64_t lines_ = 0;
     Block blocks_[arrays];
     Block learned_, sums_;
+    std::vector<PackedParameter> packed_;
+    Block packed_values_, packed_gradients_, packed_table_, packed_lines_;
+    bool values_are_packed_ = false;
 };
 
 } // namespace mfres::cuda

@@ -6,6 +6,7 @@
 #include "backends/cuda/training_ops.h"
 #include "backends/distributed/data_parallel.h"
 #include "core/try.h"
+#include "graph/commute.h"
 
 #include <algorithm>
 #include <array>
@@ -39,13 +40,14 @@ class CudaTraining final : public TrainingEngine {
     CudaTraining(std::unique_ptr<Engine> engine, const Graph& graph, const Weights& weights,
                  const TrainingOptions& options)
         : engine_(std::move(engine)), type_(element_type(options.precision)), largest_case_(options.largest_case),
-          constants_(*engine_), parameters_(*engine_, graph, weights, options.amsgrad) {
+          constants_(*engine_), parameters_(*engine_, graph, weights, type_, options.amsgrad) {
         rules_.allow_tf32 = options.allow_tf32;
         rules_.deterministic = options.deterministic;
     }
 
     std::string_view name() const override { return "cuda"; }
     Status guarded(const std::string& node, const std::function<void()>& body) const override {
+        engine_->at(node);
         return cuda::guarded(node, body);
     }
     Status enter(const std::function<Status()>& body) const override {
@@ -60,6 +62,7 @@ class CudaTraining final : public TrainingEngine {
     // Compilation
 
     std::int64_t value_bytes() const override { return bytes_of(type_); }
+    bool concat_in_place() const override { return true; }
 
     void begin(const TrainingNetwork& network) override {
         network_ = &network;
@@ -67,6 +70,7 @@ class CudaTraining final : public TrainingEngine {
         context_.emplace(TrainingContext{network, parameters_, *engine_, constants_, type_, rules_, *ranks_});
         for (const NodeId id : network.graph.outputs())
             ends_.emplace_back(network.graph.node(id).shape);
+        loss_counters_ = constants_.counters(output_shape()[1]);
         const Shape& in = input_shape();
         if (largest_case_ > 0 && cuts_crops())
             crop_bytes_ = CropCutter::most_bytes(in[0], {in[2], in[3], in[4]}, largest_case_);
@@ -97,6 +101,7 @@ class CudaTraining final : public TrainingEngine {
     // Arrays
 
     void allocate(std::int64_t block_bytes) override {
+        parameters_.finish_packing();
         block_ = Block(*engine_, block_bytes);
         const std::int64_t in = 4 * input_shape().elements();
         input_planes_ = Block(*engine_, in);
@@ -161,6 +166,7 @@ class CudaTraining final : public TrainingEngine {
     const ParameterStore& parameters() const override { return parameters_; }
     Status start_gradient_sum(std::size_t begin, std::size_t end) override {
         return guarded("(all)", [&] {
+            parameters_.unpack_gradients(begin, end);
             ranks_->start_sum(parameters_.flat_gradients() + begin, static_cast<std::int64_t>(end - begin));
         });
     }
@@ -201,6 +207,7 @@ class CudaTraining final : public TrainingEngine {
             end.on_host = false;
         if (!input_on_device_)
             engine_->upload(input_planes_.data(), host_input_.data(), host_input_.bytes());
+        parameters_.pack_values();
     }
 
     void convert_input() override {
@@ -217,6 +224,12 @@ class CudaTraining final : public TrainingEngine {
                                                end.shape[1], end.gradient_planes.as<float>(),
                                                static_cast<float>(scale()), end.gradient);
             }
+    }
+
+    /// With several ranks each part is unpacked when its sum begins.
+    void finish_backward() override {
+        if (network_->ranks.alone())
+            parameters_.unpack_gradients(0, parameters_.floats());
     }
 
     // Loss
@@ -241,6 +254,7 @@ class CudaTraining final : public TrainingEngine {
         arguments_.partials = reinterpret_cast<double*>(loss_workspace_);
         arguments_.totals =
             sums_alone_ ? reinterpret_cast<double*>(loss_workspace_ + end.space.partials) : loss_extra_.as<double>();
+        arguments_.counters = loss_counters_;
         arguments_.pointwise.gamma = static_cast<float>(terms.rule().gamma);
         arguments_.regions = terms.outputs() == Outputs::regions;
         std::copy(region_masks.begin(), region_masks.end(), arguments_.region_masks);
@@ -396,6 +410,7 @@ class CudaTraining final : public TrainingEngine {
     void* input_data_ = nullptr;
     std::byte* loss_workspace_ = nullptr;
     Block block_, input_planes_, host_input_, slopes_;
+    std::uint32_t* loss_counters_ = nullptr;
     Block loss_extra_;             ///< empty until a loss needs it
     Block targets_, host_targets_; ///< of distillation; empty until allocate_targets()
     LossArguments arguments_;      ///< of the current loss
@@ -413,8 +428,10 @@ Result<std::unique_ptr<TrainingExecutable>> compile_training(std::unique_ptr<Eng
     for (const Node& node : graph.nodes())
         MFRES_CHECK(check_training_memory("cuda", node.shape.elements() * bytes_of(element_type(options.precision)), 0,
                                           options));
-    return compile_planned_training(std::make_unique<CudaTraining>(std::move(engine), graph, weights, options), graph,
-                                    options);
+    // A convolution runs on an eighth of the voxels there, and fewer channels are interpolated.
+    const Graph trained = move_pointwise_before_whole_upsample(graph);
+    return compile_planned_training(std::make_unique<CudaTraining>(std::move(engine), trained, weights, options),
+                                    trained, options);
 }
 
 } // namespace mfres::cuda

@@ -10,8 +10,7 @@ namespace {
 class ConvolutionTraining final : public TrainingOp {
   public:
     ConvolutionTraining(const TrainingContext& context, NodeId id)
-        : c_(context), node_(context.node(id)), in_(context.node(node_.inputs[0]).shape),
-          order_(weight_order(node_.parameters[0].shape)) {
+        : c_(context), node_(context.node(id)), in_(context.node(node_.inputs[0]).shape) {
         forward_ = make(ConvolutionPass::forward, node_.as<Conv>().bias);
         fused_bias_ = forward_ != nullptr && node_.as<Conv>().bias;
         if (!forward_)
@@ -19,7 +18,9 @@ class ConvolutionTraining final : public TrainingOp {
         weight_gradient_ = needed(ConvolutionPass::weight_gradient);
         if (context.network.with_gradient[static_cast<std::size_t>(node_.inputs[0])] != 0)
             source_gradient_ = needed(ConvolutionPass::source_gradient);
-        packed_ = context.constants.space(weight_count() * bytes_of(context.type));
+        packed_ = context.parameters.pack(node_.parameters[0], weight_gradient_->result_type());
+        if (node_.as<Conv>().bias)
+            counters_ = context.constants.counters(node_.shape[1]);
     }
 
     std::string forward_implementation() const override { return forward_->implementation(); }
@@ -30,37 +31,36 @@ class ConvolutionTraining final : public TrainingOp {
 
     OpWorkspace workspace() const override {
         OpWorkspace workspace;
-        workspace.forward = workspace.recompute = forward_->workspace_bytes();
-        workspace.backward = workspace_bytes() + weight_bytes() + (node_.as<Conv>().bias ? sum_space().bytes() : 0);
+        workspace.forward = workspace.recompute = aligned_bytes(forward_->workspace_bytes());
+        workspace.backward = aligned_bytes(workspace_bytes() + (node_.as<Conv>().bias ? sum_space().bytes() : 0));
         return workspace;
     }
 
     void bind(const ArrayPlacement& placement, const OpArrays& arrays) override {
         for (const OpArrays::Forward& forward : arrays.forwards)
             forward_arrays_.push_back({.x = placement.at(forward.inputs[0].array),
-                                       .weights = packed_,
+                                       .weights = packed_.values,
                                        .bias = fused_bias_ ? c_.values(node_, 1) : nullptr,
                                        .result = placement.at(forward.outputs[0].channels.array),
-                                       .workspace = placement.at(forward.workspace)});
+                                       .workspace = aligned(placement.at(forward.workspace))});
         if (!arrays.has_backward)
             return;
-        std::byte* workspace = placement.at(arrays.workspace);
-        dw_data_ = workspace + workspace_bytes();
-        sums_data_ = dw_data_ + weight_bytes();
+        std::byte* workspace = aligned(placement.at(arrays.workspace));
+        sums_data_ = workspace + workspace_bytes();
         dy_data_ = placement.at(arrays.gradient);
         if (arrays.summed >= 0)
             gathered_ = parts(placement, arrays.contributions);
-        weight_arrays_ = {
-            .x = placement.at(arrays.inputs[0].array), .dy = dy_data_, .result = dw_data_, .workspace = workspace};
+        weight_arrays_ = {.x = placement.at(arrays.inputs[0].array),
+                          .dy = dy_data_,
+                          .result = packed_.gradient,
+                          .workspace = workspace};
         source_arrays_ = {.dy = dy_data_,
-                          .weights = packed_,
+                          .weights = packed_.values,
                           .result = placement.at(arrays.input_gradients[0]),
                           .workspace = workspace};
     }
 
     void forward(bool recompute) override {
-        if (!recompute) // the weights do not change in between
-            c_.kernels().pack_weights(c_.stream(), c_.type, order_, c_.values(node_, 0), packed_);
         const ConvolutionArrays& arrays = forward_arrays_[recompute ? 1 : 0];
         forward_->run(arrays);
         if (node_.as<Conv>().bias && !fused_bias_)
@@ -71,8 +71,6 @@ class ConvolutionTraining final : public TrainingOp {
         if (!gathered_.empty())
             gather(c_.engine, c_.type, chunking(node_.shape), gathered_, dy_data_);
         weight_gradient_->run(weight_arrays_);
-        c_.kernels().unpack_weights(c_.stream(), weight_gradient_->result_type(), order_, dw_data_,
-                                    c_.gradient(node_, 0));
         if (node_.as<Conv>().bias)
             bias_gradient();
         if (source_gradient_)
@@ -80,8 +78,6 @@ class ConvolutionTraining final : public TrainingOp {
     }
 
   private:
-    std::int64_t weight_count() const { return order_.out * order_.in * order_.taps; }
-    std::int64_t weight_bytes() const { return padded(weight_count() * bytes_of(weight_gradient_->result_type())); }
     std::int64_t workspace_bytes() const {
         return padded(
             std::max(weight_gradient_->workspace_bytes(), source_gradient_ ? source_gradient_->workspace_bytes() : 0));
@@ -126,20 +122,21 @@ class ConvolutionTraining final : public TrainingOp {
         arguments.gradient.count = 1;
         arguments.partials = reinterpret_cast<double*>(sums_data_);
         arguments.totals = reinterpret_cast<double*>(sums_data_ + sum_space().partials);
+        arguments.counters = counters_;
+        arguments.bias_gradient = c_.gradient(node_, 1);
         c_.kernels().gradient(c_.stream(), c_.type, arguments);
-        c_.kernels().bias_gradient(c_.stream(), arguments.totals, node_.shape[1], c_.gradient(node_, 1));
     }
 
     TrainingContext c_;
     const Node& node_;
     Shape in_;
-    WeightOrder order_;
     std::unique_ptr<Convolution> forward_, weight_gradient_, source_gradient_;
     bool fused_bias_ = false;
-    void* packed_ = nullptr;
+    DeviceParameters::Packed packed_{};
+    std::uint32_t* counters_ = nullptr; ///< of the bias
 
     std::vector<Part> gathered_; ///< empty if dy is one array already
-    std::byte *dy_data_ = nullptr, *dw_data_ = nullptr, *sums_data_ = nullptr;
+    std::byte *dy_data_ = nullptr, *sums_data_ = nullptr;
     std::vector<ConvolutionArrays> forward_arrays_; ///< forward and recomputation
     ConvolutionArrays weight_arrays_, source_arrays_;
 };

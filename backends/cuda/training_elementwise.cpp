@@ -30,6 +30,7 @@ class Sum final : public TrainingOp {
         : c_(context), sum_(sum), chunks_(chunking(context.node(sum.output).shape)) {
         for (std::size_t k = 0; k < sum.operands.size(); ++k)
             inputs_.push_back(make_input(sum.operands[k], k));
+        counters_ = context.constants.counters(chunks_.channels);
     }
 
     std::string forward_implementation() const override { return "mfres:sum"; }
@@ -47,7 +48,7 @@ class Sum final : public TrainingOp {
             for (const Channels& channels : forward.inputs)
                 pass.inputs.push_back(part(placement, channels));
             for (const OpArrays::Output& output : forward.outputs)
-                pass.writers.push_back({placement.at(output.channels.array), output.first, output.channels.count});
+                pass.writers.push_back({target(placement, output.channels), output.first});
         }
         forward_sums_data_ = placement.at(arrays.forwards[0].workspace);
         if (!arrays.has_backward)
@@ -73,6 +74,11 @@ class Sum final : public TrainingOp {
         }
         masked_ = placement.at(arrays.summed);
         gradient_ = placement.at(arrays.gradient);
+        direct_ = reads_directly();
+        if (direct_)
+            masked_ = nullptr;
+        if (direct_ && mask_ == Mask::by_array)
+            mask_ = Mask::by_operands;
         backward_sums_data_ = placement.at(arrays.workspace);
     }
 
@@ -90,14 +96,18 @@ class Sum final : public TrainingOp {
             arguments.activation = sum_.activation;
             arguments.voxels = chunks_.samples * chunks_.voxels;
             arguments.first = writer.first;
-            arguments.channels = writer.count;
-            arguments.y = writer.to;
+            arguments.channels = writer.to.count;
+            arguments.y = writer.to.data;
+            arguments.y_stride = writer.to.stride;
+            arguments.y_from = writer.to.from;
             sum(c_.engine, c_.type, arguments, operands);
         }
     }
 
     /// First the masked gradient, if there is an array for it, and the sums; then the gradients of the operands.
     void backward() override {
+        if (direct_)
+            return backward_directly();
         GradientArguments arguments = first_pass();
         const bool affine = std::any_of(inputs_.begin(), inputs_.end(), [](const auto& i) { return !i.plain(); });
         if (!affine)
@@ -109,8 +119,14 @@ class Sum final : public TrainingOp {
             arguments.operand = input.operand;
             arguments.partials = reinterpret_cast<double*>(backward_sums_data_);
             arguments.totals = reinterpret_cast<double*>(backward_sums_data_ + sum_space().partials);
+            arguments.counters = counters_;
+            input.gradient.totals = arguments.totals;
+            input.gradient.fixed = fixed(input);
+            input.gradient.share = 1.0;
+            arguments.with_tables = input.normalises() && !summed_over_ranks(input);
+            arguments.tables = input.gradient;
             c_.kernels().gradient(c_.stream(), c_.type, arguments);
-            finish(input, arguments.totals);
+            finish(input);
             if (masked_)
                 arguments = from_array();
         }
@@ -121,8 +137,8 @@ class Sum final : public TrainingOp {
 
   private:
     struct Writer {
-        void* to;
-        std::int64_t first, count;
+        Target to;
+        std::int64_t first; ///< of the channels of the sum
     };
     struct Pass {
         std::vector<Part> inputs;
@@ -130,7 +146,93 @@ class Sum final : public TrainingOp {
     };
 
     std::int64_t most_groups() const { return chunks_.samples; }
-    SumSpace sum_space() const { return {chunks_, most_groups(), 2}; }
+    SumSpace sum_space() const { return {chunks_, most_groups(), inputs_.size() == 2 ? 3 : 2}; }
+
+    /// Whether both passes of the backward op read the contributions themselves: every operand is normalised, one or two
+    /// with statistics of the same voxels, and to store the masked gradient would cost more than to read it twice. The sign
+    /// of a sum of two is that of their sum, computed again.
+    bool reads_directly() const {
+        const bool norms = std::all_of(inputs_.begin(), inputs_.end(), [&](const SumInput& input) {
+            return input.normalises() && input.groups == inputs_[0].groups;
+        });
+        if (!norms || inputs_.size() > 2 || gradient_parts_.size() > Parts::most)
+            return false;
+        const bool by_operands = inputs_.size() == 2 && sum_.activation.slope >= 0.0F;
+        if (mask_ == Mask::by_array && !by_operands)
+            return false;
+        std::int64_t read = 0;
+        for (const Part& part : gradient_parts_)
+            read += part.count;
+        return inputs_.size() == 2 || read <= chunks_.channels;
+    }
+
+    Parts contributions() const {
+        Parts parts;
+        std::copy(gradient_parts_.begin(), gradient_parts_.end(), parts.parts);
+        parts.count = static_cast<int>(gradient_parts_.size());
+        return parts;
+    }
+
+    void backward_directly() {
+        const bool two = inputs_.size() == 2;
+        const std::int64_t kinds = two ? 3 : 2;
+        const bool over_ranks = std::any_of(inputs_.begin(), inputs_.end(),
+                                            [&](const SumInput& input) { return summed_over_ranks(input); });
+        GradientArguments arguments;
+        arguments.chunks = chunks_;
+        arguments.groups = inputs_[0].groups;
+        arguments.gradient = contributions();
+        arguments.mask = mask_;
+        arguments.activation = sum_.activation;
+        arguments.partials = reinterpret_cast<double*>(backward_sums_data_);
+        arguments.totals = reinterpret_cast<double*>(backward_sums_data_ + sum_space().partials);
+        arguments.counters = counters_;
+        for (std::size_t k = 0; k < inputs_.size(); ++k) {
+            NormGradientTables& tables = inputs_[k].gradient;
+            tables.totals = arguments.totals;
+            tables.fixed = fixed(inputs_[k]);
+            tables.kinds = kinds;
+            tables.own_kind = 1 + static_cast<std::int64_t>(k);
+            // Gradients of parameters are summed over the ranks later.
+            tables.share = over_ranks ? 1.0 / c_.ranks.size() : 1.0;
+        }
+        arguments.operand = inputs_[0].operand;
+        arguments.tables = inputs_[0].gradient;
+        if (two) {
+            arguments.second = inputs_[1].operand;
+            arguments.second_tables = inputs_[1].gradient;
+        }
+        arguments.with_tables = !over_ranks;
+        c_.kernels().gradient(c_.stream(), c_.type, arguments);
+        if (over_ranks) {
+            c_.ranks.sum(arguments.totals, kinds * chunks_.channels);
+            for (const SumInput& input : inputs_)
+                c_.kernels().norm_gradient_tables(c_.stream(), input.gradient);
+        }
+        InputGradientArguments dx;
+        dx.voxels = chunks_.samples * chunks_.voxels;
+        dx.channels = chunks_.channels;
+        dx.gradient = contributions();
+        dx.mask = mask_;
+        dx.activation = sum_.activation;
+        dx.target = target_of(inputs_[0]);
+        if (two)
+            dx.second = target_of(inputs_[1]);
+        if (dx.target.dx || dx.second.dx)
+            c_.kernels().input_gradient(c_.stream(), c_.type, dx);
+    }
+
+    static InputGradientTarget target_of(const SumInput& input) {
+        InputGradientTarget target;
+        target.operand = input.operand;
+        if (input.normalises()) {
+            target.own = input.gradient.own;
+            target.centred = input.gradient.centred;
+            target.constant = input.gradient.constant;
+        }
+        target.dx = input.dx;
+        return target;
+    }
 
     SumInput make_input(const SumOperand& from, std::size_t index) const {
         SumInput input;
@@ -210,14 +312,17 @@ class Sum final : public TrainingOp {
         statistics.pivot = input.pivot;
         statistics.partials = reinterpret_cast<double*>(forward_sums_data_);
         statistics.totals = reinterpret_cast<double*>(forward_sums_data_ + sum_space().partials);
+        statistics.counters = counters_;
         input.norm.totals = statistics.totals;
+        statistics.with_tables = !shared(input);
+        statistics.tables = input.norm;
         c_.kernels().statistics(c_.stream(), c_.type, statistics);
-        if (shared(input)) {
-            // Relative to the running means, which are equal on all ranks and near the means of the batch.
-            c_.kernels().move_pivot(c_.stream(), input.norm, input.pivot, chunks_.samples * chunks_.voxels,
-                                    statistics.totals);
-            c_.ranks.sum(statistics.totals, 2 * chunks_.channels);
-        }
+        if (!shared(input))
+            return;
+        // Relative to the running means, which are equal on all ranks and near the means of the batch.
+        c_.kernels().move_pivot(c_.stream(), input.norm, input.pivot, chunks_.samples * chunks_.voxels,
+                                statistics.totals);
+        c_.ranks.sum(statistics.totals, 2 * chunks_.channels);
         c_.kernels().norm_tables(c_.stream(), input.norm);
     }
 
@@ -250,16 +355,17 @@ class Sum final : public TrainingOp {
         return arguments;
     }
 
-    void finish(SumInput& input, double* totals) const {
+    bool summed_over_ranks(const SumInput& input) const { return shared(input) && !fixed(input); }
+
+    /// What the sums' launch did not do with its totals.
+    void finish(SumInput& input) const {
+        double* const totals = reinterpret_cast<double*>(backward_sums_data_ + sum_space().partials);
         if (!input.normalises())
             return c_.kernels().weight_gradient(c_.stream(), totals, chunks_.channels, input.weight_gradient);
-        input.gradient.totals = totals;
-        input.gradient.fixed = fixed(input);
-        input.gradient.share = 1.0;
-        if (shared(input) && !fixed(input)) {
-            c_.ranks.sum(totals, 2 * chunks_.channels);
-            input.gradient.share = 1.0 / c_.ranks.size(); // gradients of parameters are summed over the ranks later
-        }
+        if (!summed_over_ranks(input))
+            return;
+        c_.ranks.sum(totals, 2 * chunks_.channels);
+        input.gradient.share = 1.0 / c_.ranks.size(); // gradients of parameters are summed over the ranks later
         c_.kernels().norm_gradient_tables(c_.stream(), input.gradient);
     }
 
@@ -267,16 +373,10 @@ class Sum final : public TrainingOp {
         InputGradientArguments arguments;
         arguments.voxels = chunks_.samples * chunks_.voxels;
         arguments.channels = chunks_.channels;
-        arguments.gradient = gradient_;
+        arguments.gradient = from_array().gradient;
         arguments.mask = masked_ ? Mask::none : mask_;
         arguments.activation = sum_.activation;
-        arguments.operand = input.operand;
-        if (input.normalises()) {
-            arguments.own = input.gradient.own;
-            arguments.centred = input.gradient.centred;
-            arguments.constant = input.gradient.constant;
-        }
-        arguments.dx = input.dx;
+        arguments.target = target_of(input);
         c_.kernels().input_gradient(c_.stream(), c_.type, arguments);
     }
 
@@ -284,6 +384,7 @@ class Sum final : public TrainingOp {
     FusedSum sum_;
     Chunking chunks_;
     std::vector<SumInput> inputs_;
+    std::uint32_t* counters_ = nullptr;
 
     std::vector<Pass> passes_; ///< forward and recomputation
     std::byte *forward_sums_data_ = nullptr, *backward_sums_data_ = nullptr;
@@ -292,10 +393,11 @@ class Sum final : public TrainingOp {
     Mask mask_ = Mask::none;
     Part sign_;
     void* masked_ = nullptr;   ///< where the first pass stores the masked gradient; null if it does not
+    bool direct_ = false;      ///< see reads_directly()
     void* gradient_ = nullptr; ///< what the later passes read: `masked_`, or the only contribution
 };
 
-/// Concat and slices.
+/// Concat and slices: what is not in place is copied, at once if that is all of the result.
 class Copy final : public TrainingOp {
   public:
     Copy(const TrainingContext& context, NodeId id) : c_(context), node_(context.node(id)) {}
@@ -313,7 +415,13 @@ class Copy final : public TrainingOp {
 
     void forward(bool recompute) override {
         const Pass& pass = passes_[recompute ? 1 : 0];
-        gather(c_.engine, c_.type, chunking(node_.shape), pass.parts, pass.to);
+        std::int64_t copied = 0;
+        for (const Part& from : pass.parts)
+            copied += from.count;
+        if (copied == node_.shape[1])
+            return gather(c_.engine, c_.type, chunking(node_.shape), pass.parts, pass.to);
+        for (const Part& from : pass.parts)
+            copy(from, pass.to);
     }
     void backward() override {}
 
@@ -322,6 +430,19 @@ class Copy final : public TrainingOp {
         std::vector<Part> parts;
         void* to = nullptr;
     };
+
+    void copy(const Part& from, void* to) const {
+        SumArguments arguments;
+        arguments.voxels = node_.shape[0] * voxels_of(node_.shape);
+        arguments.channels = from.count;
+        arguments.y = to;
+        arguments.y_stride = node_.shape[1];
+        arguments.y_from = from.to;
+        Operand operand;
+        operand.x = from;
+        operand.x.to = 0;
+        sum(c_.engine, c_.type, arguments, {operand});
+    }
 
     TrainingContext c_;
     const Node& node_;

@@ -14,6 +14,15 @@ namespace mfres::cuda {
 inline Part part(const ArrayPlacement& placement, const Channels& channels, std::int64_t to = 0) {
     return {placement.at(channels.array), channels.channels, channels.begin, to, channels.count};
 }
+/// Channels of an array that an op writes.
+struct Target {
+    void* data = nullptr;
+    std::int64_t stride = 0, from = 0, count = 0;
+};
+inline Target target(const ArrayPlacement& placement, const Channels& channels) {
+    return {placement.at(channels.array), channels.channels, channels.begin, channels.count};
+}
+
 inline std::vector<Part> parts(const ArrayPlacement& placement,
                                const std::vector<GradientContribution>& contributions) {
     std::vector<Part> all;
@@ -25,7 +34,7 @@ inline std::vector<Part> parts(const ArrayPlacement& placement,
 /// What all ops of one compilation share.
 struct TrainingContext {
     const TrainingNetwork& network;
-    const DeviceParameters& parameters;
+    DeviceParameters& parameters;
     Engine& engine;
     Constants& constants;
     ElementType type; ///< of values and gradients
@@ -41,12 +50,6 @@ struct TrainingContext {
         return parameters.gradient(node.parameters[index].name);
     }
 };
-
-/// Bytes rounded up to where the next part of a workspace may begin.
-inline std::int64_t padded(std::int64_t bytes) {
-    constexpr std::int64_t alignment = 256;
-    return (bytes + alignment - 1) / alignment * alignment;
-}
 
 // See TrainingEngine. All throw EngineError.
 std::unique_ptr<TrainingOp> make_convolution(const TrainingContext& context, NodeId id);

@@ -38,7 +38,7 @@ class Resampling final : public TrainingOp {
             pool_.stride[axis] = node_.as<MaxPool>().stride[axis];
         }
         for (const OpArrays::Forward& forward : arrays.forwards)
-            passes_.push_back({placement.at(forward.inputs[0].array), placement.at(forward.outputs[0].channels.array)});
+            passes_.push_back({placement.at(forward.inputs[0].array), target(placement, forward.outputs[0].channels)});
         if (!arrays.has_backward)
             return;
         x_data_ = placement.at(arrays.inputs[0].array);
@@ -53,18 +53,20 @@ class Resampling final : public TrainingOp {
         if (kind() == OpKind::upsample) {
             UpsampleArguments arguments = upsample_;
             arguments.x = pass.x;
-            arguments.y = pass.y;
+            arguments.y = pass.y.data;
+            arguments.y_stride = pass.y.stride;
+            arguments.y_from = pass.y.from;
             return c_.kernels().upsample(c_.stream(), c_.type, arguments);
         }
         if (kind() == OpKind::softmax) {
             SoftmaxArguments arguments = softmax_;
             arguments.x = pass.x;
-            arguments.y = pass.y;
+            arguments.y = pass.y.data;
             return c_.kernels().softmax(c_.stream(), c_.type, arguments);
         }
         PoolArguments arguments = pool_;
         arguments.x = pass.x;
-        arguments.y = pass.y;
+        arguments.y = pass.y.data;
         const auto pool = kind() == OpKind::max_pool ? c_.kernels().max_pool : c_.kernels().average_pool;
         pool(c_.stream(), c_.type, arguments);
     }
@@ -117,7 +119,8 @@ class Resampling final : public TrainingOp {
     SoftmaxArguments softmax_;
 
     struct Pass {
-        void *x, *y;
+        void* x;
+        Target y;
     };
     std::vector<Pass> passes_; ///< forward and recomputation
     std::vector<Part> parts_;

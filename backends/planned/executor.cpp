@@ -39,6 +39,7 @@ class PlannedExecutable final : public Executable {
   public:
     PlannedExecutable(std::unique_ptr<InferenceEngine> engine, Network form) : engine_(std::move(engine)) {
         planned_.groups = planned_groups(form.graph, engine_->fusion_model());
+        engine_->join_groups(form.graph, planned_.groups);
         planned_.ranges = channel_ranges(form.graph, ops_of(planned_.groups));
         planned_.network = std::move(form);
         needed_.resize(static_cast<std::size_t>(graph().size()));

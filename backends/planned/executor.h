@@ -107,6 +107,9 @@ class InferenceEngine : public Interface {
 
     /// The cost model for fusion groups; null if the engine runs each op alone. Does not throw.
     virtual const FusionModel* fusion_model() const { return nullptr; }
+    /// Joins neighbouring groups that the engine runs as one, and leaves out slices that it reads in place. Does not throw
+    /// but std::bad_alloc.
+    virtual void join_groups(const Graph&, std::vector<FusionGroup>&) const {}
     virtual BufferRules buffer_rules() const { return {}; }
     /// Called before the first make_op. `planned` outlives the ops.
     virtual void begin(const PlannedNetwork& planned) = 0;

@@ -199,7 +199,7 @@ class PlannedTraining final : public TrainingExecutable {
         std::vector<OpWorkspace> workspaces;
         for (const auto& op : ops_)
             workspaces.push_back(op ? op->workspace() : OpWorkspace());
-        const ScheduleRules rules{engine_->value_bytes(), engine_->loss_workspace_bytes()};
+        const ScheduleRules rules{engine_->value_bytes(), engine_->loss_workspace_bytes(), engine_->concat_in_place()};
         const std::int64_t cap = options_.memory_cap;
         const std::int64_t limit = cap > 0 ? std::max<std::int64_t>(1, cap - other) : 0;
         return rematerialize(network_.graph, network_.ops, workspaces, rules, limit);
@@ -258,6 +258,7 @@ class PlannedTraining final : public TrainingExecutable {
             if (!scheduled.recompute)
                 MFRES_CHECK(gradient_sum_.finished(network_.ops[scheduled.op].node));
         }
+        MFRES_CHECK(guarded("(all)", [&] { engine_->finish_backward(); }));
         return gradient_sum_.finish();
     }
 

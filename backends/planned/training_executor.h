@@ -99,6 +99,8 @@ class TrainingEngine : public Interface {
 
     /// Size of one element of a value or a gradient. Does not throw.
     virtual std::int64_t value_bytes() const { return sizeof(float); }
+    /// See ScheduleRules. Does not throw.
+    virtual bool concat_in_place() const { return false; }
     /// `network` outlives the engine's ops.
     virtual void begin(const TrainingNetwork& network) = 0;
     virtual std::unique_ptr<TrainingOp> make_convolution(NodeId node) = 0;
@@ -161,6 +163,8 @@ class TrainingEngine : public Interface {
     virtual void finish_forward() {}
     /// Before a backward pass: takes over what the caller wrote to output_gradient().
     virtual void start_backward() {}
+    /// After the ops of a backward pass. Like the ops, it may be recorded.
+    virtual void finish_backward() {}
 
     // Loss
 

@@ -65,6 +65,8 @@ class Scheduler {
           evicted_(evicted), schedule_{TrainingPlan(graph, rules.value_bytes), std::vector<OpArrays>(ops.size()), {}},
           producer_(static_cast<std::size_t>(graph.size()), no_producer), recomputed_(ops.size(), false) {
         schedule_.uses.resize(ops.size());
+        if (rules.concat_in_place && std::find(evicted.begin(), evicted.end(), true) == evicted.end())
+            find_concats_in_place();
         for (std::size_t i = 0; i < ops.size(); ++i)
             for (const NodeId value : values_computed(ops[i]))
                 producer_[static_cast<std::size_t>(value)] = i;
@@ -78,6 +80,79 @@ class Scheduler {
     }
 
   private:
+    /// Where a value lies in the result of a concat.
+    struct Place {
+        NodeId concat = -1;
+        std::int64_t begin = 0;
+    };
+
+    /// Whether an op may write its result, or a slice of it, to a range of channels.
+    static bool writes_ranges(const Graph& graph, const FusedTrainingOp& op) {
+        return op.kind == FusedTrainingOp::Kind::sum ||
+               (op.kind == FusedTrainingOp::Kind::resampling && graph.node(op.node).kind() == OpKind::upsample);
+    }
+
+    void find_concats_in_place() {
+        const auto size = static_cast<std::size_t>(graph_.size());
+        places_.resize(size);
+        std::vector<char> dense(size, 0); ///< by node: somebody needs it as an array of its own
+        std::vector<int> concats(size, 0);
+        for (const NodeId output : graph_.outputs())
+            dense[static_cast<std::size_t>(output)] = 1;
+        for (const FusedTrainingOp& op : ops_) {
+            const bool reads_ranges = op.kind == FusedTrainingOp::Kind::sum || op.kind == FusedTrainingOp::Kind::copy;
+            for (const NodeId value : values_read(graph_, op)) {
+                const auto read = static_cast<std::size_t>(value);
+                if (!reads_ranges)
+                    dense[read] = 1;
+                if (graph_.node(op.node).kind() == OpKind::concat)
+                    ++concats[read];
+            }
+        }
+        std::vector<char> writable(size, 0);
+        for (const FusedTrainingOp& op : ops_)
+            for (const NodeId value : values_computed(op))
+                writable[static_cast<std::size_t>(value)] = writes_ranges(graph_, op) ? 1 : 0;
+        for (const FusedTrainingOp& op : ops_) {
+            std::int64_t begin = 0;
+            for (const NodeId input : graph_.node(op.node).inputs) {
+                const auto value = static_cast<std::size_t>(input);
+                if (graph_.node(op.node).kind() == OpKind::concat && writable[value] && !dense[value] &&
+                    concats[value] == 1)
+                    places_[value] = {op.node, begin};
+                begin += graph_.node(input).shape[1];
+            }
+        }
+    }
+
+    /// The array of a value that is computed now.
+    Channels defined(NodeId id) {
+        TrainingPlan& plan = schedule_.plan;
+        const bool is_concat = graph_.node(id).kind() == OpKind::concat;
+        const Place place = places_.empty() ? Place() : places_[static_cast<std::size_t>(id)];
+        if (place.concat < 0 && !(is_concat && concat_array(id).array >= 0))
+            return plan.define(id);
+        Channels channels = concat_array(is_concat ? id : place.concat);
+        if (channels.array < 0) {
+            const Shape& shape = graph_.node(place.concat).shape;
+            channels = {plan.array(shape.elements()), shape[1], 0, shape[1]};
+            concat_arrays_.push_back({place.concat, channels});
+        }
+        plan.use(channels.array);
+        if (!is_concat)
+            channels = {channels.array, channels.channels, place.begin, graph_.node(id).shape[1]};
+        plan.define(id, channels);
+        return channels;
+    }
+
+    /// That of the concat, if an operand was written to it already.
+    Channels concat_array(NodeId concat) const {
+        for (const auto& [node, channels] : concat_arrays_)
+            if (node == concat)
+                return channels;
+        return {};
+    }
+
     void plan_forward_ops() {
         TrainingPlan& plan = schedule_.plan;
         schedule_.input = plan.define(graph_.input()).array;
@@ -178,7 +253,7 @@ class Scheduler {
             forward.inputs.push_back(plan.value(value));
         for (const NodeId value : values_computed(op)) {
             const bool slice = op.kind == FusedTrainingOp::Kind::sum && value != op.sum.output;
-            forward.outputs.push_back({plan.define(value), slice ? graph_.node(value).as<Slice>().begin : 0});
+            forward.outputs.push_back({defined(value), slice ? graph_.node(value).as<Slice>().begin : 0});
             if (slice)
                 plan.redirect(value);
         }
@@ -303,6 +378,8 @@ class Scheduler {
     TrainingSchedule schedule_;
     std::vector<std::size_t> producer_; ///< by node: the op that computes it
     std::vector<bool> recomputed_;      ///< by op
+    std::vector<Place> places_;         ///< by node; empty: nothing is in place
+    std::vector<std::pair<NodeId, Channels>> concat_arrays_;
 };
 
 } // namespace
@@ -337,7 +414,8 @@ std::vector<GradientContribution> copied_channels(const Node& node, const OpArra
             channels.begin += node.as<Slice>().begin;
             channels.count = node.shape[1];
         }
-        copied.push_back({channels, to});
+        if (channels.array != forward.outputs[0].channels.array)
+            copied.push_back({channels, to});
         to += channels.count;
     }
     return copied;

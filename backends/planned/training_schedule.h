@@ -89,6 +89,9 @@ struct TrainingSchedule {
 struct ScheduleRules {
     std::int64_t value_bytes = sizeof(float); ///< of one element of a value or a gradient
     std::int64_t loss_workspace = 0;          ///< bytes
+    /// Operands of a concat that a sum or an upsampling computes, and that only sums and concats read, are written to its
+    /// array: the engine writes channel ranges. Not done where something is recomputed.
+    bool concat_in_place = false;
 };
 
 /// Schedules the ops of fuse_training_ops() with one entry of `workspaces` for each. The results of `evicted` ops (empty:
@@ -104,7 +107,7 @@ std::vector<NodeId> values_computed(const FusedTrainingOp& op);
 /// Multiply-accumulates of the forward op; 0 for all ops but convolutions.
 std::int64_t forward_macs(const Graph& graph, const FusedTrainingOp& op);
 
-/// Of a copy: the channels of its inputs, and where they begin in its result.
+/// Of a copy: the channels of its inputs that are not in its result already, and where they begin in it.
 std::vector<GradientContribution> copied_channels(const Node& node, const OpArrays::Forward& forward);
 
 } // namespace mfres

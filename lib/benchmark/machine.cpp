@@ -167,6 +167,8 @@ std::vector<Machine> known_machines() {
         from_data_sheet("raspberry-pi-5", "data sheet: Raspberry Pi 5 product brief (4 Cortex-A76 at 2.4 GHz, LPDDR4X-4267, 32 bits); Arm Cortex-A76 Software Optimization Guide (two 128-bit FMLA or SDOT a cycle)", 4, {{f32, 1, 19.2}, {fp16, 1, 38.4}, {int8, 1, 76.8}}, 17.1),
         from_data_sheet("xeon-8480+", "data sheet: Intel Xeon Platinum 8480+ (56 cores at 2.0 GHz base, DDR5-4800 in 8 channels); two AVX-512 FMA units a core, AMX not counted", 56, {{f32, 1, 64.0}, {bf16, 1, 128.0}, {int8, 1, 256.0}}, 307.2),
         from_data_sheet("a100-sxm-80gb", "data sheet: NVIDIA A100 80GB SXM, dense (FP32 19.5, BF16 and FP16 312 TFLOPS, INT8 624 TOPS, 2,039 GB/s)", 1, {{f32, 1, 9750.0}, {bf16, 1, 156000.0}, {fp16, 1, 156000.0}, {int8, 1, 312000.0}}, 2039.0),
+        from_data_sheet("rtx-2080-ti", "data sheet: NVIDIA Turing Architecture Whitepaper, reference clocks (FP32 13.4, FP16 with sums in FP32 53.8 TFLOPS, INT8 215.2 TOPS, 616 GB/s)", 1, {{f32, 1, 6700.0}, {fp16, 1, 26900.0}, {int8, 1, 107600.0}}, 616.0),
+        from_data_sheet("rtx-4090", "data sheet: NVIDIA Ada Architecture Whitepaper, dense (FP32 82.6, BF16 and FP16 with sums in FP32 165.2 TFLOPS, INT8 660.6 TOPS, 1,008 GB/s)", 1, {{f32, 1, 41300.0}, {bf16, 1, 82600.0}, {fp16, 1, 82600.0}, {int8, 1, 330300.0}}, 1008.0),
         from_data_sheet("h200-sxm", "data sheet: NVIDIA H200 SXM, dense, half of the rates with sparsity (FP32 67, BF16 and FP16 989 TFLOPS, INT8 1,979 TOPS, 4.8 TB/s)", 1, {{f32, 1, 33500.0}, {bf16, 1, 494500.0}, {fp16, 1, 494500.0}, {int8, 1, 989500.0}}, 4800.0),
     };
     // clang-format on

@@ -7,10 +7,23 @@
 #include <algorithm>
 #include <exception>
 #include <mutex>
+#include <optional>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace mfres {
+
+namespace {
+
+thread_local bool in_part = false;
+
+} // namespace
+
+LoopPartScope::LoopPartScope() : before_(std::exchange(in_part, true)) {}
+LoopPartScope::~LoopPartScope() {
+    in_part = before_;
+}
 
 int resolve_threads(int requested) {
     return requested > 0 ? requested : useful_threads();
@@ -25,6 +38,9 @@ void run_ranges(std::int64_t count, int threads, const std::function<void(std::i
     std::exception_ptr failure;
     const auto run = [&](std::int64_t worker) {
         try {
+            std::optional<LoopPartScope> part;
+            if (workers > 1)
+                part.emplace();
             body(begin_of(worker), begin_of(worker + 1));
         } catch (...) {
             const std::lock_guard lock(failure_lock);
@@ -35,8 +51,8 @@ void run_ranges(std::int64_t count, int threads, const std::function<void(std::i
     std::vector<std::thread> pool;
     std::int64_t started = 1; // with the calling thread
     try {
-        pool.reserve(static_cast<std::size_t>(workers - 1));
-        for (; started < workers; ++started)
+        pool.reserve(static_cast<std::size_t>(in_part ? 0 : workers - 1));
+        for (; !in_part && started < workers; ++started)
             pool.emplace_back(run, started);
     } catch (const std::exception&) { // the system starts no more threads: what is left runs here
     }

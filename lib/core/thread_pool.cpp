@@ -131,7 +131,8 @@ ThreadPool* ThreadPool::current() {
 }
 
 void ThreadPool::run_part(int part) {
-    const ThreadPoolScope alone(nullptr); // nested loops run on the thread of their part
+    const ThreadPoolScope alone(nullptr);
+    const LoopPartScope nested;
     try {
         (*body_)(part);
     } catch (...) {

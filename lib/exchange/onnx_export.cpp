@@ -47,8 +47,8 @@ std::string small_parts(const ModelMetadata& metadata) {
             text("Then parts of the tumour, all classes together and connected through faces, edges or corners, of "
                  "less than ",
                  mm3, " mm^3 become background, but for the largest one. ");
-    if (const double mm3 = metadata.postprocessing.min_enhancing_mm3; mm3 > 0.0)
-        sentences += text("Then enhancing tumour of less than ", mm3, " mm^3 in all becomes necrotic core. ");
+    if (const std::string least = least_enhancing(metadata.postprocessing); !least.empty())
+        sentences += text("Then enhancing tumour of less than ", least, " in all becomes necrotic core. ");
     if (!sentences.empty())
         sentences.back() = '\n';
     return sentences;

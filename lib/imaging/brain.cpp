@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "imaging/brain.h"
 
+#include "core/little_endian.h"
 #include "core/parallel.h"
 #include "core/stop.h"
+#include "imaging/contrasts.h"
 
 #include <algorithm>
 #include <atomic>
@@ -65,7 +67,7 @@ float rounding(const PageVector<float>& backgrounds) {
 }
 
 /// The distance of each value, in its place.
-void to_distances(PageVector<float>& values, const PageVector<float>& backgrounds) {
+void to_distances(std::span<float> values, const PageVector<float>& backgrounds) {
     if (backgrounds.size() == 1)
         for (const float background = backgrounds[0]; float& value : values)
             value = std::abs(value - background);
@@ -215,6 +217,21 @@ struct MarkCounts {
     std::atomic<std::int64_t> near{}; ///< within near_share of the range
 };
 
+/// The bits of the `word_bits` distances that are beyond a limit, or are no number. In two steps, of which compilers make
+/// vector instructions: a byte for each, eight bytes to eight bits.
+std::uint64_t bits_beyond(const float* distances, float limit) {
+    std::array<std::byte, word_bits> beyond;
+    for (std::size_t i = 0; i < beyond.size(); ++i)
+        beyond[i] = std::byte{!(distances[i] <= limit)};
+    std::uint64_t bits = 0;
+    for (std::size_t i = 0; i < beyond.size(); i += 8) {
+        // The product moves bit 8 n to bit 56 + n, for each n of 0 to 7.
+        const std::uint64_t eight = from_little_endian<std::uint64_t>(beyond.data() + i) * 0x0102040810204080U;
+        bits |= (eight >> 56U) << i;
+    }
+    return bits;
+}
+
 /// Marks what differs from the background: `exact` by more than rounding, `beyond` by more than the tolerance of a noisy
 /// background.
 void mark(const CompactVolume& scan, const PageVector<float>& backgrounds, float range, int threads, VoxelBits& exact,
@@ -224,23 +241,28 @@ void mark(const CompactVolume& scan, const PageVector<float>& backgrounds, float
     const float limit = rounding(backgrounds);
     const float near = std::max(limit, static_cast<float>(near_share * static_cast<double>(range)));
     const float tolerance = std::max(limit, static_cast<float>(tolerance_share * static_cast<double>(range)));
+    const std::int64_t first_word = from[0] / word_bits;
+    const std::int64_t words = words_of_row({from[0] + kept[0], 0, 0}) - first_word;
     parallel_ranges(kept[2], threads, [&](std::int64_t begin, std::int64_t end) {
-        PageVector<float> values(static_cast<std::size_t>(kept[0]));
+        // Of whole words. What lies beside the box is at distance 0.
+        PageVector<float> distances(static_cast<std::size_t>(words * word_bits), 0.0F);
+        const auto of_box = std::span(distances).subspan(static_cast<std::size_t>(from[0] - first_word * word_bits),
+                                                         static_cast<std::size_t>(kept[0]));
         std::int64_t exact_voxels = 0;
         std::int64_t near_voxels = 0;
         for (std::int64_t k = from[2] + begin; k < from[2] + end; ++k)
             for (std::int64_t j = from[1]; j < from[1] + kept[1]; ++j) {
-                scan.read(from[0], j, k, kept[0], values.data());
-                to_distances(values, backgrounds);
-                std::uint64_t* const exact_row = exact.row(j, k);
-                std::uint64_t* const beyond_row = beyond.row(j, k);
-                for (std::int64_t i = from[0]; i < from[0] + kept[0]; ++i) {
-                    const float apart = values[static_cast<std::size_t>(i - from[0])];
-                    const bool differs = !(apart <= limit);
-                    exact_voxels += differs;
-                    near_voxels += differs && apart <= near;
-                    exact_row[i / word_bits] |= static_cast<std::uint64_t>(differs) << (i % word_bits);
-                    beyond_row[i / word_bits] |= static_cast<std::uint64_t>(!(apart <= tolerance)) << (i % word_bits);
+                scan.read(from[0], j, k, kept[0], of_box.data());
+                to_distances(of_box, backgrounds);
+                for (std::int64_t w = 0; w < words; ++w) {
+                    const float* const word = distances.data() + w * word_bits;
+                    const std::uint64_t differs = bits_beyond(word, limit);
+                    if (differs == 0) // nor beyond the other limits, which are not smaller
+                        continue;
+                    exact.row(j, k)[first_word + w] = differs;
+                    beyond.row(j, k)[first_word + w] = bits_beyond(word, tolerance);
+                    exact_voxels += std::popcount(differs);
+                    near_voxels += std::popcount(differs & ~bits_beyond(word, near));
                 }
             }
         counts.exact += exact_voxels;
@@ -489,6 +511,15 @@ std::int64_t VoxelBits::count() const {
 
 void BrainFinder::add(std::size_t m, const CompactVolume& scan) {
     brain_.grid = brain_.grid.voxels() == 0 ? scan.grid() : brain_.grid;
+    mark_foreground(m, scan);
+}
+
+void BrainFinder::add(const std::array<CompactVolume, 4>& scans, const ModalitySet& present) {
+    brain_.grid = scans[first_of(present)].grid();
+    for_contrasts(present, threads_, [&](std::size_t m) { mark_foreground(m, scans[m]); });
+}
+
+void BrainFinder::mark_foreground(std::size_t m, const CompactVolume& scan) {
     Background& background = brain_.backgrounds[m];
     background.values = background_values(scan);
     const float range = intensity_range(scan, background.values);
@@ -538,9 +569,7 @@ Brain BrainFinder::finish() && {
 
 Brain find_brain(const std::array<CompactVolume, 4>& scans, const ModalitySet& present, int threads) {
     BrainFinder finder(threads);
-    for (std::size_t m = 0; m < scans.size(); ++m)
-        if (present[m])
-            finder.add(m, scans[m]);
+    finder.add(scans, present);
     return std::move(finder).finish();
 }
 

@@ -122,6 +122,8 @@ class BrainFinder {
 
     /// The scan of contrast m, each once, all on one grid of fewer than 2^31 voxels.
     void add(std::size_t m, const CompactVolume& scan);
+    /// Those of several contrasts, at the same time. Precondition: one is present.
+    void add(const std::array<CompactVolume, 4>& scans, const ModalitySet& present);
 
     /// What the marks of the scans so far take. While a scan is added there are two more like its own.
     std::int64_t bytes() const;
@@ -130,6 +132,8 @@ class BrainFinder {
     Brain finish() &&;
 
   private:
+    void mark_foreground(std::size_t m, const CompactVolume& scan);
+
     int threads_;
     Brain brain_;
     std::array<VoxelBits, 4> marks_;

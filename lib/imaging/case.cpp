@@ -9,6 +9,7 @@
 #include "imaging/border.h"
 #include "imaging/brain.h"
 #include "imaging/case_names.h"
+#include "imaging/contrasts.h"
 #include "imaging/labels.h"
 #include "imaging/nifti/voxels.h"
 #include "imaging/reorient.h"
@@ -294,11 +295,15 @@ Status check_not_constant(const CompactVolume& scan, std::string_view name) {
     return {};
 }
 
+/// Files of up to so many bytes are inflated at once: a head of 1 mm as floats, and at 0.5 mm as bytes.
+constexpr std::uint64_t most_inflated_bytes = std::uint64_t{64} << 20U;
+
 /// One contrast as it came from a file or from memory.
 struct Source {
     PageString name; ///< the file's path, or a name for messages
     CompactVolume scan;
     NiftiGeometry geometry;
+    std::int64_t inflated_bytes = 0; ///< while it was read
 };
 using Sources = std::array<Source, 4>;
 
@@ -322,20 +327,14 @@ Status check_distinct(const Sources& read, const ModalitySet& present) {
 template <typename Read>
 Result<Sources> read_modalities(const ModalitySet& present, int threads, const Read& read) {
     std::array<std::optional<Result<Source>>, 4> outcomes;
-    parallel_ranges(static_cast<std::int64_t>(outcomes.size()), resolve_threads(threads),
-                    [&](std::int64_t begin, std::int64_t end) {
-                        for (auto slot = static_cast<std::size_t>(begin); slot < static_cast<std::size_t>(end);
-                             ++slot) {
-                            if (!present[slot])
-                                continue;
-                            outcomes[slot].emplace(read(slot));
-                            if (!outcomes[slot]->ok())
-                                continue;
-                            const auto status = check_not_constant((*outcomes[slot])->scan, (*outcomes[slot])->name);
-                            if (!status)
-                                outcomes[slot].emplace(status.error());
-                        }
-                    });
+    for_contrasts(present, threads, [&](std::size_t slot) {
+        outcomes[slot].emplace(read(slot));
+        if (!outcomes[slot]->ok())
+            return;
+        const auto status = check_not_constant((*outcomes[slot])->scan, (*outcomes[slot])->name);
+        if (!status)
+            outcomes[slot].emplace(status.error());
+    });
     Sources sources;
     for (std::size_t slot = 0; slot < sources.size(); ++slot)
         if (outcomes[slot]) {
@@ -543,8 +542,9 @@ Status plan_memory(Case& loaded) {
         return take_memory(loaded, scans);
     marks += std::max(largest_marks, runs_bytes(loaded.canonical_grid));
     results += runs_bytes(loaded.canonical_grid) + planes_bytes(loaded.canonical_grid, loaded.scan_grid);
-    const std::int64_t reading = std::min(resolve_threads(loaded.options.threads), 4) *
-                                 border::reading_bytes(border::voxels(loaded.original_grid.size));
+    const std::int64_t reading =
+        std::min(resolve_threads(loaded.options.threads), 4) *
+        (loaded.inflated_bytes + border::reading_bytes(border::voxels(loaded.original_grid.size)));
     return take_memory(loaded, scans + std::max({reading, marks, results}));
 }
 
@@ -581,6 +581,7 @@ Result<Case> assemble(Case loaded, Sources read) {
         if (!present[slot])
             continue;
         loaded.sources[slot] = read[slot].name;
+        loaded.inflated_bytes = std::max(loaded.inflated_bytes, read[slot].inflated_bytes);
         loaded.scans[slot] = canonical(std::exchange(read[slot].scan, {}), loaded);
     }
     MFRES_CHECK(plan_memory(loaded));
@@ -776,11 +777,13 @@ Result<Case> load(const CaseFiles& files, const CaseOptions& options) {
     std::vector<std::string> warnings;
     MFRES_CHECK(check_names(files, options.accept, warnings));
     const auto reading = [&](std::int64_t most_bytes) {
-        return NiftiReadOptions{options.use, options.max_bytes, most_bytes};
+        const std::uint64_t most_inflated = options.max_memory == 0 ? most_inflated_bytes : 0;
+        return NiftiReadOptions{options.use, options.max_bytes, most_bytes, most_inflated};
     };
     const auto read = [&](std::size_t slot, std::int64_t most_bytes) -> Result<Source> {
         MFRES_TRY(NiftiCompactVolume volume, read_nifti_scan(files.modalities[slot], reading(most_bytes)));
-        return Source{PageString(files.modalities[slot].native()), std::move(volume.scan), volume.geometry};
+        return Source{PageString(files.modalities[slot].native()), std::move(volume.scan), volume.geometry,
+                      volume.inflated_bytes};
     };
     const auto slices = [&](std::size_t slot) -> Result<Slices> {
         MFRES_TRY(nifti::SliceReader opened, nifti::SliceReader::open(files.modalities[slot], reading(0)));
@@ -989,14 +992,25 @@ void restore_slice(const Case& loaded, const LabelMap& canonical, std::int64_t k
                                      resolve_threads(loaded.options.threads));
         return;
     }
+    // A row of the file lies along one axis of the canonical map, in either direction.
     const auto& size = canonical.grid.size;
     const std::int64_t width = loaded.original_grid.size[0];
-    for (std::int64_t j = 0; j < loaded.original_grid.size[1]; ++j)
-        for (std::int64_t i = 0; i < width; ++i) {
-            const auto at = turned({i, j, k}, size, loaded.orientation);
-            slice[static_cast<std::size_t>(i + width * j)] =
-                canonical.labels[static_cast<std::size_t>(at[0] + size[0] * (at[1] + size[1] * at[2]))];
-        }
+    const auto place = [&](std::int64_t i, std::int64_t j) {
+        const auto at = turned({i, j, k}, size, loaded.orientation);
+        return at[0] + size[0] * (at[1] + size[1] * at[2]);
+    };
+    const std::int64_t step = place(1, 0) - place(0, 0);
+    for (std::int64_t j = 0; j < loaded.original_grid.size[1]; ++j) {
+        const std::uint8_t* const from = canonical.labels.data() + place(0, j);
+        std::uint8_t* const row = slice.data() + width * j;
+        if (step == 1)
+            std::copy_n(from, width, row);
+        else if (step == -1)
+            std::reverse_copy(from + 1 - width, from + 1, row);
+        else
+            for (std::int64_t i = 0; i < width; ++i)
+                row[i] = from[i * step];
+    }
 }
 
 Result<ProbabilityMap> restore_probabilities(const Case& loaded, ProbabilityMap&& canonical, ProbabilityMap reused) {

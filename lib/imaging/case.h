@@ -56,6 +56,7 @@ struct Case {
     Grid scan_grid;                     ///< of the scans
     bool resampled = false;             ///< scans are not on canonical_grid but on a 1 mm grid
     std::int64_t loading_bytes = 0;     ///< most that scans, and what resampling them takes, took at once
+    std::int64_t inflated_bytes = 0;    ///< of the largest file that was inflated at once
     CaseOptions options;                ///< what it was loaded with
     std::vector<std::string> warnings;  ///< sentences for the report
 };

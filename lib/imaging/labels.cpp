@@ -9,6 +9,7 @@
 #include <cmath>
 #include <optional>
 #include <string>
+#include <utility>
 
 namespace mfres {
 
@@ -247,11 +248,14 @@ ClassSet region_classes(TumourRegion region, RegionDefinition definition) noexce
     return {};
 }
 
-std::int64_t relabel_small_enhancing(LabelMap& classes, double least_mm3) noexcept {
+std::int64_t relabel_small_enhancing(LabelMap& classes, double least_mm3, double least_share) noexcept {
     constexpr std::uint8_t enhancing = 3;
+    if (least_mm3 <= 0.0 && least_share <= 0.0)
+        return 0;
     const std::int64_t voxels = std::count(classes.labels.begin(), classes.labels.end(), enhancing);
+    const std::int64_t core = voxels + std::count(classes.labels.begin(), classes.labels.end(), core_class);
     const double mm3 = static_cast<double>(voxels) * voxel_millilitres(classes.grid) * 1000.0;
-    if (mm3 >= least_mm3)
+    if (mm3 >= least_mm3 && static_cast<double>(voxels) >= least_share * static_cast<double>(core))
         return 0;
     std::replace(classes.labels.begin(), classes.labels.end(), enhancing, core_class);
     return voxels;
@@ -261,28 +265,31 @@ namespace {
 
 using Flags = std::vector<bool, PageAllocator<bool>>;
 
-/// The connected component of the tumour that contains voxel `seed`, as indices into the map; marks its voxels in
-/// `taken`.
-PageVector<std::int64_t> take_component(const LabelMap& classes, std::int64_t seed, Flags& taken) {
-    const auto& size = classes.grid.size;
-    PageVector<std::int64_t> component{seed};
-    taken[static_cast<std::size_t>(seed)] = true;
-    for (std::size_t next = 0; next < component.size(); ++next) {
-        const std::int64_t i = component[next] % size[0];
-        const std::int64_t j = component[next] / size[0] % size[1];
-        const std::int64_t k = component[next] / size[0] / size[1];
-        for (std::int64_t nk = std::max<std::int64_t>(k - 1, 0); nk < std::min(k + 2, size[2]); ++nk)
-            for (std::int64_t nj = std::max<std::int64_t>(j - 1, 0); nj < std::min(j + 2, size[1]); ++nj)
-                for (std::int64_t ni = std::max<std::int64_t>(i - 1, 0); ni < std::min(i + 2, size[0]); ++ni) {
-                    const std::int64_t neighbour = ni + size[0] * (nj + size[1] * nk);
-                    const auto index = static_cast<std::size_t>(neighbour);
-                    if (classes.labels[index] != 0 && !taken[index]) {
-                        taken[index] = true;
-                        component.push_back(neighbour);
-                    }
-                }
+/// Visits the voxels that are connected to `seed` (26-neighbourhood), one layer of neighbours after the other: enter(index)
+/// is asked for each neighbour of a visited voxel, and says whether it belongs to them and has not been entered before.
+/// Returns how many there are. Workspace: two layers.
+template <typename Enter>
+std::int64_t flood(const std::array<std::int64_t, 3>& size, std::size_t seed, const Enter& enter) {
+    PageVector<std::uint32_t> layer;
+    PageVector<std::uint32_t> next;
+    if (enter(seed))
+        layer.push_back(static_cast<std::uint32_t>(seed));
+    std::int64_t voxels = 0;
+    for (; !layer.empty(); layer.swap(next), next.clear()) {
+        voxels += std::ssize(layer);
+        for (const std::int64_t voxel : layer) {
+            const std::int64_t i = voxel % size[0];
+            const std::int64_t j = voxel / size[0] % size[1];
+            const std::int64_t k = voxel / size[0] / size[1];
+            for (std::int64_t nk = std::max<std::int64_t>(k - 1, 0); nk < std::min(k + 2, size[2]); ++nk)
+                for (std::int64_t nj = std::max<std::int64_t>(j - 1, 0); nj < std::min(j + 2, size[1]); ++nj)
+                    for (std::int64_t ni = std::max<std::int64_t>(i - 1, 0); ni < std::min(i + 2, size[0]); ++ni)
+                        if (const auto index = static_cast<std::size_t>(ni + size[0] * (nj + size[1] * nk));
+                            enter(index))
+                            next.push_back(static_cast<std::uint32_t>(index));
+        }
     }
-    return component;
+    return voxels;
 }
 
 } // namespace
@@ -291,21 +298,33 @@ std::int64_t remove_small_components(LabelMap& classes, double least_mm3) {
     if (least_mm3 <= 0.0)
         return 0;
     const double voxel_mm3 = voxel_millilitres(classes.grid) * 1000.0;
+    struct Component {
+        std::size_t seed = 0;
+        std::int64_t voxels = 0;
+    };
+    Component largest;
+    PageVector<Component> small;
     Flags taken(classes.labels.size(), false);
-    PageVector<std::int64_t> small;   // voxels to relabel
-    PageVector<std::int64_t> largest; // the largest component so far
+    const auto take = [&](std::size_t index) {
+        const bool taking = classes.labels[index] != 0 && !taken[index];
+        if (taking)
+            taken[index] = true;
+        return taking;
+    };
     for (std::size_t seed = 0; seed < classes.labels.size(); ++seed) {
         if (classes.labels[seed] == 0 || taken[seed])
             continue;
-        PageVector<std::int64_t> component = take_component(classes, static_cast<std::int64_t>(seed), taken);
-        if (component.size() > largest.size())
-            component.swap(largest);
-        if (static_cast<double>(component.size()) * voxel_mm3 < least_mm3)
-            small.insert(small.end(), component.begin(), component.end());
+        Component component{seed, flood(classes.grid.size, seed, take)};
+        if (component.voxels > largest.voxels)
+            std::swap(component, largest);
+        if (component.voxels > 0 && static_cast<double>(component.voxels) * voxel_mm3 < least_mm3)
+            small.push_back(component);
     }
-    for (const std::int64_t voxel : small)
-        classes.labels[static_cast<std::size_t>(voxel)] = 0;
-    return static_cast<std::int64_t>(small.size());
+    std::int64_t removed = 0;
+    for (const Component& component : small)
+        removed += flood(classes.grid.size, component.seed,
+                         [&](std::size_t index) { return std::exchange(classes.labels[index], std::uint8_t{0}) != 0; });
+    return removed;
 }
 
 double voxel_millilitres(const Grid& grid) noexcept {

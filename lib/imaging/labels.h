@@ -100,14 +100,15 @@ const ClassAppearance& appearance(int tumour_class) noexcept;
 using ClassSet = std::array<bool, tumour_classes>;
 ClassSet region_classes(TumourRegion region, RegionDefinition definition) noexcept;
 
-/// Relabels enhancing tumour as necrotic and non-enhancing core if the whole map has less of it than `least_mm3`,
-/// because so little is more likely a false positive. Returns the number of relabelled voxels. The map holds class
-/// indices.
-std::int64_t relabel_small_enhancing(LabelMap& classes, double least_mm3) noexcept;
+/// Relabels enhancing tumour as necrotic and non-enhancing core if the whole map has less of it than `least_mm3`, or than
+/// `least_share` of the tumour core, because so little is more likely a false positive. Returns the number of relabelled
+/// voxels. The map holds class indices.
+std::int64_t relabel_small_enhancing(LabelMap& classes, double least_mm3, double least_share = 0.0) noexcept;
 
 /// Relabels connected components of the tumour (26-neighbourhood, all tumour classes together) of less than `least_mm3`
 /// as background, except the largest one, because small components are more likely false positives. Returns the number
-/// of relabelled voxels. The map holds class indices. Workspace: one bit per voxel and up to 24 bytes per tumour voxel.
+/// of relabelled voxels. The map holds class indices. Workspace: one bit per voxel, and what two layers of neighbours take,
+/// 8 bytes per voxel of them. Precondition: fewer than 2^32 voxels.
 std::int64_t remove_small_components(LabelMap& classes, double least_mm3);
 
 /// How often each value occurs in a label map that comes in parts, i fastest.

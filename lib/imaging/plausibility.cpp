@@ -3,6 +3,7 @@
 
 #include "core/stop.h"
 #include "core/try.h"
+#include "imaging/contrasts.h"
 
 #include <algorithm>
 #include <cmath>
@@ -75,6 +76,7 @@ PageVector<double> sampled_values(const Preprocessing& preprocessing, const Comp
     const std::int64_t step = std::max<std::int64_t>(1, preprocessing.brain_voxels / sample_voxels);
     const auto& size = preprocessing.grid.size;
     PageVector<double> values;
+    values.reserve(static_cast<std::size_t>(preprocessing.brain_voxels / step + 1));
     std::int64_t to_next = 0;
     for (std::int64_t k = 0; k < size[2]; ++k)
         for (std::int64_t j = 0; j < size[1]; ++j)
@@ -106,7 +108,9 @@ double mean_of(std::span<const double> values, const Function& f) {
 Sample sample_of(const Preprocessing& preprocessing, const CompactVolume& scan) {
     Sample sample;
     sample.values = sampled_values(preprocessing, scan);
-    PageVector<double> ordered = sample.values;
+    PageVector<float> ordered(sample.values.size()); // they were floats
+    std::transform(sample.values.begin(), sample.values.end(), ordered.begin(),
+                   [](double value) { return static_cast<float>(value); });
     // At least one voxel at either end: a single wild one must not decide in a small brain either.
     const std::size_t most = (ordered.size() - 1) / 2;
     const std::size_t skipped = std::min(
@@ -116,7 +120,7 @@ Sample sample_of(const Preprocessing& preprocessing, const CompactVolume& scan) 
     std::nth_element(ordered.begin(), high, ordered.end());
     std::nth_element(ordered.begin(), low, high); // the values at and behind `high` stay
     for (double& value : sample.values)
-        value = std::clamp(value, *low, *high);
+        value = std::clamp(value, static_cast<double>(*low), static_cast<double>(*high));
     sample.mean = mean_of(sample.values, [](double value) { return value; });
     sample.deviation = std::sqrt(mean_of(sample.values, [&](double value) { return square(value - sample.mean); }));
     if (sample.deviation > 0.0)
@@ -226,10 +230,10 @@ class Checks {
 
     void intensities(bool clipped) {
         std::array<Sample, 4> samples;
-        for (const std::size_t m : present_) {
+        for_contrasts(case_.present, case_.options.threads, [&](std::size_t m) {
             samples[m] = sample_of(brain_, case_.scans[m]);
             StopScope::check();
-        }
+        });
         for_pairs([&](std::size_t a, std::size_t b) {
             if (const double r = correlation(samples[a], samples[b]); std::abs(r) > most_correlation)
                 add(ErrorCode::modality_correlation, case_.sources[b],

@@ -5,6 +5,7 @@
 #include "core/parallel.h"
 #include "core/rounding.h"
 #include "core/try.h"
+#include "imaging/contrasts.h"
 
 #include <algorithm>
 #include <bit>
@@ -268,9 +269,12 @@ Result<Preprocessing> plan_preprocessing(const std::array<CompactVolume, 4>& sca
         preprocessing.intensity[m].background = scans[m].background();
     MFRES_CHECK(check_brain_size(preprocessing));
     find_box(preprocessing, options);
-    for (std::size_t m = 0; m < scans.size(); ++m)
-        if (options.present[m])
-            MFRES_CHECK(measure_intensity(scans[m], m, options, threads, preprocessing));
+    std::array<Status, 4> measured;
+    for_contrasts(options.present, threads, [&](std::size_t m) {
+        measured[m] = measure_intensity(scans[m], m, options, threads, preprocessing);
+    });
+    for (const Status& one : measured)
+        MFRES_CHECK(one);
     return preprocessing;
 }
 

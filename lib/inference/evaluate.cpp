@@ -373,9 +373,8 @@ void note_making(const PredictionReport& report, const EvaluationOptions& option
     if (options.contrasts != all_modalities)
         table.notes.push_back(text("The model got ", names(options.contrasts), " only."));
     const PostprocessingSizes& sizes = report.postprocessing;
-    if (sizes.min_enhancing_mm3 > 0.0)
-        table.notes.push_back(
-            text("Enhancing tumour below ", sizes.min_enhancing_mm3, " mm^3 was labelled as necrotic core."));
+    if (const std::string least = least_enhancing(sizes); !least.empty())
+        table.notes.push_back(text("Enhancing tumour below ", least, " was labelled as necrotic core."));
     if (sizes.min_component_mm3 > 0.0)
         table.notes.push_back(text("Parts of the tumour below ", sizes.min_component_mm3,
                                    " mm^3, but for the largest, were labelled as background."));
@@ -473,7 +472,7 @@ Result<Labelled> labelled(Segmenter& segmenter, const CaseSet::Cached& cached, c
     clock.stop();
     result.classes = label_map(*source, cut_to_brain(*source, predicted.classes, box.size));
     (void)remove_small_components(result.classes, sizes.min_component_mm3);
-    (void)relabel_small_enhancing(result.classes, sizes.min_enhancing_mm3);
+    (void)relabel_small_enhancing(result.classes, sizes.min_enhancing_mm3, sizes.min_enhancing_share);
     result.report.postprocessing = sizes;
     return result;
 }

@@ -48,8 +48,9 @@ std::int64_t MemoryBudget::fixed() const {
 }
 
 std::int64_t MemoryBudget::reading(const CaseMemory& memory) const {
-    return memory.resampling > 0 ? memory.resampling
-                                 : memory.scans + border::reading_bytes(memory.border) * std::min(readers_, 4);
+    if (memory.resampling > 0)
+        return memory.resampling;
+    return memory.scans + (memory.inflated + border::reading_bytes(memory.border)) * std::min(readers_, 4);
 }
 
 std::int64_t MemoryBudget::peak(const CaseMemory& memory, const Size& tile, std::int64_t executable) const {
@@ -67,8 +68,9 @@ std::int64_t MemoryBudget::peak(const CaseMemory& memory, const Size& tile, std:
         memory.probabilities
             ? 3 * std::max(float_bytes(memory.grid, classes_), float_bytes(memory.output, classes_)) + memory.images
             : 0;
-    // Labels and as much to find small parts of them, or both grids' labels; a slice with the buffers of its file.
-    const std::int64_t beside = std::max(memory.components ? labels : 0, memory.labels ? voxels(memory.output) : 0);
+    // Labels and a quarter as much to find small parts of them (a bit per voxel, and layers of neighbours, which are
+    // small), or both grids' labels; a slice with the buffers of its file.
+    const std::int64_t beside = std::max(memory.components ? labels / 4 : 0, memory.labels ? voxels(memory.output) : 0);
     const std::int64_t written = labels + beside + memory.output[0] * memory.output[1] + writer_overhead;
     const std::int64_t ending = std::max(picture, written) + std::max(probabilities, box_probabilities) +
                                 engine_overhead + (memory.keep_network ? executable : 0);

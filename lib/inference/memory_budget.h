@@ -17,6 +17,7 @@ struct CaseMemory {
     std::array<std::int64_t, 3> output{}; ///< of the files, which is another one if the scans were resampled
     std::array<std::int64_t, 3> box{};    ///< of the padded brain box
     std::int64_t scans = 0;               ///< of all scans, cut to what is not background
+    std::int64_t inflated = 0;            ///< of the largest file that was inflated at once
     std::int64_t border = 0;              ///< voxels on the faces of the files' grid
     std::int64_t resampling = 0;          ///< while the scans were resampled, with all of them; 0 if they were not
     std::int64_t images = 0;              ///< of the scans that are needed after the network has run

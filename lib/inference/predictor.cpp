@@ -30,9 +30,11 @@ void postprocess(LabelMap& labels, const PostprocessingSizes& sizes, std::vector
     if (const std::int64_t dropped = remove_small_components(labels, sizes.min_component_mm3); dropped > 0)
         warnings.push_back(text("parts of the tumour below the least of ", sizes.min_component_mm3, " mm^3, ", dropped,
                                 " voxels in all, are labelled as background"));
-    if (const std::int64_t dropped = relabel_small_enhancing(labels, sizes.min_enhancing_mm3); dropped > 0)
+    if (const std::int64_t dropped =
+            relabel_small_enhancing(labels, sizes.min_enhancing_mm3, sizes.min_enhancing_share);
+        dropped > 0)
         warnings.push_back(text("enhancing tumour of ", dropped, " voxels is below the least of ",
-                                sizes.min_enhancing_mm3, " mm^3 and is labelled as necrotic core"));
+                                least_enhancing(sizes), " and is labelled as necrotic core"));
 }
 
 void set_part(PredictionReport::Part& part, std::string_view name, const PartVolume& volume) {
@@ -70,6 +72,9 @@ std::int64_t system_memory(std::int64_t idle_bytes) {
 
 Status check_sizes(const PostprocessingSizes& sizes) {
     MFRES_CHECK(check_least("min_enhancing_mm3", sizes.min_enhancing_mm3));
+    if (!(sizes.min_enhancing_share >= 0.0 && sizes.min_enhancing_share <= 1.0))
+        return Error{ErrorCode::invalid_argument,
+                     text("min_enhancing_share must be 0 to 1, is ", sizes.min_enhancing_share), "min_enhancing_share"};
     return check_least("min_component_mm3", sizes.min_component_mm3);
 }
 
@@ -77,7 +82,8 @@ Result<PostprocessingSizes> CasePredictor::postprocessing(std::optional<double> 
                                                           std::optional<double> min_enhancing_mm3) const {
     const PostprocessingSizes& recommended = model_->metadata.postprocessing;
     const PostprocessingSizes sizes{min_component_mm3.value_or(recommended.min_component_mm3),
-                                    min_enhancing_mm3.value_or(recommended.min_enhancing_mm3)};
+                                    min_enhancing_mm3.value_or(recommended.min_enhancing_mm3),
+                                    min_enhancing_mm3 ? 0.0 : recommended.min_enhancing_share};
     MFRES_CHECK(check_sizes(sizes));
     return sizes;
 }
@@ -233,6 +239,7 @@ Result<LabelledCase> CasePredictor::label(Case& loaded, const CaseRequest& reque
               preprocess_case(loaded, preprocess_options(input_, loaded.present, threads())));
     CaseMemory memory =
         case_memory(loaded.scans, loaded.scan_grid, loaded.original_grid, preprocessing.padded_size, request.kept);
+    memory.inflated = loaded.inflated_bytes;
     if (loaded.resampled)
         memory.resampling = loaded.loading_bytes;
     memory.labels = request.labels && (loaded.resampled || !loaded.orientation.is_canonical());

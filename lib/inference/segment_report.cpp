@@ -4,6 +4,7 @@
 
 #include "core/format.h"
 #include "core/json_value.h"
+#include "core/postprocessing_json.h"
 #include "core/try.h"
 
 #include <array>
@@ -69,8 +70,7 @@ std::string report_json(const PredictionReport& report, const SegmentReport* fil
     json["passes"] = report.tiles * report.mirror_images;
     json["classes"] = parts_json(report.classes);
     json["regions"] = parts_json(report.regions);
-    json["postprocessing"] = {{"min_component_mm3", report.postprocessing.min_component_mm3},
-                              {"min_enhancing_mm3", report.postprocessing.min_enhancing_mm3}};
+    json["postprocessing"] = postprocessing_json<OrderedJson>(report.postprocessing);
     json["stages_ms"] = OrderedJson::object();
     for (const auto& stage : report.stages)
         json["stages_ms"][stage.name] = stage.milliseconds;

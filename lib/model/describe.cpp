@@ -3,6 +3,7 @@
 
 #include "core/json_value.h"
 #include "core/names.h"
+#include "core/postprocessing_json.h"
 #include "core/try.h"
 #include "model/metadata.h"
 
@@ -54,13 +55,26 @@ std::string subset_line(const ModelMetadata& metadata) {
     return sets.empty() ? sets : line("subsets", sets);
 }
 
+} // namespace
+
+std::string least_enhancing(const PostprocessingSizes& sizes) {
+    std::string least;
+    if (sizes.min_enhancing_mm3 > 0.0)
+        least = text(sizes.min_enhancing_mm3, " mm^3");
+    if (sizes.min_enhancing_share > 0.0)
+        least += text(least.empty() ? "" : " or ", 100.0 * sizes.min_enhancing_share, " % of the tumour core");
+    return least;
+}
+
+namespace {
+
 /// The recommended postprocessing; nothing if there is none.
 std::string postprocessing_line(const ModelMetadata& metadata) {
     std::string sizes;
     if (const double mm3 = metadata.postprocessing.min_component_mm3; mm3 > 0.0)
         sizes += text("components below ", mm3, " mm^3 are removed");
-    if (const double mm3 = metadata.postprocessing.min_enhancing_mm3; mm3 > 0.0)
-        sizes += text(sizes.empty() ? "" : "; ", "less than ", mm3, " mm^3 of enhancing tumour becomes necrotic core");
+    if (const std::string least = least_enhancing(metadata.postprocessing); !least.empty())
+        sizes += text(sizes.empty() ? "" : "; ", "enhancing tumour below ", least, " becomes necrotic core");
     return sizes.empty() ? sizes : line("postprocessing", sizes);
 }
 
@@ -132,8 +146,7 @@ OrderedJson model_json(const ModelSummary& model) {
     json["normalisation"] = to_string(metadata.normalisation);
     for (const ModalitySet& set : metadata.modality_subsets)
         json["modality_subsets"].push_back(names(set));
-    json["postprocessing"] = {{"min_component_mm3", metadata.postprocessing.min_component_mm3},
-                              {"min_enhancing_mm3", metadata.postprocessing.min_enhancing_mm3}};
+    json["postprocessing"] = postprocessing_json<OrderedJson>(metadata.postprocessing);
     json["label_scheme"] = metadata.label_scheme;
     json["voxel_mm"] = {metadata.voxel_min_mm, metadata.voxel_max_mm};
     json["brain_ml"] = {metadata.brain_min_ml, metadata.brain_max_ml};

@@ -23,10 +23,11 @@ constexpr std::string_view quantization_key = "mfres.quantisation";       // opt
 constexpr std::string_view subsets_key = "mfres.modality_subsets";        // optional
 constexpr std::string_view min_component_key = "mfres.min_component_mm3"; // optional
 constexpr std::string_view min_enhancing_key = "mfres.min_enhancing_mm3"; // optional
+constexpr std::string_view min_share_key = "mfres.min_enhancing_share";   // optional
 constexpr std::string_view brain_min_key = "mfres.brain_min_ml";          // optional, with the next
 constexpr std::string_view brain_max_key = "mfres.brain_max_ml";
-constexpr std::array optional_keys = {quantization_key,  subsets_key,   min_component_key,
-                                      min_enhancing_key, brain_min_key, brain_max_key};
+constexpr std::array optional_keys = {quantization_key, subsets_key,   min_component_key, min_enhancing_key,
+                                      min_share_key,    brain_min_key, brain_max_key};
 constexpr std::array<std::string_view, 10> keys = {
     "mfres.format_version", "mfres.variant",      "mfres.modalities", "mfres.normalisation",  "mfres.label_scheme",
     "mfres.voxel_min_mm",   "mfres.voxel_max_mm", "mfres.recipe",     "mfres.weights_sha256", "mfres.created_by"};
@@ -100,6 +101,16 @@ class Reader {
     /// A size in mm^3, 0 if the key is absent.
     Result<double> size(std::string_view key) const {
         return strings_.find(key) == strings_.end() ? Result<double>(0.0) : positive(key, "mm^3");
+    }
+
+    /// A share of 0 to 1, 0 if the key is absent.
+    Result<double> share(std::string_view key) const {
+        if (strings_.find(key) == strings_.end())
+            return 0.0;
+        MFRES_TRY(const double share, positive(key, "the whole"));
+        if (share > 1.0)
+            return invalid(key, text(share, " is no share of the whole, 0 to 1"));
+        return share;
     }
 
     Result<std::vector<std::string>> modalities() const {
@@ -212,6 +223,7 @@ Result<ModelMetadata> metadata_from_strings(const MetadataStrings& strings) {
     MFRES_TRY(metadata.modality_subsets, reader.subsets());
     MFRES_TRY(metadata.postprocessing.min_component_mm3, reader.size(min_component_key));
     MFRES_TRY(metadata.postprocessing.min_enhancing_mm3, reader.size(min_enhancing_key));
+    MFRES_TRY(metadata.postprocessing.min_enhancing_share, reader.share(min_share_key));
     MFRES_TRY(metadata.label_scheme, reader.choice("mfres.label_scheme", known_label_schemes));
     MFRES_TRY(metadata.voxel_min_mm, reader.positive("mfres.voxel_min_mm", "millimetres"));
     MFRES_TRY(metadata.voxel_max_mm, reader.positive("mfres.voxel_max_mm", "millimetres"));
@@ -260,10 +272,11 @@ MetadataStrings metadata_to_strings(const ModelMetadata& metadata) {
         subsets.append(subsets.empty() ? "" : ";").append(names(set));
     if (!subsets.empty())
         strings.emplace(subsets_key, subsets);
-    for (const auto& [key, mm3] : {std::pair{min_component_key, metadata.postprocessing.min_component_mm3},
-                                   std::pair{min_enhancing_key, metadata.postprocessing.min_enhancing_mm3}})
-        if (mm3 != 0.0)
-            strings.emplace(key, decimal(mm3));
+    for (const auto& [key, size] : {std::pair{min_component_key, metadata.postprocessing.min_component_mm3},
+                                    std::pair{min_enhancing_key, metadata.postprocessing.min_enhancing_mm3},
+                                    std::pair{min_share_key, metadata.postprocessing.min_enhancing_share}})
+        if (size != 0.0)
+            strings.emplace(key, decimal(size));
     return strings;
 }
 

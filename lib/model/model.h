@@ -21,6 +21,7 @@
 //   mfres.brain_max_ml     Without them 400 and 2500, an adult's
 //   mfres.min_component_mm3  recommended postprocessing, above 0 mm^3: see PostprocessingSizes
 //   mfres.min_enhancing_mm3
+//   mfres.min_enhancing_share  likewise, above 0 and up to 1
 // If mfres.quantisation contains "weights": "int8", the weight of every convolution whose parts all have a range is
 // stored as "<conv>.weight", I8 in -127..127, and "<conv>.weight_scale", F32 [out channels], above 0. The weight is
 // their product. Quantization is symmetric per output channel. The largest magnitude of a channel that is not zero is

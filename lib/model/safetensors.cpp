@@ -7,6 +7,7 @@
 #include "core/guard.h"
 #include "core/half.h"
 #include "core/json_value.h"
+#include "core/little_endian.h"
 #include "core/try.h"
 #include "model/tensor_file.h"
 
@@ -196,14 +197,6 @@ class HeaderReader : public nlohmann::json_sax<Json> {
 };
 
 template <typename T>
-T read_little_endian(const std::byte* bytes) {
-    T value = 0;
-    for (std::size_t i = 0; i < sizeof(T); ++i)
-        value = static_cast<T>(value | static_cast<T>(std::to_integer<T>(bytes[i]) << (8U * i)));
-    return value;
-}
-
-template <typename T>
 void append_little_endian(std::vector<std::byte>& bytes, T value) {
     for (std::size_t i = 0; i < sizeof(T); ++i)
         bytes.push_back(static_cast<std::byte>((value >> (8U * i)) & 0xFFU));
@@ -219,7 +212,7 @@ class Parser {
         if (file_bytes_ < length_bytes)
             return error(ErrorCode::model_truncated,
                          text("the file has ", file_bytes_, " bytes, a safetensors file starts with ", length_bytes));
-        const auto length = read_little_endian<std::uint64_t>(first.data());
+        const auto length = from_little_endian<std::uint64_t>(first.data());
         if (length > max_header_bytes)
             return error(ErrorCode::model_header_too_large,
                          text("the first 8 bytes announce a header of ", length, " bytes, more than the ",
@@ -330,10 +323,10 @@ bool is_weight_dtype(Dtype dtype) {
 /// Precondition: is_weight_dtype(dtype).
 float decode_element(Dtype dtype, const std::byte* bytes) {
     if (dtype == Dtype::f32)
-        return std::bit_cast<float>(read_little_endian<std::uint32_t>(bytes));
+        return std::bit_cast<float>(from_little_endian<std::uint32_t>(bytes));
     if (dtype == Dtype::i8)
         return static_cast<float>(std::bit_cast<std::int8_t>(*bytes));
-    const auto bits = read_little_endian<std::uint16_t>(bytes);
+    const auto bits = from_little_endian<std::uint16_t>(bytes);
     return dtype == Dtype::f16 ? f16_to_f32(bits) : bf16_to_f32(bits);
 }
 

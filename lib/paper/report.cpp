@@ -153,7 +153,7 @@ std::vector<std::string> caption(const ExperimentReport& report) {
         lines.push_back(recipe_sentence(plan, *recipe));
     }
     lines.push_back(backend_sentence(report));
-    lines.push_back(text("Dice in per cent and HD95 in mm: means over the held-out cases, whole brains from their "
+    lines.push_back(text("Dice in per cent and HD95 in mm: means over the held-out cases, whole brains "
                          "files as `mfres evaluate` measures them (regions `brats`, empty regions `server2019`)",
                          plan.seeds.size() > 1 ? "; then mean ± sample standard deviation over the seeds" : "",
                          ". Weights of the last step: the held-out cases decided nothing."));
@@ -332,7 +332,10 @@ std::string to_markdown(const ExperimentReport& report) {
         cells.push_back(notes_of(report, row));
         table.row(std::move(cells));
     }
-    return page + "\n" + table.markdown();
+    page += "\n" + table.markdown();
+    const Json made = Json::parse(report.provenance, nullptr, false);
+    return made.is_object() ? text(page, "\nMade by ", made.value("program", ""), " on ", made.value("date", ""), ".\n")
+                            : page;
 }
 
 std::string to_json(const ExperimentReport& report) {
@@ -344,9 +347,11 @@ std::string to_json(const ExperimentReport& report) {
     Json runs = Json::array();
     for (const ExperimentRun& run : report.runs)
         runs.push_back(run_json(report, run));
-    const Json object = {{"plan", plan_json(report.plan)}, {"caption", caption(report)}, {"rows", std::move(rows)},
-                         {"runs", std::move(runs)},        {"stopped", report.stopped},  {"warnings", report.warnings},
-                         {"notes", report.notes}};
+    Json object = {{"plan", plan_json(report.plan)}, {"caption", caption(report)}, {"rows", std::move(rows)},
+                   {"runs", std::move(runs)},        {"stopped", report.stopped},  {"warnings", report.warnings},
+                   {"notes", report.notes}};
+    if (const Json made = Json::parse(report.provenance, nullptr, false); made.is_object())
+        object.update(made);
     return object.dump(2, ' ', false, Json::error_handler_t::replace);
 }
 

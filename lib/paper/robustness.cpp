@@ -3,11 +3,13 @@
 
 #include "core/guard.h"
 #include "core/json_value.h"
+#include "core/postprocessing_json.h"
 #include "core/try.h"
 #include "paper/disturb.h"
 #include "report/text_table.h"
 
 #include <mfres/case_images.h>
+#include <mfres/postprocessing.h>
 
 #include <algorithm>
 #include <new>
@@ -180,8 +182,8 @@ std::string to_markdown(const RobustnessReport& report) {
     page += table.markdown() + "\n" + report.model + "\n";
     if (const double mm3 = report.postprocessing.min_component_mm3; mm3 > 0.0)
         page += text("Parts of the tumour below ", mm3, " mm^3, but for the largest, were labelled as background.\n");
-    if (const double mm3 = report.postprocessing.min_enhancing_mm3; mm3 > 0.0)
-        page += text("Enhancing tumour below ", mm3, " mm^3 was labelled as necrotic core.\n");
+    if (const std::string least = least_enhancing(report.postprocessing); !least.empty())
+        page += text("Enhancing tumour below ", least, " was labelled as necrotic core.\n");
     return page + (report.labels.empty() ? "" : report.labels + "\n");
 }
 
@@ -201,9 +203,7 @@ std::string to_json(const RobustnessReport& report) {
     }
     return Json{{"model", report.model},
                 {"labels", report.labels},
-                {"postprocessing",
-                 {{"min_component_mm3", report.postprocessing.min_component_mm3},
-                  {"min_enhancing_mm3", report.postprocessing.min_enhancing_mm3}}},
+                {"postprocessing", postprocessing_json<Json>(report.postprocessing)},
                 {"seed", report.seed},
                 {"regions", {"WT", "TC", "ET"}},
                 {"disturbances", std::move(rows)}}

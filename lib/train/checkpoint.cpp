@@ -3,6 +3,7 @@
 
 #include "core/file.h"
 #include "core/json.h"
+#include "core/little_endian.h"
 #include "core/try.h"
 #include "model/safetensors.h"
 
@@ -42,10 +43,7 @@ void append(Bytes& bytes, Integer value) {
 /// Precondition: the bytes exist.
 template <typename Integer>
 Integer integer_at(std::span<const std::byte> bytes, std::size_t offset) {
-    Integer value = 0;
-    for (std::size_t i = 0; i < sizeof(Integer); ++i)
-        value |= static_cast<Integer>(static_cast<Integer>(bytes[offset + i]) << (8 * i));
-    return value;
+    return from_little_endian<Integer>(bytes.data() + offset);
 }
 
 Bytes to_bytes(std::string_view text_value) {

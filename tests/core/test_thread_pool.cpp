@@ -138,8 +138,14 @@ TEST_CASE("a thread pool's scope lends it to loops, and a part's own loops stay 
         CHECK(ThreadPool::current() == pool.get());
         parallel_ranges(100, 4, [&](std::int64_t begin, std::int64_t end) {
             CHECK(ThreadPool::current() == nullptr);
-            for (std::int64_t i = begin; i < end; ++i)
-                ++order[static_cast<std::size_t>(i)];
+            const auto own = std::this_thread::get_id();
+            std::int64_t others = 0;
+            parallel_ranges(end - begin, 4, [&](std::int64_t first, std::int64_t last) {
+                others += std::this_thread::get_id() == own ? 0 : 1;
+                for (std::int64_t i = begin + first; i < begin + last; ++i)
+                    ++order[static_cast<std::size_t>(i)];
+            });
+            CHECK(others == 0);
         });
     }
     CHECK(ThreadPool::current() == nullptr);

@@ -433,7 +433,8 @@ TEST_CASE("plain C: a size of 0 is what the model recommends, unless that is tur
         return of_files;
     };
     const auto sizes = [](double component, double enhancing) {
-        return nlohmann::json{{"min_component_mm3", component}, {"min_enhancing_mm3", enhancing}};
+        return nlohmann::json{
+            {"min_component_mm3", component}, {"min_enhancing_mm3", enhancing}, {"min_enhancing_share", 0.0}};
     };
     CHECK(report_with(0.0, 0) == sizes(20.0, 1e9));
     CHECK(report_with(7.0, 0) == sizes(7.0, 1e9));

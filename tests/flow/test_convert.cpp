@@ -193,8 +193,9 @@ TEST_CASE("convert declares subsets and sizes, which info shows and every comman
     const test::TemporaryFolder folder;
     const std::string model = test::write_model(folder, test::small_network);
     const std::string declared = folder / "declared.safetensors";
-    const auto out = test::run_program({"convert", model, "--out", declared, "--subsets", "t1ce,t2,flair;flair,t1ce",
-                                        "--min-component", "30", "--min-enhancing", "1e9"});
+    const auto out =
+        test::run_program({"convert", model, "--out", declared, "--subsets", "t1ce,t2,flair;flair,t1ce",
+                           "--min-component", "30", "--min-enhancing", "1e9", "--min-enhancing-share", "0.5"});
     INFO(out.err);
     REQUIRE(out.exit_code == 0);
     const auto before = load_model(model);
@@ -204,11 +205,13 @@ TEST_CASE("convert declares subsets and sizes, which info shows and every comman
     CHECK(after->metadata.weights_sha256 == before->metadata.weights_sha256);
     CHECK(after->metadata.modality_subsets ==
           std::vector<ModalitySet>{{false, true, true, true}, {false, true, false, true}});
-    CHECK(after->metadata.postprocessing == PostprocessingSizes{30.0, 1e9});
+    CHECK(after->metadata.postprocessing == PostprocessingSizes{30.0, 1e9, 0.5});
     const std::string shown = test::run_program({"info", declared}).out;
     CHECK(shown.find("subsets        t1ce,t2,flair; t1ce,flair\n") != std::string::npos);
-    CHECK(shown.find("postprocessing components below 30 mm^3 are removed; less than 1000000000 mm^3 of") !=
-          std::string::npos);
+    CHECK(
+        shown.find(
+            "postprocessing components below 30 mm^3 are removed; enhancing tumour below 1000000000 mm^3 or 50 % of") !=
+        std::string::npos);
     const auto as_json = nlohmann::json::parse(test::run_program({"info", declared, "--json"}).out);
     CHECK(as_json["model"]["postprocessing"]["min_component_mm3"] == 30.0);
 
@@ -216,23 +219,36 @@ TEST_CASE("convert declares subsets and sizes, which info shows and every comman
     const auto files = test::write_case(folder);
     const std::string case_folder = files.modalities[0].parent_path();
     const auto segmented = [&](std::vector<std::string> options) {
-        options.insert(options.begin(), {"segment", "--model", declared, "--case", case_folder, "--out",
-                                         folder / "labels.nii.gz", "--force", "--json", "--quiet"});
+        if (options.empty() || options[0] != "--model")
+            options.insert(options.begin(), {"--model", declared});
+        options.insert(options.begin(), {"segment", "--case", case_folder, "--out", folder / "labels.nii.gz", "--force",
+                                         "--json", "--quiet"});
         const auto run = test::run_program(options);
         INFO(run.err);
         REQUIRE(run.exit_code == 0);
         return nlohmann::json::parse(run.out);
     };
     const auto recommended = segmented({});
-    CHECK(recommended["postprocessing"] == nlohmann::json{{"min_component_mm3", 30.0}, {"min_enhancing_mm3", 1e9}});
+    CHECK(recommended["postprocessing"] ==
+          nlohmann::json{{"min_component_mm3", 30.0}, {"min_enhancing_mm3", 1e9}, {"min_enhancing_share", 0.5}});
     CHECK(recommended["classes"]["enhancing tumour"]["voxels"] == 0);
     const auto own = segmented({"--min-enhancing", "0", "--min-component", "7"});
-    CHECK(own["postprocessing"] == nlohmann::json{{"min_component_mm3", 7.0}, {"min_enhancing_mm3", 0.0}});
+    CHECK(own["postprocessing"] ==
+          nlohmann::json{{"min_component_mm3", 7.0}, {"min_enhancing_mm3", 0.0}, {"min_enhancing_share", 0.0}});
     CHECK(own["classes"]["enhancing tumour"]["voxels"].get<std::int64_t>() > 0);
+
+    // Without a size the share decides alone.
+    const std::string shared = folder / "shared.safetensors";
+    REQUIRE(
+        test::run_program({"convert", declared, "--out", shared, "--min-enhancing", "0", "--min-enhancing-share", "1"})
+            .exit_code == 0);
+    const auto by_share = segmented({"--model", shared});
+    CHECK(by_share["classes"]["enhancing tumour"]["voxels"] == 0);
+    CHECK(by_share["warnings"].dump().find("100 % of the tumour core") != std::string::npos);
 
     const std::string removed = folder / "removed.safetensors";
     REQUIRE(test::run_program({"convert", declared, "--out", removed, "--subsets", "none", "--min-component", "0",
-                               "--min-enhancing", "0"})
+                               "--min-enhancing", "0", "--min-enhancing-share", "0"})
                 .exit_code == 0);
     CHECK(test::file_text(removed) == test::file_text(model));
     const std::string clipped = folder / "clipped.safetensors";
@@ -247,6 +263,7 @@ TEST_CASE("convert declares subsets and sizes, which info shows and every comman
                                         {"--subsets", "t1,t1ce,t2,flair"},
                                         {"--min-component", "-1"},
                                         {"--min-enhancing", "inf"},
+                                        {"--min-enhancing-share", "1.5"},
                                         {"--normalisation", "zscore"}}) {
         INFO(option << ' ' << value);
         const std::string bad = folder / "bad.safetensors";

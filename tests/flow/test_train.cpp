@@ -78,6 +78,11 @@ TEST_CASE("mfres train follows teachers, and mfres average writes the mean of wh
     INFO(trained.err << trained.out);
     REQUIRE(trained.exit_code == 0);
     const auto report = nlohmann::json::parse(trained.out);
+    CHECK(report["program"].get<std::string>().starts_with("mfres "));
+    CHECK(report["date"].get<std::string>().size() == std::string("2019-10-03T12:00:00Z").size());
+    CHECK(report["options"]["loss"] == "dice-ce");
+    CHECK(report["options"]["teacher"] == nlohmann::json(teachers));
+    CHECK(report["options"]["log-every"] == 10);
     CHECK(report["recipe"]["teachers_sha256"].get<std::string>().size() == 129);
     CHECK(report["recipe"]["ce_weight"] == 1.0);
     const Finished other = run_program({"train", "--out", run, "--resume", "--steps", "3", "--teacher", teachers[0]});

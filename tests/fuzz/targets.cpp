@@ -90,8 +90,14 @@ constexpr NiftiReadOptions small_volumes{.use = AffineSource::automatic, .max_by
 bool read_all_ways(const std::filesystem::path& path) {
     const auto volume = read_nifti(path, small_volumes);
     const auto scan = read_nifti_scan(path, small_volumes);
+    NiftiReadOptions at_once = small_volumes;
+    at_once.most_inflated_bytes = small_volumes.max_bytes;
+    const auto inflated = read_nifti_scan(path, at_once);
     (void)read_nifti_labels(path, small_volumes);
     expect(volume.ok() == scan.ok(), "read_nifti and read_nifti_scan disagree");
+    expect(scan.ok() ? inflated.ok() && same_intensities(inflated->scan, scan->scan)
+                     : !inflated.ok() && inflated.error().message == scan.error().message,
+           "a file that is inflated at once is judged or read otherwise");
     if (volume) {
         expect(static_cast<std::int64_t>(volume->volume.voxels.size()) == volume->volume.grid.voxels(),
                "a volume has another number of voxels than its grid");

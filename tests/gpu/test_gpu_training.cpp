@@ -6,7 +6,9 @@
 #include "support/check_backend.h"
 #include "train/loss.h"
 
+#include <cmath>
 #include <cstdio>
+#include <limits>
 
 using namespace mfres;
 
@@ -111,5 +113,27 @@ TEST_CASE("the network's logits on the GPU are the reference's, and in short pre
             same += label(*got, voxel) == label(*expected, voxel) ? 1 : 0;
         const double share = 4.0 * static_cast<double>(same) / static_cast<double>(got->elements());
         CHECK(share >= (precision == Precision::f32 ? 0.9999 : 0.98));
+    }
+}
+
+TEST_CASE("a NaN passes a convolution with ReLU on the GPU in every precision") {
+    const Backend* backend = cuda();
+    if (!backend)
+        return;
+    GraphBuilder builder;
+    const NodeId x = builder.input(Shape{1, 8, 8, 8, 8});
+    builder.output(builder.relu("r", builder.conv("c", x, Conv{.out_channels = 8, .bias = true})));
+    const auto graph = builder.finish();
+    REQUIRE_OK(graph);
+    Tensor image = test::random_tensor(graph->node(0).shape, 1);
+    image[0] = std::numeric_limits<float>::quiet_NaN(); // channel 0 of the first voxel, which all channels there read
+    for (const Precision precision : training_precisions) {
+        INFO(to_string(precision));
+        const auto got = test::run(*backend, *graph, test::random_weights(*graph, 1), image, {.precision = precision});
+        REQUIRE_OK(got);
+        for (std::int64_t channel = 0; channel < 8; ++channel) {
+            CHECK(std::isnan((*got)[channel * 512]));
+            CHECK_FALSE(std::isnan((*got)[channel * 512 + 1]));
+        }
     }
 }

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <initializer_list>
+#include <iostream>
 #include <span>
 #include <string>
 #include <string_view>
@@ -104,6 +106,57 @@ TEST_CASE("equal content gives equal gzip files without a time stamp or a system
     for (const std::size_t time_byte : {4U, 5U, 6U, 7U})
         CHECK(file[time_byte] == std::byte{0});
     CHECK(file[9] == std::byte{255});
+}
+
+TEST_CASE("files that are inflated at once are those of the reader, and nothing else passes") {
+    const Bytes probe = compressed(bytes_of("probe"));
+    Bytes probed(5);
+    if (!inflate_whole(probe, probed)) {
+        std::cout << "SKIPPED: built without libdeflate, so no file is inflated at once\n";
+        return;
+    }
+    CHECK(probed == bytes_of("probe"));
+
+    const auto joined = [](std::initializer_list<Bytes> members) {
+        Bytes file;
+        for (const Bytes& member : members)
+            file.insert(file.end(), member.begin(), member.end());
+        return file;
+    };
+    const Bytes content = compressible(70'001);
+    const std::vector<Bytes> files = {compressed(content, 0), compressed(content, 1), compressed(content, 9),
+                                      compressed(Bytes()),
+                                      joined({compressed(content), compressed(Bytes()), compressed(probe)})};
+    for (const Bytes& file : files) {
+        const auto expected = inflated(file);
+        REQUIRE_OK(expected);
+        for (const std::size_t size : {expected->size(), expected->size() + 1}) {
+            Bytes whole(size);
+            REQUIRE(inflate_whole(file, whole) == (size == expected->size()));
+            if (size == expected->size())
+                CHECK(whole == *expected);
+        }
+        if (!expected->empty()) {
+            Bytes less(expected->size() - 1);
+            CHECK_FALSE(inflate_whole(file, less));
+        }
+    }
+
+    // Whatever the reader rejects, at the reader's strictness: cut anywhere, any bit, a header's CRC-16, trailing bytes.
+    const Bytes words = compressed(bytes_of("the same words, the same words, the same words"));
+    Bytes out(46);
+    REQUIRE(inflate_whole(words, out));
+    for (std::size_t size = 0; size < words.size(); ++size)
+        CHECK_FALSE(inflate_whole(std::span(words).first(size), out));
+    for (std::size_t bit = 0; bit < 8 * words.size(); ++bit) {
+        Bytes flipped = words;
+        flipped[bit / 8] ^= static_cast<std::byte>(1U << (bit % 8));
+        const auto read = inflated(flipped);
+        const bool same = inflate_whole(flipped, out);
+        INFO("bit " << bit);
+        CHECK((!same || (read.ok() && *read == out)));
+    }
+    CHECK_FALSE(inflate_whole(joined({words, Bytes(3)}), out));
 }
 
 TEST_CASE("several gzip members read as one") {

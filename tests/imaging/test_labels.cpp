@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
+#include "core/random.h"
 #include "imaging/label_evidence.h"
 #include "imaging/label_table.h"
 #include "support/catch.h"
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
+#include <map>
 #include <set>
 #include <string>
 
@@ -327,6 +330,54 @@ TEST_CASE("an component is connected through corners, along every axis, and not 
     CHECK(rows.labels[9] == 1);
 }
 
+TEST_CASE("components that are removed are those of labels that spread until nothing changes") {
+    Random random(5);
+    const Grid grid{{7, 5, 6}, {{{1, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0}}}};
+    const auto& size = grid.size;
+    for (int round = 0; round < 100; ++round) {
+        LabelMap classes{grid, std::vector<std::uint8_t>(static_cast<std::size_t>(grid.voxels()), 0)};
+        for (std::uint8_t& value : classes.labels)
+            value = random.below(6) == 0 ? static_cast<std::uint8_t>(1 + random.below(3)) : std::uint8_t{0};
+        // Each voxel takes the least index of its neighbours, so a component has that of its first voxel in the end.
+        std::vector<std::int64_t> first(classes.labels.size(), -1);
+        for (std::size_t v = 0; v < first.size(); ++v)
+            first[v] = classes.labels[v] != 0 ? static_cast<std::int64_t>(v) : -1;
+        for (bool changed = true; changed;) {
+            changed = false;
+            for (std::int64_t a = 0; a < grid.voxels(); ++a)
+                for (std::int64_t b = 0; b < grid.voxels(); ++b) {
+                    const auto apart = [&](std::int64_t stride, std::int64_t extent) {
+                        return std::abs(a / stride % extent - b / stride % extent);
+                    };
+                    std::int64_t& mine = first[static_cast<std::size_t>(a)];
+                    const std::int64_t other = first[static_cast<std::size_t>(b)];
+                    if (other >= 0 && mine > other && apart(1, size[0]) <= 1 && apart(size[0], size[1]) <= 1 &&
+                        apart(size[0] * size[1], size[2]) <= 1) {
+                        mine = other;
+                        changed = true;
+                    }
+                }
+        }
+        std::map<std::int64_t, std::int64_t> voxels;
+        for (const std::int64_t component : first)
+            if (component >= 0)
+                ++voxels[component];
+        std::int64_t largest = -1;
+        for (const auto& [component, count] : voxels)
+            if (largest < 0 || count > voxels[largest])
+                largest = component;
+        LabelMap expected = classes;
+        std::int64_t removed = 0;
+        for (std::size_t v = 0; v < first.size(); ++v)
+            if (first[v] >= 0 && first[v] != largest && voxels[first[v]] < 4) {
+                expected.labels[v] = 0;
+                ++removed;
+            }
+        CHECK(remove_small_components(classes, 4.0) == removed);
+        CHECK(classes.labels == expected.labels);
+    }
+}
+
 TEST_CASE("little enhancing tumour becomes core, enough of it stays") {
     const Grid grid{{4, 1, 1}, {{{2, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0}}}}; // 2 mm^3 per voxel
     LabelMap classes{grid, {0, 3, 2, 3}};
@@ -336,4 +387,12 @@ TEST_CASE("little enhancing tumour becomes core, enough of it stays") {
     CHECK(relabel_small_enhancing(classes, 4.5) == 2);
     CHECK(classes.labels == std::vector<std::uint8_t>{0, 1, 2, 1});
     CHECK(relabel_small_enhancing(classes, 4.5) == 0);
+
+    LabelMap cores{grid, {1, 3, 2, 1}}; // a third of the core
+    CHECK(relabel_small_enhancing(cores, 0.0, 1.0 / 3.0) == 0);
+    CHECK(relabel_small_enhancing(cores, 2.0, 0.33) == 0);
+    CHECK(relabel_small_enhancing(cores, 2.0, 0.34) == 1);
+    CHECK(cores.labels == std::vector<std::uint8_t>{1, 1, 2, 1});
+    LabelMap enhancing{grid, {0, 3, 0, 3}}; // all of it
+    CHECK(relabel_small_enhancing(enhancing, 0.0, 1.0) == 0);
 }

@@ -2,6 +2,8 @@
 #include "core/memory_usage.h"
 #include "nifti_files.h"
 
+#include <utility>
+
 using namespace mfres;
 using test::Bytes;
 using test::read;
@@ -43,6 +45,44 @@ TEST_CASE("a flipped bit in CRC-32 or length of a compressed volume is rejected,
         test::save(folder / "x.nii.gz", damaged);
         INFO("bit " << bit);
         REQUIRE_CODE(read_nifti(folder / "x.nii.gz"), gzip_corrupt);
+    }
+}
+
+TEST_CASE("a compressed volume that is inflated at once is the same, and is rejected with the same words") {
+    const test::TemporaryFolder folder;
+    const auto path = folder / "x.nii.gz";
+    const auto both = [&](const Bytes& bytes, std::uint64_t most) {
+        test::save(path, bytes);
+        NiftiReadOptions options;
+        auto by_piece = read_nifti_scan(path, options);
+        options.most_inflated_bytes = most;
+        return std::pair(std::move(by_piece), read_nifti_scan(path, options));
+    };
+    for (const double offset : {352.0, 700001.0}) {
+        Recipe recipe;
+        recipe.vox_offset = offset;
+        const Bytes file = recipe.file();
+        for (const std::uint64_t most : {std::uint64_t{file.size()}, std::uint64_t{file.size() - 1}}) {
+            const auto [by_piece, at_once] = both(zipped(file), most);
+            REQUIRE_OK(by_piece);
+            REQUIRE_OK(at_once);
+            CHECK(same_intensities(by_piece->scan, at_once->scan));
+            CHECK(by_piece->inflated_bytes == 0);
+            if (at_once->inflated_bytes != 0)
+                CHECK((most == file.size() && at_once->inflated_bytes > static_cast<std::int64_t>(file.size())));
+        }
+        Bytes longer = file;
+        longer.push_back(std::byte{0});
+        const Bytes whole = zipped(file);
+        for (const Bytes& damaged :
+             {Bytes(whole.begin(), whole.end() - 3), zipped(longer), zipped(Bytes(file.begin(), file.end() - 1)),
+              Bytes(whole.begin(), whole.end() - 9)}) {
+            const auto [by_piece, at_once] = both(damaged, std::uint64_t{1} << 24U);
+            REQUIRE_FALSE(by_piece.ok());
+            REQUIRE_FALSE(at_once.ok());
+            CHECK(at_once.error().code == by_piece.error().code);
+            CHECK(at_once.error().message == by_piece.error().message);
+        }
     }
 }
 

@@ -464,16 +464,28 @@ TEST_CASE("normalisation and subsets of the contrasts come back from a file") {
 TEST_CASE("recommended sizes of postprocessing come back from a file, and are absent where there are none") {
     const test::TemporaryFolder folder;
     Model model = tiny_model();
-    for (const char* key : {"mfres.min_component_mm3", "mfres.min_enhancing_mm3"})
+    for (const char* key : {"mfres.min_component_mm3", "mfres.min_enhancing_mm3", "mfres.min_enhancing_share"})
         CHECK(metadata_to_strings(model.metadata).count(key) == 0);
-    model.metadata.postprocessing = {1000.0, 62.5};
+    model.metadata.postprocessing = {1000.0, 62.5, 0.125};
     REQUIRE_OK(save_model(folder / "m.safetensors", model));
     const auto loaded = load_model(folder / "m.safetensors");
     REQUIRE_OK(loaded);
-    CHECK(loaded->metadata.postprocessing == PostprocessingSizes{1000.0, 62.5});
+    CHECK(loaded->metadata.postprocessing == PostprocessingSizes{1000.0, 62.5, 0.125});
     MetadataStrings strings = metadata_to_strings(loaded->metadata);
     CHECK(strings["mfres.min_component_mm3"] == "1000");
     CHECK(strings["mfres.min_enhancing_mm3"] == "62.5");
+    CHECK(strings["mfres.min_enhancing_share"] == "0.125");
+    for (const char* bad : {"", "0", "-0.1", "1.1", "nan", "12 %"}) {
+        INFO(bad);
+        MetadataStrings changed = strings;
+        changed["mfres.min_enhancing_share"] = bad;
+        const auto rejected = metadata_from_strings(changed);
+        REQUIRE_CODE(rejected, model_metadata_invalid);
+        CHECK(rejected.error().where == "mfres.min_enhancing_share");
+    }
+    CHECK(least_enhancing({}).empty());
+    CHECK(least_enhancing({1000.0, 62.5, 0.125}) == "62.5 mm^3 or 12.5 % of the tumour core");
+    CHECK(least_enhancing({0.0, 0.0, 0.1}) == "10 % of the tumour core");
     for (const char* bad : {"", "0", "-1", "inf", "nan", "1000 mm"}) {
         INFO(bad);
         strings["mfres.min_component_mm3"] = bad;

@@ -62,7 +62,7 @@ int cache(const std::vector<std::string>& arguments) {
         ("levels", po::value<int>()->default_value(0), "round intensities of folders to this many steps, 2 to 256; 0 = without loss")
         ("normalisation", po::value<std::string>()->default_value("zscore-brain"), ways.c_str());
     // clang-format on
-    add_label_options(options, "default: auto, for each folder");
+    add_label_options(options, "auto, for each folder");
     add_accept_option(options);
     add_threads_option(options);
     add_output_options(options);

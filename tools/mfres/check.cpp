@@ -146,7 +146,7 @@ int check(const std::vector<std::string>& arguments) {
     options.add()
         ("data", po::value<std::string>()->required(), "a case, or a folder of cases (also without --data)");
     // clang-format on
-    add_label_options(options, "default: auto");
+    add_label_options(options, "auto");
     add_case_options(options);
     add_accept_option(options);
     add_threads_option(options);

@@ -169,7 +169,7 @@ std::string did_you_mean(const std::string& word, const std::vector<std::string>
 }
 
 Options::Options(std::string usage, std::string about, std::string examples)
-    : usage_(std::move(usage)), about_(std::move(about)), examples_(std::move(examples)), visible_("Options", 110, 70) {
+    : usage_(std::move(usage)), about_(std::move(about)), examples_(std::move(examples)) {
     visible_.add_options()("help,h", "show this text");
 }
 
@@ -184,15 +184,34 @@ std::vector<OptionText> option_texts(const po::options_description& options,
     for (const auto& option : options.options()) {
         const bool takes_value = option->semantic()->max_tokens() > 0;
         const std::string letter = option->canonical_display_name(po::command_line_style::allow_dash_for_short);
+        // "arg (=auto)"
+        const std::string parameter = option->format_parameter();
+        const std::size_t standard = takes_value ? parameter.find("(=") : std::string::npos;
         texts.push_back({.name = option->long_name(),
                          .letter = letter.size() == 2 && letter[0] == '-' ? letter.substr(1) : "",
-                         .parameter = takes_value ? option->format_parameter() : "",
-                         .help = option->description()});
+                         .takes_value = takes_value,
+                         .help = standard == std::string::npos
+                                     ? option->description()
+                                     : text(option->description(), " (default ", parameter.substr(standard + 2))});
     }
     if (positional.max_total_count() > 0)
         for (OptionText& option : texts)
             option.positional = option.name == positional.name_for_position(0);
     return texts;
+}
+
+/// The table of --help.
+po::options_description help_table(const std::vector<OptionText>& options) {
+    po::options_description table("Options", 110, 70);
+    auto add = table.add_options();
+    for (const OptionText& option : options) {
+        const std::string names = option.name + (option.letter.empty() ? "" : "," + option.letter);
+        if (option.takes_value)
+            add(names.c_str(), po::value<std::string>(), option.help.c_str());
+        else
+            add(names.c_str(), option.help.c_str());
+    }
+    return table;
 }
 
 } // namespace
@@ -314,7 +333,10 @@ std::optional<int> Options::parse(const std::vector<std::string>& arguments) {
             po::command_line_parser(arguments).options(visible_).positional(positional_).style(option_style).run(),
             values_);
         if (has("help")) {
-            std::cout << "Usage: mfres " << usage_ << "\n\n" << about_ << "\n\n" << visible_ << '\n' << examples_;
+            std::cout << "Usage: mfres " << usage_ << "\n\n"
+                      << about_ << "\n\n"
+                      << help_table(option_texts(visible_, positional_)) << '\n'
+                      << examples_;
             return exit_ok;
         }
         if (has("config"))

@@ -25,10 +25,10 @@ std::span<const ExitCodeText> exit_codes();
 
 /// An option as --help shows it.
 struct OptionText {
-    std::string name;      ///< without dashes
-    std::string letter;    ///< "o" for -o; empty without one
-    std::string parameter; ///< "arg" or "arg (=auto)"; empty for a switch
-    std::string help;
+    std::string name;   ///< without dashes
+    std::string letter; ///< "o" for -o; empty without one
+    bool takes_value = false;
+    std::string help;        ///< with "(default auto)" at the end where there is one
     bool positional = false; ///< also taken without its name
 };
 

@@ -83,7 +83,7 @@ std::string zsh_words(const std::string& words, const std::string& signs) {
 }
 
 std::string zsh_option(const OptionText& option) {
-    const std::string value = option.parameter.empty()   ? ""
+    const std::string value = !option.takes_value        ? ""
                               : option.name == "backend" ? ":backend:(" + backend_words() + ")"
                                                          : ":value:_files";
     const std::string rest = "[" + zsh_words(option.help, "[]:\\") + "]" + value + "'";

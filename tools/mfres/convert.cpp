@@ -51,7 +51,7 @@ constexpr const char* examples =
 Options make_options() {
     Options options("convert INPUT --out FILE [--network NAME|FILE.json] [--mapping FILE.json]", about, examples);
     const std::string dtypes = "of convolution weights in a .safetensors: " + names_of(weight_dtypes) +
-                               "; default: int8 with --calibrate or if they are it already, else f32";
+                               " (default int8 with --calibrate or if they are it already, else f32)";
     const std::string dialects = "of ONNX: " + names_of(onnx_dialects) + " (at most four axes, for a stock OpenCV)";
     // clang-format off
     options.add()
@@ -73,6 +73,7 @@ Options make_options() {
         ("subsets", po::value<std::string>(), "subsets of the contrasts that the model accepts: none, all that training with modality dropout covers, or e.g. t1ce,t2,flair;t1,t1ce,flair")
         ("min-component", po::value<double>(), "mm^3: recommended for segment, evaluate and robustness; 0 = none")
         ("min-enhancing", po::value<double>(), "likewise")
+        ("min-enhancing-share", po::value<double>(), "likewise, of the tumour core, e.g. 0.1: less enhancing tumour becomes necrotic core unless --min-enhancing of segment says otherwise")
         ("normalisation", po::value<std::string>(), "of intensities, where the file names another than the weights were trained with: zscore-brain-clipped for images that were clipped before")
         ("verify", po::value<std::string>(), "folder of a case: run the model and what was written, print what changed");
     // clang-format on
@@ -248,6 +249,8 @@ Status declare(const Options& options, Source& source) {
         metadata.postprocessing.min_component_mm3 = options.get<double>("min-component");
     if (options.has("min-enhancing"))
         metadata.postprocessing.min_enhancing_mm3 = options.get<double>("min-enhancing");
+    if (options.has("min-enhancing-share"))
+        metadata.postprocessing.min_enhancing_share = options.get<double>("min-enhancing-share");
     if (options.has("normalisation")) {
         MFRES_TRY(metadata.normalisation, parse_normalisation(options.get<std::string>("normalisation")));
     }

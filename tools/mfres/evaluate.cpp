@@ -44,8 +44,8 @@ Options make_options() {
         ("data", po::value<std::string>(), "folder of cases that have a segmentation, or a training cache, to run the model on")
         ("drop", po::value<std::vector<std::string>>()->composing(), "with --data: contrasts that the model does not get, e.g. flair or t1,t2 (may be repeated); all: a table of all 15 subsets")
         ("table", po::value<std::string>(), "table of the challenge server, or a cases.csv (.csv)")
-        ("regions", po::value<std::string>(), "brats (default: WT 1 2 4, TC 1 4, ET 4) or paper (WT 1 2, TC 1, ET 4)")
-        ("scheme", po::value<std::string>(), "for empty regions: server2019 (default: HD95 blank) or brats2020 (HD95 0 or 373.12866)")
+        ("regions", po::value<std::string>(), "brats (WT 1 2 4, TC 1 4, ET 4) or paper (WT 1 2, TC 1, ET 4) (default brats)")
+        ("scheme", po::value<std::string>(), "for empty regions: server2019 (HD95 blank) or brats2020 (HD95 0 or 373.12866) (default server2019)")
         ("sites", po::value<std::string>(), "table (.csv: case,site) of the sites that the summary is divided by; without it, what ids of BraTS tell, or else the folder's name")
         ("out,o", po::value<std::string>(), "folder for cases.csv, summary.csv, sites.csv, summary.json and table.md")
         ("html", po::value<std::string>(), "page to write (.html) that shows all cases in a browser, the lowest Dice first")
@@ -53,7 +53,7 @@ Options make_options() {
         ("compare", po::value<std::string>(), "second folder of label maps, or with --table a second table: paired differences to the first")
         ("pred-labels", po::value<std::string>(), "scheme or mapping of the labels of --pred, if it is another one");
     // clang-format on
-    add_label_options(options, "default: auto");
+    add_label_options(options, "auto");
     add_segmenter_options(options); // several precisions with commas between are compared with f32
     add_case_options(options);
     add_small_part_options(options);

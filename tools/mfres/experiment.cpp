@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "option_groups.h"
 #include "recipe_text.h"
+#include "run_and_print.h"
 #include "train_display.h"
 
 #include "core/try.h"
@@ -38,13 +39,13 @@ constexpr const char* examples =
     "A recipe file is that of `mfres train` without network and seeds: {\"learning_rate\": 0.002, \"clip_norm\": 5}.\n";
 
 Options make_options() {
-    Options options("experiment table1|table2 --data FOLDER --out FOLDER", about, examples);
+    Options options("experiment table1|table2 --data FOLDER|CACHE ... --out FOLDER", about, examples);
     options.positional("table");
     // clang-format off
     options.add()
         ("table", po::value<std::string>(), "table1 (losses) or table2 (networks)")
-        ("data", po::value<std::string>(), "folder of segmented cases; may have HGG and LGG below it")
-        ("val", po::value<std::string>(), "folder of the cases to evaluate; default: every fifth patient of --data")
+        ("data", po::value<std::vector<std::string>>()->multitoken(), "folders of segmented cases, which may have HGG and LGG below them, and training caches (.mfcache)")
+        ("val", po::value<std::vector<std::string>>()->multitoken(), "likewise: the cases to evaluate (default every fifth patient of --data)")
         ("fold", po::value<std::string>(), "hold out part 2 of 5 of --data (2/5) instead; by patient")
         ("same-patient", po::value<std::string>(), "file with a line per patient: the case ids of its scans")
         ("out,o", po::value<std::string>()->required(), "folder of the experiment")
@@ -59,11 +60,11 @@ Options make_options() {
         ("loader-threads", po::value<int>()->default_value(1), "that prepare batches; 0 = between the steps")
         ("status", "show the state of the experiment in --out");
     // clang-format on
-    add_label_options(options, "default: auto");
+    add_label_options(options, "auto");
     add_compute_options(options);
     add_accept_option(options);
     add_max_memory_option(options,
-                          "memory limit of one run, e.g. 16G; larger runs are skipped; default: the available memory");
+                          "memory limit of one run, e.g. 16G; larger runs are skipped (default the available memory)");
     add_report_options(options);
     return options;
 }
@@ -84,8 +85,8 @@ Result<std::string> recipe_of(const Options& options) {
 Result<ExperimentOptions> experiment_options(const Options& options) {
     ExperimentOptions chosen;
     MFRES_TRY(chosen.table, parse_experiment_table(options.get_or_default<std::string>("table")));
-    chosen.data = options.get_or_default<std::string>("data");
-    chosen.validation = options.get_or_default<std::string>("val");
+    chosen.data = options.paths("data");
+    chosen.validation = options.paths("val");
     MFRES_TRY(chosen.accept, accepted_checks(options));
     chosen.fold = options.get_or_default<std::string>("fold");
     chosen.same_patient = options.get_or_default<std::string>("same-patient");
@@ -101,6 +102,7 @@ Result<ExperimentOptions> experiment_options(const Options& options) {
     MFRES_TRY(chosen.compute, compute_options(options));
     chosen.loader_threads = options.get<int>("loader-threads");
     MFRES_TRY(chosen.max_memory, max_memory_of(options));
+    chosen.provenance = provenance(options).dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
     return chosen;
 }
 
@@ -170,7 +172,7 @@ int show_status(const Options& options) {
     if (!report)
         return fail(report.error(), options.has("json"));
     if (options.has("json")) {
-        std::cout << to_json(*report) << '\n';
+        std::cout << with_provenance(options, to_json(*report)) << '\n';
         return exit_ok;
     }
     const auto finished = std::count_if(report->runs.begin(), report->runs.end(),
@@ -187,7 +189,7 @@ int finish(const ExperimentReport& report, const Options& options) {
         for (const std::string& note : report.notes)
             std::cerr << note << '\n';
     if (options.has("json"))
-        std::cout << to_json(report) << '\n';
+        std::cout << with_provenance(options, to_json(report)) << '\n';
     else if (!report.stopped)
         std::cout << to_markdown(report);
     if (report.stopped) {
@@ -211,7 +213,7 @@ int experiment(const std::vector<std::string>& arguments) {
     if (options.has("status"))
         return show_status(options);
     if (!options.has("table") || !options.has("data"))
-        return usage_error("an experiment is named table1 or table2, and --data names the folder of its cases");
+        return usage_error("an experiment is named table1 or table2, and --data names folders or caches of its cases");
     const auto chosen = experiment_options(options);
     if (!chosen)
         return fail(chosen.error(), options.has("json"));

@@ -51,13 +51,8 @@ std::string option_entry(const OptionText& option) {
     if (!option.letter.empty())
         entry += "\\fB\\-" + option.letter + "\\fR, ";
     entry += "\\fB\\-\\-" + roff(option.name) + "\\fR";
-    const std::string standard = option.parameter.find(" (=") == std::string::npos
-                                     ? ""
-                                     : option.parameter.substr(option.parameter.find(" (=") + 3);
-    if (!option.parameter.empty())
+    if (option.takes_value)
         entry += " \\fIarg\\fR";
-    if (!standard.empty())
-        entry += " (" + roff(standard.substr(0, standard.size() - 1)) + ")";
     return entry + "\n" + roff(option.help) + "\n";
 }
 

@@ -49,7 +49,7 @@ void add_inference_options(Options& options) {
     add_compute_options(options);
     // clang-format off
     options.add()
-        ("device", po::value<int>(), "GPU of the backend, counted from 0; default: the first one")
+        ("device", po::value<int>(), "GPU of the backend, counted from 0 (default the first one)")
         ("cpus", po::value<std::string>(), "CPUs to pin the network's threads to, e.g. 0,2")
         ("wait-policy", po::value<std::string>()->default_value("auto"), policy.c_str());
     // clang-format on
@@ -113,7 +113,7 @@ Result<std::int64_t> max_memory_of(const Options& options) {
 
 void add_model_option(Options& options) {
     options.add()("model,m", po::value<std::string>(),
-                  "model file, or a name of weights that come with mfres (mf-res2net-half); default: mf-res2net");
+                  "model file, or a name of weights that come with mfres (mf-res2net-half) (default mf-res2net)");
 }
 
 Result<std::filesystem::path> model_path(const Options& options) {
@@ -157,8 +157,8 @@ Status read_case_options(const Options& options, AffineSource& affine, bool& res
 
 void add_label_options(Options& options, const std::string& standard) {
     const std::string labels = "label scheme: brats (1 2 4), brats2023 (1 2 3), brats2024 (and 4, a resection cavity), "
-                               "brats-ped, msd, or auto: what the values of the whole data set tell; " +
-                               standard;
+                               "brats-ped, msd, or auto: what the values of the whole data set tell (default " +
+                               standard + ")";
     // clang-format off
     options.add()
         ("labels", po::value<std::string>(), labels.c_str())
@@ -199,8 +199,8 @@ Result<AcceptedChecks> accepted_checks(const Options& options) {
 void add_small_part_options(Options& options) {
     // clang-format off
     options.add()
-        ("min-enhancing", po::value<double>(), "mm^3: less enhancing tumour in total is labelled as necrotic core; 0 = never; default: as the model file recommends")
-        ("min-component", po::value<double>(), "mm^3: smaller connected components of tumour are removed, except the largest; 0 = never; default: as the model file recommends");
+        ("min-enhancing", po::value<double>(), "mm^3: less enhancing tumour in total is labelled as necrotic core; 0 = never (default as the model file recommends)")
+        ("min-component", po::value<double>(), "mm^3: smaller connected components of tumour are removed, except the largest; 0 = never (default as the model file recommends)");
     // clang-format on
 }
 

@@ -29,7 +29,7 @@ Options make_options() {
         ("out,o", po::value<std::string>(), "also write the table to this file (.md)")
         ("seed", po::value<std::uint64_t>()->default_value(1), "of noise, bias fields and factors");
     // clang-format on
-    add_label_options(options, "default: auto");
+    add_label_options(options, "auto");
     add_segmenter_options(options);
     add_case_options(options);
     add_small_part_options(options);

@@ -59,7 +59,7 @@ Options make_options() {
         ("verbose", "also tell which implementation the backend chose for each op")
         ("preview-uncertainty", "draw where tumour is as likely as not, and where the network is unsure");
     // clang-format on
-    add_label_options(options, "default: the model's");
+    add_label_options(options, "the model's");
     add_segmenter_options(options);
     add_case_options(options);
     add_small_part_options(options);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "option_groups.h"
 #include "recipe_text.h"
+#include "run_and_print.h"
 #include "train_display.h"
 
 #include "backends/distributed/communicator.h"
@@ -93,7 +94,7 @@ void add_recipe_options(Options& options) {
         if (field.key == "crop")
             help += ", 96 or 96,112,80";
         if (const std::string standard = shown(field.standard); field.key != "network" && !standard.empty())
-            help += "; " + standard;
+            help += " (default " + standard + ")";
         add(option_name(field.key).c_str(), po::value<std::string>(), help.c_str());
     }
 }
@@ -107,8 +108,8 @@ Options make_options() {
         ("fold", po::value<std::string>(), "evaluate part 2 of 5 of --data (2/5) while training, train on the others")
         ("same-patient", po::value<std::string>(), "file with a line per patient: the case ids of its scans")
         ("sites", po::value<std::string>(), "table (.csv: case,site) of the sites to tell apart while evaluating")
-        ("init", po::value<std::string>(), "model file whose weights training starts from, instead of new ones")
-        ("teacher", po::value<std::vector<std::string>>()->composing(), "model file whose probabilities the network learns to follow; given several times, their mean")
+        ("init", po::value<std::string>(), "model file, or name of weights that come with mfres, whose weights training starts from, instead of new ones")
+        ("teacher", po::value<std::vector<std::string>>()->composing(), "model file, or name of weights that come with mfres, whose probabilities the network learns to follow; given several times, their mean")
         ("out,o", po::value<std::string>()->required(), "folder of the run")
         ("resume", "go on with the run in that folder")
         ("recipe", po::value<std::string>(), "JSON file of a recipe")
@@ -118,7 +119,7 @@ Options make_options() {
         ("stop-at", po::value<std::int64_t>()->default_value(0), "step at which to save and stop, with the schedule of the whole recipe; --resume goes on; 0 = at the end")
         ("log-every", po::value<std::int64_t>()->default_value(10), "steps that a line of metrics.csv sums up");
     // clang-format on
-    add_label_options(options, "default: auto, for each folder");
+    add_label_options(options, "auto, for each folder");
     add_compute_options(options);
     add_accept_option(options);
     add_max_memory_option(
@@ -268,7 +269,7 @@ int train(const std::vector<std::string>& arguments) {
     if (!report)
         return fail(report.error(), as_json);
     if (as_json)
-        std::cout << to_json(*report) << '\n';
+        std::cout << with_provenance(options, to_json(*report)) << '\n';
     else
         print_summary(*report);
     const bool as_asked = chosen->stop_at > 0 && report->step >= chosen->stop_at;

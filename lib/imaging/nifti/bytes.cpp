@@ -34,11 +34,35 @@ std::uint64_t ByteSource::most_bytes() const {
     return compressed() ? file_->size() * GzipReader::max_expansion : file_->size();
 }
 
+void ByteSource::inflate_all(std::uint64_t total) {
+    const std::uint64_t stored = file_->size();
+    if (!gzip_ || total == 0 || total > most_bytes())
+        return;
+    try {
+        const ArrayBlock compressed(static_cast<std::size_t>(stored));
+        ArrayBlock content(static_cast<std::size_t>(total));
+        const std::span<std::byte> file(compressed.data(), static_cast<std::size_t>(stored));
+        if (!file_->read_at(0, file).ok() || !inflate_whole(file, {content.data(), static_cast<std::size_t>(total)}))
+            return;
+        inflated_ = std::move(content);
+        total_ = total;
+    } catch (const std::bad_alloc&) {
+        return; // a piece at a time takes less
+    }
+}
+
 Result<std::size_t> ByteSource::read(std::span<std::byte> output) {
-    if (gzip_)
-        return gzip_->read(output);
-    const auto count = static_cast<std::size_t>(std::min<std::uint64_t>(output.size(), file_->size() - position_));
-    MFRES_CHECK(file_->read_at(position_, output.first(count)));
+    if (gzip_ && total_ == 0) {
+        MFRES_TRY(const std::size_t got, gzip_->read(output));
+        position_ += got;
+        return got;
+    }
+    const std::uint64_t size = total_ > 0 ? total_ : file_->size();
+    const auto count = static_cast<std::size_t>(std::min<std::uint64_t>(output.size(), size - position_));
+    if (total_ > 0)
+        std::copy_n(inflated_.data() + position_, count, output.begin());
+    else
+        MFRES_CHECK(file_->read_at(position_, output.first(count)));
     position_ += count;
     return count;
 }

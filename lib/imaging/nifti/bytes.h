@@ -2,6 +2,7 @@
 // The uncompressed bytes of a file, read from front to back.
 #pragma once
 
+#include "core/array_memory.h"
 #include "core/file.h"
 #include "imaging/nifti/gzip.h"
 
@@ -28,6 +29,12 @@ class ByteSource {
 
     bool compressed() const { return gzip_.has_value(); }
 
+    /// Inflates a compressed file at once if it makes `total` bytes, which read() then copies. Nothing changes where that
+    /// is not possible, see inflate_whole(), and the bytes are inflated a piece at a time.
+    void inflate_all(std::uint64_t total);
+    /// What that takes as long as there is the source, and during it; 0 if the file was not inflated at once.
+    std::uint64_t inflated_bytes() const { return total_ > 0 ? file_->size() + total_ : 0; }
+
     /// Upper bound of the uncompressed size in bytes.
     std::uint64_t most_bytes() const;
 
@@ -44,7 +51,9 @@ class ByteSource {
     explicit ByteSource(std::shared_ptr<const ReadableFile> file) : file_(std::move(file)) {}
     std::shared_ptr<const ReadableFile> file_; // gzip_ reads from it, too
     std::optional<GzipReader> gzip_;
-    std::uint64_t position_ = 0; ///< in a file that is not compressed
+    std::uint64_t position_ = 0; ///< of the next uncompressed byte
+    ArrayBlock inflated_;        ///< the whole file, if it was inflated at once
+    std::uint64_t total_ = 0;    ///< bytes of that, else 0
 };
 
 } // namespace mfres::nifti

@@ -10,6 +10,9 @@
 #include <new>
 #include <utility>
 #include <zlib.h>
+#ifdef MFRES_WITH_LIBDEFLATE
+#include <libdeflate.h>
+#endif
 
 namespace mfres {
 
@@ -146,6 +149,40 @@ Result<std::size_t> GzipReader::read(std::span<std::byte> output) {
     }
     return done;
 }
+
+#ifdef MFRES_WITH_LIBDEFLATE
+
+bool inflate_whole(std::span<const std::byte> compressed, std::span<std::byte> content) noexcept {
+    struct Free {
+        void operator()(libdeflate_decompressor* memory) const { libdeflate_free_decompressor(memory); }
+    };
+    const std::unique_ptr<libdeflate_decompressor, Free> decompressor(libdeflate_alloc_decompressor());
+    if (!decompressor)
+        return false;
+    do {
+        // libdeflate does not verify the CRC-16 of a header, which zlib does.
+        constexpr std::size_t flags = 3;
+        constexpr auto header_crc = std::byte{2};
+        if (compressed.size() <= flags || (compressed[flags] & header_crc) != std::byte{0})
+            return false;
+        std::size_t consumed = 0;
+        std::size_t written = 0;
+        if (libdeflate_gzip_decompress_ex(decompressor.get(), compressed.data(), compressed.size(), content.data(),
+                                          content.size(), &consumed, &written) != LIBDEFLATE_SUCCESS)
+            return false;
+        compressed = compressed.subspan(consumed);
+        content = content.subspan(written);
+    } while (!compressed.empty());
+    return content.empty();
+}
+
+#else
+
+bool inflate_whole(std::span<const std::byte>, std::span<std::byte>) noexcept {
+    return false;
+}
+
+#endif
 
 Result<std::vector<std::byte>> gunzip(std::span<const std::byte> compressed, std::uint64_t cap,
                                       const std::string& where) {

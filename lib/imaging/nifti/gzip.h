@@ -42,6 +42,11 @@ class GzipReader {
     std::unique_ptr<State> state_;
 };
 
+/// Inflates all members of a gzip file at once, three to four times as fast as a GzipReader, with libdeflate. False where
+/// they do not make exactly `content`, where anything is damaged, without libdeflate or without memory: `content` is
+/// undefined then, and a GzipReader tells the reason.
+bool inflate_whole(std::span<const std::byte> compressed, std::span<std::byte> content) noexcept;
+
 /// The whole content of a gzip file held in `compressed`. The buffer grows with the output, so that a small
 /// file cannot allocate gigabytes. Errors: those of GzipReader::read, and nifti_too_large beyond `cap` bytes.
 Result<std::vector<std::byte>> gunzip(std::span<const std::byte> compressed, std::uint64_t cap,

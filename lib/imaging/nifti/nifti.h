@@ -91,6 +91,9 @@ struct NiftiReadOptions {
     std::uint64_t max_bytes = std::uint64_t{2} << 30U;
     /// Cap on what read_nifti_scan keeps, in bytes; 0 = none.
     std::int64_t most_kept_bytes = 0;
+    /// A compressed file of no more than so many uncompressed bytes read_nifti_scan inflates at once, which is faster and
+    /// takes these bytes; others a piece at a time.
+    std::uint64_t most_inflated_bytes = 0;
 };
 
 struct NiftiVolume {
@@ -103,6 +106,7 @@ struct NiftiCompactVolume {
     CompactVolume scan; ///< the same intensities as in NiftiVolume, in less memory
     NiftiGeometry geometry;
     NiftiStorage storage;
+    std::int64_t inflated_bytes = 0; ///< that were taken to inflate the file at once
 };
 
 struct NiftiLabels {

@@ -290,8 +290,9 @@ Result<Description> read_into(const fs::path& path, const NiftiReadOptions& opti
     return file.description;
 }
 
-NiftiCompactVolume described(const Description& description, CompactVolume scan) {
-    return {std::move(scan), description.geometry, description.storage};
+NiftiCompactVolume described(const OpenFile& file, CompactVolume scan) {
+    return {std::move(scan), file.description.geometry, file.description.storage,
+            static_cast<std::int64_t>(file.source.inflated_bytes())};
 }
 
 template <typename T>
@@ -304,13 +305,13 @@ Result<NiftiCompactVolume> read_stored(OpenFile& file, std::int64_t most_bytes) 
     const auto [slope, inter] = scaling_of(file.header);
     StoredSink<T> sink(empty_stack<T>(file, slope, inter, most_bytes), slope, inter);
     MFRES_CHECK(read_voxels(file, sink));
-    return described(file.description, std::move(sink.stack).finish());
+    return described(file, std::move(sink.stack).finish());
 }
 
 Result<NiftiCompactVolume> read_converted(OpenFile& file, std::int64_t most_bytes) {
     FloatStackSink sink{empty_stack<float>(file, 1.0, 0.0, most_bytes)};
     MFRES_CHECK(read_voxels(file, sink));
-    return described(file.description, std::move(sink.stack).finish());
+    return described(file, std::move(sink.stack).finish());
 }
 
 } // namespace
@@ -393,6 +394,8 @@ Result<NiftiVolume> read_nifti(const fs::path& path, const NiftiReadOptions& opt
 Result<NiftiCompactVolume> read_nifti_scan(const fs::path& path, const NiftiReadOptions& options) {
     return guarded(path, [&]() -> Result<NiftiCompactVolume> {
         MFRES_TRY(OpenFile file, nifti::open_file(path, options, sizeof(float)));
+        if (const auto total = static_cast<std::uint64_t>(file.layout.total); total <= options.most_inflated_bytes)
+            file.source.inflate_all(total);
         switch (file.description.storage.datatype) {
         case NiftiDatatype::uint8: return nifti::read_stored<std::uint8_t>(file, options.most_kept_bytes);
         case NiftiDatatype::int16: return nifti::read_stored<std::int16_t>(file, options.most_kept_bytes);

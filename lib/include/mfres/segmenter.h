@@ -49,7 +49,7 @@ struct SegmentOptions {
     std::filesystem::path output;  ///< label map to write (.nii or .nii.gz); empty = none
     std::filesystem::path preview; ///< PNG to write; empty = none
     /// See PostprocessingSizes; 0 = never. Without a value: what the model file recommends, or never.
-    std::optional<double> min_enhancing_mm3;
+    std::optional<double> min_enhancing_mm3; ///< in place of what the model recommends in mm^3 and as a share
     std::optional<double> min_component_mm3; ///< likewise
     bool overwrite = true;                   ///< false = file_exists where output, preview or probabilities exist
     /// 4-D NIfTI (.nii or .nii.gz) to write, axes x, y, z, class, as Prediction::probabilities; empty = none.

@@ -12,6 +12,7 @@
 #include <mfres/case.h>
 #include <mfres/compute.h>
 #include <mfres/export.h>
+#include <mfres/normalisation.h>
 #include <mfres/plausibility.h>
 #include <mfres/status.h>
 
@@ -297,6 +298,7 @@ struct RecipeDescription {
     std::array<std::int64_t, 3> crop{};
     std::int64_t batch = 0;
     std::int64_t total_steps = 0; ///< of a training on so many cases
+    Normalisation normalisation = Normalisation::zscore_brain; ///< of the z-scores that it trains on
 };
 
 /// Checks a recipe, a JSON object of the keys that differ from the default. Errors: recipe_invalid.

@@ -226,6 +226,8 @@ class GraphReader {
             return read_average_pool();
         if (type == "GlobalAveragePool")
             return single(AdaptiveAvgPool{{1, 1, 1}});
+        if (type == "ReduceMean")
+            return read_mean();
         if (type == "Resize")
             return read_resize();
         return unsupported_here("the operator");
@@ -766,6 +768,23 @@ class GraphReader {
         return add(unique({}), pool, {x});
     }
 
+    /// The mean over all spatial axes; they are an attribute until opset 17, an input from then on.
+    Result<NodeId> read_mean() {
+        MFRES_CHECK(known({"axes", "keepdims", "noop_with_empty_axes"}));
+        MFRES_TRY(const NodeId x, input(0));
+        std::vector<std::int64_t> over;
+        if (const auto* given = attribute("axes"))
+            over.assign(given->ints().begin(), given->ints().end());
+        else if (has_input(1)) {
+            MFRES_TRY(over, integers(1));
+        }
+        for (std::int64_t& axis : over)
+            axis += axis < 0 ? 5 : 0;
+        std::sort(over.begin(), over.end());
+        if (over != std::vector<std::int64_t>{2, 3, 4} || integer("keepdims", 1) != 1)
+            return unsupported_here("a mean that is not over the three spatial axes, or that drops them");
+        return add(unique({}), AdaptiveAvgPool{{1, 1, 1}}, {x});
+    }
     Result<NodeId> read_resize() {
         // The others are written with their standard values by exporters that write everything (PyTorch's since 2.9).
         MFRES_CHECK(known({"mode", "coordinate_transformation_mode", "nearest_mode", "cubic_coeff_a", "antialias",

@@ -60,7 +60,11 @@ TEST_CASE("the gradient table has at least 40 rows, every operation, and reads e
         for (const Node& node : gradient_case.graph.nodes())
             kinds.insert(node.kind());
     }
-    CHECK(kinds.size() == std::variant_size_v<Op>);
+    std::set<OpKind> trained;
+    for (std::size_t kind = 0; kind < std::variant_size_v<Op>; ++kind)
+        if (!is_inference_only(static_cast<OpKind>(kind)))
+            trained.insert(static_cast<OpKind>(kind));
+    CHECK(kinds == trained);
 }
 
 TEST_CASE("the double-precision backward equals central differences") {

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: MIT
 """Networks of the registry as PyTorch modules, written from their descriptions, and what PyTorch saves of them.
 
-usage: torch_networks.py <mf-res2net|dmfnet|3d-unet|attention> <folder>
+usage: torch_networks.py <mf-res2net|dmfnet|3d-unet|attention> <folder> [<x> <y> <z>]
 
 Writes into the folder: state.pth (a state_dict), nested.pth (a training checkpoint with "module." in front of every
-name), state.safetensors, folded.onnx and plain.onnx (BatchNorms folded by the exporter, or kept), and tensors.safetensors
-with "input" and "output" (logits in evaluation mode).
+name), state.safetensors, folded.onnx and plain.onnx (BatchNorms folded by the exporter, or kept), default.onnx (what this
+version of PyTorch exports unless it is told otherwise: since 2.9 traced by dynamo, with the weights in a file beside), and
+tensors.safetensors with "input" and "output" (logits in evaluation mode).
 """
+
+import inspect
 
 import os
 import sys
@@ -32,12 +35,14 @@ class ConvNormAct(nn.Module):
 
 
 class Res2Unit(nn.Module):
+    first = "in"  # name of the first convolution
+
     def __init__(self, inputs, outputs, reduction):
         super().__init__()
         part = outputs // 4
         self.mf1 = ConvNormAct(inputs, inputs // reduction)
         self.mf2 = ConvNormAct(inputs // reduction, inputs)
-        setattr(self, "in", ConvNormAct(inputs, outputs))
+        setattr(self, self.first, ConvNormAct(inputs, outputs))
         self.k2 = ConvNormAct(part, part, (3, 3, 1), 1, (1, 1, 0))
         self.k3 = ConvNormAct(part, part, (3, 3, 1), 1, (1, 1, 0))
         self.k4 = ConvNormAct(part, part, (3, 3, 1), 1, (1, 1, 0))
@@ -46,7 +51,7 @@ class Res2Unit(nn.Module):
         self.shortcut = ConvNormAct(inputs, outputs, act=False) if inputs != outputs else None
 
     def forward(self, x):
-        y = getattr(self, "in")(self.mf2(self.mf1(x)))
+        y = getattr(self, self.first)(self.mf2(self.mf1(x)))
         x1, x2, x3, x4 = torch.chunk(y, 4, 1)
         y2 = self.k2(x2)
         y3 = self.k3(x3 + y2)
@@ -263,14 +268,14 @@ def randomise(model):
 
 
 def main():
-    network, folder = sys.argv[1:3]
+    network, folder = sys.argv[1:3]  # and the input's extent
     torch.set_num_threads(1)
     torch.manual_seed(7)
     model = {"mf-res2net": MfRes2Net, "dmfnet": DmfNet, "3d-unet": UNet, "attention": Attention}[network]()
     with torch.no_grad():
         randomise(model)
         model.eval()
-        image = torch.randn(1, 4, 16, 32, 48)
+        image = torch.randn(1, 4, *(map(int, sys.argv[5:2:-1]) if len(sys.argv) > 3 else (16, 32, 48)))
         output = model(image)
     state = model.state_dict()
     torch.save(state, f"{folder}/state.pth")
@@ -283,9 +288,17 @@ def main():
         import onnx  # noqa: F401, what the exporter needs
     except ImportError:
         return
+    by_script = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
     # In evaluation mode the exporter folds BatchNorms, otherwise it keeps them.
     for name, mode in (("folded", torch.onnx.TrainingMode.EVAL), ("plain", torch.onnx.TrainingMode.PRESERVE)):
-        torch.onnx.export(model, image, f"{folder}/{name}.onnx", opset_version=13, training=mode)
+        torch.onnx.export(model, (image,), f"{folder}/{name}.onnx", opset_version=13, training=mode, **by_script)
+    model.eval()
+    # Dynamo writes the names of modules into Python code, where "in" is a keyword.
+    for unit in [module for module in model.modules() if isinstance(module, Res2Unit)]:
+        unit.input = getattr(unit, "in")
+        delattr(unit, "in")
+        unit.first = "input"
+    torch.onnx.export(model, (image,), f"{folder}/default.onnx")
 
 
 main()

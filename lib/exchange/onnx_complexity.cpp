@@ -296,7 +296,8 @@ class GraphCounter {
         } else {
             return Error{ErrorCode::invalid_argument,
                          text("input ", printable(input.name()), " has free axes, ", axes_words(type),
-                              "; give them with --input ", printable(input.name()), "=1x3x224x224, say"),
+                              "; give them, for example with --input ", printable(input.name()), "=",
+                              example_extents(type)),
                          {}};
         }
         MFRES_CHECK(check_extents(value.shape, value.type));
@@ -324,6 +325,19 @@ class GraphCounter {
             words += text(words.empty() ? "[" : ", ", extent);
         }
         return words.empty() ? "all of them" : words + "]";
+    }
+
+    /// Extents that may fit: "1x4x128x128x128" for [batch, 4, x, y, z].
+    static std::string example_extents(const onnx::TypeProto_Tensor& type) {
+        constexpr int volume_axes = 5;
+        const int axes = type.shape().dim_size();
+        std::string words;
+        for (int axis = 0; axis < axes; ++axis) {
+            const auto& dim = type.shape().dim(axis);
+            const std::int64_t usual = axis == 0 ? 1 : axis == 1 ? 3 : axes == volume_axes ? 128 : 224;
+            words += text(words.empty() ? "" : "x", dim.has_dim_value() ? dim.dim_value() : usual);
+        }
+        return words.empty() ? "1x3x224x224" : words;
     }
 
     // Values.

@@ -451,6 +451,7 @@ TEST_CASE("free axes need --input, and given shapes are checked") {
     const auto rejected = builder.count();
     REQUIRE_CODE(rejected, invalid_argument);
     CHECK(rejected.error().message.find("image has free axes, [free, 3, free, free]") != std::string::npos);
+    CHECK(rejected.error().message.find("--input image=1x3x224x224") != std::string::npos);
     CHECK(counted(builder, {{{"image", {1, 3, 4, 4}}}, false}).total.macs == 96);
     CHECK(counted(builder, {{{"", {2, 3, 4, 4}}}, false}).total.macs == 192);
     REQUIRE_CODE(builder.count({{{"image", {1, 3, 4}}}, false}), invalid_argument);

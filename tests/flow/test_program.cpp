@@ -266,6 +266,12 @@ TEST_CASE("wrong use is told apart from wrong data") {
     CHECK(rejected.exit_code == 3);
     CHECK(json::parse(rejected.out)["error"]["code"] == "modality_missing");
     CHECK_FALSE(std::filesystem::exists(labels));
+    // A script whose variable is empty must not find exit code 0 and no labels.
+    const auto nowhere = run_program({"segment", "--model", model, "--case", phantom, "--out", ""});
+    CHECK(nowhere.exit_code == 2);
+    CHECK(nowhere.err.find("--out is given without a value") != std::string::npos);
+    CHECK(run_program({"cache", "--data", "", phantom, "--out", (folder / "c.mfcache").string()}).exit_code == 2);
+    CHECK(run_program({"segment", "--model=", "--case", phantom, "--out", labels}).exit_code == 2);
 }
 
 TEST_CASE("a result that cannot be printed is an error") {

@@ -323,6 +323,18 @@ Status Options::store_config() {
     return {};
 }
 
+namespace {
+
+/// Whether the value of an option is an empty text, or a list with one, as a shell makes of an unset variable.
+bool has_empty_text(const boost::any& value) {
+    if (const auto* one = boost::any_cast<std::string>(&value))
+        return one->empty();
+    const auto* several = boost::any_cast<std::vector<std::string>>(&value);
+    return several != nullptr && std::find(several->begin(), several->end(), "") != several->end();
+}
+
+} // namespace
+
 std::optional<int> Options::parse(const std::vector<std::string>& arguments) {
     if (described != nullptr) {
         *described = {usage_, about_, examples_, option_texts(visible_, positional_)};
@@ -345,6 +357,10 @@ std::optional<int> Options::parse(const std::vector<std::string>& arguments) {
                 return stored.error().code == ErrorCode::json_invalid ? exit_usage : code;
             }
         po::notify(values_);
+        for (const auto& [name, value] : values_)
+            if (visible_.find(name, false).semantic()->max_tokens() > 0 && !value.defaulted() &&
+                has_empty_text(value.value()))
+                return usage_error(text("--", name, " is given without a value; write one, or leave the option out"));
     } catch (const po::unknown_option& error) {
         const std::string given = error.get_option_name();
         return usage_error(text("there is no option '", given, "'", did_you_mean(given, names())));

@@ -311,7 +311,9 @@ class Reader {
             known = known || name == function;
         if (!known)
             return Error{ErrorCode::operation_unsupported,
-                         text("the pickle calls for ", printable(name), ", and nothing of a pickle is executed here"),
+                         text("the pickle calls for ", printable(name),
+                              ", and nothing of a pickle is executed here. If it is a whole module, save its weights "
+                              "alone where it was made, in Python: torch.save(model.state_dict(), \"weights.pth\")"),
                          {}};
         return push({.kind = Kind::global, .text = name});
     }

@@ -107,6 +107,9 @@ class Archive {
                 (about.valid & needed) != needed)
                 return invalid(text("entry ", i, " of the archive cannot be read"));
             const std::string name = about.name;
+            if (name.find("/code/__torch__") != name.npos)
+                return invalid("it is a TorchScript program; save its weights alone, in Python: "
+                               "torch.save(torch.jit.load(\"script.pt\").state_dict(), \"weights.pth\")");
             const bool encrypted =
                 (about.valid & ZIP_STAT_ENCRYPTION_METHOD) != 0 && about.encryption_method != ZIP_EM_NONE;
             if (about.comp_method != ZIP_CM_STORE || encrypted || about.size > file_bytes_)

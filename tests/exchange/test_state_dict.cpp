@@ -267,6 +267,14 @@ TEST_CASE("archives that are none, lie or inflate are rejected with an exact cod
     REQUIRE_CODE(code(file.substr(0, file.size() - 1)), model_header_invalid);
     REQUIRE_CODE(code(file.substr(0, file.size() / 2)), model_header_invalid);
     REQUIRE_CODE(code(archive({{"a/data/0", one}})), model_header_invalid);
+    const auto script = code(archive({{"a/code/__torch__/net.py", "def forward"}, {"a/data.pkl", good}}));
+    REQUIRE_CODE(script, model_header_invalid);
+    CHECK(script.error().message.find("it is a TorchScript program; save its weights alone") != std::string::npos);
+    // What torch.save writes of a module, not of its state_dict.
+    const auto module = code(archive({{"a/data.pkl", "\x80\x02"
+                                                     "ctorch.nn.modules.container\nSequential\n)R."}}));
+    REQUIRE_CODE(module, operation_unsupported);
+    CHECK(module.error().message.find("torch.save(model.state_dict()") != std::string::npos);
     REQUIRE_CODE(code(archive({{"a/data.pkl", good}})), model_truncated);
     REQUIRE_CODE(code(archive({{"a/data.pkl", good}, {"b/data.pkl", good}, {"a/data/0", one}})), model_header_invalid);
     REQUIRE_CODE(code(archive({{"a/data.pkl", good}, {"a/data/0", one}}, 8)), model_header_invalid);

@@ -158,7 +158,9 @@ struct InputGradientTarget {
     const float* own = nullptr;
     const float* centred = nullptr;
     const float* constant = nullptr;
-    void* dx = nullptr; ///< dense; null: not wanted
+    void* dx = nullptr;         ///< null: not wanted
+    std::int64_t dx_stride = 0; ///< channels of the array of dx
+    std::int64_t dx_from = 0;   ///< where among them dx begins
 };
 
 /// dx of one or two operands from the tables above, or with a weight dx = weight g. An array that is a part as a whole may be
@@ -199,6 +201,8 @@ struct UpsampleArguments {
     Extents in, out;
     AxisTable axes[3];
     const void* x = nullptr;
+    std::int64_t x_stride = 0;      ///< channels of the array of x; 0: those of `in`
+    std::int64_t x_from = 0;        ///< where among them x begins
     const void* residual = nullptr; ///< dense, added before the activation; or null
     Activation activation;
     Parts dy; ///< of a gradient
@@ -207,6 +211,11 @@ struct UpsampleArguments {
     std::int64_t y_from = 0;   ///< where among them y begins
 
     MFRES_ANYWHERE std::int64_t stride() const { return y_stride == 0 ? out.channels : y_stride; }
+    MFRES_ANYWHERE std::int64_t gradient_stride() const { return y_stride == 0 ? in.channels : y_stride; }
+    /// The array of x.
+    MFRES_ANYWHERE Extents source() const {
+        return {in.batch, in.x, in.y, in.z, x_stride == 0 ? in.channels : x_stride};
+    }
 };
 
 struct SoftmaxArguments {
@@ -264,9 +273,12 @@ struct WeightOrder {
     std::int64_t count() const { return out * in * taps; }
 };
 
-/// One parameter among the flat arrays, which its convolution reads and writes in the order and type of the engine.
+/// One parameter among the flat arrays, which its convolution reads and writes in the order and type of the engine. The
+/// parameters of convolutions that run as one are packed one behind the other.
 struct PackedParameter {
-    std::int64_t first = 0; ///< of its floats; what is packed begins at the same element
+    std::int64_t first = 0; ///< of its floats
+    std::int64_t group = 0; ///< the packed element at which those packed together begin
+    std::int64_t begin = 0; ///< of its own among their elements
     WeightOrder order;
     ElementType gradient_type = ElementType::f32; ///< of its packed gradient, whose elements have 4 bytes of space each
 };

@@ -39,10 +39,20 @@ DeviceParameters::DeviceParameters(Engine& engine, const Graph& graph, const Wei
     packed_gradients_ = Block(engine_, std::ssize(mirror(Array::values)) * 4);
 }
 
-DeviceParameters::Packed DeviceParameters::pack(const Parameter& parameter, ElementType gradient_type) {
-    const auto first = static_cast<std::int64_t>(host_.offset(parameter));
-    packed_.push_back({first, weight_order(parameter.shape), gradient_type});
-    return {packed_values_.as<std::byte>() + first * bytes_of(packed_as_), packed_gradients_.as<float>() + first};
+/// Parameters packed together take no more lines than each by itself, and each has its own lines of floats: there is space
+/// for all.
+DeviceParameters::Packed DeviceParameters::pack(const std::vector<Parameter>& parameters, ElementType gradient_type) {
+    constexpr auto line = static_cast<std::int64_t>(HostParameters::line);
+    const std::int64_t group = packed_elements_;
+    std::int64_t begin = 0;
+    for (const Parameter& parameter : parameters) {
+        const auto first = static_cast<std::int64_t>(host_.offset(parameter));
+        const WeightOrder order = weight_order(parameter.shape);
+        packed_.push_back({first, group, begin, order, gradient_type});
+        begin += order.count();
+    }
+    packed_elements_ += (begin + line - 1) / line * line;
+    return {packed_values_.as<std::byte>() + group * bytes_of(packed_as_), packed_gradients_.as<float>() + group};
 }
 
 void DeviceParameters::finish_packing() {

@@ -63,6 +63,7 @@ class CudaTraining final : public TrainingEngine {
 
     std::int64_t value_bytes() const override { return bytes_of(type_); }
     bool concat_in_place() const override { return true; }
+    bool join_convolutions() const override { return true; }
 
     void begin(const TrainingNetwork& network) override {
         network_ = &network;
@@ -76,8 +77,8 @@ class CudaTraining final : public TrainingEngine {
             crop_bytes_ = CropCutter::most_bytes(in[0], {in[2], in[3], in[4]}, largest_case_);
     }
 
-    std::unique_ptr<TrainingOp> make_convolution(NodeId node) override {
-        return cuda::make_convolution(*context_, node);
+    std::unique_ptr<TrainingOp> make_convolution(const std::vector<NodeId>& nodes) override {
+        return cuda::make_convolution(*context_, nodes);
     }
     std::unique_ptr<TrainingOp> make_sum(const FusedSum& sum) override { return cuda::make_sum(*context_, sum); }
     std::unique_ptr<TrainingOp> make_copy(NodeId node) override { return cuda::make_copy(*context_, node); }

@@ -18,7 +18,7 @@ struct SumInput {
     Operand operand;
     float* pivot = nullptr;
     float* weight_gradient = nullptr;
-    void* dx = nullptr;
+    Target dx; ///< without data if it is not wanted
 
     bool plain() const { return kind == Kind::plain; }
     bool normalises() const { return kind == Kind::batch_norm || kind == Kind::instance_norm; }
@@ -56,7 +56,7 @@ class Sum final : public TrainingOp {
         for (std::size_t k = 0; k < inputs_.size(); ++k) {
             if (!inputs_[k].plain())
                 inputs_[k].operand.x = part(placement, arrays.inputs[k]);
-            inputs_[k].dx = placement.at(arrays.input_gradients[k]);
+            inputs_[k].dx = target(placement, arrays.input_gradients[k]);
         }
         // The first launch that gathers has to read the array that it overwrites.
         std::vector<GradientContribution> contributions = arrays.contributions;
@@ -131,7 +131,7 @@ class Sum final : public TrainingOp {
                 arguments = from_array();
         }
         for (const SumInput& input : inputs_)
-            if (input.dx)
+            if (input.dx.data)
                 input_gradient(input);
     }
 
@@ -230,7 +230,9 @@ class Sum final : public TrainingOp {
             target.centred = input.gradient.centred;
             target.constant = input.gradient.constant;
         }
-        target.dx = input.dx;
+        target.dx = input.dx.data;
+        target.dx_stride = input.dx.stride;
+        target.dx_from = input.dx.from;
         return target;
     }
 

@@ -52,7 +52,7 @@ struct TrainingContext {
 };
 
 // See TrainingEngine. All throw EngineError.
-std::unique_ptr<TrainingOp> make_convolution(const TrainingContext& context, NodeId id);
+std::unique_ptr<TrainingOp> make_convolution(const TrainingContext& context, const std::vector<NodeId>& ids);
 std::unique_ptr<TrainingOp> make_sum(const TrainingContext& context, const FusedSum& sum);
 std::unique_ptr<TrainingOp> make_copy(const TrainingContext& context, NodeId id);
 std::unique_ptr<TrainingOp> make_resampling(const TrainingContext& context, NodeId id);

@@ -35,8 +35,9 @@ bool is_norm(OpKind kind) {
 
 class Fusion {
   public:
-    explicit Fusion(const Graph& graph)
-        : graph_(graph), consumers_(graph_.consumers()), fused_(static_cast<std::size_t>(graph_.size()), 0) {}
+    Fusion(const Graph& graph, bool join_convolutions)
+        : graph_(graph), join_convolutions_(join_convolutions), consumers_(graph_.consumers()),
+          fused_(static_cast<std::size_t>(graph_.size()), 0) {}
 
     std::vector<FusedTrainingOp> run() {
         for (NodeId id = 1; id < graph_.size(); ++id)
@@ -50,7 +51,7 @@ class Fusion {
         const Node& node = graph_.node(id);
         switch (node.kind()) {
         case OpKind::input: return;
-        case OpKind::conv: return push(FusedTrainingOp::Kind::convolution, id);
+        case OpKind::conv: return make_convolution(id);
         case OpKind::batch_norm:
         case OpKind::instance_norm:
             if (const NodeId consumer = only_consumer(id); consumer < 0 || graph_.node(consumer).kind() != OpKind::add)
@@ -72,7 +73,34 @@ class Fusion {
         }
     }
 
-    void push(FusedTrainingOp::Kind kind, NodeId id) { ops_.push_back({kind, id, {}}); }
+    void push(FusedTrainingOp::Kind kind, NodeId id) { ops_.push_back({kind, id, {}, {}}); }
+
+    void make_convolution(NodeId id) {
+        push(FusedTrainingOp::Kind::convolution, id);
+        if (!joinable(id))
+            return;
+        for (const NodeId other : consumers_[static_cast<std::size_t>(graph_.node(id).inputs[0])])
+            if (other > id && joinable(other) && differ_in_channels_alone(id, other)) {
+                ops_.back().joined.push_back(other);
+                fused_[static_cast<std::size_t>(other)] = 1;
+            }
+    }
+
+    bool joinable(NodeId id) const {
+        const Node& node = graph_.node(id);
+        if (!join_convolutions_ || node.kind() != OpKind::conv || node.as<Conv>().bias || node.as<Conv>().groups != 1)
+            return false;
+        const NodeId consumer = only_consumer(id);
+        return consumer >= 0 &&
+               (is_norm(graph_.node(consumer).kind()) || graph_.node(consumer).kind() == OpKind::upsample);
+    }
+
+    bool differ_in_channels_alone(NodeId a, NodeId b) const {
+        const Conv& of_a = graph_.node(a).as<Conv>();
+        const Conv& of_b = graph_.node(b).as<Conv>();
+        return of_a.kernel == of_b.kernel && of_a.stride == of_b.stride && of_a.dilation == of_b.dilation &&
+               of_a.padding == of_b.padding;
+    }
 
     /// The only consumer of a value that is not an output, or -1.
     NodeId only_consumer(NodeId id) const {
@@ -117,7 +145,7 @@ class Fusion {
         else
             fuse_activation(sum, one_norm);
         fuse_slices(sum, one_norm);
-        ops_.push_back({FusedTrainingOp::Kind::sum, id, std::move(sum)});
+        ops_.push_back({FusedTrainingOp::Kind::sum, id, std::move(sum), {}});
     }
 
     static Activation activation_of(const Node& node) {
@@ -158,6 +186,7 @@ class Fusion {
     }
 
     const Graph& graph_;
+    bool join_convolutions_;
     std::vector<std::vector<NodeId>> consumers_;
     std::vector<char> fused_; ///< by node: an op already in ops_ computes it
     std::vector<FusedTrainingOp> ops_;
@@ -169,16 +198,25 @@ bool FusedSum::all_plain() const {
     return std::all_of(operands.begin(), operands.end(), [](const SumOperand& operand) { return operand.plain(); });
 }
 
-std::vector<FusedTrainingOp> fuse_training_ops(const Graph& graph) {
-    return Fusion(graph).run();
+std::vector<NodeId> FusedTrainingOp::results() const {
+    std::vector<NodeId> all = {kind == Kind::sum ? sum.output : node};
+    all.insert(all.end(), joined.begin(), joined.end());
+    return all;
+}
+
+std::vector<FusedTrainingOp> fuse_training_ops(const Graph& graph, bool join_convolutions) {
+    return Fusion(graph, join_convolutions).run();
 }
 
 std::string describe(const Graph& graph, const FusedTrainingOp& op) {
     const std::string kind(name(graph.node(op.node).kind()));
-    if (op.kind != FusedTrainingOp::Kind::sum)
-        return kind;
     std::string text;
     const auto append = [&](std::string_view part) { text += (text.empty() ? "" : " + ") + std::string(part); };
+    if (op.kind != FusedTrainingOp::Kind::sum) {
+        for (std::size_t i = 0; i < op.results().size(); ++i)
+            append(kind);
+        return text;
+    }
     for (const SumOperand& operand : op.sum.operands)
         if (operand.normalises())
             append("norm");

@@ -51,17 +51,22 @@ struct FusedTrainingOp {
     Kind kind = Kind::convolution;
     NodeId node = -1; ///< the main node, which gives the op its name
     FusedSum sum;     ///< of Kind::sum
+    /// Of Kind::convolution: convolutions of the same value that are computed with `node` as one, whose output channels
+    /// follow its own.
+    std::vector<NodeId> joined;
 
-    /// The node whose gradient is the input of the backward op.
-    NodeId result() const { return kind == Kind::sum ? sum.output : node; }
+    /// The nodes whose gradients are the input of the backward op, one behind the other along the channels.
+    std::vector<NodeId> results() const;
 };
 
 /// The fused ops in execution order. A norm is fused with a following activation. A sum is fused with the norms of its
 /// operands and with a following activation. A value whose only consumers are slices is stored as these slices. Sums and
-/// copies read slices in place.
-std::vector<FusedTrainingOp> fuse_training_ops(const Graph& graph);
+/// copies read slices in place. `join_convolutions`: convolutions of the same value that differ in their output channels
+/// alone are one op if a norm or an upsampling is all that reads each of them. A norm and an upsampling then read, and
+/// write the gradient of, a channel range of one array. Convolutions with groups or biases are not joined.
+std::vector<FusedTrainingOp> fuse_training_ops(const Graph& graph, bool join_convolutions = false);
 
-/// What the op computes, for listings: "conv", "norm + norm + add + relu".
+/// What the op computes, for listings: "conv", "conv + conv", "norm + norm + add + relu".
 std::string describe(const Graph& graph, const FusedTrainingOp& op);
 
 } // namespace mfres

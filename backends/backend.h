@@ -100,6 +100,9 @@ class MFRES_EXPORT Executable {
 
     /// The implementation of each op in execution order, which is the order in which run() calls its observer.
     virtual std::vector<Chosen> chosen() const = 0;
+
+    /// What the user should know about how it was compiled, as sentences; mostly none.
+    virtual std::vector<std::string> warnings() const { return {}; }
 };
 
 class TrainingExecutable; // backends/training.h
@@ -158,7 +161,7 @@ class MFRES_EXPORT Backend {
 MFRES_EXPORT std::span<const Backend* const> backends();
 
 /// The version of this interface: of this header and of those that it includes. A change of any of them is a new version.
-inline constexpr int backend_interface_version = 2;
+inline constexpr int backend_interface_version = 3;
 
 /// Adds the backend of a program to backends(), in front of the reference backend; models can be opened with its name
 /// from then on. It must not be destroyed afterwards. Not thread-safe: to be called before models are opened. Leave

@@ -99,6 +99,8 @@ class CudaTraining final : public TrainingEngine {
         return bytes;
     }
 
+    std::vector<std::string> warnings() const override { return engine_->warnings(); }
+
     // Arrays
 
     void allocate(std::int64_t block_bytes) override {

@@ -141,6 +141,8 @@ class PlannedTraining final : public TrainingExecutable {
     std::int64_t peak_bytes() const override { return block_bytes_ + constant_bytes_ + engine_->other_bytes(); }
     Recomputation recomputation() const override { return recomputation_; }
 
+    std::vector<std::string> warnings() const override { return engine_->warnings(); }
+
     std::vector<Chosen> chosen() const override {
         std::vector<Chosen> all;
         for (std::size_t i = 0; i < ops_.size(); ++i)

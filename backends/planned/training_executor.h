@@ -116,6 +116,9 @@ class TrainingEngine : public Interface {
     /// Bytes held besides the block and the constants of ops, or that will be held once allocate() was called.
     virtual std::int64_t other_bytes() const = 0;
 
+    /// See Executable::warnings. Called once everything is compiled.
+    virtual std::vector<std::string> warnings() const { return {}; }
+
     // Arrays
 
     virtual void allocate(std::int64_t block_bytes) = 0;

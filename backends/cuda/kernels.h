@@ -31,7 +31,8 @@ struct Parts {
     int count = 0;
 };
 
-/// n(x) of one operand. Tables are [group][channel], a group being `group_voxels` voxels that follow each other.
+/// n(x) of one operand. Tables are [group][channel], a group being `group_voxels` voxels that follow each other. In a sum
+/// activation(n(x)), with tables of `table_channels` that begin at the first channel of x.
 struct Operand {
     Part x;
     const float* mean = nullptr;   ///< null: 0
@@ -39,6 +40,8 @@ struct Operand {
     const float* offset = nullptr; ///< null: 0
     const float* weight = nullptr; ///< one factor for all channels; null: 1
     std::int64_t group_voxels = INT64_MAX;
+    std::int64_t table_channels = 0; ///< 0: those of x
+    Activation activation;
 };
 
 /// y = activation(sum of n_k(x_k)) for channels [first, first + channels) of the operands.

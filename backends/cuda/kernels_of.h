@@ -145,7 +145,7 @@ MFRES_ANYWHERE inline std::int64_t table_of(std::int64_t voxel, std::int64_t gro
 template <typename T, int W>
 struct Sum {
     SumArguments a;
-    std::int64_t table_channels; ///< of the operands' tables
+    std::int64_t table_channels; ///< of the operands' tables where they do not say
 
     static constexpr const char* kernel = "sum";
     std::int64_t bytes(std::int64_t count) const { return (a.count + 1) * count * W * size_of<T>; }
@@ -158,9 +158,12 @@ struct Sum {
             const Operand& operand = a.operands[k];
             float x[W];
             load<T, W>(operand.x, place.voxel, channel, x);
-            const std::int64_t table = table_of(place.voxel, operand.group_voxels, table_channels) + channel;
-            for (int w = 0; w < W; ++w)
-                sum[w] = k == 0 ? normalised(operand, x[w], table + w) : sum[w] + normalised(operand, x[w], table + w);
+            const std::int64_t row = operand.table_channels == 0 ? table_channels : operand.table_channels;
+            const std::int64_t table = table_of(place.voxel, operand.group_voxels, row) + channel;
+            for (int w = 0; w < W; ++w) {
+                const float n = activated(operand.activation, normalised(operand, x[w], table + w));
+                sum[w] = k == 0 ? n : sum[w] + n;
+            }
         }
         for (int w = 0; w < W; ++w)
             sum[w] = activated(a.activation, sum[w]);

@@ -241,11 +241,25 @@ class Sum final : public TrainingOp {
         input.kind = from.kind;
         if (input.normalises()) {
             make_norm(c_.node(from.norm), input);
+            c_.norms[from.norm] = input.operand;
+        } else if (from.unstored) {
+            input.operand = unstored(*from.unstored);
         } else if (!input.plain()) {
             input.operand.weight = c_.values(c_.node(sum_.main), index);
             input.weight_gradient = c_.gradient(c_.node(sum_.main), index);
         }
         return input;
+    }
+
+    /// The norm was made before, as it precedes what reads it.
+    Operand unstored(const SumOperand::Unstored& from) const {
+        Operand operand = c_.norms.at(from.of);
+        operand.mean += from.begin;
+        operand.factor += from.begin;
+        operand.offset += from.begin;
+        operand.table_channels = c_.node(from.of).shape[1];
+        operand.activation = from.activation;
+        return operand;
     }
 
     void make_norm(const Node& node, SumInput& input) const {

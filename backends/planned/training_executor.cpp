@@ -15,14 +15,13 @@ namespace {
 class PlannedTraining final : public TrainingExecutable {
   public:
     PlannedTraining(std::unique_ptr<TrainingEngine> engine, const Graph& graph, const TrainingOptions& options)
-        : engine_(std::move(engine)),
-          options_(options), network_{graph,
-                                      fuse_training_ops(graph, engine_->join_convolutions()),
-                                      values_with_gradient(graph),
-                                      ranks_of(options),
-                                      options.batch_norm_momentum,
-                                      NormStatistics::batch,
-                                      LossScale(options.precision)} {}
+        : engine_(std::move(engine)), options_(options), network_{graph,
+                                                                  fuse_training_ops(graph, engine_->fusion_rules()),
+                                                                  values_with_gradient(graph),
+                                                                  ranks_of(options),
+                                                                  options.batch_norm_momentum,
+                                                                  NormStatistics::batch,
+                                                                  LossScale(options.precision)} {}
 
     Status compile() {
         return entered([&]() -> Status {

@@ -102,7 +102,7 @@ class TrainingEngine : public Interface {
     /// See ScheduleRules. Does not throw.
     virtual bool concat_in_place() const { return false; }
     /// See fuse_training_ops(). Does not throw.
-    virtual bool join_convolutions() const { return false; }
+    virtual TrainingFusionRules fusion_rules() const { return {}; }
     /// `network` outlives the engine's ops.
     virtual void begin(const TrainingNetwork& network) = 0;
     /// Of one node, or of several that are joined.

@@ -2,6 +2,7 @@
 #include "backends/planned/training_fusion.h"
 
 #include <algorithm>
+#include <iterator>
 #include <string_view>
 
 namespace mfres {
@@ -35,9 +36,9 @@ bool is_norm(OpKind kind) {
 
 class Fusion {
   public:
-    Fusion(const Graph& graph, bool join_convolutions)
-        : graph_(graph), join_convolutions_(join_convolutions), consumers_(graph_.consumers()),
-          fused_(static_cast<std::size_t>(graph_.size()), 0) {}
+    Fusion(const Graph& graph, const TrainingFusionRules& rules)
+        : graph_(graph), rules_(rules), consumers_(graph_.consumers()),
+          fused_(static_cast<std::size_t>(graph_.size()), 0), unstored_(fused_.size()) {}
 
     std::vector<FusedTrainingOp> run() {
         for (NodeId id = 1; id < graph_.size(); ++id)
@@ -58,7 +59,7 @@ class Fusion {
                 make_sum(id, {normalised(id)});
             return;
         case OpKind::relu:
-        case OpKind::leaky_relu: return make_sum(id, {{node.inputs[0]}});
+        case OpKind::leaky_relu: return make_sum(id, {{.value = node.inputs[0]}});
         case OpKind::add:
         case OpKind::scaled_add: return make_sum(id, operands(node));
         case OpKind::concat: return push(FusedTrainingOp::Kind::copy, id);
@@ -88,7 +89,8 @@ class Fusion {
 
     bool joinable(NodeId id) const {
         const Node& node = graph_.node(id);
-        if (!join_convolutions_ || node.kind() != OpKind::conv || node.as<Conv>().bias || node.as<Conv>().groups != 1)
+        if (!rules_.join_convolutions || node.kind() != OpKind::conv || node.as<Conv>().bias ||
+            node.as<Conv>().groups != 1)
             return false;
         const NodeId consumer = only_consumer(id);
         return consumer >= 0 &&
@@ -120,18 +122,20 @@ class Fusion {
         std::vector<SumOperand> all;
         for (const NodeId input : node.inputs)
             if (node.kind() == OpKind::scaled_add)
-                all.push_back({input, -1, SumOperand::Kind::weight});
+                all.push_back({.value = input, .kind = SumOperand::Kind::weight});
             else if (is_norm(graph_.node(input).kind()) && only_consumer(input) >= 0)
                 all.push_back(normalised(input));
             else
-                all.push_back({input});
+                all.push_back({.value = input, .unstored = unstored_[static_cast<std::size_t>(input)]});
         return all;
     }
 
     SumOperand normalised(NodeId norm) const {
         const Node& node = graph_.node(norm);
         const bool batch = node.kind() == OpKind::batch_norm;
-        return {node.inputs[0], norm, batch ? SumOperand::Kind::batch_norm : SumOperand::Kind::instance_norm};
+        return {.value = node.inputs[0],
+                .norm = norm,
+                .kind = batch ? SumOperand::Kind::batch_norm : SumOperand::Kind::instance_norm};
     }
 
     void make_sum(NodeId id, std::vector<SumOperand> operands) {
@@ -180,15 +184,29 @@ class Fusion {
             });
         if (!all_slices || graph_.is_output(sum.output) || (!one_norm && sum.activation.kind != Activation::Kind::none))
             return;
-        sum.slices = consumers;
+        const auto unstored = [&](NodeId slice) { return rules_.unstored_slices && one_norm && only_added(slice); };
+        std::copy_if(consumers.begin(), consumers.end(), std::back_inserter(sum.unstored), unstored);
+        if (sum.unstored.size() == consumers.size())
+            sum.unstored.clear();
+        std::set_difference(consumers.begin(), consumers.end(), sum.unstored.begin(), sum.unstored.end(),
+                            std::back_inserter(sum.slices));
         for (const NodeId slice : consumers)
             fused_[static_cast<std::size_t>(slice)] = 1;
+        for (const NodeId slice : sum.unstored)
+            unstored_[static_cast<std::size_t>(slice)] = {sum.operands[0].norm, sum.operands[0].value,
+                                                          graph_.node(slice).as<Slice>().begin, sum.activation};
+    }
+
+    bool only_added(NodeId slice) const {
+        const NodeId consumer = only_consumer(slice);
+        return consumer >= 0 && graph_.node(consumer).kind() == OpKind::add;
     }
 
     const Graph& graph_;
-    bool join_convolutions_;
+    TrainingFusionRules rules_;
     std::vector<std::vector<NodeId>> consumers_;
-    std::vector<char> fused_; ///< by node: an op already in ops_ computes it
+    std::vector<char> fused_;                                   ///< by node: an op already in ops_ computes it
+    std::vector<std::optional<SumOperand::Unstored>> unstored_; ///< by node
     std::vector<FusedTrainingOp> ops_;
 };
 
@@ -204,8 +222,8 @@ std::vector<NodeId> FusedTrainingOp::results() const {
     return all;
 }
 
-std::vector<FusedTrainingOp> fuse_training_ops(const Graph& graph, bool join_convolutions) {
-    return Fusion(graph, join_convolutions).run();
+std::vector<FusedTrainingOp> fuse_training_ops(const Graph& graph, const TrainingFusionRules& rules) {
+    return Fusion(graph, rules).run();
 }
 
 std::string describe(const Graph& graph, const FusedTrainingOp& op) {

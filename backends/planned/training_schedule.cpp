@@ -17,7 +17,7 @@ std::vector<NodeId> values_read(const Graph& graph, const FusedTrainingOp& op) {
         return graph.node(op.node).inputs;
     std::vector<NodeId> values;
     for (const SumOperand& operand : op.sum.operands)
-        values.push_back(operand.value);
+        values.push_back(operand.read());
     return values;
 }
 
@@ -253,6 +253,13 @@ class Scheduler {
             return define_slice(op.node);
         for (const NodeId value : values_read(graph_, op))
             forward.inputs.push_back(plan.value(value));
+        for (std::size_t k = 0; k < op.sum.operands.size(); ++k)
+            if (const SumOperand& operand = op.sum.operands[k]; operand.unstored) {
+                forward.inputs[k].begin += operand.unstored->begin;
+                forward.inputs[k].count = graph_.node(operand.value).shape[1];
+            }
+        for (const NodeId slice : op.sum.unstored)
+            plan.redirect(slice);
         if (!op.joined.empty())
             forward.outputs.push_back({define_joined(op), 0});
         else

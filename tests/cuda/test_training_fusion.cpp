@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Convolutions of the same value that run as one in training: where that is done, and that nothing comes out otherwise.
-#include "backends/planned/training_schedule.h"
+// What this backend alone fuses in training: where convolutions of the same value run as one and slices are not stored, and
+// that nothing comes out otherwise.
+#include "backends/planned/rematerialization.h"
 #include "cuda/on_host.h"
 #include "support/catch.h"
 #include "support/check_backend.h"
@@ -56,9 +57,55 @@ Graph branches(std::int64_t batch = 2) {
     return std::move(graph).value();
 }
 
+/// A unit whose norm is cut into a slice for a concat, one for a convolution and two that are added; a norm by sample whose
+/// slices overlap; and norms with slices that a scaled add reads or of which all are added.
+Graph slices(std::int64_t batch = 2) {
+    GraphBuilder builder;
+    const NodeId x = builder.input(Shape{batch, 3, 4, 6, 2});
+    const auto slice = [&](const char* name, NodeId y, std::int64_t begin, std::int64_t end) {
+        return builder.slice(name, y, begin, end);
+    };
+    const NodeId u = normed(builder, "u", builder.conv("u", x, cubic(12)));
+    const NodeId k2 = normed(builder, "k2", builder.conv("k2", slice("u2", u, 3, 6), cubic(3)));
+    const NodeId sum3 = builder.sum("sum3", {slice("u3", u, 6, 9), k2});
+    const NodeId k3 = normed(builder, "k3", builder.conv("k3", sum3, cubic(3)));
+    const NodeId sum4 = builder.relu("sum4.relu", builder.sum("sum4", {k3, slice("u4", u, 9, 12)}));
+    const NodeId k4 =
+        builder.leaky_relu("k4.relu", builder.instance_norm("k4.in", builder.conv("k4", sum4, cubic(3))), 0.1);
+    const NodeId unit = builder.concat("unit", {slice("u1", u, 0, 3), k2, k3, k4});
+    const NodeId v = builder.instance_norm("v.in", builder.conv("v", unit, pointwise(8)));
+    const NodeId t = builder.batch_norm("t.bn", builder.conv("t", slice("v2", v, 3, 8), cubic(5)));
+    const NodeId w = builder.relu("w.relu", builder.sum("w", {t, slice("v1", v, 0, 5)}));
+    const NodeId y = normed(builder, "y", builder.conv("y", w, cubic(6)));
+    const NodeId halves = builder.sum("halves", {slice("y1", y, 0, 3), slice("y2", y, 3, 6)});
+    const NodeId z = normed(builder, "z", builder.conv("z", w, cubic(5)));
+    const NodeId weighted =
+        builder.scaled_add("weighted", {slice("z1", z, 0, 2), builder.conv("s", slice("z2", z, 2, 5), cubic(2))});
+    const NodeId all = builder.concat("all", {halves, weighted});
+    builder.output(builder.conv("head", all, Conv{.out_channels = 4, .bias = true}));
+    auto graph = builder.finish();
+    REQUIRE_OK(graph);
+    return std::move(graph).value();
+}
+
+/// Two steps with and without recomputation in every precision, and the gradients on several ranks.
+void check_training(const Graph& graph, const std::string& name) {
+    test::check_gradient_case(test::on_host(), {name, graph});
+    test::TrainingSetup made = test::training_setup(graph, name);
+    CHECK(test::check_recomputation(test::on_host(), graph, made) > 0);
+    for (const int size : {2, 3})
+        test::check_on_ranks(test::on_host(), graph, test::hash(name), size, NormStatistics::batch);
+    for (double& value : made.cotangent)
+        value *= 0x1p-10; // which the loss scale of fp16 does not carry beyond what it can hold
+    for (const Precision precision : {Precision::bf16, Precision::fp16}) {
+        INFO(to_string(precision));
+        CHECK(test::check_recomputation(test::on_host(), graph, made, {.precision = precision}) > 0);
+    }
+}
+
 std::vector<std::vector<std::string>> joined(const Graph& graph) {
     std::vector<std::vector<std::string>> all;
-    for (const FusedTrainingOp& op : fuse_training_ops(graph, true)) {
+    for (const FusedTrainingOp& op : fuse_training_ops(graph, {.join_convolutions = true})) {
         if (op.joined.empty())
             continue;
         all.emplace_back();
@@ -92,7 +139,7 @@ TEST_CASE(
 
 TEST_CASE("gradients of joined convolutions are written to one array, which is not gathered") {
     const Graph graph = branches();
-    const auto ops = fuse_training_ops(graph, true);
+    const auto ops = fuse_training_ops(graph, {.join_convolutions = true});
     const TrainingSchedule schedule =
         schedule_training(graph, ops, std::vector<OpWorkspace>(ops.size()), {.concat_in_place = true});
     for (std::size_t i = 0; i < ops.size(); ++i) {
@@ -121,18 +168,7 @@ TEST_CASE("gradients of joined convolutions are written to one array, which is n
 }
 
 TEST_CASE("joined convolutions train as the reference does, with activations computed again and on several ranks too") {
-    const Graph graph = branches();
-    test::check_gradient_case(test::on_host(), {"joined convolutions", graph});
-    test::TrainingSetup made = test::training_setup(graph, "joined convolutions");
-    CHECK(test::check_recomputation(test::on_host(), graph, made) > 0);
-    for (const int size : {2, 3})
-        test::check_on_ranks(test::on_host(), graph, 11, size, NormStatistics::batch);
-    for (const Precision precision : {Precision::bf16, Precision::fp16}) {
-        INFO(to_string(precision));
-        for (double& value : made.cotangent)
-            value *= 0x1p-7; // which the loss scale of fp16 does not carry beyond what it can hold
-        CHECK(test::check_recomputation(test::on_host(), graph, made, {.precision = precision}) > 0);
-    }
+    check_training(branches(), "joined convolutions");
 }
 
 TEST_CASE("sums over ranks begin once all convolutions of a joined one are done, whatever the size of their parts") {
@@ -158,4 +194,33 @@ TEST_CASE("sums over ranks begin once all convolutions of a joined one are done,
     }
     CHECK(test::same_bits(by_size[0], by_size[1]));
     CHECK(test::same_bits(by_size[0], by_size[2]));
+}
+
+TEST_CASE("a slice of a norm that an add alone reads is not stored, and the add computes it from what the norm reads") {
+    const Graph graph = slices();
+    std::vector<std::string> unstored;
+    for (const FusedTrainingOp& op : fuse_training_ops(graph, {.unstored_slices = true})) {
+        for (const NodeId slice : op.sum.unstored) {
+            unstored.push_back(graph.node(slice).name);
+            CHECK(std::count(op.sum.slices.begin(), op.sum.slices.end(), slice) == 0);
+        }
+        for (const SumOperand& operand : op.sum.operands)
+            if (operand.unstored) {
+                CHECK(op.sum.main == graph.consumers()[static_cast<std::size_t>(operand.value)][0]);
+                CHECK(operand.unstored->x == graph.node(operand.unstored->of).inputs[0]);
+                CHECK(operand.unstored->begin == graph.node(operand.value).as<Slice>().begin);
+            }
+    }
+    CHECK(unstored == std::vector<std::string>{"u3", "u4", "v1"});
+    for (const FusedTrainingOp& op : fuse_training_ops(graph))
+        CHECK(op.sum.unstored.empty());
+    const auto bytes = [&](const TrainingFusionRules& rules) {
+        const auto ops = fuse_training_ops(graph, rules);
+        return rematerialize(graph, ops, std::vector<OpWorkspace>(ops.size()), {.concat_in_place = true}, 0).bytes;
+    };
+    CHECK(bytes({.unstored_slices = true}) <= bytes({}));
+}
+
+TEST_CASE("slices that are not stored train as the reference does, with activations computed again and on ranks too") {
+    check_training(slices(), "slices that are not stored");
 }

@@ -311,6 +311,15 @@ struct UpdateArguments {
     PackingTable packing; ///< new values are packed, too
 };
 
+/// One sum of many values in double precision.
+struct WholeSum {
+    static constexpr std::int64_t most_partials = 1024;
+
+    double* partials = nullptr; ///< most_partials of them
+    double* total = nullptr;
+    std::uint32_t* counter = nullptr; ///< zero; zero again afterwards
+};
+
 /// One crop cut out of a case; see CropRequest.
 struct CropArguments {
     std::int64_t size[3]{}, extents[3]{};
@@ -425,8 +434,8 @@ struct Kernels {
     void (*whole_loss_gradient)(Stream, ElementType, const LossArguments&);
     /// Counts of the digits of the pointwise values.
     void (*count_digits)(Stream, ElementType, const LossArguments&);
-    /// total[0] = sum of squares of learned gradients; partials: one double per line and one per 1024 lines.
-    void (*squares)(Stream, const UpdateArguments&, double* partials, double* total);
+    /// sums.total[0] = sum of squares of learned gradients.
+    void (*squares)(Stream, const UpdateArguments&, const WholeSum& sums);
     void (*update)(Stream, const UpdateArguments&);
     /// Floats [batch][channel][voxel] to elements [batch][voxel][channel], times `factor`, and back.
     void (*from_planes)(Stream, ElementType, std::int64_t batch, std::int64_t voxels, std::int64_t channels,

@@ -1283,37 +1283,18 @@ struct EveryNth {
 // The optimiser.
 
 constexpr std::int64_t line_floats = 16;
-constexpr std::int64_t lines_at_once = 1024;
 
 struct LineSquares {
     UpdateArguments a;
-    double* partials;
 
-    static constexpr const char* kernel = "line_squares";
-    std::int64_t bytes(std::int64_t count) const { return count * (line_floats * 4 + 9); }
+    static constexpr const char* kernel = "squares";
+    std::int64_t bytes(std::int64_t count) const { return count * (line_floats * 4 + 1); }
 
-    MFRES_ANYWHERE void operator()(std::int64_t line) const {
+    MFRES_ANYWHERE double operator()(std::int64_t line) const {
         double sum = 0.0;
         for (std::int64_t i = line * line_floats; a.learned[line] != 0 && i < (line + 1) * line_floats; ++i)
             sum += static_cast<double>(a.gradients[i]) * static_cast<double>(a.gradients[i]);
-        partials[line] = sum;
-    }
-};
-
-struct AddUp {
-    const double* from;
-    std::int64_t count;
-    std::int64_t each;
-    double* to;
-
-    static constexpr const char* kernel = "add_up";
-    std::int64_t bytes(std::int64_t sums) const { return sums * (each + 1) * 8; }
-
-    MFRES_ANYWHERE void operator()(std::int64_t index) const {
-        double sum = 0.0;
-        for (std::int64_t i = index * each; i < (index + 1) * each && i < count; ++i)
-            sum += from[i];
-        to[index] = sum;
+        return sum;
     }
 };
 
@@ -1802,11 +1783,8 @@ void every_nth(Stream stream, const NthArguments& a) {
     for_each(stream, a.own.batch * a.own.voxels(), EveryNth{a});
 }
 
-void squares(Stream stream, const UpdateArguments& a, double* partials, double* total) {
-    const std::int64_t sums = (a.lines + lines_at_once - 1) / lines_at_once;
-    for_each(stream, a.lines, LineSquares{a, partials});
-    for_each(stream, sums, AddUp{partials, a.lines, lines_at_once, partials + a.lines});
-    for_each(stream, 1, AddUp{partials + a.lines, sums, sums, total});
+void squares(Stream stream, const UpdateArguments& a, const WholeSum& sums) {
+    add_up(stream, a.lines, LineSquares{a}, sums);
 }
 
 void update(Stream stream, const UpdateArguments& a) {

@@ -10,15 +10,6 @@
 
 namespace mfres::cuda {
 
-namespace {
-
-/// For LineSquares and what adds them up; see Kernels::squares.
-std::int64_t sum_count(std::int64_t lines) {
-    return lines + (lines + 1023) / 1024 + 1;
-}
-
-} // namespace
-
 DeviceParameters::DeviceParameters(Engine& engine, const Graph& graph, const Weights& weights, ElementType packed_as,
                                    bool amsgrad)
     : engine_(engine), packed_as_(packed_as), host_(graph, weights, amsgrad) {
@@ -34,7 +25,7 @@ DeviceParameters::DeviceParameters(Engine& engine, const Graph& graph, const Wei
         return;
     learned_ = Block(engine_, lines_);
     engine_.upload(learned_.data(), learned.data(), lines_);
-    sums_ = Block(engine_, sum_count(lines_) * 8);
+    sums_ = Block(engine_, (WholeSum::most_partials + 2) * 8); // and a total and a counter
     packed_values_ = Block(engine_, std::ssize(mirror(Array::values)) * bytes_of(packed_as_));
     packed_gradients_ = Block(engine_, std::ssize(mirror(Array::values)) * 4);
 }
@@ -160,10 +151,13 @@ UpdateArguments DeviceParameters::arguments() const {
 double DeviceParameters::gradient_norm(double scale) const {
     if (lines_ == 0)
         return 0.0;
-    double* total = sums_.as<double>() + sum_count(lines_) - 1;
-    engine_.kernels().squares(engine_.stream(), arguments(), sums_.as<double>(), total);
+    WholeSum sums;
+    sums.partials = sums_.as<double>();
+    sums.total = sums.partials + WholeSum::most_partials;
+    sums.counter = reinterpret_cast<std::uint32_t*>(sums.total + 1);
+    engine_.kernels().squares(engine_.stream(), arguments(), sums);
     double squares = 0.0;
-    engine_.download(&squares, total, sizeof(squares));
+    engine_.download(&squares, sums.total, sizeof(squares));
     return std::sqrt(squares) / scale;
 }
 

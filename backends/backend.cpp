@@ -85,7 +85,11 @@ Result<std::unique_ptr<TrainingExecutable>> Backend::compile_training(const Grap
                                                                       const TrainingOptions& options) const {
     MFRES_CHECK(check_options(*this, options));
     MFRES_CHECK(check_training_outputs(graph));
-    if (const auto rejected = unsupported_training(graph, options); !rejected.empty())
+    std::vector<Unsupported> rejected = inference_only_ops(
+        graph, "has no gradient, so it can be run and not trained; train a network whose ops have one");
+    if (rejected.empty())
+        rejected = unsupported_training(graph, options);
+    if (!rejected.empty())
         return unsupported_error(name(), rejected);
     MFRES_CHECK(check_weights(graph, weights));
     return make_training(graph, weights, options);
@@ -217,6 +221,14 @@ std::vector<Unsupported> unsupported_precision(const Graph& graph, Precision pre
     if (precision == Precision::f32)
         return {};
     return {{graph.node(graph.input()).name, text("values cannot be stored as ", to_string(precision))}};
+}
+
+std::vector<Unsupported> inference_only_ops(const Graph& graph, std::string_view missing) {
+    std::vector<Unsupported> found;
+    for (const Node& node : graph.nodes())
+        if (is_inference_only(node.kind()))
+            found.push_back({node.name, text("the op ", name(node.kind()), " ", missing)});
+    return found;
 }
 
 std::vector<Unsupported> unsupported_arithmetic(const Graph& graph, const CompileOptions& options) {

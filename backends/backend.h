@@ -179,6 +179,9 @@ MFRES_EXPORT Result<const Backend*> find_backend(std::string_view name);
 /// For a backend that runs int8: an entry for the input of the graph if int8 is asked for without ranges.
 MFRES_EXPORT std::vector<Unsupported> unsupported_without_ranges(const Graph& graph, const CompileOptions& options);
 
+/// The nodes of ops for which is_inference_only() is true; the reason is "the op <kind> <missing>".
+MFRES_EXPORT std::vector<Unsupported> inference_only_ops(const Graph& graph, std::string_view missing);
+
 /// For a backend that stores floats only: an entry for the input of the graph if another precision is asked for.
 MFRES_EXPORT std::vector<Unsupported> unsupported_precision(const Graph& graph, Precision precision);
 

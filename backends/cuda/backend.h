@@ -26,7 +26,7 @@ class CudaBackend final : public Backend {
     int devices() const override { return devices_(); }
     std::vector<Unsupported> unsupported(const Graph& graph, const CompileOptions& options) const override {
         return options.precision == Precision::int8 ? unsupported_precision(graph, options.precision)
-                                                    : std::vector<Unsupported>();
+                                                    : inference_only_ops(graph, "has no kernel for GPUs yet");
     }
     std::vector<Unsupported> unsupported_training(const Graph& graph, const TrainingOptions& options) const override;
 

@@ -56,6 +56,11 @@ std::unique_ptr<InferenceOp> make_upsample(const OpContext& context, const Fused
 // softmax.cpp
 std::unique_ptr<InferenceOp> make_softmax(const OpContext& context, const FusedOp& op);
 
+/// CudaBackend::unsupported() rejects these.
+inline std::unique_ptr<InferenceOp> make_inference_only(const OpContext&, const FusedOp&) {
+    return nullptr;
+}
+
 /// All channels of an array.
 inline Part all_channels(const void* data, std::int64_t channels) {
     return {data, channels, 0, 0, channels};

@@ -2,6 +2,7 @@
 #include "backends/kernels/host_ops.h"
 
 #include "backends/kernels/elementwise.h"
+#include "backends/kernels/inference_only.h"
 #include "backends/kernels/norm.h"
 #include "backends/kernels/resample.h"
 #include "backends/kernels/softmax.h"
@@ -160,6 +161,41 @@ std::unique_ptr<InferenceOp> make_softmax(const HostOpContext& context, const Fu
     return make_function_op({"mfres:softmax", [domain = context.domain(op)](const OpArguments& a) {
                                  softmax(domain, a.input<float>(0), static_cast<float*>(a.output));
                              }});
+}
+
+std::unique_ptr<InferenceOp> make_inference_only(const HostOpContext& context, const FusedOp& op) {
+    const Node& node = context.main(op);
+    std::vector<std::vector<float>> values; // parameters
+    std::int64_t bytes = 0;
+    for (std::size_t i = 0; i < node.parameters.size(); ++i) {
+        const Tensor& parameter = context.parameter(node, i);
+        if (i == 0 && node.kind() == OpKind::conv_transpose)
+            values.push_back(transposed_weight(node.as<ConvTranspose>(), parameter));
+        else
+            values.emplace_back(parameter.values().begin(), parameter.values().end());
+        bytes += parameter.elements() * static_cast<std::int64_t>(sizeof(float));
+    }
+    std::vector<Shape> shapes;
+    for (std::size_t i = 0; i < node.inputs.size(); ++i)
+        shapes.push_back(context.input_shape(op, i));
+    const auto run = [domain = context.domain(op), attributes = node.op, values = std::move(values),
+                      shapes = std::move(shapes)](const OpArguments& a) {
+        const float* x = a.input<float>(0);
+        auto* y = static_cast<float*>(a.output);
+        if (const auto* conv = std::get_if<ConvTranspose>(&attributes))
+            conv_transpose(domain, *conv, shapes[0], x, values[0].data(), conv->bias ? values[1].data() : nullptr, y);
+        else if (const auto* norm = std::get_if<GroupNorm>(&attributes))
+            group_norm(domain, *norm, values[0].data(), values[1].data(), x, y);
+        else if (std::holds_alternative<PRelu>(attributes))
+            prelu(domain, values[0].data(), x, y);
+        else if (const auto* activation = std::get_if<Elu>(&attributes))
+            elu(domain, static_cast<float>(activation->alpha), x, y);
+        else if (std::holds_alternative<Sigmoid>(attributes))
+            sigmoid(domain, x, y);
+        else if (std::holds_alternative<Multiply>(attributes))
+            multiply(domain, shapes[1], x, a.input<float>(1), y);
+    };
+    return make_function_op({"mfres:" + std::string(name(node.kind())), run, 0, bytes});
 }
 
 } // namespace mfres::kernels

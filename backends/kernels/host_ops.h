@@ -41,5 +41,6 @@ std::unique_ptr<InferenceOp> make_max_pool(const HostOpContext& context, const F
 std::unique_ptr<InferenceOp> make_adaptive_avg_pool(const HostOpContext& context, const FusedOp& op);
 std::unique_ptr<InferenceOp> make_upsample(const HostOpContext& context, const FusedOp& op);
 std::unique_ptr<InferenceOp> make_softmax(const HostOpContext& context, const FusedOp& op);
+std::unique_ptr<InferenceOp> make_inference_only(const HostOpContext& context, const FusedOp& op);
 
 } // namespace mfres::kernels

@@ -142,7 +142,9 @@ class OpenCvBackend final : public Backend {
         constexpr std::int64_t most = std::numeric_limits<int>::max();
         std::vector<Unsupported> rejected = unsupported_arithmetic(graph, options);
         for (const Node& node : graph.nodes())
-            if (node.shape.elements() > most)
+            if (const auto why = why_not_planes(graph, node))
+                rejected.push_back({node.name, *why});
+            else if (node.shape.elements() > most)
                 rejected.push_back(
                     {node.name, text("it has ", to_string(node.shape), " values, and OpenCV counts them in 32 bits")});
         return rejected;

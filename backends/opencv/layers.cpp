@@ -108,6 +108,20 @@ class LayerWriter {
             parameters.blobs.push_back(blob(op.bias));
         return "Convolution";
     }
+    std::string write(const plain::Step&, const plain::ConvTranspose& op, LayerParams& parameters) const {
+        const Shape& weight = program_.constant(op.weight).values.shape();
+        parameters.set("kernel_size", integers(std::vector<std::int64_t>(weight.begin() + 2, weight.end())));
+        parameters.set("stride", integers(op.stride));
+        parameters.set("pad", integers(op.padding));
+        parameters.set("adj", integers(op.output_padding));
+        parameters.set("group", static_cast<int>(op.groups));
+        parameters.set("num_output", static_cast<int>(weight[1] * op.groups));
+        parameters.set("bias_term", op.bias != plain::none);
+        parameters.blobs = {blob(op.weight)};
+        if (op.bias != plain::none)
+            parameters.blobs.push_back(blob(op.bias));
+        return "Deconvolution";
+    }
     std::string write(const plain::Step&, const plain::BatchNorm& op, LayerParams& parameters) const {
         parameters.set("eps", op.epsilon);
         parameters.set("has_weight", true);
@@ -120,6 +134,22 @@ class LayerWriter {
         parameters.set("normalize_variance", true);
         parameters.set("across_channels", false);
         return "MVN";
+    }
+    std::string write(const plain::Step&, const plain::GroupNorm&, LayerParams&) const {
+        return "GroupNorm"; // not in programs of planes, which are all that is written here
+    }
+    std::string write(const plain::Step&, const plain::PRelu& op, LayerParams& parameters) const {
+        parameters.blobs = {blob(op.slope, {1, static_cast<int>(program_.constant(op.slope).values.elements())})};
+        return "PReLU";
+    }
+    std::string write(const plain::Step&, const plain::Elu& op, LayerParams& parameters) const {
+        parameters.set("alpha", op.alpha);
+        return "ELU";
+    }
+    std::string write(const plain::Step&, const plain::Sigmoid&, LayerParams&) const { return "Sigmoid"; }
+    std::string write(const plain::Step&, const plain::Multiply&, LayerParams& parameters) const {
+        parameters.set("operation", "prod");
+        return "Eltwise";
     }
     std::string write(const plain::Step&, const plain::Relu&, LayerParams&) const { return "ReLU"; }
     std::string write(const plain::Step&, const plain::LeakyRelu& op, LayerParams& parameters) const {

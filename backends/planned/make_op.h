@@ -9,13 +9,19 @@
 namespace mfres {
 
 /// `Context` is what the ops of an engine share. Its namespace declares a function make_<kind>(context, op) for every kind
-/// of op. The function of a convolution also takes `residual_in_output`, that of an activation the activation. Throws what
+/// of op, and make_inference_only for the kinds of which is_inference_only() is true. The function of a convolution also takes `residual_in_output`, that of an activation the activation. Throws what
 /// these functions throw.
 template <typename Context>
 std::unique_ptr<InferenceOp> make_op(const Context& context, const FusedOp& op, bool residual_in_output) {
     const Node& node = context.main(op);
     switch (node.kind()) {
     case OpKind::input: break; // is no op
+    case OpKind::conv_transpose:
+    case OpKind::group_norm:
+    case OpKind::prelu:
+    case OpKind::elu:
+    case OpKind::sigmoid:
+    case OpKind::multiply: return make_inference_only(context, op);
     case OpKind::conv: return make_conv(context, op, residual_in_output);
     case OpKind::batch_norm: return make_batch_norm(context, op);
     case OpKind::instance_norm: return make_instance_norm(context, op);

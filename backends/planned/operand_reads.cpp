@@ -62,7 +62,13 @@ void add_operand_reads(const Node& node, const Shape& operand, const LineSpans& 
     case OpKind::slice:
     case OpKind::softmax: return add_around(needed, {}, work, read);
     case OpKind::input:
+    case OpKind::conv_transpose:
     case OpKind::instance_norm:
+    case OpKind::group_norm:
+    case OpKind::prelu:
+    case OpKind::elu:
+    case OpKind::sigmoid:
+    case OpKind::multiply:
     case OpKind::max_pool:
     case OpKind::adaptive_avg_pool: return read.set_all();
     }

@@ -22,6 +22,12 @@ bool reads_channel_ranges(OpKind kind) {
     case OpKind::slice: return true;
     case OpKind::input:
     case OpKind::conv:
+    case OpKind::conv_transpose:
+    case OpKind::group_norm:
+    case OpKind::prelu:
+    case OpKind::elu:
+    case OpKind::sigmoid:
+    case OpKind::multiply:
     case OpKind::max_pool:
     case OpKind::adaptive_avg_pool:
     case OpKind::upsample:
@@ -67,6 +73,12 @@ class Fusion {
             if (read_in_place(id))
                 return push(FusedTrainingOp::Kind::slice_in_place, id);
             return push(FusedTrainingOp::Kind::copy, id);
+        case OpKind::conv_transpose: // these six are rejected before (is_inference_only)
+        case OpKind::group_norm:
+        case OpKind::prelu:
+        case OpKind::elu:
+        case OpKind::sigmoid:
+        case OpKind::multiply:
         case OpKind::max_pool:
         case OpKind::adaptive_avg_pool:
         case OpKind::upsample:

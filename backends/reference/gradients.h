@@ -497,6 +497,13 @@ Status backward(const Node& node, const Operands<T>& in, const Gradients<T>& gra
     const auto dy = [&](std::int64_t i) { return static_cast<double>(gradients.of_output[i]); };
     switch (node.kind()) {
     case OpKind::input: break;
+    case OpKind::conv_transpose:
+    case OpKind::group_norm:
+    case OpKind::prelu:
+    case OpKind::elu:
+    case OpKind::sigmoid:
+    case OpKind::multiply:
+        return Error{ErrorCode::operation_unsupported, text("node ", node.name, " has no gradient"), node.name};
     case OpKind::conv: conv_backward(node.as<Conv>(), in, out, gradients, threads); break;
     case OpKind::batch_norm:
         return norm_backward(node.as<BatchNorm>().epsilon, out[0], statistics, in, out, gradients, ranks, threads);

@@ -97,6 +97,47 @@ void conv(const Conv& op, const Operands<T>& in, const Shape& out, T* y, int thr
     });
 }
 
+/// Every output voxel gathers the input voxels that the transposed convolution spreads to it.
+template <typename T>
+void conv_transpose(const ConvTranspose& op, const Operands<T>& in, const Shape& out, T* y, int threads) {
+    const Shape& from = in.shapes[0];
+    const std::int64_t in_per_group = from[1] / op.groups;
+    const std::int64_t out_per_group = out[1] / op.groups;
+    const T* bias = op.bias ? in.parameters[1] : nullptr;
+    /// The input position that tap `k` spreads to output position `i`, or -1.
+    const auto source = [&](std::size_t axis, std::int64_t i, std::int64_t k) -> std::int64_t {
+        const std::int64_t spread = i + op.padding[axis] - k;
+        if (spread < 0 || spread % op.stride[axis] != 0 || spread / op.stride[axis] >= from[static_cast<int>(axis) + 2])
+            return -1;
+        return spread / op.stride[axis];
+    };
+    parallel_ranges(out.elements(), threads, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t index = begin; index < end; ++index) {
+            const std::int64_t o = index / plane_size(out) % out[1];
+            const std::int64_t n = index / plane_size(out) / out[1];
+            const std::int64_t group = o / out_per_group;
+            double sum = bias ? static_cast<double>(bias[o]) : 0.0;
+            for (std::int64_t kx = 0; kx < op.kernel[0]; ++kx)
+                for (std::int64_t ky = 0; ky < op.kernel[1]; ++ky)
+                    for (std::int64_t kz = 0; kz < op.kernel[2]; ++kz) {
+                        const std::int64_t sx = source(0, index / out[4] / out[3] % out[2], kx);
+                        const std::int64_t sy = source(1, index / out[4] % out[3], ky);
+                        const std::int64_t sz = source(2, index % out[4], kz);
+                        if (sx < 0 || sy < 0 || sz < 0)
+                            continue;
+                        const std::int64_t tap = (kx * op.kernel[1] + ky) * op.kernel[2] + kz;
+                        const std::int64_t taps = op.kernel[0] * op.kernel[1] * op.kernel[2];
+                        for (std::int64_t i = group * in_per_group; i < (group + 1) * in_per_group; ++i)
+                            sum += static_cast<double>(
+                                       in.parameters[0][(i * out_per_group + o % out_per_group) * taps + tap]) *
+                                   static_cast<double>(in.inputs[0][(n * from[1] + i) * plane_size(from) +
+                                                                    (sx * from[3] + sy) * from[4] + sz]);
+                    }
+            y[index] = static_cast<T>(sum);
+        }
+    });
+}
+
 /// y = x * scale + shift with one pair per plane.
 template <typename T, typename ScaleShift>
 void scale_shift(const Shape& shape, const T* x, T* y, int threads, const ScaleShift& pair_of) {
@@ -120,22 +161,37 @@ void batch_norm(const BatchNorm& op, const Operands<T>& in, const Shape& out, T*
     });
 }
 
+/// Of groups of `channels` consecutive channels: 1 for an InstanceNorm.
 template <typename T>
-void instance_norm(const InstanceNorm& op, const Operands<T>& in, const Shape& out, T* y, int threads) {
-    const std::int64_t size = plane_size(out);
+void group_norm(double epsilon, std::int64_t channels, const Operands<T>& in, const Shape& out, T* y, int threads) {
+    const std::int64_t size = channels * plane_size(out);
     const T* x = in.inputs[0];
     scale_shift(out, x, y, threads, [&](std::int64_t plane) {
         const std::int64_t c = plane % out[1];
+        const std::int64_t group = plane / channels;
         double sum = 0.0;
-        for (std::int64_t i = plane * size; i < (plane + 1) * size; ++i)
+        for (std::int64_t i = group * size; i < (group + 1) * size; ++i)
             sum += x[i];
         const double mean = sum / static_cast<double>(size);
         double squares = 0.0;
-        for (std::int64_t i = plane * size; i < (plane + 1) * size; ++i)
+        for (std::int64_t i = group * size; i < (group + 1) * size; ++i)
             squares += (x[i] - mean) * (x[i] - mean);
-        const double scale = in.parameters[0][c] / std::sqrt(squares / static_cast<double>(size) + op.epsilon);
+        const double scale = in.parameters[0][c] / std::sqrt(squares / static_cast<double>(size) + epsilon);
         return std::pair{scale, in.parameters[1][c] - mean * scale};
     });
+}
+
+/// Where the second operand of a Multiply has what belongs to element `i` of the first.
+inline std::int64_t broadcast_index(const Shape& shape, const Shape& second, std::int64_t i) {
+    std::int64_t position = 0;
+    std::int64_t stride = 1;
+    for (int axis = 4; axis >= 0; --axis) {
+        if (second[axis] != 1)
+            position += i % shape[axis] * stride;
+        stride *= second[axis];
+        i /= shape[axis];
+    }
+    return position;
 }
 
 /// y[i] = f(i), i over all elements.
@@ -302,7 +358,27 @@ void forward(const Node& node, const Operands<T>& in, T* y, int threads) {
     case OpKind::input: return;
     case OpKind::conv: return conv(node.as<Conv>(), in, out, y, threads);
     case OpKind::batch_norm: return batch_norm(node.as<BatchNorm>(), in, out, y, threads);
-    case OpKind::instance_norm: return instance_norm(node.as<InstanceNorm>(), in, out, y, threads);
+    case OpKind::conv_transpose: return conv_transpose(node.as<ConvTranspose>(), in, out, y, threads);
+    case OpKind::instance_norm: return group_norm(node.as<InstanceNorm>().epsilon, 1, in, out, y, threads);
+    case OpKind::group_norm: {
+        const auto& norm = node.as<GroupNorm>();
+        return group_norm(norm.epsilon, out[1] / norm.groups, in, out, y, threads);
+    }
+    case OpKind::prelu:
+        return pointwise(out, y, threads, [&](std::int64_t i) {
+            const auto slope = static_cast<double>(in.parameters[0][i / plane_size(out) % out[1]]);
+            return x(0, i) > 0.0 ? x(0, i) : slope * x(0, i);
+        });
+    case OpKind::elu: {
+        const double alpha = node.as<Elu>().alpha;
+        return pointwise(out, y, threads,
+                         [&](std::int64_t i) { return x(0, i) > 0.0 ? x(0, i) : alpha * std::expm1(x(0, i)); });
+    }
+    case OpKind::sigmoid:
+        return pointwise(out, y, threads, [&](std::int64_t i) { return 1.0 / (1.0 + std::exp(-x(0, i))); });
+    case OpKind::multiply:
+        return pointwise(out, y, threads,
+                         [&](std::int64_t i) { return x(0, i) * x(1, broadcast_index(out, in.shapes[1], i)); });
     case OpKind::relu:
         // !(x <= 0) rather than x > 0: a NaN has to reach the output, where it is rejected.
         return pointwise(out, y, threads, [&](std::int64_t i) { return !(x(0, i) <= 0.0) ? x(0, i) : 0.0; });

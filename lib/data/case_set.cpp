@@ -118,6 +118,14 @@ CaseSet CaseSet::spread(std::size_t count) const {
     return chosen;
 }
 
+CaseSet CaseSet::where(const std::vector<bool>& chosen, bool value) const {
+    CaseSet found;
+    for (std::size_t i = 0; i < size(); ++i)
+        if (chosen[i] == value)
+            found.cases_.push_back(cases_[i]);
+    return found;
+}
+
 Result<std::string> CaseSet::choose_labels(const std::string& wanted, const std::string& where, AffineSource affine,
                                            int threads) {
     return guarded(where, [&]() -> Result<std::string> {

@@ -31,8 +31,8 @@ Result<DataSplit> split_of(const DataSplitOptions& options) {
         std::move(split.train), std::move(split.held_out), std::move(split.rule), {}, std::move(split.label_notes)};
     std::vector<std::string> ids;
     for (const auto* side : {&result.train, &result.held_out})
-        for (const CaseFiles& files : *side)
-            ids.push_back(files.id);
+        for (std::size_t i = 0; i < side->size(); ++i)
+            ids.push_back(side->id(i));
     if (std::string warning = wanted.patients.warning_about(ids); !warning.empty())
         result.warnings.push_back(std::move(warning));
     return result;
@@ -49,11 +49,14 @@ Result<DataSplit> split_cases(const DataSplitOptions& options) {
     return guarded("data", [&] { return split_of(options); });
 }
 
-Result<std::string> pack_cases(const std::filesystem::path& cache, const std::vector<CaseFiles>& cases,
-                               const PackOptions& options, const PackProgress& progress) {
+Result<std::string> pack_cases(const std::filesystem::path& cache, const CaseSet& cases, const PackOptions& options,
+                               const PackProgress& progress) {
     return guarded(cache, [&]() -> Result<std::string> {
         MFRES_CHECK(write_cache(cache, cases,
-                                {.threads = options.threads, .overwrite = options.overwrite, .accept = options.accept},
+                                {.threads = options.threads,
+                                 .overwrite = options.overwrite,
+                                 .normalisation = options.normalisation,
+                                 .accept = options.accept},
                                 progress));
         return fingerprint_of(cache);
     });

@@ -48,30 +48,28 @@ std::string basic_name(std::string_view id) {
     return std::string(numbered).append(name.substr(number_ends));
 }
 
-std::vector<std::string> ids_of(const std::vector<CaseFiles>& cases) {
+std::vector<std::string> ids_of(const CaseSet& cases) {
     std::vector<std::string> ids;
-    for (const CaseFiles& files : cases)
-        ids.push_back(files.id);
+    for (std::size_t i = 0; i < cases.size(); ++i)
+        ids.push_back(cases.id(i));
     return ids;
 }
 
 Status check_segmented(const Split& split) {
     std::string without;
     for (const auto* part : {&split.train, &split.held_out})
-        for (const CaseFiles& files : *part)
-            if (!files.segmentation)
-                without += (without.empty() ? "" : ", ") + files.id;
+        for (std::size_t i = 0; i < part->size(); ++i)
+            if (const auto* files = std::get_if<CaseFiles>(&(*part)[i]); files && !files->segmentation)
+                without += (without.empty() ? "" : ", ") + files->id;
     if (!without.empty())
         return Error{ErrorCode::file_not_found, "these cases have no segmentation to learn or to measure: " + without,
                      without.substr(0, without.find(','))};
     return {};
 }
 
-Result<Split> split_by_fold(std::vector<CaseFiles> cases, const Fold& fold, const Patients& patients) {
+Result<Split> split_by_fold(const CaseSet& cases, const Fold& fold, const Patients& patients) {
     MFRES_TRY(const std::vector<bool> held_out, in_fold(ids_of(cases), fold, patients));
-    Split split;
-    for (std::size_t i = 0; i < cases.size(); ++i)
-        (held_out[i] ? split.held_out : split.train).push_back(std::move(cases[i]));
+    Split split{cases.where(held_out, false), cases.where(held_out, true), {}, {}};
     split.rule = text("fold ", to_string(fold), " of the patients, in the order of the SHA-256 of their ids");
     return split;
 }
@@ -216,8 +214,8 @@ Status check_apart(std::span<const std::string> trained, std::span<const std::st
     return {};
 }
 
-Result<Split> hold_out_fifth(std::vector<CaseFiles> cases, const Patients& patients) {
-    MFRES_TRY(Split split, split_by_fold(std::move(cases), first_fifth, patients));
+Result<Split> hold_out_fifth(const CaseSet& cases, const Patients& patients) {
+    MFRES_TRY(Split split, split_by_fold(cases, first_fifth, patients));
     split.rule = "every fifth patient of the data, in the order of the SHA-256 of their ids";
     return split;
 }
@@ -225,22 +223,19 @@ Result<Split> hold_out_fifth(std::vector<CaseFiles> cases, const Patients& patie
 Result<Split> find_split(const SplitOptions& options) {
     if (options.fold && !options.validation.empty())
         return Error{ErrorCode::invalid_argument,
-                     "a fold is held out of the data; cases in a folder of their own are not needed then", "fold"};
-    MFRES_TRY(auto cases, find_cases(options.data));
-    MFRES_TRY(std::string note, choose_labels(cases, options.label_scheme, options.data.string()));
-    std::vector<std::string> notes = {std::move(note)};
+                     "a fold is held out of the data; cases of their own are not needed then", "fold"};
+    std::vector<std::string> notes;
+    MFRES_TRY(CaseSet cases, CaseSet::find(options.data, options.label_scheme, notes));
     Split split;
     if (!options.validation.empty()) {
         split.train = std::move(cases);
-        MFRES_TRY(split.held_out, find_cases(options.validation));
-        MFRES_TRY(notes.emplace_back(),
-                  choose_labels(split.held_out, options.label_scheme, options.validation.string()));
-        split.rule = "a folder of their own";
+        MFRES_TRY(split.held_out, CaseSet::find(options.validation, options.label_scheme, notes));
+        split.rule = "cases of their own";
         MFRES_CHECK(check_apart(ids_of(split.train), ids_of(split.held_out), options.patients));
     } else if (options.fold) {
-        MFRES_TRY(split, split_by_fold(std::move(cases), *options.fold, options.patients));
+        MFRES_TRY(split, split_by_fold(cases, *options.fold, options.patients));
     } else {
-        MFRES_TRY(split, hold_out_fifth(std::move(cases), options.patients));
+        MFRES_TRY(split, hold_out_fifth(cases, options.patients));
     }
     MFRES_CHECK(check_segmented(split));
     split.label_notes = std::move(notes);

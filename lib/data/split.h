@@ -72,27 +72,27 @@ Status check_apart(std::span<const std::string> trained, std::span<const std::st
                    const Patients& patients);
 
 struct Split {
-    std::vector<CaseFiles> train;
-    std::vector<CaseFiles> held_out;
+    CaseSet train;
+    CaseSet held_out;
     std::string rule;                       ///< how the cases were split, for a table's caption
     std::vector<std::string> label_notes{}; ///< what the labels are read as, and on what evidence
 };
 
 /// Holds out every fifth patient, in the order of the SHA-256 of the patients' ids, the first included: in_fold of 1/5.
 /// Both parts keep the order of `cases`. Errors: those of in_fold.
-Result<Split> hold_out_fifth(std::vector<CaseFiles> cases, const Patients& patients = {});
+Result<Split> hold_out_fifth(const CaseSet& cases, const Patients& patients = {});
 
 /// The options of find_split.
 struct SplitOptions {
-    std::filesystem::path data;       ///< folder of cases
-    std::filesystem::path validation; ///< folder of those to hold out; empty = a fold of `data`
-    std::optional<Fold> fold;         ///< not with `validation`; none = hold_out_fifth
+    DataSources data;
+    DataSources validation;   ///< the cases to hold out; empty = a fold of `data`
+    std::optional<Fold> fold; ///< not with `validation`; none = hold_out_fifth
     Patients patients;
     std::string label_scheme{}; ///< as `wanted` of choose_labels, for each folder
 };
 
-/// The cases of `data`, split. Errors: those of find_cases, choose_labels and in_fold; invalid_argument (a patient in
-/// both folders; a fold beside `validation`), file_not_found (cases without a segmentation, all of them named).
+/// The cases of `data`, split. Errors: those of CaseSet::find and in_fold; invalid_argument (a patient in `data` and in
+/// `validation`; a fold beside `validation`), file_not_found (cases without a segmentation, all of them named).
 Result<Split> find_split(const SplitOptions& options);
 
 } // namespace mfres

@@ -33,10 +33,19 @@ struct Describe {
         return described("conv", op.out_channels, axes(op.kernel), axes(op.stride), axes(op.dilation), axes(op.padding),
                          op.groups, op.bias);
     }
+    std::string operator()(const ConvTranspose& op) const {
+        return described("conv_transpose", op.out_channels, axes(op.kernel), axes(op.stride), axes(op.padding),
+                         axes(op.output_padding), op.groups, op.bias);
+    }
     std::string operator()(const BatchNorm& op) const { return described("batch_norm", op.epsilon); }
     std::string operator()(const InstanceNorm& op) const { return described("instance_norm", op.epsilon); }
+    std::string operator()(const GroupNorm& op) const { return described("group_norm", op.groups, op.epsilon); }
     std::string operator()(const Relu&) const { return "relu"; }
     std::string operator()(const LeakyRelu& op) const { return described("leaky_relu", op.slope); }
+    std::string operator()(const PRelu&) const { return "prelu"; }
+    std::string operator()(const Elu& op) const { return described("elu", op.alpha); }
+    std::string operator()(const Sigmoid&) const { return "sigmoid"; }
+    std::string operator()(const Multiply&) const { return "multiply"; }
     std::string operator()(const Add&) const { return "add"; }
     std::string operator()(const ScaledAdd&) const { return "scaled_add"; }
     std::string operator()(const Concat&) const { return "concat"; }

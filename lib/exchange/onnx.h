@@ -83,9 +83,10 @@ struct OnnxNetwork {
     std::map<std::string, std::string, std::less<>> metadata;
 };
 
-/// Reads an ONNX graph made of the operations of op.h on five axes: Conv, BatchNormalization, InstanceNormalization,
-/// Relu, LeakyRelu, Add, Sum, Mul by a scalar (in a sum), Concat and Slice and Split along channels, MaxPool,
-/// AveragePool and GlobalAveragePool if equal to an adaptive pooling, Resize and Upsample, Softmax, Identity,
+/// Reads an ONNX graph made of the operations of op.h on five axes: Conv, ConvTranspose, BatchNormalization,
+/// InstanceNormalization, GroupNormalization (also in parts, as PyTorch writes it), Relu, LeakyRelu, PRelu, Elu, Sigmoid,
+/// Add, Sum, Mul by a scalar (in a sum) or of two values, Concat and Slice and Split along channels, MaxPool,
+/// AveragePool, GlobalAveragePool and ReduceMean if equal to an adaptive pooling, Resize and Upsample, Softmax, Identity,
 /// Dropout, Constant, and arithmetic on extents (Shape, Gather, Add, ...). Nothing of a file is executed, external data
 /// is not opened, and allocations are bounded by the size of the file. `size` replaces dynamic spatial axes. Parameters
 /// get the names of their initialisers if these end like parameter names ("<node>.weight"), otherwise names derived
@@ -96,6 +97,10 @@ struct OnnxNetwork {
 /// names the node), graph_invalid (shapes that do not fit), memory_limit (more than max_onnx_bytes).
 Result<OnnxNetwork> decode_onnx(std::span<const std::byte> bytes, const std::string& path,
                                 const Axes& size = {64, 64, 64});
+
+/// Reads the graph of a file. Tensors in other files of the same folder are read, at most max_onnx_bytes in all. Errors:
+/// those of read_file and of decode_onnx for bytes; model_truncated (another file is too short).
+Result<OnnxNetwork> decode_onnx(const std::filesystem::path& path, const Axes& size = {64, 64, 64});
 
 /// Reads a model from an ONNX file. A file that export_onnx wrote in the standard dialect gives the same bits, verified
 /// by the recorded hash of the weights. From any other file the weights are taken if its graph matches that of

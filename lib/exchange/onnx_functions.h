@@ -10,7 +10,8 @@ namespace mfres {
 
 struct OnnxFunctions {
     decltype(&encode_onnx_program) encode_program;
-    decltype(&decode_onnx) decode;
+    Result<OnnxNetwork> (*decode_file)(const std::filesystem::path& path, const Axes& size);
+    Result<OnnxNetwork> (*decode_bytes)(std::span<const std::byte> bytes, const std::string& path, const Axes& size);
     decltype(&count_onnx) count;
     Result<Model> (*import_file)(const std::filesystem::path& path, const Variant* variant);
     Result<Model> (*import_bytes)(std::span<const std::byte> bytes, const std::string& path, const Variant* variant);

@@ -12,6 +12,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <deque>
 #include <limits>
 #include <optional>
 #include <set>
@@ -63,6 +64,17 @@ class GraphReader {
         std::string name;
         std::vector<NodeId> terms;
         std::vector<std::string> factors; ///< names of tensors; "" = 1
+    };
+
+    /// A group normalisation as PyTorch writes it, as far as it has been read: [n, groups, rest] of `x`, normalised, back
+    /// in the shape of `x`, times a scale by channel. What adds a shift by channel, or reads it, adds it to the graph.
+    struct PendingNorm {
+        enum class Stage { split, normalised, joined, scaled };
+        Stage stage = Stage::split;
+        std::string name;
+        NodeId x = -1;
+        GroupNorm op;
+        std::string scale; ///< name of a tensor
     };
 
     static Error invalid(std::string message) { return {ErrorCode::model_header_invalid, std::move(message), {}}; }
@@ -137,7 +149,8 @@ class GraphReader {
         if (node.output_size() == 0)
             return invalid_here("has no output");
         for (const std::string& output : node.output())
-            if (values_.count(output) > 0 || pending_.count(output) > 0 || is_known(output))
+            if (values_.count(output) > 0 || pending_.count(output) > 0 || pending_norms_.count(output) > 0 ||
+                is_known(output))
                 return invalid_here(text("writes ", printable(output), ", which exists already"));
         const std::string& type = node.op_type();
         if (type == "Constant")
@@ -150,6 +163,12 @@ class GraphReader {
         if (type == "Shape" || std::all_of(node.input().begin(), node.input().end(),
                                            [&](const std::string& input) { return is_integers(input); }))
             return read_integers(type);
+        if (type == "Reshape")
+            return read_reshape();
+        if (const PendingNorm* norm = norm_of(0); norm != nullptr && type == "InstanceNormalization")
+            return read_norm_of_groups(*norm);
+        if (type == "Add" && channel_constant() >= 0)
+            return read_shift_of_groups();
         if (type == "Add" || type == "Sum")
             return read_sum();
         if (type == "Mul")
@@ -171,8 +190,22 @@ class GraphReader {
             return read_conv();
         if (type == "BatchNormalization")
             return read_batch_norm();
+        if (type == "ConvTranspose")
+            return read_conv_transpose();
         if (type == "InstanceNormalization")
             return read_instance_norm();
+        if (type == "GroupNormalization")
+            return read_group_norm();
+        if (type == "PRelu")
+            return read_prelu();
+        if (type == "Elu") {
+            MFRES_CHECK(known({"alpha"}));
+            return single(Elu{decimal(real("alpha", 1.0F))});
+        }
+        if (type == "Sigmoid") {
+            MFRES_CHECK(known({}));
+            return single(Sigmoid{});
+        }
         if (type == "Relu") {
             MFRES_CHECK(known({}));
             return single(Relu{});
@@ -193,6 +226,8 @@ class GraphReader {
             return read_average_pool();
         if (type == "GlobalAveragePool")
             return single(AdaptiveAvgPool{{1, 1, 1}});
+        if (type == "ReduceMean")
+            return read_mean();
         if (type == "Resize")
             return read_resize();
         return unsupported_here("the operator");
@@ -265,6 +300,8 @@ class GraphReader {
             return found->second;
         if (const auto found = pending_.find(name); found != pending_.end())
             return finish_sum(name);
+        if (const auto found = pending_norms_.find(name); found != pending_norms_.end())
+            return finish_norm(name, nullptr);
         return Error{ErrorCode::model_tensor_missing,
                      text("nothing produces the value ", printable(name), " before it is read"),
                      {}};
@@ -528,6 +565,77 @@ class GraphReader {
         return add(name, conv, {x});
     }
 
+    Result<NodeId> read_conv_transpose() {
+        MFRES_CHECK(known({"auto_pad", "dilations", "group", "kernel_shape", "output_padding", "pads", "strides"}));
+        MFRES_TRY(const onnx::TensorProto* weight, tensor(1));
+        if (weight->dims_size() != 5)
+            return unsupported_here(text("a weight of ", weight->dims_size(), " axes"));
+        ConvTranspose conv;
+        conv.groups = integer("group", 1);
+        const auto channels = checked_multiply(weight->dims(1), conv.groups);
+        if (!channels)
+            return invalid_here("has more channels than can be counted");
+        conv.out_channels = *channels;
+        conv.kernel = {weight->dims(2), weight->dims(3), weight->dims(4)};
+        if (attribute("kernel_shape") != nullptr) {
+            MFRES_TRY(const Axes kernel, axes("kernel_shape", 0));
+            if (kernel != conv.kernel)
+                return invalid_here("has a kernel_shape that is not its weight's");
+        }
+        MFRES_TRY(conv.stride, axes("strides", 1));
+        MFRES_TRY(const Axes dilation, axes("dilations", 1));
+        if (dilation != Axes{1, 1, 1})
+            return unsupported_here("dilation");
+        MFRES_TRY(conv.padding, padding());
+        MFRES_TRY(conv.output_padding, axes("output_padding", 0));
+        conv.bias = has_input(2);
+        const std::string name = unique(stem(1, ".weight"));
+        MFRES_CHECK(expect(name + ".weight", 1));
+        if (conv.bias)
+            MFRES_CHECK(expect(name + ".bias", 2));
+        MFRES_TRY(const NodeId x, input(0));
+        return add(name, conv, {x});
+    }
+
+    /// The tensor as one of shape [channels]: its values, of which one alone counts for all channels, and one of each of
+    /// `groups` groups for the channels of that group.
+    Result<const onnx::TensorProto*> by_channel(const onnx::TensorProto& tensor, std::int64_t channels,
+                                                std::int64_t groups = 1) {
+        MFRES_TRY(const Tensor values, floats(tensor));
+        const std::int64_t count = values.elements();
+        if (count != channels && count != groups && count != 1)
+            return unsupported_here(text(count, " values for ", channels, " channels"));
+        onnx::TensorProto& flat = owned_.emplace_back();
+        *flat.mutable_name() = tensor.name();
+        flat.set_data_type(onnx::TensorProto_DataType_FLOAT);
+        flat.add_dims(channels);
+        for (std::int64_t c = 0; c < channels; ++c)
+            flat.add_float_data(values[c * count / channels]);
+        return &flat;
+    }
+    Result<const onnx::TensorProto*> by_channel(int index, std::int64_t channels, std::int64_t groups = 1) {
+        MFRES_TRY(const onnx::TensorProto* found, tensor(index));
+        return by_channel(*found, channels, groups);
+    }
+
+    Result<NodeId> read_prelu() {
+        MFRES_CHECK(known({}));
+        MFRES_TRY(const NodeId x, input(0));
+        const std::string name = unique(stem(1, ".weight"));
+        MFRES_TRY(parameters_[name + ".weight"], by_channel(1, shape(x)[1]));
+        return add(name, PRelu{}, {x});
+    }
+
+    Result<NodeId> read_group_norm() {
+        MFRES_CHECK(known({"epsilon", "num_groups", "stash_type"}));
+        GroupNorm norm{integer("num_groups", 0), decimal(real("epsilon", 1e-5F))};
+        MFRES_TRY(const NodeId x, input(0));
+        const std::string name = unique(stem(1, ".weight"));
+        MFRES_TRY(parameters_[name + ".weight"], by_channel(1, shape(x)[1], norm.groups));
+        MFRES_TRY(parameters_[name + ".bias"], by_channel(2, shape(x)[1], norm.groups));
+        return add(name, norm, {x});
+    }
+
     Result<NodeId> read_batch_norm() {
         MFRES_CHECK(known({"epsilon", "momentum", "training_mode"}));
         if (integer("training_mode", 0) != 0)
@@ -660,6 +768,23 @@ class GraphReader {
         return add(unique({}), pool, {x});
     }
 
+    /// The mean over all spatial axes; they are an attribute until opset 17, an input from then on.
+    Result<NodeId> read_mean() {
+        MFRES_CHECK(known({"axes", "keepdims", "noop_with_empty_axes"}));
+        MFRES_TRY(const NodeId x, input(0));
+        std::vector<std::int64_t> over;
+        if (const auto* given = attribute("axes"))
+            over.assign(given->ints().begin(), given->ints().end());
+        else if (has_input(1)) {
+            MFRES_TRY(over, integers(1));
+        }
+        for (std::int64_t& axis : over)
+            axis += axis < 0 ? 5 : 0;
+        std::sort(over.begin(), over.end());
+        if (over != std::vector<std::int64_t>{2, 3, 4} || integer("keepdims", 1) != 1)
+            return unsupported_here("a mean that is not over the three spatial axes, or that drops them");
+        return add(unique({}), AdaptiveAvgPool{{1, 1, 1}}, {x});
+    }
     Result<NodeId> read_resize() {
         // The others are written with their standard values by exporters that write everything (PyTorch's since 2.9).
         MFRES_CHECK(known({"mode", "coordinate_transformation_mode", "nearest_mode", "cubic_coeff_a", "antialias",
@@ -704,6 +829,116 @@ class GraphReader {
         return shape;
     }
 
+    // Group normalisation in parts.
+
+    const PendingNorm* norm_of(int index) const {
+        if (index >= node_->input_size())
+            return nullptr;
+        const auto found = pending_norms_.find(node_->input(index));
+        return found != pending_norms_.end() ? &found->second : nullptr;
+    }
+
+    /// The input of a product or sum of two that is a constant by channel, [c, 1, 1, 1] or [1, c, 1, 1, 1], where the
+    /// other is a group normalisation that has been joined; -1 if it is none.
+    int channel_constant() const {
+        if (node_->input_size() != 2)
+            return -1;
+        for (const int index : {0, 1}) {
+            const auto found = tensors_.find(node_->input(index));
+            const PendingNorm* norm = norm_of(1 - index);
+            if (found == tensors_.end() || norm == nullptr || norm->stage < PendingNorm::Stage::joined)
+                continue;
+            const auto& dims = found->second->dims();
+            if ((dims.size() == 4 && dims[1] == 1 && dims[2] == 1 && dims[3] == 1) ||
+                (dims.size() == 5 && dims[0] == 1 && dims[2] == 1 && dims[3] == 1 && dims[4] == 1))
+                return index;
+        }
+        return -1;
+    }
+
+    Status read_reshape() {
+        MFRES_CHECK(known({"allowzero"}));
+        MFRES_TRY(const auto to, integers(1));
+        if (const PendingNorm* norm = norm_of(0); norm != nullptr && norm->stage == PendingNorm::Stage::normalised) {
+            const Shape whole = shape(norm->x);
+            if (!std::equal(to.begin(), to.end(), whole.begin(), whole.end()))
+                return unsupported_here("another shape than that of what is normalised");
+            PendingNorm joined = *norm;
+            joined.stage = PendingNorm::Stage::joined;
+            pending_norms_[node_->output(0)] = std::move(joined);
+            return {};
+        }
+        MFRES_TRY(const NodeId x, input(0));
+        const Shape whole = shape(x);
+        if (to.size() != 3 || (to[0] != 0 && to[0] != whole[0]) || to[1] <= 0 || whole[1] % to[1] != 0 ||
+            (to[2] != -1 && to[2] != whole.elements() / whole[0] / to[1]))
+            return unsupported_here("anything but the split into groups of a group normalisation");
+        PendingNorm norm;
+        norm.x = x;
+        norm.op.groups = to[1];
+        pending_norms_[node_->output(0)] = std::move(norm);
+        return {};
+    }
+
+    Status read_norm_of_groups(PendingNorm norm) {
+        MFRES_CHECK(known({"epsilon"}));
+        for (const int index : {1, 2}) {
+            MFRES_TRY(const onnx::TensorProto* found, tensor(index));
+            MFRES_TRY(const Tensor values, floats(*found));
+            const float neutral = index == 1 ? 1.0F : 0.0F;
+            if (norm.stage != PendingNorm::Stage::split || values.elements() != norm.op.groups ||
+                std::any_of(values.values().begin(), values.values().end(), [&](float v) { return v != neutral; }))
+                return unsupported_here("scales or shifts by group");
+        }
+        norm.stage = PendingNorm::Stage::normalised;
+        norm.op.epsilon = decimal(real("epsilon", 1e-5F));
+        norm.name = node_->name();
+        pending_norms_[node_->output(0)] = std::move(norm);
+        return {};
+    }
+
+    Status read_scale_of_groups() {
+        const int constant = channel_constant();
+        PendingNorm norm = *norm_of(1 - constant);
+        if (norm.stage != PendingNorm::Stage::joined)
+            return unsupported_here("a second scale by channel");
+        norm.stage = PendingNorm::Stage::scaled;
+        norm.scale = node_->input(constant);
+        pending_norms_[node_->output(0)] = std::move(norm);
+        return {};
+    }
+
+    Status read_shift_of_groups() {
+        const int constant = channel_constant();
+        MFRES_TRY(const onnx::TensorProto* shift, tensor(constant));
+        MFRES_TRY(values_[node_->output(0)], finish_norm(node_->input(1 - constant), shift));
+        return {};
+    }
+
+    /// Adds a normalisation in parts to the graph; without a shift that of the value `value_name`.
+    Result<NodeId> finish_norm(const std::string& value_name, const onnx::TensorProto* shift) {
+        const PendingNorm norm = pending_norms_.find(value_name)->second;
+        if (norm.stage < PendingNorm::Stage::joined)
+            return unsupported_here("a reshaped value");
+        const std::int64_t channels = shape(norm.x)[1];
+        const std::string ending = ".weight";
+        const bool named = norm.scale.ends_with(ending) && printable(norm.scale) == norm.scale;
+        const std::string name =
+            unique(named ? norm.scale.substr(0, norm.scale.size() - ending.size()) : printable(norm.name));
+        onnx::TensorProto fill;
+        fill.set_data_type(onnx::TensorProto_DataType_FLOAT);
+        fill.add_dims(1);
+        fill.add_float_data(1.0F);
+        const onnx::TensorProto* scale = norm.scale.empty() ? &fill : tensors_.find(norm.scale)->second;
+        MFRES_TRY(parameters_[name + ".weight"], by_channel(*scale, channels));
+        fill.set_float_data(0, 0.0F);
+        MFRES_TRY(parameters_[name + ".bias"], by_channel(shift != nullptr ? *shift : fill, channels));
+        MFRES_TRY(const NodeId id, add(name, norm.op, {norm.x}));
+        if (shift == nullptr)
+            values_[value_name] = id;
+        return id;
+    }
+
     // Sums.
 
     /// Appends one operand of a sum: the summands of a nested sum with a single consumer, or the value itself.
@@ -736,16 +971,28 @@ class GraphReader {
         MFRES_CHECK(known({}));
         if (node_->input_size() != 2)
             return invalid_here(text("has ", node_->input_size(), " inputs"));
+        if (channel_constant() >= 0)
+            return read_scale_of_groups();
+        if (tensors_.count(node_->input(0)) == 0 && tensors_.count(node_->input(1)) == 0)
+            return read_multiply();
         const bool second = tensors_.count(node_->input(1)) > 0;
         const std::string& factor = node_->input(second ? 1 : 0);
         const auto found = tensors_.find(factor);
-        if (found == tensors_.end())
-            return unsupported_here("a product of two computed values");
         MFRES_TRY(const Tensor values, floats(*found->second));
         if (values.elements() != 1)
             return unsupported_here(text("a product with ", values.elements(), " values"));
         MFRES_TRY(const NodeId x, value(node_->input(second ? 0 : 1)));
         pending_[node_->output(0)] = PendingSum{node_->name(), {x}, {factor}};
+        return {};
+    }
+
+    /// A product of two computed values, the larger one first.
+    Status read_multiply() {
+        MFRES_TRY(NodeId a, input(0));
+        MFRES_TRY(NodeId b, input(1));
+        if (shape(b).elements() > shape(a).elements())
+            std::swap(a, b);
+        MFRES_TRY(values_[node_->output(0)], add(unique({}), Multiply{}, {a, b}));
         return {};
     }
 
@@ -803,6 +1050,8 @@ class GraphReader {
     std::map<std::string, int, std::less<>> consumers_;
     std::map<std::string, NodeId, std::less<>> values_;
     std::map<std::string, PendingSum, std::less<>> pending_;
+    std::map<std::string, PendingNorm, std::less<>> pending_norms_;
+    std::deque<onnx::TensorProto> owned_; ///< parameters in another shape than the file's
     std::map<std::string, std::vector<std::int64_t>, std::less<>> integers_; ///< values that have been computed
     Tensors parameters_;                                                     ///< by the parameter's name
     std::set<std::string> taken_;

@@ -354,7 +354,23 @@ class ExternalTensors {
     std::uint64_t total_ = 0;
 };
 
+/// The message of a file, with the tensors that lie in other files.
+Result<OnnxMessage> read_message(const std::filesystem::path& path) {
+    MFRES_TRY(const std::vector<std::byte> bytes, read_file(path, max_onnx_bytes));
+    MFRES_TRY(OnnxMessage model, parse_onnx(bytes, path.string()));
+    if (const auto read = ExternalTensors(path).read(*model); !read)
+        return about(path.string(), read.error());
+    return model;
+}
+
 } // namespace
+
+Result<OnnxNetwork> decode_onnx(const std::filesystem::path& path, const Axes& size) {
+    return guarded(path, [&]() -> Result<OnnxNetwork> {
+        MFRES_TRY(const OnnxMessage model, read_message(path));
+        return read_onnx_graph(*model, path.string(), size);
+    });
+}
 
 Result<Model> import_onnx(std::span<const std::byte> bytes, const std::string& path, const Variant* variant) {
     MFRES_TRY(const OnnxMessage model, parse_onnx(bytes, path));
@@ -366,10 +382,7 @@ Result<Model> import_onnx(std::span<const std::byte> bytes, const std::string& p
 
 Result<Model> import_onnx(const std::filesystem::path& path, const Variant* variant) {
     return guarded(path, [&]() -> Result<Model> {
-        MFRES_TRY(const std::vector<std::byte> bytes, read_file(path, max_onnx_bytes));
-        MFRES_TRY(OnnxMessage model, parse_onnx(bytes, path.string()));
-        if (const auto read = ExternalTensors(path).read(*model); !read)
-            return about(path.string(), read.error());
+        MFRES_TRY(const OnnxMessage model, read_message(path));
         auto imported = import_model(*model, path.string(), variant);
         if (!imported)
             return about(path.string(), imported.error());

@@ -25,8 +25,8 @@ mfres::Result<mfres::Model> import_bytes(std::span<const std::byte> bytes, const
     return import(bytes, path, variant);
 }
 
-constexpr mfres::OnnxFunctions functions = {&mfres::encode_onnx_program, &mfres::decode_onnx, &mfres::count_onnx,
-                                            &import_file, &import_bytes};
+constexpr mfres::OnnxFunctions functions = {&mfres::encode_onnx_program, &mfres::decode_onnx, &mfres::decode_onnx,
+                                            &mfres::count_onnx,          &import_file,        &import_bytes};
 
 } // namespace
 

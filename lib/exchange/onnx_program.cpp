@@ -173,6 +173,20 @@ class ProgramWriter {
         set(conv, "group", op.groups);
         return {};
     }
+    Status add(const plain::Step& step, const std::string& output, const plain::ConvTranspose& op) {
+        onnx::NodeProto& conv = node(step, output, "ConvTranspose");
+        read(conv, op.weight);
+        read(conv, op.bias);
+        const Shape& weight = program_.constant(op.weight).values.shape();
+        std::vector<std::int64_t> pads = op.padding; // all begins, then all ends
+        pads.insert(pads.end(), op.padding.begin(), op.padding.end());
+        set(conv, "kernel_shape", std::vector<std::int64_t>(weight.begin() + 2, weight.end()));
+        set(conv, "strides", op.stride);
+        set(conv, "pads", pads);
+        set(conv, "output_padding", op.output_padding);
+        set(conv, "group", op.groups);
+        return {};
+    }
     Status add(const plain::Step& step, const std::string& output, const plain::BatchNorm& op) {
         onnx::NodeProto& norm = node(step, output, "BatchNormalization");
         for (const plain::ConstantId constant : {op.scale, op.shift, op.mean, op.variance})
@@ -185,6 +199,48 @@ class ProgramWriter {
         read(norm, op.scale);
         read(norm, op.shift);
         set(norm, "epsilon", op.epsilon);
+        return {};
+    }
+    /// As PyTorch writes it: an instance normalisation of [n, groups, rest], then scale and shift of the channels. Its
+    /// operator GroupNormalization is younger than the version that is written.
+    Status add(const plain::Step& step, const std::string& output, const plain::GroupNorm& op) {
+        const std::string& x = values_[static_cast<std::size_t>(step.inputs[0])];
+        const auto part = [&](const char* type, const std::string& name, const std::vector<std::string>& inputs) {
+            onnx::NodeProto& added = *graph_->add_node();
+            *added.mutable_op_type() = type;
+            *added.mutable_name() = name;
+            for (const std::string& input : inputs)
+                *added.add_input() = input;
+            *added.add_output() = name;
+            return &added;
+        };
+        const std::string& name = step.name;
+        add_integers(name + "/split", {0, op.groups, -1});
+        add_floats(name + "/one", Tensor(Shape{op.groups}, 1.0F));
+        add_floats(name + "/zero", Tensor(Shape{op.groups}, 0.0F));
+        part("Shape", name + "/shape", {x});
+        part("Reshape", name + "/groups", {x, name + "/split"});
+        set(*part("InstanceNormalization", name + "/norm", {name + "/groups", name + "/one", name + "/zero"}),
+            "epsilon", op.epsilon);
+        part("Reshape", name + "/joined", {name + "/norm", name + "/shape"});
+        part("Mul", name + "/scaled", {name + "/joined", program_.constant(op.scale).name});
+        *part("Add", name, {name + "/scaled", program_.constant(op.shift).name})->mutable_output(0) = output;
+        return {};
+    }
+    Status add(const plain::Step& step, const std::string& output, const plain::PRelu& op) {
+        read(node(step, output, "PRelu"), op.slope);
+        return {};
+    }
+    Status add(const plain::Step& step, const std::string& output, const plain::Elu& op) {
+        set(node(step, output, "Elu"), "alpha", op.alpha);
+        return {};
+    }
+    Status add(const plain::Step& step, const std::string& output, const plain::Sigmoid&) {
+        node(step, output, "Sigmoid");
+        return {};
+    }
+    Status add(const plain::Step& step, const std::string& output, const plain::Multiply&) {
+        node(step, output, "Mul");
         return {};
     }
     Status add(const plain::Step& step, const std::string& output, const plain::Relu&) {

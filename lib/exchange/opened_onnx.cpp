@@ -49,7 +49,15 @@ Result<std::vector<std::byte>> encode_onnx_program(const plain::Program& program
 Result<OnnxNetwork> decode_onnx(std::span<const std::byte> bytes, const std::string& path, const Axes& size) {
     return guarded(path, [&]() -> Result<OnnxNetwork> {
         MFRES_TRY(const OnnxFunctions* onnx, opened_for(path));
-        return onnx->decode(bytes, path, size);
+        return onnx->decode_bytes(bytes, path, size);
+    });
+}
+
+Result<OnnxNetwork> decode_onnx(const std::filesystem::path& path, const Axes& size) {
+    return guarded(path, [&]() -> Result<OnnxNetwork> {
+        MFRES_CHECK(check_onnx_layout(path));
+        MFRES_TRY(const OnnxFunctions* onnx, opened_for(path.string()));
+        return onnx->decode_file(path, size);
     });
 }
 

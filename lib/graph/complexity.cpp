@@ -62,9 +62,16 @@ struct NodeCounter {
         return node.kind() == OpKind::input ? Count{0} : times(elements(), static_cast<std::int64_t>(sizeof(float)));
     }
 
-    Count macs() const { return node.kind() == OpKind::conv ? times(window(node.as<Conv>()), elements()) : Count{0}; }
+    /// A transposed convolution multiplies each of its weights once for every voxel of its input.
+    Count macs() const {
+        if (node.kind() == OpKind::conv_transpose)
+            return times(checked_product(node.parameters[0].shape), input_shape().elements() / input_shape()[1]);
+        return node.kind() == OpKind::conv ? times(window(node.as<Conv>()), elements()) : Count{0};
+    }
 
     Count eq11() const {
+        if (node.kind() == OpKind::conv_transpose)
+            return plus(checked_product(node.parameters[0].shape), node.shape[1]);
         if (node.kind() != OpKind::conv)
             return 0;
         return times(plus(window(node.as<Conv>()), 1), node.as<Conv>().out_channels);
@@ -88,10 +95,15 @@ struct NodeCounter {
     Result<Count> table2() const {
         switch (node.kind()) {
         case OpKind::conv: return node.as<Conv>().bias ? plus(macs(), elements()) : macs();
+        case OpKind::conv_transpose: return node.as<ConvTranspose>().bias ? plus(macs(), elements()) : macs();
         case OpKind::batch_norm:
         case OpKind::instance_norm:
+        case OpKind::group_norm:
         case OpKind::relu:
         case OpKind::leaky_relu:
+        case OpKind::prelu:
+        case OpKind::elu:
+        case OpKind::sigmoid:
         case OpKind::upsample: return elements();
         case OpKind::max_pool: return Count{input_shape().elements()};
         case OpKind::adaptive_avg_pool:
@@ -103,6 +115,7 @@ struct NodeCounter {
         case OpKind::input:
         case OpKind::add:
         case OpKind::scaled_add:
+        case OpKind::multiply:
         case OpKind::concat:
         case OpKind::slice:
         case OpKind::softmax: return Count{0};

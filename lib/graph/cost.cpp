@@ -10,7 +10,11 @@ std::int64_t bytes_of(const Shape& shape) {
 }
 
 /// Not from count_operations, which rejects graphs that its other conventions have no rule for.
-std::int64_t macs_of(const Node& node) {
+std::int64_t macs_of(const Graph& graph, const Node& node) {
+    if (node.kind() == OpKind::conv_transpose) {
+        const Shape& in = graph.node(node.inputs[0]).shape;
+        return node.parameters[0].shape.elements() * (in.elements() / in[1]);
+    }
     if (node.kind() != OpKind::conv)
         return 0;
     return node.parameters[0].shape.elements() * (node.shape.elements() / node.shape[1]);
@@ -22,7 +26,7 @@ std::vector<OpCost> op_costs(const Graph& graph, const std::vector<FusedOp>& ops
     std::vector<OpCost> costs;
     for (const FusedOp& op : ops) {
         const Node& node = graph.node(op.main);
-        OpCost cost{bytes_of(graph.node(op.output).shape), macs_of(node)};
+        OpCost cost{bytes_of(graph.node(op.output).shape), macs_of(graph, node)};
         for (const NodeId input : node.inputs)
             cost.bytes += bytes_of(graph.node(input).shape);
         if (op.residual)

@@ -35,9 +35,15 @@ bool groupable(const Graph& graph, const Node& node) {
         return node.as<Upsample>().mode == Interpolation::trilinear &&
                node.shape[4] == 2 * graph.node(node.inputs[0]).shape[4];
     case OpKind::input:
+    case OpKind::conv_transpose:
     case OpKind::batch_norm:
     case OpKind::instance_norm:
+    case OpKind::group_norm:
+    case OpKind::prelu:
+    case OpKind::elu:
+    case OpKind::sigmoid:
     case OpKind::scaled_add:
+    case OpKind::multiply:
     case OpKind::max_pool:
     case OpKind::adaptive_avg_pool:
     case OpKind::softmax: return false;

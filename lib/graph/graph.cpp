@@ -61,12 +61,59 @@ class Inference {
         return Inferred{out, std::move(parameters)};
     }
 
+    Result<Inferred> operator()(const ConvTranspose& op) const {
+        const std::int64_t in_channels = in_[0][1];
+        if (op.out_channels <= 0 || op.groups <= 0 || in_channels % op.groups != 0 || op.out_channels % op.groups != 0)
+            return invalid(text("transposed convolution of ", in_channels, " to ", op.out_channels,
+                                " channels cannot have ", op.groups, " groups"));
+        Shape out{in_[0][0], op.out_channels, 0, 0, 0};
+        for (int axis = 0; axis < 3; ++axis) {
+            const auto a = static_cast<std::size_t>(axis);
+            if (op.kernel[a] <= 0 || op.stride[a] <= 0 || op.padding[a] < 0 || op.kernel[a] > 1024 ||
+                op.stride[a] > 1024 || op.padding[a] > 1024 || op.output_padding[a] < 0 ||
+                op.output_padding[a] >= op.stride[a])
+                return invalid(
+                    text("kernel and stride must be 1..1024, padding 0..1024 and output padding less than the "
+                         "stride, on axis ",
+                         axis, " they are ", op.kernel[a], ", ", op.stride[a], ", ", op.padding[a], ", ",
+                         op.output_padding[a]));
+            out[axis + 2] =
+                (in_[0][axis + 2] - 1) * op.stride[a] - 2 * op.padding[a] + op.kernel[a] + op.output_padding[a];
+        }
+        std::vector<Parameter> parameters{
+            {name_ + ".weight",
+             Shape{in_channels, op.out_channels / op.groups, op.kernel[0], op.kernel[1], op.kernel[2]},
+             ParameterRole::weight}};
+        if (op.bias)
+            parameters.push_back({name_ + ".bias", Shape{op.out_channels}, ParameterRole::bias});
+        return Inferred{out, std::move(parameters)};
+    }
+
     Result<Inferred> operator()(const BatchNorm& op) const {
         return norm(op.epsilon,
                     {{".running_mean", ParameterRole::running_mean}, {".running_var", ParameterRole::running_var}});
     }
 
     Result<Inferred> operator()(const InstanceNorm& op) const { return norm(op.epsilon, {}); }
+
+    Result<Inferred> operator()(const GroupNorm& op) const {
+        if (op.groups <= 0 || in_[0][1] % op.groups != 0)
+            return invalid(text("cannot split ", in_[0][1], " channels into ", op.groups, " groups"));
+        return norm(op.epsilon, {});
+    }
+
+    Result<Inferred> operator()(const PRelu&) const {
+        return Inferred{in_[0], {{name_ + ".weight", Shape{in_[0][1]}, ParameterRole::slope}}};
+    }
+    Result<Inferred> operator()(const Elu&) const { return Inferred{in_[0], {}}; }
+    Result<Inferred> operator()(const Sigmoid&) const { return Inferred{in_[0], {}}; }
+
+    Result<Inferred> operator()(const Multiply&) const {
+        for (int axis = 0; axis < 5; ++axis)
+            if (in_[1][axis] != in_[0][axis] && (axis == 0 || in_[1][axis] != 1))
+                return invalid(text("cannot multiply ", to_string(in_[0]), " by ", to_string(in_[1])));
+        return Inferred{in_[0], {}};
+    }
 
     Result<Inferred> operator()(const Relu&) const { return Inferred{in_[0], {}}; }
     Result<Inferred> operator()(const LeakyRelu&) const { return Inferred{in_[0], {}}; }
@@ -167,15 +214,21 @@ Arity arity(OpKind kind) {
     switch (kind) {
     case OpKind::input: return {0, 0};
     case OpKind::conv:
+    case OpKind::conv_transpose:
     case OpKind::batch_norm:
     case OpKind::instance_norm:
+    case OpKind::group_norm:
     case OpKind::relu:
     case OpKind::leaky_relu:
+    case OpKind::prelu:
+    case OpKind::elu:
+    case OpKind::sigmoid:
     case OpKind::slice:
     case OpKind::max_pool:
     case OpKind::adaptive_avg_pool:
     case OpKind::upsample:
     case OpKind::softmax: return {1, 1};
+    case OpKind::multiply: return {2, 2};
     case OpKind::add:
     case OpKind::scaled_add: return {2, any};
     case OpKind::concat: return {1, any};

@@ -19,7 +19,16 @@ namespace mfres {
 
 using NodeId = std::int32_t;
 
-enum class ParameterRole : std::uint8_t { weight, bias, norm_scale, norm_shift, running_mean, running_var, branch };
+enum class ParameterRole : std::uint8_t {
+    weight,
+    bias,
+    norm_scale,
+    norm_shift,
+    running_mean,
+    running_var,
+    branch,
+    slope
+};
 
 /// One named tensor that belongs to a node. Names follow PyTorch: "<node>.weight", "<node>.running_mean", ...
 struct Parameter {
@@ -76,14 +85,24 @@ class MFRES_EXPORT GraphBuilder {
     NodeId add(std::string name, Op op, std::vector<NodeId> inputs);
 
     NodeId conv(std::string name, NodeId x, const Conv& conv) { return add(std::move(name), conv, {x}); }
+    NodeId conv_transpose(std::string name, NodeId x, const ConvTranspose& conv) {
+        return add(std::move(name), conv, {x});
+    }
     NodeId batch_norm(std::string name, NodeId x, double epsilon = 1e-5) {
         return add(std::move(name), BatchNorm{epsilon}, {x});
     }
     NodeId instance_norm(std::string name, NodeId x, double epsilon = 1e-5) {
         return add(std::move(name), InstanceNorm{epsilon}, {x});
     }
+    NodeId group_norm(std::string name, NodeId x, std::int64_t groups, double epsilon = 1e-5) {
+        return add(std::move(name), GroupNorm{groups, epsilon}, {x});
+    }
     NodeId relu(std::string name, NodeId x) { return add(std::move(name), Relu{}, {x}); }
     NodeId leaky_relu(std::string name, NodeId x, double slope) { return add(std::move(name), LeakyRelu{slope}, {x}); }
+    NodeId prelu(std::string name, NodeId x) { return add(std::move(name), PRelu{}, {x}); }
+    NodeId elu(std::string name, NodeId x, double alpha = 1.0) { return add(std::move(name), Elu{alpha}, {x}); }
+    NodeId sigmoid(std::string name, NodeId x) { return add(std::move(name), Sigmoid{}, {x}); }
+    NodeId multiply(std::string name, NodeId a, NodeId b) { return add(std::move(name), Multiply{}, {a, b}); }
     NodeId sum(std::string name, std::vector<NodeId> xs) { return add(std::move(name), Add{}, std::move(xs)); }
     NodeId scaled_add(std::string name, std::vector<NodeId> xs) {
         return add(std::move(name), ScaledAdd{}, std::move(xs));

@@ -80,7 +80,9 @@ class Lowering {
     /// The form in which a node's value is held.
     virtual Shape held(const Shape& shape) const = 0;
     virtual ValueId lower(const Node& node, const Conv& op) = 0;
+    virtual ValueId lower(const Node& node, const ConvTranspose& op) = 0;
     virtual ValueId lower(const Node& node, const InstanceNorm& op) = 0;
+    virtual ValueId lower(const Node& node, const GroupNorm& op) = 0;
     virtual ValueId lower(const Node& node, const MaxPool& op) = 0;
     virtual ValueId lower(const Node& node, const AdaptiveAvgPool& op) = 0;
     virtual ValueId lower(const Node& node, const Upsample& op) = 0;
@@ -92,6 +94,13 @@ class Lowering {
     }
     ValueId lower(const Node& node, const Relu&) { return same(node, plain::Relu{}); }
     ValueId lower(const Node& node, const LeakyRelu& op) { return same(node, plain::LeakyRelu{op.slope}); }
+    ValueId lower(const Node& node, const PRelu&) {
+        const std::string& name = node.parameters[0].name;
+        return same(node, plain::PRelu{constant(name, of_channels(weight(node, 0)))});
+    }
+    ValueId lower(const Node& node, const Elu& op) { return same(node, plain::Elu{op.alpha}); }
+    ValueId lower(const Node& node, const Sigmoid&) { return same(node, plain::Sigmoid{}); }
+    ValueId lower(const Node& node, const Multiply&) { return same(node, plain::Multiply{}); }
     ValueId lower(const Node& node, const Add&) { return same(node, plain::Sum{}); }
     ValueId lower(const Node& node, const ScaledAdd&) {
         plain::Sum sum;
@@ -115,6 +124,13 @@ class Lowering {
     const Shape& input_shape(const Node& node) const { return graph_.node(node.inputs[0]).shape; }
     const Tensor& weight(const Node& node, std::size_t index) const {
         return weights_.find(node.parameters[index].name)->second;
+    }
+
+    /// Values by channel, [c], with the axes behind the channel that a held value has.
+    Tensor of_channels(const Tensor& values) const {
+        Shape shape =
+            held(graph_.node(0).shape).rank() == 5 ? Shape{values.elements(), 1, 1, 1} : Shape{values.elements(), 1, 1};
+        return reshaped(values, shape);
     }
 
     ConstantId constant(std::string name, Tensor values) {
@@ -195,6 +211,20 @@ class VolumeLowering final : public Lowering {
         if (op.bias)
             conv.bias = parameter(node, 1);
         return same(node, std::move(conv));
+    }
+    ValueId lower(const Node& node, const ConvTranspose& op) override {
+        plain::ConvTranspose conv{list(op.stride), list(op.padding),   list(op.output_padding),
+                                  op.groups,       parameter(node, 0), plain::none};
+        if (op.bias)
+            conv.bias = parameter(node, 1);
+        return same(node, std::move(conv));
+    }
+    ValueId lower(const Node& node, const GroupNorm& op) override {
+        const auto by_channel = [&](std::size_t index) {
+            return constant(node.parameters[index].name, of_channels(weight(node, index)));
+        };
+        const ConstantId scale = by_channel(0);
+        return same(node, plain::GroupNorm{op.groups, op.epsilon, scale, by_channel(1)});
     }
     ValueId lower(const Node& node, const InstanceNorm& op) override {
         return same(node, plain::InstanceNorm{op.epsilon, parameter(node, 0), parameter(node, 1)});
@@ -358,6 +388,61 @@ class PlaneLowering final : public Lowering {
         return step(name, std::move(conv), {planes}, held(node.shape));
     }
 
+    /// One 2-D transposed convolution makes the planes of all taps along x, beside each other as channels.
+    ValueId lower(const Node& node, const ConvTranspose& op) override {
+        const Shape& in = input_shape(node);
+        const Tensor& all = weight(node, 0);
+        const Shape& w = all.shape(); // [in, out, kx, ky, kz]
+        const std::int64_t area = w[3] * w[4];
+        Tensor turned(Shape{w[0], w[2] * w[1], w[3], w[4]});
+        for (std::int64_t i = 0; i < w[0]; ++i)
+            for (std::int64_t o = 0; o < w[1]; ++o)
+                for (std::int64_t tap = 0; tap < w[2]; ++tap)
+                    std::copy_n(all.data() + ((i * w[1] + o) * w[2] + tap) * area, area,
+                                turned.data() + ((i * w[2] + tap) * w[1] + o) * area);
+        plain::ConvTranspose conv{{op.stride[1], op.stride[2]},
+                                  {op.padding[1], op.padding[2]},
+                                  {op.output_padding[1], op.output_padding[2]},
+                                  1,
+                                  constant(node.parameters[0].name, std::move(turned)),
+                                  plain::none};
+        if (op.bias) {
+            Tensor bias(Shape{w[2] * w[1]});
+            for (std::int64_t i = 0; i < bias.elements(); ++i)
+                bias[i] = weight(node, 1)[i % w[1]];
+            conv.bias = constant(node.parameters[1].name, std::move(bias));
+        }
+        const bool whole = w[2] == 1;
+        const ValueId x = step(whole ? node.name : node.name + "/taps", std::move(conv), {value(node.inputs[0])},
+                               Shape{in[0] * in[2], w[2] * w[1], node.shape[3], node.shape[4]});
+        return reshape(node.name, x, held(node.shape));
+    }
+
+    /// An instance normalisation of groups, then scale and shift of the channels as a BatchNorm.
+    ValueId lower(const Node& node, const GroupNorm& op) override {
+        const Shape& s = node.shape;
+        const std::int64_t area = s[3] * s[4];
+        const Shape planes{s[0], s[2], s[1], area};
+        const Shape channels{s[0], s[1], s[2], area};
+        const Shape groups{s[0], op.groups, s[1] / op.groups * s[2], area};
+        const auto filled = [&](const char* name, std::int64_t count, float fill) {
+            return constant(node.name + name, Tensor(Shape{count}, fill));
+        };
+        ValueId x = reshape(node.name + "/x", value(node.inputs[0]), planes);
+        x = step(node.name + "/turned", plain::Transpose{{0, 2, 1, 3}}, {x}, channels);
+        x = reshape(node.name + "/groups", x, groups);
+        const ConstantId one = filled("/one", op.groups, 1.0F);
+        const ConstantId zero = filled("/zero", op.groups, 0.0F);
+        x = step(node.name + "/norm", plain::InstanceNorm{op.epsilon, one, zero}, {x}, groups);
+        x = reshape(node.name + "/joined", x, channels);
+        x = step(node.name + "/back", plain::Transpose{{0, 2, 1, 3}}, {x}, planes);
+        x = reshape(node.name + "/planes", x, held(s));
+        const ConstantId mean = filled("/mean", s[1], 0.0F);
+        const ConstantId variance = filled("/variance", s[1], 1.0F);
+        return step(node.name, plain::BatchNorm{0.0, parameter(node, 0), parameter(node, 1), mean, variance}, {x},
+                    held(s));
+    }
+
     ValueId lower(const Node& node, const InstanceNorm& op) override {
         const Shape& s = node.shape;
         const Shape planes{s[0], s[2], s[1], s[3] * s[4]};
@@ -416,8 +501,24 @@ Result<plain::Program> lower_to_volumes(const Graph& graph, const Weights& weigh
     return VolumeLowering(graph, weights).run();
 }
 
+std::optional<std::string> why_not_planes(const Graph& graph, const Node& node) {
+    if (node.kind() == OpKind::conv_transpose) {
+        const auto& op = node.as<ConvTranspose>();
+        if (op.groups != 1 || op.kernel[0] != op.stride[0] || op.padding[0] != 0 || op.output_padding[0] != 0)
+            return "it is a transposed convolution of groups, or one whose kernel along x is not its stride, which is no "
+                   "2-D operation";
+    }
+    if (node.kind() == OpKind::multiply && !(graph.node(node.inputs[1]).shape == node.shape))
+        return "it multiplies tensors of different shapes";
+    return std::nullopt;
+}
+
 Result<plain::Program> lower_to_planes(const Graph& graph, const Weights& weights, Ends ends) {
     MFRES_CHECK(check_weights(graph, weights));
+    for (const Node& node : graph.nodes())
+        if (const auto why = why_not_planes(graph, node))
+            return Error{ErrorCode::operation_unsupported,
+                         text("node ", node.name, " cannot be lowered to planes: ", *why), node.name};
     return PlaneLowering(graph, weights, ends).run();
 }
 

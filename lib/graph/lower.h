@@ -7,12 +7,19 @@
 
 #include <mfres/status.h>
 
+#include <optional>
+#include <string>
+
 namespace mfres {
 
 /// One step per node on [batch, channel, x, y, z], except that an adaptive average pooling, which plain runtimes do not
 /// have, becomes a product with a constant matrix along each axis. Constants that are parameters keep their names.
 /// Errors: those of check_weights.
 Result<plain::Program> lower_to_volumes(const Graph& graph, const Weights& weights);
+
+/// Why a node cannot be lowered to planes: an op of imported networks that mixes planes in ways which 2-D operations do
+/// not. Nothing for all others.
+std::optional<std::string> why_not_planes(const Graph& graph, const Node& node);
 
 /// What goes into and comes out of a lowered program.
 enum class Ends : std::uint8_t {
@@ -32,7 +39,8 @@ enum class Ends : std::uint8_t {
 ///  planes;
 ///  - adaptive pooling and nearest resampling by other factors than 1, 2, 4, 8 are products with a constant matrix.
 /// No operation has more than four axes, and none but the ends and instance normalisation moves values.
-/// Errors: those of check_weights.
+/// Transposed convolutions whose kernels do not overlap along x are 2-D ones with kx times the channels.
+/// Errors: those of check_weights, operation_unsupported (why_not_planes).
 Result<plain::Program> lower_to_planes(const Graph& graph, const Weights& weights, Ends ends = Ends::planes);
 
 } // namespace mfres

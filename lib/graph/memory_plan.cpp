@@ -98,13 +98,19 @@ NodeId overwritable(const Graph& graph, const FusedOp& op, const BufferRules& ru
     switch (main.kind()) {
     case OpKind::batch_norm:
     case OpKind::instance_norm:
+    case OpKind::group_norm:
     case OpKind::relu:
     case OpKind::leaky_relu:
+    case OpKind::prelu:
+    case OpKind::elu:
+    case OpKind::sigmoid:
     case OpKind::add:
     case OpKind::scaled_add:
+    case OpKind::multiply:
     case OpKind::softmax: return main.inputs[0];
     case OpKind::input:
     case OpKind::conv:
+    case OpKind::conv_transpose:
     case OpKind::concat:
     case OpKind::slice:
     case OpKind::max_pool:

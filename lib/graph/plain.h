@@ -33,6 +33,14 @@ struct Conv {
     ConstantId bias = none; ///< [out]
 };
 
+/// Transposed convolution of [n, c, spatial...] with weight [c, out/groups, kernel...], see mfres::ConvTranspose.
+struct ConvTranspose {
+    std::vector<std::int64_t> stride, padding, output_padding;
+    std::int64_t groups = 1;
+    ConstantId weight = none;
+    ConstantId bias = none; ///< [out]
+};
+
 /// (x - mean) / sqrt(variance + epsilon) * scale + shift along axis 1.
 struct BatchNorm {
     double epsilon = 1e-5;
@@ -45,16 +53,37 @@ struct InstanceNorm {
     ConstantId scale = none, shift = none;
 };
 
+/// The same over `groups` groups of channels. In programs of volumes alone.
+struct GroupNorm {
+    std::int64_t groups = 1;
+    double epsilon = 1e-5;
+    ConstantId scale = none, shift = none; ///< [c, 1, ...], as many axes as the value has behind the batch
+};
+
 struct Relu {};
 
 struct LeakyRelu {
     double slope = 0.01;
 };
 
+/// See mfres::PRelu; slope [c, 1, ...] with as many axes as the value has behind the batch.
+struct PRelu {
+    ConstantId slope = none;
+};
+
+struct Elu {
+    double alpha = 1.0;
+};
+
+struct Sigmoid {};
+
 /// Sum of inputs of one shape, each times a one-element constant where `factors` is not empty.
 struct Sum {
     std::vector<ConstantId> factors;
 };
+
+/// Product of two values; the second may have extent 1 along axes from the second on.
+struct Multiply {};
 
 struct Concat {
     int axis = 1;
@@ -98,8 +127,8 @@ struct Product {
     ConstantId matrix = none;
 };
 
-using Op = std::variant<Conv, BatchNorm, InstanceNorm, Relu, LeakyRelu, Sum, Concat, Slice, MaxPool, Resize, Softmax,
-                        Reshape, Transpose, Pad, Product>;
+using Op = std::variant<Conv, ConvTranspose, BatchNorm, InstanceNorm, GroupNorm, Relu, LeakyRelu, PRelu, Elu, Sigmoid,
+                        Sum, Multiply, Concat, Slice, MaxPool, Resize, Softmax, Reshape, Transpose, Pad, Product>;
 
 struct Step {
     std::string name; ///< unique; that of the graph's node, with "/..." behind it where a node became several steps

@@ -55,6 +55,7 @@ Tensor initial_values(const Parameter& parameter, const Random& random) {
     case ParameterRole::bias:
     case ParameterRole::norm_shift:
     case ParameterRole::running_mean: return Tensor(parameter.shape, 0.0F);
+    case ParameterRole::slope: return Tensor(parameter.shape, 0.25F); // PyTorch's PReLU
     case ParameterRole::norm_scale:
     case ParameterRole::running_var:
     case ParameterRole::branch: return Tensor(parameter.shape, 1.0F);

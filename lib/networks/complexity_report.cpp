@@ -38,6 +38,9 @@ std::string operation(const Node& node) {
             words += text(" groups ", conv.groups);
         if (conv.bias)
             words += " bias";
+    } else if (node.kind() == OpKind::conv_transpose) {
+        const auto& conv = node.as<ConvTranspose>();
+        words += text(' ', conv.kernel[0], 'x', conv.kernel[1], 'x', conv.kernel[2], " stride ", compact(conv.stride));
     } else if (node.kind() == OpKind::upsample) {
         words += text(' ', name(node.as<Upsample>().mode));
     }

@@ -3,19 +3,26 @@
 
 namespace mfres {
 
-std::vector<Option> network_options(std::vector<Option> own, std::string norm, std::string activation) {
+std::vector<Option> network_options(std::vector<Option> own, std::string norm, std::string activation,
+                                    Upsamplings upsamplings) {
     std::vector<Option> all{integer("input_channels", 4, {1, 64}, "image channels, one per modality"),
                             integer("classes", 4, {1, 255}, "channels of the logits")};
     all.insert(all.end(), own.begin(), own.end());
     all.push_back(choice("norm", std::move(norm), {"batch", "instance"}, "normalisation layer"));
     all.push_back(choice("activation", std::move(activation), {"relu", "leaky_relu"}, "leaky_relu has slope 0.01"));
-    all.push_back(choice("interpolation", "trilinear", {"trilinear", "nearest"}, "upsampling in the decoder"));
+    if (upsamplings == Upsamplings::interpolations)
+        all.push_back(choice("interpolation", "trilinear", {"trilinear", "nearest"}, "upsampling in the decoder"));
+    else
+        all.push_back(
+            choice("interpolation", "trilinear", {"trilinear", "nearest", "transposed"},
+                   "upsampling in the decoder; transposed: by transposed convolutions, which cannot be trained"));
     return all;
 }
 
 Layers::Layers(GraphBuilder& builder, const Settings& settings, double epsilon)
     : builder_(builder), instance_(settings.choice("norm") == "instance"),
       leaky_(settings.choice("activation") == "leaky_relu"),
+      transposed_(settings.choice("interpolation") == "transposed"),
       interpolation_(settings.choice("interpolation") == "nearest" ? Interpolation::nearest : Interpolation::trilinear),
       epsilon_(epsilon) {}
 
@@ -38,6 +45,12 @@ NodeId Layers::conv_norm_activation(const std::string& name, NodeId x, const Con
 
 NodeId Layers::norm_activation_conv(const std::string& name, NodeId x, const Conv& conv) {
     return builder_.conv(name + ".conv", activation(name, norm(name, x)), conv);
+}
+
+NodeId Layers::upsample(const std::string& name, NodeId x) {
+    if (transposed_)
+        return builder_.conv_transpose(name, x, ConvTranspose{.out_channels = builder_.channels(x), .bias = true});
+    return builder_.upsample2(name, x, interpolation_);
 }
 
 Conv cubic(std::int64_t out_channels, std::int64_t kernel, std::int64_t stride, std::int64_t dilation) {

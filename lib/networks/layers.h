@@ -10,9 +10,12 @@ namespace mfres {
 /// Allowed channel counts of a variant's layer; they keep sizes far from overflow.
 inline constexpr Range width_range{1, 4096};
 
+enum class Upsamplings : std::uint8_t { interpolations, interpolations_and_transposed };
+
 /// The options of a network: input_channels and classes, its own, then norm and activation with these defaults, and
-/// interpolation.
-std::vector<Option> network_options(std::vector<Option> own, std::string norm, std::string activation);
+/// interpolation, which may be "transposed" too where all upsampling is Layers::upsample().
+std::vector<Option> network_options(std::vector<Option> own, std::string norm, std::string activation,
+                                    Upsamplings upsamplings = Upsamplings::interpolations);
 
 /// Builds layers with the normalisation, activation and interpolation of a variant, options of network_options.
 class Layers {
@@ -32,14 +35,15 @@ class Layers {
     NodeId conv_norm_activation(const std::string& name, NodeId x, const Conv& conv);
     /// "<name>.bn" or ".norm", "<name>.relu", "<name>.conv" (pre-activation)
     NodeId norm_activation_conv(const std::string& name, NodeId x, const Conv& conv);
-    /// Upsampling by a factor of 2.
-    NodeId upsample(const std::string& name, NodeId x) { return builder_.upsample2(name, x, interpolation_); }
+    /// Upsampling by a factor of 2: an interpolation, or a transposed convolution k2 s2 that keeps the channels.
+    NodeId upsample(const std::string& name, NodeId x);
     Interpolation interpolation() const { return interpolation_; }
 
   private:
     GraphBuilder& builder_;
     bool instance_;
     bool leaky_;
+    bool transposed_;
     Interpolation interpolation_;
     double epsilon_;
 };

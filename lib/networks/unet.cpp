@@ -17,7 +17,7 @@ std::vector<Option> options() {
             integers("decoder_convs", {1, 2, 2}, {1, 5}, {1, 4}, "convolutions per decoder level, finest first"),
             flag("conv_bias", true, "whether convolutions in front of a normalisation have a bias"),
         },
-        "batch", "relu");
+        "batch", "relu", Upsamplings::interpolations_and_transposed);
 }
 
 Status check(const Settings& settings) {

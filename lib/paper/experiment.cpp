@@ -81,10 +81,9 @@ class Experiment {
         report_.notes = split_.label_notes;
         report_.provenance = options.provenance;
         plan.split = split_.rule;
-        for (const CaseFiles& files : split_.train)
-            plan.train.ids.push_back(files.id);
-        for (const CaseFiles& files : split_.held_out)
-            plan.held_out.ids.push_back(files.id);
+        for (const auto& [set, cases] : {std::pair{&plan.train, &split_.train}, {&plan.held_out, &split_.held_out}})
+            for (std::size_t i = 0; i < cases->size(); ++i)
+                set->ids.push_back(cases->id(i));
         report_.plan = std::move(plan);
     }
 
@@ -155,7 +154,7 @@ class Experiment {
     }
 
     /// Packs the cases, or keeps the cache of an experiment that has started; returns the fingerprint.
-    Result<std::string> cache(const fs::path& path, const std::vector<CaseFiles>& cases, bool keep) {
+    Result<std::string> cache(const fs::path& path, const CaseSet& cases, bool keep) {
         if (keep && is_there(path))
             return cache_fingerprint(path);
         const auto progress = [&](std::size_t done, std::size_t total) {
@@ -165,8 +164,13 @@ class Experiment {
             caching.total = total;
             return tell(caching);
         };
-        return pack_cases(
-            path, cases, {.threads = options_.compute.threads, .overwrite = true, .accept = options_.accept}, progress);
+        MFRES_TRY(const RecipeDescription recipe, recipe_of(plan(), runs_of(plan()).front())); // the same in all runs
+        return pack_cases(path, cases,
+                          {.threads = options_.compute.threads,
+                           .overwrite = true,
+                           .accept = options_.accept,
+                           .normalisation = recipe.normalisation},
+                          progress);
     }
 
     /// Where everything runs. Numerics of the trainings are in their recipes.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The comparisons of the MF-RES2Net paper on other cases. Every row of its Table 1 (losses) or Table 2 (networks) is
-// trained with the same recipe and budget, evaluated on held-out cases from their files, and printed beside the
+// trained with the same recipe and budget, evaluated on held-out cases, and printed beside the
 // published figures. An experiment may be stopped and resumed at any time.
 //
 //   auto report = mfres::run_experiment({.data = "BraTS2019/Training", .out = "table1"});
@@ -45,9 +45,9 @@ Result<ExperimentTable> parse_experiment_table(std::string_view text);
 
 struct ExperimentOptions {
     ExperimentTable table = ExperimentTable::table1;
-    std::filesystem::path data; ///< folder of segmented cases, e.g. BraTS 2019 with its HGG and LGG
-    /// Folder of the cases to evaluate; empty = every fifth patient of `data` is held out, see `ExperimentPlan::split`.
-    std::filesystem::path validation;
+    DataSources data; ///< folders of segmented cases, e.g. BraTS 2019 with its HGG and LGG, and training caches
+    /// The cases to evaluate; empty = every fifth patient of `data` is held out, see `ExperimentPlan::split`.
+    DataSources validation;
     std::string fold;                   ///< "2/5": the part of `data` to hold out, as TrainerOptions::fold
     std::filesystem::path same_patient; ///< as TrainerOptions::same_patient
     std::filesystem::path out;          ///< the experiment's folder
@@ -168,9 +168,9 @@ using ExperimentObserver = std::function<bool(const ExperimentEvent&)>;
 /// checkpoints. Networks, recipe, patch, cases (packing checks every one) and folder are checked before the first step.
 /// The held-out cases have no influence on the training: each run keeps the weights of its last step. table.md and
 /// table.json are written after each run.
-/// Errors: invalid_argument (options; a patient in both sets; rows with equal names; the fold or the list of patients),
+/// Errors: invalid_argument (options; a patient or case in both sets; rows with equal names; the fold or the list of patients),
 /// recipe_invalid (also a patch size that a network does not accept), network_unknown, json_invalid, variant_invalid, graph_invalid, backend_unknown,
-/// backend_unavailable, those of find_cases and of packing cases, dataset_empty (too few patients to hold one out),
+/// backend_unavailable, those of CaseSet::find and of packing cases, dataset_empty (too few patients to hold one out),
 /// file_exists (the folder is not empty and not an experiment), checkpoint_mismatch (it holds another experiment; the
 /// message names the difference), interrupted (while packing), and those of Trainer and evaluate_model except
 /// memory_limit, operation_unsupported, training_diverged and logits_not_finite, which end one run only.

@@ -23,6 +23,11 @@ constexpr GoldenOp ops[] = {
     {"conv 3x3x3, dilation 2, groups 2", {1.50183311166, 2.23735843392, -3.12563463387, -0.0480131562619, 2.95837094723}},
     {"batch_norm", {-1.53662752643, 0.419057313717, -1.36387786548, -0.543305570399, 0.592985764763}},
     {"instance_norm", {-1.23903779682, 1.48683260388, -1.14748876894, 0.00499251298606, 0.525220239873}},
+    {"group_norm", {-1.22319743713, 1.48489965428, -1.14501869792, 0.00524664359898, 0.525951953768}},
+    {"conv_transpose", {0.601795478158, -0.993046869178, -0.568703372917, 0.0497532011718, 0.609221034004}},
+    {"prelu", {0.42785820365, 0.997004508972, 0.645072058297, 0.392181792254, 0.222209430013}},
+    {"elu", {-0.316060279414, 0.997004508972, -0.2993669104, 0.157632216121, 0.187414246379}},
+    {"sigmoid and multiply", {-0.26894142137, 0.728281107875, -0.261483724758, 0.0791409570698, 0.0943587138965}},
     {"relu", {0, 0.997004508972, 0, 0.249700746525, 0.166371295021}},
     {"leaky_relu", {-0.1, 0.997004508972, -0.0913130283356, 0.224669394747, 0.168041118699}},
     {"add", {-1, 1.99400901794, -0.913130283356, 0.249087975267, 0.832467547857}},
@@ -144,6 +149,15 @@ OpTable golden_table() {
     });
     row([](GraphBuilder& b, NodeId x) { return b.batch_norm("n", x); });
     row([](GraphBuilder& b, NodeId x) { return b.instance_norm("n", x, 1e-3); });
+    row([](GraphBuilder& b, NodeId x) { return b.group_norm("n", x, 2, 1e-3); });
+    row([](GraphBuilder& b, NodeId x) {
+        ConvTranspose conv{.out_channels = 3, .kernel = {3, 2, 2}, .padding = {1, 0, 0}, .bias = true};
+        conv.output_padding[0] = 1;
+        return b.conv_transpose("c", x, conv);
+    });
+    row([](GraphBuilder& b, NodeId x) { return b.prelu("p", x); });
+    row([](GraphBuilder& b, NodeId x) { return b.elu("e", x, 0.5); });
+    row([](GraphBuilder& b, NodeId x) { return b.multiply("m", x, b.sigmoid("s", x)); });
     row([](GraphBuilder& b, NodeId x) { return b.relu("r", x); });
     row([](GraphBuilder& b, NodeId x) { return b.leaky_relu("l", x, 0.1); });
     row([](GraphBuilder& b, NodeId x) { return b.sum("a", {x, b.relu("r", x)}); });

@@ -94,6 +94,36 @@ void pointwise(OpTable& table) {
     }
 }
 
+/// Ops that only imported networks have.
+void imported(OpTable& table) {
+    // clang-format off
+    const std::vector<ConvTranspose> convolutions = {
+        {.out_channels = 6, .bias = true},
+        {.out_channels = 6, .kernel = {1, 2, 3}, .stride = {1, 2, 3}},
+        {.out_channels = 6, .kernel = {2, 3, 4}, .stride = {2, 2, 2}, .padding = {0, 1, 1}, .output_padding = {0, 1, 0}},
+        {.out_channels = 6, .kernel = {3, 3, 3}, .padding = {1, 1, 1}, .output_padding = {1, 1, 1}, .bias = true},
+        {.out_channels = 8, .kernel = {3, 1, 2}, .stride = {1, 3, 1}, .padding = {1, 0, 0}, .groups = 4, .bias = true},
+    };
+    // clang-format on
+    for (const ConvTranspose& conv : convolutions)
+        table.row(text("conv_transpose to ", conv.out_channels, " k", axes_name(conv.kernel), " s",
+                       axes_name(conv.stride), " p", axes_name(conv.padding), " g", conv.groups),
+                  Shape{2, 4, 5, 4, 3}, [&](GraphBuilder& b, NodeId x) { return b.conv_transpose("t", x, conv); });
+    for (const Shape& shape : {Shape{1, 4, 11, 10, 9}, Shape{2, 12, 3, 7, 5}}) {
+        table.row("prelu", shape, [](GraphBuilder& b, NodeId x) { return b.prelu("p", x); });
+        table.row("elu", shape, [](GraphBuilder& b, NodeId x) { return b.elu("e", x, 0.7); });
+        table.row("sigmoid", shape, [](GraphBuilder& b, NodeId x) { return b.sigmoid("s", x); });
+        table.row("group_norm", shape, [](GraphBuilder& b, NodeId x) { return b.group_norm("g", x, 2, 1e-3); });
+        table.row("multiply", shape, [](GraphBuilder& b, NodeId x) { return b.multiply("m", b.relu("r", x), x); });
+        table.row("attention gate", shape, [](GraphBuilder& b, NodeId x) {
+            return b.multiply("m", x, b.sigmoid("s", b.conv("c", x, Conv{.out_channels = 1})));
+        });
+        table.row("squeeze and excitation", shape, [](GraphBuilder& b, NodeId x) {
+            return b.multiply("m", x, b.sigmoid("s", b.adaptive_avg_pool("p", x, {1, 1, 1})));
+        });
+    }
+}
+
 void channels(OpTable& table) {
     for (const auto& [begin, end] :
          std::vector<std::pair<std::int64_t, std::int64_t>>{{0, 4}, {4, 8}, {3, 13}, {12, 13}})
@@ -222,6 +252,7 @@ std::vector<OpCase> op_cases() {
     OpTable table;
     convolutions(table);
     pointwise(table);
+    imported(table);
     channels(table);
     resampling(table);
     fused(table);

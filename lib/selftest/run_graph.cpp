@@ -29,6 +29,7 @@ Weights random_weights(const Graph& graph, std::uint64_t seed) {
                     break;
                 case ParameterRole::norm_scale:
                 case ParameterRole::running_var: value = static_cast<float>(random.uniform(0.5, 1.5)); break;
+                case ParameterRole::slope:
                 case ParameterRole::branch: value = static_cast<float>(random.uniform(0.2, 0.6)); break;
                 case ParameterRole::bias:
                 case ParameterRole::norm_shift:

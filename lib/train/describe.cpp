@@ -15,8 +15,9 @@ namespace mfres {
 Result<RecipeDescription> describe_recipe(std::string_view json, std::size_t cases) {
     return guarded("recipe", [&]() -> Result<RecipeDescription> {
         MFRES_TRY(const Recipe recipe, parse_recipe(json));
+        MFRES_TRY(const Normalisation normalisation, parse_normalisation(recipe.normalisation));
         return RecipeDescription{to_json(recipe).dump(), recipe.loss, recipe.sampling.crop, recipe.sampling.batch,
-                                 total_steps(recipe, cases)};
+                                 total_steps(recipe, cases), normalisation};
     });
 }
 

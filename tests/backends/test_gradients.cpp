@@ -60,7 +60,11 @@ TEST_CASE("the gradient table has at least 40 rows, every operation, and reads e
         for (const Node& node : gradient_case.graph.nodes())
             kinds.insert(node.kind());
     }
-    CHECK(kinds.size() == std::variant_size_v<Op>);
+    std::set<OpKind> trained;
+    for (std::size_t kind = 0; kind < std::variant_size_v<Op>; ++kind)
+        if (!is_inference_only(static_cast<OpKind>(kind)))
+            trained.insert(static_cast<OpKind>(kind));
+    CHECK(kinds == trained);
 }
 
 TEST_CASE("the double-precision backward equals central differences") {
@@ -117,6 +121,29 @@ TEST_CASE("the gradient of every loss by the logits equals central differences")
             // A short step keeps the choice of the hardest voxels as it is.
             CHECK(difference_error(logits, gradient, loss.pointwise.top_share < 1.0 ? 1e-6 : 1e-3, value) <= 1e-4);
         }
+}
+
+TEST_CASE("ops of imported networks are run, and rejected for training, by every backend that trains") {
+    std::set<OpKind> rejected;
+    for (const auto& op_case : test::op_cases()) {
+        const auto found = inference_only_ops(op_case.graph, "has no gradient");
+        if (found.empty())
+            continue;
+        INFO(op_case.name);
+        for (const Node& node : op_case.graph.nodes())
+            if (is_inference_only(node.kind()))
+                rejected.insert(node.kind());
+        for (const Backend* backend : test::training_backends()) {
+            INFO(backend->name());
+            const auto training =
+                backend->compile_training(op_case.graph, test::random_weights(op_case.graph, 1), {.threads = 1});
+            REQUIRE_CODE(training, operation_unsupported);
+            CHECK(training.error().where == found.front().node);
+            CHECK(training.error().message.find(found.front().reason) != std::string::npos);
+        }
+    }
+    CHECK(rejected == std::set{OpKind::conv_transpose, OpKind::group_norm, OpKind::prelu, OpKind::elu, OpKind::sigmoid,
+                               OpKind::multiply});
 }
 
 TEST_CASE("every backend that trains computes every loss and its gradient") {

@@ -15,17 +15,17 @@ namespace {
 using test::TemporaryFolder;
 using Groups = std::vector<std::vector<std::string>>;
 
-std::vector<CaseFiles> named(const std::vector<std::string>& ids) {
+CaseSet named(const std::vector<std::string>& ids) {
     std::vector<CaseFiles> cases;
     for (const std::string& id : ids)
         cases.push_back({id, {}, {}});
     return cases;
 }
 
-std::vector<std::string> ids_of(const std::vector<CaseFiles>& cases) {
+std::vector<std::string> ids_of(const CaseSet& cases) {
     std::vector<std::string> ids;
-    for (const CaseFiles& files : cases)
-        ids.push_back(files.id);
+    for (std::size_t i = 0; i < cases.size(); ++i)
+        ids.push_back(cases.id(i));
     return ids;
 }
 
@@ -74,10 +74,10 @@ TEST_CASE("all scans of a patient are on the same side") {
     CHECK(split->held_out.size() == 18); // 6 of 30 patients
     CHECK(split->train.size() == 72);
     std::set<std::string_view> trained;
-    for (const CaseFiles& files : split->train)
-        trained.insert(patient_of(files.id));
-    for (const CaseFiles& files : split->held_out)
-        CHECK(trained.count(patient_of(files.id)) == 0);
+    for (std::size_t i = 0; i < split->train.size(); ++i)
+        trained.insert(patient_of(split->train.id(i)));
+    for (std::size_t i = 0; i < split->held_out.size(); ++i)
+        CHECK(trained.count(patient_of(split->held_out.id(i))) == 0);
 }
 
 TEST_CASE("ids of one patient are known by time point, by release and by a list") {

@@ -2,6 +2,7 @@
 // ONNX files of ours in other hands: ONNX's checker, ONNX Runtime, OpenVINO, and OpenCV as users have it.
 #include "exchange/onnx.h"
 #include "support/network_runs.h"
+#include "support/op_cases.h"
 #include "support/python.h"
 
 #ifdef MFRES_TEST_OPENCV
@@ -59,11 +60,19 @@ std::string tolerance(const test::TemporaryFolder& folder) {
     return std::to_string(1e-4 * std::max(1.0, test::largest(*output)));
 }
 
+/// All networks, and one with transposed convolutions.
+std::vector<std::string> exported_networks() {
+    std::vector<std::string> networks = network_names();
+    networks.emplace_back(R"({"network": "3d-unet", "widths": [8, 16, 24], "decoder_convs": [1, 2],
+                              "interpolation": "transposed"})");
+    return networks;
+}
+
 void check_in(const std::string& runtime, const std::string& modules, OnnxDialect dialect, std::int64_t along_x = 1) {
     const auto python = test::python_with(modules);
     if (!python || no_onnx())
         return;
-    for (const std::string& network : network_names()) {
+    for (const std::string& network : exported_networks()) {
         const test::TemporaryFolder folder;
         const Sample made = sample(network, along_x);
         write_tensors(folder, made, made.size);
@@ -101,6 +110,34 @@ TEST_CASE("ONNX Runtime computes our logits from every exported network") {
     check_in("onnxruntime", "onnxruntime, numpy", OnnxDialect::opencv);
 }
 
+TEST_CASE("ONNX Runtime computes every op of imported networks") {
+    const auto python = test::python_with("onnxruntime, numpy");
+    if (!python || no_onnx())
+        return;
+    int compared = 0;
+    for (const auto& op_case : test::op_cases()) {
+        if (inference_only_ops(op_case.graph, "").empty())
+            continue;
+        INFO(op_case.name);
+        const test::TemporaryFolder folder;
+        const Weights weights = test::random_weights(op_case.graph, 1);
+        const Tensor input = test::random_tensor(op_case.graph.node(0).shape, 2);
+        const bool pools = op_case.name.starts_with("squeeze"); // by products with matrices of a fixed grid
+        for (const bool dynamic : pools ? std::vector{false} : std::vector{false, true}) {
+            const auto bytes = encode_onnx(op_case.graph, weights, {}, {.dynamic = dynamic});
+            REQUIRE_OK(bytes);
+            REQUIRE_OK(write_file_atomically(folder / "model.onnx", *bytes, true));
+            test::write_tensors(folder / "tensors.safetensors",
+                                {{"input", input}, {"output", test::run_reference(op_case.graph, weights, input)}});
+            test::require_python(
+                *python, "exchange/run_onnx.py",
+                {"onnxruntime", folder / "model.onnx", folder / "tensors.safetensors", tolerance(folder)});
+            ++compared;
+        }
+    }
+    CHECK(compared > 20);
+}
+
 TEST_CASE("OpenVINO computes our logits from every exported network") {
     check_in("openvino", "openvino, numpy", OnnxDialect::standard);
 }
@@ -116,7 +153,7 @@ TEST_CASE("the OpenCV that Python has computes our logits from every network in 
 TEST_CASE("a stock OpenCV computes our logits from every network in its dialect") {
     if (no_onnx())
         return;
-    for (const std::string& network : network_names()) {
+    for (const std::string& network : exported_networks()) {
         const Sample made = sample(network);
         const auto graph = build_network(made.model.variant, made.size);
         REQUIRE_OK(graph);

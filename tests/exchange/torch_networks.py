@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: MIT
 """Networks of the registry as PyTorch modules, written from their descriptions, and what PyTorch saves of them.
 
-usage: torch_networks.py <mf-res2net|dmfnet> <folder>
+usage: torch_networks.py <mf-res2net|dmfnet|3d-unet|attention> <folder> [<x> <y> <z>]
 
 Writes into the folder: state.pth (a state_dict), nested.pth (a training checkpoint with "module." in front of every
-name), state.safetensors, folded.onnx and plain.onnx (BatchNorms folded by the exporter, or kept), and tensors.safetensors
-with "input" and "output" (logits in evaluation mode).
+name), state.safetensors, folded.onnx and plain.onnx (BatchNorms folded by the exporter, or kept), default.onnx (what this
+version of PyTorch exports unless it is told otherwise: since 2.9 traced by dynamo, with the weights in a file beside), and
+tensors.safetensors with "input" and "output" (logits in evaluation mode).
 """
+
+import inspect
 
 import os
 import sys
@@ -32,12 +35,14 @@ class ConvNormAct(nn.Module):
 
 
 class Res2Unit(nn.Module):
+    first = "in"  # name of the first convolution
+
     def __init__(self, inputs, outputs, reduction):
         super().__init__()
         part = outputs // 4
         self.mf1 = ConvNormAct(inputs, inputs // reduction)
         self.mf2 = ConvNormAct(inputs // reduction, inputs)
-        setattr(self, "in", ConvNormAct(inputs, outputs))
+        setattr(self, self.first, ConvNormAct(inputs, outputs))
         self.k2 = ConvNormAct(part, part, (3, 3, 1), 1, (1, 1, 0))
         self.k3 = ConvNormAct(part, part, (3, 3, 1), 1, (1, 1, 0))
         self.k4 = ConvNormAct(part, part, (3, 3, 1), 1, (1, 1, 0))
@@ -46,7 +51,7 @@ class Res2Unit(nn.Module):
         self.shortcut = ConvNormAct(inputs, outputs, act=False) if inputs != outputs else None
 
     def forward(self, x):
-        y = getattr(self, "in")(self.mf2(self.mf1(x)))
+        y = getattr(self, self.first)(self.mf2(self.mf1(x)))
         x1, x2, x3, x4 = torch.chunk(y, 4, 1)
         y2 = self.k2(x2)
         y3 = self.k3(x3 + y2)
@@ -188,9 +193,73 @@ class DmfNet(nn.Module):
         return self.seg(self.up(y))
 
 
+class ConvNormRelu(nn.Sequential):
+    def __init__(self, inputs, outputs):
+        super().__init__(nn.Conv3d(inputs, outputs, 3, padding=1), nn.BatchNorm3d(outputs), nn.ReLU())
+
+
+class UNet(nn.Module):
+    """The 3D U-Net with transposed convolutions in place of interpolations."""
+
+    def __init__(self, widths=(8, 16, 24), decoder_convs=(1, 2)):
+        super().__init__()
+        self.encoder, self.up, self.decoder = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        inputs = 4
+        for width in widths:
+            self.encoder.append(nn.Sequential(ConvNormRelu(inputs, width // 2), ConvNormRelu(width // 2, width)))
+            inputs = width
+        for level in reversed(range(len(widths) - 1)):
+            width, deeper = widths[level], widths[level + 1]
+            self.up.append(nn.ConvTranspose3d(deeper, deeper, 2, 2))
+            convs = [ConvNormRelu(width + deeper if i == 0 else width, width) for i in range(decoder_convs[level])]
+            self.decoder.append(nn.Sequential(*convs))
+        self.head = nn.Conv3d(widths[0], 4, 1)
+
+    def forward(self, x):
+        skips = []
+        for level, encode in enumerate(self.encoder):
+            x = encode(F.max_pool3d(x, 2) if level > 0 else x)
+            skips.append(x)
+        skips.pop()
+        for up, decode in zip(self.up, self.decoder):
+            x = decode(torch.cat([skips.pop(), up(x)], 1))
+        return self.head(x)
+
+
+class Attention(nn.Module):
+    """No network of the registry: every operation that only imported networks have, in several forms each."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv3d(4, 12, 3, 2, 1)
+        self.norm = nn.GroupNorm(3, 12)
+        self.plain_norm = nn.GroupNorm(4, 12, affine=False)
+        self.slopes = nn.PReLU(12)
+        self.slope = nn.PReLU()
+        self.gate = nn.Conv3d(12, 1, 1)
+        self.squeeze = nn.Conv3d(12, 3, 1)
+        self.excite = nn.Conv3d(3, 12, 1)
+        self.up = nn.ConvTranspose3d(12, 6, 3, 2, 1, output_padding=1, groups=3)
+        self.up_overlapping = nn.ConvTranspose3d(12, 6, 4, 2, 1, bias=False)
+        self.head = nn.Conv3d(6, 4, 1)
+
+    def forward(self, x):
+        x = self.slopes(self.norm(self.stem(x)))
+        x = torch.sigmoid(self.gate(x)) * x
+        scale = self.excite(F.elu(self.squeeze(F.adaptive_avg_pool3d(x, 1)), 0.5))
+        x = x * torch.sigmoid(scale)
+        x = self.slope(self.plain_norm(x)) + x
+        return self.head(self.up(x) * self.up_overlapping(x))
+
+
 def randomise(model):
     """Statistics, scales and shifts away from what they start at, so that every one of them matters."""
     for module in model.modules():
+        if isinstance(module, nn.PReLU):
+            nn.init.uniform_(module.weight, -0.5, 0.5)
+        if isinstance(module, nn.GroupNorm) and module.affine:
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.5, 0.5)
         if isinstance(module, nn.BatchNorm3d):
             module.running_mean.uniform_(-0.5, 0.5)
             module.running_var.uniform_(0.5, 1.5)
@@ -199,14 +268,14 @@ def randomise(model):
 
 
 def main():
-    network, folder = sys.argv[1:3]
+    network, folder = sys.argv[1:3]  # and the input's extent
     torch.set_num_threads(1)
     torch.manual_seed(7)
-    model = {"mf-res2net": MfRes2Net, "dmfnet": DmfNet}[network]()
+    model = {"mf-res2net": MfRes2Net, "dmfnet": DmfNet, "3d-unet": UNet, "attention": Attention}[network]()
     with torch.no_grad():
         randomise(model)
         model.eval()
-        image = torch.randn(1, 4, 16, 32, 48)
+        image = torch.randn(1, 4, *(map(int, sys.argv[5:2:-1]) if len(sys.argv) > 3 else (16, 32, 48)))
         output = model(image)
     state = model.state_dict()
     torch.save(state, f"{folder}/state.pth")
@@ -219,9 +288,17 @@ def main():
         import onnx  # noqa: F401, what the exporter needs
     except ImportError:
         return
+    by_script = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
     # In evaluation mode the exporter folds BatchNorms, otherwise it keeps them.
     for name, mode in (("folded", torch.onnx.TrainingMode.EVAL), ("plain", torch.onnx.TrainingMode.PRESERVE)):
-        torch.onnx.export(model, image, f"{folder}/{name}.onnx", opset_version=13, training=mode)
+        torch.onnx.export(model, (image,), f"{folder}/{name}.onnx", opset_version=13, training=mode, **by_script)
+    model.eval()
+    # Dynamo writes the names of modules into Python code, where "in" is a keyword.
+    for unit in [module for module in model.modules() if isinstance(module, Res2Unit)]:
+        unit.input = getattr(unit, "in")
+        delattr(unit, "in")
+        unit.first = "input"
+    torch.onnx.export(model, (image,), f"{folder}/default.onnx")
 
 
 main()

@@ -70,11 +70,11 @@ TEST_CASE("cases are split by patient, packed, and read as images from files and
     const auto cached = CaseSet::find(cache);
     REQUIRE_OK(cached);
     const auto from_cache = read_images(*segmenter, *cached, 0);
-    const auto from_files = read_images(*segmenter, CaseSet(split->held_out), 0);
+    const auto from_files = read_images(*segmenter, split->held_out, 0);
     for (const auto* images : {&from_files, &from_cache}) {
         REQUIRE_OK(*images);
         const CaseImages& read = **images;
-        CHECK(read.id == split->held_out[0].id);
+        CHECK(read.id == split->held_out.id(0));
         REQUIRE(read.reference.has_value());
         CHECK(*std::max_element(read.reference->labels.begin(), read.reference->labels.end()) == 3);
         for (std::size_t m = 0; m < 4; ++m) {

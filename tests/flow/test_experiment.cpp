@@ -6,6 +6,7 @@
 #include "support/catch.h"
 #include "support/program.h"
 
+#include <mfres/dataset.h>
 #include <mfres/evaluate.h>
 
 #include <nlohmann/json.hpp>
@@ -207,6 +208,46 @@ TEST_CASE("an experiment holds out the fold it is told, and scans of one patient
     REQUIRE_CODE(run_experiment(options), invalid_argument);
 }
 
+TEST_CASE("an experiment takes training caches, and folders and caches together") {
+    const TemporaryFolder folder;
+    ExperimentOptions options = tiny_losses(folder / "from-folder");
+    options.losses = {"dice"};
+    options.recipe = R"({"steps": 4, "crop": [16, 16, 16], "batch": 1, "normalisation": "zscore-brain-clipped"})";
+    const auto from_folder = run_experiment(options);
+    REQUIRE_OK(from_folder);
+    REQUIRE(from_folder->plan.held_out.ids.size() == 1);
+
+    // The two sides of that split as caches, of which the trained one is a cache and a folder.
+    const std::string held_out = from_folder->plan.held_out.ids[0];
+    const auto all = find_cases(data());
+    REQUIRE_OK(all);
+    std::vector<CaseFiles> trained;
+    for (const CaseFiles& files : *all)
+        if (files.id != held_out)
+            trained.push_back(files);
+    REQUIRE(trained.size() == 2);
+    PackOptions packing{.accept = options.accept, .normalisation = Normalisation::zscore_brain_clipped};
+    REQUIRE_OK(pack_cases(folder / "first.mfcache", {trained[0]}, packing));
+    REQUIRE_OK(pack_cases(folder / "held-out.mfcache", CaseSet::find(folder / "from-folder/held-out.mfcache").value(),
+                          packing)); // a cache of a cache
+    options.data = DataSources({folder / "first.mfcache", trained[1].modalities[0].parent_path()});
+    options.validation = folder / "held-out.mfcache";
+    options.out = folder / "from-caches";
+    const auto from_caches = run_experiment(options);
+    REQUIRE_OK(from_caches);
+    CHECK(from_caches->plan.train.fingerprint == from_folder->plan.train.fingerprint);
+    CHECK(from_caches->plan.held_out.fingerprint == from_folder->plan.held_out.fingerprint);
+    for (const TumourRegion region : tumour_regions)
+        CHECK(over_seeds(*from_caches, 0, region, Metric::dice).mean ==
+              over_seeds(*from_folder, 0, region, Metric::dice).mean);
+    CHECK(file_text(folder / "from-caches/dice/model.safetensors") ==
+          file_text(folder / "from-folder/dice/model.safetensors"));
+
+    options.validation = folder / "first.mfcache";
+    options.out = folder / "overlap";
+    REQUIRE_CODE(run_experiment(options), invalid_argument);
+}
+
 TEST_CASE("an experiment's folder takes no other experiment") {
     const TemporaryFolder folder;
     auto options = tiny_experiment(folder / "out");
@@ -231,7 +272,7 @@ TEST_CASE("an experiment's folder takes no other experiment") {
     rejected([](Options& o) { o.seeds = 2; }, "seeds [1,2] instead of [1]");
     rejected([](Options& o) { o.networks.pop_back(); }, "rows first instead of first, second");
     rejected([](Options& o) { o.compute.backend = "reference"; }, "backend reference instead of auto");
-    rejected([](Options& o) { o.data /= "HGG"; }, "1 cases to train on instead of 2");
+    rejected([](Options& o) { o.data = data() / "HGG"; }, "1 cases to train on instead of 2");
     // Threads, memory and what was skipped are no part of it.
     options.compute.threads = 2;
     options.max_memory = 2;

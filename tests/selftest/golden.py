@@ -48,6 +48,13 @@ def ops():
         "conv 3x3x3, dilation 2, groups 2": conv(4, (3, 3, 3), padding=2, dilation=2, groups=2),
         "batch_norm": batch,
         "instance_norm": instance,
+        "group_norm": norm(lambda w, b: F.group_norm(x, 2, w, b, eps=1e-3)),
+        "conv_transpose": F.conv_transpose3d(
+            x, values((4, 3, 3, 2, 2), 1), values((3,), 2), stride=2, padding=(1, 0, 0), output_padding=(1, 0, 0)
+        ),
+        "prelu": F.prelu(x, values((4,), 1)),
+        "elu": F.elu(x, 0.5),
+        "sigmoid and multiply": x * torch.sigmoid(x),
         "relu": F.relu(x),
         "leaky_relu": F.leaky_relu(x, 0.1),
         "add": x + F.relu(x),

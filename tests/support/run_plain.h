@@ -105,6 +105,35 @@ class PlainInterpreter {
             out[offset(Shape{step.shape[0], step.shape[1], to[0], to[1], to[2]}, i)] = sum;
         });
     }
+    /// Spreads every input value, as the definition says.
+    void compute(const plain::Step& step, const plain::ConvTranspose& op, Values& out) const {
+        const Shape& weight = program_.constant(op.weight).values.shape();
+        const auto kernel = spatial_extents(weight);
+        const auto from = spatial_extents(shape(step));
+        const auto to = spatial_extents(step.shape);
+        const auto stride = three(op.stride, 1);
+        const auto padding = three(op.padding, 0);
+        const std::int64_t group_in = weight[0] / op.groups;
+        const Shape all{step.shape[0], step.shape[1], to[0], to[1], to[2]};
+        each(all, [&](const Index& i) {
+            out[offset(all, i)] = op.bias == plain::none ? 0.0 : double{constant(op.bias, i[1])};
+        });
+        const Shape source{shape(step)[0], shape(step)[1], from[0], from[1], from[2]};
+        each(source, [&](const Index& i) {
+            each(Shape{weight[1], kernel[0], kernel[1], kernel[2]}, [&](const Index& k) {
+                Index target{i[0], i[1] / group_in * weight[1] + k[0]};
+                for (std::size_t a = 0; a < 3; ++a) {
+                    target.push_back(i[a + 2] * stride[a] - padding[a] + k[a + 1]);
+                    if (target.back() < 0 || target.back() >= to[a])
+                        return;
+                }
+                const std::size_t tap = offset(Shape{weight[0], weight[1], kernel[0], kernel[1], kernel[2]},
+                                               {i[1], k[0], k[1], k[2], k[3]});
+                out[offset(all, target)] +=
+                    in(step)[offset(source, i)] * double{constant(op.weight, static_cast<std::int64_t>(tap))};
+            });
+        });
+    }
     void compute(const plain::Step& step, const plain::BatchNorm& op, Values& out) const {
         each(step.shape, [&](const Index& i) {
             const std::size_t at = offset(step.shape, i);
@@ -129,6 +158,46 @@ class PlainInterpreter {
                        constant(op.shift, channel);
             });
         }
+    }
+    void compute(const plain::Step& step, const plain::GroupNorm& op, Values& out) const {
+        const std::int64_t size = step.shape.elements() / step.shape[0] / op.groups;
+        const std::int64_t plane = step.shape.elements() / step.shape[0] / step.shape[1];
+        for (std::int64_t first = 0; first < step.shape.elements(); first += size) {
+            const auto begin = in(step).begin() + first;
+            double mean = 0.0;
+            double square = 0.0;
+            std::for_each(begin, begin + size, [&](double v) { mean += v / static_cast<double>(size); });
+            std::for_each(begin, begin + size,
+                          [&](double v) { square += (v - mean) * (v - mean) / static_cast<double>(size); });
+            for (std::int64_t i = first; i < first + size; ++i) {
+                const std::int64_t channel = i / plane % step.shape[1];
+                out[static_cast<std::size_t>(i)] = (in(step)[static_cast<std::size_t>(i)] - mean) /
+                                                       std::sqrt(square + op.epsilon) * constant(op.scale, channel) +
+                                                   constant(op.shift, channel);
+            }
+        }
+    }
+    void compute(const plain::Step& step, const plain::PRelu& op, Values& out) const {
+        each(step.shape, [&](const Index& i) {
+            const double value = in(step)[offset(step.shape, i)];
+            out[offset(step.shape, i)] = value > 0.0 ? value : constant(op.slope, i[1]) * value;
+        });
+    }
+    void compute(const plain::Step& step, const plain::Elu& op, Values& out) const {
+        std::transform(in(step).begin(), in(step).end(), out.begin(),
+                       [&](double v) { return v > 0.0 ? v : op.alpha * (std::exp(v) - 1.0); });
+    }
+    void compute(const plain::Step& step, const plain::Sigmoid&, Values& out) const {
+        std::transform(in(step).begin(), in(step).end(), out.begin(),
+                       [](double v) { return std::exp(v) / (1.0 + std::exp(v)); });
+    }
+    void compute(const plain::Step& step, const plain::Multiply&, Values& out) const {
+        each(step.shape, [&](const Index& i) {
+            Index second = i;
+            for (std::size_t axis = 0; axis < second.size(); ++axis)
+                second[axis] = shape(step, 1)[static_cast<int>(axis)] == 1 ? 0 : second[axis];
+            out[offset(step.shape, i)] = in(step)[offset(step.shape, i)] * in(step, 1)[offset(shape(step, 1), second)];
+        });
     }
     void compute(const plain::Step& step, const plain::Relu&, Values& out) const {
         std::transform(in(step).begin(), in(step).end(), out.begin(), [](double v) { return v > 0.0 ? v : 0.0; });

@@ -39,13 +39,13 @@ constexpr const char* examples =
     "A recipe file is that of `mfres train` without network and seeds: {\"learning_rate\": 0.002, \"clip_norm\": 5}.\n";
 
 Options make_options() {
-    Options options("experiment table1|table2 --data FOLDER --out FOLDER", about, examples);
+    Options options("experiment table1|table2 --data FOLDER|CACHE ... --out FOLDER", about, examples);
     options.positional("table");
     // clang-format off
     options.add()
         ("table", po::value<std::string>(), "table1 (losses) or table2 (networks)")
-        ("data", po::value<std::string>(), "folder of segmented cases; may have HGG and LGG below it")
-        ("val", po::value<std::string>(), "folder of the cases to evaluate (default every fifth patient of --data)")
+        ("data", po::value<std::vector<std::string>>()->multitoken(), "folders of segmented cases, which may have HGG and LGG below them, and training caches (.mfcache)")
+        ("val", po::value<std::vector<std::string>>()->multitoken(), "likewise: the cases to evaluate (default every fifth patient of --data)")
         ("fold", po::value<std::string>(), "hold out part 2 of 5 of --data (2/5) instead; by patient")
         ("same-patient", po::value<std::string>(), "file with a line per patient: the case ids of its scans")
         ("out,o", po::value<std::string>()->required(), "folder of the experiment")
@@ -85,8 +85,8 @@ Result<std::string> recipe_of(const Options& options) {
 Result<ExperimentOptions> experiment_options(const Options& options) {
     ExperimentOptions chosen;
     MFRES_TRY(chosen.table, parse_experiment_table(options.get_or_default<std::string>("table")));
-    chosen.data = options.get_or_default<std::string>("data");
-    chosen.validation = options.get_or_default<std::string>("val");
+    chosen.data = options.paths("data");
+    chosen.validation = options.paths("val");
     MFRES_TRY(chosen.accept, accepted_checks(options));
     chosen.fold = options.get_or_default<std::string>("fold");
     chosen.same_patient = options.get_or_default<std::string>("same-patient");
@@ -213,7 +213,7 @@ int experiment(const std::vector<std::string>& arguments) {
     if (options.has("status"))
         return show_status(options);
     if (!options.has("table") || !options.has("data"))
-        return usage_error("an experiment is named table1 or table2, and --data names the folder of its cases");
+        return usage_error("an experiment is named table1 or table2, and --data names folders or caches of its cases");
     const auto chosen = experiment_options(options);
     if (!chosen)
         return fail(chosen.error(), options.has("json"));

@@ -73,8 +73,8 @@ struct BenchmarkReport {
     std::vector<BenchmarkOp> ops;     ///< empty without `profile`, and for engines that run the network in one call
 };
 
-/// Times the model's network on random input. All logits must be finite.
-/// Errors: invalid_argument, those of load_model, build_network, backend_unknown, backend_unavailable,
+/// Times the network of a model, a file or the name of weights that come with mfres, on random input. All logits must be
+/// finite. Errors: invalid_argument, those of find_model and load_model, build_network, backend_unknown, backend_unavailable,
 /// operation_unsupported, memory_limit, backend_failed, logits_not_finite, interrupted, those of
 /// write_file_atomically.
 MFRES_EXPORT Result<BenchmarkReport> benchmark(const std::filesystem::path& model, const BenchmarkOptions& options,

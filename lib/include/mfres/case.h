@@ -137,6 +137,8 @@ class MFRES_EXPORT CaseSet {
     const std::string& source(std::size_t index) const { return cases_[index].source; }
     /// `count` of the cases, spread evenly; all if there are no more.
     CaseSet spread(std::size_t count) const;
+    /// The cases whose element of `chosen` is `value`, in their order. Precondition: one element per case.
+    CaseSet where(const std::vector<bool>& chosen, bool value) const;
     /// mfres::choose_labels for the cases that are not of a cache; returns its sentence.
     Result<std::string> choose_labels(const std::string& wanted, const std::string& where,
                                       AffineSource affine = AffineSource::automatic, int threads = 0);

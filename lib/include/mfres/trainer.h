@@ -12,6 +12,7 @@
 #include <mfres/case.h>
 #include <mfres/compute.h>
 #include <mfres/export.h>
+#include <mfres/normalisation.h>
 #include <mfres/plausibility.h>
 #include <mfres/status.h>
 
@@ -65,10 +66,10 @@ struct TrainerOptions {
     /// CSV table (case,site) of the sites that validations are divided by; else what site_of (metrics.h) says.
     std::filesystem::path sites;
     std::filesystem::path run; ///< the run's folder
-    /// Initial weights, for fine-tuning: a model file. Adam's moments and step count start at 0. The network is that of
+    /// Initial weights, for fine-tuning: a model file, or the name of weights that come with mfres. Adam's moments and step count start at 0. The network is that of
     /// the model; a recipe that names another one is rejected. Empty = random weights. Not with `resume`.
     std::filesystem::path init;
-    /// Model files whose mean probabilities the network is trained to predict (distillation); see the recipe's
+    /// Models, named likewise, whose mean probabilities the network is trained to predict (distillation); see the recipe's
     /// distill_weight. The recipe records their SHA-256; on resume they must be the same. Each rank loads them; their
     /// memory does not count for max_memory.
     std::vector<std::filesystem::path> teachers = {};
@@ -208,7 +209,7 @@ class MFRES_EXPORT Trainer {
   public:
     /// Checks everything that can be checked before the first step, locks the run's folder, makes the caches
     /// and compiles. The observer sees `caching` and `warning`.
-    /// Errors: invalid_argument, recipe_invalid, those of load_model for `init` and `teachers`, file_exists (the folder
+    /// Errors: invalid_argument, recipe_invalid, those of find_model and load_model for `init` and `teachers`, file_exists (the folder
     /// is not empty and `resume` is off), file_not_found (nothing to resume there), file_write (another process trains
     /// there), checkpoint_damaged, checkpoint_mismatch (another recipe, or other data: the message has both
     /// fingerprints), invalid_argument (a case that occurs twice; a patient that is trained on and validated on; the
@@ -282,8 +283,8 @@ struct AveragedModel {
     std::size_t models = 0;
 };
 
-/// Writes a model whose parameters, statistics of BatchNorm included, are the means of those of model files and of
-/// checkpoints (.ckpt; what an export of each would hold). `dtype` as of export_checkpoint.
+/// Writes a model whose parameters, statistics of BatchNorm included, are the means of those of model files, of
+/// weights that come with mfres, and of checkpoints (.ckpt; what an export of each would hold). `dtype` as of export_checkpoint.
 /// Errors: invalid_argument (fewer than two sources; another network, input or label scheme than the first one's;
 /// int8), those of load_model, file_not_found, checkpoint_damaged, those of save_model.
 MFRES_EXPORT Result<AveragedModel> average_models(const std::vector<std::filesystem::path>& sources,
@@ -297,6 +298,7 @@ struct RecipeDescription {
     std::array<std::int64_t, 3> crop{};
     std::int64_t batch = 0;
     std::int64_t total_steps = 0; ///< of a training on so many cases
+    Normalisation normalisation = Normalisation::zscore_brain; ///< of the z-scores that it trains on
 };
 
 /// Checks a recipe, a JSON object of the keys that differ from the default. Errors: recipe_invalid.

@@ -9,8 +9,8 @@
 namespace mfres {
 
 /// `Context` is what the ops of an engine share. Its namespace declares a function make_<kind>(context, op) for every kind
-/// of op, and make_inference_only for the kinds of which is_inference_only() is true. The function of a convolution also takes `residual_in_output`, that of an activation the activation. Throws what
-/// these functions throw.
+/// of op, and make_inference_only for the kinds of which is_inference_only() is true. The function of a convolution also
+/// takes `residual_in_output`, that of an activation the activation. Throws what these functions throw.
 template <typename Context>
 std::unique_ptr<InferenceOp> make_op(const Context& context, const FusedOp& op, bool residual_in_output) {
     const Node& node = context.main(op);

@@ -33,6 +33,11 @@ class ClassicNumbers {
 
 } // namespace
 
+std::string counted(std::uint64_t count, std::string_view noun) {
+    std::string words = std::to_string(count);
+    return words.append(" ").append(noun).append(count == 1 ? "" : "s");
+}
+
 int print_classic(char* buffer, std::size_t size, const char* pattern, ...) {
     const ClassicNumbers guard;
     std::va_list values;

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -23,6 +24,9 @@ std::string format_classic(const char* pattern, Values... values) {
     print_classic(buffer.data(), buffer.size(), pattern, values...);
     return buffer.data();
 }
+
+/// "1 case", "2 cases": the count and the noun, which gets an s where the count is not 1.
+std::string counted(std::uint64_t count, std::string_view noun);
 
 /// Text for a terminal or a log: control characters (C0, DEL and, in UTF-8, C1) as \x1b, so that a file's name
 /// can neither begin a line of its own nor command the terminal.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What the label values of a data set mean, from all of them together.
+#include "core/format.h"
 #include "core/guard.h"
 #include "core/parallel.h"
 #include "core/try.h"
@@ -64,8 +65,8 @@ Result<LabelScheme> LabelEvidence::scheme(const std::string& where) const {
         return unclear(text("of the segmentations, ", share(threes_, files_), " hold a 3 and ", share(fours_, files_),
                             " hold a 4"));
     if (kind() == Kind::absent && labelled_.files > 0)
-        return unclear(text("neither 3 nor 4, which tell the enhancing tumour, occurs in its ", files_,
-                            files_ == 1 ? " segmentation" : " segmentations"));
+        return unclear(
+            text("neither 3 nor 4, which tell the enhancing tumour, occurs in its ", counted(files_, "segmentation")));
     if (paediatric_.files > 0)
         return LabelScheme::brats_ped;
     return threes_.files > 0 ? LabelScheme::brats2023 : LabelScheme::brats;

@@ -3,6 +3,7 @@
 #include "inference/predictor.h"
 
 #include "core/control_group.h"
+#include "core/format.h"
 #include "core/guard.h"
 #include "core/memory_usage.h"
 #include "core/parallel.h"
@@ -198,7 +199,7 @@ void CasePredictor::log(LogLevel level, std::string_view message) const {
 void CasePredictor::log_opened() const {
     if (options_.log)
         log(LogLevel::info, text("opened ", model_->variant.name(), " (", name_, ") on ", used_.engine, " in ",
-                                 to_string(used_.precision), ", ", threads(), threads() == 1 ? " thread" : " threads"));
+                                 to_string(used_.precision), ", ", counted(threads(), "thread")));
 }
 
 void CasePredictor::log_case(const PredictionReport& report) const {

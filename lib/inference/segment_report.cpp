@@ -105,8 +105,8 @@ std::string to_text(const SegmentReport& report) {
     out += text("network     ", report.network, "  (", report.model_file, ")\n");
     out += text("backend     ", report.used.engine, ", ", to_string(report.used.precision),
                 report.used.tf32 ? " with TF32" : "", report.used.deterministic ? ", " : ", not deterministic, ",
-                report.used.threads, " threads, ", report.tiles, report.tiles == 1 ? " pass of " : " tiles of ",
-                size_text(report.network_size),
+                counted(report.used.threads, "thread"), ", ", report.tiles,
+                report.tiles == 1 ? " pass of " : " tiles of ", size_text(report.network_size),
                 report.mirror_images > 1 ? text(", ", report.mirror_images, " mirror images") : "", "\n\n");
     if (report.regions.empty() || report.regions[0].voxels == 0)
         out += "tumour      none found\n";

@@ -3,6 +3,7 @@
 
 #include "core/csv.h"
 #include "core/decimal_text.h"
+#include "core/format.h"
 #include "core/json_value.h"
 #include "core/random.h"
 #include "core/try.h"
@@ -310,8 +311,7 @@ std::string to_markdown(const TableComparison& comparison) {
                             std::to_string(of.higher), std::to_string(of.equal), std::to_string(of.lower)});
         }
     std::string all =
-        text(comparison.cases, comparison.cases == 1 ? " case" : " cases", " of ", comparison.first, " (first) and ",
-             comparison.second,
+        text(counted(comparison.cases, "case"), " of ", comparison.first, " (first) and ", comparison.second,
              " (second), paired. Differences are second - first, with the 95 % bootstrap interval of their "
              "mean (* without 0) and the number of cases in which the second is higher, equal or lower.\n\n",
              markdown_table(rows, 2));

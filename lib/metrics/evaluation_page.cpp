@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The page of an evaluation (analysis.h).
 #include "core/decimal_text.h"
+#include "core/format.h"
 #include "core/try.h"
 #include "imaging/case_page.h"
 #include "metrics/analysis.h"
@@ -22,7 +23,7 @@ thead th{border-bottom:2px solid #1a1d21;white-space:nowrap}
 button{font:inherit;font-weight:600;background:none;border:0;padding:0;cursor:pointer;text-decoration:underline dotted}
 td.number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 td.number::after{content:" *";visibility:hidden}td.far{font-weight:700}td.far::after{visibility:visible}
-.bar{display:inline-block;height:10px;width:120px;background:#dde1e6;margin-right:8px}
+.bar{float:left;height:10px;width:120px;background:#dde1e6;margin:6px 8px 0 0}
 .bar i{display:block;height:10px}
 .facts th{font-weight:500;color:#555}
 .facts td{overflow-wrap:anywhere}
@@ -143,8 +144,8 @@ std::string evaluation_page(const MetricsTable& table, const std::string& title,
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
         "script-src 'unsafe-inline'\">\n<title>",
         html_text(title), "</title>\n<style>", style, "</style>\n</head>\n<body>\n<h1>", html_text(title),
-        "</h1>\n<p class=\"notice\">Research use only: not a medical device.</p>\n<h2>", table.cases.size(),
-        table.cases.size() == 1 ? " case" : " cases", "</h2>\n", summary_table(table), notes,
+        "</h1>\n<p class=\"notice\">Research use only: not a medical device.</p>\n<h2>",
+        counted(table.cases.size(), "case"), "</h2>\n", summary_table(table), notes,
         "<h2>Cases, the lowest mean Dice first</h2>\n<p>A value with * is beyond the quartiles by more than 1.5 "
         "times their distance. HD95 is in mm. A click on a head sorts.</p>\n<table id=\"cases\">\n<thead><tr>",
         heads, "<th>site</th></tr></thead>\n<tbody>\n", case_rows(table),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "model/describe.h"
 
+#include "core/format.h"
 #include "core/json_value.h"
 #include "core/names.h"
 #include "core/postprocessing_json.h"
@@ -94,7 +95,7 @@ std::string model_lines(const ModelSummary& model) {
                 ? std::string()
                 : line("quantization",
                        text(metadata.quantization.ranges.size(), " convolutions, ", metadata.quantization.calibration,
-                            " of ", metadata.quantization.cases, " cases, weights stored as ",
+                            " of ", counted(metadata.quantization.cases, "case"), ", weights stored as ",
                             metadata.quantization.int8_weights ? "int8" : "floats"))) +
            line("SHA-256", metadata.weights_sha256 + " (verified)") +
            line("parameters", text(model.learnable, " learnable, ", model.state, " running statistics"));

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <span>
+#include <vector>
 
 namespace mfres {
 
@@ -16,6 +18,7 @@ constexpr double largest_offset = 2.0; // of the brain's standard deviation
 constexpr double contrast_gamma = 1.25;
 constexpr double bias_strength = 0.2;
 constexpr double noise_share = 0.1;
+constexpr double slice_mm = 3.0;
 
 /// The index in the original of voxel n of a window along an axis.
 std::int64_t source_index(const Window& window, std::size_t axis, std::int64_t n) {
@@ -118,6 +121,62 @@ void add_bias(Volume& volume, float background, Random stream) {
     });
 }
 
+/// One column of voxels along the third axis as slices of `thickness` voxels show it. Slice s is the mean of the voxels
+/// s * thickness to (s + 1) * thickness - 1 that are not background. Between the middles of two slices, values are
+/// interpolated linearly; where one of them is all background, or beyond the last, the other counts alone.
+void thicken(std::span<double> column, double background, std::int64_t thickness, std::vector<double>& slices) {
+    const auto length = static_cast<std::int64_t>(column.size());
+    slices.clear();
+    for (std::int64_t begin = 0; begin < length; begin += thickness) {
+        double sum = 0.0;
+        int count = 0;
+        for (std::int64_t k = begin; k < std::min(begin + thickness, length); ++k)
+            if (const double value = column[static_cast<std::size_t>(k)]; value != background) {
+                sum += value;
+                ++count;
+            }
+        slices.push_back(count > 0 ? sum / count : background);
+    }
+    const auto slice = [&](std::int64_t s) {
+        return s < 0 || s >= static_cast<std::int64_t>(slices.size()) ? background
+                                                                      : slices[static_cast<std::size_t>(s)];
+    };
+    for (std::int64_t k = 0; k < length; ++k) {
+        double& value = column[static_cast<std::size_t>(k)];
+        if (value == background)
+            continue;
+        const double place =
+            (static_cast<double>(k) + 0.5) / static_cast<double>(thickness) - 0.5; // 0 = slice 0's middle
+        const auto below = static_cast<std::int64_t>(std::floor(place));
+        const double share = place - static_cast<double>(below);
+        const double a = slice(below);
+        const double b = slice(below + 1);
+        value = a == background ? b : b == background ? a : (1.0 - share) * a + share * b;
+    }
+}
+
+void thicken_slices(Volume& volume, float background) {
+    const auto& affine = volume.grid.affine;
+    const double spacing = std::hypot(affine[0][2], affine[1][2], affine[2][2]);
+    const std::int64_t thickness = std::max<std::int64_t>(1, std::llround(slice_mm / std::max(spacing, 1e-3)));
+    const std::int64_t plane = volume.grid.size[0] * volume.grid.size[1];
+    const std::int64_t length = volume.grid.size[2];
+    std::vector<double> thick(static_cast<std::size_t>(volume.grid.voxels()));
+    std::vector<double> column(static_cast<std::size_t>(length));
+    std::vector<double> slices;
+    for (std::int64_t at = 0; at < plane; ++at) {
+        for (std::int64_t k = 0; k < length; ++k)
+            column[static_cast<std::size_t>(k)] = volume.voxels[static_cast<std::size_t>(at + plane * k)];
+        thicken(column, background, thickness, slices);
+        for (std::int64_t k = 0; k < length; ++k)
+            thick[static_cast<std::size_t>(at + plane * k)] = column[static_cast<std::size_t>(k)];
+    }
+    auto next = thick.begin();
+    change_each(volume, background, [&](double, std::int64_t i, std::int64_t j, std::int64_t k) {
+        return next[i + volume.grid.size[0] * j + plane * k];
+    });
+}
+
 } // namespace
 
 std::string_view name(Disturbance disturbance) noexcept {
@@ -131,6 +190,7 @@ std::string_view name(Disturbance disturbance) noexcept {
     case Disturbance::contrast: return "contrast";
     case Disturbance::bias_field: return "bias-field";
     case Disturbance::noise: return "noise";
+    case Disturbance::thick_slices: return "thick-slices";
     }
     return "";
 }
@@ -200,6 +260,7 @@ void change_voxels(Disturbance disturbance, Volume& volume, float background, Ra
         change_each(volume, background,
                     [&](double value, auto...) { return value + noise_share * spread.deviation * stream.normal(); });
         return;
+    case Disturbance::thick_slices: thicken_slices(volume, background); return;
     }
 }
 

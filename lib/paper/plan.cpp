@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "paper/plan.h"
 
+#include "core/format.h"
 #include "core/json.h"
 #include "core/names.h"
 #include "core/try.h"
@@ -147,7 +148,7 @@ void compare_cases(const std::string& what, const ExperimentCases& wanted, const
         std::vector<std::string> others;
         std::set_symmetric_difference(wanted.ids.begin(), wanted.ids.end(), recorded.ids.begin(), recorded.ids.end(),
                                       std::back_inserter(others));
-        differences.push_back(text(wanted.ids.size(), " cases ", what, " instead of ", recorded.ids.size(),
+        differences.push_back(text(counted(wanted.ids.size(), "case"), " ", what, " instead of ", recorded.ids.size(),
                                    others.empty() ? "" : text(" (", others[0], " is in one of them only)")));
     } else if (wanted.fingerprint != recorded.fingerprint) {
         differences.push_back(text("data ", wanted.fingerprint.substr(0, 16), "... of the cases ", what, " instead of ",

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The table of an experiment as Markdown and as JSON.
+#include "core/format.h"
 #include "core/try.h"
 #include "paper/plan.h"
 #include "paper/published.h"
@@ -83,7 +84,7 @@ std::string seeds_words(const std::vector<std::uint64_t>& seeds) {
 std::string budget_sentence(const ExperimentPlan& plan, const RecipeDescription& recipe) {
     const std::int64_t steps = recipe.total_steps;
     const auto passes = static_cast<double>(steps * recipe.batch) / static_cast<double>(plan.train.ids.size());
-    return text("Budget of every run: ", steps, " steps with a batch of ", recipe.batch, ", patches of ",
+    return text("Budget of every run: ", counted(steps, "step"), " with a batch of ", recipe.batch, ", patches of ",
                 recipe.crop[0], " x ", recipe.crop[1], " x ", recipe.crop[2], " voxels (", grouped(passes, 1),
                 " passes over the cases); ", seeds_words(plan.seeds), ".");
 }
@@ -131,7 +132,7 @@ std::string backend_sentence(const ExperimentReport& report) {
 std::string cost_words(const ExperimentReport& report) {
     for (const ExperimentRun& run : report.runs)
         if (run.cost)
-            return text(" (", run.cost->used.engine, ", ", run.cost->used.threads, " threads)");
+            return text(" (", run.cost->used.engine, ", ", counted(run.cost->used.threads, "thread"), ")");
     return {};
 }
 

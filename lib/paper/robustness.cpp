@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "paper/robustness.h"
 
+#include "core/format.h"
 #include "core/guard.h"
 #include "core/json_value.h"
 #include "core/postprocessing_json.h"
@@ -79,6 +80,7 @@ std::string_view meaning(Disturbance disturbance) {
     case Disturbance::contrast: return "gamma 0.8 or 1.25 by modality";
     case Disturbance::bias_field: return "smooth field of up to +-20 %";
     case Disturbance::noise: return "noise of 10 % of the brain's deviation";
+    case Disturbance::thick_slices: return "slices of 3 mm, interpolated";
     }
     return "";
 }
@@ -156,7 +158,8 @@ Result<RobustnessReport> measure_robustness(Segmenter& segmenter, const CaseSet&
 
 std::string to_markdown(const RobustnessReport& report) {
     std::string page =
-        text("Robustness on ", report.rows.empty() ? 0 : report.rows[0].cases.size(), " cases, seed ", report.seed,
+        text("Robustness on ", counted(report.rows.empty() ? 0 : report.rows[0].cases.size(), "case"), ", seed ",
+             report.seed,
              ": mean Dice of the disturbed case's labels with those of the untouched one and with the reference "
              "(regions `brats`); `worst` is the lowest of all cases and regions; `false ET` counts voxels that the "
              "reference does not call enhancing, mean per case.\n\n");

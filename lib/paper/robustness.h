@@ -33,12 +33,15 @@ enum class Disturbance : std::uint8_t {
     contrast,   ///< gamma of 0.8 or 1.25, depending on the modality
     bias_field, ///< times exp(f), f a quadratic polynomial of the position with |f| <= 0.2
     noise,      ///< Gaussian noise of a tenth of the brain's standard deviation
+    /// Slices of 3 mm from inferior to superior: each is the mean over its thickness, with linear interpolation between.
+    thick_slices,
 };
-inline constexpr std::array<Disturbance, 9> disturbances = {
-    Disturbance::none,  Disturbance::shift,    Disturbance::tight_crop, Disturbance::loose_crop, Disturbance::mirror,
-    Disturbance::scale, Disturbance::contrast, Disturbance::bias_field, Disturbance::noise};
+inline constexpr std::array<Disturbance, 10> disturbances = {
+    Disturbance::none,   Disturbance::shift,       Disturbance::tight_crop, Disturbance::loose_crop,
+    Disturbance::mirror, Disturbance::scale,       Disturbance::contrast,   Disturbance::bias_field,
+    Disturbance::noise,  Disturbance::thick_slices};
 
-/// "none", "shift", "tight-crop", "loose-crop", "mirror", "scale", "contrast", "bias-field", "noise"
+/// "none", "shift", "tight-crop", "loose-crop", "mirror", "scale", "contrast", "bias-field", "noise", "thick-slices"
 std::string_view name(Disturbance disturbance) noexcept;
 
 struct RobustnessOptions {

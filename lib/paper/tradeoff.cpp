@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "paper/tradeoff.h"
 
+#include "core/format.h"
 #include "core/try.h"
 #include "report/plot.h"
 #include "report/text_table.h"
@@ -127,8 +128,8 @@ Drawing draw_tradeoff(const ExperimentReport& report) {
     draw_frame(drawing, decades);
     draw_rows(drawing, rows, decades);
     if (!rows.empty())
-        drawing.words({right, 36}, text(rows[0].cost.used.engine, ", ", rows[0].cost.used.threads, " threads"), 14,
-                      grey, Anchor::end);
+        drawing.words({right, 36}, text(rows[0].cost.used.engine, ", ", counted(rows[0].cost.used.threads, "thread")),
+                      14, grey, Anchor::end);
     return drawing;
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Predictions as tables and JSON, and the roofline plot.
+#include "core/format.h"
 #include "core/json_value.h"
 #include "core/try.h"
 #include "report/complexity_parts.h"
@@ -134,9 +135,9 @@ std::string roofline_svg(const Machine& machine, const PredictedTime& prediction
             y.include(2.0 * static_cast<double>(op.extents.macs) / op.ms / 1e6);
         }
     y.include(std::max(memory, cache) * x.least);
-    LogPlot plot(text(prediction.machine, ", ", to_string(prediction.precision), ", ", prediction.threads,
-                      prediction.threads == 1 ? " thread" : " threads"),
-                 "operations per byte (eq. 13)", "10^9 operations per second", x, y);
+    LogPlot plot(
+        text(prediction.machine, ", ", to_string(prediction.precision), ", ", counted(prediction.threads, "thread")),
+        "operations per byte (eq. 13)", "10^9 operations per second", x, y);
     const LogRange across = x.rounded();
     for (const auto& [rate, words] : {std::pair{memory, "memory"}, {cache, "cache"}})
         if (rate > 0.0 && peak > 0.0) {
@@ -186,8 +187,8 @@ std::string render(const ComplexityReport& report, const std::vector<PredictedTi
     page.table(totals_table(predictions));
     for (const PredictedTime& prediction : predictions)
         if (per_layer) {
-            page.paragraph(
-                text(prediction.machine, ", ", to_string(prediction.precision), ", ", prediction.threads, " threads:"));
+            page.paragraph(text(prediction.machine, ", ", to_string(prediction.precision), ", ",
+                                counted(prediction.threads, "thread"), ":"));
             page.table(ops_table(prediction, page_style(format) == PageStyle::text));
         }
     page.paragraph(prediction_note);

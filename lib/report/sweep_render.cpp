@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Comparisons and sweeps as tables, CSV, JSON and a plot.
 #include "core/csv.h"
+#include "core/format.h"
 #include "core/json_value.h"
 #include "core/try.h"
 #include "report/complexity_parts.h"
@@ -82,7 +83,7 @@ std::string comparison_page(const ComplexityComparison& comparison, ReportFormat
     for (const ComparedTime& time : comparison.predicted)
         facts.emplace_back("predicted",
                            text(grouped(time.a_ms, 3), " and ", grouped(time.b_ms, 3), " ms (", time.machine, ", ",
-                                to_string(time.precision), ", ", time.threads, " threads)"));
+                                to_string(time.precision), ", ", counted(time.threads, "thread"), ")"));
     page.facts(facts);
     page.table(comparison_table(comparison, per_layer, page_style(format) == PageStyle::text));
     page.paragraph(comparison_note);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "train/resume.h"
 
+#include "core/format.h"
 #include "data/cache.h"
 #include "model/find_model.h"
 #include "model/model.h"
@@ -116,15 +117,16 @@ Status check_normalisation(const Cache& cache, Normalisation wanted, const std::
     const auto others = std::count_if(first, entries.end(), other);
     if (wanted == Normalisation::zscore_brain)
         return Error{ErrorCode::cache_invalid,
-                     text(source, " holds ", others, " cases normalised by ",
+                     text(source, " holds ", counted(others, "case"), " normalised by ",
                           to_string(Normalisation::zscore_brain_clipped), ", the recipe asks for ", to_string(wanted)),
                      source};
     MFRES_TRY(const auto sample, cache.load(static_cast<std::size_t>(first - entries.begin())));
     if (!is_clipped(*sample))
         return Error{ErrorCode::cache_invalid,
-                     text(source, " holds ", others, " cases normalised by ", to_string(first->normalisation),
-                          ", whose intensities were not clipped (", first->id, "); the recipe asks for ",
-                          to_string(wanted), ". Pack the images again with that normalisation"),
+                     text(source, " holds ", counted(others, "case"), " normalised by ",
+                          to_string(first->normalisation), ", whose intensities were not clipped (", first->id,
+                          "); the recipe asks for ", to_string(wanted),
+                          ". Pack the images again with that normalisation"),
                      source};
     log.warn(text(source, " does not record how ", others, " of its cases were normalised; they are used as ",
                   to_string(wanted), ", which is right if their intensities were clipped before"));
@@ -167,8 +169,8 @@ Status check_data(Run& run) {
     MFRES_CHECK(compare("trained", run.data.get(), run.now.data_fingerprint, run.options.data));
     MFRES_CHECK(compare("validated", run.validation.get(), run.now.validation_fingerprint, run.options.validation));
     if (run.steps < run.now.step)
-        return resume_mismatch(
-            run, text("it has trained ", run.now.step, " steps already, more than the ", run.steps, " asked for"));
+        return resume_mismatch(run, text("it has trained ", counted(run.now.step, "step"), " already, more than the ",
+                                         run.steps, " asked for"));
     return {};
 }
 

@@ -2,6 +2,7 @@
 // One Trainer per GPU, each in a thread of its own.
 #include "backends/backend.h"
 #include "backends/distributed/communicator.h"
+#include "core/format.h"
 #include "core/guard.h"
 #include "core/parallel.h"
 #include "core/try.h"
@@ -55,10 +56,10 @@ Result<std::vector<int>> devices_named(std::string_view backend, std::string_vie
                      text("'", words, "' names no GPUs: it may be all, a number of them (2), or a list (0,2)"), "gpus"};
     const int needed = is_count ? listed->front() : *std::max_element(listed->begin(), listed->end()) + 1;
     if (needed > present)
-        return Error{
-            ErrorCode::backend_unavailable,
-            text("'", words, "' needs ", needed, " devices, and backend ", found->name(), " has ", present, " here"),
-            "gpus"};
+        return Error{ErrorCode::backend_unavailable,
+                     text("'", words, "' needs ", counted(needed, "device"), ", and backend ", found->name(), " has ",
+                          present, " here"),
+                     "gpus"};
     if (is_count) {
         devices.resize(static_cast<std::size_t>(needed));
         std::iota(devices.begin(), devices.end(), 0);

@@ -5,6 +5,7 @@
 
 #include "backends/training.h"
 #include "core/file.h"
+#include "core/format.h"
 #include "core/guard.h"
 #include "core/memory_usage.h"
 #include "core/parallel.h"
@@ -71,7 +72,7 @@ Status check_options(const TrainerOptions& options) {
 
 /// "onednn with 2 threads on each of 4 ranks"
 std::string machine_words(const std::string& backend, int threads, int ranks) {
-    return text(backend, " with ", threads, " threads", ranks > 1 ? text(" on each of ", ranks, " ranks") : "");
+    return text(backend, " with ", counted(threads, "thread"), ranks > 1 ? text(" on each of ", ranks, " ranks") : "");
 }
 
 } // namespace

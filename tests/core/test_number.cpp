@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "core/format.h"
 #include "core/number.h"
 #include "support/catch.h"
 
@@ -42,4 +43,10 @@ TEST_CASE("a printed number is read with all its bits") {
         REQUIRE(read.length == printed.str().size());
         REQUIRE(read.value == value);
     }
+}
+
+TEST_CASE("a counted noun is singular for one thing only") {
+    CHECK(counted(0, "case") == "0 cases");
+    CHECK(counted(1, "thread") == "1 thread");
+    CHECK(counted(21, "step") == "21 steps");
 }

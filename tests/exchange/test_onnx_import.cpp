@@ -261,7 +261,6 @@ void check_imported_ops(const test::TemporaryFolder& folder, const std::filesyst
     const auto again = encode_onnx(network->graph, network->weights, {}, {});
     REQUIRE_OK(again);
     REQUIRE_OK(write_file_atomically(folder / "again.onnx", *again));
-    check_in_onnxruntime(folder, "again.onnx");
 }
 
 TEST_CASE("a PyTorch network of the ops that are there for imported networks comes in and goes out again") {
@@ -273,10 +272,12 @@ TEST_CASE("a PyTorch network of the ops that are there for imported networks com
     for (const std::string file : {"plain.onnx", "default.onnx"}) {
         INFO(file);
         check_imported_ops(folder, folder / file);
+        if (!check_in_onnxruntime(folder, "again.onnx"))
+            return;
     }
 }
 
-TEST_CASE("what PyTorch 2.15 exports by default comes in and goes out again") {
+TEST_CASE("what PyTorch 2.15 exports by default is read, with the file of its weights") {
     // Made by `torch_networks.py attention FOLDER 8 8 8` with PyTorch 2.15.0; without its stack traces, which name folders.
     if (no_onnx())
         return;

@@ -441,7 +441,7 @@ TEST_CASE("a failing allocation while a recipe is described and data are divided
 
 TEST_CASE("a failing allocation while a training cache is packed and read") {
     const test::TemporaryFolder folder;
-    const auto cases = find_cases(test::training_cases().cases());
+    const auto cases = CaseSet::find(test::training_cases().cases());
     REQUIRE_OK(cases);
     const auto cache = folder / "cases.mfcache";
     PackOptions options;

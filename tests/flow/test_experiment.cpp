@@ -272,7 +272,7 @@ TEST_CASE("an experiment's folder takes no other experiment") {
     rejected([](Options& o) { o.seeds = 2; }, "seeds [1,2] instead of [1]");
     rejected([](Options& o) { o.networks.pop_back(); }, "rows first instead of first, second");
     rejected([](Options& o) { o.compute.backend = "reference"; }, "backend reference instead of auto");
-    rejected([](Options& o) { o.data = data() / "HGG"; }, "1 cases to train on instead of 2");
+    rejected([](Options& o) { o.data = data() / "HGG"; }, "1 case to train on instead of 2");
     // Threads, memory and what was skipped are no part of it.
     options.compute.threads = 2;
     options.max_memory = 2;

@@ -46,7 +46,7 @@ TEST_CASE("disturbances have names of their own") {
     for (const Disturbance disturbance : disturbances)
         names.emplace_back(name(disturbance));
     CHECK(names == std::vector<std::string>{"none", "shift", "tight-crop", "loose-crop", "mirror", "scale", "contrast",
-                                            "bias-field", "noise"});
+                                            "bias-field", "noise", "thick-slices"});
 }
 
 TEST_CASE("a window shows the voxels it names, in their place in the world or mirrored") {
@@ -113,6 +113,21 @@ TEST_CASE("disturbances of intensity change the brain within their bounds and no
     Volume untouched = before;
     change_voxels(Disturbance::mirror, untouched, 0.0F, Random(3));
     CHECK(untouched.voxels == before.voxels);
+}
+
+TEST_CASE("thick slices are means over three millimetres of brain, with lines between") {
+    // One column of 1 mm; -1 is background. Slices: (3, 6, 9), (12, -, -), none, (5, 5, -).
+    const Grid grid{{1, 1, 12}, {{{1, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0}}}};
+    Volume volume{grid, {3, 6, 9, 12, -1, -1, -1, -1, -1, 5, 5, -1}};
+    change_voxels(Disturbance::thick_slices, volume, -1.0F, Random(1));
+    // Middles at voxels 1 (6), 4 (12) and 10 (5): voxel 2 is at 1/3 between 6 and 12, voxel 3 at 2/3.
+    const std::vector<float> expected{6, 6, 8, 10, -1, -1, -1, -1, -1, 5, 5, -1};
+    for (std::size_t k = 0; k < expected.size(); ++k)
+        CHECK(volume.voxels[k] == Approx(expected[k]));
+
+    Volume coarse{{{1, 1, 4}, {{{1, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 3, 0}}}}, {1, 4, 9, 16}}; // slices of 3 mm already
+    change_voxels(Disturbance::thick_slices, coarse, 0.0F, Random(1));
+    CHECK(coarse.voxels == std::vector<float>{1, 4, 9, 16});
 }
 
 TEST_CASE("a voxel that would become background stays apart from it") {

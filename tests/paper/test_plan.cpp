@@ -185,7 +185,7 @@ TEST_CASE("a plan comes back from its record, and differences are named") {
     CHECK(difference([](Plan& p) { p.rows.pop_back(); }) == "rows tiny instead of tiny, 3d-espnet");
     CHECK(difference([](Plan& p) { p.rows[0].network = p.rows[1].network; }).substr(0, 8) == "tiny as ");
     CHECK(difference([](Plan& p) { p.train.ids = {"a"}; }) ==
-          "1 cases to train on instead of 2 (b is in one of them only)");
+          "1 case to train on instead of 2 (b is in one of them only)");
     CHECK(difference([](Plan& p) { p.held_out.fingerprint = "00"; }) ==
           "data 00... of the cases held out instead of fedcba9876543210...");
     CHECK(difference([](Plan& p) {

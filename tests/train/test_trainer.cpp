@@ -263,7 +263,7 @@ TEST_CASE("a run is resumed with its own recipe, data and network only") {
     options.compute.threads = 2;
     const TrainReport elsewhere = train(options);
     REQUIRE(elsewhere.warnings.size() == 1);
-    CHECK(elsewhere.warnings[0].find("with 1 threads") != std::string::npos);
+    CHECK(elsewhere.warnings[0].find("with 1 thread") != std::string::npos);
     CHECK(elsewhere.warnings[0].find("with 2 threads:") != std::string::npos);
 }
 
@@ -503,8 +503,8 @@ TEST_CASE("two ranks with one sample each train as one with two, stop together a
         const TrainReport alone = train(options);
         CHECK(alone.step == 12);
         REQUIRE(alone.warnings.size() == 1);
-        CHECK(alone.warnings[0].find(backend + " with 1 threads on each of 2 ranks and resumes on " + backend +
-                                     " with 1 threads:") != std::string::npos);
+        CHECK(alone.warnings[0].find(backend + " with 1 thread on each of 2 ranks and resumes on " + backend +
+                                     " with 1 thread:") != std::string::npos);
     }
 }
 

@@ -4,6 +4,7 @@
 
 #include <mfres/trainer.h>
 
+#include "core/format.h"
 #include "core/try.h"
 
 namespace mfres::cli {
@@ -49,7 +50,7 @@ int average(const std::vector<std::string>& arguments) {
     if (!written)
         return fail(written.error(), json);
     confirm(options, {{"model", out}, {"network", written->network}, {"models", written->models}},
-            text(out, ": ", written->network, ", mean of ", written->models, " models"));
+            text(out, ": ", written->network, ", mean of ", counted(written->models, "model")));
     return exit_ok;
 }
 

@@ -5,6 +5,7 @@
 #include "train_display.h"
 
 #include "core/file.h"
+#include "core/format.h"
 #include "core/try.h"
 #include "exchange/onnx.h"
 #include "exchange/state_dict.h"
@@ -302,7 +303,7 @@ Json result_json(const Source& source, const std::string& out, const std::option
 std::string result_line(const Source& source, const std::string& out) {
     std::string line = text(out, ": ", source.model.variant.name());
     if (const auto& checkpoint = source.checkpoint) {
-        line += text(" after ", checkpoint->step, " steps", checkpoint->averaged ? ", averaged weights" : "",
+        line += text(" after ", counted(checkpoint->step, "step"), checkpoint->averaged ? ", averaged weights" : "",
                      checkpoint->dice ? ", validation " + dice_words(*checkpoint->dice) : "");
         for (const std::string& warning : checkpoint->warnings)
             line += "\n  warning  " + warning;

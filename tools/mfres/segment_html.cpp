@@ -50,7 +50,7 @@ CasePageText words_of(const SegmentReport& report, const Options& options) {
                    {"model", report.model_file},
                    {"SHA-256 of the weights", report.weights_sha256},
                    {"backend", text(report.used.engine, ", ", to_string(report.used.precision), ", ",
-                                    report.used.threads, report.used.threads == 1 ? " thread" : " threads")},
+                                    counted(report.used.threads, "thread"))},
                    {"images", inputs_of(report)},
                    {"label map", report.output},
                    {"labels", report.label_scheme},

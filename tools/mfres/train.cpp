@@ -6,6 +6,7 @@
 
 #include "backends/distributed/communicator.h"
 #include "backends/distributed/sockets.h"
+#include "core/format.h"
 #include "core/json.h"
 #include "core/number.h"
 #include "core/try.h"
@@ -206,8 +207,9 @@ Result<TrainerOptions> trainer_options(const Options& options) {
 
 void print_summary(const TrainReport& report) {
     std::cout << report.run << ": " << report.network << ", step " << report.step << " of " << report.steps << " in "
-              << duration(report.seconds) << " (" << report.used.backend << ", " << report.used.threads << " threads, "
-              << (report.ranks > 1 ? text(report.ranks, " processes, ") : "") << report.cases << " cases)\n";
+              << duration(report.seconds) << " (" << report.used.backend << ", "
+              << counted(report.used.threads, "thread") << ", "
+              << (report.ranks > 1 ? text(report.ranks, " processes, ") : "") << counted(report.cases, "case") << ")\n";
     if (report.best)
         std::cout << "  best     step " << report.best->step << "  " << dice_words(report.best->mean) << '\n';
     if (report.latest)

@@ -3,6 +3,7 @@
 
 #include "cli.h"
 
+#include "core/format.h"
 #include "core/try.h"
 
 #include <algorithm>
@@ -69,7 +70,7 @@ bool TrainDisplay::show(const TrainEvent& event) {
         bar(event.done, event.total, text("validation, case ", event.done + 1, " of ", event.total));
     if (event.kind == Kind::validated) {
         line(text("step ", event.step, "/", event.steps, "  validation  ", dice_words(event.validation->mean),
-                  event.best ? "  best so far  (" : "  (", event.validation->cases.size(), " cases, ",
+                  event.best ? "  best so far  (" : "  (", counted(event.validation->cases.size(), "case"), ", ",
                   duration(event.validation->seconds), ")"));
         if (const std::string sites = site_words(*event.validation); !sites.empty())
             line(text("step ", event.step, "/", event.steps, "  by site  ", sites));

@@ -100,6 +100,9 @@ class MFRES_EXPORT Executable {
 
     /// The implementation of each op in execution order, which is the order in which run() calls its observer.
     virtual std::vector<Chosen> chosen() const = 0;
+
+    /// What the user should know about how it was compiled, as sentences; mostly none.
+    virtual std::vector<std::string> warnings() const { return {}; }
 };
 
 class TrainingExecutable; // backends/training.h

@@ -258,6 +258,9 @@ class TrainingExecutable {
 
     virtual Recomputation recomputation() const { return {}; }
 
+    /// See Executable::warnings.
+    virtual std::vector<std::string> warnings() const { return {}; }
+
     /// The implementation chosen for each step of forward and backward, in execution order.
     virtual std::vector<Chosen> chosen() const = 0;
 };

@@ -195,6 +195,12 @@ class CudaEngine final : public Engine {
         return alone ? make_direct_convolution(*this, spec) : nullptr;
     }
 
+    std::vector<std::string> warnings() const override {
+        if (!choices_ || choices_->warning().empty())
+            return {};
+        return {choices_->warning()};
+    }
+
     std::unique_ptr<DeviceRanks> make_ranks(Communicator& ranks) override {
         cudaDeviceProp properties{};
         check(cudaGetDeviceProperties(&properties, device_), "the device could not be asked");

@@ -14,6 +14,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 namespace mfres::cuda {
 
@@ -130,6 +131,9 @@ class Engine : public Interface {
     virtual std::unique_ptr<Convolution> make_convolution(const ConvolutionSpec& spec,
                                                           const ConvolutionRules& rules) = 0;
 
+    /// What the user should know about the convolutions that were made, as sentences. Does not throw but std::bad_alloc.
+    virtual std::vector<std::string> warnings() const { return {}; }
+
     /// What carries sums over several ranks; every rank calls it. It has to be destroyed before the engine.
     virtual std::unique_ptr<DeviceRanks> make_ranks(Communicator& ranks) = 0;
 
@@ -178,8 +182,8 @@ class Block {
 };
 
 /// The host in place of a GPU: plain loops, for tests. Its arrays are summed over ranks where they lie, as a GPU's by
-/// NCCL, or `staged` by way of the host, as a GPU's without.
-std::unique_ptr<Engine> make_host_engine(bool staged = false);
+/// NCCL, or `staged` by way of the host, as a GPU's without. `warning`: of warnings(); empty: none.
+std::unique_ptr<Engine> make_host_engine(bool staged = false, const std::string& warning = {});
 
 /// What is known to be wrong with a version of cuDNN as cudnnGetVersion() numbers it, 91002 say; empty: nothing. Sources:
 /// pytorch/pytorch issue 163539 (wrong results of 3-D convolutions in bf16), pull requests 163581 (cuDNN is not used for them

@@ -54,6 +54,7 @@ class HostQueue final : public SideQueue {
 class HostEngine final : public Engine {
   public:
     explicit HostEngine(bool staged, LaunchLog* log = nullptr) : staged_(staged), log_(log) {}
+    HostEngine(bool staged, std::vector<std::string> warnings) : staged_(staged), warnings_(std::move(warnings)) {}
 
     const Kernels& kernels() const override { return host_kernels(); }
     Stream stream() const override { return log_; }
@@ -94,6 +95,8 @@ class HostEngine final : public Engine {
         return log_ ? logged(*log_, spec, std::move(made)) : std::move(made);
     }
 
+    std::vector<std::string> warnings() const override { return warnings_; }
+
     std::unique_ptr<DeviceRanks> make_ranks(Communicator& ranks) override {
         if (staged_)
             return make_staged_ranks(*this, ranks);
@@ -110,13 +113,15 @@ class HostEngine final : public Engine {
     }
 
     bool staged_;
-    LaunchLog* log_;
+    LaunchLog* log_ = nullptr;
+    std::vector<std::string> warnings_;
 };
 
 } // namespace
 
-std::unique_ptr<Engine> make_host_engine(bool staged) {
-    return std::make_unique<HostEngine>(staged);
+std::unique_ptr<Engine> make_host_engine(bool staged, const std::string& warning) {
+    const auto warnings = warning.empty() ? std::vector<std::string>() : std::vector<std::string>{warning};
+    return std::make_unique<HostEngine>(staged, warnings);
 }
 
 std::unique_ptr<Engine> make_logged_host_engine(LaunchLog& log) {

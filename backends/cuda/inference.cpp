@@ -61,6 +61,8 @@ class CudaInference final : public InferenceEngine {
         }
     }
 
+    std::vector<std::string> warnings() const override { return engine_->warnings(); }
+
     std::byte* block() const override { return block_.as<std::byte>(); }
 
     std::int64_t other_bytes() const override {

@@ -31,7 +31,8 @@ struct Parts {
     int count = 0;
 };
 
-/// n(x) of one operand. Tables are [group][channel], a group being `group_voxels` voxels that follow each other.
+/// n(x) of one operand. Tables are [group][channel], a group being `group_voxels` voxels that follow each other. In a sum
+/// activation(n(x)), with tables of `table_channels` that begin at the first channel of x.
 struct Operand {
     Part x;
     const float* mean = nullptr;   ///< null: 0
@@ -39,6 +40,8 @@ struct Operand {
     const float* offset = nullptr; ///< null: 0
     const float* weight = nullptr; ///< one factor for all channels; null: 1
     std::int64_t group_voxels = INT64_MAX;
+    std::int64_t table_channels = 0; ///< 0: those of x
+    Activation activation;
 };
 
 /// y = activation(sum of n_k(x_k)) for channels [first, first + channels) of the operands.
@@ -158,7 +161,9 @@ struct InputGradientTarget {
     const float* own = nullptr;
     const float* centred = nullptr;
     const float* constant = nullptr;
-    void* dx = nullptr; ///< dense; null: not wanted
+    void* dx = nullptr;         ///< null: not wanted
+    std::int64_t dx_stride = 0; ///< channels of the array of dx
+    std::int64_t dx_from = 0;   ///< where among them dx begins
 };
 
 /// dx of one or two operands from the tables above, or with a weight dx = weight g. An array that is a part as a whole may be
@@ -199,6 +204,8 @@ struct UpsampleArguments {
     Extents in, out;
     AxisTable axes[3];
     const void* x = nullptr;
+    std::int64_t x_stride = 0;      ///< channels of the array of x; 0: those of `in`
+    std::int64_t x_from = 0;        ///< where among them x begins
     const void* residual = nullptr; ///< dense, added before the activation; or null
     Activation activation;
     Parts dy; ///< of a gradient
@@ -207,6 +214,11 @@ struct UpsampleArguments {
     std::int64_t y_from = 0;   ///< where among them y begins
 
     MFRES_ANYWHERE std::int64_t stride() const { return y_stride == 0 ? out.channels : y_stride; }
+    MFRES_ANYWHERE std::int64_t gradient_stride() const { return y_stride == 0 ? in.channels : y_stride; }
+    /// The array of x.
+    MFRES_ANYWHERE Extents source() const {
+        return {in.batch, in.x, in.y, in.z, x_stride == 0 ? in.channels : x_stride};
+    }
 };
 
 struct SoftmaxArguments {
@@ -264,9 +276,12 @@ struct WeightOrder {
     std::int64_t count() const { return out * in * taps; }
 };
 
-/// One parameter among the flat arrays, which its convolution reads and writes in the order and type of the engine.
+/// One parameter among the flat arrays, which its convolution reads and writes in the order and type of the engine. The
+/// parameters of convolutions that run as one are packed one behind the other.
 struct PackedParameter {
-    std::int64_t first = 0; ///< of its floats; what is packed begins at the same element
+    std::int64_t first = 0; ///< of its floats
+    std::int64_t group = 0; ///< the packed element at which those packed together begin
+    std::int64_t begin = 0; ///< of its own among their elements
     WeightOrder order;
     ElementType gradient_type = ElementType::f32; ///< of its packed gradient, whose elements have 4 bytes of space each
 };
@@ -294,6 +309,15 @@ struct UpdateArguments {
     double l2 = 0.0, beta1 = 0.0, beta2 = 0.0, epsilon = 0.0, learning_rate = 0.0;
     double correction1 = 1.0, correction2 = 1.0;
     PackingTable packing; ///< new values are packed, too
+};
+
+/// One sum of many values in double precision.
+struct WholeSum {
+    static constexpr std::int64_t most_partials = 1024;
+
+    double* partials = nullptr; ///< most_partials of them
+    double* total = nullptr;
+    std::uint32_t* counter = nullptr; ///< zero; zero again afterwards
 };
 
 /// One crop cut out of a case; see CropRequest.
@@ -410,8 +434,8 @@ struct Kernels {
     void (*whole_loss_gradient)(Stream, ElementType, const LossArguments&);
     /// Counts of the digits of the pointwise values.
     void (*count_digits)(Stream, ElementType, const LossArguments&);
-    /// total[0] = sum of squares of learned gradients; partials: one double per line and one per 1024 lines.
-    void (*squares)(Stream, const UpdateArguments&, double* partials, double* total);
+    /// sums.total[0] = sum of squares of learned gradients.
+    void (*squares)(Stream, const UpdateArguments&, const WholeSum& sums);
     void (*update)(Stream, const UpdateArguments&);
     /// Floats [batch][channel][voxel] to elements [batch][voxel][channel], times `factor`, and back.
     void (*from_planes)(Stream, ElementType, std::int64_t batch, std::int64_t voxels, std::int64_t channels,

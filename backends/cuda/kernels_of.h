@@ -145,7 +145,7 @@ MFRES_ANYWHERE inline std::int64_t table_of(std::int64_t voxel, std::int64_t gro
 template <typename T, int W>
 struct Sum {
     SumArguments a;
-    std::int64_t table_channels; ///< of the operands' tables
+    std::int64_t table_channels; ///< of the operands' tables where they do not say
 
     static constexpr const char* kernel = "sum";
     std::int64_t bytes(std::int64_t count) const { return (a.count + 1) * count * W * size_of<T>; }
@@ -158,9 +158,12 @@ struct Sum {
             const Operand& operand = a.operands[k];
             float x[W];
             load<T, W>(operand.x, place.voxel, channel, x);
-            const std::int64_t table = table_of(place.voxel, operand.group_voxels, table_channels) + channel;
-            for (int w = 0; w < W; ++w)
-                sum[w] = k == 0 ? normalised(operand, x[w], table + w) : sum[w] + normalised(operand, x[w], table + w);
+            const std::int64_t row = operand.table_channels == 0 ? table_channels : operand.table_channels;
+            const std::int64_t table = table_of(place.voxel, operand.group_voxels, row) + channel;
+            for (int w = 0; w < W; ++w) {
+                const float n = activated(operand.activation, normalised(operand, x[w], table + w));
+                sum[w] = k == 0 ? n : sum[w] + n;
+            }
         }
         for (int w = 0; w < W; ++w)
             sum[w] = activated(a.activation, sum[w]);
@@ -419,7 +422,7 @@ struct InputGradient {
         if (a.target.own == nullptr) {
             for (int w = 0; w < W; ++w)
                 g[w] *= a.target.operand.weight[0];
-            return store<T, W>(a.target.dx, index * W, g);
+            return store<T, W>(a.target.dx, element_of(a.target, place), g);
         }
         const std::int64_t table = table_of(place.voxel, a.target.operand.group_voxels, a.channels) + place.channel;
         float x[W], second[W] = {}, sign[W] = {};
@@ -430,18 +433,22 @@ struct InputGradient {
             for (int w = 0; w < W; ++w)
                 g[w] = masked(a.activation, g[w], sign[w]);
         if (a.target.dx != nullptr)
-            write(a.target, index, table, g, x);
+            write(a.target, place, table, g, x);
         if (a.second.own != nullptr && a.second.dx != nullptr)
-            write(a.second, index, table, g, second);
+            write(a.second, place, table, g, second);
     }
 
-    MFRES_ANYWHERE void write(const InputGradientTarget& target, std::int64_t index, std::int64_t table,
+    static MFRES_ANYWHERE std::int64_t element_of(const InputGradientTarget& target, const Place& place) {
+        return place.voxel * target.dx_stride + target.dx_from + place.channel;
+    }
+
+    MFRES_ANYWHERE void write(const InputGradientTarget& target, const Place& place, std::int64_t table,
                               const float (&g)[W], const float (&x)[W]) const {
         float dx[W];
         for (int w = 0; w < W; ++w)
             dx[w] = target.own[table + w] * g[w] + target.centred[table + w] * (x[w] - target.operand.mean[table + w]) +
                     target.constant[table + w];
-        store<T, W>(target.dx, index * W, dx);
+        store<T, W>(target.dx, element_of(target, place), dx);
     }
 };
 
@@ -629,6 +636,7 @@ struct Upsampling {
             weights[axis][0] = 1.0F - fraction;
             weights[axis][1] = fraction;
         }
+        const Extents source = a.source();
         float sum[W] = {};
         for (int x = 0; x < 2; ++x)
             for (int y = 0; y < 2; ++y)
@@ -637,7 +645,9 @@ struct Upsampling {
                     if (weight == 0.0F) // the nearest voxel alone, and what lies on a voxel
                         continue;
                     float values[W];
-                    load<T, W>(a.x, index_of(a.in, at.n, places[0][x], places[1][y], places[2][z], at.c * W), values);
+                    load<T, W>(a.x,
+                               index_of(source, at.n, places[0][x], places[1][y], places[2][z], a.x_from + at.c * W),
+                               values);
                     for (int w = 0; w < W; ++w)
                         sum[w] += weight * values[w];
                 }
@@ -689,7 +699,7 @@ struct UpsamplingGradient {
                 }
             }
         }
-        store<T, W>(a.y, index * W, sum);
+        store<T, W>(a.y, quotient(index, packs.channels) * a.gradient_stride() + a.y_from + at.c * W, sum);
     }
 };
 
@@ -1273,37 +1283,18 @@ struct EveryNth {
 // The optimiser.
 
 constexpr std::int64_t line_floats = 16;
-constexpr std::int64_t lines_at_once = 1024;
 
 struct LineSquares {
     UpdateArguments a;
-    double* partials;
 
-    static constexpr const char* kernel = "line_squares";
-    std::int64_t bytes(std::int64_t count) const { return count * (line_floats * 4 + 9); }
+    static constexpr const char* kernel = "squares";
+    std::int64_t bytes(std::int64_t count) const { return count * (line_floats * 4 + 1); }
 
-    MFRES_ANYWHERE void operator()(std::int64_t line) const {
+    MFRES_ANYWHERE double operator()(std::int64_t line) const {
         double sum = 0.0;
         for (std::int64_t i = line * line_floats; a.learned[line] != 0 && i < (line + 1) * line_floats; ++i)
             sum += static_cast<double>(a.gradients[i]) * static_cast<double>(a.gradients[i]);
-        partials[line] = sum;
-    }
-};
-
-struct AddUp {
-    const double* from;
-    std::int64_t count;
-    std::int64_t each;
-    double* to;
-
-    static constexpr const char* kernel = "add_up";
-    std::int64_t bytes(std::int64_t sums) const { return sums * (each + 1) * 8; }
-
-    MFRES_ANYWHERE void operator()(std::int64_t index) const {
-        double sum = 0.0;
-        for (std::int64_t i = index * each; i < (index + 1) * each && i < count; ++i)
-            sum += from[i];
-        to[index] = sum;
+        return sum;
     }
 };
 
@@ -1323,11 +1314,15 @@ MFRES_ANYWHERE inline const PackedParameter* packed_parameter(const PackingTable
     return inside ? parameter : nullptr;
 }
 
+/// Where float `i` of the flat arrays lies among the elements that its parameter is packed with.
+MFRES_ANYWHERE inline std::int64_t packed_element(const PackedParameter& parameter, std::int64_t i) {
+    return parameter.begin + packed_index(parameter.order, i - parameter.first);
+}
+
 template <typename T>
 MFRES_ANYWHERE inline void pack(const PackingTable& table, std::int64_t i, float value) {
     if (const PackedParameter* parameter = packed_parameter(table, i))
-        static_cast<T*>(table.packed_values)[parameter->first + packed_index(parameter->order, i - parameter->first)] =
-            narrowed<T>(value);
+        static_cast<T*>(table.packed_values)[parameter->group + packed_element(*parameter, i)] = narrowed<T>(value);
 }
 
 template <typename T>
@@ -1347,8 +1342,8 @@ struct PackParameters {
 template <typename T>
 MFRES_ANYWHERE inline float packed_gradient(const PackingTable& table, const PackedParameter& parameter,
                                             std::int64_t index) {
-    const auto* own = static_cast<const float*>(table.packed_gradients) + parameter.first;
-    return widen(reinterpret_cast<const T*>(own)[index]);
+    const auto* group = static_cast<const float*>(table.packed_gradients) + parameter.group;
+    return widen(reinterpret_cast<const T*>(group)[index]);
 }
 
 struct UnpackGradients {
@@ -1363,7 +1358,7 @@ struct UnpackGradients {
         const PackedParameter* parameter = packed_parameter(table, i);
         if (parameter == nullptr)
             return;
-        const std::int64_t from = packed_index(parameter->order, i - parameter->first);
+        const std::int64_t from = packed_element(*parameter, i);
         switch (parameter->gradient_type) {
         case ElementType::f32: gradients[i] = packed_gradient<float>(table, *parameter, from); return;
         case ElementType::bf16: gradients[i] = packed_gradient<Bf16>(table, *parameter, from); return;
@@ -1634,6 +1629,10 @@ std::int64_t alignment(const Parts& parts) {
     return all;
 }
 
+std::int64_t alignment(const InputGradientTarget& target) {
+    return alignment(target.operand.x) | (target.dx == nullptr ? 0 : target.dx_stride | target.dx_from);
+}
+
 void convolution(Stream stream, ElementType type, const ConvolutionArguments& a) {
     with_type(type, [&]<typename T>() { for_each(stream, elements(a.out), ConvolutionForward<T>{a}); });
 }
@@ -1715,8 +1714,7 @@ void weight_gradient(Stream stream, const double* totals, std::int64_t channels,
 }
 
 void input_gradient(Stream stream, ElementType type, const InputGradientArguments& a) {
-    const std::int64_t channels =
-        a.channels | alignment(a.gradient) | alignment(a.target.operand.x) | alignment(a.second.operand.x);
+    const std::int64_t channels = a.channels | alignment(a.gradient) | alignment(a.target) | alignment(a.second);
     with_pack(type, channels,
               [&]<typename T, int W>() { for_each(stream, a.voxels * (a.channels / W), InputGradient<T, W>{a}); });
 }
@@ -1738,12 +1736,12 @@ void average_pool_gradient(Stream stream, ElementType type, const PoolArguments&
 }
 
 void upsample(Stream stream, ElementType type, const UpsampleArguments& a) {
-    with_pack(type, a.out.channels | a.y_stride | a.y_from,
+    with_pack(type, a.out.channels | a.x_stride | a.x_from | a.y_stride | a.y_from,
               [&]<typename T, int W>() { for_each(stream, elements(a.out) / W, Upsampling<T, W>{a}); });
 }
 
 void upsample_gradient(Stream stream, ElementType type, const UpsampleArguments& a) {
-    with_pack(type, a.in.channels | alignment(a.dy),
+    with_pack(type, a.in.channels | alignment(a.dy) | a.y_stride | a.y_from,
               [&]<typename T, int W>() { for_each(stream, elements(a.in) / W, UpsamplingGradient<T, W>{a}); });
 }
 
@@ -1785,11 +1783,8 @@ void every_nth(Stream stream, const NthArguments& a) {
     for_each(stream, a.own.batch * a.own.voxels(), EveryNth{a});
 }
 
-void squares(Stream stream, const UpdateArguments& a, double* partials, double* total) {
-    const std::int64_t sums = (a.lines + lines_at_once - 1) / lines_at_once;
-    for_each(stream, a.lines, LineSquares{a, partials});
-    for_each(stream, sums, AddUp{partials, a.lines, lines_at_once, partials + a.lines});
-    for_each(stream, 1, AddUp{partials + a.lines, sums, sums, total});
+void squares(Stream stream, const UpdateArguments& a, const WholeSum& sums) {
+    add_up(stream, a.lines, LineSquares{a}, sums);
 }
 
 void update(Stream stream, const UpdateArguments& a) {

@@ -42,9 +42,15 @@ struct NoFinish {
     MFRES_ANYWHERE void operator()(std::int64_t) const {}
 };
 
+constexpr int threads_per_block = 256;
+
+/// How many partial sums add_up() takes.
+inline std::int64_t partials_of(std::int64_t count) {
+    return std::clamp<std::int64_t>((count + threads_per_block - 1) / threads_per_block, 1, WholeSum::most_partials);
+}
+
 #ifdef __CUDACC__
 
-constexpr int threads_per_block = 256;
 constexpr std::int64_t most_blocks = 1 << 20;
 
 template <typename Body>
@@ -158,6 +164,42 @@ void reduce(Stream stream, const Chunking& chunks, const Body& body, double* par
     reduce_kernel<K, W><<<grid, block, 0, queue>>>(chunks, chunks.chunks(), body, partials, to, finish);
 }
 
+/// Blocks are columns of threads; the last of them to be done adds up what all have left.
+template <typename Body>
+__global__ void add_up_kernel(std::int64_t count, const __grid_constant__ Body body, const WholeSum sums) {
+    __shared__ double shared[threads_per_block];
+    __shared__ bool is_last;
+    double own = 0.0;
+    const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.y;
+    for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.y + threadIdx.y; i < count; i += step)
+        own += body(i);
+    const double of_block = column_sum(shared, own);
+    if (threadIdx.y == 0) {
+        sums.partials[blockIdx.x] = of_block;
+        __threadfence(); // the partial sum is visible before the block is counted
+        is_last = atomicAdd(sums.counter, 1U) == gridDim.x - 1;
+    }
+    __syncthreads();
+    if (!is_last)
+        return;
+    __threadfence();
+    own = 0.0;
+    for (unsigned block = threadIdx.y; block < gridDim.x; block += blockDim.y)
+        own += __ldcg(&sums.partials[block]);
+    const double total = column_sum(shared, own);
+    if (threadIdx.y == 0) {
+        *sums.total = total;
+        *sums.counter = 0;
+    }
+}
+
+/// *sums.total = sum of body(i) for 0 <= i < count.
+template <typename Body>
+void add_up(Stream stream, std::int64_t count, const Body& body, const WholeSum& sums) {
+    add_up_kernel<<<static_cast<unsigned>(partials_of(count)), dim3(1, threads_per_block), 0,
+                    static_cast<cudaStream_t>(stream)>>>(count, body, sums);
+}
+
 #else
 
 // A stream of the host is a LaunchLog or null.
@@ -215,6 +257,20 @@ void reduce(Stream stream, const Chunking& chunks, const Body& body, double* par
     }
     for (std::int64_t channel = 0; channel < chunks.channels; ++channel)
         finish(channel);
+}
+
+template <typename Body>
+void add_up(Stream stream, std::int64_t count, const Body& body, const WholeSum& sums) {
+    const std::int64_t partials = partials_of(count);
+    if (!is_run(stream, [&] { return Launch{{}, Body::kernel, body.bytes(count) + 2 * partials * 8, 0}; }))
+        return;
+    *sums.total = 0.0;
+    for (std::int64_t k = 0; k < partials; ++k) {
+        sums.partials[k] = 0.0;
+        for (std::int64_t i = k; i < count; i += partials)
+            sums.partials[k] += body(i);
+        *sums.total += sums.partials[k];
+    }
 }
 
 #endif

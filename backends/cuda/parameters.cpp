@@ -10,15 +10,6 @@
 
 namespace mfres::cuda {
 
-namespace {
-
-/// For LineSquares and what adds them up; see Kernels::squares.
-std::int64_t sum_count(std::int64_t lines) {
-    return lines + (lines + 1023) / 1024 + 1;
-}
-
-} // namespace
-
 DeviceParameters::DeviceParameters(Engine& engine, const Graph& graph, const Weights& weights, ElementType packed_as,
                                    bool amsgrad)
     : engine_(engine), packed_as_(packed_as), host_(graph, weights, amsgrad) {
@@ -34,15 +25,25 @@ DeviceParameters::DeviceParameters(Engine& engine, const Graph& graph, const Wei
         return;
     learned_ = Block(engine_, lines_);
     engine_.upload(learned_.data(), learned.data(), lines_);
-    sums_ = Block(engine_, sum_count(lines_) * 8);
+    sums_ = Block(engine_, (WholeSum::most_partials + 2) * 8); // and a total and a counter
     packed_values_ = Block(engine_, std::ssize(mirror(Array::values)) * bytes_of(packed_as_));
     packed_gradients_ = Block(engine_, std::ssize(mirror(Array::values)) * 4);
 }
 
-DeviceParameters::Packed DeviceParameters::pack(const Parameter& parameter, ElementType gradient_type) {
-    const auto first = static_cast<std::int64_t>(host_.offset(parameter));
-    packed_.push_back({first, weight_order(parameter.shape), gradient_type});
-    return {packed_values_.as<std::byte>() + first * bytes_of(packed_as_), packed_gradients_.as<float>() + first};
+/// Parameters packed together take no more lines than each by itself, and each has its own lines of floats: there is space
+/// for all.
+DeviceParameters::Packed DeviceParameters::pack(const std::vector<Parameter>& parameters, ElementType gradient_type) {
+    constexpr auto line = static_cast<std::int64_t>(HostParameters::line);
+    const std::int64_t group = packed_elements_;
+    std::int64_t begin = 0;
+    for (const Parameter& parameter : parameters) {
+        const auto first = static_cast<std::int64_t>(host_.offset(parameter));
+        const WeightOrder order = weight_order(parameter.shape);
+        packed_.push_back({first, group, begin, order, gradient_type});
+        begin += order.count();
+    }
+    packed_elements_ += (begin + line - 1) / line * line;
+    return {packed_values_.as<std::byte>() + group * bytes_of(packed_as_), packed_gradients_.as<float>() + group};
 }
 
 void DeviceParameters::finish_packing() {
@@ -150,10 +151,13 @@ UpdateArguments DeviceParameters::arguments() const {
 double DeviceParameters::gradient_norm(double scale) const {
     if (lines_ == 0)
         return 0.0;
-    double* total = sums_.as<double>() + sum_count(lines_) - 1;
-    engine_.kernels().squares(engine_.stream(), arguments(), sums_.as<double>(), total);
+    WholeSum sums;
+    sums.partials = sums_.as<double>();
+    sums.total = sums.partials + WholeSum::most_partials;
+    sums.counter = reinterpret_cast<std::uint32_t*>(sums.total + 1);
+    engine_.kernels().squares(engine_.stream(), arguments(), sums);
     double squares = 0.0;
-    engine_.download(&squares, total, sizeof(squares));
+    engine_.download(&squares, sums.total, sizeof(squares));
     return std::sqrt(squares) / scale;
 }
 

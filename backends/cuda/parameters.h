@@ -18,11 +18,12 @@ class DeviceParameters final : public ParameterStore {
     float* values(std::string_view parameter) const { return at(Array::values, parameter); }
     float* gradient(std::string_view parameter) const { return at(Array::gradients, parameter); }
 
-    /// A convolution's weights and their gradient in the order of the engine. Called before finish_packing().
+    /// A convolution's weights and their gradient in the order of the engine, or those of several convolutions whose
+    /// output channels follow each other. Called before finish_packing().
     struct Packed {
         void *values, *gradient;
     };
-    Packed pack(const Parameter& parameter, ElementType gradient_type);
+    Packed pack(const std::vector<Parameter>& parameters, ElementType gradient_type);
     /// All that is to be packed is known.
     void finish_packing();
     /// Packs the values unless they are packed already.
@@ -68,6 +69,7 @@ class DeviceParameters final : public ParameterStore {
     Block blocks_[arrays];
     Block learned_, sums_;
     std::vector<PackedParameter> packed_;
+    std::int64_t packed_elements_ = 0; ///< so far
     Block packed_values_, packed_gradients_, packed_table_, packed_lines_;
     bool values_are_packed_ = false;
 };

@@ -71,7 +71,7 @@ void PlanChoices::read() {
     const auto bytes = read_file(file_, most_bytes);
     if (!bytes) {
         if (bytes.error().code != ErrorCode::file_not_found)
-            warning_ = bytes.error().message;
+            warning_ = text("plans of convolutions are timed anew: ", bytes.error().message);
         return;
     }
     std::string_view words(reinterpret_cast<const char*>(bytes->data()), bytes->size());
@@ -101,7 +101,7 @@ void PlanChoices::write() {
     std::filesystem::create_directories(file_.parent_path(), ignored);
     const Status written = write_file_atomically(file_, all, true);
     if (!written) // the choice holds for this run
-        warning_ = written.error().message;
+        warning_ = text("plans of convolutions are timed again in the next run: ", written.error().message);
 }
 
 std::filesystem::path plan_choices_file(const std::string& device, const std::string& version) {

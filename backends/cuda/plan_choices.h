@@ -30,7 +30,7 @@ class PlanChoices {
     std::optional<std::size_t> choose(const std::string& convolution, const std::vector<std::string>& names,
                                       const Timer& milliseconds);
 
-    /// What was wrong with the file; empty: nothing.
+    /// What was wrong with the file, or with writing it, for the user; empty: nothing.
     const std::string& warning() const { return warning_; }
 
   private:

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <optional>
 
 namespace mfres::cuda {
@@ -63,11 +64,12 @@ class CudaTraining final : public TrainingEngine {
 
     std::int64_t value_bytes() const override { return bytes_of(type_); }
     bool concat_in_place() const override { return true; }
+    TrainingFusionRules fusion_rules() const override { return {.join_convolutions = true, .unstored_slices = true}; }
 
     void begin(const TrainingNetwork& network) override {
         network_ = &network;
         ranks_ = make_device_ranks(*engine_, network.ranks);
-        context_.emplace(TrainingContext{network, parameters_, *engine_, constants_, type_, rules_, *ranks_});
+        context_.emplace(TrainingContext{network, parameters_, *engine_, constants_, type_, rules_, *ranks_, norms_});
         for (const NodeId id : network.graph.outputs())
             ends_.emplace_back(network.graph.node(id).shape);
         loss_counters_ = constants_.counters(output_shape()[1]);
@@ -76,8 +78,8 @@ class CudaTraining final : public TrainingEngine {
             crop_bytes_ = CropCutter::most_bytes(in[0], {in[2], in[3], in[4]}, largest_case_);
     }
 
-    std::unique_ptr<TrainingOp> make_convolution(NodeId node) override {
-        return cuda::make_convolution(*context_, node);
+    std::unique_ptr<TrainingOp> make_convolution(const std::vector<NodeId>& nodes) override {
+        return cuda::make_convolution(*context_, nodes);
     }
     std::unique_ptr<TrainingOp> make_sum(const FusedSum& sum) override { return cuda::make_sum(*context_, sum); }
     std::unique_ptr<TrainingOp> make_copy(NodeId node) override { return cuda::make_copy(*context_, node); }
@@ -97,6 +99,8 @@ class CudaTraining final : public TrainingEngine {
             bytes += 8 * end.shape.elements() + class_count(end.shape);
         return bytes;
     }
+
+    std::vector<std::string> warnings() const override { return engine_->warnings(); }
 
     // Arrays
 
@@ -403,6 +407,7 @@ class CudaTraining final : public TrainingEngine {
     DeviceParameters parameters_;
     const TrainingNetwork* network_ = nullptr;
     std::unique_ptr<DeviceRanks> ranks_; ///< sums over the ranks on the device
+    std::map<NodeId, Operand> norms_;
     std::optional<TrainingContext> context_;
     std::vector<End> ends_;                           ///< by output
     std::array<std::array<Repeated, 2>, 2> repeated_; ///< by pass and statistics

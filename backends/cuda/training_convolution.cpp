@@ -7,10 +7,17 @@ namespace mfres::cuda {
 
 namespace {
 
+/// One convolution, or several of the same value as one with the output channels of all.
 class ConvolutionTraining final : public TrainingOp {
   public:
-    ConvolutionTraining(const TrainingContext& context, NodeId id)
-        : c_(context), node_(context.node(id)), in_(context.node(node_.inputs[0]).shape) {
+    ConvolutionTraining(const TrainingContext& context, const std::vector<NodeId>& ids)
+        : c_(context), node_(context.node(ids[0])), in_(context.node(node_.inputs[0]).shape), out_(node_.shape) {
+        std::vector<Parameter> weights;
+        out_[1] = 0;
+        for (const NodeId id : ids) {
+            out_[1] += context.node(id).shape[1];
+            weights.push_back(context.node(id).parameters[0]);
+        }
         forward_ = make(ConvolutionPass::forward, node_.as<Conv>().bias);
         fused_bias_ = forward_ != nullptr && node_.as<Conv>().bias;
         if (!forward_)
@@ -18,7 +25,7 @@ class ConvolutionTraining final : public TrainingOp {
         weight_gradient_ = needed(ConvolutionPass::weight_gradient);
         if (context.network.with_gradient[static_cast<std::size_t>(node_.inputs[0])] != 0)
             source_gradient_ = needed(ConvolutionPass::source_gradient);
-        packed_ = context.parameters.pack(node_.parameters[0], weight_gradient_->result_type());
+        packed_ = context.parameters.pack(weights, weight_gradient_->result_type());
         if (node_.as<Conv>().bias)
             counters_ = context.constants.counters(node_.shape[1]);
     }
@@ -56,7 +63,7 @@ class ConvolutionTraining final : public TrainingOp {
                           .workspace = workspace};
         source_arrays_ = {.dy = dy_data_,
                           .weights = packed_.values,
-                          .result = placement.at(arrays.input_gradients[0]),
+                          .result = placement.at(arrays.input_gradients[0].array),
                           .workspace = workspace};
     }
 
@@ -69,7 +76,7 @@ class ConvolutionTraining final : public TrainingOp {
 
     void backward() override {
         if (!gathered_.empty())
-            gather(c_.engine, c_.type, chunking(node_.shape), gathered_, dy_data_);
+            gather(c_.engine, c_.type, chunking(out_), gathered_, dy_data_);
         weight_gradient_->run(weight_arrays_);
         if (node_.as<Conv>().bias)
             bias_gradient();
@@ -87,8 +94,9 @@ class ConvolutionTraining final : public TrainingOp {
     std::unique_ptr<Convolution> make(ConvolutionPass pass, bool bias) const {
         ConvolutionSpec spec;
         spec.conv = node_.as<Conv>();
+        spec.conv.out_channels = out_[1];
         spec.in = in_;
-        spec.out = node_.shape;
+        spec.out = out_;
         spec.pass = pass;
         spec.type = c_.type;
         spec.bias = bias;
@@ -129,7 +137,7 @@ class ConvolutionTraining final : public TrainingOp {
 
     TrainingContext c_;
     const Node& node_;
-    Shape in_;
+    Shape in_, out_;
     std::unique_ptr<Convolution> forward_, weight_gradient_, source_gradient_;
     bool fused_bias_ = false;
     DeviceParameters::Packed packed_{};
@@ -143,8 +151,8 @@ class ConvolutionTraining final : public TrainingOp {
 
 } // namespace
 
-std::unique_ptr<TrainingOp> make_convolution(const TrainingContext& context, NodeId id) {
-    return std::make_unique<ConvolutionTraining>(context, id);
+std::unique_ptr<TrainingOp> make_convolution(const TrainingContext& context, const std::vector<NodeId>& ids) {
+    return std::make_unique<ConvolutionTraining>(context, ids);
 }
 
 } // namespace mfres::cuda

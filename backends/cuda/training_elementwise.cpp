@@ -18,7 +18,7 @@ struct SumInput {
     Operand operand;
     float* pivot = nullptr;
     float* weight_gradient = nullptr;
-    void* dx = nullptr;
+    Target dx; ///< without data if it is not wanted
 
     bool plain() const { return kind == Kind::plain; }
     bool normalises() const { return kind == Kind::batch_norm || kind == Kind::instance_norm; }
@@ -56,7 +56,7 @@ class Sum final : public TrainingOp {
         for (std::size_t k = 0; k < inputs_.size(); ++k) {
             if (!inputs_[k].plain())
                 inputs_[k].operand.x = part(placement, arrays.inputs[k]);
-            inputs_[k].dx = placement.at(arrays.input_gradients[k]);
+            inputs_[k].dx = target(placement, arrays.input_gradients[k]);
         }
         // The first launch that gathers has to read the array that it overwrites.
         std::vector<GradientContribution> contributions = arrays.contributions;
@@ -131,7 +131,7 @@ class Sum final : public TrainingOp {
                 arguments = from_array();
         }
         for (const SumInput& input : inputs_)
-            if (input.dx)
+            if (input.dx.data)
                 input_gradient(input);
     }
 
@@ -230,7 +230,9 @@ class Sum final : public TrainingOp {
             target.centred = input.gradient.centred;
             target.constant = input.gradient.constant;
         }
-        target.dx = input.dx;
+        target.dx = input.dx.data;
+        target.dx_stride = input.dx.stride;
+        target.dx_from = input.dx.from;
         return target;
     }
 
@@ -239,11 +241,25 @@ class Sum final : public TrainingOp {
         input.kind = from.kind;
         if (input.normalises()) {
             make_norm(c_.node(from.norm), input);
+            c_.norms[from.norm] = input.operand;
+        } else if (from.unstored) {
+            input.operand = unstored(*from.unstored);
         } else if (!input.plain()) {
             input.operand.weight = c_.values(c_.node(sum_.main), index);
             input.weight_gradient = c_.gradient(c_.node(sum_.main), index);
         }
         return input;
+    }
+
+    /// The norm was made before, as it precedes what reads it.
+    Operand unstored(const SumOperand::Unstored& from) const {
+        Operand operand = c_.norms.at(from.of);
+        operand.mean += from.begin;
+        operand.factor += from.begin;
+        operand.offset += from.begin;
+        operand.table_channels = c_.node(from.of).shape[1];
+        operand.activation = from.activation;
+        return operand;
     }
 
     void make_norm(const Node& node, SumInput& input) const {

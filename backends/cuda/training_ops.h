@@ -6,6 +6,7 @@
 #include "backends/cuda/parameters.h"
 #include "backends/planned/training_executor.h"
 
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -40,6 +41,7 @@ struct TrainingContext {
     ElementType type; ///< of values and gradients
     ConvolutionRules rules;
     DeviceRanks& ranks;
+    std::map<NodeId, Operand>& norms; ///< by node: n(x) of a norm that was made, without x
 
     const Kernels& kernels() const { return engine.kernels(); }
     Stream stream() const { return engine.stream(); }
@@ -52,7 +54,7 @@ struct TrainingContext {
 };
 
 // See TrainingEngine. All throw EngineError.
-std::unique_ptr<TrainingOp> make_convolution(const TrainingContext& context, NodeId id);
+std::unique_ptr<TrainingOp> make_convolution(const TrainingContext& context, const std::vector<NodeId>& ids);
 std::unique_ptr<TrainingOp> make_sum(const TrainingContext& context, const FusedSum& sum);
 std::unique_ptr<TrainingOp> make_copy(const TrainingContext& context, NodeId id);
 std::unique_ptr<TrainingOp> make_resampling(const TrainingContext& context, NodeId id);

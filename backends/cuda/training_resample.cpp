@@ -38,21 +38,23 @@ class Resampling final : public TrainingOp {
             pool_.stride[axis] = node_.as<MaxPool>().stride[axis];
         }
         for (const OpArrays::Forward& forward : arrays.forwards)
-            passes_.push_back({placement.at(forward.inputs[0].array), target(placement, forward.outputs[0].channels)});
+            passes_.push_back({part(placement, forward.inputs[0]), target(placement, forward.outputs[0].channels)});
         if (!arrays.has_backward)
             return;
         x_data_ = placement.at(arrays.inputs[0].array);
         y_data_ = placement.at(arrays.output.array);
         parts_ = parts(placement, arrays.contributions);
         gathered_data_ = placement.at(arrays.summed);
-        dx_data_ = placement.at(arrays.input_gradients[0]);
+        dx_ = target(placement, arrays.input_gradients[0]);
     }
 
     void forward(bool recompute) override {
         const Pass& pass = passes_[recompute ? 1 : 0];
         if (kind() == OpKind::upsample) {
             UpsampleArguments arguments = upsample_;
-            arguments.x = pass.x;
+            arguments.x = pass.x.data;
+            arguments.x_stride = pass.x.stride;
+            arguments.x_from = pass.x.from;
             arguments.y = pass.y.data;
             arguments.y_stride = pass.y.stride;
             arguments.y_from = pass.y.from;
@@ -60,12 +62,12 @@ class Resampling final : public TrainingOp {
         }
         if (kind() == OpKind::softmax) {
             SoftmaxArguments arguments = softmax_;
-            arguments.x = pass.x;
+            arguments.x = pass.x.data;
             arguments.y = pass.y.data;
             return c_.kernels().softmax(c_.stream(), c_.type, arguments);
         }
         PoolArguments arguments = pool_;
-        arguments.x = pass.x;
+        arguments.x = pass.x.data;
         arguments.y = pass.y.data;
         const auto pool = kind() == OpKind::max_pool ? c_.kernels().max_pool : c_.kernels().average_pool;
         pool(c_.stream(), c_.type, arguments);
@@ -83,13 +85,13 @@ class Resampling final : public TrainingOp {
             SoftmaxArguments arguments = softmax_;
             arguments.x = y_data_;
             arguments.dy = dy;
-            arguments.y = dx_data_;
+            arguments.y = dx_.data;
             return c_.kernels().softmax_gradient(c_.stream(), c_.type, arguments);
         }
         PoolArguments arguments = pool_;
         arguments.x = x_data_;
         arguments.dy = dy;
-        arguments.y = dx_data_;
+        arguments.y = dx_.data;
         const auto pool =
             kind() == OpKind::max_pool ? c_.kernels().max_pool_gradient : c_.kernels().average_pool_gradient;
         pool(c_.stream(), c_.type, arguments);
@@ -107,7 +109,9 @@ class Resampling final : public TrainingOp {
             std::copy(parts_.begin(), parts_.end(), arguments.dy.parts);
             arguments.dy.count = static_cast<int>(parts_.size());
         }
-        arguments.y = dx_data_;
+        arguments.y = dx_.data;
+        arguments.y_stride = dx_.stride;
+        arguments.y_from = dx_.from;
         c_.kernels().upsample_gradient(c_.stream(), c_.type, arguments);
     }
 
@@ -119,12 +123,13 @@ class Resampling final : public TrainingOp {
     SoftmaxArguments softmax_;
 
     struct Pass {
-        void* x;
+        Part x;
         Target y;
     };
     std::vector<Pass> passes_; ///< forward and recomputation
     std::vector<Part> parts_;
-    void *x_data_ = nullptr, *y_data_ = nullptr, *gathered_data_ = nullptr, *dx_data_ = nullptr;
+    void *x_data_ = nullptr, *y_data_ = nullptr, *gathered_data_ = nullptr;
+    Target dx_;
 };
 
 } // namespace

@@ -65,8 +65,8 @@ class OneDnnTraining final : public TrainingEngine {
             losses_.emplace_back(network.graph.node(output).shape, threads_);
     }
 
-    std::unique_ptr<TrainingOp> make_convolution(NodeId node) override {
-        return onednn::make_convolution(*context_, node);
+    std::unique_ptr<TrainingOp> make_convolution(const std::vector<NodeId>& nodes) override {
+        return onednn::make_convolution(*context_, nodes[0]);
     }
     std::unique_ptr<TrainingOp> make_sum(const FusedSum& sum) override { return onednn::make_sum(*context_, sum); }
     std::unique_ptr<TrainingOp> make_copy(NodeId node) override { return onednn::make_copy(*context_, node); }

@@ -218,7 +218,7 @@ class ConvolutionTraining final : public TrainingOp {
         const ValueArray dy = binding.values(arrays.gradient);
         bind_weights(binding.values(arrays.inputs[0].array), dy, memory);
         if (data_)
-            bind_data(dy, binding.values(arrays.input_gradients[0]), memory + weights_bytes());
+            bind_data(dy, binding.values(arrays.input_gradients[0].array), memory + weights_bytes());
     }
 
     void forward(bool recompute) override {

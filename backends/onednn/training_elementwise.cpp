@@ -153,7 +153,7 @@ class Sum final : public TrainingOp {
         for (std::size_t k = 0; k < operands_.size(); ++k) {
             if (!operands_[k].plain())
                 operands_[k].reader = RowReader(binding, arrays.inputs[k]);
-            operands_[k].dx = binding.values(arrays.input_gradients[k]);
+            operands_[k].dx = binding.values(arrays.input_gradients[k].array);
             writes_inputs_ = writes_inputs_ || operands_[k].dx;
         }
         mask_ = arrays.mask;

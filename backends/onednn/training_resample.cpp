@@ -61,7 +61,7 @@ class Resampling final : public TrainingOp {
         y_data_ = binding.values(arrays.output.array);
         gradient_rows_ = RowReader(binding, node_.shape[1], arrays.contributions);
         gathered_data_ = binding.workspace(arrays.summed);
-        dx_data_ = binding.values(arrays.input_gradients[0]);
+        dx_data_ = binding.values(arrays.input_gradients[0].array);
         backward_memory_ = binding.workspace(arrays.workspace);
     }
 

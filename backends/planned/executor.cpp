@@ -113,6 +113,8 @@ class PlannedExecutable final : public Executable {
     std::int64_t peak_bytes() const override { return peak_bytes_; }
     std::int64_t barriers() const override { return engine_->barriers(); }
 
+    std::vector<std::string> warnings() const override { return engine_->warnings(); }
+
     std::vector<Chosen> chosen() const override {
         std::vector<Chosen> all;
         for (const Op& each : ops_)

@@ -118,6 +118,9 @@ class InferenceEngine : public Interface {
     /// `residual_in_output`: the output overwrites the residual in place.
     virtual std::unique_ptr<InferenceOp> make_op(const FusionGroup& group, bool residual_in_output) = 0;
 
+    /// See Executable::warnings. Called once everything is compiled.
+    virtual std::vector<std::string> warnings() const { return {}; }
+
     // Arrays
 
     virtual void allocate(const ArrayPlan& plan) = 0;

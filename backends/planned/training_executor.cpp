@@ -16,7 +16,7 @@ class PlannedTraining final : public TrainingExecutable {
   public:
     PlannedTraining(std::unique_ptr<TrainingEngine> engine, const Graph& graph, const TrainingOptions& options)
         : engine_(std::move(engine)), options_(options), network_{graph,
-                                                                  fuse_training_ops(graph),
+                                                                  fuse_training_ops(graph, engine_->fusion_rules()),
                                                                   values_with_gradient(graph),
                                                                   ranks_of(options),
                                                                   options.batch_norm_momentum,
@@ -34,6 +34,7 @@ class PlannedTraining final : public TrainingExecutable {
             block_bytes_ = schedule.bytes;
             recomputation_ = {schedule.recomputed_ops, schedule.recomputed_macs};
             backward_ = schedule.backward;
+            find_complete_gradients();
             MFRES_CHECK(allocate());
             gradient_sum_ = GradientSum(
                 network_.graph, engine_->parameters(), options_,
@@ -139,6 +140,8 @@ class PlannedTraining final : public TrainingExecutable {
     std::int64_t peak_bytes() const override { return block_bytes_ + constant_bytes_ + engine_->other_bytes(); }
     Recomputation recomputation() const override { return recomputation_; }
 
+    std::vector<std::string> warnings() const override { return engine_->warnings(); }
+
     std::vector<Chosen> chosen() const override {
         std::vector<Chosen> all;
         for (std::size_t i = 0; i < ops_.size(); ++i)
@@ -185,7 +188,7 @@ class PlannedTraining final : public TrainingExecutable {
     /// Null for an op that computes nothing.
     std::unique_ptr<TrainingOp> make_op(const FusedTrainingOp& op) const {
         switch (op.kind) {
-        case FusedTrainingOp::Kind::convolution: return engine_->make_convolution(op.node);
+        case FusedTrainingOp::Kind::convolution: return engine_->make_convolution(op.results());
         case FusedTrainingOp::Kind::sum: return engine_->make_sum(op.sum);
         case FusedTrainingOp::Kind::copy: return engine_->make_copy(op.node);
         case FusedTrainingOp::Kind::slice_in_place: return nullptr;
@@ -203,6 +206,17 @@ class PlannedTraining final : public TrainingExecutable {
         const std::int64_t cap = options_.memory_cap;
         const std::int64_t limit = cap > 0 ? std::max<std::int64_t>(1, cap - other) : 0;
         return rematerialize(network_.graph, network_.ops, workspaces, rules, limit);
+    }
+
+    /// The parameters of all nodes behind the main node of an op belong to this op or to a later one, or to convolutions
+    /// that are joined with an earlier one.
+    void find_complete_gradients() {
+        NodeId joined_end = 0;
+        for (const FusedTrainingOp& op : network_.ops) {
+            complete_from_.push_back(std::max(op.node, joined_end));
+            if (!op.joined.empty())
+                joined_end = std::max(joined_end, op.joined.back() + 1);
+        }
     }
 
     Status allocate() const {
@@ -254,9 +268,8 @@ class PlannedTraining final : public TrainingExecutable {
         for (const ScheduledOp& scheduled : backward_) {
             TrainingOp& op = *ops_[scheduled.op];
             MFRES_CHECK(guarded(node(scheduled.op), [&] { scheduled.recompute ? op.forward(true) : op.backward(); }));
-            // The parameters of all nodes behind the main node belong to this op or to a later one.
             if (!scheduled.recompute)
-                MFRES_CHECK(gradient_sum_.finished(network_.ops[scheduled.op].node));
+                MFRES_CHECK(gradient_sum_.finished(complete_from_[scheduled.op]));
         }
         MFRES_CHECK(guarded("(all)", [&] { engine_->finish_backward(); }));
         return gradient_sum_.finish();
@@ -288,6 +301,8 @@ class PlannedTraining final : public TrainingExecutable {
     TrainingNetwork network_;
     std::vector<std::unique_ptr<TrainingOp>> ops_; ///< null for slices in place
     std::vector<ScheduledOp> backward_;
+    /// By op: after its backward op the gradients of the parameters of this node and of all behind it are complete.
+    std::vector<NodeId> complete_from_;
     GradientSum gradient_sum_;
     Recomputation recomputation_;
     std::int64_t block_bytes_ = 0, constant_bytes_ = 0;

@@ -101,9 +101,12 @@ class TrainingEngine : public Interface {
     virtual std::int64_t value_bytes() const { return sizeof(float); }
     /// See ScheduleRules. Does not throw.
     virtual bool concat_in_place() const { return false; }
+    /// See fuse_training_ops(). Does not throw.
+    virtual TrainingFusionRules fusion_rules() const { return {}; }
     /// `network` outlives the engine's ops.
     virtual void begin(const TrainingNetwork& network) = 0;
-    virtual std::unique_ptr<TrainingOp> make_convolution(NodeId node) = 0;
+    /// Of one node, or of several that are joined.
+    virtual std::unique_ptr<TrainingOp> make_convolution(const std::vector<NodeId>& nodes) = 0;
     virtual std::unique_ptr<TrainingOp> make_sum(const FusedSum& sum) = 0;
     /// A concat or a slice: channels are copied in the forward op; there is no backward op.
     virtual std::unique_ptr<TrainingOp> make_copy(NodeId node) = 0;
@@ -112,6 +115,9 @@ class TrainingEngine : public Interface {
     virtual std::int64_t loss_workspace_bytes() const = 0;
     /// Bytes held besides the block and the constants of ops, or that will be held once allocate() was called.
     virtual std::int64_t other_bytes() const = 0;
+
+    /// See Executable::warnings. Called once everything is compiled.
+    virtual std::vector<std::string> warnings() const { return {}; }
 
     // Arrays
 

@@ -2,6 +2,7 @@
 #include "backends/planned/training_fusion.h"
 
 #include <algorithm>
+#include <iterator>
 #include <string_view>
 
 namespace mfres {
@@ -41,8 +42,9 @@ bool is_norm(OpKind kind) {
 
 class Fusion {
   public:
-    explicit Fusion(const Graph& graph)
-        : graph_(graph), consumers_(graph_.consumers()), fused_(static_cast<std::size_t>(graph_.size()), 0) {}
+    Fusion(const Graph& graph, const TrainingFusionRules& rules)
+        : graph_(graph), rules_(rules), consumers_(graph_.consumers()),
+          fused_(static_cast<std::size_t>(graph_.size()), 0), unstored_(fused_.size()) {}
 
     std::vector<FusedTrainingOp> run() {
         for (NodeId id = 1; id < graph_.size(); ++id)
@@ -56,14 +58,14 @@ class Fusion {
         const Node& node = graph_.node(id);
         switch (node.kind()) {
         case OpKind::input: return;
-        case OpKind::conv: return push(FusedTrainingOp::Kind::convolution, id);
+        case OpKind::conv: return make_convolution(id);
         case OpKind::batch_norm:
         case OpKind::instance_norm:
             if (const NodeId consumer = only_consumer(id); consumer < 0 || graph_.node(consumer).kind() != OpKind::add)
                 make_sum(id, {normalised(id)});
             return;
         case OpKind::relu:
-        case OpKind::leaky_relu: return make_sum(id, {{node.inputs[0]}});
+        case OpKind::leaky_relu: return make_sum(id, {{.value = node.inputs[0]}});
         case OpKind::add:
         case OpKind::scaled_add: return make_sum(id, operands(node));
         case OpKind::concat: return push(FusedTrainingOp::Kind::copy, id);
@@ -84,7 +86,35 @@ class Fusion {
         }
     }
 
-    void push(FusedTrainingOp::Kind kind, NodeId id) { ops_.push_back({kind, id, {}}); }
+    void push(FusedTrainingOp::Kind kind, NodeId id) { ops_.push_back({kind, id, {}, {}}); }
+
+    void make_convolution(NodeId id) {
+        push(FusedTrainingOp::Kind::convolution, id);
+        if (!joinable(id))
+            return;
+        for (const NodeId other : consumers_[static_cast<std::size_t>(graph_.node(id).inputs[0])])
+            if (other > id && joinable(other) && differ_in_channels_alone(id, other)) {
+                ops_.back().joined.push_back(other);
+                fused_[static_cast<std::size_t>(other)] = 1;
+            }
+    }
+
+    bool joinable(NodeId id) const {
+        const Node& node = graph_.node(id);
+        if (!rules_.join_convolutions || node.kind() != OpKind::conv || node.as<Conv>().bias ||
+            node.as<Conv>().groups != 1)
+            return false;
+        const NodeId consumer = only_consumer(id);
+        return consumer >= 0 &&
+               (is_norm(graph_.node(consumer).kind()) || graph_.node(consumer).kind() == OpKind::upsample);
+    }
+
+    bool differ_in_channels_alone(NodeId a, NodeId b) const {
+        const Conv& of_a = graph_.node(a).as<Conv>();
+        const Conv& of_b = graph_.node(b).as<Conv>();
+        return of_a.kernel == of_b.kernel && of_a.stride == of_b.stride && of_a.dilation == of_b.dilation &&
+               of_a.padding == of_b.padding;
+    }
 
     /// The only consumer of a value that is not an output, or -1.
     NodeId only_consumer(NodeId id) const {
@@ -104,18 +134,20 @@ class Fusion {
         std::vector<SumOperand> all;
         for (const NodeId input : node.inputs)
             if (node.kind() == OpKind::scaled_add)
-                all.push_back({input, -1, SumOperand::Kind::weight});
+                all.push_back({.value = input, .kind = SumOperand::Kind::weight});
             else if (is_norm(graph_.node(input).kind()) && only_consumer(input) >= 0)
                 all.push_back(normalised(input));
             else
-                all.push_back({input});
+                all.push_back({.value = input, .unstored = unstored_[static_cast<std::size_t>(input)]});
         return all;
     }
 
     SumOperand normalised(NodeId norm) const {
         const Node& node = graph_.node(norm);
         const bool batch = node.kind() == OpKind::batch_norm;
-        return {node.inputs[0], norm, batch ? SumOperand::Kind::batch_norm : SumOperand::Kind::instance_norm};
+        return {.value = node.inputs[0],
+                .norm = norm,
+                .kind = batch ? SumOperand::Kind::batch_norm : SumOperand::Kind::instance_norm};
     }
 
     void make_sum(NodeId id, std::vector<SumOperand> operands) {
@@ -129,7 +161,7 @@ class Fusion {
         else
             fuse_activation(sum, one_norm);
         fuse_slices(sum, one_norm);
-        ops_.push_back({FusedTrainingOp::Kind::sum, id, std::move(sum)});
+        ops_.push_back({FusedTrainingOp::Kind::sum, id, std::move(sum), {}});
     }
 
     static Activation activation_of(const Node& node) {
@@ -164,14 +196,29 @@ class Fusion {
             });
         if (!all_slices || graph_.is_output(sum.output) || (!one_norm && sum.activation.kind != Activation::Kind::none))
             return;
-        sum.slices = consumers;
+        const auto unstored = [&](NodeId slice) { return rules_.unstored_slices && one_norm && only_added(slice); };
+        std::copy_if(consumers.begin(), consumers.end(), std::back_inserter(sum.unstored), unstored);
+        if (sum.unstored.size() == consumers.size())
+            sum.unstored.clear();
+        std::set_difference(consumers.begin(), consumers.end(), sum.unstored.begin(), sum.unstored.end(),
+                            std::back_inserter(sum.slices));
         for (const NodeId slice : consumers)
             fused_[static_cast<std::size_t>(slice)] = 1;
+        for (const NodeId slice : sum.unstored)
+            unstored_[static_cast<std::size_t>(slice)] = {sum.operands[0].norm, sum.operands[0].value,
+                                                          graph_.node(slice).as<Slice>().begin, sum.activation};
+    }
+
+    bool only_added(NodeId slice) const {
+        const NodeId consumer = only_consumer(slice);
+        return consumer >= 0 && graph_.node(consumer).kind() == OpKind::add;
     }
 
     const Graph& graph_;
+    TrainingFusionRules rules_;
     std::vector<std::vector<NodeId>> consumers_;
-    std::vector<char> fused_; ///< by node: an op already in ops_ computes it
+    std::vector<char> fused_;                                   ///< by node: an op already in ops_ computes it
+    std::vector<std::optional<SumOperand::Unstored>> unstored_; ///< by node
     std::vector<FusedTrainingOp> ops_;
 };
 
@@ -181,16 +228,25 @@ bool FusedSum::all_plain() const {
     return std::all_of(operands.begin(), operands.end(), [](const SumOperand& operand) { return operand.plain(); });
 }
 
-std::vector<FusedTrainingOp> fuse_training_ops(const Graph& graph) {
-    return Fusion(graph).run();
+std::vector<NodeId> FusedTrainingOp::results() const {
+    std::vector<NodeId> all = {kind == Kind::sum ? sum.output : node};
+    all.insert(all.end(), joined.begin(), joined.end());
+    return all;
+}
+
+std::vector<FusedTrainingOp> fuse_training_ops(const Graph& graph, const TrainingFusionRules& rules) {
+    return Fusion(graph, rules).run();
 }
 
 std::string describe(const Graph& graph, const FusedTrainingOp& op) {
     const std::string kind(name(graph.node(op.node).kind()));
-    if (op.kind != FusedTrainingOp::Kind::sum)
-        return kind;
     std::string text;
     const auto append = [&](std::string_view part) { text += (text.empty() ? "" : " + ") + std::string(part); };
+    if (op.kind != FusedTrainingOp::Kind::sum) {
+        for (std::size_t i = 0; i < op.results().size(); ++i)
+            append(kind);
+        return text;
+    }
     for (const SumOperand& operand : op.sum.operands)
         if (operand.normalises())
             append("norm");

@@ -132,6 +132,18 @@ std::vector<GradientContribution> moved(std::vector<GradientContribution> contri
     return contributions;
 }
 
+bool covers(const std::vector<GradientContribution>& contributions) {
+    std::vector<GradientContribution> in_order = contributions;
+    std::sort(in_order.begin(), in_order.end(), [](const auto& a, const auto& b) { return a.to < b.to; });
+    std::int64_t end = 0;
+    for (const auto& [from, to] : in_order) {
+        if (from.array != in_order[0].from.array || from.begin != end || to != end)
+            return false;
+        end += from.count;
+    }
+    return end > 0 && end == in_order[0].from.channels;
+}
+
 bool is_dense(const std::vector<GradientContribution>& contributions, std::int64_t channels) {
     return contributions.size() == 1 && contributions[0].from.whole() && contributions[0].from.count == channels;
 }

@@ -120,6 +120,10 @@ std::vector<GradientContribution> restricted(const std::vector<GradientContribut
 /// The contributions with `begin` added to their first channel.
 std::vector<GradientContribution> moved(std::vector<GradientContribution> contributions, std::int64_t begin);
 
+/// Whether the contributions are the channels of one whole array in their order, in one piece or several, and nothing
+/// is added.
+bool covers(const std::vector<GradientContribution>& contributions);
+
 /// Whether the contributions are a single one that is a whole array of `channels` channels.
 bool is_dense(const std::vector<GradientContribution>& contributions, std::int64_t channels);
 

@@ -17,7 +17,7 @@ std::vector<NodeId> values_read(const Graph& graph, const FusedTrainingOp& op) {
         return graph.node(op.node).inputs;
     std::vector<NodeId> values;
     for (const SumOperand& operand : op.sum.operands)
-        values.push_back(operand.value);
+        values.push_back(operand.read());
     return values;
 }
 
@@ -63,7 +63,8 @@ class Scheduler {
               const ScheduleRules& rules, const std::vector<bool>& evicted)
         : graph_(graph), ops_(ops), workspaces_(workspaces), rules_(rules),
           evicted_(evicted), schedule_{TrainingPlan(graph, rules.value_bytes), std::vector<OpArrays>(ops.size()), {}},
-          producer_(static_cast<std::size_t>(graph.size()), no_producer), recomputed_(ops.size(), false) {
+          producer_(static_cast<std::size_t>(graph.size()), no_producer), recomputed_(ops.size(), false),
+          joined_gradients_(ops.size()) {
         schedule_.uses.resize(ops.size());
         if (rules.concat_in_place && std::find(evicted.begin(), evicted.end(), true) == evicted.end())
             find_concats_in_place();
@@ -200,7 +201,8 @@ class Scheduler {
     /// Whether plan_backward() will plan a backward op.
     bool has_backward(std::size_t i) const {
         const FusedTrainingOp& op = ops_[i];
-        if (!schedule_.plan.has_gradient(op.result()))
+        const std::vector<NodeId> results = op.results();
+        if (std::none_of(results.begin(), results.end(), [&](NodeId id) { return schedule_.plan.has_gradient(id); }))
             return false;
         switch (op.kind) {
         case FusedTrainingOp::Kind::convolution: return true;
@@ -251,20 +253,97 @@ class Scheduler {
             return define_slice(op.node);
         for (const NodeId value : values_read(graph_, op))
             forward.inputs.push_back(plan.value(value));
+        for (std::size_t k = 0; k < op.sum.operands.size(); ++k)
+            if (const SumOperand& operand = op.sum.operands[k]; operand.unstored) {
+                forward.inputs[k].begin += operand.unstored->begin;
+                forward.inputs[k].count = graph_.node(operand.value).shape[1];
+            }
+        for (const NodeId slice : op.sum.unstored)
+            plan.redirect(slice);
+        if (!op.joined.empty())
+            forward.outputs.push_back({define_joined(op), 0});
+        else
+            define_results(op, forward);
+        if (workspace > 0)
+            forward.workspace = plan.workspace(workspace);
+    }
+
+    void define_results(const FusedTrainingOp& op, OpArrays::Forward& forward) {
         for (const NodeId value : values_computed(op)) {
             const bool slice = op.kind == FusedTrainingOp::Kind::sum && value != op.sum.output;
             forward.outputs.push_back({defined(value), slice ? graph_.node(value).as<Slice>().begin : 0});
             if (slice)
-                plan.redirect(value);
+                schedule_.plan.redirect(value);
         }
-        if (workspace > 0)
-            forward.workspace = plan.workspace(workspace);
+    }
+
+    /// One array for the results of joined convolutions.
+    Channels define_joined(const FusedTrainingOp& op) {
+        const Channels all = joined_array(op);
+        for (const auto& [value, channels] : joined_channels(op, all))
+            schedule_.plan.define(value, channels);
+        return all;
+    }
+
+    /// A new array with the channels of all results of the op.
+    Channels joined_array(const FusedTrainingOp& op) {
+        std::int64_t channels = 0;
+        for (const NodeId value : op.results())
+            channels += graph_.node(value).shape[1];
+        const Shape& shape = graph_.node(op.node).shape;
+        return {schedule_.plan.array(shape.elements() / shape[1] * channels), channels, 0, channels};
+    }
+
+    /// The results of the op, each with its channels of such an array.
+    std::vector<std::pair<NodeId, Channels>> joined_channels(const FusedTrainingOp& op, const Channels& all) const {
+        std::vector<std::pair<NodeId, Channels>> parts;
+        std::int64_t begin = 0;
+        for (const NodeId value : op.results()) {
+            const std::int64_t count = graph_.node(value).shape[1];
+            parts.push_back({value, {all.array, all.channels, begin, count}});
+            begin += count;
+        }
+        return parts;
+    }
+
+    /// Where the gradient of the value is written if its convolution is joined with others; array -1 if not.
+    Channels joined_gradient(NodeId value) {
+        const std::size_t i = producer_[static_cast<std::size_t>(value)];
+        if (i == no_producer || ops_[i].joined.empty())
+            return {};
+        Channels& all = joined_gradients_[i];
+        if (all.array < 0)
+            all = joined_array(ops_[i]);
+        schedule_.plan.use(all.array);
+        for (const auto& [result, channels] : joined_channels(ops_[i], all))
+            if (result == value)
+                return channels;
+        return {};
+    }
+
+    /// The same, or a new dense array.
+    Channels new_gradient(NodeId value) {
+        if (const Channels joined = joined_gradient(value); joined.array >= 0)
+            return joined;
+        const Shape& shape = graph_.node(value).shape;
+        return {schedule_.plan.array(shape.elements()), shape[1], 0, shape[1]};
+    }
+
+    std::vector<GradientContribution> take_gradients(const FusedTrainingOp& op) {
+        std::vector<GradientContribution> all;
+        std::int64_t begin = 0;
+        for (const NodeId value : op.results()) {
+            for (const GradientContribution& contribution : moved(schedule_.plan.take_gradient(value), begin))
+                all.push_back(contribution);
+            begin += graph_.node(value).shape[1];
+        }
+        return all;
     }
 
     void plan_backward(std::size_t i) {
         const FusedTrainingOp& op = ops_[i];
         OpArrays& planned = schedule_.ops[i];
-        planned.contributions = schedule_.plan.take_gradient(op.result());
+        planned.contributions = take_gradients(op);
         if (planned.contributions.empty())
             return;
         switch (op.kind) {
@@ -301,18 +380,18 @@ class Scheduler {
         planned.inputs.resize(1);
         for (const NodeId value : values_read_backward(graph_, op))
             (value == op.node ? planned.output : planned.inputs[0]) = plan.value(value);
-        if (is_dense(planned.contributions, node.shape[1]))
+        if (covers(planned.contributions))
             planned.gradient = planned.contributions[0].from.array;
         else if (planned.contributions.size() > workspace.contributions_in_place)
-            planned.gradient = planned.summed = plan.array(node.shape.elements());
+            planned.gradient = planned.summed =
+                op.joined.empty() ? plan.array(node.shape.elements()) : joined_array(op).array;
         if (workspace.backward > 0)
             planned.workspace = plan.workspace(workspace.backward);
-        planned.input_gradients.push_back(-1);
+        planned.input_gradients.emplace_back();
         if (!passes_on)
             return;
-        const Shape& in = graph_.node(source).shape;
-        planned.input_gradients[0] = plan.array(in.elements());
-        plan.add_gradient(source, Channels{planned.input_gradients[0], in[1], 0, in[1]});
+        planned.input_gradients[0] = new_gradient(source);
+        plan.add_gradient(source, planned.input_gradients[0]);
     }
 
     void plan_sum(const FusedSum& sum, const OpWorkspace& workspace, OpArrays& planned) {
@@ -347,7 +426,7 @@ class Scheduler {
     void plan_operands(const FusedSum& sum, const Shape& shape, OpArrays& planned) {
         TrainingPlan& plan = schedule_.plan;
         planned.inputs.resize(sum.operands.size());
-        planned.input_gradients.assign(sum.operands.size(), -1);
+        planned.input_gradients.resize(sum.operands.size());
         bool overwritable = planned.summed >= 0 || plan.free_after_now(planned.gradient);
         for (std::size_t k = 0; k < sum.operands.size(); ++k)
             if (const NodeId value = sum.operands[k].value; sum.operands[k].plain() && plan.needs_gradient(value)) {
@@ -362,12 +441,16 @@ class Scheduler {
             planned.inputs[k] = plan.value(value);
             if (!plan.needs_gradient(value))
                 continue;
-            planned.input_gradients[k] = overwritable ? planned.gradient : plan.array(shape.elements());
+            const Channels joined = joined_gradient(value);
+            if (overwritable && joined.array < 0)
+                planned.input_gradients[k] = {planned.gradient, shape[1], 0, shape[1]};
+            else
+                planned.input_gradients[k] = joined.array >= 0 ? joined : new_gradient(value);
             overwritable = false;
         }
         for (std::size_t k = 0; k < sum.operands.size(); ++k)
-            if (const ArrayId array = planned.input_gradients[k]; array >= 0)
-                plan.add_gradient(sum.operands[k].value, Channels{array, shape[1], 0, shape[1]});
+            if (planned.input_gradients[k].array >= 0)
+                plan.add_gradient(sum.operands[k].value, planned.input_gradients[k]);
     }
 
     const Graph& graph_;
@@ -376,9 +459,10 @@ class Scheduler {
     const ScheduleRules& rules_;
     const std::vector<bool>& evicted_;
     TrainingSchedule schedule_;
-    std::vector<std::size_t> producer_; ///< by node: the op that computes it
-    std::vector<bool> recomputed_;      ///< by op
-    std::vector<Place> places_;         ///< by node; empty: nothing is in place
+    std::vector<std::size_t> producer_;      ///< by node: the op that computes it
+    std::vector<bool> recomputed_;           ///< by op
+    std::vector<Channels> joined_gradients_; ///< by op: of joined convolutions, once one of them is written
+    std::vector<Place> places_;              ///< by node; empty: nothing is in place
     std::vector<std::pair<NodeId, Channels>> concat_arrays_;
 };
 
@@ -391,9 +475,7 @@ TrainingSchedule schedule_training(const Graph& graph, const std::vector<FusedTr
 }
 
 std::vector<NodeId> values_computed(const FusedTrainingOp& op) {
-    if (op.kind != FusedTrainingOp::Kind::sum)
-        return {op.node};
-    return op.sum.slices.empty() ? std::vector<NodeId>{op.sum.output} : op.sum.slices;
+    return op.sum.slices.empty() ? op.results() : op.sum.slices;
 }
 
 std::int64_t forward_macs(const Graph& graph, const FusedTrainingOp& op) {
@@ -403,7 +485,10 @@ std::int64_t forward_macs(const Graph& graph, const FusedTrainingOp& op) {
     const Conv& conv = node.as<Conv>();
     const std::int64_t per_output =
         graph.node(node.inputs[0]).shape[1] / conv.groups * conv.kernel[0] * conv.kernel[1] * conv.kernel[2];
-    return node.shape.elements() * per_output;
+    std::int64_t outputs = 0;
+    for (const NodeId result : op.results())
+        outputs += graph.node(result).shape.elements();
+    return outputs * per_output;
 }
 
 std::vector<GradientContribution> copied_channels(const Node& node, const OpArrays::Forward& forward) {

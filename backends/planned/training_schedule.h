@@ -43,15 +43,17 @@ struct OpArrays {
 
     bool has_backward = false; ///< whether the op has a backward op; the members below are set only if it has
     std::vector<GradientContribution> contributions; ///< to the gradient of the result
-    /// The gradient of the result as one dense array: that of a single contribution, or `summed`. -1 if the contributions
-    /// are read directly.
+    /// The gradient of the result as one dense array: the one that the contributions cover, or `summed`. -1 if the
+    /// contributions are read directly.
     ArrayId gradient = -1;
     ArrayId summed = -1;          ///< where contributions are added, after the mask of a sum; -1 if they are not
     std::vector<Channels> inputs; ///< of the forward op, in its order; array -1 if the backward op does not read it
     Channels output;              ///< likewise the result of a softmax
     MaskBy mask = MaskBy::nothing;
     Channels mask_array;
-    std::vector<ArrayId> input_gradients; ///< by input; -1 if it is not computed
+    /// By input: where its gradient is written, a dense array or, of a convolution that is joined with others, its
+    /// channels of theirs; array -1 if it is not computed.
+    std::vector<Channels> input_gradients;
     ArrayId workspace = -1;
 };
 
@@ -101,7 +103,7 @@ TrainingSchedule schedule_training(const Graph& graph, const std::vector<FusedTr
                                    const std::vector<OpWorkspace>& workspaces, const ScheduleRules& rules,
                                    const std::vector<bool>& evicted = {});
 
-/// The values that the op computes: its result, or the slices of it that are stored.
+/// The values that the op computes: its result, those of all joined convolutions, or the slices of it that are stored.
 std::vector<NodeId> values_computed(const FusedTrainingOp& op);
 
 /// Multiply-accumulates of the forward op; 0 for all ops but convolutions.

@@ -142,13 +142,16 @@ Result<Roofline> planned_roofline(const Graph& graph, bool training, const Machi
     }
     MFRES_TRY(Roofline result, roofline(graph, step.launches, machine, precision));
     result.peak_bytes = step.peak_bytes;
+    result.workspace_bytes = ConvolutionRules().workspace_limit;
     return result;
 }
 
 std::string to_text(const Roofline& roofline) {
-    std::string all = text(roofline.machine, ", ", to_string(roofline.precision), ", ",
-                           grouped(static_cast<double>(roofline.peak_bytes) / 1048576.0, 1),
-                           " MiB of device memory without workspaces of convolutions\n\n");
+    const auto mib = [](std::int64_t bytes) { return grouped(static_cast<double>(bytes) / 1048576.0, 1) + " MiB"; };
+    std::string all =
+        text(roofline.machine, ", ", to_string(roofline.precision), ", device memory: ", mib(roofline.peak_bytes),
+             " and a workspace of convolutions of at most ", mib(roofline.workspace_bytes), ", together ",
+             mib(roofline.peak_bytes + roofline.workspace_bytes), "\n\n");
     print_rows(roofline.levels, roofline.total, "level", all);
     all += "\n";
     print_rows(roofline.kernels, roofline.total, "kernel", all);
@@ -157,8 +160,9 @@ std::string to_text(const Roofline& roofline) {
 
 std::string to_json(const Roofline& roofline) {
     OrderedJson json{{"machine", roofline.machine},       {"precision", to_string(roofline.precision)},
-                     {"peak_bytes", roofline.peak_bytes}, {"total", json_of(roofline.total)},
-                     {"levels", OrderedJson::array()},    {"kernels", OrderedJson::array()}};
+                     {"peak_bytes", roofline.peak_bytes}, {"workspace_bytes", roofline.workspace_bytes},
+                     {"total", json_of(roofline.total)},  {"levels", OrderedJson::array()},
+                     {"kernels", OrderedJson::array()}};
     for (const RooflineRow& row : roofline.levels)
         json["levels"].push_back(json_of(row));
     for (const RooflineRow& row : roofline.kernels)

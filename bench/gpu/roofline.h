@@ -29,7 +29,8 @@ struct Roofline {
     std::vector<RooflineRow> levels;  ///< from the finest grid to the coarsest
     std::vector<RooflineRow> kernels; ///< by falling time
     RooflineRow total;
-    std::int64_t peak_bytes = 0; ///< of device memory, without workspaces of convolutions
+    std::int64_t peak_bytes = 0;      ///< of device memory, without workspaces of convolutions
+    std::int64_t workspace_bytes = 0; ///< the most that such a workspace may take; there is one at a time
 };
 
 /// Launches of a plan under the roof of a machine. Errors: invalid_argument (the machine has no rate for the precision, or

@@ -98,6 +98,7 @@ Status BoxPredictor::compile(const Size& size) {
     MFRES_TRY(const Graph graph, build_network(variant_, size));
     MFRES_TRY(auto compiled, backend_.compile(graph, weights_, options_.compile));
     chosen_ = compiled->chosen(); // may throw
+    warnings_ = compiled->warnings();
     executable_ = std::move(compiled);
     compiled_size_ = size;
     release_unused_memory();

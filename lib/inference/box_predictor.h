@@ -73,6 +73,8 @@ class BoxPredictor {
     Executable* executable() const { return executable_.get(); }
     /// What it chose for each op.
     const std::vector<Chosen>& chosen() const { return chosen_; }
+    /// Its Executable::warnings.
+    const std::vector<std::string>& warnings() const { return warnings_; }
     void drop() { executable_.reset(); }
     /// Bytes of the compiled network, 0 if there is none.
     std::int64_t executable_bytes() const { return executable_ ? executable_->peak_bytes() : 0; }
@@ -129,6 +131,7 @@ class BoxPredictor {
     Size compiled_size_{};
     std::unique_ptr<Executable> executable_;
     std::vector<Chosen> chosen_;
+    std::vector<std::string> warnings_;
     mutable LineSpans needed_;                         ///< of the pass that runs
     mutable std::optional<ProbabilityMean> kept_mean_; ///< with keep_memory
     mutable std::optional<Tensor> kept_probabilities_; ///< likewise

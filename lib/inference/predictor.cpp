@@ -278,6 +278,7 @@ Result<LabelledCase> CasePredictor::label(Case& loaded, const CaseRequest& reque
     report.warnings = loaded.warnings;
     for (std::string& warning : absent_contrast_warnings(loaded.present))
         report.warnings.push_back(std::move(warning));
+    report.warnings.insert(report.warnings.end(), boxes_->warnings().begin(), boxes_->warnings().end());
     for (std::size_t axis = 0; axis < 3; ++axis)
         report.brain_box_size[axis] = preprocessing.box_end[axis] - preprocessing.box_begin[axis];
     report.planned_peak_bytes = std::max(boxes_->budget().peak(memory, tile, boxes_->executable_bytes()),

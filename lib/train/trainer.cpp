@@ -117,6 +117,8 @@ struct Trainer::State {
             auto compiled = backend->compile_training(graph, weights, training);
             if (compiled) {
                 executable = std::move(compiled).value();
+                for (const std::string& warning : executable->warnings())
+                    log.warn(warning);
                 return {};
             }
             const bool another = automatic && candidate != backends().back();

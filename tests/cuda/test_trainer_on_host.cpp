@@ -8,6 +8,8 @@
 
 #include <mfres/segmenter.h>
 
+#include <algorithm>
+
 using namespace mfres;
 
 namespace {
@@ -178,6 +180,36 @@ TEST_CASE("a run under a memory cap computes activations again and comes out the
     const auto rejected = Trainer::open(options);
     REQUIRE_CODE(rejected, memory_limit);
     CHECK(rejected.error().message.find("MiB with activations computed again") != std::string::npos);
+}
+
+TEST_CASE("what an engine warns of is among the warnings of a training and of a segmented case") {
+    static const std::string sentence = "plans of convolutions are timed anew: it says so";
+    static const cuda::CudaBackend backend(
+        "cuda-that-warns", "kernels of the cuda backend on the host",
+        [](int) { return Result<std::unique_ptr<cuda::Engine>>(cuda::make_host_engine(false, sentence)); },
+        [] { return Status(); }, [] { return 1; });
+    REQUIRE_OK(add_backend(backend));
+    const test::TemporaryFolder folder;
+    std::vector<std::string> told;
+    const TrainReport report =
+        test::train(test::tiny_run(folder / "run", backend.name(), test::tiny_recipe({{"steps", 1}})), listening(told));
+    CHECK(std::count(report.warnings.begin(), report.warnings.end(), sentence) == 1);
+    const TrainReport silent =
+        test::train(test::tiny_run(folder / "silent", on_host(), test::tiny_recipe({{"steps", 1}})));
+    CHECK(std::count(silent.warnings.begin(), silent.warnings.end(), sentence) == 0);
+
+    auto phantom = make_phantom({.seed = 3, .size = {32, 32, 32}, .threads = 1});
+    REQUIRE_OK(phantom);
+    const CaseFiles files = test::write_labelled_case(folder, "case", phantom->volumes, phantom->labels);
+    auto segmenter = Segmenter::open(test::write_model(folder, test::small_network),
+                                     {.compute = {.backend = std::string(backend.name())}});
+    REQUIRE_OK(segmenter);
+    for (int run = 0; run < 2; ++run) { // the second time with the network of the first
+        const auto result = segmenter->segment(files, {});
+        REQUIRE_OK(result);
+        const auto& warnings = result->report.warnings;
+        CHECK(std::count(warnings.begin(), warnings.end(), sentence) == 1);
+    }
 }
 
 TEST_CASE("a case is segmented in every precision with nearly the same labels, and the report says in which") {

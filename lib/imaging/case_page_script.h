@@ -14,8 +14,8 @@ a{color:#9cf}
 .controls{display:flex;flex-wrap:wrap;gap:8px 22px;align-items:center;margin:10px 0}
 .controls fieldset{border:0;margin:0;padding:0;display:flex;gap:12px}
 .views{display:flex;flex-wrap:wrap;gap:16px}
-.view{margin:0;position:relative;max-width:100%}
-.view canvas{display:block;background:#000;max-width:100%;cursor:crosshair}
+.view{margin:0;position:relative;min-width:min(300px,100%)}
+.view canvas{display:block;background:#000;width:100%;cursor:crosshair}
 .view input{width:100%;margin:6px 0 0}
 .view figcaption{color:#aeb4be}
 .mark{position:absolute;color:#e8eaee;text-shadow:0 0 3px #000,0 0 3px #000;font-weight:600;pointer-events:none}
@@ -142,6 +142,9 @@ function build(plane, redraw) {
   canvas.width = Math.round(data.size[plane.across] * data.mm[plane.across] / least * zoom);
   canvas.height = Math.round(data.size[plane.down] * data.mm[plane.down] / least * zoom);
   canvas.id = plane.name;
+  // As wide as its voxels, or in one row at one scale where the window is narrower.
+  figure.style.flex = canvas.width + " 1 0";
+  figure.style.maxWidth = canvas.width + "px";
   const slider = plane.slider = document.createElement("input");
   slider.type = "range"; slider.min = 0; slider.max = data.size[plane.through] - 1;
   slider.setAttribute("aria-label", plane.name + " slice");

@@ -274,7 +274,7 @@ TEST_CASE("two steps in bf16, state, another executable, two steps: the bits of 
         CHECK(step(*after, number) == step(*whole, number));
     CHECK(test::same_bits(after->state(), whole->state()));
     // What Adam changes is f32: some weight is none that bf16 has.
-    const Tensor& weight = whole->weights().at("head.conv.weight");
+    const Tensor weight = whole->weights().at("head.conv.weight");
     CHECK(std::any_of(weight.values().begin(), weight.values().end(),
                       [](float value) { return value != bf16_to_f32(f32_to_bf16(value)); }));
 }

@@ -37,9 +37,12 @@ Result<fs::path> model_file(const fs::path& model) {
             return path;
         tried += (tried.empty() ? "" : ", ") + path.string();
     }
-    return Error{ErrorCode::file_not_found,
-                 text("no weights called ", model.string(), " come with mfres (looked for ", tried,
-                      "); name a model file instead"),
+    std::string present;
+    for (const fs::path& shipped : shipped_models())
+        present += (present.empty() ? "" : ", ") + shipped.stem().string();
+    const std::string known = present.empty() ? text("looked for ", tried, "; name a model file instead")
+                                              : text("there are ", present, "; name one of them, or a model file");
+    return Error{ErrorCode::file_not_found, text("no weights called ", model.string(), " come with mfres: ", known),
                  model.string()};
 }
 

@@ -72,7 +72,8 @@ TEST_CASE("every command that takes a model takes the name of weights that come 
     CHECK(report({"info", folder / name, "--json"})["path"].get<std::string>() == (folder / name).string());
     const auto unknown = test::run_program({"info", "mf-res3net"});
     CHECK(unknown.exit_code == 6);
-    CHECK(unknown.err.find("no weights called mf-res3net come with mfres") != std::string::npos);
+    CHECK(unknown.err.find("no weights called mf-res3net come with mfres: there are mf-res2net-half, ") !=
+          std::string::npos);
     CHECK(test::run_program({"info", "--help"}).out.find("mfres complexity NAME") != std::string::npos);
 }
 

@@ -201,8 +201,7 @@ class Kinds:
 
     def kind5(self, kind):
         model = self.work / "model.safetensors"
-        code, printed = self.run("info", "mf-res2net", "--json")
-        code, printed = self.run("init", "--network", "mf-res2net", "--seed", 1, "--out", model, "--force")
+        self.run("init", "--network", "mf-res2net", "--seed", 1, "--out", model, "--force")
         length, = struct.unpack("<Q", model.read_bytes()[:8])
         data = model.read_bytes()
         header = json.loads(data[8:8 + length])

@@ -47,6 +47,7 @@ void gradient_convolutions(OpTable& table) {
          {.out_channels = 32, .kernel = {3, 3, 3}, .stride = {2, 2, 2}, .padding = {1, 1, 1}, .groups = 16});
     both({1, 2, 2, 3, 1}, {.out_channels = 2, .kernel = {3, 3, 3}, .padding = {3, 3, 3}});
     both({1, 5, 1, 1, 1}, {.out_channels = 3, .kernel = {3, 3, 3}, .padding = {1, 1, 1}});
+    both({1, 28, 2, 5, 4}, {.out_channels = 28, .kernel = {3, 3, 1}, .padding = {1, 1, 0}}); // fewer voxels than taps
     both({1, 3, 4, 5, 3}, {.out_channels = 4, .kernel = {4, 5, 3}});
 }
 

@@ -31,7 +31,9 @@ double network_milliseconds(const SegmentReport& report) {
 
 } // namespace
 
-TEST_CASE("the OpenCV backend computes every network of the registry") {
+// Against the reference, and by the largest difference as onednn and native are: in no-new-net, whose instance norms
+// magnify what rounds, two fast backends can differ from each other by more than each from the truth.
+TEST_CASE("the OpenCV backend computes every registered network as the reference does") {
     const Backend* backend = opencv();
     if (backend == nullptr)
         return;
@@ -46,9 +48,7 @@ TEST_CASE("the OpenCV backend computes every network of the registry") {
         const Tensor input = test::random_tensor(graph->node(0).shape, 6);
         const auto got = test::run(*backend, *graph, weights, input, {.threads = 1});
         REQUIRE_OK(got);
-        const auto expected = test::run(**find_backend("auto"), *graph, weights, input, {.threads = 1});
-        REQUIRE_OK(expected);
-        CHECK(test::normalised_squared_error(*got, expected->values()) <= 1e-10);
+        CHECK(test::relative_difference(*got, test::run_reference(*graph, weights, input)) <= 1e-4);
     }
 }
 

@@ -169,9 +169,11 @@ TEST_CASE("a step of mf-res2net in bf16: bf16 kernels alone, and loss and gradie
     const Backend* backend = onednn_with_bf16();
     if (!backend)
         return;
-    const Graph graph = test::well_conditioned(network("mf-res2net", {32, 32, 32}));
+    // Three voxels along x in the deepest level: with fewer than taps, oneDNN 3 has no right kernel for bf16.
+    const Axes size{48, 32, 32};
+    const Graph graph = test::well_conditioned(network("mf-res2net", size));
     const Weights weights = test::random_weights(graph, 41);
-    const auto batch = test::phantom_batch({32, 32, 32}, 1);
+    const auto batch = test::phantom_batch(size, 1);
     test::DoubleTraining truth(graph, weights, batch.image);
     const test::Doubles logits = truth.forward();
     test::Doubles slopes(logits.size());

@@ -94,32 +94,28 @@ class LayerWriter {
         return blob(id, extents);
     }
 
-    std::string write(const plain::Step&, const plain::Conv& op, LayerParams& parameters) const {
+    /// What a convolution and a transposed one have in common.
+    template <typename Convolution>
+    void write_convolution(const Convolution& op, std::int64_t out_channels, LayerParams& parameters) const {
         const Shape& weight = program_.constant(op.weight).values.shape();
         parameters.set("kernel_size", integers(std::vector<std::int64_t>(weight.begin() + 2, weight.end())));
         parameters.set("stride", integers(op.stride));
-        parameters.set("dilation", integers(op.dilation));
         parameters.set("pad", integers(op.padding));
         parameters.set("group", static_cast<int>(op.groups));
-        parameters.set("num_output", static_cast<int>(weight[0]));
+        parameters.set("num_output", static_cast<int>(out_channels));
         parameters.set("bias_term", op.bias != plain::none);
         parameters.blobs = {blob(op.weight)};
         if (op.bias != plain::none)
             parameters.blobs.push_back(blob(op.bias));
+    }
+    std::string write(const plain::Step&, const plain::Conv& op, LayerParams& parameters) const {
+        write_convolution(op, program_.constant(op.weight).values.shape()[0], parameters);
+        parameters.set("dilation", integers(op.dilation));
         return "Convolution";
     }
     std::string write(const plain::Step&, const plain::ConvTranspose& op, LayerParams& parameters) const {
-        const Shape& weight = program_.constant(op.weight).values.shape();
-        parameters.set("kernel_size", integers(std::vector<std::int64_t>(weight.begin() + 2, weight.end())));
-        parameters.set("stride", integers(op.stride));
-        parameters.set("pad", integers(op.padding));
+        write_convolution(op, program_.constant(op.weight).values.shape()[1] * op.groups, parameters);
         parameters.set("adj", integers(op.output_padding));
-        parameters.set("group", static_cast<int>(op.groups));
-        parameters.set("num_output", static_cast<int>(weight[1] * op.groups));
-        parameters.set("bias_term", op.bias != plain::none);
-        parameters.blobs = {blob(op.weight)};
-        if (op.bias != plain::none)
-            parameters.blobs.push_back(blob(op.bias));
         return "Deconvolution";
     }
     std::string write(const plain::Step&, const plain::BatchNorm& op, LayerParams& parameters) const {

@@ -539,21 +539,24 @@ class GraphReader {
         return {};
     }
 
-    Result<NodeId> read_conv() {
-        MFRES_CHECK(known({"auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"}));
+    /// The five axes of a convolution's weight, or of a transposed one's.
+    Result<const onnx::TensorProto*> convolution_weight() const {
         MFRES_TRY(const onnx::TensorProto* weight, tensor(1));
         if (weight->dims_size() != 5)
             return unsupported_here(text("a weight of ", weight->dims_size(), " axes"));
-        Conv conv;
-        conv.out_channels = weight->dims(0);
-        conv.kernel = {weight->dims(2), weight->dims(3), weight->dims(4)};
+        return weight;
+    }
+
+    /// Reads what both kinds of convolution have besides `out_channels`, and adds it to the graph.
+    template <typename Convolution>
+    Result<NodeId> add_convolution(Convolution conv, const onnx::TensorProto& weight) {
+        conv.kernel = {weight.dims(2), weight.dims(3), weight.dims(4)};
         if (attribute("kernel_shape") != nullptr) {
             MFRES_TRY(const Axes kernel, axes("kernel_shape", 0));
             if (kernel != conv.kernel)
                 return invalid_here("has a kernel_shape that is not its weight's");
         }
         MFRES_TRY(conv.stride, axes("strides", 1));
-        MFRES_TRY(conv.dilation, axes("dilations", 1));
         MFRES_TRY(conv.padding, padding());
         conv.groups = integer("group", 1);
         conv.bias = has_input(2);
@@ -565,36 +568,26 @@ class GraphReader {
         return add(name, conv, {x});
     }
 
+    Result<NodeId> read_conv() {
+        MFRES_CHECK(known({"auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"}));
+        MFRES_TRY(const onnx::TensorProto* weight, convolution_weight());
+        Conv conv{.out_channels = weight->dims(0)};
+        MFRES_TRY(conv.dilation, axes("dilations", 1));
+        return add_convolution(conv, *weight);
+    }
+
     Result<NodeId> read_conv_transpose() {
         MFRES_CHECK(known({"auto_pad", "dilations", "group", "kernel_shape", "output_padding", "pads", "strides"}));
-        MFRES_TRY(const onnx::TensorProto* weight, tensor(1));
-        if (weight->dims_size() != 5)
-            return unsupported_here(text("a weight of ", weight->dims_size(), " axes"));
-        ConvTranspose conv;
-        conv.groups = integer("group", 1);
-        const auto channels = checked_multiply(weight->dims(1), conv.groups);
+        MFRES_TRY(const onnx::TensorProto* weight, convolution_weight());
+        const auto channels = checked_multiply(weight->dims(1), integer("group", 1));
         if (!channels)
             return invalid_here("has more channels than can be counted");
-        conv.out_channels = *channels;
-        conv.kernel = {weight->dims(2), weight->dims(3), weight->dims(4)};
-        if (attribute("kernel_shape") != nullptr) {
-            MFRES_TRY(const Axes kernel, axes("kernel_shape", 0));
-            if (kernel != conv.kernel)
-                return invalid_here("has a kernel_shape that is not its weight's");
-        }
-        MFRES_TRY(conv.stride, axes("strides", 1));
         MFRES_TRY(const Axes dilation, axes("dilations", 1));
         if (dilation != Axes{1, 1, 1})
             return unsupported_here("dilation");
-        MFRES_TRY(conv.padding, padding());
+        ConvTranspose conv{.out_channels = *channels};
         MFRES_TRY(conv.output_padding, axes("output_padding", 0));
-        conv.bias = has_input(2);
-        const std::string name = unique(stem(1, ".weight"));
-        MFRES_CHECK(expect(name + ".weight", 1));
-        if (conv.bias)
-            MFRES_CHECK(expect(name + ".bias", 2));
-        MFRES_TRY(const NodeId x, input(0));
-        return add(name, conv, {x});
+        return add_convolution(conv, *weight);
     }
 
     /// The tensor as one of shape [channels]: its values, of which one alone counts for all channels, and one of each of

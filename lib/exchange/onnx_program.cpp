@@ -159,8 +159,10 @@ class ProgramWriter {
                 text("node ", step.name, " ", why, ", which ONNX cannot express with dynamic axes"), step.name};
     }
 
-    Status add(const plain::Step& step, const std::string& output, const plain::Conv& op) {
-        onnx::NodeProto& conv = node(step, output, "Conv");
+    /// A convolution or transposed convolution, with the attribute `own_name` that the other has not.
+    template <typename Convolution>
+    Status add_convolution(onnx::NodeProto& conv, const Convolution& op, const char* own_name,
+                           const std::vector<std::int64_t>& own) {
         read(conv, op.weight);
         read(conv, op.bias);
         const Shape& weight = program_.constant(op.weight).values.shape();
@@ -168,24 +170,16 @@ class ProgramWriter {
         pads.insert(pads.end(), op.padding.begin(), op.padding.end());
         set(conv, "kernel_shape", std::vector<std::int64_t>(weight.begin() + 2, weight.end()));
         set(conv, "strides", op.stride);
-        set(conv, "dilations", op.dilation);
+        set(conv, own_name, own);
         set(conv, "pads", pads);
         set(conv, "group", op.groups);
         return {};
     }
+    Status add(const plain::Step& step, const std::string& output, const plain::Conv& op) {
+        return add_convolution(node(step, output, "Conv"), op, "dilations", op.dilation);
+    }
     Status add(const plain::Step& step, const std::string& output, const plain::ConvTranspose& op) {
-        onnx::NodeProto& conv = node(step, output, "ConvTranspose");
-        read(conv, op.weight);
-        read(conv, op.bias);
-        const Shape& weight = program_.constant(op.weight).values.shape();
-        std::vector<std::int64_t> pads = op.padding; // all begins, then all ends
-        pads.insert(pads.end(), op.padding.begin(), op.padding.end());
-        set(conv, "kernel_shape", std::vector<std::int64_t>(weight.begin() + 2, weight.end()));
-        set(conv, "strides", op.stride);
-        set(conv, "pads", pads);
-        set(conv, "output_padding", op.output_padding);
-        set(conv, "group", op.groups);
-        return {};
+        return add_convolution(node(step, output, "ConvTranspose"), op, "output_padding", op.output_padding);
     }
     Status add(const plain::Step& step, const std::string& output, const plain::BatchNorm& op) {
         onnx::NodeProto& norm = node(step, output, "BatchNormalization");

@@ -29,10 +29,9 @@ Result<DataSplit> split_of(const DataSplitOptions& options) {
     MFRES_TRY(Split split, find_split(wanted));
     DataSplit result{
         std::move(split.train), std::move(split.held_out), std::move(split.rule), {}, std::move(split.label_notes)};
-    std::vector<std::string> ids;
-    for (const auto* side : {&result.train, &result.held_out})
-        for (std::size_t i = 0; i < side->size(); ++i)
-            ids.push_back(side->id(i));
+    std::vector<std::string> ids = ids_of(result.train);
+    for (std::string& id : ids_of(result.held_out))
+        ids.push_back(std::move(id));
     if (std::string warning = wanted.patients.warning_about(ids); !warning.empty())
         result.warnings.push_back(std::move(warning));
     return result;

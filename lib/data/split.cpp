@@ -48,13 +48,6 @@ std::string basic_name(std::string_view id) {
     return std::string(numbered).append(name.substr(number_ends));
 }
 
-std::vector<std::string> ids_of(const CaseSet& cases) {
-    std::vector<std::string> ids;
-    for (std::size_t i = 0; i < cases.size(); ++i)
-        ids.push_back(cases.id(i));
-    return ids;
-}
-
 Status check_segmented(const Split& split) {
     std::string without;
     for (const auto* part : {&split.train, &split.held_out})
@@ -87,6 +80,13 @@ std::vector<std::string> ids_on(std::string line) {
 }
 
 } // namespace
+
+std::vector<std::string> ids_of(const CaseSet& cases) {
+    std::vector<std::string> ids;
+    for (std::size_t i = 0; i < cases.size(); ++i)
+        ids.push_back(cases.id(i));
+    return ids;
+}
 
 std::string_view patient_of(std::string_view id) {
     constexpr std::size_t ending = 4; // -000

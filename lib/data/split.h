@@ -16,6 +16,9 @@
 
 namespace mfres {
 
+/// The ids of the cases, in their order.
+std::vector<std::string> ids_of(const CaseSet& cases);
+
 /// The patient of a case id: the id, without the time point that BraTS 2023 and later append ("BraTS-GLI-00005-100" is
 /// a later scan of "BraTS-GLI-00005-000").
 std::string_view patient_of(std::string_view id);

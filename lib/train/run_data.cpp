@@ -39,13 +39,6 @@ struct Side {
     CaseSet cases;
     RunData::Side record;
     std::vector<CacheCase> cached; ///< the same cases, those of folders from `made`
-
-    std::vector<std::string> ids() const {
-        std::vector<std::string> all;
-        for (std::size_t i = 0; i < cases.size(); ++i)
-            all.push_back(cases.id(i));
-        return all;
-    }
 };
 
 class RunDataOpener {
@@ -128,9 +121,9 @@ class RunDataOpener {
     /// Which of the cases to train on are held out by the fold; none without one.
     Result<std::vector<bool>> split() {
         if (fold_)
-            return in_fold(train_.ids(), *fold_, patients_);
+            return in_fold(ids_of(train_.cases), *fold_, patients_);
         if (use_ == DataUse::begin)
-            MFRES_CHECK(check_apart(train_.ids(), validation_.ids(), patients_));
+            MFRES_CHECK(check_apart(ids_of(train_.cases), ids_of(validation_.cases), patients_));
         return std::vector<bool>(train_.cases.size(), false);
     }
 
@@ -232,8 +225,8 @@ class RunDataOpener {
         data.record.validation = std::move(validation_.record);
         data.record.fold = fold_ ? to_string(*fold_) : "";
         data.record.same_patient = patients_.groups();
-        std::vector<std::string> ids = train_.ids();
-        for (std::string& id : validation_.ids())
+        std::vector<std::string> ids = ids_of(train_.cases);
+        for (std::string& id : ids_of(validation_.cases))
             ids.push_back(std::move(id));
         if (use_ == DataUse::begin)
             data.warning = patients_.warning_about(ids);

@@ -22,13 +22,6 @@ CaseSet named(const std::vector<std::string>& ids) {
     return cases;
 }
 
-std::vector<std::string> ids_of(const CaseSet& cases) {
-    std::vector<std::string> ids;
-    for (std::size_t i = 0; i < cases.size(); ++i)
-        ids.push_back(cases.id(i));
-    return ids;
-}
-
 /// Empty files with the names of a case: enough to be found.
 void make_case(const std::filesystem::path& folder, bool segmented = true) {
     std::filesystem::create_directories(folder);

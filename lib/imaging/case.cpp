@@ -869,6 +869,21 @@ Status reject_or_warn(Error finding, const AcceptedChecks& accepted, std::vector
     return {};
 }
 
+std::string reasons_of_absence(const CaseFiles& files) {
+    std::array<fs::path, 5> found;
+    for (std::size_t slot = 0; slot < modalities.size(); ++slot) {
+        const fs::path& file = files.modalities[slot];
+        if (!file.empty() && brats_slot(file).value_or(common_slot(file).value_or(segmentation_slot)) != slot)
+            return {};
+        found[slot] = file;
+    }
+    const fs::path folder = folder_of(files);
+    if (folder.empty())
+        return {};
+    const auto listing = list(folder);
+    return listing ? reasons(*listing, found) : std::string();
+}
+
 ModalitySet present_in(const CaseFiles& files) {
     ModalitySet present{};
     for (std::size_t slot = 0; slot < present.size(); ++slot)

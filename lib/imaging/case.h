@@ -64,6 +64,10 @@ struct Case {
 /// Which contrasts have a file.
 ModalitySet present_in(const CaseFiles& files);
 
+/// Why a case of a folder may lack contrasts, to be added to a message: how names of these end, files of the folder with
+/// other names, and links to nowhere. Empty where the contrasts that are there are not known by their names.
+std::string reasons_of_absence(const CaseFiles& files);
+
 /// Reads and checks the four files. The first complaint in this order is returned, for any number of threads:
 /// modality_missing (an absent contrast, unless allowed, or no contrast at all); modality_misnamed (unless accepted) if
 /// named_slot() of a file is another contrast or the segmentation; per modality everything read_nifti

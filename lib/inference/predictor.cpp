@@ -162,7 +162,11 @@ CaseOptions CasePredictor::options_of_case(bool resample) const {
 }
 
 Result<Case> CasePredictor::load(const CaseFiles& files, AffineSource use, bool resample, bool any_contrasts) const {
-    MFRES_CHECK(check_contrasts(input_, present_in(files), any_contrasts, "case ", files.id));
+    if (Status checked = check_contrasts(input_, present_in(files), any_contrasts, "case ", files.id); !checked) {
+        Error error = checked.error();
+        error.message += reasons_of_absence(files);
+        return error;
+    }
     CaseOptions options = options_of_case(resample);
     options.use = use;
     return load_case(files, options);

@@ -292,6 +292,32 @@ TEST_CASE("with clipped normalisation one wild voxel changes nothing but its sur
     CHECK(dice_of(predict(plain, views_of(wild)).labels, predict(plain, views_of(volumes)).labels)[0] < 0.9);
 }
 
+TEST_CASE("a contrast that no file is named as: the message names the files with other names") {
+    const test::TemporaryFolder folder;
+    const auto model = test::write_model(folder, test::small_network);
+    const CaseFiles whole = test::write_case(folder);
+    const std::filesystem::path& t2 = whole.modalities[static_cast<std::size_t>(Modality::t2)];
+    std::filesystem::rename(t2, t2.parent_path() / "phantom_tee2.nii.gz");
+    const auto files = find_case(folder / "phantom", true);
+    REQUIRE_OK(files);
+    auto segmenter = Segmenter::open(model, {.compute = {.threads = 2}});
+    REQUIRE_OK(segmenter);
+    const auto rejected = segmenter->segment(*files, {.output = folder / "labels.nii.gz"});
+    REQUIRE_CODE(rejected, modality_missing);
+    const std::string& message = rejected.error().message;
+    CHECK(message.find("case phantom lacks t2") != std::string::npos);
+    CHECK(message.find("t2 ends in _t2 or -t2w") != std::string::npos);
+    CHECK(message.find("not recognised by their names: phantom_tee2.nii.gz") != std::string::npos);
+
+    // Files that are given one by one may have any name.
+    CaseFiles named = *files;
+    named.modalities[0] = folder / "phantom" / "first.nii.gz";
+    std::filesystem::rename(files->modalities[0], named.modalities[0]);
+    const auto again = segmenter->segment(named, {.output = folder / "labels.nii.gz"});
+    REQUIRE_CODE(again, modality_missing);
+    CHECK(again.error().message.find("recognised") == std::string::npos);
+}
+
 TEST_CASE("contrasts may be absent where the model was trained for that, and the report says what is lost") {
     const test::TemporaryFolder folder;
     const auto original = test::write_model(folder, test::small_network);

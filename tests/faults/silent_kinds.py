@@ -9,49 +9,21 @@ the case, runs the program, and prints one line each: `right` (labels within 0.0
 every region), `rejected` (an exit code other than 0, with the message), `warned` (a warning names the cause), or `WRONG`.
 Exit code: the number of wrong ones, at most 100. Needs NumPy, and about 1 GB of disk space."""
 import argparse
-import gzip
 import json
 import pathlib
 import shutil
-import struct
 import subprocess
 import sys
 import tempfile
 
 import numpy as np
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "train"))
+for folder in ("support", "train"):
+    sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / folder))
 import exchange  # noqa: E402
+from nifti import read_nifti, write_nifti  # noqa: E402
 
 CONTRASTS = ("t1", "t1ce", "t2", "flair")
-TYPES = {2: np.uint8, 4: np.int16, 8: np.int32, 16: np.float32, 64: np.float64, 512: np.uint16}
-
-
-def read_nifti(path):
-    with (gzip.open if path.name.endswith(".gz") else open)(path, "rb") as file:
-        data = file.read()
-    dim = struct.unpack_from("<8h", data, 40)
-    code, = struct.unpack_from("<h", data, 70)
-    offset, slope, shift = struct.unpack_from("<3f", data, 108)
-    voxels = np.frombuffer(data, TYPES[code], int(np.prod(dim[1:4])), int(offset)).reshape(dim[1:4], order="F")
-    if slope not in (0.0, 1.0) or (slope != 0.0 and shift != 0.0):
-        voxels = voxels * slope + shift
-    return data[:348], voxels
-
-
-def write_nifti(path, header, voxels, spacing=None):
-    """As float32, or as they are if they are bytes. The header keeps its place in the world; `spacing` scales it."""
-    header = bytearray(header)
-    voxels = voxels if voxels.dtype == np.uint8 else voxels.astype(np.float32)
-    struct.pack_into("<3h", header, 42, *voxels.shape)
-    struct.pack_into("<2h", header, 70, 2 if voxels.dtype == np.uint8 else 16, 8 * voxels.dtype.itemsize)
-    struct.pack_into("<3f", header, 108, 352.0, 1.0, 0.0)
-    if spacing:
-        struct.pack_into("<3f", header, 80, *[spacing] * 3)
-        for row in range(3):
-            values = np.array(struct.unpack_from("<3f", header, 280 + 16 * row)) * spacing
-            struct.pack_into("<3f", header, 280 + 16 * row, *values)
-    path.write_bytes(bytes(header) + bytes(4) + voxels.tobytes(order="F"))
 
 
 def dilated(mask, steps):

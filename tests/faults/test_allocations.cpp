@@ -167,7 +167,7 @@ void run_failing(const Call& call, const Check& whole, bool all, Findings& found
 
 /// Which allocations fail: the first 20 and the others with a stride that keeps the whole within `seconds` of the
 /// processor; all of them where the environment variable MFRES_ALL_ALLOCATIONS is set, and if it is FROM-TO these alone,
-/// so that a long loop can be run in parts.
+/// so that a long loop can be run in parts, or if it is FROM-TO/STRIDE these with a stride from the 20th on.
 struct Choice {
     std::int64_t first = 1;
     std::int64_t last = 0;
@@ -178,9 +178,11 @@ struct Choice {
         if (all) {
             long long from = 1;
             long long to = count;
-            if (std::sscanf(all, "%lld-%lld", &from, &to) == 2) {
+            long long step = 1;
+            if (std::sscanf(all, "%lld-%lld/%lld", &from, &to, &step) >= 2) {
                 first = from;
                 last = std::min<std::int64_t>(count, to);
+                stride = std::max(1LL, step);
             }
             return;
         }

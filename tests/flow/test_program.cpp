@@ -63,6 +63,10 @@ TEST_CASE("mfres info --plan shows how a model runs, op by op") {
     for (const json& op : plan["ops"])
         macs += op["macs"].get<std::int64_t>();
     CHECK(macs == 184230720); // 15,721,021,440 at 128^3, times the share of voxels: 16 * 32 * 48 / 128^3
+    std::int64_t of_implementations = 0;
+    for (const json& sum : plan["macs_by_implementation"])
+        of_implementations += sum.get<std::int64_t>();
+    CHECK(of_implementations == macs);
     CHECK(plan["weight_bytes"].get<std::int64_t>() >= 3157168 * 4);
     CHECK(plan["peak_bytes"].get<std::int64_t>() > plan["weight_bytes"].get<std::int64_t>());
     const auto text = run_program({"info", model, "--plan", "--size", "16"});

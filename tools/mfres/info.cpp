@@ -73,6 +73,22 @@ Result<Plan> plan_of(const std::filesystem::path& file, const Options& options) 
     return plan;
 }
 
+/// Multiply-adds of each implementation, the most first. Ops without any are left out.
+std::vector<std::pair<std::string, std::int64_t>> by_implementation(const std::vector<Chosen>& ops) {
+    std::vector<std::pair<std::string, std::int64_t>> sums;
+    for (const Chosen& op : ops) {
+        if (op.cost.macs == 0)
+            continue;
+        auto entry =
+            std::find_if(sums.begin(), sums.end(), [&](const auto& sum) { return sum.first == op.implementation; });
+        if (entry == sums.end())
+            entry = sums.insert(entry, {op.implementation, 0});
+        entry->second += op.cost.macs;
+    }
+    std::stable_sort(sums.begin(), sums.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
+    return sums;
+}
+
 std::string plan_json(const Plan& plan) {
     OrderedJson json = {{"engine", plan.backend},
                         {"weight_bytes", plan.weights},
@@ -80,6 +96,9 @@ std::string plan_json(const Plan& plan) {
                         {"peak_bytes", plan.peak}};
     for (const auto& [kind, counts] : plan.operations)
         json["operations"][kind] = {{"built", counts[0]}, {"run", counts[1]}};
+    json["macs_by_implementation"] = OrderedJson::object();
+    for (const auto& [implementation, macs] : by_implementation(plan.ops))
+        json["macs_by_implementation"][implementation] = macs;
     json["ops"] = OrderedJson::array();
     for (const Chosen& op : plan.ops)
         json["ops"].push_back({{"node", op.node},
@@ -106,6 +125,15 @@ std::string plan_text(const Plan& plan) {
         append("  %8.2f  %8.1f  %s (%s, %s)\n", static_cast<double>(op.cost.bytes) / 1e6,
                static_cast<double>(op.cost.macs) / 1e6, op.node.c_str(), op.operation.c_str(),
                op.implementation.c_str());
+    const auto sums = by_implementation(plan.ops);
+    std::int64_t macs = 0;
+    for (const auto& sum : sums)
+        macs += sum.second;
+    if (macs > 0)
+        append("\nmultiply-adds by implementation\n      MMAC   share\n");
+    for (const auto& [implementation, sum] : sums)
+        append("  %8.1f  %5.1f %%  %s\n", static_cast<double>(sum) / 1e6,
+               100.0 * static_cast<double>(sum) / static_cast<double>(macs), implementation.c_str());
     append("\nmemory: %.1f MiB of weights in the file; %.1f MiB peak of activations;\n"
            "%.1f MiB with the backend's weights and workspace\n",
            static_cast<double>(plan.weights) / mib, static_cast<double>(plan.activations) / mib,

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <span>
+#include <tuple>
 #include <utility>
 
 namespace mfres {
@@ -41,8 +42,10 @@ constexpr double most_skewness_difference = 0.5;
 constexpr double most_deviation_ratio = 1.25;
 /// Extremes are 0.05 % of the voxels at either end, as those that zscore-brain-clipped clips.
 constexpr double extreme_share = 0.0005;
-/// Intensities are compared in so many voxels of the brain, spread evenly, if it has more.
-constexpr std::int64_t sample_voxels = std::int64_t{1} << 17;
+/// The deviation inside the brain, of clipped values where the normalisation clips, by that without the 10 % most extreme
+/// at either end. Measured on 84 cases: at most 2.59 (T1ce); 9.3 where half a voxel's move mixed -1024 into the rim.
+constexpr double bulk_extremes = 0.1;
+constexpr double most_bulk_ratio = 3.5;
 /// A part that is left out is worth a warning from 0.1 % of the brain on.
 constexpr double remarkable_part_share = 0.001;
 
@@ -63,34 +66,15 @@ std::string rounded(double value) {
 
 // Intensities --------------------------------------------------------------------------------------------------------
 
-/// Intensities of one contrast in a sample of brain voxels, the same voxels for every contrast, extremes clipped.
+/// Intensities of one contrast in a sample of brain voxels, the same voxels for every contrast, extremes clipped; what
+/// the normalisation clips is.
 struct Sample {
     PageVector<double> values;
     double mean = 0.0;
     double deviation = 0.0;
     double skewness = 0.0;
+    double bulk_deviation = 0.0; ///< without the 10 % most extreme at either end
 };
-
-/// Voxel n of the brain for every n that is a multiple of the step, in the order of the runs.
-PageVector<double> sampled_values(const Preprocessing& preprocessing, const CompactVolume& scan) {
-    const std::int64_t step = std::max<std::int64_t>(1, preprocessing.brain_voxels / sample_voxels);
-    const auto& size = preprocessing.grid.size;
-    PageVector<double> values;
-    values.reserve(static_cast<std::size_t>(preprocessing.brain_voxels / step + 1));
-    std::int64_t to_next = 0;
-    for (std::int64_t k = 0; k < size[2]; ++k)
-        for (std::int64_t j = 0; j < size[1]; ++j)
-            for (const BrainRun& run : preprocessing.row(j, k)) {
-                const std::int64_t voxels = run.end - run.begin;
-                for (; to_next < voxels; to_next += step) {
-                    float value = 0.0F;
-                    scan.read(run.begin + to_next, j, k, 1, &value);
-                    values.push_back(static_cast<double>(value));
-                }
-                to_next -= voxels;
-            }
-    return values;
-}
 
 double square(double value) {
     return value * value;
@@ -105,24 +89,27 @@ double mean_of(std::span<const double> values, const Function& f) {
     return sum / static_cast<double>(values.size());
 }
 
-Sample sample_of(const Preprocessing& preprocessing, const CompactVolume& scan) {
+/// Population standard deviation of the values clipped to the range, and their mean.
+std::pair<double, double> deviation_within(std::span<const float> values, std::pair<float, float> range,
+                                           PageVector<double>& clipped) {
+    clipped.resize(values.size());
+    std::transform(values.begin(), values.end(), clipped.begin(),
+                   [&](float value) { return static_cast<double>(std::clamp(value, range.first, range.second)); });
+    const double mean = mean_of(clipped, [](double value) { return value; });
+    return {std::sqrt(mean_of(clipped, [&](double value) { return square(value - mean); })), mean};
+}
+
+Sample sample_of(const Preprocessing& preprocessing, const CompactVolume& scan, const ModalityIntensity& intensity) {
     Sample sample;
-    sample.values = sampled_values(preprocessing, scan);
-    PageVector<float> ordered(sample.values.size()); // they were floats
-    std::transform(sample.values.begin(), sample.values.end(), ordered.begin(),
-                   [](double value) { return static_cast<float>(value); });
+    PageVector<float> values = sampled_intensities(preprocessing, scan);
+    for (float& value : values)
+        value = std::min(std::max(value, intensity.low), intensity.high);
+    PageVector<float> ordered = values;
+    std::tie(sample.bulk_deviation, std::ignore) =
+        deviation_within(values, extremes(ordered, bulk_extremes, 1), sample.values);
     // At least one voxel at either end: a single wild one must not decide in a small brain either.
-    const std::size_t most = (ordered.size() - 1) / 2;
-    const std::size_t skipped = std::min(
-        most, std::max<std::size_t>(1, static_cast<std::size_t>(extreme_share * static_cast<double>(ordered.size()))));
-    const auto low = ordered.begin() + static_cast<std::ptrdiff_t>(skipped);
-    const auto high = ordered.end() - 1 - static_cast<std::ptrdiff_t>(skipped);
-    std::nth_element(ordered.begin(), high, ordered.end());
-    std::nth_element(ordered.begin(), low, high); // the values at and behind `high` stay
-    for (double& value : sample.values)
-        value = std::clamp(value, static_cast<double>(*low), static_cast<double>(*high));
-    sample.mean = mean_of(sample.values, [](double value) { return value; });
-    sample.deviation = std::sqrt(mean_of(sample.values, [&](double value) { return square(value - sample.mean); }));
+    std::tie(sample.deviation, sample.mean) =
+        deviation_within(values, extremes(ordered, extreme_share, 1), sample.values);
     if (sample.deviation > 0.0)
         sample.skewness = mean_of(sample.values, [&](double value) {
             const double score = (value - sample.mean) / sample.deviation;
@@ -231,7 +218,7 @@ class Checks {
     void intensities(bool clipped) {
         std::array<Sample, 4> samples;
         for_contrasts(case_.present, case_.options.threads, [&](std::size_t m) {
-            samples[m] = sample_of(brain_, case_.scans[m]);
+            samples[m] = sample_of(brain_, case_.scans[m], brain_.intensity[m]);
             StopScope::check();
         });
         for_pairs([&](std::size_t a, std::size_t b) {
@@ -249,6 +236,14 @@ class Checks {
                          "): the standard deviation in the brain is ", deviation, ", but ", samples[m].deviation,
                          " without the 0.1 % most extreme. Correct them, or use a model with the normalisation "
                          "zscore-brain-clipped"));
+            else if (deviation > most_bulk_ratio * samples[m].bulk_deviation)
+                add(ErrorCode::intensity_outliers, case_.sources[m],
+                    text("few voxels decide about the intensities of ", case_.sources[m], " (", words[m],
+                         "): the standard deviation in the brain is ", deviation, ", but ", samples[m].bulk_deviation,
+                         " without the 10 % most extreme at either end, and at most ", most_bulk_ratio,
+                         " times that is plausible. If its background of ", brain_.intensity[m].background,
+                         " was mixed into the rim of the brain when it was resampled, set what is outside the brain "
+                         "to 0 before"));
         }
         if (case_.present[0] && case_.present[1])
             if (const double difference = samples[0].skewness - samples[1].skewness;

@@ -22,6 +22,7 @@
 #include <cstdint>
 #include <limits>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace mfres {
@@ -40,7 +41,9 @@ struct ModalityIntensity {
     float background = 0.0F; ///< most frequent value on the border faces
     double mean = 0.0;       ///< over the brain voxels
     double stddev = 0.0;     ///< over the brain voxels, population (divided by n)
-    /// Values are clipped to these first; infinite where the normalisation does not clip.
+    /// Values are clipped to these first; infinite where nothing is clipped. A background far below the tissue (-1024,
+    /// -32768) is clipped to just below the tissue whatever the normalisation, as if it were 0 in an image from 1 on: brain
+    /// voxels where one contrast alone shows its background would decide about mean and deviation else.
     float low = -std::numeric_limits<float>::infinity();
     float high = std::numeric_limits<float>::infinity();
 };
@@ -72,6 +75,14 @@ Result<Preprocessing> plan_preprocessing(const std::array<CompactVolume, 4>& sca
 /// Precondition: `preprocessing` was planned from `scans`, shape[0] == 1, shape[1] == 4.
 void fill_input(const Preprocessing& preprocessing, const std::array<CompactVolume, 4>& scans,
                 const std::array<std::int64_t, 3>& offset, const StridedView<float>& input, int threads);
+
+/// The intensities of voxel n of the brain for every n that is a multiple of a step, in the order of the runs, as stored:
+/// at most 2^18 of them, spread evenly, the same voxels of every contrast.
+PageVector<float> sampled_intensities(const Preprocessing& preprocessing, const CompactVolume& scan);
+
+/// The values with a share of all values below and above them, at least `least` values at either end. The values are
+/// reordered. Precondition: there are values.
+std::pair<float, float> extremes(std::span<float> values, double share, std::size_t least);
 
 /// Adds the brain voxels of the part of the padded box that begins at `offset` and has the size of `spans`.
 void add_brain(const Preprocessing& preprocessing, const std::array<std::int64_t, 3>& offset, LineSpans& spans);

@@ -297,37 +297,30 @@ class Promises:
 
     @promise("an ONNX file with its weights in another file is read")
     def external_data(self):
-        try:
-            import onnx
-        except ImportError:
-            return None, "skipped: there is no package onnx"
-        weights = self.weights()
-        self.run("convert", weights.parent / "model.safetensors", "--out", weights.parent / "m.onnx")
-        model = onnx.load(weights.parent / "m.onnx")
-        del model.metadata_props[:]
-        onnx.save_model(model, str(weights.parent / "external.onnx"), save_as_external_data=True, location="w.bin",
-                        size_threshold=0)
-        return self.imported(weights.parent / "external.onnx")
+        return self.imported(lambda onnx, model, path: onnx.save_model(
+            model, path, save_as_external_data=True, location="w.bin", size_threshold=0))
 
     @promise("an ONNX file that ends with a softmax is read")
     def final_softmax(self):
+        def save(onnx, model, path):
+            logits = model.graph.output[0]
+            model.graph.node.append(onnx.helper.make_node("Softmax", [logits.name], ["probabilities"], axis=1))
+            logits.name = "probabilities"
+            onnx.save_model(model, path)
+        return self.imported(save)
+
+    def imported(self, save):
+        """Whether a network of somebody else is read: save(onnx, model, path) writes it."""
         try:
             import onnx
         except ImportError:
             return None, "skipped: there is no package onnx"
-        weights = self.weights()
-        self.run("convert", weights.parent / "model.safetensors", "--out", weights.parent / "m.onnx")
-        model = onnx.load(weights.parent / "m.onnx")
+        folder = self.weights().parent
+        self.run("convert", folder / "model.safetensors", "--out", folder / "m.onnx")
+        model = onnx.load(folder / "m.onnx")
         del model.metadata_props[:]
-        graph = model.graph
-        graph.node.append(onnx.helper.make_node("Softmax", [graph.output[0].name], ["probabilities"], axis=1))
-        graph.output[0].name = "probabilities"
-        onnx.save_model(model, str(weights.parent / "softmax.onnx"))
-        return self.imported(weights.parent / "softmax.onnx")
-
-    def imported(self, path):
-        order = ("--modalities", "t1,t1ce,t2,flair") if "--modalities" in self.run("convert", "--help").printed else ()
-        done = self.run("convert", path, "--network", "mf-res2net", "--out", path.parent / "in.safetensors", *order)
+        save(onnx, model, str(folder / "theirs.onnx"))
+        done = self.convert(folder / "theirs.onnx")
         return done.code == 0, last_line(done)
 
     # Messages with a remedy

@@ -144,6 +144,22 @@ class Kinds:
         again = self.images["t1"][1].copy()
         again[tuple(np.argwhere(self.brain)[0])] += 1
         self.labels(kind, "T1 given as T1ce, one voxel changed", {"t1ce": again})
+        below = np.cumsum(self.brain.sum((0, 1))) / self.brain.sum()
+        cut = int(np.argmax(below > 0.02))
+        _, plain, _ = self.segment({"flair": self.without(cut, 0)["flair"]})
+        for background in (-1024, -32768):
+            self.labels(kind, f"FLAIR lacks 2 % of the brain, background {background}", self.without(cut, background),
+                        expected=plain)
+        flair = np.where(self.brain, self.images["flair"][1], -1024.0)
+        flair[1:] = 0.5 * (flair[1:] + flair[:-1])
+        self.labels(kind, "FLAIR moved by half a voxel, background -1024", {"flair": flair})
+
+    def without(self, cut, background):
+        """All contrasts with that background, FLAIR without the first `cut` planes."""
+        shown = self.brain.copy()
+        shown[:, :, :cut] = False
+        return {name: np.where(shown if name == "flair" else self.brain, voxels, background)
+                for name, (_, voxels) in self.images.items()}
 
     def scores(self, kind, what, reference, predicted, wanted, *options):
         """Dice of ET as evaluate says it for the reference and the prediction, each a list of label maps."""
@@ -192,14 +208,15 @@ class Kinds:
                       if code == 0 else f"exit {code}: " + printed.strip().splitlines()[-1])
 
     def kind6(self, kind):
-        step = 2
-        small = {name: voxels[::step, ::step, ::step] for name, (_, voxels) in self.images.items()}
-        code, plain, _ = self.segment(small, "--resample", spacing=step)
-        for background in (-32768, -1024):
-            outside = {name: np.where(self.brain[::step, ::step, ::step], voxels, background)
-                       for name, voxels in small.items()}
-            self.labels(kind, f"--resample, background {background}", outside, "--resample", expected=plain,
-                        spacing=step)
+        for spacing in (0.9, 2.0):
+            step = slice(None, None, 2 if spacing == 2.0 else None)
+            small = {name: voxels[step, step, step] for name, (_, voxels) in self.images.items()}
+            brain = self.brain[step, step, step]
+            _, plain, _ = self.segment(small, "--resample", spacing=spacing)
+            for background in (-32768, -1024):
+                outside = {name: np.where(brain, voxels, background) for name, voxels in small.items()}
+                self.labels(kind, f"--resample from {spacing} mm, background {background}", outside, "--resample",
+                            expected=plain, spacing=spacing)
 
     def kind7(self, kind):
         folders = [self.work / f"cases{seed}" for seed in (1, 2)]

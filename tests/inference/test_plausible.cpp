@@ -8,6 +8,7 @@
 #include <mfres/predictor.h>
 #include <mfres/segmenter.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -86,6 +87,77 @@ TEST_CASE("noise, padding and ringing around the brain leave the labels of the u
     REQUIRE_OK(result);
     CHECK(dice(expected->labels, result->labels) > 0.99);
     CHECK(result->report.warnings.empty() != told);
+}
+
+namespace {
+
+/// The brain of a head: where a contrast is not 0.
+std::vector<bool> brain_of(const Volumes& volumes) {
+    std::vector<bool> brain(volumes[0].voxels.size());
+    for (const Volume& volume : volumes)
+        for (std::size_t i = 0; i < brain.size(); ++i)
+            brain[i] = brain[i] || volume.voxels[i] != 0.0F;
+    return brain;
+}
+
+/// The lowest plane of the brain above which `share` of its voxels lie below.
+std::int64_t plane_above(const Volumes& volumes, double share) {
+    const std::vector<bool> brain = brain_of(volumes);
+    const auto& size = volumes[0].grid.size;
+    const auto all = static_cast<double>(std::count(brain.begin(), brain.end(), true));
+    std::int64_t below = 0;
+    for (std::int64_t k = 0; k < size[2]; ++k) {
+        const auto plane = brain.begin() + size[0] * size[1] * k;
+        below += std::count(plane, plane + size[0] * size[1], true);
+        if (static_cast<double>(below) >= share * all)
+            return k;
+    }
+    return size[2];
+}
+
+} // namespace
+
+TEST_CASE("a contrast that shows a little less than the others has the same labels whatever its background is") {
+    auto predictor = Predictor::open(shipped("mf-res2net-quarter"), {.compute = {.threads = 2}});
+    REQUIRE_OK(predictor);
+    const std::int64_t cut = plane_above(head(), 0.02);
+    const std::vector<bool> brain = brain_of(head());
+    const auto with_background = [&](float background) {
+        Volumes volumes = head();
+        for (std::size_t m = 0; m < 4; ++m)
+            for (std::size_t i = 0; i < brain.size(); ++i) {
+                const auto k = static_cast<std::int64_t>(i) / (volumes[m].grid.size[0] * volumes[m].grid.size[1]);
+                if (!brain[i] || (m == 3 && k < cut))
+                    volumes[m].voxels[i] = background;
+            }
+        return volumes;
+    };
+    const auto expected = predict(*predictor, with_background(0.0F));
+    REQUIRE_OK(expected);
+    for (const float background : {-1024.0F, -32768.0F}) {
+        INFO("background " << background);
+        const auto result = predict(*predictor, with_background(background));
+        REQUIRE_OK(result);
+        CHECK(dice(expected->labels, result->labels) > 0.99);
+    }
+}
+
+TEST_CASE("a background that was mixed into the rim of the brain is rejected") {
+    auto predictor = Predictor::open(shipped("mf-res2net-quarter"), {.compute = {.threads = 2}});
+    REQUIRE_OK(predictor);
+    Volumes volumes = head();
+    const std::vector<bool> brain = brain_of(volumes);
+    std::vector<float>& flair = volumes[3].voxels;
+    for (std::size_t i = 0; i < brain.size(); ++i)
+        if (!brain[i])
+            flair[i] = -32768.0F;
+    const std::vector<float> sharp = flair;
+    for (std::size_t i = 1; i < flair.size(); ++i) // as half a voxel's move by interpolation leaves it
+        flair[i] = 0.5F * (sharp[i] + sharp[i - 1]);
+    const auto result = predict(*predictor, volumes);
+    REQUIRE_CODE(result, intensity_outliers);
+    CHECK(result.error().message.find("(FLAIR)") != std::string::npos);
+    CHECK(result.error().message.find("-32768") != std::string::npos);
 }
 
 TEST_CASE("a wild voxel changes nothing where the model clips, and is rejected where it does not") {

@@ -37,4 +37,14 @@ Result<const Backend*> find_backend(std::string_view name) {
                  std::string(name)};
 }
 
+Result<const Backend*> find_backend(std::string_view name, const std::function<bool(const Backend&)>& suits) {
+    MFRES_TRY(const Backend* const first, find_backend(name));
+    if (name != "auto")
+        return first;
+    const auto all = backends();
+    const auto found = std::find_if(all.begin(), all.end() - 1,
+                                    [&](const Backend* backend) { return backend->available() && suits(*backend); });
+    return found == all.end() - 1 ? first : *found;
+}
+
 } // namespace mfres

@@ -28,6 +28,7 @@ class CudaBackend final : public Backend {
         return options.precision == Precision::int8 ? unsupported_precision(graph, options.precision)
                                                     : inference_only_ops(graph, "has no kernel for GPUs yet");
     }
+    bool trains() const override { return true; }
     std::vector<Unsupported> unsupported_training(const Graph& graph, const TrainingOptions& options) const override;
 
   protected:

@@ -37,6 +37,9 @@ class OneDnnBackend final : public Backend {
     }
 
 #ifdef MFRES_WITH_TRAINING
+    bool trains() const override {
+        return true;
+    }
     std::vector<Unsupported> unsupported_training(const Graph& graph, const TrainingOptions& options) const override {
         return unsupported_in_training(graph, options);
     }

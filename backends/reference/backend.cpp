@@ -114,6 +114,12 @@ class ReferenceBackend final : public Backend {
             append(rejected, unsupported_precision(graph, options.precision));
         return rejected;
     }
+    std::int64_t engine_bytes() const override { return 0; }
+#ifdef MFRES_WITH_TRAINING
+    bool trains() const override {
+        return true;
+    }
+#endif
 
   protected:
     Result<std::unique_ptr<Executable>> make_executable(const Graph& graph, const Weights& weights,

@@ -141,12 +141,14 @@ void fill_ops(const Executable& executable, const OpTimes& times, const Graph& g
 Result<BenchmarkReport> run_benchmark(const std::filesystem::path& path, const BenchmarkOptions& options,
                                       const Progress& progress) {
     MFRES_CHECK(check_options(options));
-    MFRES_TRY(const Backend* const backend, find_backend(options.compute.backend));
+    MFRES_CHECK(find_backend(options.compute.backend)); // before the model is read
     MFRES_TRY(const Model model, load_named_model(path));
     MFRES_TRY(const Graph graph, build_network(model.variant, options.size));
     ComputeOptions compute = options.compute;
     compute.threads = resolve_threads(compute.threads);
-    MFRES_TRY(CompileOptions compile, compile_options(model, *backend, compute));
+    MFRES_TRY(auto chosen, choose_backend(model, compute));
+    const Backend* const backend = chosen.backend;
+    CompileOptions& compile = chosen.options;
 
     BenchmarkReport report;
     report.model_file = path.string();

@@ -60,7 +60,19 @@ class Probe {
         if (options_.runs < 1 || options_.runs > 1000)
             return Error{ErrorCode::invalid_argument, text("runs is ", options_.runs, ", allowed is 1 to 1000"),
                          "runs"};
-        MFRES_TRY(backend_, find_backend(options_.backend));
+        const std::vector<Precision> wanted = options_.precisions.empty()
+                                                  ? std::vector{Precision::f32, Precision::bf16, Precision::int8}
+                                                  : options_.precisions;
+        const auto precisions = [&](const Backend& backend) {
+            return std::count_if(wanted.begin(), wanted.end(),
+                                 [&](Precision precision) { return runs(backend, precision); });
+        };
+        std::ptrdiff_t most = 0;
+        for (const Backend* const backend : backends())
+            if (backend != backends().back() && backend->available())
+                most = std::max(most, precisions(*backend));
+        MFRES_TRY(backend_,
+                  find_backend(options_.backend, [&](const Backend& backend) { return precisions(backend) == most; }));
         MFRES_TRY(const std::vector<int> threads, thread_counts());
         machine_.name = options_.name;
         machine_.measured = true;
@@ -68,9 +80,6 @@ class Probe {
         machine_.engine = backend_->description();
         machine_.cores = resolve_threads(0);
         machine_.source = "measured by mfres probe";
-        const std::vector<Precision> wanted = options_.precisions.empty()
-                                                  ? std::vector{Precision::f32, Precision::bf16, Precision::int8}
-                                                  : options_.precisions;
         total_ = threads.size() * wanted.size() * calibrations.size();
         for (const int count : threads) {
             measure_rates(count);
@@ -179,6 +188,18 @@ class Probe {
                                 })));
         }
         return positive;
+    }
+
+    static bool runs(const Backend& backend, Precision precision) {
+        const auto variant = parse_variant(calibrations.front().variant);
+        const auto graph = variant ? parameter_graph(*variant) : Result<Graph>(variant.error());
+        if (!graph)
+            return false;
+        CompileOptions options;
+        options.precision = precision;
+        if (precision == Precision::int8)
+            options.ranges = made_up_ranges(inference_form(*graph));
+        return backend.unsupported(*graph, options).empty();
     }
 
     /// Ranges for all convolutions but the first and the last one, as mfres convert leaves them in f32.

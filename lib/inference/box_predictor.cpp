@@ -84,7 +84,8 @@ void store(const ProbabilityMean& probabilities, std::size_t images, const Size&
 BoxPredictor::BoxPredictor(const Variant& variant, const Weights& weights, const Backend& backend,
                            BoxPredictorOptions options)
     : variant_(variant), weights_(weights), backend_(backend), options_(std::move(options)),
-      budget_(weight_bytes(weights), variant.label_classes(), mirror_images(options_.mirror) > 1, options_.threads) {}
+      budget_(weight_bytes(weights), variant.label_classes(), mirror_images(options_.mirror) > 1, options_.threads,
+              backend.engine_bytes()) {}
 
 /// Of logits, or with mirror images of sums of probabilities.
 LabelRule BoxPredictor::rule() const {

@@ -12,11 +12,9 @@ namespace {
 using Size = std::array<std::int64_t, 3>;
 
 /// What no plan lists: pages of code, of which the system maps up to 4 MiB more or less from run to run, thread stacks,
-/// slack of the allocator; and once a network is compiled the engine's code and the kernels it generates. Measured on
-/// x86-64 with oneDNN 2.6.3.
+/// slack of the allocator. Measured on x86-64.
 constexpr std::int64_t process_overhead = std::int64_t{12} << 20;
 constexpr std::int64_t writer_overhead = std::int64_t{1} << 20; // buffers of a file and of zlib
-constexpr std::int64_t engine_overhead = std::int64_t{16} << 20;
 
 std::int64_t voxels(const Size& size) {
     return size[0] * size[1] * size[2];
@@ -59,8 +57,8 @@ std::int64_t MemoryBudget::peak(const CaseMemory& memory, const Size& tile, std:
     // Probabilities of the box, and the sums of a tile while they are made; mirror images have the sums anyhow.
     const std::int64_t box_probabilities = memory.probabilities ? float_bytes(memory.box, classes_) : 0;
     const std::int64_t sums = mirrors_ || memory.probabilities ? float_bytes(tile, classes_) : 0;
-    const std::int64_t running = engine_overhead + executable + voxels(memory.box) +
-                                 (one_pass ? memory.images : memory.scans) + sums + box_probabilities;
+    const std::int64_t running = engine_ + executable + voxels(memory.box) + (one_pass ? memory.images : memory.scans) +
+                                 sums + box_probabilities;
     // Two volumes of floats and a copy of their brains for a picture.
     const std::int64_t picture = memory.picture ? memory.images + 3 * float_bytes(memory.grid, 1) + labels : 0;
     // Probabilities of the larger grid, rounded, and as a file, beside what else there is at that time.
@@ -72,13 +70,13 @@ std::int64_t MemoryBudget::peak(const CaseMemory& memory, const Size& tile, std:
     // small), or both grids' labels; a slice with the buffers of its file.
     const std::int64_t beside = std::max(memory.components ? labels / 4 : 0, memory.labels ? voxels(memory.output) : 0);
     const std::int64_t written = labels + beside + memory.output[0] * memory.output[1] + writer_overhead;
-    const std::int64_t ending = std::max(picture, written) + std::max(probabilities, box_probabilities) +
-                                engine_overhead + (memory.keep_network ? executable : 0);
+    const std::int64_t ending = std::max(picture, written) + std::max(probabilities, box_probabilities) + engine_ +
+                                (memory.keep_network ? executable : 0);
     return fixed() + std::max({reading(memory), memory.scans + labels, running, ending});
 }
 
 std::int64_t MemoryBudget::reading_peak(const CaseMemory& memory, std::int64_t kept_executable) const {
-    return fixed() + reading(memory) + (kept_executable > 0 ? engine_overhead + kept_executable : 0);
+    return fixed() + reading(memory) + (kept_executable > 0 ? engine_ + kept_executable : 0);
 }
 
 } // namespace mfres

@@ -36,9 +36,9 @@ CaseMemory case_memory(const std::array<CompactVolume, 4>& scans, const Grid& gr
 class MemoryBudget {
   public:
     /// `weights`: bytes of the model's weights as floats. `mirrors`: probabilities are averaged over mirror images.
-    /// `readers`: threads that read files at the same time.
-    MemoryBudget(std::int64_t weights, std::int64_t classes, bool mirrors, int readers)
-        : weights_(weights), classes_(classes), mirrors_(mirrors), readers_(readers) {}
+    /// `readers`: threads that read files at the same time. `engine`: bytes of Backend::engine_bytes().
+    MemoryBudget(std::int64_t weights, std::int64_t classes, bool mirrors, int readers, std::int64_t engine)
+        : weights_(weights), classes_(classes), mirrors_(mirrors), readers_(readers), engine_(engine) {}
 
     std::int64_t weights() const { return weights_; }
 
@@ -59,6 +59,7 @@ class MemoryBudget {
     std::int64_t classes_;
     bool mirrors_;
     int readers_;
+    std::int64_t engine_;
 };
 
 } // namespace mfres

@@ -5,7 +5,7 @@
 
 namespace mfres {
 
-Result<CompileOptions> compile_options(const Model& model, const Backend& backend, const ComputeOptions& compute) {
+Result<ChosenBackend> choose_backend(const Model& model, const ComputeOptions& compute) {
     MFRES_TRY(const Graph graph, parameter_graph(model.variant));
     const bool automatic = !compute.precision;
     const Precision stored = model.metadata.quantization.int8_weights ? Precision::int8 : Precision::f32;
@@ -16,18 +16,28 @@ Result<CompileOptions> compile_options(const Model& model, const Backend& backen
                            .device = compute.device.value_or(0)};
     if (options.precision == Precision::int8)
         options.ranges = model.metadata.quantization.ranges;
-    if (automatic && options.precision == Precision::int8 && !backend.unsupported(graph, options).empty()) {
-        options.precision = Precision::f32;
-        options.ranges = {};
-    }
+    // What a backend cannot do of the operations, it says of the graph that it is to compile.
     const bool plain = options.precision == Precision::f32 && !options.allow_tf32 && options.deterministic;
-    if (!plain) // what a backend cannot do of the operations, it says of the graph that it is to compile
-        if (const auto rejected = backend.unsupported(graph, options); !rejected.empty())
-            return Error{ErrorCode::operation_unsupported,
-                         text("the ", backend.name(), " backend cannot run this model in ",
-                              to_string(options.precision), ": ", rejected.front().reason),
-                         std::string(to_string(options.precision))};
-    return options;
+    const auto rejected_by = [&](const Backend& backend) {
+        return plain ? std::vector<Unsupported>() : backend.unsupported(graph, options);
+    };
+    MFRES_TRY(const Backend* const backend,
+              find_backend(compute.backend, [&](const Backend& candidate) { return rejected_by(candidate).empty(); }));
+    if (rejected_by(*backend).empty())
+        return ChosenBackend{backend, std::move(options)};
+    if (automatic && options.precision == Precision::int8) {
+        ComputeOptions in_f32 = compute;
+        in_f32.precision = Precision::f32;
+        return choose_backend(model, in_f32);
+    }
+    std::string reasons;
+    for (const Backend* const candidate : backends())
+        if (candidate == backend ||
+            (compute.backend == "auto" && candidate != backends().back() && candidate->available()))
+            reasons +=
+                text(reasons.empty() ? "" : "; ", "the ", candidate->name(), " backend cannot run this model in ",
+                     to_string(options.precision), ": ", rejected_by(*candidate).front().reason);
+    return Error{ErrorCode::operation_unsupported, reasons, std::string(to_string(options.precision))};
 }
 
 RunInfo run_info(const Backend& backend, const CompileOptions& options) {

@@ -115,16 +115,17 @@ Result<std::unique_ptr<CasePredictor>> CasePredictor::open(std::shared_ptr<const
     MFRES_TRY(opened->pool_, ThreadPool::create(options.compute));
     opened->options_ = options;
     opened->name_ = std::move(name);
-    MFRES_TRY(opened->backend_, find_backend(options.compute.backend));
     opened->model_ = std::move(model);
     MFRES_TRY(opened->input_, model_input(*opened->model_, opened->name_));
-    MFRES_TRY(CompileOptions compile, compile_options(*opened->model_, *opened->backend_, options.compute));
-    compile.pool = opened->pool_;
-    opened->used_ = run_info(*opened->backend_, compile);
+    MFRES_TRY(ChosenBackend chosen, choose_backend(*opened->model_, options.compute));
+    opened->backend_ = chosen.backend;
+    chosen.options.pool = opened->pool_;
+    opened->used_ = run_info(*opened->backend_, chosen.options);
     opened->boxes_ = std::make_unique<BoxPredictor>(
         opened->model_->variant, opened->model_->weights, *opened->backend_,
-        BoxPredictorOptions{std::move(compile), options.mirror, options.max_memory, system_memory(opened->idle_bytes_),
-                            resolve_threads(options.compute.threads), options.keep_memory, options.skip_background});
+        BoxPredictorOptions{std::move(chosen.options), options.mirror, options.max_memory,
+                            system_memory(opened->idle_bytes_), resolve_threads(options.compute.threads),
+                            options.keep_memory, options.skip_background});
     return opened;
 }
 

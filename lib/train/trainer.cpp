@@ -104,12 +104,12 @@ struct Trainer::State {
 
     // ---- opening ----
 
-    /// The executable of the backend asked for; "auto" tries the next one where the best does not train.
+    /// The executable of the backend asked for; "auto" tries the next one where a backend that trains rejects this.
     Status compile_for_training(const Graph& graph, const Weights& weights, TrainingOptions training) {
         const bool automatic = run.options.compute.backend == "auto";
         for (const Backend* candidate : backends()) {
             if (automatic) {
-                if (!candidate->available())
+                if (!candidate->trains() || !candidate->available())
                     continue;
                 backend = candidate;
             }

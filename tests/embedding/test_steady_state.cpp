@@ -67,6 +67,11 @@ void* operator new(std::size_t bytes) { return allocate(__builtin_return_address
 void* operator new[](std::size_t bytes) { return allocate(__builtin_return_address(0), bytes); }
 void* operator new(std::size_t bytes, std::align_val_t a) { return allocate(__builtin_return_address(0), bytes, static_cast<std::size_t>(a)); }
 void* operator new[](std::size_t bytes, std::align_val_t a) { return allocate(__builtin_return_address(0), bytes, static_cast<std::size_t>(a)); }
+// Under AddressSanitizer the standard form of these does not call those above.
+void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept try { return operator new(bytes); } catch (...) { return nullptr; }
+void* operator new[](std::size_t bytes, const std::nothrow_t&) noexcept try { return operator new[](bytes); } catch (...) { return nullptr; }
+void operator delete(void* memory, const std::nothrow_t&) noexcept { std::free(memory); }
+void operator delete[](void* memory, const std::nothrow_t&) noexcept { std::free(memory); }
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete[](void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }

@@ -24,7 +24,7 @@ CaseMemory usual_case() {
 } // namespace
 
 TEST_CASE("the peak is that of the network, the files or the end, whichever is highest") {
-    const MemoryBudget budget(13 * mib, 4, false, 2);
+    const MemoryBudget budget(13 * mib, 4, false, 2, 16 * mib);
     const std::int64_t fixed = (12 + 13) * mib; // process and weights
     const CaseMemory memory = usual_case();
     // In one pass the scans have been given back when the network runs.
@@ -41,7 +41,7 @@ TEST_CASE("the peak is that of the network, the files or the end, whichever is h
 }
 
 TEST_CASE("labels of a finer grid count where they are returned, written by slices they do not") {
-    const MemoryBudget budget(0, 4, false, 1);
+    const MemoryBudget budget(0, 4, false, 1, 16 * mib);
     CaseMemory fine = usual_case();
     fine.scans = 0;
     fine.output = {480, 480, 310};
@@ -59,8 +59,8 @@ TEST_CASE("labels of a finer grid count where they are returned, written by slic
 
 TEST_CASE("mirror images, pictures and probabilities take what they hold") {
     const CaseMemory memory = usual_case();
-    const MemoryBudget plain(0, 4, false, 1);
-    const MemoryBudget mirrors(0, 4, true, 1);
+    const MemoryBudget plain(0, 4, false, 1, 16 * mib);
+    const MemoryBudget mirrors(0, 4, true, 1, 16 * mib);
     constexpr std::int64_t executable = 2000 * mib;
     // Sums of four classes in floats, and the scans, since another pass needs them.
     CHECK(mirrors.peak(memory, box, executable) - plain.peak(memory, box, executable) == 4 * 4 * box_voxels + 20 * mib);

@@ -6,6 +6,8 @@
 #include "imaging/labels.h"
 #include "imaging/reorient.h"
 #include "inference/model_input.h"
+#include "inference/precision.h"
+#include "model/find_model.h"
 #include "support/cases.h"
 
 #include <mfres/metrics.h>
@@ -290,6 +292,40 @@ TEST_CASE("with clipped normalisation one wild voxel changes nothing but its sur
     Predictor plain = open(unclipped, {.compute = {.threads = 2},
                                        .accept = {ErrorCode::brain_implausible, ErrorCode::intensity_outliers}});
     CHECK(dice_of(predict(plain, views_of(wild)).labels, predict(plain, views_of(volumes)).labels)[0] < 0.9);
+}
+
+TEST_CASE("auto is native in f32, and in another precision the first backend that has it") {
+    const auto model = load_named_model("mf-res2net-quarter");
+    REQUIRE_OK(model);
+    if (!find_backend("native") || !find_backend("onednn") || (*find_backend("auto"))->name() != "native") {
+        WARN("SKIPPED: needs native and onednn, and no GPU");
+        return;
+    }
+    const auto plain = choose_backend(*model, {});
+    REQUIRE_OK(plain);
+    CHECK(plain->backend->name() == "native");
+    CHECK(plain->options.precision == Precision::f32);
+    for (const Precision precision : {Precision::bf16, Precision::int8}) {
+        INFO(to_string(precision));
+        const auto onednn = choose_backend(*model, {.backend = "onednn", .precision = precision});
+        const auto chosen = choose_backend(*model, {.precision = precision});
+        REQUIRE_CODE(choose_backend(*model, {.backend = "native", .precision = precision}), operation_unsupported);
+        if (onednn) {
+            REQUIRE_OK(chosen);
+            CHECK(chosen->backend->name() == "onednn");
+            CHECK(chosen->options.precision == precision);
+            CHECK(chosen->options.ranges.empty() == (precision == Precision::bf16));
+        } else { // this processor lacks the instructions: both backends say why not
+            REQUIRE_CODE(chosen, operation_unsupported);
+            CHECK(chosen.error().message.find("the native backend cannot") != std::string::npos);
+            CHECK(chosen.error().message.find(onednn.error().message) != std::string::npos);
+        }
+    }
+    // No processor has this for every op: the reasons of all are told.
+    const auto half = choose_backend(*model, {.precision = Precision::fp16});
+    REQUIRE_CODE(half, operation_unsupported);
+    CHECK(half.error().message.find("the native backend cannot run this model in fp16: ") != std::string::npos);
+    CHECK(half.error().message.find("; the onednn backend cannot run this model in fp16: ") != std::string::npos);
 }
 
 TEST_CASE("a contrast that no file is named as: the message names the files with other names") {

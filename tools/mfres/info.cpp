@@ -56,9 +56,10 @@ Result<Plan> plan_of(const std::filesystem::path& file, const Options& options) 
     MFRES_TRY(const Model model, load_model(file));
     MFRES_TRY(const auto size, parse_size(options.get<std::string>("size")));
     MFRES_TRY(const ComputeOptions compute, compute_options(options));
-    MFRES_TRY(const Backend* const backend, find_backend(compute.backend));
     MFRES_TRY(const Graph graph, build_network(model.variant, size));
-    MFRES_TRY(CompileOptions compile, mfres::compile_options(model, *backend, compute));
+    MFRES_TRY(auto chosen, choose_backend(model, compute));
+    const Backend* const backend = chosen.backend;
+    CompileOptions& compile = chosen.options;
     MFRES_TRY(compile.pool, ThreadPool::create(compute));
     MFRES_TRY(const auto executable, backend->compile(graph, model.weights, compile));
     Plan plan;

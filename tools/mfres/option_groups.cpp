@@ -36,7 +36,7 @@ void add_compute_options(Options& options) {
                                   "training that of the recipe, else f32";
     // clang-format off
     options.add()
-        ("backend", po::value<std::string>()->default_value("auto"), backend_help("the first that works here").c_str())
+        ("backend", po::value<std::string>()->default_value("auto"), backend_help("the first that works here and has the precision").c_str())
         ("precision", po::value<std::string>()->default_value("auto"), precision.c_str())
         ("allow-tf32", "allow TF32 (10-bit mantissas) for f32 products on a GPU; rejected by other backends")
         ("non-deterministic", "allow faster GPU algorithms whose results differ between runs; rejected by other backends");

@@ -75,7 +75,7 @@ int probe(const std::vector<std::string>& arguments) {
         ("name", po::value<std::string>()->default_value("this machine"), "what reports call it")
         ("threads", po::value<std::string>()->default_value("auto"), "numbers of threads, 1,2 say; auto: 1 and all CPUs this process may use")
         ("precision", po::value<std::string>()->default_value("auto"), "f32, bf16, fp16 or int8, or a list; auto: those of f32, bf16 and int8 that work here")
-        ("backend", po::value<std::string>()->default_value("auto"), backend_help("the first that works here").c_str())
+        ("backend", po::value<std::string>()->default_value("auto"), backend_help("the first that has most of the precisions here").c_str())
         ("runs", po::value<int>()->default_value(9), "of each network; the median of an op's times counts")
         ("list", "show the machines that are known by their data sheets");
     // clang-format on

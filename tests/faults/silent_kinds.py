@@ -158,7 +158,7 @@ class Kinds:
         """All contrasts with that background, FLAIR without the first `cut` planes."""
         shown = self.brain.copy()
         shown[:, :, :cut] = False
-        return {name: np.where(shown if name == "flair" else self.brain, voxels, background)
+        return {name: np.where(shown if name == "flair" else self.brain, voxels.astype(np.float64), background)
                 for name, (_, voxels) in self.images.items()}
 
     def scores(self, kind, what, reference, predicted, wanted, *options):
@@ -214,7 +214,8 @@ class Kinds:
             brain = self.brain[step, step, step]
             _, plain, _ = self.segment(small, "--resample", spacing=spacing)
             for background in (-32768, -1024):
-                outside = {name: np.where(brain, voxels, background) for name, voxels in small.items()}
+                outside = {name: np.where(brain, voxels.astype(np.float64), background)
+                           for name, voxels in small.items()}
                 self.labels(kind, f"--resample from {spacing} mm, background {background}", outside, "--resample",
                             expected=plain, spacing=spacing)
 

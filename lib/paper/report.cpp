@@ -155,7 +155,7 @@ std::vector<std::string> caption(const ExperimentReport& report) {
     }
     lines.push_back(backend_sentence(report));
     lines.push_back(text("Dice in per cent and HD95 in mm: means over the held-out cases, whole brains "
-                         "files as `mfres evaluate` measures them (regions `brats`, empty regions `server2019`)",
+                         "as `mfres evaluate` measures them (regions `brats`, empty regions `server2019`)",
                          plan.seeds.size() > 1 ? "; then mean ± sample standard deviation over the seeds" : "",
                          ". Weights of the last step: the held-out cases decided nothing."));
     if (networks_compared)

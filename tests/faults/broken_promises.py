@@ -28,6 +28,7 @@ import numpy as np
 for folder in ("support", "train"):
     sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / folder))
 import exchange  # noqa: E402
+import process_memory  # noqa: E402
 from nifti import read_nifti, write_nifti  # noqa: E402
 
 CONTRASTS = ("t1", "t1ce", "t2", "flair")
@@ -42,15 +43,6 @@ def promise(what):
         promises.append((what, method))
         return method
     return register
-
-
-def peak_mib(pid):
-    """What the process has held at most since it was started. Its resource usage counts what this script holds, too."""
-    try:
-        lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return max((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), default=0.0)
 
 
 def last_line(done):
@@ -79,10 +71,7 @@ class Promises:
             begin = time.monotonic()
             process = subprocess.Popen([self.program, *map(str, arguments)], stdout=output or printed, stderr=printed,
                                        stdin=subprocess.DEVNULL, preexec_fn=limit)
-            peak = 0.0
-            while (code := process.poll()) is None and time.monotonic() - begin < timeout:
-                peak = max(peak, peak_mib(process.pid))
-                time.sleep(0.005)
+            code, peak = process_memory.wait(process, timeout)
             if code is None:
                 process.kill()
                 process.wait()

@@ -11,12 +11,14 @@ import argparse
 import array
 import gzip
 import json
-import os
 import pathlib
 import struct
 import subprocess
 import sys
 import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "support"))
+import process_memory  # noqa: E402
 
 CODES = {"int16": (4, 16, "h"), "float32": (16, 32, "f"), "float64": (64, 64, "d")}
 
@@ -117,16 +119,15 @@ def main():
             command.append("--quiet")
             with open(f"{folder}/report", "w+") as report, open(f"{folder}/errors", "w+") as errors:
                 child = subprocess.Popen(command, stdout=report, stderr=errors)
-                _, status, usage = os.wait4(child.pid, 0)
+                code, peak = process_memory.wait(child)
                 report.seek(0)
                 errors.seek(0)
                 mib = lambda number: f"{number / 2**20:.0f}"
                 planned = measured = "-"
-                if os.waitstatus_to_exitcode(status) == 0:
+                if code == 0:
                     told = json.load(report)
                     planned, measured = mib(told["planned_peak_bytes"]), mib(told["measured_peak_bytes"])
-                print(f"| {name} | {datatype} | {os.waitstatus_to_exitcode(status)} | {planned} | {measured} | "
-                      f"{mib(usage.ru_maxrss * 1024)} |", flush=True)
+                print(f"| {name} | {datatype} | {code} | {planned} | {measured} | {peak:.0f} |", flush=True)
                 print(errors.read(), file=sys.stderr, end="")
 
 

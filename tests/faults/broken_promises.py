@@ -29,9 +29,8 @@ for folder in ("support", "train"):
     sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / folder))
 import exchange  # noqa: E402
 import process_memory  # noqa: E402
-from nifti import read_nifti, write_nifti  # noqa: E402
+from nifti import CONTRASTS, case_files, read_nifti, write_nifti  # noqa: E402
 
-CONTRASTS = ("t1", "t1ce", "t2", "flair")
 
 Done = collections.namedtuple("Done", "code printed mib seconds")
 promises = []
@@ -53,12 +52,7 @@ def last_line(done):
 class Promises:
     def __init__(self, program, case, work):
         self.program, self.work = program, work
-        self.files = {}
-        for name in (*CONTRASTS, "seg"):
-            found = [path for path in case.iterdir() if path.name.split(".")[0].endswith(f"_{name}")]
-            if not found:
-                sys.exit(f"{case} has no file of {name}")
-            self.files[name] = found[0]
+        self.files = case_files(case)
         self.images = {name: read_nifti(self.files[name]) for name in CONTRASTS}
         self.idle = self.run("--version").mib
 

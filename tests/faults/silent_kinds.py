@@ -21,9 +21,8 @@ import numpy as np
 for folder in ("support", "train"):
     sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / folder))
 import exchange  # noqa: E402
-from nifti import read_nifti, write_nifti  # noqa: E402
+from nifti import CONTRASTS, case_files, read_nifti, write_nifti  # noqa: E402
 
-CONTRASTS = ("t1", "t1ce", "t2", "flair")
 
 
 def dilated(mask, steps):
@@ -55,12 +54,7 @@ class Kinds:
     def __init__(self, program, case, work, only):
         self.program, self.work, self.only = program, work, only
         self.wrong = 0
-        self.files = {}
-        for name in (*CONTRASTS, "seg"):
-            found = [path for path in case.iterdir() if path.name.split(".")[0].endswith(f"_{name}")]
-            if not found:
-                sys.exit(f"{case} has no file of {name}")
-            self.files[name] = found[0]
+        self.files = case_files(case)
         self.images = {name: read_nifti(self.files[name]) for name in CONTRASTS}
         self.brain = self.images["flair"][1] != 0
         self.untouched = self.segment({}, report=False)[1]

@@ -2,9 +2,11 @@
 """NIfTI-1 files as NumPy arrays, for the tests that change real cases."""
 import gzip
 import struct
+import sys
 
 import numpy as np
 
+CONTRASTS = ("t1", "t1ce", "t2", "flair")
 TYPES = {2: np.uint8, 4: np.int16, 8: np.int32, 16: np.float32, 64: np.float64, 512: np.uint16}
 
 
@@ -35,3 +37,14 @@ def write_nifti(path, header, voxels, spacing=None, slope=1.0):
             values = np.array(struct.unpack_from("<3f", header, 280 + 16 * row)) * spacing
             struct.pack_into("<3f", header, 280 + 16 * row, *values)
     path.write_bytes(bytes(header) + bytes(4) + voxels.tobytes(order="F"))
+
+
+def case_files(case):
+    """The files of a segmented BraTS case: its contrasts and "seg", by name. Ends the program if one is missing."""
+    files = {}
+    for name in (*CONTRASTS, "seg"):
+        found = [path for path in case.iterdir() if path.name.split(".")[0].endswith(f"_{name}")]
+        if not found:
+            sys.exit(f"{case} has no file of {name}")
+        files[name] = found[0]
+    return files

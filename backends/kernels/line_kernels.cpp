@@ -18,8 +18,17 @@ HWY_BEFORE_NAMESPACE();
 namespace mfres::kernels {
 namespace HWY_NAMESPACE {
 
-/// Vectors along z computed together: with four channels 16 sums where there are 32 registers, 8 where there are 16.
-constexpr int vectors_together = many_registers ? 4 : 2;
+/// Vectors along z computed together by so many blocks of output channels: with four channels 16 sums where there are 32
+/// registers, 8 where there are 16. On AArch64, where a product takes its weight from a lane, 24 sums of eight channels
+/// read least, and 16 of one or two.
+template <int blocks, int channels>
+constexpr int vectors_together() {
+    if (HWY_ARCH_ARM_A64 && blocks == 2)
+        return 3;
+    if (HWY_ARCH_ARM_A64 && channels <= 2)
+        return 8;
+    return many_registers ? 4 : 2;
+}
 
 /// Adds the products of vectors along z with a weight for each output channel, in blocks of which each has its weights
 /// `stride` behind those of the one before.
@@ -37,12 +46,15 @@ HWY_INLINE void add_products(const float* row, const float* weights, std::int64_
             sum[o][v] = hn::MulAdd(weight, x[v], sum[o][v]);
     };
 #if HWY_ARCH_ARM_A64 // products can take any lane of a vector as their factor
-    if constexpr (blocks == 1 && channels == 4) {
-        const Vector four = hn::LoadU(d, weights);
-        add(0, hn::Broadcast<0>(four));
-        add(1, hn::Broadcast<1>(four));
-        add(2, hn::Broadcast<2>(four));
-        add(3, hn::Broadcast<3>(four));
+    if constexpr (channels == 4) {
+        MFRES_UNROLL
+        for (int b = 0; b < blocks; ++b) {
+            const Vector four = hn::LoadU(d, weights + b * stride);
+            add(4 * b, hn::Broadcast<0>(four));
+            add(4 * b + 1, hn::Broadcast<1>(four));
+            add(4 * b + 2, hn::Broadcast<2>(four));
+            add(4 * b + 3, hn::Broadcast<3>(four));
+        }
         return;
     }
 #endif
@@ -77,39 +89,49 @@ HWY_INLINE void convolve_block(const RowConvolution& c, const float* weights, st
                 add_products<blocks, channels>(row, weights, stride, sum);
         }
     }
-    MFRES_UNROLL
-    for (int o = 0; o < blocks * channels; ++o) {
+    if (c.residual) {
         MFRES_UNROLL
-        for (int v = 0; v < vectors; ++v) {
-            const std::int64_t at = z + v * lanes;
-            Vector value = sum[o][v];
-            if (c.residual)
-                value = hn::Add(value, hn::Load(d, c.residual[first + o] + at));
-            hn::Store(activate(c.activation, value), d, c.outputs[first + o] + at);
+        for (int o = 0; o < blocks * channels; ++o) {
+            const float* const residual = c.residual[first + o] + z;
+            MFRES_UNROLL
+            for (int v = 0; v < vectors; ++v)
+                sum[o][v] = hn::Add(sum[o][v], hn::Load(d, residual + v * lanes));
         }
     }
+    activate(c.activation, sum);
+    MFRES_UNROLL
+    for (int o = 0; o < blocks * channels; ++o) {
+        float* const output = c.outputs[first + o] + z;
+        MFRES_UNROLL
+        for (int v = 0; v < vectors; ++v)
+            hn::Store(sum[o][v], d, output + v * lanes);
+    }
+}
+
+/// The same for a number of vectors that is known when it runs: 1 to `most`.
+template <int blocks, int channels, int most, int known_shifts>
+HWY_INLINE void convolve_vectors(const RowConvolution& c, const float* weights, std::int64_t first, std::int64_t z,
+                                 std::int64_t vectors) {
+    if constexpr (most > 1)
+        if (vectors < most)
+            return convolve_vectors<blocks, channels, most - 1, known_shifts>(c, weights, first, z, vectors);
+    convolve_block<blocks, channels, most, known_shifts>(c, weights, first, z);
 }
 
 /// `blocks` blocks of output channels.
 template <int blocks, int channels, int known_shifts>
 HWY_INLINE void convolve_channels(const RowConvolution& c, const float* weights, std::int64_t first) {
+    constexpr int together = vectors_together<blocks, channels>();
     std::int64_t z = 0;
-    if constexpr (row_multiple % (vectors_together * lanes) == 0) {
-        for (; z < c.floats; z += vectors_together * lanes)
-            convolve_block<blocks, channels, vectors_together, known_shifts>(c, weights, first, z);
+    if constexpr (row_multiple % (together * lanes) == 0) {
+        for (; z < c.floats; z += together * lanes)
+            convolve_block<blocks, channels, together, known_shifts>(c, weights, first, z);
     } else {
         // Steps as equal as possible: a few sums would wait for each other.
         for (std::int64_t left = c.floats / lanes; left > 0; left = (c.floats - z) / lanes) {
-            const std::int64_t steps = (left + vectors_together - 1) / vectors_together;
+            const std::int64_t steps = (left + together - 1) / together;
             const std::int64_t vectors = (left + steps - 1) / steps;
-            if (vectors == 1)
-                convolve_block<blocks, channels, 1, known_shifts>(c, weights, first, z);
-            else if (vectors == 2)
-                convolve_block<blocks, channels, 2, known_shifts>(c, weights, first, z);
-            else if (vectors == 3)
-                convolve_block<blocks, channels, 3, known_shifts>(c, weights, first, z);
-            else
-                convolve_block<blocks, channels, 4, known_shifts>(c, weights, first, z);
+            convolve_vectors<blocks, channels, together, known_shifts>(c, weights, first, z, vectors);
             z += vectors * lanes;
         }
     }
@@ -123,8 +145,9 @@ HWY_INLINE void convolve_rows(const RowConvolution& c) {
         first += count;
         weights += count * c.rows * c.shifts;
     };
-    if constexpr (lanes == row_multiple)
-        if (c.floats == lanes) // there are sums enough with two blocks only
+    // Two blocks where one has too few sums for a vector, or where they read less.
+    if constexpr (lanes == row_multiple || HWY_ARCH_ARM_A64)
+        if (c.floats == lanes || HWY_ARCH_ARM_A64)
             for (; first + 2 * row_block <= c.channels; done(2 * row_block))
                 convolve_channels<2, row_block, known_shifts>(c, weights, first);
     for (; first + row_block <= c.channels; done(row_block))

@@ -16,22 +16,26 @@ namespace mfres::kernels {
 namespace HWY_NAMESPACE {
 namespace {
 
-/// Stores the first `count` floats of a vector, after the residual and the activation.
-HWY_INLINE void store(const ConvolutionTile& t, Vector value, std::int64_t at, std::int64_t count) {
+/// The first `count` floats at `from`; zeros behind them.
+HWY_INLINE Vector load(const float* from, std::int64_t count) {
+    const Floats d;
+    if (count >= lanes)
+        return hn::LoadU(d, from);
+    HWY_ALIGN float values[lanes] = {};
+    std::copy_n(from, count, values);
+    return hn::Load(d, values);
+}
+
+/// Stores the first `count` floats of a vector.
+HWY_INLINE void store(Vector value, float* to, std::int64_t count) {
     const Floats d;
     if (count >= lanes) {
-        if (t.residual)
-            value = hn::Add(value, hn::LoadU(d, t.residual + at));
-        hn::StoreU(activate(t.activation, value), d, t.output + at);
+        hn::StoreU(value, d, to);
         return;
     }
-    HWY_ALIGN float values[lanes] = {};
-    if (t.residual) {
-        std::copy_n(t.residual + at, count, values);
-        value = hn::Add(value, hn::Load(d, values));
-    }
-    hn::Store(activate(t.activation, value), d, values);
-    std::copy_n(values, count, t.output + at);
+    HWY_ALIGN float values[lanes];
+    hn::Store(value, d, values);
+    std::copy_n(values, count, to);
 }
 
 /// Adds the products of an input value of each voxel, value(v), with the weights of all output channels.
@@ -113,14 +117,22 @@ void convolve_tile(const ConvolutionTile& t) {
             add_products(
                 weights, [&](int v) HWY_ATTR { return hn::Set(d, x[v][i]); }, sum);
     }
-    MFRES_UNROLL
-    for (int v = 0; v < voxels; ++v) {
-        if (v >= t.voxels)
-            break;
+    // Calls visit(voxel, vector, its place in the output, channels of it) for every vector that is stored.
+    const auto stored = [&](const auto& visit) HWY_ATTR {
         MFRES_UNROLL
-        for (int c = 0; c < vectors; ++c)
-            store(t, sum[v][c], v * t.stride + c * lanes, t.channels - c * lanes);
-    }
+        for (int v = 0; v < voxels; ++v) {
+            if (v >= t.voxels)
+                break;
+            MFRES_UNROLL
+            for (int c = 0; c < vectors; ++c)
+                visit(v, c, v * t.stride + c * lanes, c < vectors - 1 ? lanes : t.channels - c * lanes);
+        }
+    };
+    if (t.residual)
+        stored([&](int v, int c, std::int64_t at, std::int64_t count)
+                   HWY_ATTR { sum[v][c] = hn::Add(sum[v][c], load(t.residual + at, count)); });
+    activate(t.activation, sum);
+    stored([&](int v, int c, std::int64_t at, std::int64_t count) HWY_ATTR { store(sum[v][c], t.output + at, count); });
 }
 
 template <int vectors, int voxels>

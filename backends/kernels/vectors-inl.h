@@ -8,6 +8,7 @@
 #define MFRES_KERNELS_VECTORS_INL_H
 #endif
 
+#include "backends/kernels/pragmas.h"
 #include "graph/rewrite.h"
 
 #include <hwy/highway.h>
@@ -42,6 +43,24 @@ HWY_INLINE Vector activate(const Activation& activation, Vector v) {
         return hn::IfThenElse(hn::Lt(v, zero), hn::Mul(v, hn::Set(d, activation.slope)), v);
     }
     return v;
+}
+
+/// Every vector of an array in its place: what kind of activation it is, is asked once.
+template <int rows, int columns>
+HWY_INLINE void activate(const Activation& activation, Vector (&values)[rows][columns]) {
+    const auto all = [&](Activation::Kind kind) HWY_ATTR {
+        MFRES_UNROLL
+        for (int r = 0; r < rows; ++r) {
+            MFRES_UNROLL
+            for (int c = 0; c < columns; ++c)
+                values[r][c] = activate({kind, activation.slope}, values[r][c]);
+        }
+    };
+    switch (activation.kind) {
+    case Activation::Kind::none: break;
+    case Activation::Kind::relu: all(Activation::Kind::relu); break;
+    case Activation::Kind::leaky_relu: all(Activation::Kind::leaky_relu); break;
+    }
 }
 
 } // namespace HWY_NAMESPACE

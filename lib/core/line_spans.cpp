@@ -5,18 +5,19 @@
 
 namespace mfres {
 
-namespace {} // namespace
-
 void LineSpans::clear(const Size& size) {
     all_ = false;
     size_ = size;
     lines_.clear();
 }
 
-void LineSpans::add(std::int64_t x, std::int64_t y, std::int64_t begin, std::int64_t end) {
+void LineSpans::add(std::int64_t x_begin, std::int64_t x_end, std::int64_t y, std::int64_t begin, std::int64_t end) {
     lines_.resize(lines());
-    LineSpan& line = lines_[index(x, y)];
-    line = hull(line, {static_cast<std::int32_t>(begin), static_cast<std::int32_t>(end)});
+    const LineSpan added{static_cast<std::int32_t>(begin), static_cast<std::int32_t>(end)};
+    for (std::int64_t x = x_begin; x < x_end; ++x) {
+        LineSpan& line = lines_[index(x, y)];
+        line = hull(line, added);
+    }
 }
 
 void LineSpans::add(const LineSpans& other) {

@@ -50,7 +50,9 @@ class MFRES_EXPORT LineSpans {
     LineSpan line(std::int64_t x, std::int64_t y) const { return lines_.empty() ? LineSpan{} : lines_[index(x, y)]; }
 
     /// Adds voxels [begin, end) of a line. Precondition: not all(), 0 <= begin <= end <= size()[2].
-    void add(std::int64_t x, std::int64_t y, std::int64_t begin, std::int64_t end);
+    void add(std::int64_t x, std::int64_t y, std::int64_t begin, std::int64_t end) { add(x, x + 1, y, begin, end); }
+    /// Adds voxels [begin, end) of the lines x_begin <= x < x_end at y. Precondition: as above, within the grid.
+    void add(std::int64_t x_begin, std::int64_t x_end, std::int64_t y, std::int64_t begin, std::int64_t end);
     /// Adds what `other` has. Precondition: one of the two is all(), or both have one size.
     void add(const LineSpans& other);
 

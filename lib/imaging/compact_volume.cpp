@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "imaging/compact_volume.h"
 
+#include "core/runs.h"
 #include "core/tensor.h"
 #include "core/try.h"
 #include "imaging/border.h"
@@ -56,12 +57,11 @@ std::pair<Size, Size> box_of_others(const PageVector<T>& voxels, const Size& siz
         for (std::int64_t j = 0; j < size[1]; ++j) {
             const T* const row = voxels.data() + size[0] * (j + size[1] * k);
             const T* const row_end = row + size[0];
-            const auto differs = [background](T value) { return value != background; };
-            const T* const first = std::find_if(row, row_end, differs);
+            const T* const first = first_other(row, row_end, background);
             if (first == row_end)
                 continue;
             const T* last = row_end;
-            while (!differs(last[-1]))
+            while (last[-1] == background)
                 --last;
             begin = {std::min<std::int64_t>(begin[0], first - row), std::min(begin[1], j), std::min(begin[2], k)};
             end = {std::max<std::int64_t>(end[0], last - row), std::max(end[1], j + 1), std::max(end[2], k + 1)};

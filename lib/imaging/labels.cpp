@@ -2,6 +2,7 @@
 #include "imaging/labels.h"
 
 #include "core/names.h"
+#include "core/runs.h"
 #include "core/try.h"
 
 #include <algorithm>
@@ -32,6 +33,17 @@ constexpr std::array<std::string_view, tumour_classes> mapping_words = {"bg", "n
 using Replacement = std::array<int, 256>;
 
 constexpr int not_allowed = -1;
+
+/// Calls visit(value, begin, end) for each run of one value, in their order. It may change the values of its run.
+template <typename Visit>
+void visit_runs(std::span<const std::uint8_t> labels, const Visit& visit) {
+    const std::uint8_t* const all = labels.data();
+    for (std::size_t begin = 0; begin < labels.size();) {
+        const auto end = static_cast<std::size_t>(first_other(all + begin, all + labels.size(), all[begin]) - all);
+        visit(all[begin], begin, end);
+        begin = end;
+    }
+}
 
 ValueCounts count_values(const LabelMap& map) {
     ValueCounts counts;
@@ -252,12 +264,16 @@ std::int64_t relabel_small_enhancing(LabelMap& classes, double least_mm3, double
     constexpr std::uint8_t enhancing = 3;
     if (least_mm3 <= 0.0 && least_share <= 0.0)
         return 0;
-    const std::int64_t voxels = std::count(classes.labels.begin(), classes.labels.end(), enhancing);
-    const std::int64_t core = voxels + std::count(classes.labels.begin(), classes.labels.end(), core_class);
+    const ValueCounts found = count_values(classes);
+    const std::int64_t voxels = found.counts[enhancing];
+    const std::int64_t core = voxels + found.counts[core_class];
     const double mm3 = static_cast<double>(voxels) * voxel_millilitres(classes.grid) * 1000.0;
     if (mm3 >= least_mm3 && static_cast<double>(voxels) >= least_share * static_cast<double>(core))
         return 0;
-    std::replace(classes.labels.begin(), classes.labels.end(), enhancing, core_class);
+    visit_runs(classes.labels, [&](std::uint8_t value, std::size_t begin, std::size_t end) {
+        if (value == enhancing)
+            std::fill(&classes.labels[begin], &classes.labels[end - 1] + 1, core_class);
+    });
     return voxels;
 }
 
@@ -311,15 +327,18 @@ std::int64_t remove_small_components(LabelMap& classes, double least_mm3) {
             taken[index] = true;
         return taking;
     };
-    for (std::size_t seed = 0; seed < classes.labels.size(); ++seed) {
-        if (classes.labels[seed] == 0 || taken[seed])
-            continue;
-        Component component{seed, flood(classes.grid.size, seed, take)};
-        if (component.voxels > largest.voxels)
-            std::swap(component, largest);
-        if (component.voxels > 0 && static_cast<double>(component.voxels) * voxel_mm3 < least_mm3)
-            small.push_back(component);
-    }
+    visit_runs(classes.labels, [&](std::uint8_t value, std::size_t begin, std::size_t end) {
+        // A run may go over the end of a row, so its voxels need not be connected.
+        for (std::size_t seed = begin; value != 0 && seed < end; ++seed) {
+            if (taken[seed])
+                continue;
+            Component component{seed, flood(classes.grid.size, seed, take)};
+            if (component.voxels > largest.voxels)
+                std::swap(component, largest);
+            if (component.voxels > 0 && static_cast<double>(component.voxels) * voxel_mm3 < least_mm3)
+                small.push_back(component);
+        }
+    });
     std::int64_t removed = 0;
     for (const Component& component : small)
         removed += flood(classes.grid.size, component.seed,
@@ -362,16 +381,12 @@ Result<TumourVolumes> volumes_of(const ValueCounts& found, const Grid& grid, Reg
 } // namespace
 
 void ValueCounts::add(std::span<const std::uint8_t> labels) {
-    // By runs of one value: most of a map is background, and a counter cannot be raised twice at once.
-    for (auto run = labels.begin(); run != labels.end();) {
-        const std::uint8_t value = *run;
-        const auto end = std::find_if(run, labels.end(), [value](std::uint8_t other) { return other != value; });
+    visit_runs(labels, [this](std::uint8_t value, std::size_t begin, std::size_t end) {
         if (counts[value] == 0)
             first[value] = voxels;
-        counts[value] += end - run;
-        voxels += end - run;
-        run = end;
-    }
+        counts[value] += static_cast<std::int64_t>(end - begin);
+        voxels += static_cast<std::int64_t>(end - begin);
+    });
 }
 
 LabelTranslation::LabelTranslation(const LabelCoding& coding) : coding_(coding) {
@@ -381,8 +396,10 @@ LabelTranslation::LabelTranslation(const LabelCoding& coding) : coding_(coding) 
 
 void LabelTranslation::replace(std::span<std::uint8_t> classes) {
     counts_.add(classes);
-    for (std::uint8_t& value : classes)
-        value = labels_[value];
+    visit_runs(classes, [&](std::uint8_t value, std::size_t begin, std::size_t end) {
+        if (labels_[value] != value)
+            std::fill(&classes[begin], &classes[end - 1] + 1, labels_[value]);
+    });
 }
 
 Result<TumourVolumes> LabelTranslation::finish(const Grid& grid, RegionDefinition definition,

@@ -463,9 +463,9 @@ void add_brain(const Preprocessing& preprocessing, const std::array<std::int64_t
     for (std::int64_t k = begin[2]; k < end[2]; ++k)
         for (std::int64_t j = begin[1]; j < end[1]; ++j)
             for (const BrainRun& run : preprocessing.row(j, k)) {
+                const std::int64_t first = std::max<std::int64_t>(run.begin, begin[0]);
                 const std::int64_t last = std::min<std::int64_t>(run.end, end[0]);
-                for (std::int64_t i = std::max<std::int64_t>(run.begin, begin[0]); i < last; ++i)
-                    spans.add(i - begin[0], j - begin[1], k - begin[2], k - begin[2] + 1);
+                spans.add(first - begin[0], last - begin[0], j - begin[1], k - begin[2], k - begin[2] + 1);
             }
 }
 

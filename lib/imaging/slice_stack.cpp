@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "imaging/slice_stack.h"
 
+#include "core/runs.h"
 #include "core/stop.h"
 #include "imaging/border.h"
 
 #include <algorithm>
 #include <cmath>
-#include <iterator>
 #include <new>
 #include <type_traits>
 #include <utility>
@@ -50,15 +50,20 @@ SliceStack<T>::SliceStack(const Grid& grid, double slope, double inter, std::siz
 
 template <typename T>
 void SliceStack<T>::append(std::span<const T> voxels) {
-    count_ += std::ssize(voxels);
     while (!voxels.empty()) {
-        const std::size_t taken = std::min(voxels.size(), slice_.size() - filled_);
-        std::copy_n(voxels.begin(), taken, slice_.begin() + static_cast<std::ptrdiff_t>(filled_));
+        const std::size_t taken = std::min(voxels.size(), room().size());
+        std::copy_n(voxels.begin(), taken, room().begin());
         voxels = voxels.subspan(taken);
-        filled_ += taken;
-        if (filled_ == slice_.size())
-            take_slice();
+        took(taken);
     }
+}
+
+template <typename T>
+void SliceStack<T>::took(std::size_t voxels) {
+    count_ += static_cast<std::int64_t>(voxels);
+    filled_ += voxels;
+    if (filled_ == slice_.size())
+        take_slice();
 }
 
 template <typename T>
@@ -86,12 +91,11 @@ void SliceStack<T>::take_slice() {
     std::int64_t left = width, right = 0, first = grid_.size[1], last = 0;
     for (std::int64_t j = 0; j < grid_.size[1]; ++j) {
         const T* const row = slice_.data() + width * j;
-        const auto differs = [this](T value) { return value != guess_; };
-        const T* const begin = std::find_if(row, row + width, differs);
+        const T* const begin = first_other(row, row + width, guess_);
         if (begin == row + width)
             continue;
         const T* end = row + width;
-        while (!differs(end[-1]))
+        while (end[-1] == guess_)
             --end;
         left = std::min<std::int64_t>(left, begin - row);
         right = std::max<std::int64_t>(right, end - row);
@@ -113,8 +117,7 @@ template <typename Kept>
 void SliceStack<T>::keep(PageVector<Kept>& kept, const Part& part) const {
     for (std::int64_t j = part.j; j < part.j + part.height; ++j) {
         const T* const row = slice_.data() + part.i + grid_.size[0] * j;
-        std::transform(row, row + part.width, std::back_inserter(kept),
-                       [](T value) { return static_cast<Kept>(value); });
+        kept.insert(kept.end(), row, row + part.width);
     }
 }
 

@@ -28,6 +28,11 @@ class SliceStack {
     /// The next voxels, i fastest; no more than the grid has.
     void append(std::span<const T> voxels);
 
+    /// The same without a copy: where the next voxels of the slice have to be written, and how many of them have been. At
+    /// least one until all voxels of the grid have come.
+    std::span<T> room() { return std::span(slice_).subspan(filled_); }
+    void took(std::size_t voxels);
+
     /// Voxels so far.
     std::int64_t count() const { return count_; }
 

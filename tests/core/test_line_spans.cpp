@@ -65,6 +65,11 @@ TEST_CASE("spans are the hull of what was added to each line") {
     CHECK(spans.all());
     spans.clear(size);
     CHECK(spans.voxels() == 0);
+    spans.add(1, 4, 2, 6, 9);
+    CHECK(spans.voxels() == 9);
+    CHECK(spans.line(1, 2) == LineSpan{6, 9});
+    CHECK(spans.line(3, 2) == LineSpan{6, 9});
+    CHECK(spans.line(4, 2).empty());
 }
 
 TEST_CASE("grown spans hold every voxel within reach, and the hulls of those only") {

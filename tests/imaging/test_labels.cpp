@@ -315,7 +315,7 @@ TEST_CASE("small components become background, the largest one never") {
     CHECK(remove_small_components(nothing, 10.0) == 0);
 }
 
-TEST_CASE("an component is connected through corners, along every axis, and not around the edge of the volume") {
+TEST_CASE("a component is connected through corners, along every axis, and not around the edge of the volume") {
     const Grid grid{{3, 3, 3}, {{{1, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0}}}};
     LabelMap diagonal{grid, std::vector<std::uint8_t>(27, 0)};
     for (const std::size_t voxel : {0, 13, 26}) // from corner to corner

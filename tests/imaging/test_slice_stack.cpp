@@ -61,9 +61,16 @@ void compare(double slope, double inter) {
         const CompactVolume expected = whole(grid, voxels, slope, inter);
         SliceStack<T> stack(grid, slope, inter, random.below(2) == 0 ? voxels.size() : 0);
         for (std::size_t done = 0; done < voxels.size();) {
-            const std::size_t count = std::min<std::size_t>(voxels.size() - done, 1 + random.below(50));
-            stack.append(std::span(voxels).subspan(done, count));
+            std::size_t count = std::min<std::size_t>(voxels.size() - done, 1 + random.below(50));
+            if (random.below(2) == 0) {
+                stack.append(std::span(voxels).subspan(done, count));
+            } else {
+                count = std::min(count, stack.room().size());
+                std::copy_n(voxels.begin() + static_cast<std::ptrdiff_t>(done), count, stack.room().begin());
+                stack.took(count);
+            }
             done += count;
+            CHECK(stack.count() == static_cast<std::int64_t>(done));
         }
         const CompactVolume made = std::move(stack).finish();
         CHECK(made.background() == expected.background());

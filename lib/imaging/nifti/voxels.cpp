@@ -151,14 +151,15 @@ class StoredSink {
     Offenders not_finite;
     Offenders no_label; // stays empty
 
-    void append(std::span<const std::byte> bytes) {
-        part_.resize(bytes.size() / sizeof(T));
-        std::memcpy(part_.data(), bytes.data(), bytes.size());
+    /// Where the next voxels are read to, and how many bytes of them have been.
+    std::span<std::byte> room() { return std::as_writable_bytes(stack.room()); }
+    void took(std::size_t bytes) {
+        const std::span<const T> part = stack.room().first(bytes / sizeof(T));
         if (!always_finite_)
-            for (std::size_t i = 0; i < part_.size(); ++i)
-                if (!finite_as_float(part_[i]))
-                    not_finite.note(count() + i, static_cast<double>(part_[i]) * slope_ + inter_);
-        stack.append(part_);
+            for (std::size_t i = 0; i < part.size(); ++i)
+                if (!finite_as_float(part[i]))
+                    not_finite.note(count() + i, static_cast<double>(part[i]) * slope_ + inter_);
+        stack.took(part.size());
     }
     void reserve(std::size_t) const {} // the stack has done so
     std::size_t count() const { return static_cast<std::size_t>(stack.count()); }
@@ -172,7 +173,12 @@ class StoredSink {
     /// Scaled integers are finite floats if the scaled least and greatest values of the type are.
     bool always_finite_ =
         finite_as_float(std::numeric_limits<T>::lowest()) && finite_as_float(std::numeric_limits<T>::max());
-    std::vector<T> part_;
+};
+
+/// Whether a sink takes voxels as they are stored, so that they are read to where it keeps them.
+template <typename Sink>
+constexpr bool takes_stored = requires(Sink sink) {
+    sink.room();
 };
 
 /// Voxels of a file that memory is reserved for. A small file may declare a large volume; this is no more than the file
@@ -205,8 +211,8 @@ Status decode(ByteSource& source, const Header& header, const Layout& layout, co
     if constexpr (requires { sink.expect_scaling(1.0, 0.0); })
         sink.expect_scaling(scaling.first, scaling.second);
     const auto take = [&](std::span<const std::byte> part) {
-        if constexpr (requires { sink.append(part); })
-            sink.append(part);
+        if constexpr (takes_stored<Sink>)
+            sink.took(part.size());
         else
             converter_for<Sink>(static_cast<NiftiDatatype>(header.datatype))(part, scaling.first, scaling.second, sink);
         if constexpr (requires { sink.end_part(); })
@@ -224,13 +230,20 @@ Status decode(ByteSource& source, const Header& header, const Layout& layout, co
                           text("cannot hold the ", total, " bytes that its header declares for ", extents(header),
                                " voxels, even if they compress as well as gzip can"));
 
-    std::vector<std::byte> chunk(chunk_bytes);
+    std::vector<std::byte> chunk(takes_stored<Sink> ? 1 : chunk_bytes);
+    const auto room = [&]() -> std::span<std::byte> {
+        if constexpr (takes_stored<Sink>)
+            return sink.room();
+        else
+            return chunk;
+    };
     std::uint64_t left = static_cast<std::uint64_t>(layout.voxels) * voxel_bytes;
     std::uint64_t done = static_cast<std::uint64_t>(layout.total) - left;
     sink.reserve(voxels_to_expect(source, layout));
     while (left > 0) {
-        const auto wanted = static_cast<std::size_t>(std::min<std::uint64_t>(left, chunk.size()));
-        const std::span<std::byte> part = std::span(chunk).first(wanted);
+        const std::span<std::byte> there = room();
+        const auto wanted = static_cast<std::size_t>(std::min<std::uint64_t>(left, there.size()));
+        const std::span<std::byte> part = there.first(wanted);
         MFRES_TRY(const std::size_t got, source.read(part));
         if (got < wanted)
             return truncated(done + got);

@@ -19,18 +19,20 @@ void for_windows(const Domain& domain, const Shape& in, const float* x, float* y
     const Shape& out = domain.shape;
     parallel_for(out[0] * out[2] * out[3], domain.threads, [&](std::int64_t begin, std::int64_t end, int) {
         for (std::int64_t line = begin; line < end; ++line) {
-            const auto [y0, y1] = range(1, line % out[3]);
-            const auto [x0, x1] = range(0, line / out[3] % out[2]);
+            const auto y_window = range(1, line % out[3]);
+            const auto x_window = range(0, line / out[3] % out[2]);
             const float* sample = x + line / out[3] / out[2] * in[2] * in[3] * in[4] * channels;
             for (std::int64_t z = 0; z < out[4]; ++z) {
-                const auto [z0, z1] = range(2, z);
-                const auto window = [&, x0 = x0, x1 = x1, y0 = y0, y1 = y1, z0 = z0, z1 = z1](const auto& body) {
-                    for (std::int64_t a = x0; a < x1; ++a)
-                        for (std::int64_t b = y0; b < y1; ++b)
-                            for (std::int64_t c = z0; c < z1; ++c)
+                const auto z_window = range(2, z);
+                const auto window = [&](const auto& body) {
+                    for (std::int64_t a = x_window.first; a < x_window.second; ++a)
+                        for (std::int64_t b = y_window.first; b < y_window.second; ++b)
+                            for (std::int64_t c = z_window.first; c < z_window.second; ++c)
                                 body(sample + ((a * in[3] + b) * in[4] + c) * channels);
                 };
-                reduce(window, (x1 - x0) * (y1 - y0) * (z1 - z0), y + (line * out[4] + z) * channels);
+                const std::int64_t voxels = (x_window.second - x_window.first) * (y_window.second - y_window.first) *
+                                            (z_window.second - z_window.first);
+                reduce(window, voxels, y + (line * out[4] + z) * channels);
             }
         }
     });

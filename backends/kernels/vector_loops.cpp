@@ -73,16 +73,15 @@ void add_statistics(const Row& row, const float* x, const float* pivot, float* s
 
 void normalise(const Row& row, const Activation& activation, const Affine& affine, const float* x, bool adds,
                float* y) {
-    const auto [mean, factor, offset] = affine;
-    with_activation(activation,
-                    [&, mean = mean, factor = factor, offset = offset](const auto& f, const auto&) HWY_ATTR {
-                        if (adds)
-                            along(row, [=](std::int64_t i, std::int64_t j)
-                                           HWY_ATTR { y[i] = f(y[i] + ((x[i] - mean[j]) * factor[j] + offset[j])); });
-                        else
-                            along(row, [=](std::int64_t i, std::int64_t j)
-                                           HWY_ATTR { y[i] = f((x[i] - mean[j]) * factor[j] + offset[j]); });
-                    });
+    with_activation(activation, [&](const auto& f, const auto&) HWY_ATTR {
+        if (adds)
+            along(row, [=](std::int64_t i, std::int64_t j) HWY_ATTR {
+                y[i] = f(y[i] + ((x[i] - affine.mean[j]) * affine.factor[j] + affine.offset[j]));
+            });
+        else
+            along(row, [=](std::int64_t i, std::int64_t j)
+                           HWY_ATTR { y[i] = f((x[i] - affine.mean[j]) * affine.factor[j] + affine.offset[j]); });
+    });
 }
 
 void take(const Row& row, const Activation& activation, const float* x, bool adds, float* y) {
@@ -189,12 +188,11 @@ void mask(const Row& row, const Activation& activation, const float* g, const fl
 
 void mask_normalised(const Row& row, const Activation& activation, const Affine& affine, const float* g, const float* x,
                      float* y) {
-    const auto [mean, factor, offset] = affine;
-    with_activation(activation,
-                    [&, mean = mean, factor = factor, offset = offset](const auto&, const auto& masked) HWY_ATTR {
-                        along(row, [=](std::int64_t i, std::int64_t j)
-                                       HWY_ATTR { y[i] = masked(g[i], (x[i] - mean[j]) * factor[j] + offset[j]); });
-                    });
+    with_activation(activation, [&](const auto&, const auto& masked) HWY_ATTR {
+        along(row, [=](std::int64_t i, std::int64_t j) HWY_ATTR {
+            y[i] = masked(g[i], (x[i] - affine.mean[j]) * affine.factor[j] + affine.offset[j]);
+        });
+    });
 }
 
 void add_products(const Row& row, const float* g, const float* x, const float* mean, float* sum, float* dot) {
@@ -206,37 +204,31 @@ void add_products(const Row& row, const float* g, const float* x, const float* m
 
 void add_masked_products(const Row& row, const Activation& activation, const Affine& affine, const float* g,
                          const float* x, float* sum, float* dot) {
-    const auto [mean, factor, offset] = affine;
-    with_activation(activation,
-                    [&, mean = mean, factor = factor, offset = offset](const auto&, const auto& masked) HWY_ATTR {
-                        along(row, [=](std::int64_t i, std::int64_t j) HWY_ATTR {
-                            const float centred = x[i] - mean[j];
-                            const float own = masked(g[i], centred * factor[j] + offset[j]);
-                            sum[j] += own;
-                            dot[j] += own * centred;
-                        });
-                    });
+    with_activation(activation, [&](const auto&, const auto& masked) HWY_ATTR {
+        along(row, [=](std::int64_t i, std::int64_t j) HWY_ATTR {
+            const float centred = x[i] - affine.mean[j];
+            const float own = masked(g[i], centred * affine.factor[j] + affine.offset[j]);
+            sum[j] += own;
+            dot[j] += own * centred;
+        });
+    });
 }
 
 void input_gradient(const Row& row, const AffineGradient& gradient, const float* g, const float* x, float* dx) {
-    const auto [mean, own, centred, constant] = gradient;
-    along(row, [=, mean = mean, own = own, centred = centred, constant = constant](std::int64_t i, std::int64_t j)
-                   HWY_ATTR { dx[i] = own[j] * g[i] + centred[j] * (x[i] - mean[j]) + constant[j]; });
+    along(row, [=](std::int64_t i, std::int64_t j) HWY_ATTR {
+        dx[i] = gradient.own[j] * g[i] + gradient.centred[j] * (x[i] - gradient.mean[j]) + gradient.constant[j];
+    });
 }
 
 void masked_input_gradient(const Row& row, const Activation& activation, const Affine& affine,
                            const AffineGradient& gradient, const float* g, const float* x, float* dx) {
-    const auto [mean, factor, offset] = affine;
-    const float* own = gradient.own;
-    const float* from_centre = gradient.centred;
-    const float* constant = gradient.constant;
-    with_activation(
-        activation, [&, mean = mean, factor = factor, offset = offset](const auto&, const auto& masked) HWY_ATTR {
-            along(row, [=](std::int64_t i, std::int64_t j) HWY_ATTR {
-                const float centred = x[i] - mean[j];
-                dx[i] = own[j] * masked(g[i], centred * factor[j] + offset[j]) + from_centre[j] * centred + constant[j];
-            });
+    with_activation(activation, [&](const auto&, const auto& masked) HWY_ATTR {
+        along(row, [=](std::int64_t i, std::int64_t j) HWY_ATTR {
+            const float centred = x[i] - affine.mean[j];
+            dx[i] = gradient.own[j] * masked(g[i], centred * affine.factor[j] + affine.offset[j]) +
+                    gradient.centred[j] * centred + gradient.constant[j];
         });
+    });
 }
 
 void scale(std::int64_t count, float factor, const float* x, float* y) {
@@ -430,21 +422,28 @@ void add_distillation(const float* logits, const float* p, const float* spare, c
                       float* gradient) {
     const float* most = spare;
     const float* inverse = spare + stride;
-    with_count(channels, [&](const auto count) HWY_ATTR {
-        MFRES_SIMD
-        for (std::int64_t v = 0; v < voxels; ++v) {
-            const float all = (most[v] - logarithm(inverse[v])) + (inverse[v] - inverse[v]); // NaN stays NaN
-            float sum = 0.0F;
-            float entropy = 0.0F;
-            for (std::int64_t c = 0; c < count; ++c) {
-                sum += targets[v * count + c];
-                entropy += targets[v * count + c] * (all - logits[v * count + c]);
-            }
-            value[v] = entropy;
-            for (std::int64_t c = 0; c < count; ++c)
-                gradient[v * count + c] += factor * (sum * p[c * stride + v] - targets[v * count + c]);
+    const auto add = [=](std::int64_t v, const auto count) HWY_ATTR {
+        const float all = (most[v] - logarithm(inverse[v])) + (inverse[v] - inverse[v]); // NaN stays NaN
+        float sum = 0.0F;
+        float entropy = 0.0F;
+        for (std::int64_t c = 0; c < count; ++c) {
+            sum += targets[v * count + c];
+            entropy += targets[v * count + c] * (all - logits[v * count + c]);
         }
-    });
+        value[v] = entropy;
+        for (std::int64_t c = 0; c < count; ++c)
+            gradient[v * count + c] += factor * (sum * p[c * stride + v] - targets[v * count + c]);
+    };
+    // Vectors along v need the loops over c unrolled.
+    constexpr std::integral_constant<std::int64_t, 4> four;
+    if (channels == four) {
+        MFRES_SIMD
+        for (std::int64_t v = 0; v < voxels; ++v)
+            add(v, four);
+        return;
+    }
+    for (std::int64_t v = 0; v < voxels; ++v)
+        add(v, channels);
 }
 
 void blend_lines(std::int64_t count, const float* const* lines, const float* weights, float* y) {

@@ -283,19 +283,22 @@ Status norm_backward(double epsilon, std::int64_t together, NormStatistics stati
     if (!fixed) {
         MFRES_TRY(measured, all_moments(in, out, together, ranks, threads));
     }
-    /// Mean and r.
+    struct Normaliser {
+        double mean;
+        double r;
+    };
     const auto normaliser = [&](std::int64_t group, std::int64_t c) {
         const Moments own = fixed ? running_moments(in, c) : measured[static_cast<std::size_t>(group * channels + c)];
-        return std::pair{own.mean, 1.0 / std::sqrt(own.variance + epsilon)};
+        return Normaliser{own.mean, 1.0 / std::sqrt(own.variance + epsilon)};
     };
     std::vector<double> sums(static_cast<std::size_t>(2 * groups * channels), 0.0); // dweight, dbias of each group
     parallel_ranges(channels, threads, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t c = begin; c < end; ++c)
             for (std::int64_t group = 0; group < groups; ++group) {
-                const auto [mean, r] = normaliser(group, c);
+                const Normaliser by = normaliser(group, c);
                 double* own = sums.data() + 2 * (group * channels + c);
-                for_channel(out, c, group * together, (group + 1) * together, [&, mean = mean, r = r](std::int64_t i) {
-                    own[0] += static_cast<double>(dy[i]) * ((static_cast<double>(x[i]) - mean) * r);
+                for_channel(out, c, group * together, (group + 1) * together, [&](std::int64_t i) {
+                    own[0] += static_cast<double>(dy[i]) * ((static_cast<double>(x[i]) - by.mean) * by.r);
                     own[1] += static_cast<double>(dy[i]);
                 });
             }
@@ -316,11 +319,11 @@ Status norm_backward(double epsilon, std::int64_t together, NormStatistics stati
     parallel_ranges(channels, threads, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t c = begin; c < end; ++c)
             for (std::int64_t group = 0; group < groups; ++group) {
-                const auto [mean, r] = normaliser(group, c);
+                const Normaliser by = normaliser(group, c);
                 const double* own = sums.data() + 2 * (group * channels + c);
-                const double scale = static_cast<double>(in.parameters[0][c]) * r;
-                for_channel(out, c, group * together, (group + 1) * together, [&, mean = mean, r = r](std::int64_t i) {
-                    const double normal = (static_cast<double>(x[i]) - mean) * r;
+                const double scale = static_cast<double>(in.parameters[0][c]) * by.r;
+                for_channel(out, c, group * together, (group + 1) * together, [&](std::int64_t i) {
+                    const double normal = (static_cast<double>(x[i]) - by.mean) * by.r;
                     const double share = fixed ? 0.0 : (own[1] + normal * own[0]) / count;
                     dx[i] = static_cast<T>(static_cast<double>(dx[i]) + scale * (static_cast<double>(dy[i]) - share));
                 });

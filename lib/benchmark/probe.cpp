@@ -126,7 +126,7 @@ __attribute__((target("avx512f,avx512vnni"))) int burn_int8(std::int64_t rounds,
 #endif
 
 /// Null where the processor has no instruction for the precision.
-Burn burn_of(Precision precision) {
+Burn burn_of([[maybe_unused]] Precision precision) {
 #ifdef MFRES_X86_PROBES
     if (precision == Precision::bf16 && __builtin_cpu_supports("avx512bf16"))
         return burn_bf16;

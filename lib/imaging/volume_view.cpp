@@ -75,9 +75,14 @@ void for_rows(const VolumeView& view, std::int64_t k, const Visit& visit) {
 }
 
 /// Slope and intercept that are applied to stored values.
-std::pair<double, double> scaling_of(const VolumeView& view) {
+struct Scaling {
+    double slope = 1.0;
+    double inter = 0.0;
+};
+
+Scaling scaling_of(const VolumeView& view) {
     const bool scaled = view.slope != 0.0 && !std::isnan(view.slope);
-    return scaled ? std::pair{view.slope, view.inter} : std::pair{1.0, 0.0};
+    return scaled ? Scaling{view.slope, view.inter} : Scaling{};
 }
 
 /// Calls visit(a value of the view's type); nothing where the type is unknown.
@@ -100,22 +105,22 @@ auto with_type(ScalarType type, const Visit& visit) -> std::optional<decltype(vi
 
 template <typename T>
 Result<CompactVolume> converted(const VolumeView& view, std::string_view where, std::int64_t most_bytes) {
-    const auto [slope, inter] = scaling_of(view);
+    const Scaling scaling = scaling_of(view);
     constexpr bool kept =
         std::is_same_v<T, std::uint8_t> || std::is_same_v<T, std::int16_t> || std::is_same_v<T, std::uint16_t>;
     using Kept = std::conditional_t<kept, T, float>;
     const auto& size = view.grid.size;
-    SliceStack<Kept> stack(view.grid, kept ? slope : 1.0, kept ? inter : 0.0,
+    SliceStack<Kept> stack(view.grid, kept ? scaling.slope : 1.0, kept ? scaling.inter : 0.0,
                            static_cast<std::size_t>(view.grid.voxels()), most_bytes);
     PageVector<Kept> slice;
     NotFinite bad;
     std::array<float, largest_extent> intensities;
     for (std::int64_t k = 0; k < size[2]; ++k) {
         slice.clear();
-        for_rows<T>(view, k, [&, slope = slope, inter = inter](std::span<const T> row, std::int64_t j) {
+        for_rows<T>(view, k, [&](std::span<const T> row, std::int64_t j) {
             bool finite = true;
             for (std::size_t i = 0; i < row.size(); ++i) {
-                intensities[i] = static_cast<float>(static_cast<double>(row[i]) * slope + inter);
+                intensities[i] = border::intensity(row[i], scaling.slope, scaling.inter);
                 finite &= std::isfinite(intensities[i]);
             }
             for (std::size_t i = 0; !finite && i < row.size(); ++i) {
@@ -123,7 +128,7 @@ Result<CompactVolume> converted(const VolumeView& view, std::string_view where, 
                     continue;
                 if (bad.count++ == 0)
                     bad.first = {static_cast<std::int64_t>(i), j, k};
-                bad.nan += std::isnan(static_cast<double>(row[i]) * slope + inter) ? 1 : 0;
+                bad.nan += std::isnan(static_cast<double>(row[i]) * scaling.slope + scaling.inter) ? 1 : 0;
             }
             if constexpr (kept)
                 slice.insert(slice.end(), row.begin(), row.end());
@@ -150,12 +155,12 @@ Result<CompactVolume> compact_volume_of(const VolumeView& view, std::string_view
 }
 
 void read_slice(const VolumeView& view, std::int64_t k, std::span<float> slice) {
-    const auto [slope, inter] = scaling_of(view);
-    with_type(view.type, [&, slope = slope, inter = inter]<typename T>(T) {
+    const Scaling scaling = scaling_of(view);
+    with_type(view.type, [&]<typename T>(T) {
         for_rows<T>(view, k, [&](std::span<const T> row, std::int64_t j) {
             float* const to = slice.data() + view.grid.size[0] * j;
             for (std::size_t i = 0; i < row.size(); ++i)
-                to[i] = border::intensity(row[i], slope, inter);
+                to[i] = border::intensity(row[i], scaling.slope, scaling.inter);
         });
         return true;
     });

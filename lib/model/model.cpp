@@ -161,10 +161,10 @@ Status check_ranges(const Graph& graph, const ActivationRanges& ranges) {
     if (ranges.empty())
         return {};
     const Graph form = inference_form(graph);
-    for (const auto& [name, range] : ranges)
-        if (std::none_of(form.nodes().begin(), form.nodes().end(), [&, &name = name](const Node& node) {
-                return node.kind() == OpKind::conv && node.name == name;
-            }))
+    for (const auto& range : ranges)
+        if (const std::string& name = range.first;
+            std::none_of(form.nodes().begin(), form.nodes().end(),
+                         [&](const Node& node) { return node.kind() == OpKind::conv && node.name == name; }))
             return Error{ErrorCode::model_metadata_invalid,
                          text("metadata mfres.quantisation: the network has no convolution '", printable(name), "'"),
                          "mfres.quantisation"};

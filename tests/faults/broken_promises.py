@@ -31,7 +31,6 @@ import exchange  # noqa: E402
 import process_memory  # noqa: E402
 from nifti import CONTRASTS, case_files, read_nifti, write_nifti  # noqa: E402
 
-
 Done = collections.namedtuple("Done", "code printed mib seconds")
 promises = []
 

@@ -24,7 +24,6 @@ import exchange  # noqa: E402
 from nifti import CONTRASTS, case_files, read_nifti, write_nifti  # noqa: E402
 
 
-
 def dilated(mask, steps):
     for _ in range(steps):
         grown = mask.copy()

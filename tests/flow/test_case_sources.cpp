@@ -63,9 +63,9 @@ TEST_CASE("a cache is evaluated as the folder it was made of") {
             CHECK(*from_cache->cases[i][region][Metric::dice] ==
                   Approx(*from_files->cases[i][region][Metric::dice]).margin(2e-3));
     }
-    const auto precisions = evaluate_precisions(shipped, small_heads, {Precision::f32}, found(sources.cache), {});
-    REQUIRE_OK(precisions);
-    CHECK((*precisions)[0].against_reference.cases == from_cache->cases);
+    const auto compared = evaluate_precisions(shipped, small_heads, {Precision::f32}, found(sources.cache), {});
+    REQUIRE_OK(compared);
+    CHECK((*compared)[0].against_reference.cases == from_cache->cases);
     CHECK(found(sources.cache).spread(1).size() == 1);
     REQUIRE_CODE(CaseSet::find(sources.folder / "none.mfcache"), file_not_found);
 }

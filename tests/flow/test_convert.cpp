@@ -119,9 +119,9 @@ TEST_CASE("convert rejects with the documented exit codes and overwrites nothing
                                             std::string(test::small_network), "--out", folder / "y.safetensors"});
     CHECK(unnamed.exit_code == 4);
     CHECK(unnamed.err.find("--modalities flair,t1ce,t1,t2") != std::string::npos);
-    const auto named = [&](const std::string& modalities) {
+    const auto named = [&](const std::string& channels) {
         return code({folder / "bare.safetensors", "--network", std::string(test::small_network), "--modalities",
-                     modalities, "--out", folder / "y.safetensors"});
+                     channels, "--out", folder / "y.safetensors"});
     };
     for (const char* bad : {"t1,t1ce,t2", "t1,t1ce,t2,t2", "t1,t1ce,t2,pd", "t1,t1ce,t2,flair,t1", ""}) {
         INFO(bad);

@@ -123,7 +123,7 @@ TEST_CASE("every key of a recipe reads back as it was written") {
         CHECK_FALSE(field.help.empty());
     }
     CHECK(written.size() == all.size());
-    CHECK(to_json(parsed(written.dump())) == written);
+    CHECK(to_json(parsed(written.dump())).dump() == written.dump());
     CHECK(recipe_differences(parsed(written.dump()), recipe).empty());
     CHECK(recipe.seed == 9007199254740993U);
     CHECK(recipe.sampling.crop == std::array<std::int64_t, 3>{64, 80, 96});

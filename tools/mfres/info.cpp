@@ -131,7 +131,7 @@ std::string plan_text(const Plan& plan) {
     for (const auto& sum : sums)
         macs += sum.second;
     if (macs > 0)
-        append("\nmultiply-adds by implementation\n      MMAC   share\n");
+        lines += "\nmultiply-adds by implementation\n      MMAC   share\n";
     for (const auto& [implementation, sum] : sums)
         append("  %8.1f  %5.1f %%  %s\n", static_cast<double>(sum) / 1e6,
                100.0 * static_cast<double>(sum) / static_cast<double>(macs), implementation.c_str());

@@ -138,7 +138,7 @@ class MFRES_EXPORT Backend {
 
     /// Bytes that the engine's code and the kernels it generates take once a network is compiled, which peak_bytes() does
     /// not count. The default was measured with oneDNN 2.6.3 on x86-64.
-    virtual std::int64_t engine_bytes() const { return std::int64_t{16} << 20; }
+    virtual std::int64_t engine_bytes() const { return std::int64_t{20} << 20; }
 
     /// Whether it trains at all.
     virtual bool trains() const { return false; }

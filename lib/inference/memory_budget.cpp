@@ -59,6 +59,11 @@ std::int64_t MemoryBudget::peak(const CaseMemory& memory, const Size& tile, std:
     const std::int64_t sums = mirrors_ || memory.probabilities ? float_bytes(tile, classes_) : 0;
     const std::int64_t running = engine_ + executable + voxels(memory.box) + (one_pass ? memory.images : memory.scans) +
                                  sums + box_probabilities;
+    // The scans and the input made of them, which has four channels. Kernels have weights in forms of their own: Winograd's
+    // filters take 16/9 of them, and the rest pads blocks of channels.
+    const std::int64_t filling = one_pass ? engine_ + std::min(executable, 2 * weights_ + float_bytes(memory.box, 4)) +
+                                                voxels(memory.box) + memory.scans
+                                          : 0;
     // Two volumes of floats and a copy of their brains for a picture.
     const std::int64_t picture = memory.picture ? memory.images + 3 * float_bytes(memory.grid, 1) + labels : 0;
     // Probabilities of the larger grid, rounded, and as a file, beside what else there is at that time.
@@ -72,7 +77,7 @@ std::int64_t MemoryBudget::peak(const CaseMemory& memory, const Size& tile, std:
     const std::int64_t written = labels + beside + memory.output[0] * memory.output[1] + writer_overhead;
     const std::int64_t ending = std::max(picture, written) + std::max(probabilities, box_probabilities) + engine_ +
                                 (memory.keep_network ? executable : 0);
-    return fixed() + std::max({reading(memory), memory.scans + labels, running, ending});
+    return fixed() + std::max({reading(memory), memory.scans + labels, filling, running, ending});
 }
 
 std::int64_t MemoryBudget::reading_peak(const CaseMemory& memory, std::int64_t kept_executable) const {

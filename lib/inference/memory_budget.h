@@ -43,7 +43,8 @@ class MemoryBudget {
     std::int64_t weights() const { return weights_; }
 
     /// The peak of a case whose tiles run through an executable of `executable` bytes: the weights, and at the peak the
-    /// files being read, the network with the scans that are still needed, or what is written at the end.
+    /// files being read, the input being filled, the network with the scans that are still needed, or what is written at
+    /// the end.
     std::int64_t peak(const CaseMemory& memory, const std::array<std::int64_t, 3>& tile, std::int64_t executable) const;
 
     /// What there is besides scans, network and results.

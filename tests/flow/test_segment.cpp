@@ -117,16 +117,23 @@ TEST_CASE("under a memory limit the network runs in tiles, keeps to the limit an
 }
 
 TEST_CASE("a whole head fits into 128 MiB, with the labels of one pass and the peak that was planned") {
+    const bool resampled = GENERATE(false, true); // of voxels of 2 mm: the resampled scans are floats
+    INFO((resampled ? "resampled" : "as it is"));
     const test::TemporaryFolder folder;
     CaseFiles files;
     {
-        const auto phantom = make_phantom({.seed = 3, .size = {240, 240, 155}, .threads = 2});
+        const std::array<std::int64_t, 3> size =
+            resampled ? std::array<std::int64_t, 3>{120, 120, 78} : std::array<std::int64_t, 3>{240, 240, 155};
+        auto phantom = make_phantom({.seed = 3, .size = size, .threads = 2});
         REQUIRE_OK(phantom);
         files.id = "head";
         for (const Modality modality : modalities) { // stored as published cases are
             auto& file = files.modalities[static_cast<std::size_t>(modality)];
             file = folder / (std::string(name(modality)) + ".nii");
-            const Volume& volume = phantom->volumes[static_cast<std::size_t>(modality)];
+            Volume& volume = phantom->volumes[static_cast<std::size_t>(modality)];
+            for (auto& row : volume.grid.affine)
+                for (double& element : row)
+                    element *= resampled ? 2.0 : 1.0;
             REQUIRE_OK(write_nifti(file, volume, geometry_of(volume.grid), NiftiDatatype::int16, "synthetic", true));
         }
     }
@@ -136,7 +143,7 @@ TEST_CASE("a whole head fits into 128 MiB, with the labels of one pass and the p
     for (const bool limited : {true, false}) {
         release_unused_memory();
         Segmenter segmenter = open(model, {.max_memory = limited ? limit : 0});
-        Segmentation result = segment(segmenter, files, {.output = folder / "labels.nii.gz"});
+        Segmentation result = segment(segmenter, files, {.resample = resampled, .output = folder / "labels.nii.gz"});
         const auto planned = static_cast<double>(result.report.planned_peak_bytes);
         const auto measured = static_cast<double>(result.report.measured_peak_bytes);
         INFO("planned " << planned << ", measured " << measured << ", tiles " << result.report.tiles);

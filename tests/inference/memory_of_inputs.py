@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: MIT
 """Peak memory of `mfres segment` on one case in several forms.
 
-tests/inference/memory_of_inputs.py build/dev/bin/mfres MODEL CASE_FOLDER [--max-memory 128M] [--only '0.5 mm']
+tests/inference/memory_of_inputs.py build/dev/bin/mfres MODEL CASE_FOLDER [--max-memory 128M] [--backend onednn] [--only '0.5 mm']
 
 Rewrites the four volumes of a case as int16, float32 and float64, with voxels of 0.5 mm (each voxel eight times; also
-with fractions, so that they are kept as floats) and of 2 mm (every second voxel), and segments each form. Prints the exit status, the planned and the measured peak of the
-report, and the most memory that the system saw the process hold. Needs Python 3 alone, and about 3 GB of disk space."""
+with fractions, so that they are kept as floats) and of 2 mm (every second voxel), and segments each form. Prints the exit
+status, the planned and the measured peak of the report, and the most memory that the system saw the process hold; first
+that of the idle program, which --max-memory does not count (`mfres --version`). Needs Python 3 alone, and about 3 GB of disk space."""
 import argparse
 import array
 import gzip
@@ -95,6 +96,7 @@ def main():
     parser.add_argument("model")
     parser.add_argument("case", type=pathlib.Path)
     parser.add_argument("--max-memory")
+    parser.add_argument("--backend", default="auto")
     parser.add_argument("--threads", default="2")
     parser.add_argument("--only", default="", help="the forms whose names begin so")
     given = parser.parse_args()
@@ -102,6 +104,8 @@ def main():
     forms += [("2 mm", halved, 2.0, t) for t in ("int16", "float32")]
     forms += [("0.5 mm", doubled, 0.5, t) for t in ("int16", "float32")]
     forms += [("0.5 mm, fractions", lambda size, voxels: doubled(size, with_fractions(voxels)), 0.5, "float32")]
+    idle = process_memory.wait(subprocess.Popen([given.program, "--version"], stdout=subprocess.DEVNULL))[1]
+    print(f"The idle program holds {idle:.0f} MiB.\n")
     print("| voxels | stored as | exit | planned MiB | measured MiB | process MiB |\n|---|---|---|---|---|---|")
     for name, change, mm, datatype in forms:
         if not name.startswith(given.only):
@@ -111,7 +115,7 @@ def main():
             case.mkdir()
             write_case(given.case, case, change, mm, datatype)
             command = [given.program, "segment", "--model", given.model, "--case", str(case), "--out",
-                       f"{folder}/labels.nii.gz", "--threads", given.threads, "--json"]
+                       f"{folder}/labels.nii.gz", "--backend", given.backend, "--threads", given.threads, "--json"]
             if given.max_memory:
                 command += ["--max-memory", given.max_memory]
             if mm != 1.0:

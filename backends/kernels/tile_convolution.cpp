@@ -34,6 +34,7 @@ struct BlockedConvolution {
     Conv conv;
     Shape in, out;
     Activation activation;
+    const TileKernels* kernels = nullptr;
     std::int64_t inputs_per_group = 0; ///< after groups were merged
     std::int64_t groups = 1;
     std::int64_t voxels = 0; ///< of a tile
@@ -65,8 +66,7 @@ struct BlockedConvolution {
 /// The pair of kernels for `vectors` vectors of output channels: the one that loads least for each voxel. A block loads one
 /// input value at a time, and shares its weights, which often come from the second-level cache, with the other voxels of
 /// the tile.
-std::span<const TileKernel> choose_kernels(std::int64_t vectors) {
-    const auto all = tile_kernels().kernels;
+std::span<const TileKernel> choose_kernels(std::span<const TileKernel> all, std::int64_t vectors) {
     std::size_t best = 0;
     double least = 0.0;
     for (std::size_t pair = 0; pair < all.size(); pair += 2) {
@@ -94,24 +94,26 @@ std::int64_t merged_groups(const Conv& conv) {
 
 class Packing {
   public:
-    explicit Packing(const ConvolutionSpec& spec) : spec_(spec), merged_(merged_groups(spec.conv)) {
+    explicit Packing(const ConvolutionSpec& spec)
+        : spec_(spec), merged_(merged_groups(spec.conv)), kernels_(tile_kernels(merged_ * spec.outputs_per_group())) {
         made_.conv = spec.conv;
         made_.in = spec.in;
         made_.out = spec.out;
         made_.activation = spec.activation;
         made_.groups = spec.conv.groups / merged_;
         made_.inputs_per_group = spec.in[1] / made_.groups;
+        made_.kernels = &kernels_;
         made_.zeros.assign(static_cast<std::size_t>(spec.in[1]), 0.0F);
     }
 
     BlockedConvolution pack() {
         const std::int64_t outputs = spec_.conv.out_channels / made_.groups;
-        const std::int64_t vectors = quotient_up(outputs, tile_kernels().lanes);
-        const auto blocks = divide_into_blocks(vectors);
+        const std::int64_t vectors = quotient_up(outputs, kernels_.lanes);
+        const auto blocks = divide_into_blocks(kernels_, vectors);
         made_.voxels = blocks.front().kernel->voxels;
         for (std::int64_t group = 0; group < made_.groups; ++group)
             for (const VectorBlock& block : blocks)
-                add_block(*block.kernel, group, outputs, block.begin * tile_kernels().lanes);
+                add_block(*block.kernel, group, outputs, block.begin * kernels_.lanes);
         made_.by_lines = lines_are_faster(vectors);
         return std::move(made_);
     }
@@ -130,14 +132,14 @@ class Packing {
         constexpr double start = 30.0;
         const double anywhere =
             tiles * tile + uneven * start * static_cast<double>(c.taps() * std::ssize(c.blocks) / c.groups);
-        const double copy = static_cast<double>(c.conv.kernel[0] * c.conv.kernel[1] * c.span()) /
-                            static_cast<double>(tile_kernels().lanes);
+        const double copy =
+            static_cast<double>(c.conv.kernel[0] * c.conv.kernel[1] * c.span()) / static_cast<double>(kernels_.lanes);
         const double by_lines = static_cast<double>(c.tiles_per_line()) * tile + (padded ? 2.0 : 1.0) * 2.0 * copy;
         return by_lines < anywhere;
     }
 
     void add_block(const TileKernel& kernel, std::int64_t group, std::int64_t outputs, std::int64_t begin) {
-        const std::int64_t width = std::int64_t{kernel.vectors} * tile_kernels().lanes;
+        const std::int64_t width = std::int64_t{kernel.vectors} * kernels_.lanes;
         Block block{&kernel,
                     group * made_.inputs_per_group,
                     group * outputs + begin,
@@ -169,6 +171,7 @@ class Packing {
 
     const ConvolutionSpec& spec_;
     std::int64_t merged_;
+    const TileKernels& kernels_;
     BlockedConvolution made_;
 };
 
@@ -370,7 +373,8 @@ class TileConvolutionOp final : public InferenceOp {
         int vectors = 0;
         for (const Block& block : convolution_.blocks)
             vectors = std::max(vectors, block.kernel->vectors);
-        return text("mfres:conv_tile_", convolution_.voxels, "x", vectors * tiles_.lanes, ":", tiles_.name);
+        const TileKernels& kernels = *convolution_.kernels;
+        return text("mfres:conv_tile_", convolution_.voxels, "x", vectors * kernels.lanes, ":", kernels.name);
     }
     std::int64_t workspace_bytes() const override { return static_cast<std::int64_t>(slots_->size()) * slot_bytes(); }
     std::int64_t constant_bytes() const override {
@@ -397,7 +401,6 @@ class TileConvolutionOp final : public InferenceOp {
     }
     std::int64_t slot_bytes() const { return rounded_up(strip_tiles_ * tile_bytes(), 64); }
 
-    const TileKernels& tiles_ = tile_kernels();
     BlockedConvolution convolution_;
     std::int64_t strip_tiles_ = 1;
     std::int64_t parts_ = 1;
@@ -407,8 +410,8 @@ class TileConvolutionOp final : public InferenceOp {
 
 } // namespace
 
-std::vector<VectorBlock> divide_into_blocks(std::int64_t vectors) {
-    const auto kernels = choose_kernels(vectors);
+std::vector<VectorBlock> divide_into_blocks(const TileKernels& all, std::int64_t vectors) {
+    const auto kernels = choose_kernels(all.kernels, vectors);
     const std::int64_t count = quotient_up(vectors, kernels[0].vectors);
     std::vector<VectorBlock> blocks;
     for (std::int64_t b = 0; b < count; ++b) {

@@ -20,9 +20,9 @@ struct VectorBlock {
     std::int64_t begin = 0, vectors = 0;
 };
 
-/// `vectors` vectors of output channels, divided into blocks as evenly as possible for the kernels that load least for
-/// each voxel. All kernels have the same number of voxels.
-std::vector<VectorBlock> divide_into_blocks(std::int64_t vectors);
+/// `vectors` vectors of output channels, divided into blocks as evenly as possible for those of `kernels` that load least
+/// for each voxel. All of them have the same number of voxels.
+std::vector<VectorBlock> divide_into_blocks(const TileKernels& kernels, std::int64_t vectors);
 
 /// Vectors that are multiplied for each output voxel.
 double tile_products(const ConvolutionSpec& spec);

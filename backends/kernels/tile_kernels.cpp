@@ -177,5 +177,15 @@ const TileKernels& tile_kernels() {
     return *HWY_DYNAMIC_DISPATCH(tile_kernels_of_target)();
 }
 
+const TileKernels& tile_kernels([[maybe_unused]] std::int64_t outputs) {
+    const TileKernels& best = tile_kernels();
+#if HWY_TARGETS & HWY_AVX2
+    if (const TileKernels& narrow = *N_AVX2::tile_kernels_of_target();
+        narrow.lanes < best.lanes && outputs <= narrow.lanes)
+        return narrow;
+#endif
+    return best;
+}
+
 } // namespace mfres::kernels
 #endif // HWY_ONCE

@@ -51,4 +51,8 @@ struct TileKernels {
 /// The kernels for this processor; see dispatch.h.
 const TileKernels& tile_kernels();
 
+/// The same for so many output channels: those of AVX2 where they do not fill half a vector of AVX-512. Processors compute
+/// at least as many products a cycle in vectors of half the length, those that split long ones twice as many.
+const TileKernels& tile_kernels(std::int64_t outputs);
+
 } // namespace mfres::kernels

@@ -67,7 +67,7 @@ class WinogradConvolutionOp final : public InferenceOp {
   public:
     explicit WinogradConvolutionOp(const ConvolutionSpec& spec)
         : in_(spec.in), out_(spec.out), axes_(*tile_axes(spec.conv)), activation_(spec.activation),
-          tiles_(tiles_of(spec.out, axes_)), blocks_(divide_into_blocks(out_[1] / kernels_.lanes)) {
+          tiles_(tiles_of(spec.out, axes_)), blocks_(divide_into_blocks(tile_kernels(), out_[1] / kernels_.lanes)) {
         const std::int64_t voxels = blocks_.front().kernel->voxels;
         for (const VectorBlock& block : blocks_)
             widest_ = std::max(widest_, block.vectors * kernels_.lanes);

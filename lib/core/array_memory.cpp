@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "core/array_memory.h"
 
+#include "core/platform.h"
+
 #include <algorithm>
 #include <bit>
 #include <new>
 #include <utility>
-
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
 
 namespace mfres {
 
@@ -24,33 +22,21 @@ struct alignas(ArrayMemory::alignment) Header {
     int part = 0;                 ///< see ArrayMemory::Block
 };
 
-constexpr std::size_t pages_from = std::size_t{1} << 20;
-/// Arrays of so many bytes are asked for in pages of 2 MiB.
-constexpr std::size_t huge_from = std::size_t{1} << 22;
+/// Arrays of so many bytes are asked for in pages of 2 MiB: a page fault costs more than reading the page, and large arrays
+/// are filled whole.
+constexpr std::size_t large_pages_from = std::size_t{1} << 22;
 
 void* system_memory(std::size_t bytes) {
-#ifdef __linux__
-    if (bytes >= pages_from) {
-        void* const pages = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (pages == MAP_FAILED)
-            throw std::bad_alloc();
-        // A page fault costs more than reading the page; large arrays are filled whole. Only advice: it may fail.
-        if (bytes >= huge_from)
-            (void)::madvise(pages, bytes, MADV_HUGEPAGE);
-        return pages;
-    }
-#endif
+    if (platform::uses_pages(bytes))
+        return platform::take_pages(bytes, bytes >= large_pages_from);
     return ::operator new (bytes, std::align_val_t{ArrayMemory::alignment});
 }
 
 void free_system_memory(void* memory, std::size_t bytes) noexcept {
-#ifdef __linux__
-    if (bytes >= pages_from) {
-        ::munmap(memory, bytes);
-        return;
-    }
-#endif
-    ::operator delete (memory, std::align_val_t{ArrayMemory::alignment});
+    if (platform::uses_pages(bytes))
+        platform::give_back_pages(memory, bytes);
+    else
+        ::operator delete (memory, std::align_val_t{ArrayMemory::alignment});
 }
 
 /// The least size of a class that holds `bytes`: a power of 2 in eighths.

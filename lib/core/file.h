@@ -2,6 +2,8 @@
 // Reading files, and writing them atomically.
 #pragma once
 
+#include "core/platform.h"
+
 #include <mfres/status.h>
 
 #include <cstddef>
@@ -48,7 +50,7 @@ class PendingFile {
     friend class PendingWriter;
     PendingFile(std::filesystem::path path, bool overwrite);
     std::filesystem::path path_;
-    std::string temporary_; ///< empty once there is nothing to remove
+    std::filesystem::path temporary_; ///< empty once there is nothing to remove
     bool overwrite_;
 };
 
@@ -60,10 +62,6 @@ class PendingWriter {
     /// Errors: file_exists when the target exists and `overwrite` is false, file_write.
     static Result<PendingWriter> create(const std::filesystem::path& path, bool overwrite);
 
-    PendingWriter(PendingWriter&& other) noexcept;
-    PendingWriter& operator=(PendingWriter&& other) noexcept;
-    ~PendingWriter();
-
     /// Writes at the end. Errors: file_write.
     Status append(std::span<const std::byte> bytes);
     /// Replaces bytes that were written before, `offset` bytes from the beginning. Errors: file_write.
@@ -74,9 +72,9 @@ class PendingWriter {
     Result<PendingFile> finish() &&;
 
   private:
-    PendingWriter(PendingFile file, int descriptor) : file_(std::move(file)), descriptor_(descriptor) {}
+    PendingWriter(PendingFile file, platform::OpenFile opened) : file_(std::move(file)), opened_(std::move(opened)) {}
     PendingFile file_;
-    int descriptor_; ///< -1 once closed
+    platform::OpenFile opened_; // destroyed first: an open file cannot be removed everywhere
     std::uint64_t size_ = 0;
 };
 
@@ -87,10 +85,6 @@ class ReadableFile {
     /// regular file).
     static Result<ReadableFile> open(const std::filesystem::path& path);
 
-    ReadableFile(ReadableFile&& other) noexcept;
-    ReadableFile& operator=(ReadableFile&& other) noexcept;
-    ~ReadableFile();
-
     const std::filesystem::path& path() const { return path_; }
     /// Size in bytes when the file was opened.
     std::uint64_t size() const { return size_; }
@@ -98,10 +92,10 @@ class ReadableFile {
     Status read_at(std::uint64_t offset, std::span<std::byte> bytes) const;
 
   private:
-    ReadableFile(std::filesystem::path path, int descriptor, std::uint64_t size)
-        : path_(std::move(path)), descriptor_(descriptor), size_(size) {}
+    ReadableFile(std::filesystem::path path, platform::OpenFile file, std::uint64_t size)
+        : path_(std::move(path)), file_(std::move(file)), size_(size) {}
     std::filesystem::path path_;
-    int descriptor_;
+    platform::OpenFile file_;
     std::uint64_t size_;
 };
 

@@ -14,8 +14,8 @@ namespace boundary {
 
 template <typename Where>
 std::string words(const Where& where) {
-    if constexpr (requires { where.native(); })
-        return where.native(); // a path
+    if constexpr (requires { where.string(); })
+        return where.string(); // a path
     else
         return std::string(where);
 }

@@ -2,12 +2,29 @@
 #include "core/json_value.h"
 
 #include <array>
+#include <atomic>
 #include <functional>
 #include <mutex>
 
 namespace mfres::json_memory {
 
 namespace {
+
+/// A mutex that is there before any constructor has run. That of the standard library is not everywhere.
+class EarlyMutex {
+  public:
+    void lock() noexcept {
+        while (locked_.test_and_set(std::memory_order_acquire))
+            locked_.wait(true, std::memory_order_relaxed);
+    }
+    void unlock() noexcept {
+        locked_.clear(std::memory_order_release);
+        locked_.notify_one();
+    }
+
+  private:
+    std::atomic_flag locked_;
+};
 
 /// Blocks one after another. What is freed last, or when all is free, can be taken again: destructors free in that order.
 class Reserve {
@@ -45,7 +62,7 @@ class Reserve {
     static constexpr std::size_t alignment = alignof(std::max_align_t);
     static std::size_t rounded(std::size_t bytes) { return (bytes + alignment - 1) / alignment * alignment; }
 
-    std::mutex mutex_;
+    EarlyMutex mutex_;
     std::size_t used_ = 0;   ///< bytes up to the end of the last block
     std::size_t blocks_ = 0; ///< that are taken
     alignas(

@@ -10,6 +10,9 @@ namespace mfres {
 /// The CPUs that the calling thread may run on; empty if the system does not report them.
 std::vector<int> allowed_processors();
 
+/// How many those are; 0 if the system does not report them. Takes no memory.
+int allowed_processor_count();
+
 /// The CPU that the calling thread runs on at present; -1 if the system does not report it.
 int current_processor();
 

@@ -782,7 +782,7 @@ Result<Case> load(const CaseFiles& files, const CaseOptions& options) {
     };
     const auto read = [&](std::size_t slot, std::int64_t most_bytes) -> Result<Source> {
         MFRES_TRY(NiftiCompactVolume volume, read_nifti_scan(files.modalities[slot], reading(most_bytes)));
-        return Source{PageString(files.modalities[slot].native()), std::move(volume.scan), volume.geometry,
+        return Source{PageString(files.modalities[slot].string()), std::move(volume.scan), volume.geometry,
                       volume.inflated_bytes};
     };
     const auto slices = [&](std::size_t slot) -> Result<Slices> {

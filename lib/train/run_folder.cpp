@@ -5,13 +5,7 @@
 #include "core/try.h"
 
 #include <array>
-#include <cerrno>
-#include <cstring>
 #include <utility>
-
-#include <fcntl.h>
-#include <sys/file.h>
-#include <unistd.h>
 
 namespace mfres {
 
@@ -37,35 +31,18 @@ void remove_leftovers(const fs::path& folder) {
 
 } // namespace
 
-RunFolder::RunFolder(fs::path path, int descriptor)
-    : path_(std::move(path)), descriptor_(descriptor), checkpoints_(path_) {}
-
-RunFolder::RunFolder(RunFolder&& other) noexcept
-    : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)),
-      checkpoints_(std::move(other.checkpoints_)) {}
-
-RunFolder& RunFolder::operator=(RunFolder&& other) noexcept {
-    std::swap(path_, other.path_);
-    std::swap(descriptor_, other.descriptor_);
-    std::swap(checkpoints_, other.checkpoints_);
-    return *this;
-}
-
-RunFolder::~RunFolder() {
-    if (descriptor_ >= 0)
-        ::close(descriptor_); // and with it the lock
-}
+RunFolder::RunFolder(fs::path path, platform::OpenFile lock)
+    : path_(std::move(path)), lock_(std::move(lock)), checkpoints_(path_) {}
 
 Result<RunFolder> RunFolder::lock(const fs::path& path) {
-    const int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (descriptor < 0)
-        return Error{ErrorCode::file_write, text("cannot open folder ", path.string(), ": ", std::strerror(errno)),
-                     path.string()};
-    RunFolder folder(path, descriptor);
-    // A file system without locks reports another error, which is ignored.
-    if (::flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+    platform::OpenFile lock;
+    const std::error_code problem = platform::lock_folder(path, lock);
+    if (problem == std::errc::device_or_resource_busy)
         return Error{ErrorCode::file_write, text("another process is training in ", path.string()), path.string()};
-    return folder;
+    if (problem)
+        return Error{ErrorCode::file_write, text("cannot open folder ", path.string(), ": ", problem.message()),
+                     path.string()};
+    return RunFolder(path, std::move(lock));
 }
 
 Result<RunFolder> RunFolder::claim_new(const fs::path& path) {
@@ -77,7 +54,8 @@ Result<RunFolder> RunFolder::claim_new(const fs::path& path) {
     MFRES_TRY(RunFolder folder, lock(path));
     MFRES_TRY(const auto entries, list_folder(path));
     for (const FolderEntry& entry : entries)
-        if (const std::string name = entry.path.filename().string(); !from_a_run_that_never_began(name))
+        if (const std::string name = entry.path.filename().string();
+            !from_a_run_that_never_began(name) && !platform::is_lock_file(name))
             return Error{ErrorCode::file_exists,
                          text("the folder ", path.string(), " is not empty (it holds ", name,
                               "); a new run needs a folder of its own, and --resume continues one"),

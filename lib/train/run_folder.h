@@ -2,6 +2,7 @@
 // The folder of a training run: one process at a time, and never another run's files.
 #pragma once
 
+#include "core/platform.h"
 #include "train/checkpoint.h"
 
 #include <mfres/status.h>
@@ -24,22 +25,18 @@ class RunFolder {
     static Result<RunFolder> claim_existing(const std::filesystem::path& path);
 
     /// The folder without a lock, for a process that writes nothing there.
-    static RunFolder of_another(const std::filesystem::path& path) { return {path, -1}; }
-
-    RunFolder(RunFolder&& other) noexcept;
-    RunFolder& operator=(RunFolder&& other) noexcept;
-    ~RunFolder();
+    static RunFolder of_another(const std::filesystem::path& path) { return {path, {}}; }
 
     const std::filesystem::path& path() const { return path_; }
     std::filesystem::path operator/(const char* name) const { return path_ / name; }
     CheckpointFolder& checkpoints() { return checkpoints_; }
 
   private:
-    RunFolder(std::filesystem::path path, int descriptor);
+    RunFolder(std::filesystem::path path, platform::OpenFile lock);
     static Result<RunFolder> lock(const std::filesystem::path& path);
 
     std::filesystem::path path_;
-    int descriptor_ = -1;
+    platform::OpenFile lock_;
     CheckpointFolder checkpoints_;
 };
 

@@ -158,6 +158,24 @@ TEST_CASE("engine headers stay inside their backend") {
                 }
 }
 
+TEST_CASE("headers of operating systems stay inside the platform's files") {
+    const std::vector<std::string> systems = {"unistd.h", "fcntl.h",  "dirent.h",  "dlfcn.h", "sched.h",
+                                              "sys/",     "pthread.", "windows.h", "locale.h"};
+    const std::vector<std::string> homes = {"lib/core/platform_posix.cpp", "lib/core/platform_windows.cpp",
+                                            "backends/distributed/sockets.cpp", // left out on Windows
+                                            "backends/onednn/training.cpp"};    // advice about pages that oneDNN has
+    std::size_t found = 0;
+    for (const SourceFile& file : all_sources())
+        for (const Include& include : includes_of(file))
+            for (const std::string& system : systems)
+                if (include.name.rfind(system, 0) == 0) {
+                    INFO(file.path << " includes " << include.name);
+                    CHECK(std::find(homes.begin(), homes.end(), file.path) != homes.end());
+                    ++found;
+                }
+    CHECK(found > 10);
+}
+
 TEST_CASE("public headers use standard types only") {
     for (const SourceFile& file : read_sources(root, "lib/include"))
         for (const Include& include : includes_of(file)) {

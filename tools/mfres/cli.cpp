@@ -6,6 +6,7 @@
 #include "core/file.h"
 #include "core/format.h"
 #include "core/json.h"
+#include "core/platform.h"
 #include "core/try.h"
 #include "imaging/case.h"
 
@@ -16,8 +17,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 namespace mfres::cli {
 
@@ -443,10 +442,12 @@ bool stop_requested() {
 void watch_signals() {
     std::signal(SIGINT, on_signal);
     std::signal(SIGTERM, on_signal);
+#ifdef SIGUSR1
     std::signal(SIGUSR1, on_signal); // sent by schedulers some time before they end a job
+#endif
 }
 
-ProgressDisplay::ProgressDisplay(bool quiet) : quiet_(quiet), terminal_(::isatty(STDERR_FILENO) != 0) {}
+ProgressDisplay::ProgressDisplay(bool quiet) : quiet_(quiet), terminal_(platform::errors_go_to_terminal()) {}
 
 void ProgressDisplay::start_part(std::size_t index, std::size_t count, const std::string& name) {
     clear();

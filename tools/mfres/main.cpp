@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: MIT
 #include "cli.h"
 #include "commands.h"
+#include "core/platform.h"
 
 #include <algorithm>
-#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
-#include <fcntl.h>
 #include <iomanip>
 #include <iostream>
 #include <new>
-#include <unistd.h>
 
 namespace {
 
@@ -79,15 +77,6 @@ void help(std::ostream& out) {
     out << "\nResearch use only: not a medical device.\n";
 }
 
-/// A standard stream that is closed would give its number to the next file that is opened: what is printed would end up
-/// in a model. Standard output is put in place so that writing to it fails.
-void occupy_closed_streams() {
-    for (const auto& [number, access] :
-         {std::pair{STDIN_FILENO, O_RDONLY}, {STDOUT_FILENO, O_RDONLY}, {STDERR_FILENO, O_WRONLY}})
-        if (::fcntl(number, F_GETFD) == -1 && ::open("/dev/null", access) != number)
-            std::_Exit(exit_files);
-}
-
 /// The exit code once all that was printed has been written: a result that did not arrive is an error.
 int finish(int code) {
     std::cout.flush();
@@ -144,10 +133,10 @@ std::span<const mfres::cli::ExitCodeText> mfres::cli::exit_codes() {
 }
 
 int main(int argc, char** argv) {
-    occupy_closed_streams();
-    std::signal(SIGXFSZ, SIG_IGN); // a limit on the size of files is an error of the write
+    if (!mfres::platform::prepare_program())
+        std::_Exit(exit_files);
     try {
-        return finish(run({argv + 1, argv + argc}));
+        return finish(run(mfres::platform::arguments(argc, argv)));
     } catch (const std::bad_alloc&) {
         std::cerr << "mfres: error [memory_limit]: out of memory\n";
         return exit_resources;

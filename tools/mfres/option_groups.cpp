@@ -4,15 +4,16 @@
 #include "run_and_print.h"
 
 #include "backends/backend.h"
+#include "core/format.h"
 #include "core/json_value.h"
 #include "core/parallel.h"
 #include "core/try.h"
 #include "imaging/labels.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <chrono>
-#include <ctime>
 #include <iostream>
 #include <sstream>
 
@@ -248,11 +249,16 @@ Status check_folder(std::string_view option, const std::filesystem::path& path,
 
 OrderedJson provenance(const Options& options) {
     static const std::string start = [] {
-        const std::time_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
-        std::tm utc{};
-        ::gmtime_r(&now, &utc);
+        namespace time = std::chrono;
+        const auto now = time::floor<time::seconds>(time::system_clock::now()); // counted in UTC
+        const auto day = time::floor<time::days>(now);
+        const time::year_month_day date(day);
+        const time::hh_mm_ss clock(now - day);
         std::array<char, 32> words{};
-        std::strftime(words.data(), words.size(), "%Y-%m-%dT%H:%M:%SZ", &utc);
+        print_classic(words.data(), words.size(), "%04d-%02u-%02uT%02d:%02d:%02dZ", static_cast<int>(date.year()),
+                      static_cast<unsigned>(date.month()), static_cast<unsigned>(date.day()),
+                      static_cast<int>(clock.hours().count()), static_cast<int>(clock.minutes().count()),
+                      static_cast<int>(clock.seconds().count()));
         return std::string(words.data());
     }();
     return {{"program", text("mfres ", version())}, {"date", start}, {"options", options.as_json()}};

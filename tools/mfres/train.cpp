@@ -17,7 +17,6 @@
 #include <cmath>
 #include <cstdio>
 #include <iostream>
-#include <unistd.h>
 
 namespace mfres::cli {
 

@@ -4,6 +4,7 @@
 #include "cli.h"
 
 #include "core/format.h"
+#include "core/platform.h"
 #include "core/try.h"
 
 #include <algorithm>
@@ -11,7 +12,6 @@
 #include <cmath>
 #include <cstdio>
 #include <iostream>
-#include <unistd.h>
 
 namespace mfres::cli {
 
@@ -51,7 +51,7 @@ std::string dice_words(const RegionDice& dice) {
     return words.data();
 }
 
-TrainDisplay::TrainDisplay(bool quiet) : quiet_(quiet), terminal_(::isatty(STDERR_FILENO) != 0) {}
+TrainDisplay::TrainDisplay(bool quiet) : quiet_(quiet), terminal_(platform::errors_go_to_terminal()) {}
 
 bool TrainDisplay::show(const TrainEvent& event) {
     using Kind = TrainEvent::Kind;

@@ -28,6 +28,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <regex>
 #include <set>
 
 #ifdef MFRES_WITH_ONEDNN
@@ -953,11 +954,11 @@ TEST_CASE("ONEDNN_MAX_CPU_ISA lowers our kernels with oneDNN's, MFRES_MAX_CPU_IS
                                "--no-probe", "--profile", "--quiet", "--precision", limit.precision});
         CHECK(result.exit_code == 0);
         CHECK(result.out.find("mfres:fused:" + limit.target) != std::string::npos);
+        // Eight output channels are computed in vectors of eight floats, with AVX-512 as well.
+        const std::string out = std::regex_replace(result.out, std::regex("x8:AVX2"), "");
         for (const char* other : {"SSE4", "AVX2", "AVX3"})
-            if (other != limit.target) {
-                CHECK(result.out.find(std::string("mfres:fused:") + other) == std::string::npos);
-                CHECK(result.out.find(std::string(":") + other) == std::string::npos);
-            }
+            if (other != limit.target)
+                CHECK(out.find(std::string(":") + other) == std::string::npos);
     }
 }
 #endif

@@ -32,7 +32,9 @@ TEST_CASE("every op of every network on native is a kernel of this project for t
         for (const Chosen& op : test::chosen(native(), network(name, {32, 32, 32}))) {
             INFO(name << ": " << op.node << " got " << op.implementation);
             CHECK(op.implementation.rfind("mfres:", 0) == 0);
-            if (op.operation.rfind("conv", 0) == 0)
+            // Eight output channels are computed in vectors of eight floats, with AVX-512 as well.
+            const bool narrow = target == "AVX3" && op.implementation.ends_with("x8:AVX2");
+            if (op.operation.rfind("conv", 0) == 0 && !narrow)
                 CHECK(op.implementation.find(":" + target) != std::string::npos);
         }
 }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // In place of sockets.cpp, which uses those of POSIX.
+#ifdef _WIN32
+
 #include "backends/distributed/sockets.h"
 
 namespace mfres {
@@ -24,3 +26,5 @@ Result<std::shared_ptr<Communicator>> join_sockets(const Launch&, const Rendezvo
 }
 
 } // namespace mfres
+
+#endif // _WIN32

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#ifndef _WIN32 // no_sockets.cpp is there for it
+
 #include "backends/distributed/sockets.h"
 
 #include "backends/distributed/collective.h"
@@ -922,3 +924,5 @@ Result<std::shared_ptr<Communicator>> join_sockets(const Launch& launch, const R
 }
 
 } // namespace mfres
+
+#endif // _WIN32

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#ifdef _WIN32
+
 #include "core/file.h"
 #include "core/memory_usage.h"
 #include "core/platform.h"
@@ -389,3 +391,5 @@ std::filesystem::path program_folder() {
 }
 
 } // namespace mfres
+
+#endif // _WIN32

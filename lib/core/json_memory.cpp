@@ -5,6 +5,7 @@
 #include <atomic>
 #include <functional>
 #include <mutex>
+#include <thread>
 
 namespace mfres::json_memory {
 
@@ -15,12 +16,9 @@ class EarlyMutex {
   public:
     void lock() noexcept {
         while (locked_.test_and_set(std::memory_order_acquire))
-            locked_.wait(true, std::memory_order_relaxed);
+            std::this_thread::yield();
     }
-    void unlock() noexcept {
-        locked_.clear(std::memory_order_release);
-        locked_.notify_one();
-    }
+    void unlock() noexcept { locked_.clear(std::memory_order_release); }
 
   private:
     std::atomic_flag locked_;

@@ -8,6 +8,8 @@
 #include "core/try.h"
 
 #include <algorithm>
+#include <condition_variable>
+#include <mutex>
 #include <utility>
 
 namespace mfres {
@@ -59,6 +61,35 @@ std::vector<int> processors_from_here() {
         std::rotate(processors.begin(), here, processors.end());
     return processors;
 }
+
+// Without futexes, std::atomic::wait of GCC 12 compares the value before it takes the lock that a notification needs, so it
+// can sleep through one. Elsewhere than on Linux a mutex makes sure.
+#ifdef __linux__
+template <typename T>
+void sleep_while(std::atomic<T>& value, T old) {
+    value.wait(old);
+}
+
+template <typename T>
+void wake_all(std::atomic<T>& value) {
+    value.notify_all();
+}
+#else
+std::mutex sleep_lock;
+std::condition_variable changed;
+
+template <typename T>
+void sleep_while(std::atomic<T>& value, T old) {
+    std::unique_lock lock(sleep_lock);
+    changed.wait(lock, [&] { return value != old; });
+}
+
+template <typename T>
+void wake_all(std::atomic<T>&) {
+    { const std::lock_guard changes_before_or_after(sleep_lock); }
+    changed.notify_all();
+}
+#endif
 
 } // namespace
 
@@ -121,7 +152,7 @@ ThreadPool::ThreadPool(const ComputeOptions& options, std::chrono::nanoseconds s
 ThreadPool::~ThreadPool() {
     leaving_ = true;
     ++calls_;
-    calls_.notify_all();
+    wake_all(calls_);
     for (auto& worker : workers_)
         worker.join();
 }
@@ -153,7 +184,7 @@ bool ThreadPool::take_part() {
             continue;
         run_part(static_cast<int>(next));
         if (open_parts_.fetch_sub(1) == 1 && caller_sleeps_)
-            open_parts_.notify_all();
+            wake_all(open_parts_);
         return true;
     }
 }
@@ -170,7 +201,7 @@ void ThreadPool::work() {
         if (spin_until(called, spin_timeout_))
             continue;
         ++sleepers_;
-        calls_.wait(seen); // returns at once if there was a call since `seen` was read
+        sleep_while(calls_, seen); // returns at once if there was a call since `seen` was read
         --sleepers_;
     }
 }
@@ -214,13 +245,13 @@ void ThreadPool::share(int parts) {
     job_.store(job_word(number, 0, static_cast<std::uint64_t>(parts)));
     ++calls_;
     if (sleepers_ > 0)
-        calls_.notify_all();
+        wake_all(calls_);
     while (take_part()) {
     }
     if (!spin_until([this] { return open_parts_ == 0; }, spin_timeout_)) {
         caller_sleeps_ = true;
         for (std::int32_t open = open_parts_; open != 0; open = open_parts_)
-            open_parts_.wait(open);
+            sleep_while(open_parts_, open);
         caller_sleeps_ = false;
     }
 }

@@ -103,6 +103,21 @@ std::filesystem::path folder_of(const std::filesystem::path& path) {
     return path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
 }
 
+/// So often another name is tried where one is taken.
+constexpr int attempts = 100;
+
+/// 16 random digits; zeros where the system has no random numbers.
+std::string random_digits() {
+    std::array<unsigned char, 8> random{};
+    if (!platform::random_bytes(random))
+        random.fill(0);
+    constexpr std::string_view digits = "0123456789abcdef";
+    std::string name;
+    for (const unsigned char byte : random)
+        name.append({digits[byte >> 4U], digits[byte & 0xFU]});
+    return name;
+}
+
 /// ".<target>.<random>", which tells what a file is that a killed process left. The target's own name may be as long as
 /// the file system allows, so it is cut.
 std::string temporary_name(std::string target) {
@@ -112,22 +127,14 @@ std::string temporary_name(std::string target) {
         while (!target.empty() && (static_cast<unsigned char>(target.back()) & 0x80U) != 0)
             target.pop_back(); // never a part of a UTF-8 sequence
     }
-    std::array<unsigned char, 8> random{};
-    if (!platform::random_bytes(random))
-        random.fill(0); // names that are taken are tried again
     static std::atomic<unsigned> counter{0};
-    std::string name = text('.', target, '.', platform::process_id(), '-', counter++, '-');
-    constexpr std::string_view digits = "0123456789abcdef";
-    for (const unsigned char byte : random)
-        name.append({digits[byte >> 4U], digits[byte & 0xFU]});
-    return name;
+    return text('.', target, '.', platform::process_id(), '-', counter++, '-', random_digits());
 }
 
 /// Opens a new file beside the target, whose path becomes `temporary` when it is there. The system applies the umask:
 /// reading it would mean to change it, for all threads of the process.
 Result<platform::OpenFile> create_temporary(const std::filesystem::path& target, std::optional<unsigned> permissions,
                                             std::filesystem::path& temporary) {
-    constexpr int attempts = 100;
     std::error_code problem;
     for (int attempt = 0; attempt < attempts; ++attempt) {
         std::filesystem::path path = folder_of(target) / temporary_name(target.filename().string());
@@ -224,11 +231,15 @@ Result<ScratchFolder> ScratchFolder::create(std::string_view purpose) {
     const std::filesystem::path base = std::filesystem::temp_directory_path(problem);
     if (problem)
         return Error{ErrorCode::file_write, text("there is no temporary folder: ", problem.message()), base.string()};
-    std::filesystem::path made;
-    problem = platform::make_private_folder(base, text("mfres-", purpose, "-"), made);
-    if (problem)
-        return system_error(ErrorCode::file_write, "make a folder in", base, problem);
-    return ScratchFolder(std::move(made));
+    for (int attempt = 0; attempt < attempts; ++attempt) {
+        std::filesystem::path path = base / text("mfres-", purpose, "-", random_digits());
+        problem = platform::make_private_folder(path);
+        if (!problem)
+            return ScratchFolder(std::move(path));
+        if (problem != std::errc::file_exists)
+            break;
+    }
+    return system_error(ErrorCode::file_write, "make a folder in", base, problem);
 }
 
 namespace {

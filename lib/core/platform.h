@@ -87,9 +87,8 @@ bool remove_file(const std::filesystem::path& path) noexcept;
 /// Removes an empty folder.
 bool remove_folder(const std::filesystem::path& path) noexcept;
 
-/// Makes a folder of a new name that only this user may look into.
-std::error_code make_private_folder(const std::filesystem::path& parent, const std::string& beginning,
-                                    std::filesystem::path& made);
+/// Makes a folder that only this user may look into. Condition: file_exists.
+std::error_code make_private_folder(const std::filesystem::path& path);
 
 /// Appends the entries of a folder, in any order. Conditions: no_such_file_or_directory, not_a_directory. Throws
 /// std::bad_alloc.
@@ -108,12 +107,11 @@ bool random_bytes(std::span<unsigned char> bytes);
 /// Tells this process from others that run.
 std::uint64_t process_id();
 
-/// Pages filled with 0; null where this system or the size asks for ordinary memory, std::bad_alloc where there are none.
-/// `large`: in large pages, if they can be had.
+/// Whether so much memory is better taken as pages than from the C++ library.
+bool uses_pages(std::size_t bytes);
+/// Pages filled with 0. `large`: in large pages, if they can be had. Throws std::bad_alloc.
 void* take_pages(std::size_t bytes, bool large);
 void give_back_pages(void* pages, std::size_t bytes) noexcept;
-/// Sizes that pages are of use for.
-bool uses_pages(std::size_t bytes);
 
 /// The calling thread uses the "C" locale for numbers during its lifetime; other threads are not concerned.
 class ClassicNumbers {

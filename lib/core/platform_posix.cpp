@@ -14,7 +14,6 @@
 #include <charconv>
 #include <csignal>
 #include <cstdio>
-#include <cstdlib>
 #include <memory>
 #include <new>
 #include <string_view>
@@ -66,12 +65,10 @@ class NoSizeSignal {
     ~NoSizeSignal() {
         if (!blocked_)
             return;
-        const int reason = errno;
         int taken = 0;
         if (!was_pending_ && pending())
             sigwait(&signal_, &taken);
         pthread_sigmask(SIG_SETMASK, &before_, nullptr);
-        errno = reason;
     }
 
   private:
@@ -193,13 +190,8 @@ bool remove_folder(const std::filesystem::path& path) noexcept {
     return ::rmdir(path.c_str()) == 0;
 }
 
-std::error_code make_private_folder(const std::filesystem::path& parent, const std::string& beginning,
-                                    std::filesystem::path& made) {
-    std::string pattern = (parent / (beginning + "XXXXXX")).string();
-    if (::mkdtemp(pattern.data()) == nullptr)
-        return last_error();
-    made = pattern;
-    return {};
+std::error_code make_private_folder(const std::filesystem::path& path) {
+    return ::mkdir(path.c_str(), 0700) == 0 ? std::error_code() : last_error();
 }
 
 std::error_code list(const std::filesystem::path& folder, std::vector<FolderEntry>& entries) {

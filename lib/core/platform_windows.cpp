@@ -9,12 +9,10 @@
 #include "core/try.h"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <clocale>
 #include <limits>
 #include <new>
-#include <string_view>
 
 #ifndef NOMINMAX
 #define NOMINMAX
@@ -174,22 +172,9 @@ bool remove_folder(const fs::path& path) noexcept {
     return ::RemoveDirectoryW(path.c_str()) != 0;
 }
 
-std::error_code make_private_folder(const fs::path& parent, const std::string& beginning, fs::path& made) {
-    constexpr std::string_view digits = "0123456789abcdef";
-    for (int attempt = 0; attempt < 100; ++attempt) {
-        std::array<unsigned char, 8> random{};
-        if (!random_bytes(random))
-            return last_error();
-        std::string name = beginning;
-        for (const unsigned char byte : random)
-            name.append({digits[byte >> 4U], digits[byte & 0xFU]});
-        made = parent / name;
-        if (::CreateDirectoryW(made.c_str(), nullptr) != 0)
-            return {}; // the temporary folder is the user's own
-        if (::GetLastError() != ERROR_ALREADY_EXISTS)
-            break;
-    }
-    return last_error();
+std::error_code make_private_folder(const fs::path& path) {
+    // The temporary folder, in which it lies, is the user's own.
+    return ::CreateDirectoryW(path.c_str(), nullptr) != 0 ? std::error_code() : last_error();
 }
 
 std::error_code list(const fs::path& folder, std::vector<FolderEntry>& entries) {

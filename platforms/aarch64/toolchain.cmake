@@ -5,22 +5,14 @@
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 
-# Variables of the command line reach the projects that CMake makes to try the compiler only by name.
-list(APPEND CMAKE_TRY_COMPILE_PLATFORM_VARIABLES MFRES_SYSROOT)
-set(MFRES_SYSROOT "$ENV{MFRES_SYSROOT}" CACHE PATH "Folder with arm64 libraries")
-if(NOT IS_DIRECTORY "${MFRES_SYSROOT}")
-    message(FATAL_ERROR "MFRES_SYSROOT (a CMake or environment variable) has to be a folder with arm64 libraries: "
-                        "bash platforms/sysroot arm64 bookworm FOLDER makes one")
-endif()
+set(MFRES_SYSROOT_OF arm64)
+set(MFRES_SYSROOT_BY "bash platforms/sysroot arm64 bookworm FOLDER")
+include("${CMAKE_CURRENT_LIST_DIR}/../sysroot.cmake")
 set(CMAKE_SYSROOT "${MFRES_SYSROOT}")
 
 set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)
 set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)
 set(CMAKE_CXX_FLAGS_INIT -Wno-psabi) # notes on how GCC 9 passed arguments
-set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
-set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
-set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
-set(CMAKE_FIND_ROOT_PATH_MODE_PACKAGE ONLY)
 # pkg-config of this machine, with the files of the other.
 set(ENV{PKG_CONFIG_SYSROOT_DIR} "${MFRES_SYSROOT}")
 set(ENV{PKG_CONFIG_LIBDIR} "${MFRES_SYSROOT}/usr/lib/aarch64-linux-gnu/pkgconfig:${MFRES_SYSROOT}/usr/share/pkgconfig")

@@ -114,6 +114,7 @@ class Packing {
         for (std::int64_t group = 0; group < made_.groups; ++group)
             for (const VectorBlock& block : blocks)
                 add_block(*block.kernel, group, outputs, block.begin * kernels_.lanes);
+        fill_blocks();
         made_.by_lines = lines_are_faster(vectors);
         return std::move(made_);
     }
@@ -140,39 +141,50 @@ class Packing {
 
     void add_block(const TileKernel& kernel, std::int64_t group, std::int64_t outputs, std::int64_t begin) {
         const std::int64_t width = std::int64_t{kernel.vectors} * kernels_.lanes;
-        Block block{&kernel,
-                    group * made_.inputs_per_group,
-                    group * outputs + begin,
-                    std::min(outputs - begin, width),
-                    std::ssize(made_.weights),
-                    std::ssize(made_.bias)};
-        const std::int64_t taps = made_.taps();
-        made_.weights.resize(made_.weights.size() + static_cast<std::size_t>(taps * made_.inputs_per_group * width),
-                             0.0F);
-        made_.bias.resize(made_.bias.size() + static_cast<std::size_t>(width), 0.0F);
-        float* to = made_.weights.data() + block.weights;
-        for (std::int64_t tap = 0; tap < taps; ++tap)
-            for (std::int64_t i = 0; i < made_.inputs_per_group; ++i, to += width)
-                for (std::int64_t c = 0; c < block.channels; ++c)
-                    to[c] = weight(block.first_output + c, block.first_input + i, tap);
-        if (spec_.bias)
-            std::copy_n(spec_.bias->data() + block.first_output, block.channels, made_.bias.data() + block.bias);
-        made_.blocks.push_back(block);
+        made_.blocks.push_back({&kernel, group * made_.inputs_per_group, group * outputs + begin,
+                                std::min(outputs - begin, width), weights_, bias_});
+        weights_ += made_.taps() * made_.inputs_per_group * width;
+        bias_ += width;
     }
 
-    /// Zero between an output and inputs of other groups.
-    float weight(std::int64_t output, std::int64_t input, std::int64_t tap) const {
+    /// Weights of a block in the order [tap][input channel][output channel], zero where a vector has more channels than there
+    /// are outputs, and between an output and inputs of other groups.
+    void fill_blocks() {
+        made_.weights.assign(static_cast<std::size_t>(weights_), 0.0F);
+        made_.bias.assign(static_cast<std::size_t>(bias_), 0.0F);
+        if (spec_.bias)
+            for (const Block& block : made_.blocks)
+                std::copy_n(spec_.bias->data() + block.first_output, block.channels, made_.bias.data() + block.bias);
+        parallel_for(made_.inputs_per_group, spec_.threads, [&](std::int64_t begin, std::int64_t end, int) {
+            for (const Block& block : made_.blocks)
+                for (std::int64_t i = begin; i < end; ++i)
+                    fill(block, i);
+        });
+    }
+
+    /// The weights of input channel `i` of a block.
+    void fill(const Block& block, std::int64_t i) {
         const std::int64_t inputs = spec_.in[1] / spec_.conv.groups;
-        const std::int64_t group = output / (spec_.conv.out_channels / spec_.conv.groups);
-        if (input / inputs != group)
-            return 0.0F;
-        return (*spec_.weights)[(output * inputs + input % inputs) * made_.taps() + tap];
+        const std::int64_t outputs = spec_.conv.out_channels / spec_.conv.groups;
+        const std::int64_t input = block.first_input + i;
+        const std::int64_t width = std::int64_t{block.kernel->vectors} * kernels_.lanes;
+        const std::int64_t taps = made_.taps();
+        for (std::int64_t c = 0; c < block.channels; ++c) {
+            const std::int64_t output = block.first_output + c;
+            if (input / inputs != output / outputs)
+                continue;
+            const float* const from = spec_.weights->data() + (output * inputs + input % inputs) * taps;
+            float* to = made_.weights.data() + block.weights + i * width + c;
+            for (std::int64_t tap = 0; tap < taps; ++tap, to += made_.inputs_per_group * width)
+                *to = from[tap];
+        }
     }
 
     const ConvolutionSpec& spec_;
     std::int64_t merged_;
     const TileKernels& kernels_;
     BlockedConvolution made_;
+    std::int64_t weights_ = 0, bias_ = 0; ///< floats of the blocks so far
 };
 
 /// The input of the tiles of a range of output voxels, and their computation.

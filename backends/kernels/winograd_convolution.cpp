@@ -116,20 +116,22 @@ class WinogradConvolutionOp final : public InferenceOp {
         if (spec.bias)
             std::copy_n(spec.bias->data(), outputs, bias_.begin());
         const WinogradAxes step = {weight_step(spec.conv, axes_.first), weight_step(spec.conv, axes_.second)};
-        double products[winograd_products];
-        for (const VectorBlock& block : blocks_) {
-            const std::int64_t first = block.begin * kernels_.lanes;
-            const std::int64_t width = block.vectors * kernels_.lanes;
-            for (std::int64_t i = 0; i < inputs; ++i)
-                for (std::int64_t o = 0; o < width; ++o) {
-                    transform_weights(spec.weights->data() + ((first + o) * inputs + i) * 9, step, products);
-                    float* to = weights_.data() + first * inputs + i * width + o;
-                    for (const double product : products) {
-                        *to = static_cast<float>(product);
-                        to += inputs * outputs;
+        parallel_for(inputs, spec.threads, [&](std::int64_t begin, std::int64_t end, int) {
+            double products[winograd_products];
+            for (const VectorBlock& block : blocks_) {
+                const std::int64_t first = block.begin * kernels_.lanes;
+                const std::int64_t width = block.vectors * kernels_.lanes;
+                for (std::int64_t i = begin; i < end; ++i)
+                    for (std::int64_t o = 0; o < width; ++o) {
+                        transform_weights(spec.weights->data() + ((first + o) * inputs + i) * 9, step, products);
+                        float* to = weights_.data() + first * inputs + i * width + o;
+                        for (const double product : products) {
+                            *to = static_cast<float>(product);
+                            to += inputs * outputs;
+                        }
                     }
-                }
-        }
+            }
+        });
     }
 
     /// Weights from one offset of the kernel along an axis to the next.

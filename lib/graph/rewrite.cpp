@@ -53,13 +53,14 @@ const Tensor& tensor(const Weights& weights, const Node& node, const char* suffi
     return weights.find(node.name + suffix)->second;
 }
 
-/// Scales the weight that `to` holds, and gives it a bias. Errors: model_not_finite if a product does not fit into a float.
+/// Writes the scaled weight to `to`, and its bias. Errors: model_not_finite if a product does not fit into a float.
 Status fold_weights(const Node& conv, const Node& norm, const Weights& from, Weights& to) {
     const Tensor& gamma = tensor(from, norm, ".weight");
     const Tensor& beta = tensor(from, norm, ".bias");
     const Tensor& mean = tensor(from, norm, ".running_mean");
     const Tensor& variance = tensor(from, norm, ".running_var");
-    Tensor& weight = to.find(conv.name + ".weight")->second;
+    const Tensor& old_weight = tensor(from, conv, ".weight");
+    Tensor weight(old_weight.shape());
     const std::int64_t channels = weight.shape()[0];
     Tensor bias(Shape{channels});
     const std::int64_t per_channel = weight.elements() / channels;
@@ -67,9 +68,10 @@ Status fold_weights(const Node& conv, const Node& norm, const Weights& from, Wei
         const double scale = gamma[c] / std::sqrt(double{variance[c]} + norm.as<BatchNorm>().epsilon);
         const double old_bias = conv.as<Conv>().bias ? tensor(from, conv, ".bias")[c] : 0.0;
         bias[c] = static_cast<float>(beta[c] + (old_bias - mean[c]) * scale);
+        const float* const old_values = old_weight.data() + c * per_channel;
         float* const values = weight.data() + c * per_channel;
         for (std::int64_t i = 0; i < per_channel; ++i)
-            values[i] = static_cast<float>(values[i] * scale);
+            values[i] = static_cast<float>(old_values[i] * scale);
     }
     const auto finite = [](const Tensor& values) {
         float zero = 0.0F; // a product with what is not finite is NaN
@@ -81,7 +83,8 @@ Status fold_weights(const Node& conv, const Node& norm, const Weights& from, Wei
         return Error{ErrorCode::model_not_finite,
                      text("the weights of ", conv.name, " times the scale of ", norm.name, " do not fit into a float"),
                      conv.name};
-    to.insert_or_assign(conv.name + ".bias", std::move(bias));
+    to.emplace(conv.name + ".weight", std::move(weight));
+    to.emplace(conv.name + ".bias", std::move(bias));
     return {};
 }
 
@@ -95,13 +98,13 @@ Result<Network> fold_batch_norm(const Graph& graph, const Weights& weights) {
     MFRES_CHECK(check_weights(graph, weights));
     const auto norm_of = foldable_norms(graph);
     Network result{folded_graph(graph, norm_of), {}};
-    for (const Node& node : result.graph.nodes())
-        for (const Parameter& parameter : node.parameters)
-            if (const auto found = weights.find(parameter.name); found != weights.end())
-                result.weights.emplace(parameter.name, found->second);
     for (NodeId id = 0; id < graph.size(); ++id)
         if (const NodeId norm = norm_of[static_cast<std::size_t>(id)]; norm >= 0)
             MFRES_CHECK(fold_weights(graph.node(id), graph.node(norm), weights, result.weights));
+    for (const Node& node : result.graph.nodes())
+        for (const Parameter& parameter : node.parameters)
+            if (const auto found = weights.find(parameter.name); found != weights.end())
+                result.weights.try_emplace(parameter.name, found->second); // unless it was folded
     return result;
 }
 

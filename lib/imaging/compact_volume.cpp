@@ -13,6 +13,7 @@
 #include <optional>
 #include <span>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 
 namespace mfres {
@@ -199,17 +200,21 @@ void CompactVolume::read(std::int64_t first, std::int64_t j, std::int64_t k, std
             const std::int64_t at = origin_ + strides_[0] * (from - begin_[0]) + strides_[1] * (j - begin_[1]) +
                                     strides_[2] * (k - begin_[2]);
             const auto* const row = voxels.data() + at;
-            const std::int64_t last = to - from;
             float* const values = out + (from - first);
-            if (slope_ == 1.0 && inter_ == 0.0 && strides_[0] == 1)
-                for (std::int64_t i = 0; i < last; ++i)
-                    values[i] = static_cast<float>(row[i]);
-            else if (slope_ == 1.0 && inter_ == 0.0)
-                for (std::int64_t i = 0; i < last; ++i)
-                    values[i] = static_cast<float>(row[i * strides_[0]]);
-            else
-                for (std::int64_t i = 0; i < last; ++i)
+            // Scans lie in memory along x in one direction or the other, as a rule: for these the compiler makes vectors.
+            const auto convert = [&](auto step) {
+                for (std::int64_t i = 0; i < to - from; ++i)
+                    values[i] = static_cast<float>(row[i * step]);
+            };
+            if (slope_ != 1.0 || inter_ != 0.0)
+                for (std::int64_t i = 0; i < to - from; ++i)
                     values[i] = intensity(row[i * strides_[0]], slope_, inter_);
+            else if (strides_[0] == 1)
+                convert(std::integral_constant<std::ptrdiff_t, 1>());
+            else if (strides_[0] == -1)
+                convert(std::integral_constant<std::ptrdiff_t, -1>());
+            else
+                convert(strides_[0]);
         },
         voxels_);
 }

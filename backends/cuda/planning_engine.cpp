@@ -11,7 +11,7 @@ namespace mfres::cuda {
 
 namespace {
 
-constexpr std::uintptr_t first_address = std::uintptr_t{1} << 40U;
+constexpr std::uintptr_t first_address = std::uintptr_t{1} << (sizeof(std::uintptr_t) == 8 ? 40U : 24U);
 
 const char* kernel_of(ConvolutionPass pass) {
     switch (pass) {

@@ -93,7 +93,7 @@ void RowReader::add_part(const Part& part, std::vector<bool>& covered) {
         adds_ = adds_ || adds;
         c = end;
     }
-    std::fill_n(covered.begin() + part.to, part.count, true);
+    std::fill_n(covered.begin() + static_cast<std::ptrdiff_t>(part.to), part.count, true);
 }
 
 void RowReader::copy_rows(std::int64_t first, std::int64_t voxels, float* to) const {

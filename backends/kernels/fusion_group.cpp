@@ -274,7 +274,7 @@ class PipelineBuilder {
         const std::int64_t channels = graph_.node(node).shape[1];
         if (is_inside(range.value)) {
             const auto& rows = rows_[static_cast<std::size_t>(range.value)];
-            return {rows.begin() + range.begin, rows.begin() + range.begin + channels};
+            return {rows.data() + range.begin, rows.data() + range.begin + channels};
         }
         Stage load = stage(Stage::Kind::load, reading, reach);
         load.channels = channels;
@@ -311,7 +311,7 @@ class PipelineBuilder {
         }
         if (node.kind() == OpKind::slice) {
             const auto all = rows_for(node.inputs[0], schedule, reach_of(op.output));
-            result.assign(all.begin() + node.as<Slice>().begin, all.begin() + node.as<Slice>().end);
+            result.assign(all.data() + node.as<Slice>().begin, all.data() + node.as<Slice>().end);
             return;
         }
         Stage made = stage(Stage::Kind::add, schedule, reach_of(op.output));

@@ -4,6 +4,7 @@
 #include "backends/kernels/fusion_group.h"
 #include "backends/kernels/loops.h"
 #include "backends/kernels/threads.h"
+#include "core/checked.h"
 
 namespace mfres::kernels {
 
@@ -24,7 +25,7 @@ const FusionModel* HostEngine::fusion_model() const {
 }
 
 void HostEngine::allocate(const ArrayPlan& plan) {
-    block_ = ArrayBlock(static_cast<std::size_t>(plan.bytes));
+    block_ = ArrayBlock(array_size<std::byte>(plan.bytes));
     const auto view = [&](const ArrayPlan::Array& array) {
         return StridedView<float>{reinterpret_cast<float*>(block() + array.offset), array.shape,
                                   channels_last_strides(array.shape)};

@@ -255,7 +255,7 @@ HWY_INLINE void to_sixteen_rows(const float* voxels, std::int64_t stride, float*
         const Vector b = hn::LoadU(d, from + stride);
         const Vector e = hn::LoadU(d, from + 2 * stride);
         const Vector f = hn::LoadU(d, from + 3 * stride);
-        const hn::RepartitionToWide<Floats> pairs;
+        const hn::Repartition<std::uint64_t, Floats> pairs; // ARMv7 has no vectors of doubles
         const auto ab_low = hn::BitCast(pairs, hn::InterleaveLower(d, a, b));
         const auto ab_high = hn::BitCast(pairs, hn::InterleaveUpper(d, a, b));
         const auto ef_low = hn::BitCast(pairs, hn::InterleaveLower(d, e, f));

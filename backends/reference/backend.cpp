@@ -6,6 +6,7 @@
 #include "backends/reference/ops.h"
 #include "backends/reference/training.h"
 #include "core/array_memory.h"
+#include "core/checked.h"
 #include "core/try.h"
 #include "graph/memory_plan.h"
 
@@ -30,7 +31,7 @@ std::vector<BufferRequest> node_buffers(const Graph& graph) {
 class ReferenceExecutable final : public Executable {
   public:
     ReferenceExecutable(Network network, const CompileOptions& options, const MemoryPlan& plan)
-        : threads_(resolve_threads(options.threads)), plan_(plan), arena_(static_cast<std::size_t>(plan.bytes)) {
+        : threads_(resolve_threads(options.threads)), plan_(plan), arena_(array_size<std::byte>(plan.bytes)) {
         for (const Node& node : network.graph.nodes())
             reduced_.push_back(LowPrecisionConvolution::make(network, node, options));
         graph_ = std::move(network.graph);

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Products and sums of sizes with a check for overflow of 64 bits.
+// Products and sums of sizes with a check for overflow of 64 bits, and of what a process can address.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <limits>
+#include <new>
 #include <optional>
 
 namespace mfres {
@@ -39,6 +42,16 @@ std::optional<std::int64_t> checked_product(const Range& factors) {
 
 inline std::optional<std::int64_t> checked_product(std::initializer_list<std::int64_t> factors) {
     return checked_product<std::initializer_list<std::int64_t>>(factors);
+}
+
+/// The number of elements of an array of T. Throws std::bad_alloc where a process cannot address so many: a cast would give
+/// a shorter array on a machine with addresses of 32 bits.
+template <typename T>
+std::size_t array_size(std::int64_t elements) {
+    constexpr auto most = static_cast<std::uint64_t>(std::numeric_limits<std::ptrdiff_t>::max()) / sizeof(T);
+    if (elements < 0 || static_cast<std::uint64_t>(elements) > most)
+        throw std::bad_array_new_length();
+    return static_cast<std::size_t>(elements);
 }
 
 } // namespace mfres

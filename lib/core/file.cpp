@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "core/file.h"
 
+#include "core/checked.h"
 #include "core/platform.h"
 #include "core/try.h"
 
@@ -66,7 +67,7 @@ Result<std::vector<std::byte>> read_all(const ReadableFile& file, std::uint64_t 
 
     std::vector<std::byte> bytes;
     try {
-        bytes.resize(size);
+        bytes.resize(array_size<std::byte>(static_cast<std::int64_t>(size)));
     } catch (const std::bad_alloc&) {
         return Error{ErrorCode::memory_limit, text("there is no memory for the ", size, " bytes of ", path.string()),
                      path.string()};

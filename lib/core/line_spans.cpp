@@ -87,13 +87,14 @@ void LineSpans::assign_halved(const LineSpans& fine) {
 }
 
 void LineSpans::mirror(const std::array<bool, 3>& axes) {
+    const auto width = static_cast<std::ptrdiff_t>(size_[1]);
     if (axes[1])
         for (std::size_t row = 0; row < lines_.size(); row += static_cast<std::size_t>(size_[1]))
             std::reverse(lines_.begin() + static_cast<std::ptrdiff_t>(row),
-                         lines_.begin() + static_cast<std::ptrdiff_t>(row) + size_[1]);
+                         lines_.begin() + static_cast<std::ptrdiff_t>(row) + width);
     if (axes[0]) {
-        const auto width = static_cast<std::ptrdiff_t>(size_[1]);
-        for (std::int64_t low = 0, high = size_[0] - 1; low < high && !lines_.empty(); ++low, --high)
+        for (std::ptrdiff_t low = 0, high = static_cast<std::ptrdiff_t>(size_[0]) - 1; low < high && !lines_.empty();
+             ++low, --high)
             std::swap_ranges(lines_.begin() + low * width, lines_.begin() + (low + 1) * width,
                              lines_.begin() + high * width);
     }

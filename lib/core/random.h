@@ -28,6 +28,8 @@ class Random {
     double uniform(double low, double high) { return low + (high - low) * uniform(); }
     /// Uniform integer in [0, bound); precondition bound > 0. The bias for bounds below 2^32 is under 2^-32.
     std::uint64_t below(std::uint64_t bound) { return next() % bound; }
+    /// Index of an array of `size` elements, likewise.
+    std::size_t index(std::size_t size) { return static_cast<std::size_t>(below(size)); }
 
     /// Standard normal by Box-Muller; draws two uniforms every call, so the stream position never depends on history.
     double normal() {

@@ -97,9 +97,9 @@ using AlignedVector = std::vector<T, AlignedAllocator<T>>;
 class MFRES_EXPORT Tensor {
   public:
     Tensor() = default;
-    /// Uninitialised floats; use `Tensor(shape, 0.0F)` for zeros.
-    explicit Tensor(const Shape& shape) : shape_(shape), values_(static_cast<std::size_t>(shape.elements())) {}
-    Tensor(const Shape& shape, float fill) : shape_(shape), values_(static_cast<std::size_t>(shape.elements()), fill) {}
+    /// Uninitialised floats; use `Tensor(shape, 0.0F)` for zeros. Both throw std::bad_alloc.
+    explicit Tensor(const Shape& shape) : shape_(shape), values_(array_size<float>(shape.elements())) {}
+    Tensor(const Shape& shape, float fill) : shape_(shape), values_(array_size<float>(shape.elements()), fill) {}
 
     const Shape& shape() const { return shape_; }
     std::int64_t elements() const { return static_cast<std::int64_t>(values_.size()); }

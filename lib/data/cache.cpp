@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "data/cache.h"
 
+#include "core/checked.h"
 #include "core/file.h"
 #include "core/guard.h"
 #include "core/try.h"
@@ -227,7 +228,7 @@ Error CacheFile::damaged(std::size_t index, std::size_t block, const std::string
 
 Result<std::vector<std::byte>> CacheFile::read_block(std::size_t index, std::size_t block) const {
     const CacheBlock& there = records_[index].blocks[block];
-    std::vector<std::byte> bytes(there.bytes);
+    std::vector<std::byte> bytes(array_size<std::byte>(static_cast<std::int64_t>(there.bytes)));
     MFRES_CHECK(file_.read_at(there.begin, bytes));
     if (crc32_of(bytes) != there.crc)
         return damaged(index, block, text("its ", there.bytes, " bytes do not have the CRC-32 that was recorded"));

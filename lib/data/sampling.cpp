@@ -41,7 +41,7 @@ std::vector<std::size_t> order_of_pass(std::size_t cases, std::uint64_t seed, st
     std::iota(order.begin(), order.end(), std::size_t{0});
     Random random = Random(seed).fork(first_pass_stream + pass);
     for (std::size_t left = cases; left > 1; --left)
-        std::swap(order[left - 1], order[random.below(left)]);
+        std::swap(order[left - 1], order[random.index(left)]);
     return order;
 }
 
@@ -247,7 +247,7 @@ std::vector<std::size_t> cases_of_step(std::size_t cases, std::int64_t batch, st
             order = order_of_pass(cases, seed, pass);
             pass_of_order = pass;
         }
-        chosen.push_back(order[sample % cases]);
+        chosen.push_back(order[static_cast<std::size_t>(sample % cases)]);
     }
     return chosen;
 }
@@ -264,7 +264,7 @@ std::optional<std::size_t> donor_of(std::span<const CacheEntry> entries, std::si
             donors.push_back(i);
     if (donors.empty())
         return std::nullopt;
-    return donors[number % donors.size()];
+    return donors[static_cast<std::size_t>(number % donors.size())];
 }
 
 SampleDraw draw_sample(const CachedCase& source, const CacheEntry& entry, const Sampling& sampling,

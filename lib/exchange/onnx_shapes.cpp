@@ -841,7 +841,7 @@ Content concatenated(const NodeReader& node, const Value& result, std::size_t ax
             if (!part.content)
                 return {};
             const std::int64_t length = part.shape[axis] * run.inner;
-            const auto begin = part.content->begin() + outer * length;
+            const Number* const begin = part.content->data() + outer * length;
             numbers.insert(numbers.end(), begin, begin + length);
         }
     return content_of(std::move(numbers));
@@ -959,7 +959,7 @@ Content gathered(const Value& x, const Value& at, const Value& result, std::size
             const std::int64_t place = index.integer < 0 ? index.integer + x.shape[axis] : index.integer;
             if (place < 0 || place >= x.shape[axis])
                 return {};
-            const auto begin = x.content->begin() + (outer * x.shape[axis] + place) * run.inner;
+            const Number* const begin = x.content->data() + (outer * x.shape[axis] + place) * run.inner;
             numbers.insert(numbers.end(), begin, begin + run.inner);
         }
     return content_of(std::move(numbers));
@@ -991,7 +991,7 @@ Values gather_nd(const NodeReader& node) {
         at->shape.back() < 0 || batch + at->shape.back() > static_cast<std::int64_t>(x->shape.size()))
         return node.invalid("has indices for other axes than its operand has");
     Extents extents(at->shape.begin(), at->shape.end() - 1);
-    extents.insert(extents.end(), x->shape.begin() + batch + at->shape.back(), x->shape.end());
+    extents.insert(extents.end(), x->shape.data() + batch + at->shape.back(), x->shape.data() + x->shape.size());
     return one(value(std::move(extents), x->type));
 }
 

@@ -162,7 +162,7 @@ float element(const std::byte* at, Dtype dtype) {
 class TensorReader {
   public:
     /// Limits the total number of elements to `most`, because tensors may share one storage many times.
-    TensorReader(const Archive& archive, const Document& document, std::size_t most)
+    TensorReader(const Archive& archive, const Document& document, std::uint64_t most)
         : archive_(archive), document_(document), left_(static_cast<std::int64_t>(most)) {}
 
     /// The tensors of the dictionary that `prefix` leads to, and of the prefix what is left then.

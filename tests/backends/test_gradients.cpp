@@ -25,7 +25,7 @@ std::vector<std::size_t> some_indices(std::size_t size, std::size_t count, std::
     Random random(seed);
     std::vector<std::size_t> indices;
     for (std::size_t i = 0; i < std::min(size, count); ++i)
-        indices.push_back(size <= count ? i : random.below(size));
+        indices.push_back(size <= count ? i : random.index(size));
     return indices;
 }
 

@@ -46,3 +46,14 @@ TEST_CASE("products of sizes say when they do not fit") {
     CHECK_FALSE(checked_add(big, 1));
     CHECK(checked_add(big - 1, 1) == big);
 }
+
+TEST_CASE("an array that a process cannot address is no memory, not a shorter array") {
+    CHECK(array_size<float>(0) == 0);
+    CHECK(array_size<float>(7) == 7);
+    constexpr auto most = static_cast<std::int64_t>(std::numeric_limits<std::ptrdiff_t>::max());
+    CHECK(array_size<std::byte>(most) == static_cast<std::size_t>(most));
+    CHECK(array_size<float>(most / 4) == static_cast<std::size_t>(most / 4));
+    CHECK_THROWS_AS(array_size<float>(most / 4 + 1), std::bad_alloc);
+    CHECK_THROWS_AS(array_size<std::byte>(-1), std::bad_alloc);
+    CHECK_THROWS_AS(Tensor(Shape{1 << 20, 1 << 20, 1 << 20, 4}), std::bad_alloc);
+}

@@ -91,6 +91,9 @@ typedef struct mfres_options {
     void* log_data;                  /* its first argument */
     int log_level;                   /* messages up to it; 0 = MFRES_LOG_INFO */
     int keep_memory; /* 1 = arrays of a case stay for the next one, which then allocates nothing if it has that size */
+#if UINTPTR_MAX <= 0xFFFFFFFFu
+    int reserved; /* 0; in place of padding, where addresses have 32 bits */
+#endif
 } mfres_options;
 
 /* How a case is segmented. */

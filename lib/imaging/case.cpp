@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "imaging/case.h"
 
+#include "core/array_memory.h"
 #include "core/file.h"
 #include "core/guard.h"
 #include "core/parallel.h"
@@ -776,9 +777,13 @@ Result<Case> load(const CaseFiles& files, const CaseOptions& options) {
     MFRES_CHECK(check_present(files.id, present, options));
     std::vector<std::string> warnings;
     MFRES_CHECK(check_names(files, options.accept, warnings));
+    // Files of a case are inflated to as many bytes each, so the next one takes the pages of one before: fresh pages have to
+    // be cleared by the system.
+    ArrayMemory inflated({}, {}, true);
     const auto reading = [&](std::int64_t most_bytes) {
         const std::uint64_t most_inflated = options.max_memory == 0 ? most_inflated_bytes : 0;
-        return NiftiReadOptions{options.use, options.max_bytes, most_bytes, most_inflated};
+        return NiftiReadOptions{options.use, options.max_bytes, most_bytes, most_inflated,
+                                ArrayMemory::current() ? nullptr : &inflated};
     };
     const auto read = [&](std::size_t slot, std::int64_t most_bytes) -> Result<Source> {
         MFRES_TRY(NiftiCompactVolume volume, read_nifti_scan(files.modalities[slot], reading(most_bytes)));

@@ -34,10 +34,13 @@ std::uint64_t ByteSource::most_bytes() const {
     return compressed() ? file_->size() * GzipReader::max_expansion : file_->size();
 }
 
-void ByteSource::inflate_all(std::uint64_t total) {
+void ByteSource::inflate_all(std::uint64_t total, ArrayMemory* memory) {
     const std::uint64_t stored = file_->size();
     if (!gzip_ || total == 0 || total > most_bytes())
         return;
+    std::optional<ArrayMemoryScope> scope;
+    if (memory)
+        scope.emplace(memory);
     try {
         const ArrayBlock compressed(static_cast<std::size_t>(stored));
         ArrayBlock content(static_cast<std::size_t>(total));

@@ -30,8 +30,9 @@ class ByteSource {
     bool compressed() const { return gzip_.has_value(); }
 
     /// Inflates a compressed file at once if it makes `total` bytes, which read() then copies. Nothing changes where that
-    /// is not possible, see inflate_whole(), and the bytes are inflated a piece at a time.
-    void inflate_all(std::uint64_t total);
+    /// is not possible, see inflate_whole(), and the bytes are inflated a piece at a time. Memory comes from `memory`, which
+    /// has to outlive the source; null = that of the calling thread.
+    void inflate_all(std::uint64_t total, ArrayMemory* memory = nullptr);
     /// What that takes as long as there is the source, and during it; 0 if the file was not inflated at once.
     std::uint64_t inflated_bytes() const { return total_ > 0 ? file_->size() + total_ : 0; }
 

@@ -25,6 +25,7 @@
 // names.h: files and suffixes; bytes.h: sequential reading; header.h: parsing and checks; voxels.h: conversion.
 #pragma once
 
+#include "core/array_memory.h"
 #include "core/file.h"
 #include "imaging/compact_volume.h"
 
@@ -94,6 +95,8 @@ struct NiftiReadOptions {
     /// A compressed file of no more than so many uncompressed bytes read_nifti_scan inflates at once, which is faster and
     /// takes these bytes; others a piece at a time.
     std::uint64_t most_inflated_bytes = 0;
+    /// Where the memory for that comes from, kept from one file to the next; null = the memory of the calling thread.
+    ArrayMemory* inflated_memory = nullptr;
 };
 
 struct NiftiVolume {

@@ -408,7 +408,7 @@ Result<NiftiCompactVolume> read_nifti_scan(const fs::path& path, const NiftiRead
     return guarded(path, [&]() -> Result<NiftiCompactVolume> {
         MFRES_TRY(OpenFile file, nifti::open_file(path, options, sizeof(float)));
         if (const auto total = static_cast<std::uint64_t>(file.layout.total); total <= options.most_inflated_bytes)
-            file.source.inflate_all(total);
+            file.source.inflate_all(total, options.inflated_memory);
         switch (file.description.storage.datatype) {
         case NiftiDatatype::uint8: return nifti::read_stored<std::uint8_t>(file, options.most_kept_bytes);
         case NiftiDatatype::int16: return nifti::read_stored<std::int16_t>(file, options.most_kept_bytes);

@@ -28,8 +28,11 @@ std::vector<std::int64_t> targets_here() {
     // In Highway 1.2, SupportedTargets() chooses among all targets of the processor until its caller names those to choose
     // from.
     hwy::GetChosenTarget().Update(targets);
+    // The library of Highway may be compiled for less than these kernels, on 32-bit Arm without NEON, and then knows of nothing
+    // more: what the compiler assumes everywhere is there.
+    const std::int64_t usable = (targets & HWY_TARGETS) != 0 ? targets & HWY_TARGETS : std::int64_t{HWY_STATIC_TARGET};
     std::vector<std::int64_t> each;
-    for (std::int64_t rest = targets & HWY_TARGETS; rest != 0; rest &= rest - 1)
+    for (std::int64_t rest = usable; rest != 0; rest &= rest - 1)
         each.push_back(rest & -rest);
     return each;
 }

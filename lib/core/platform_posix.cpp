@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #ifndef _WIN32
 
+#define _FILE_OFFSET_BITS 64 // files of 2 GiB and more where addresses have 32 bits; before any header
+
 #include "core/file.h"
 #include "core/memory_usage.h"
 #include "core/platform.h"

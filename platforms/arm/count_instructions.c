@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
    A plugin of QEMU (7.2 and newer, user mode) that counts the AArch64 instructions a program executes, and among them the
    multiply-adds of floating point numbers, in vectors and one by one. Counts are exact for one thread. They are written to
-   the file named by the argument `out`, as JSON. platforms/aarch64/instructions builds and uses it. */
+   the file named by the argument `out`, as JSON. platforms/arm/instructions builds and uses it. */
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stddef.h>

@@ -35,8 +35,12 @@ std::int64_t ConvolutionSpec::parts(std::int64_t most) const {
     return std::clamp<std::int64_t>(std::min(threads * rounds, macs / least_macs), 1, most);
 }
 
+bool winograd_is_faster_by(const ConvolutionSpec& spec, double times) {
+    return winograd_is_faster(spec, tile_products(spec) / times);
+}
+
 std::unique_ptr<InferenceOp> make_reduced_convolution(const ConvolutionSpec& spec) {
-    if (winograd_is_faster(spec, tile_products(spec)))
+    if (winograd_is_faster_by(spec, 1.0))
         return make_winograd_convolution(spec);
     return rows_are_faster(spec) ? make_row_convolution(spec) : nullptr;
 }

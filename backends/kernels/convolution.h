@@ -33,6 +33,9 @@ struct ConvolutionSpec {
 /// Winograd's filtering or rows. Null elsewhere. As make_convolution.
 std::unique_ptr<InferenceOp> make_reduced_convolution(const ConvolutionSpec& spec);
 
+/// Whether Winograd's filtering is predicted to be more than `times` as fast as the plain sum. Needs no weights.
+bool winograd_is_faster_by(const ConvolutionSpec& spec, double times);
+
 /// The fastest of these ways. Sums do not depend on the number of threads. The output may be the residual. Throws
 /// std::bad_alloc.
 std::unique_ptr<InferenceOp> make_convolution(const ConvolutionSpec& spec);

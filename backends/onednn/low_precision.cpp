@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "backends/onednn/low_precision.h"
 
+#include "backends/kernels/convolution.h"
+
 #include <algorithm>
 
 namespace mfres::onednn {
@@ -63,7 +65,7 @@ class Planner {
         return ValueFormat{quantizer.is_signed() ? memory::data_type::s8 : memory::data_type::u8, quantizer};
     }
 
-    /// Whether the cost model predicts that the convolution is faster, with the conversion of its source.
+    /// Whether the cost model predicts that the convolution is faster than in f32, with the conversion of its source.
     bool is_faster(const ConvSpec& spec, const ValueFormat& source) const {
         const std::int64_t groups = spec.conv.groups;
         if (spec.in[1] / groups < model_.min_channels || spec.out[1] / groups < model_.min_channels)
@@ -72,6 +74,11 @@ class Planner {
         const double macs = static_cast<double>(spec.out.elements()) * static_cast<double>(spec.in[1] / groups) *
                             static_cast<double>(kernel[0] * kernel[1] * kernel[2]);
         const double macs_per_ns = source.integer() ? model_.int8_macs_per_ns : model_.bf16_macs_per_ns;
+        // In f32 there is Winograd's filtering, which gains more than bf16 does. Of int8 it gains less than is predicted,
+        // because its arrays are four times as large.
+        if (!source.integer() &&
+            kernels::winograd_is_faster_by({spec.conv, spec.in, spec.out}, macs_per_ns / model_.f32_macs_per_ns))
+            return false;
         const double bytes = static_cast<double>(spec.in.elements() * (4 + source.element_bytes()));
         return macs / model_.f32_macs_per_ns > macs / macs_per_ns + bytes / model_.bytes_per_ns;
     }

@@ -2,7 +2,8 @@
 // Which convolutions of a network run in bf16 or int8, and which values are stored in that format between them.
 //
 // Low precision is faster where a convolution is bound by arithmetic and its channels fill the vectors, minus one pass over
-// the source for converting it. A cost model decides, and only convolutions with a compiled kernel in oneDNN are taken.
+// the source for converting it; not where Winograd's filtering in f32 multiplies less. A cost model decides, and only
+// convolutions with a compiled kernel in oneDNN are taken.
 // Fusion groups of several ops run in bf16 where the processor has it (kernels/pair_kernels.h), else in f32.
 #pragma once
 

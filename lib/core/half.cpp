@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "core/half.h"
 
+#include "core/little_endian.h"
+
 #include <bit>
+#include <limits>
 
 namespace mfres {
 
@@ -17,23 +20,35 @@ std::uint32_t shift_right_to_even(std::uint32_t value, unsigned shift) {
 
 } // namespace
 
+// By masks in place of branches, so that loops of it become vectors.
 float f16_to_f32(std::uint16_t bits) {
-    const std::uint32_t sign = static_cast<std::uint32_t>(bits & 0x8000U) << 16U;
-    const std::uint32_t exponent = (bits >> 10U) & 0x1FU;
-    const std::uint32_t fraction = bits & 0x3FFU;
-    if (exponent == 0x1FU)
-        return std::bit_cast<float>(sign | 0x7F800000U | (fraction << 13U));
-    if (exponent != 0)
-        return std::bit_cast<float>(sign | ((exponent + 112U) << 23U) | (fraction << 13U)); // bias 127 - 15 = 112
-    if (fraction == 0)
-        return std::bit_cast<float>(sign);
-    // A subnormal, fraction * 2^-24, is a normal float: bring its leading one to the hidden bit.
-    const auto shift = static_cast<std::uint32_t>(std::countl_zero(fraction)) - 21U;
-    return std::bit_cast<float>(sign | ((113U - shift) << 23U) | (((fraction << shift) & 0x3FFU) << 13U));
+    constexpr std::int32_t bias = 112 << 23; // 127 - 15, of the exponents
+    constexpr std::int32_t smallest_normal = 113 << 23;
+    const std::int32_t sign = static_cast<std::int32_t>(bits) << 16;
+    const std::int32_t magnitude = (bits & 0x7FFF) << 13;
+    const std::int32_t is_infinite_or_nan = ((0x0F7FFFFF - magnitude) >> 31);
+    const std::int32_t is_subnormal = (magnitude - 0x00800000) >> 31;
+    // The exponent of infinity and NaN becomes 255.
+    const std::int32_t normal = magnitude + bias + (is_infinite_or_nan & bias);
+    // fraction * 2^-24 = (1 + fraction / 1024) * 2^-14 - 2^-14, without a rounding, and a zero stays one.
+    const auto subnormal = std::bit_cast<std::int32_t>(std::bit_cast<float>(magnitude + smallest_normal) -
+                                                       std::bit_cast<float>(smallest_normal));
+    return std::bit_cast<float>((sign & std::numeric_limits<std::int32_t>::min()) | (is_subnormal & subnormal) |
+                                (~is_subnormal & normal));
+}
+
+void read_f16(const std::byte* bytes, std::span<float> values) {
+    for (std::size_t i = 0; i < values.size(); ++i)
+        values[i] = f16_to_f32(from_little_endian<std::uint16_t>(bytes + 2 * i));
 }
 
 float bf16_to_f32(std::uint16_t bits) {
     return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16U);
+}
+
+void read_bf16(const std::byte* bytes, std::span<float> values) {
+    for (std::size_t i = 0; i < values.size(); ++i)
+        values[i] = bf16_to_f32(from_little_endian<std::uint16_t>(bytes + 2 * i));
 }
 
 std::uint16_t f32_to_f16(float value) {

@@ -2,6 +2,7 @@
 #include "core/tensor.h"
 
 #include <algorithm>
+#include <bit>
 
 namespace mfres {
 
@@ -13,6 +14,14 @@ std::string to_string(const Shape& shape) {
         text += std::to_string(shape[axis]);
     }
     return text;
+}
+
+bool all_finite(std::span<const float> values) {
+    constexpr std::int32_t infinity = 0x7F800000;
+    std::int32_t largest = 0; // of the bits without the sign, which are in the order of the magnitudes
+    for (const float value : values)
+        largest = std::max(largest, std::bit_cast<std::int32_t>(value) & 0x7FFFFFFF);
+    return largest < infinity;
 }
 
 std::array<std::int64_t, Shape::max_rank> dense_strides(const Shape& shape) {

@@ -129,6 +129,9 @@ struct StridedView {
     }
 };
 
+/// Whether none of them is NaN or infinite.
+MFRES_EXPORT bool all_finite(std::span<const float> values);
+
 /// Strides of a dense array of that shape, last axis contiguous.
 MFRES_EXPORT std::array<std::int64_t, Shape::max_rank> dense_strides(const Shape& shape);
 

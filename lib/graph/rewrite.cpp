@@ -73,13 +73,7 @@ Status fold_weights(const Node& conv, const Node& norm, const Weights& from, Wei
         for (std::int64_t i = 0; i < per_channel; ++i)
             values[i] = static_cast<float>(old_values[i] * scale);
     }
-    const auto finite = [](const Tensor& values) {
-        float zero = 0.0F; // a product with what is not finite is NaN
-        for (const float value : values.values())
-            zero += 0.0F * value;
-        return zero == 0.0F;
-    };
-    if (!finite(weight) || !finite(bias))
+    if (!all_finite(weight.values()) || !all_finite(bias.values()))
         return Error{ErrorCode::model_not_finite,
                      text("the weights of ", conv.name, " times the scale of ", norm.name, " do not fit into a float"),
                      conv.name};

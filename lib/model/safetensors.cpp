@@ -321,29 +321,29 @@ bool is_weight_dtype(Dtype dtype) {
 }
 
 /// Precondition: is_weight_dtype(dtype).
-float decode_element(Dtype dtype, const std::byte* bytes) {
-    if (dtype == Dtype::f32)
-        return std::bit_cast<float>(from_little_endian<std::uint32_t>(bytes));
-    if (dtype == Dtype::i8)
-        return static_cast<float>(std::bit_cast<std::int8_t>(*bytes));
-    const auto bits = from_little_endian<std::uint16_t>(bytes);
-    return dtype == Dtype::f16 ? f16_to_f32(bits) : bf16_to_f32(bits);
+void decode_elements(Dtype dtype, const std::byte* bytes, std::span<float> values) {
+    if (dtype == Dtype::f16)
+        return read_f16(bytes, values);
+    if (dtype == Dtype::bf16)
+        return read_bf16(bytes, values);
+    if (dtype == Dtype::i8) {
+        for (std::size_t i = 0; i < values.size(); ++i)
+            values[i] = static_cast<float>(std::bit_cast<std::int8_t>(bytes[i]));
+        return;
+    }
+    for (std::size_t i = 0; i < values.size(); ++i)
+        values[i] = std::bit_cast<float>(from_little_endian<std::uint32_t>(bytes + 4 * i));
 }
 
 Status check_finite(std::span<const float> values, std::string_view who, const std::string& where) {
-    std::size_t count = 0;
-    std::size_t first = 0;
-    for (std::size_t i = values.size(); i-- > 0;) {
-        if (!std::isfinite(values[i])) {
-            first = i;
-            ++count;
-        }
-    }
-    if (count == 0)
+    if (all_finite(values))
         return {};
+    const auto is_wrong = [](float value) { return !std::isfinite(value); };
+    const auto count = std::count_if(values.begin(), values.end(), is_wrong);
+    const auto first = std::find_if(values.begin(), values.end(), is_wrong);
     return Error{ErrorCode::model_not_finite,
                  text(who, " has ", count, " of ", values.size(), " values that are NaN or infinite, the first is ",
-                      values[first], " at index ", first),
+                      *first, " at index ", first - values.begin()),
                  where};
 }
 
@@ -482,10 +482,7 @@ Result<Tensor> decode_tensor(const SafetensorsFile& file, std::string_view tenso
                      text(who, " has ", stored.shape.size(), " axes, more than ", Shape::max_rank), file.path};
 
     Tensor tensor{Shape(std::span(stored.shape))};
-    const std::byte* source = file.data(stored).data();
-    const std::int64_t stride = element_bytes(stored.dtype);
-    for (std::int64_t i = 0; i < tensor.elements(); ++i)
-        tensor[i] = decode_element(stored.dtype, source + i * stride);
+    decode_elements(stored.dtype, file.data(stored).data(), tensor.values());
     MFRES_CHECK(check_finite(tensor.values(), who, file.path));
     return tensor;
 }

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 // All 65536 patterns of both 16-bit formats, against definitions in double precision.
 #include "core/half.h"
+#include "core/little_endian.h"
 #include "support/catch.h"
 
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <vector>
 
 using namespace mfres;
 
@@ -75,6 +77,25 @@ std::uint32_t wrong_roundings(float (*expand)(std::uint16_t), std::uint16_t (*na
 TEST_CASE("every f16 and bf16 pattern has the value its definition gives") {
     CHECK(wrong_expansions(f16_to_f32, 5, 10) == 0);
     CHECK(wrong_expansions(bf16_to_f32, 8, 7) == 0);
+}
+
+TEST_CASE("many halves are read as one by one, from any byte on") {
+    std::vector<std::byte> bytes(1); // odd addresses
+    for (std::size_t bits = 0; bits < patterns; ++bits)
+        for (const std::byte byte : little_endian(static_cast<std::uint16_t>(bits)))
+            bytes.push_back(byte);
+    std::vector<float> values(patterns);
+    const auto differing = [&](float (*one)(std::uint16_t)) {
+        int count = 0;
+        for (std::size_t bits = 0; bits < patterns; ++bits)
+            count += std::bit_cast<std::uint32_t>(values[bits]) !=
+                     std::bit_cast<std::uint32_t>(one(static_cast<std::uint16_t>(bits)));
+        return count;
+    };
+    read_f16(bytes.data() + 1, values);
+    CHECK(differing(f16_to_f32) == 0);
+    read_bf16(bytes.data() + 1, values);
+    CHECK(differing(bf16_to_f32) == 0);
 }
 
 TEST_CASE("every f16 and bf16 pattern survives the way to f32 and back, NaN payloads included") {

@@ -2,7 +2,10 @@
 #include "core/tensor.h"
 #include "support/catch.h"
 
+#include <bit>
 #include <limits>
+#include <utility>
+#include <vector>
 
 using namespace mfres;
 
@@ -56,4 +59,20 @@ TEST_CASE("an array that a process cannot address is no memory, not a shorter ar
     CHECK_THROWS_AS(array_size<float>(most / 4 + 1), std::bad_alloc);
     CHECK_THROWS_AS(array_size<std::byte>(-1), std::bad_alloc);
     CHECK_THROWS_AS(Tensor(Shape{1 << 20, 1 << 20, 1 << 20, 4}), std::bad_alloc);
+}
+
+TEST_CASE("values are finite unless one is NaN or infinite, wherever it is") {
+    std::vector<float> values(37, 1.0F);
+    values[3] = -std::numeric_limits<float>::max();
+    values[5] = std::numeric_limits<float>::denorm_min();
+    values[7] = -0.0F;
+    CHECK(all_finite(values));
+    CHECK(all_finite({}));
+    for (std::size_t i = 0; i < values.size(); ++i)
+        for (const float wrong : {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(),
+                                  std::numeric_limits<float>::quiet_NaN(), std::bit_cast<float>(0xFF800001U)}) {
+            const float before = std::exchange(values[i], wrong);
+            CHECK_FALSE(all_finite(values));
+            values[i] = before;
+        }
 }

@@ -62,7 +62,6 @@ class PlannedExecutable final : public Executable {
             peak_bytes_ = plan.bytes + engine_->other_bytes();
             for (const Op& each : ops_)
                 peak_bytes_ += each.op->constant_bytes();
-            planned_.network.weights.clear();
             return {};
         });
     }
@@ -155,10 +154,17 @@ class PlannedExecutable final : public Executable {
                 made.reads = values_read(graph(), planned_.ranges, group);
                 made.chosen = {node, describe_group(graph(), group), made.op->implementation(), costs[i]};
             }));
+            drop_weights(group); // what the next op allocates takes their place
             const int now = static_cast<int>(i) + 1;
             buffers_.requests.push_back({made.op->workspace_bytes(), now, now});
         }
         return {};
+    }
+
+    void drop_weights(const FusionGroup& group) {
+        for (const FusedOp& op : group.ops)
+            for (const Parameter& parameter : graph().node(op.main).parameters)
+                planned_.network.weights.erase(parameter.name);
     }
 
     Status allocate(const MemoryPlan& plan) {

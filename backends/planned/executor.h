@@ -74,7 +74,7 @@ std::unique_ptr<InferenceOp> make_function_op(OpFunction function);
 
 /// A network as the executor runs it: one InferenceOp for each group.
 struct PlannedNetwork {
-    Network network; ///< in its inference form; the weights are dropped once all ops are made
+    Network network; ///< in its inference form; the weights of a group are dropped once its op is made
     std::vector<FusionGroup> groups;
     std::vector<ChannelRange> ranges; ///< by node, see channel_ranges
 };

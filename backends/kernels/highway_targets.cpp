@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What kernels use of the library of Highway: which targets the processor has, and which of them is chosen. For static
-// programs on systems that have that library in its shared form only, as Debian does.
+// What kernels use of the library of Highway: which targets the processor has, and which of them is chosen. For systems
+// that have that library in its shared form only, as Debian does (CMakeLists.txt says where and why).
 #include "backends/kernels/targets.h"
 
 #include <hwy/targets.h>

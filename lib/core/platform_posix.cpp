@@ -11,6 +11,7 @@
 #include "core/memory_usage.h"
 #include "core/platform.h"
 #include "core/processors.h"
+#include "core/rounding.h"
 #include "core/shared_library.h"
 #include "core/try.h"
 
@@ -249,13 +250,30 @@ bool uses_pages(std::size_t bytes) {
 }
 
 void* take_pages(std::size_t bytes, [[maybe_unused]] bool large) {
-    void* const pages = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const auto map = [](std::size_t count) {
+        return ::mmap(nullptr, count, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    };
+#ifdef MADV_HUGEPAGE
+    // Large pages begin at multiples of their size: what lies before the first one would be taken in small ones.
+    constexpr std::size_t large_page = std::size_t{2} << 20;
+    if (large)
+        if (void* const mapped = map(bytes + large_page); mapped != MAP_FAILED) {
+            auto* const begin = static_cast<std::byte*>(mapped);
+            const std::size_t before =
+                (large_page - reinterpret_cast<std::uintptr_t>(mapped) % large_page) % large_page;
+            const std::size_t used = before + static_cast<std::size_t>(rounded_up(static_cast<std::int64_t>(bytes),
+                                                                                  ::sysconf(_SC_PAGESIZE)));
+            if (before > 0)
+                ::munmap(begin, before);
+            if (used < bytes + large_page)
+                ::munmap(begin + used, bytes + large_page - used);
+            (void)::madvise(begin + before, bytes, MADV_HUGEPAGE); // only advice: it may fail
+            return begin + before;
+        }
+#endif
+    void* const pages = map(bytes);
     if (pages == MAP_FAILED)
         throw std::bad_alloc();
-#ifdef MADV_HUGEPAGE
-    if (large)
-        (void)::madvise(pages, bytes, MADV_HUGEPAGE); // only advice: it may fail
-#endif
     return pages;
 }
 

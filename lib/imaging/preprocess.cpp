@@ -363,19 +363,33 @@ void store_block(const Block& block, std::int64_t count_x, std::int64_t count_z,
                  std::int64_t x, std::int64_t y, std::int64_t z) {
     const std::int64_t channel_stride = input.strides[1];
     const std::int64_t z_stride = input.strides[4];
+    // Channels-last as a rule: with strides that the compiler knows, it moves the channels of a voxel together.
+    if (channel_stride == 1 && z_stride == 4) {
+        for (std::int64_t dx = 0; dx < count_x; ++dx) {
+            float* voxel = &input.at(0, 0, x + dx, y, z);
+            for (std::int64_t dz = 0; dz < count_z; ++dz, voxel += 4) {
+                const float* const value = &block[0][static_cast<std::size_t>(dz)][static_cast<std::size_t>(dx)];
+                constexpr std::int64_t channel = block_x * block_z;
+                const std::array<float, 4> values = {value[0], value[channel], value[2 * channel], value[3 * channel]};
+                std::copy(values.begin(), values.end(), voxel);
+            }
+        }
+        return;
+    }
     for (std::int64_t dx = 0; dx < count_x; ++dx) {
         float* const voxel = &input.at(0, 0, x + dx, y, z);
-        if (z_stride == 1) {
+        const auto store = [&](std::size_t m, std::int64_t dz) {
+            voxel[static_cast<std::int64_t>(m) * channel_stride + dz * z_stride] =
+                block[m][static_cast<std::size_t>(dz)][static_cast<std::size_t>(dx)];
+        };
+        if (z_stride == 1)
             for (std::size_t m = 0; m < 4; ++m)
                 for (std::int64_t dz = 0; dz < count_z; ++dz)
-                    voxel[static_cast<std::int64_t>(m) * channel_stride + dz] =
-                        block[m][static_cast<std::size_t>(dz)][static_cast<std::size_t>(dx)];
-        } else {
+                    store(m, dz);
+        else
             for (std::int64_t dz = 0; dz < count_z; ++dz)
                 for (std::size_t m = 0; m < 4; ++m)
-                    voxel[dz * z_stride + static_cast<std::int64_t>(m) * channel_stride] =
-                        block[m][static_cast<std::size_t>(dz)][static_cast<std::size_t>(dx)];
-        }
+                    store(m, dz);
     }
 }
 

@@ -22,13 +22,9 @@ struct alignas(ArrayMemory::alignment) Header {
     int part = 0;                 ///< see ArrayMemory::Block
 };
 
-/// Arrays of so many bytes are asked for in pages of 2 MiB: a page fault costs more than reading the page, and large arrays
-/// are filled whole.
-constexpr std::size_t large_pages_from = std::size_t{1} << 22;
-
 void* system_memory(std::size_t bytes) {
     if (platform::uses_pages(bytes))
-        return platform::take_pages(bytes, bytes >= large_pages_from);
+        return platform::take_pages(bytes, bytes >= platform::large_pages_from);
     return ::operator new (bytes, std::align_val_t{ArrayMemory::alignment});
 }
 

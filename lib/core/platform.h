@@ -109,9 +109,24 @@ std::uint64_t process_id();
 
 /// Whether so much memory is better taken as pages than from the C++ library.
 bool uses_pages(std::size_t bytes);
-/// Pages filled with 0. `large`: in large pages, if they can be had. Throws std::bad_alloc.
+/// Arrays of so many bytes are asked for in pages of 2 MiB: a page fault costs more than reading the page, and large arrays
+/// are filled whole.
+inline constexpr std::size_t large_pages_from = std::size_t{1} << 22;
+/// Pages filled with 0. `large`: in large pages, if they can be had; they may hold anything. Throws std::bad_alloc.
 void* take_pages(std::size_t bytes, bool large);
 void give_back_pages(void* pages, std::size_t bytes) noexcept;
+/// Gives pages back, or keeps them: the next large pages that are taken are these, as far as they go. New ones have to be
+/// cleared by the system, and in a virtual machine may have to be found by the system around it.
+void reserve_pages(void* pages, std::size_t bytes) noexcept;
+void give_back_reserved_pages() noexcept;
+/// Pages are kept during its lifetime only.
+class PagesMayBeReserved {
+  public:
+    PagesMayBeReserved();
+    PagesMayBeReserved(const PagesMayBeReserved&) = delete;
+    PagesMayBeReserved& operator=(const PagesMayBeReserved&) = delete;
+    ~PagesMayBeReserved();
+};
 
 /// The calling thread uses the "C" locale for numbers during its lifetime; other threads are not concerned.
 class ClassicNumbers {

@@ -22,6 +22,7 @@
 #include <csignal>
 #include <cstdio>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <string_view>
 
@@ -249,13 +250,90 @@ bool uses_pages(std::size_t bytes) {
 #endif
 }
 
+#ifdef MADV_HUGEPAGE
+
+namespace {
+
+constexpr std::size_t large_page = std::size_t{2} << 20;
+
+/// Pages that are kept for the next large array, whole large ones. Thread-safe.
+class PageReserve {
+  public:
+    void add(std::byte* pages, std::size_t bytes) {
+        const std::lock_guard lock(lock_);
+        const std::size_t kept = scopes_ > 0 && count_ < blocks_.size() ? bytes / large_page * large_page : 0;
+        if (kept > 0)
+            blocks_[count_++] = {pages, kept};
+        if (kept < bytes)
+            ::munmap(pages + kept, bytes - kept);
+    }
+
+    /// Moves as many as fit in place of those of an array that nobody has used.
+    void move_to(std::byte* to, std::size_t bytes) {
+        const std::lock_guard lock(lock_);
+        while (count_ > 0 && bytes >= large_page) {
+            Block& last = blocks_[count_ - 1];
+            const std::size_t moved = std::min(last.bytes, bytes / large_page * large_page);
+            std::byte* const from = last.pages + (last.bytes - moved);
+            if (::mremap(from, moved, moved, MREMAP_MAYMOVE | MREMAP_FIXED, to) == MAP_FAILED)
+                return;
+            last.bytes -= moved;
+            count_ -= last.bytes == 0 ? 1 : 0;
+            to += moved;
+            bytes -= moved;
+        }
+    }
+
+    void give_back() {
+        const std::lock_guard lock(lock_);
+        give_back_all();
+    }
+
+    void begin() {
+        const std::lock_guard lock(lock_);
+        ++scopes_;
+    }
+
+    void end() {
+        const std::lock_guard lock(lock_);
+        if (--scopes_ == 0)
+            give_back_all();
+    }
+
+  private:
+    void give_back_all() {
+        while (count_ > 0) {
+            --count_;
+            ::munmap(blocks_[count_].pages, blocks_[count_].bytes);
+        }
+    }
+
+    struct Block {
+        std::byte* pages = nullptr; ///< at a multiple of large pages
+        std::size_t bytes = 0;
+    };
+
+    std::mutex lock_;
+    std::array<Block, 4> blocks_;
+    std::size_t count_ = 0;
+    int scopes_ = 0; ///< in which pages are kept
+};
+
+PageReserve& page_reserve() {
+    static PageReserve reserve;
+    return reserve;
+}
+
+} // namespace
+
+#endif
+
 void* take_pages(std::size_t bytes, [[maybe_unused]] bool large) {
     const auto map = [](std::size_t count) {
         return ::mmap(nullptr, count, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     };
 #ifdef MADV_HUGEPAGE
     // Large pages begin at multiples of their size: what lies before the first one would be taken in small ones.
-    constexpr std::size_t large_page = std::size_t{2} << 20;
     if (large)
         if (void* const mapped = map(bytes + large_page); mapped != MAP_FAILED) {
             auto* const begin = static_cast<std::byte*>(mapped);
@@ -268,6 +346,7 @@ void* take_pages(std::size_t bytes, [[maybe_unused]] bool large) {
             if (used < bytes + large_page)
                 ::munmap(begin + used, bytes + large_page - used);
             (void)::madvise(begin + before, bytes, MADV_HUGEPAGE); // only advice: it may fail
+            page_reserve().move_to(begin + before, bytes);
             return begin + before;
         }
 #endif
@@ -279,6 +358,32 @@ void* take_pages(std::size_t bytes, [[maybe_unused]] bool large) {
 
 void give_back_pages(void* pages, std::size_t bytes) noexcept {
     ::munmap(pages, bytes);
+}
+
+void reserve_pages(void* pages, std::size_t bytes) noexcept {
+#ifdef MADV_HUGEPAGE
+    if (reinterpret_cast<std::uintptr_t>(pages) % large_page == 0)
+        return page_reserve().add(static_cast<std::byte*>(pages), bytes);
+#endif
+    give_back_pages(pages, bytes);
+}
+
+void give_back_reserved_pages() noexcept {
+#ifdef MADV_HUGEPAGE
+    page_reserve().give_back();
+#endif
+}
+
+PagesMayBeReserved::PagesMayBeReserved() {
+#ifdef MADV_HUGEPAGE
+    page_reserve().begin();
+#endif
+}
+
+PagesMayBeReserved::~PagesMayBeReserved() {
+#ifdef MADV_HUGEPAGE
+    page_reserve().end();
+#endif
 }
 
 ClassicNumbers::ClassicNumbers() {

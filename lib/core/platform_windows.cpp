@@ -227,6 +227,15 @@ void give_back_pages(void* pages, std::size_t) noexcept {
     ::VirtualFree(pages, 0, MEM_RELEASE);
 }
 
+void reserve_pages(void* pages, std::size_t bytes) noexcept {
+    give_back_pages(pages, bytes);
+}
+
+void give_back_reserved_pages() noexcept {}
+
+PagesMayBeReserved::PagesMayBeReserved() = default;
+PagesMayBeReserved::~PagesMayBeReserved() = default;
+
 ClassicNumbers::ClassicNumbers()
     : before_(::_configthreadlocale(_ENABLE_PER_THREAD_LOCALE)), name_(std::setlocale(LC_NUMERIC, nullptr)) {
     std::setlocale(LC_NUMERIC, "C");

@@ -5,6 +5,7 @@
 #include "core/file.h"
 #include "core/guard.h"
 #include "core/parallel.h"
+#include "core/platform.h"
 #include "core/sha256.h"
 #include "core/try.h"
 #include "imaging/border.h"
@@ -778,8 +779,10 @@ Result<Case> load(const CaseFiles& files, const CaseOptions& options) {
     std::vector<std::string> warnings;
     MFRES_CHECK(check_names(files, options.accept, warnings));
     // Files of a case are inflated to as many bytes each, so the next one takes the pages of one before: fresh pages have to
-    // be cleared by the system.
-    ArrayMemory inflated({}, {}, true);
+    // be cleared by the system. Those of the last ones may become the network's.
+    ArrayMemory inflated(
+        [](std::size_t bytes, std::size_t) { return platform::take_pages(bytes, bytes >= platform::large_pages_from); },
+        [](void* pages, std::size_t bytes) { platform::reserve_pages(pages, bytes); }, true);
     const auto reading = [&](std::int64_t most_bytes) {
         const std::uint64_t most_inflated = options.max_memory == 0 ? most_inflated_bytes : 0;
         return NiftiReadOptions{options.use, options.max_bytes, most_bytes, most_inflated,

@@ -7,6 +7,7 @@
 #include "core/guard.h"
 #include "core/memory_usage.h"
 #include "core/parallel.h"
+#include "core/platform.h"
 #include "core/try.h"
 #include "imaging/plausibility.h"
 #include "inference/box_source.h"
@@ -263,6 +264,7 @@ Result<LabelledCase> CasePredictor::label(Case& loaded, const CaseRequest& reque
 
     MFRES_CHECK(clock.start("compile"));
     MFRES_TRY(const auto tile, boxes_->compile_within_limit(memory));
+    platform::give_back_reserved_pages(); // those of the files that the network has not taken
     const auto fill = [&](const std::array<std::int64_t, 3>& offset, const StridedView<float>& input) {
         fill_input(preprocessing, loaded.scans, offset, input, threads());
     };

@@ -5,6 +5,7 @@
 #include "core/file.h"
 #include "core/guard.h"
 #include "core/names.h"
+#include "core/platform.h"
 #include "core/try.h"
 #include "imaging/case.h"
 #include "imaging/preview.h"
@@ -218,6 +219,7 @@ Result<Segmenter> Segmenter::open(std::span<const std::byte> model, const Segmen
 Result<Segmentation> Segmenter::segment(const CaseFiles& files, const SegmentOptions& options,
                                         const Progress& progress) {
     CasePredictor& predictor = predictor_.inside();
+    const platform::PagesMayBeReserved from_files_to_network;
     return guarded_case(predictor, files.id, [&] { return segment_case(predictor, files, options, progress); });
 }
 

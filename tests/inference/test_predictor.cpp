@@ -2,6 +2,7 @@
 // A Predictor on volumes in memory against a Segmenter on files, channels in any order, absent contrasts, probabilities.
 #include "core/file.h"
 #include "core/half.h"
+#include "core/platform.h"
 #include "imaging/case.h"
 #include "imaging/labels.h"
 #include "imaging/reorient.h"
@@ -151,6 +152,26 @@ TEST_CASE("volumes in memory get the labels of their files, whatever the scalar 
         REQUIRE(prediction.probabilities.has_value());
         CHECK(prediction.probabilities->grid == turned[0].grid);
     }
+}
+
+TEST_CASE("labels do not depend on what was in the pages that a network takes") {
+    const test::TemporaryFolder folder;
+    const std::array<Volume, 4> volumes = whole_numbers();
+    const CaseFiles files = test::write_case(folder, volumes, geometry_of(volumes[0].grid));
+    const auto label = [&] {
+        auto segmenter = Segmenter::open(shipped, small_heads);
+        REQUIRE_OK(segmenter);
+        const auto labelled = segmenter->segment(files, {});
+        REQUIRE_OK(labelled);
+        return labelled->labels.labels;
+    };
+    const auto expected = label();
+    const platform::PagesMayBeReserved scope;
+    constexpr std::size_t bytes = std::size_t{64} << 20;
+    void* const pages = platform::take_pages(bytes, true);
+    std::memset(pages, 0xFF, bytes); // floats that are no numbers
+    platform::reserve_pages(pages, bytes);
+    CHECK(label() == expected);
 }
 
 TEST_CASE("a model is opened from a file, from its bytes and by name") {

@@ -249,6 +249,14 @@ bool uses_pages(std::size_t bytes) {
 #endif
 }
 
+namespace {
+
+void* map(void* where, std::size_t bytes, int flags) {
+    return ::mmap(where, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+}
+
+} // namespace
+
 #ifdef MADV_HUGEPAGE
 
 namespace {
@@ -270,8 +278,9 @@ class PageReserve {
             ::munmap(behind, static_cast<std::size_t>(pages + bytes - behind));
     }
 
-    /// Moves as many as fit in place of those of an array that nobody has used.
-    void move_to(std::byte* array, std::size_t bytes) {
+    /// Moves as many as fit in place of those of an array that nobody has used. False if the array has lost pages for want
+    /// of memory.
+    bool move_to(std::byte* array, std::size_t bytes) {
         const std::lock_guard lock(lock_);
         Block to = whole_pages(array, bytes);
         while (count_ > 0 && to.bytes > 0) {
@@ -279,11 +288,12 @@ class PageReserve {
             const std::size_t moved = std::min(last.bytes, to.bytes);
             std::byte* const from = last.pages + (last.bytes - moved);
             if (::mremap(from, moved, moved, MREMAP_MAYMOVE | MREMAP_FIXED, to.pages) == MAP_FAILED)
-                return;
+                return map(to.pages, moved, MAP_FIXED) != MAP_FAILED; // it may have unmapped what was there
             last.bytes -= moved;
             count_ -= last.bytes == 0 ? 1 : 0;
             to = {to.pages + moved, to.bytes - moved};
         }
+        return true;
     }
 
     void give_back() {
@@ -337,14 +347,17 @@ PageReserve& page_reserve() {
 #endif
 
 void* take_pages(std::size_t bytes, [[maybe_unused]] bool large) {
-    void* const pages = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* const pages = map(nullptr, bytes, 0);
     if (pages == MAP_FAILED)
         throw std::bad_alloc();
 #ifdef MADV_HUGEPAGE
     // Where the system put them: on arrays that begin at a multiple of large pages oneDNN was measured to be 5 % slower.
     if (large) {
         (void)::madvise(pages, bytes, MADV_HUGEPAGE); // only advice: it may fail
-        page_reserve().move_to(static_cast<std::byte*>(pages), bytes);
+        if (!page_reserve().move_to(static_cast<std::byte*>(pages), bytes)) {
+            give_back_pages(pages, bytes);
+            throw std::bad_alloc();
+        }
     }
 #endif
     return pages;

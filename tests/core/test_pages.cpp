@@ -100,6 +100,7 @@ TEST_CASE("pages are reserved within scopes only, and given back at their end") 
         pages.reserve();
     };
     const auto none_is_reserved = [] { return Pages(16 * large_page).holding(0) == 16 * large_page; };
+    const bool can_be_reserved = pages_can_be_reserved();
     leave();
     CHECK(none_is_reserved());
     {
@@ -108,7 +109,7 @@ TEST_CASE("pages are reserved within scopes only, and given back at their end") 
             const platform::PagesMayBeReserved inner;
             leave();
         }
-        CHECK(none_is_reserved() != pages_can_be_reserved());
+        CHECK(none_is_reserved() != can_be_reserved);
         leave();
         platform::give_back_reserved_pages();
         CHECK(none_is_reserved());

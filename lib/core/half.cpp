@@ -26,7 +26,7 @@ float f16_to_f32(std::uint16_t bits) {
     constexpr std::int32_t smallest_normal = 113 << 23;
     const std::int32_t sign = static_cast<std::int32_t>(bits) << 16;
     const std::int32_t magnitude = (bits & 0x7FFF) << 13;
-    const std::int32_t is_infinite_or_nan = ((0x0F7FFFFF - magnitude) >> 31);
+    const std::int32_t is_infinite_or_nan = (0x0F7FFFFF - magnitude) >> 31;
     const std::int32_t is_subnormal = (magnitude - 0x00800000) >> 31;
     // The exponent of infinity and NaN becomes 255.
     const std::int32_t normal = magnitude + bias + (is_infinite_or_nan & bias);

@@ -368,9 +368,10 @@ void store_block(const Block& block, std::int64_t count_x, std::int64_t count_z,
         for (std::int64_t dx = 0; dx < count_x; ++dx) {
             float* voxel = &input.at(0, 0, x + dx, y, z);
             for (std::int64_t dz = 0; dz < count_z; ++dz, voxel += 4) {
-                const float* const value = &block[0][static_cast<std::size_t>(dz)][static_cast<std::size_t>(dx)];
-                constexpr std::int64_t channel = block_x * block_z;
-                const std::array<float, 4> values = {value[0], value[channel], value[2 * channel], value[3 * channel]};
+                const auto value = [&](std::size_t m) {
+                    return block[m][static_cast<std::size_t>(dz)][static_cast<std::size_t>(dx)];
+                };
+                const std::array<float, 4> values = {value(0), value(1), value(2), value(3)};
                 std::copy(values.begin(), values.end(), voxel);
             }
         }

@@ -87,7 +87,7 @@ const std::vector<Field>& fields() {
         {"distill_temperature", "logits of both sides are divided by it there, and the term multiplied by its square",
          MFRES_FIELD(distill_temperature), 0.1, 100},
         {"distill_mirror",
-         "teachers label all eight mirror images of a crop and take the mean, at eight times the cost",
+         "teachers label a mirror image of the crop, one of eight that every step draws, so that on average they label all",
          MFRES_FIELD(distill_mirror)},
         {"learning_rate", "of Adam, at the start", MFRES_FIELD(learning_rate), 1e-12, 10},
         {"adam_beta1", "decay of the first moment", MFRES_FIELD(adam_beta1), 0, 0.999999},

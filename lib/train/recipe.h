@@ -43,7 +43,7 @@ struct Recipe {
     std::string teachers_sha256;
     double distill_weight = 0.5;      ///< with teachers: share of the cross-entropy against them
     double distill_temperature = 1.0; ///< of both sides of that cross-entropy
-    bool distill_mirror = false;      ///< teachers label all mirror images
+    bool distill_mirror = false;      ///< teachers label a drawn mirror image
 
     double learning_rate = 1e-3;
     double adam_beta1 = 0.9;

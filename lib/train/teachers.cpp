@@ -131,7 +131,6 @@ Result<Teachers> Teachers::open(const std::vector<std::filesystem::path>& models
     Teachers teachers;
     teachers.outputs_ = place.outputs;
     teachers.threads_ = resolve_threads(place.threads);
-    teachers.mirror_ = place.mirror;
     for (const std::filesystem::path& path : models) {
         MFRES_TRY(const Model model, load_teacher(path, place.outputs));
         append_hash(teachers.sha256_, model);
@@ -143,25 +142,22 @@ Result<Teachers> Teachers::open(const std::vector<std::filesystem::path>& models
     return teachers;
 }
 
-Status Teachers::predict(const StridedView<const float>& images, double temperature,
-                         const StridedView<float>& targets) const {
+Status Teachers::predict(const StridedView<const float>& images, double temperature, const StridedView<float>& targets,
+                         const MirrorAxes& mirror) const {
     for_voxels(targets.shape, threads_, [&](std::int64_t n, std::int64_t x, std::int64_t y, std::int64_t z) {
         for (std::int64_t c = 0; c < targets.shape[1]; ++c)
             targets.at(n, c, x, y, z) = 0.0F;
     });
-    const std::size_t answers = teachers_.size() * mirror_images(mirror_);
-    const double share = 1.0 / static_cast<double>(answers);
-    for (const auto& [executable, outputs] : teachers_)
-        for (std::size_t n = 0; n < mirror_images(mirror_); ++n) {
-            const MirrorAxes axes = mirror_image(mirror_, n);
-            copy(mirrored(images, axes), executable->input());
-            MFRES_CHECK(executable->run());
-            const auto logits = mirrored(executable->output(0), axes);
-            if (outputs == Outputs::regions)
-                add_regions(logits, share, threads_, targets);
-            else
-                add_probabilities(logits, share, threads_, outputs_, targets);
-        }
+    const double share = 1.0 / static_cast<double>(teachers_.size());
+    for (const auto& [executable, outputs] : teachers_) {
+        copy(mirrored(images, mirror), executable->input());
+        MFRES_CHECK(executable->run());
+        const auto logits = mirrored(executable->output(0), mirror);
+        if (outputs == Outputs::regions)
+            add_regions(logits, share, threads_, targets);
+        else
+            add_probabilities(logits, share, threads_, outputs_, targets);
+    }
     if (temperature != 1.0 && outputs_ == Outputs::regions)
         soften_regions(temperature, threads_, targets);
     else if (temperature != 1.0)

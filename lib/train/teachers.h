@@ -24,7 +24,6 @@ struct TeacherPlace {
     int threads = 0;
     int device = 0;                     ///< of the backend
     Outputs outputs = Outputs::classes; ///< of the network that is taught
-    MirrorAxes mirror{};                ///< averaged over every combination of these axes as well
 };
 
 /// The SHA-256 of the weights of each model file, in order, joined by commas: what a recipe records. Errors: those of
@@ -46,11 +45,13 @@ class Teachers {
     /// See teachers_sha256().
     const std::string& sha256() const { return sha256_; }
 
-    /// The mean m of their probabilities of images [batch, channel, x, y, z] and of their mirror images, softened: t_c
-    /// = m_c^(1 / temperature) over the sum of those of all classes, which for one teacher is softmax(logits /
-    /// temperature). For regions m_r is the mean of their sigmoids or of the sums of their classes, and t_r = m_r^(1 /
-    /// temperature) over the sum of that and (1 - m_r)^(1 / temperature). Errors: those of Executable::run.
-    Status predict(const StridedView<const float>& images, double temperature, const StridedView<float>& targets) const;
+    /// The mean m of their probabilities of images [batch, channel, x, y, z], softened: t_c = m_c^(1 / temperature) over
+    /// the sum of those of all classes, which for one teacher is softmax(logits / temperature). For regions m_r is the
+    /// mean of their sigmoids or of the sums of their classes, and t_r = m_r^(1 / temperature) over the sum of that and
+    /// (1 - m_r)^(1 / temperature). The teachers see the images mirrored along `mirror`; the targets are those of the
+    /// images as they are. Errors: those of Executable::run.
+    Status predict(const StridedView<const float>& images, double temperature, const StridedView<float>& targets,
+                   const MirrorAxes& mirror = {}) const;
 
   private:
     struct Teacher {
@@ -62,7 +63,6 @@ class Teachers {
     Outputs outputs_ = Outputs::classes;
     std::string sha256_;
     int threads_ = 1;
-    MirrorAxes mirror_{};
 };
 
 } // namespace mfres

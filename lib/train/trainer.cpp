@@ -9,7 +9,9 @@
 #include "core/guard.h"
 #include "core/memory_usage.h"
 #include "core/parallel.h"
+#include "core/random.h"
 #include "core/try.h"
+#include "inference/test_time_augmentation.h"
 #include "model/sha256.h"
 #include "networks/deep_supervision.h"
 #include "train/average.h"
@@ -33,6 +35,15 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) {
     return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// The mirror image that teachers label in a step: of the seed and the step alone, so that a resumed run draws what one
+/// that was never stopped does.
+MirrorAxes draw_mirror(std::uint64_t seed, std::int64_t step) {
+    constexpr MirrorAxes all{true, true, true};
+    constexpr std::uint64_t mirror_stream = std::uint64_t{1} << 62U; // apart from the batches, whose streams are steps
+    Random random = Random(seed).fork(mirror_stream + static_cast<std::uint64_t>(step));
+    return mirror_image(all, random.index(mirror_images(all)));
 }
 
 Status check_options(const TrainerOptions& options) {
@@ -131,12 +142,10 @@ struct Trainer::State {
 
     /// Precondition: there is a backend.
     Status open_teachers() {
-        const bool mirrors = recipe().distill_mirror;
-        const MirrorAxes mirror{mirrors, mirrors, mirrors};
         MFRES_TRY(const Variant network, parse_variant(recipe().network));
-        MFRES_TRY(teachers, Teachers::open(run.options.teachers, *backend,
-                                           {recipe().sampling.crop, run.own_batch(), now.threads, device(),
-                                            network.outputs(), mirror}));
+        MFRES_TRY(teachers,
+                  Teachers::open(run.options.teachers, *backend,
+                                 {recipe().sampling.crop, run.own_batch(), now.threads, device(), network.outputs()}));
         if (teachers.sha256() == recipe().teachers_sha256)
             return {};
         return resume_mismatch(run, text("its teachers are ", fingerprint_words(recipe().teachers_sha256),
@@ -259,7 +268,8 @@ struct Trainer::State {
         if (teachers.empty())
             return {};
         MFRES_TRY(const StridedView<float> targets, executable->targets());
-        return teachers.predict(view(feed.images()), recipe().distill_temperature, targets);
+        return teachers.predict(view(feed.images()), recipe().distill_temperature, targets,
+                                recipe().distill_mirror ? draw_mirror(recipe().seed, now.step) : MirrorAxes{});
     }
 
     /// Forward, loss, backward and update on one batch. Returns the loss.

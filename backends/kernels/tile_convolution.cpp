@@ -150,7 +150,7 @@ class Packing {
     /// Weights of a block in the order [tap][input channel][output channel], zero where a vector has more channels than there
     /// are outputs, and between an output and inputs of other groups.
     void fill_blocks() {
-        made_.weights.assign(static_cast<std::size_t>(weights_), 0.0F);
+        made_.weights.resize(static_cast<std::size_t>(weights_));
         made_.bias.assign(static_cast<std::size_t>(bias_), 0.0F);
         if (spec_.bias)
             for (const Block& block : made_.blocks)
@@ -167,16 +167,18 @@ class Packing {
         const std::int64_t inputs = spec_.in[1] / spec_.conv.groups;
         const std::int64_t outputs = spec_.conv.out_channels / spec_.conv.groups;
         const std::int64_t input = block.first_input + i;
+        const std::int64_t group = input / inputs;
         const std::int64_t width = std::int64_t{block.kernel->vectors} * kernels_.lanes;
         const std::int64_t taps = made_.taps();
-        for (std::int64_t c = 0; c < block.channels; ++c) {
-            const std::int64_t output = block.first_output + c;
-            if (input / inputs != output / outputs)
-                continue;
-            const float* const from = spec_.weights->data() + (output * inputs + input % inputs) * taps;
-            float* to = made_.weights.data() + block.weights + i * width + c;
-            for (std::int64_t tap = 0; tap < taps; ++tap, to += made_.inputs_per_group * width)
-                *to = from[tap];
+        const std::int64_t begin = std::max(block.first_output, group * outputs);
+        const std::int64_t end = std::min(block.first_output + block.channels, (group + 1) * outputs);
+        const float* from = spec_.weights->data() + (begin * inputs + input % inputs) * taps;
+        float* to = made_.weights.data() + block.weights + i * width;
+        for (std::int64_t tap = 0; tap < taps; ++tap, ++from, to += made_.inputs_per_group * width) {
+            if (end - begin < width)
+                std::fill_n(to, width, 0.0F);
+            for (std::int64_t output = begin; output < end; ++output)
+                to[output - block.first_output] = from[(output - begin) * inputs * taps];
         }
     }
 

@@ -19,16 +19,14 @@ constexpr std::int64_t winograd_outputs = 4; ///< voxels of a tile along either 
 constexpr std::int64_t winograd_inputs = 6;
 constexpr std::int64_t winograd_products = winograd_inputs * winograd_inputs;
 
-/// G g: what three weights along one axis contribute to each of the six products.
+/// G g: what three weights along one axis contribute to each of the six products. The rows of 24 G are 6 0 0, -4 -4 -4,
+/// -4 4 -4, 1 2 4, 1 -2 4 and 0 0 24.
 inline std::array<double, winograd_inputs> transformed_weights(const std::array<double, 3>& g) {
-    constexpr double matrix[winograd_inputs][3] = {
-        {1.0 / 4, 0.0, 0.0},           {-1.0 / 6, -1.0 / 6, -1.0 / 6}, {-1.0 / 6, 1.0 / 6, -1.0 / 6},
-        {1.0 / 24, 1.0 / 12, 1.0 / 6}, {1.0 / 24, -1.0 / 12, 1.0 / 6}, {0.0, 0.0, 1.0}};
-    std::array<double, winograd_inputs> products{};
-    for (std::size_t p = 0; p < products.size(); ++p)
-        for (std::size_t i = 0; i < g.size(); ++i)
-            products[p] += matrix[p][i] * g[i];
-    return products;
+    const double outer = (g[0] + g[2]) * (1.0 / 6);
+    const double inner = g[1] * (1.0 / 6);
+    const double even = g[0] * (1.0 / 24) + g[2] * (1.0 / 6);
+    const double odd = g[1] * (1.0 / 12);
+    return {g[0] * 0.25, -outer - inner, inner - outer, even + odd, even - odd, g[2]};
 }
 
 /// Along the two axes of a tile.

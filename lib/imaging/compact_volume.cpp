@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <limits>
 #include <optional>
 #include <span>
 #include <tuple>
@@ -185,21 +186,25 @@ std::int64_t CompactVolume::whole_bytes() const {
     return std::visit([&](const auto& v) { return grid_.voxels() * static_cast<std::int64_t>(sizeof v[0]); }, voxels_);
 }
 
-void CompactVolume::read(std::int64_t first, std::int64_t j, std::int64_t k, std::int64_t count, float* out) const {
+std::pair<std::int64_t, std::int64_t> CompactVolume::kept_part(std::int64_t first, std::int64_t j, std::int64_t k,
+                                                               std::int64_t count) const {
     const std::int64_t from = std::max(first, begin_[0]);
     const std::int64_t to = std::min(first + count, begin_[0] + size_[0]);
     const bool row_kept = j >= begin_[1] && j < begin_[1] + size_[1] && k >= begin_[2] && k < begin_[2] + size_[2];
-    if (!row_kept || from >= to) {
-        std::fill_n(out, count, background_);
-        return;
-    }
+    return row_kept && from < to ? std::pair{from, to} : std::pair{first, first};
+}
+
+void CompactVolume::read(std::int64_t first, std::int64_t j, std::int64_t k, std::int64_t count, float* out) const {
+    const auto kept = kept_part(first, j, k, count);
+    const std::int64_t from = kept.first;
+    const std::int64_t to = kept.second;
     std::fill(out, out + (from - first), background_);
     std::fill(out + (to - first), out + count, background_);
+    if (from == to)
+        return;
     std::visit(
         [&](const auto& voxels) {
-            const std::int64_t at = origin_ + strides_[0] * (from - begin_[0]) + strides_[1] * (j - begin_[1]) +
-                                    strides_[2] * (k - begin_[2]);
-            const auto* const row = voxels.data() + at;
+            const auto* const row = voxels.data() + place(from, j, k);
             float* const values = out + (from - first);
             // Scans lie in memory along x in one direction or the other, as a rule: for these the compiler makes vectors.
             const auto convert = [&](auto step) {
@@ -208,7 +213,7 @@ void CompactVolume::read(std::int64_t first, std::int64_t j, std::int64_t k, std
             };
             if (slope_ != 1.0 || inter_ != 0.0)
                 for (std::int64_t i = 0; i < to - from; ++i)
-                    values[i] = intensity(row[i * strides_[0]], slope_, inter_);
+                    values[i] = border::intensity(row[i * strides_[0]], slope_, inter_);
             else if (strides_[0] == 1)
                 convert(std::integral_constant<std::ptrdiff_t, 1>());
             else if (strides_[0] == -1)
@@ -217,6 +222,44 @@ void CompactVolume::read(std::int64_t first, std::int64_t j, std::int64_t k, std
                 convert(strides_[0]);
         },
         voxels_);
+}
+
+std::size_t CompactVolume::stored_values() const {
+    return std::visit(
+        []<typename T>(const PageVector<T>&) {
+            return std::is_floating_point_v<T> ? std::size_t{0} : std::size_t{1} << (8U * sizeof(T));
+        },
+        voxels_);
+}
+
+float CompactVolume::intensity(std::size_t n) const {
+    return std::visit(
+        [&]<typename T>(const PageVector<T>&) {
+            if constexpr (std::is_floating_point_v<T>)
+                return background_;
+            else
+                return border::intensity(static_cast<std::int64_t>(n) + std::numeric_limits<T>::lowest(), slope_,
+                                         inter_);
+        },
+        voxels_);
+}
+
+std::int64_t CompactVolume::count(std::int64_t first, std::int64_t j, std::int64_t k, std::int64_t count,
+                                  std::span<std::uint32_t> counts) const {
+    const auto kept = kept_part(first, j, k, count);
+    const std::int64_t voxels = kept.second - kept.first;
+    if (voxels > 0)
+        std::visit(
+            [&]<typename T>(const PageVector<T>& all) {
+                if constexpr (!std::is_floating_point_v<T>) {
+                    const T* const row = all.data() + place(kept.first, j, k);
+                    for (std::int64_t i = 0; i < voxels; ++i)
+                        ++counts[static_cast<std::size_t>(std::int32_t{row[i * strides_[0]]} -
+                                                          std::int32_t{std::numeric_limits<T>::lowest()})];
+                }
+            },
+            voxels_);
+    return count - voxels;
 }
 
 Volume CompactVolume::volume() const {

@@ -17,6 +17,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 
 namespace mfres {
@@ -57,6 +58,15 @@ class CompactVolume {
     /// Intensities of `count` voxels (i, j, k) of the grid from i = first on; all inside the grid.
     void read(std::int64_t first, std::int64_t j, std::int64_t k, std::int64_t count, float* out) const;
 
+    /// How many stored values there are, the range of their type: 2^8, 2^16, or 0 for floats.
+    std::size_t stored_values() const;
+    /// The intensity of stored value n, counted from the least one of the type. Precondition: n < stored_values().
+    float intensity(std::size_t n) const;
+    /// Adds 1 to counts[n] for each of those voxels (i, j, k) of the grid from i = first on that has stored value n and is
+    /// kept; returns how many of them are not kept. Precondition: counts.size() == stored_values() > 0.
+    std::int64_t count(std::int64_t first, std::int64_t j, std::int64_t k, std::int64_t count,
+                       std::span<std::uint32_t> counts) const;
+
     /// The whole volume as floats.
     Volume volume() const;
 
@@ -71,6 +81,13 @@ class CompactVolume {
   private:
     /// Says that the voxels of the box lie in memory with i fastest.
     void lay_out();
+    /// Those of count voxels (i, j, k) from i = first on that are kept: begin <= i < end, begin == end where none is.
+    std::pair<std::int64_t, std::int64_t> kept_part(std::int64_t first, std::int64_t j, std::int64_t k,
+                                                    std::int64_t count) const;
+    /// The place in memory of a voxel that is kept.
+    std::int64_t place(std::int64_t i, std::int64_t j, std::int64_t k) const {
+        return origin_ + strides_[0] * (i - begin_[0]) + strides_[1] * (j - begin_[1]) + strides_[2] * (k - begin_[2]);
+    }
 
     Grid grid_;
     float background_ = 0.0F;

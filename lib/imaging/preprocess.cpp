@@ -163,10 +163,84 @@ Moments brain_moments(const Preprocessing& preprocessing, const CompactVolume& s
     return all;
 }
 
-// Percentiles. Floats are counted by their bits, mapped so that unsigned integers have the order of the floats: first by
+// Intensities that are stored as integers: one pass counts them, and all the rest follows from the counts.
+
+/// So many brain voxels have this intensity.
+struct Frequency {
+    float intensity = 0.0F;
+    std::int64_t voxels = 0;
+};
+
+using Counts = PageVector<std::uint32_t>;
+
+/// Counts the brain voxels, an array of `size` counts for each part of the planes and then all of them together: two
+/// threads would count neighbouring values in the same cache lines. count(first plane, last plane, counts) does one part.
+template <typename Count>
+Counts count_planes(const Preprocessing& preprocessing, int threads, std::size_t size, const Count& count) {
+    Counts all(size);
+    std::mutex lock;
+    parallel_ranges(preprocessing.grid.size[2], threads, [&](std::int64_t first, std::int64_t last) {
+        Counts own(size);
+        count(first, last, own);
+        const std::lock_guard<std::mutex> adding(lock);
+        std::transform(all.begin(), all.end(), own.begin(), all.begin(), std::plus<>());
+    });
+    return all;
+}
+
+/// Of all brain voxels, in ascending order of intensity. Precondition: the scan stores integers.
+PageVector<Frequency> frequencies_of(const Preprocessing& preprocessing, const CompactVolume& scan, int threads) {
+    const std::size_t values = scan.stored_values();
+    // The last count is that of the voxels outside the box that the scan keeps, which have its background value.
+    const Counts counts =
+        count_planes(preprocessing, threads, values + 1, [&](std::int64_t first, std::int64_t last, Counts& own) {
+            const auto stored = std::span(own).first(values);
+            for (std::int64_t k = first; k < last; ++k)
+                for (std::int64_t j = 0; j < preprocessing.grid.size[1]; ++j)
+                    for (const BrainRun& run : preprocessing.row(j, k))
+                        own[values] +=
+                            static_cast<std::uint32_t>(scan.count(run.begin, j, k, run.end - run.begin, stored));
+        });
+    PageVector<Frequency> found;
+    for (std::size_t n = 0; n <= values; ++n)
+        if (counts[n] > 0)
+            found.push_back({n < values ? scan.intensity(n) : scan.background(), counts[n]});
+    std::sort(found.begin(), found.end(),
+              [](const Frequency& a, const Frequency& b) { return a.intensity < b.intensity; });
+    return found;
+}
+
+/// The intensity with `rank` voxels before it.
+float intensity_at(std::span<const Frequency> frequencies, std::int64_t rank) {
+    auto found = frequencies.begin();
+    while (rank >= found->voxels)
+        rank -= found++->voxels;
+    return found->intensity;
+}
+
+/// Of the clipped brain voxels.
+Moments moments_of(std::span<const Frequency> frequencies, const ModalityIntensity& intensity) {
+    const auto clipped = [&](const Frequency& one) {
+        return static_cast<double>(std::min(std::max(one.intensity, intensity.low), intensity.high));
+    };
+    // Differences to one of the intensities are summed, so that a constant has a deviation of exactly 0.
+    const double origin = clipped(frequencies.front());
+    Moments moments;
+    for (const Frequency& one : frequencies) {
+        moments.count += static_cast<double>(one.voxels);
+        moments.mean += static_cast<double>(one.voxels) * (clipped(one) - origin);
+    }
+    moments.mean = origin + moments.mean / moments.count;
+    for (const Frequency& one : frequencies) {
+        const double deviation = clipped(one) - moments.mean;
+        moments.squares += static_cast<double>(one.voxels) * deviation * deviation;
+    }
+    return moments;
+}
+
+// Percentiles of floats. They are counted by their bits, mapped so that unsigned integers have the order of the floats: first by
 // the upper 16 bits, then by the lower 16 among those with the upper bits of the value that is looked for. Counts are
-// integers, so the result depends neither on the threads nor on the order of the voxels. Every part of the planes counts
-// for itself first: two threads would count neighbouring values in the same cache lines.
+// integers, so the result depends neither on the threads nor on the order of the voxels.
 
 constexpr std::size_t bins = std::size_t{1} << 16U;
 
@@ -179,24 +253,16 @@ float from_ordered_bits(std::uint32_t ordered) {
     return std::bit_cast<float>((ordered & 0x80000000U) != 0 ? ordered & 0x7FFFFFFFU : ~ordered);
 }
 
-using Counts = PageVector<std::uint32_t>;
-
 /// Counts the brain voxels: count(bits of a voxel, counts) adds it to one of the `size` counts.
 template <typename Count>
-Counts count_brain(const Preprocessing& preprocessing, const CompactVolume& scan, int threads, std::size_t size,
-                   const Count& count) {
-    Counts all(size);
-    std::mutex lock;
-    parallel_ranges(preprocessing.grid.size[2], threads, [&](std::int64_t first, std::int64_t last) {
-        Counts own(size);
+Counts count_bits(const Preprocessing& preprocessing, const CompactVolume& scan, int threads, std::size_t size,
+                  const Count& count) {
+    return count_planes(preprocessing, threads, size, [&](std::int64_t first, std::int64_t last, Counts& own) {
         visit_runs(preprocessing, scan, first, last, [&](std::int64_t, std::span<const float> values) {
             for (const float value : values)
                 count(ordered_bits(value), own);
         });
-        const std::lock_guard<std::mutex> adding(lock);
-        std::transform(all.begin(), all.end(), own.begin(), all.begin(), std::plus<>());
     });
-    return all;
 }
 
 /// The bin of the value with `rank` values before it; what is left of the rank within that bin.
@@ -207,27 +273,23 @@ std::pair<std::uint32_t, std::int64_t> bin_of(std::span<const std::uint32_t> cou
     return {bin, rank};
 }
 
-/// Sets low and high to the values with `skipped` brain voxels below and above them.
-void find_limits(const Preprocessing& preprocessing, const CompactVolume& scan, int threads, std::int64_t skipped,
-                 ModalityIntensity& intensity) {
-    const Counts upper = count_brain(preprocessing, scan, threads, bins,
-                                     [](std::uint32_t bits, Counts& counts) { ++counts[bits >> 16U]; });
-    const std::array<std::int64_t, 2> ranks = {skipped, preprocessing.brain_voxels - 1 - skipped};
+/// The intensities with so many brain voxels before them. Precondition: the scan stores floats.
+std::array<float, 2> intensities_at(const Preprocessing& preprocessing, const CompactVolume& scan, int threads,
+                                    const std::array<std::int64_t, 2>& ranks) {
+    const Counts upper = count_bits(preprocessing, scan, threads, bins,
+                                    [](std::uint32_t bits, Counts& counts) { ++counts[bits >> 16U]; });
     const std::array<std::pair<std::uint32_t, std::int64_t>, 2> found = {bin_of(upper, ranks[0]),
                                                                          bin_of(upper, ranks[1])};
-    const Counts lower = count_brain(preprocessing, scan, threads, 2 * bins, [&](std::uint32_t bits, Counts& counts) {
+    const Counts lower = count_bits(preprocessing, scan, threads, 2 * bins, [&](std::uint32_t bits, Counts& counts) {
         for (std::size_t i = 0; i < 2; ++i)
             if (bits >> 16U == found[i].first)
                 ++counts[i * bins + (bits & 0xFFFFU)];
     });
-    const auto limit = [&](std::size_t i) {
+    const auto value = [&](std::size_t i) {
         const auto counts = std::span(lower).subspan(i * bins, bins);
         return from_ordered_bits(found[i].first << 16U | bin_of(counts, found[i].second).first);
     };
-    if (limit(0) < limit(1)) {
-        intensity.low = limit(0);
-        intensity.high = limit(1);
-    }
+    return {value(0), value(1)};
 }
 
 // A background far below the tissue.
@@ -265,14 +327,27 @@ float floor_of(const Preprocessing& preprocessing, const CompactVolume& scan, st
 Status measure_intensity(const CompactVolume& scan, std::size_t modality, const PreprocessOptions& options, int threads,
                          Preprocessing& preprocessing) {
     ModalityIntensity& intensity = preprocessing.intensity[modality];
+    const bool counted = scan.stored_values() > 0;
+    const auto frequencies = counted ? frequencies_of(preprocessing, scan, threads) : PageVector<Frequency>();
     switch (options.normalisation) {
     case Normalisation::zscore_brain: break;
-    case Normalisation::zscore_brain_clipped:
-        find_limits(preprocessing, scan, threads, (preprocessing.brain_voxels - 1) / clipped_one_in, intensity);
+    case Normalisation::zscore_brain_clipped: {
+        // As many are skipped at either end.
+        const std::int64_t last = preprocessing.brain_voxels - 1;
+        const std::array<std::int64_t, 2> ranks = {last / clipped_one_in, last - last / clipped_one_in};
+        const auto [low, high] =
+            counted ? std::array{intensity_at(frequencies, ranks[0]), intensity_at(frequencies, ranks[1])}
+                    : intensities_at(preprocessing, scan, threads, ranks);
+        if (low < high) {
+            intensity.low = low;
+            intensity.high = high;
+        }
         break;
     }
+    }
     intensity.low = std::max(intensity.low, floor_of(preprocessing, scan, modality));
-    const Moments moments = brain_moments(preprocessing, scan, intensity, threads);
+    const Moments moments =
+        counted ? moments_of(frequencies, intensity) : brain_moments(preprocessing, scan, intensity, threads);
     const double mean = moments.mean;
     const double stddev = std::sqrt(moments.squares / moments.count);
     if (!std::isfinite(stddev))
@@ -475,13 +550,24 @@ void add_brain(const Preprocessing& preprocessing, const std::array<std::int64_t
         begin[axis] = preprocessing.box_begin[axis] + offset[axis];
         end[axis] = std::min(begin[axis] + size[axis], preprocessing.grid.size[axis]);
     }
-    for (std::int64_t k = begin[2]; k < end[2]; ++k)
-        for (std::int64_t j = begin[1]; j < end[1]; ++j)
+    // Of the lines of one y, which lie apart in `spans`, all are found before they are added.
+    PageVector<LineSpan> lines(static_cast<std::size_t>(size[0]));
+    for (std::int64_t j = begin[1]; j < end[1]; ++j) {
+        std::fill(lines.begin(), lines.end(), LineSpan{});
+        for (std::int64_t k = begin[2]; k < end[2]; ++k) {
+            const auto z = static_cast<std::int32_t>(k - begin[2]);
             for (const BrainRun& run : preprocessing.row(j, k)) {
-                const std::int64_t first = std::max<std::int64_t>(run.begin, begin[0]);
                 const std::int64_t last = std::min<std::int64_t>(run.end, end[0]);
-                spans.add(first - begin[0], last - begin[0], j - begin[1], k - begin[2], k - begin[2] + 1);
+                for (std::int64_t i = std::max<std::int64_t>(run.begin, begin[0]); i < last; ++i) {
+                    LineSpan& line = lines[static_cast<std::size_t>(i - begin[0])];
+                    line = hull(line, {z, z + 1});
+                }
             }
+        }
+        for (std::int64_t x = 0; x < size[0]; ++x)
+            if (const LineSpan& line = lines[static_cast<std::size_t>(x)]; !line.empty())
+                spans.add(x, j - begin[1], line.begin, line.end);
+    }
 }
 
 LabelMap uncrop(const Preprocessing& preprocessing, std::span<const std::uint8_t> labels, LabelMap reused) {

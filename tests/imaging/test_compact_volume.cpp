@@ -8,6 +8,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
+#include <map>
 
 using namespace mfres;
 
@@ -96,6 +98,43 @@ TEST_CASE("the background is that of the intensities, also with a negative slope
     const CompactVolume scan(volume.grid, stored, -2.0, 1.0);
     CHECK(scan.background() == border_value(volume));
     CHECK(scan.volume().voxels == volume.voxels);
+}
+
+TEST_CASE("stored values are counted as they are read") {
+    const Grid grid{grid_size, {{{1, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0}}}};
+    const auto check = [&]<typename T>(T background, double slope, double inter) {
+        PageVector<T> stored(static_cast<std::size_t>(grid.voxels()), background);
+        Random random(6);
+        for (std::size_t n = 400; n < 900; ++n) // the extremes of the type among them
+            stored[n] = static_cast<T>(random.below(3) == 0 ? random.next() : random.below(4));
+        stored[500] = std::numeric_limits<T>::lowest();
+        stored[501] = std::numeric_limits<T>::max();
+        const CompactVolume scan(grid, std::move(stored), slope, inter);
+        REQUIRE(scan.stored_values() == std::size_t{1} << (8 * sizeof(T)));
+        CHECK(scan.kept_size() != grid_size);
+        std::vector<std::uint32_t> counts(scan.stored_values());
+        std::map<float, std::int64_t> expected;
+        std::vector<float> values(11);
+        std::int64_t outside = 0;
+        for (std::int64_t k = 0; k < grid_size[2]; ++k)
+            for (std::int64_t j = 0; j < grid_size[1]; ++j) {
+                outside += scan.count(1, j, k, 11, counts);
+                scan.read(1, j, k, 11, values.data());
+                for (const float value : values)
+                    ++expected[value];
+            }
+        std::map<float, std::int64_t> found;
+        if (outside > 0)
+            found[scan.background()] = outside;
+        for (std::size_t n = 0; n < counts.size(); ++n)
+            if (counts[n] > 0)
+                found[scan.intensity(n)] += counts[n];
+        CHECK(found == expected);
+    };
+    check(std::int16_t{-3}, 1.0, 0.0);
+    check(std::uint16_t{7}, -0.25, 1000.0);
+    check(std::uint8_t{0}, 1.0, -5.5);
+    CHECK(scan_of(block(0.0F, [] { return 0.5F; })).stored_values() == 0);
 }
 
 TEST_CASE("turning a scan over is turning its volume over, in all 48 orientations") {

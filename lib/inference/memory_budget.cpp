@@ -2,6 +2,7 @@
 #include "inference/memory_budget.h"
 
 #include "imaging/border.h"
+#include "imaging/nifti/gzip.h"
 
 #include <algorithm>
 
@@ -14,7 +15,7 @@ using Size = std::array<std::int64_t, 3>;
 /// What no plan lists: pages of code, of which the system maps up to 4 MiB more or less from run to run, thread stacks,
 /// slack of the allocator. Measured on x86-64.
 constexpr std::int64_t process_overhead = std::int64_t{12} << 20;
-constexpr std::int64_t writer_overhead = std::int64_t{1} << 20; // buffers of a file and of zlib
+constexpr std::int64_t writer_overhead = std::int64_t{1} << 20; // buffers of a file
 
 std::int64_t voxels(const Size& size) {
     return size[0] * size[1] * size[2];
@@ -48,7 +49,7 @@ std::int64_t MemoryBudget::fixed() const {
 std::int64_t MemoryBudget::reading(const CaseMemory& memory) const {
     if (memory.resampling > 0)
         return memory.resampling;
-    return memory.scans + (memory.inflated + border::reading_bytes(memory.border)) * std::min(readers_, 4);
+    return memory.scans + (memory.inflated + border::reading_bytes(memory.border)) * std::min(threads_, 4);
 }
 
 std::int64_t MemoryBudget::peak(const CaseMemory& memory, const Size& tile, std::int64_t executable) const {
@@ -71,10 +72,11 @@ std::int64_t MemoryBudget::peak(const CaseMemory& memory, const Size& tile, std:
         memory.probabilities
             ? 3 * std::max(float_bytes(memory.grid, classes_), float_bytes(memory.output, classes_)) + memory.images
             : 0;
-    // Labels and a quarter as much to find small parts of them (a bit per voxel, and layers of neighbours, which are
-    // small), or both grids' labels; a slice with the buffers of its file.
+    // Labels and a quarter as much to find small parts of them (runs, of which a tumour has few), or both grids' labels; a
+    // slice with the buffers of its file.
     const std::int64_t beside = std::max(memory.components ? labels / 4 : 0, memory.labels ? voxels(memory.output) : 0);
-    const std::int64_t written = labels + beside + memory.output[0] * memory.output[1] + writer_overhead;
+    const std::int64_t written =
+        labels + beside + memory.output[0] * memory.output[1] + GzipWriter::workspace_bytes(threads_) + writer_overhead;
     const std::int64_t ending = std::max(picture, written) + std::max(probabilities, box_probabilities) + engine_ +
                                 (memory.keep_network ? executable : 0);
     return fixed() + std::max({reading(memory), memory.scans + labels, filling, running, ending});

@@ -36,9 +36,9 @@ CaseMemory case_memory(const std::array<CompactVolume, 4>& scans, const Grid& gr
 class MemoryBudget {
   public:
     /// `weights`: bytes of the model's weights as floats. `mirrors`: probabilities are averaged over mirror images.
-    /// `readers`: threads that read files at the same time. `engine`: bytes of Backend::engine_bytes().
-    MemoryBudget(std::int64_t weights, std::int64_t classes, bool mirrors, int readers, std::int64_t engine)
-        : weights_(weights), classes_(classes), mirrors_(mirrors), readers_(readers), engine_(engine) {}
+    /// `threads`: that read and write files at the same time. `engine`: bytes of Backend::engine_bytes().
+    MemoryBudget(std::int64_t weights, std::int64_t classes, bool mirrors, int threads, std::int64_t engine)
+        : weights_(weights), classes_(classes), mirrors_(mirrors), threads_(threads), engine_(engine) {}
 
     std::int64_t weights() const { return weights_; }
 
@@ -59,7 +59,7 @@ class MemoryBudget {
     std::int64_t weights_;
     std::int64_t classes_;
     bool mirrors_;
-    int readers_;
+    int threads_;
     std::int64_t engine_;
 };
 

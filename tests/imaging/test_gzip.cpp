@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "core/memory_usage.h"
 #include "core/random.h"
+#include "core/thread_pool.h"
 #include "imaging/nifti/gzip.h"
 #include "support/catch.h"
 
@@ -97,6 +98,38 @@ TEST_CASE("content that comes in parts gives the gzip file of the whole") {
     REQUIRE_OK(failing);
     const Status failed = failing->append(bytes_of("little")); // the header comes out
     REQUIRE_CODE(failed, file_write);
+}
+
+TEST_CASE("content of several megabytes gives the same gzip file on any number of threads") {
+    constexpr std::size_t part = std::size_t{1} << 20U; // what is compressed at a time
+    Random random(10);
+    Bytes runs;
+    while (runs.size() < 5 * part / 2)
+        runs.insert(runs.end(), 1 + random.below(900), static_cast<std::byte>(random.below(4)));
+    Bytes copies; // of 20,000 bytes that repeat nothing, so that a window is needed to find them again
+    for (Bytes pattern = Bytes(20'000); copies.size() < 3 * part + 7;) {
+        if (copies.empty())
+            std::generate(pattern.begin(), pattern.end(), [&] { return static_cast<std::byte>(random.below(256)); });
+        copies.insert(copies.end(), pattern.begin(), pattern.end());
+    }
+    copies.resize(3 * part);
+    for (const Bytes& content : {runs, copies, Bytes(part), Bytes(2 * part - 1), Bytes(2 * part + 1)})
+        for (const GzipMatches matches : {GzipMatches::all, GzipMatches::runs}) {
+            const auto alone = gzip(content, 6, matches);
+            REQUIRE_OK(alone);
+            const auto back = inflated(*alone);
+            REQUIRE_OK(back);
+            CHECK(*back == content);
+            for (const int threads : {2, 3, 12}) {
+                const auto pool = ThreadPool::create({.threads = threads});
+                REQUIRE_OK(pool);
+                const ThreadPoolScope scope(pool->get());
+                const auto shared = gzip(content, 6, matches);
+                REQUIRE_OK(shared);
+                CHECK(*shared == *alone);
+            }
+        }
+    CHECK(compressed(copies).size() < 50'000); // of 3 MiB: the first part has the pattern, and the others find it there
 }
 
 TEST_CASE("equal content gives equal gzip files without a time stamp or a system") {

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "imaging/nifti/gzip.h"
 
+#include "core/little_endian.h"
+#include "core/parallel.h"
+#include "core/thread_pool.h"
 #include "core/try.h"
 
 #include <algorithm>
@@ -211,31 +214,133 @@ Result<std::vector<std::byte>> gunzip(std::span<const std::byte> compressed, std
     }
 }
 
-struct GzipWriter::State {
-    z_stream stream{};
-    gz_header header{};
-    std::vector<std::byte> buffer;
-    Take take;
-    bool initialised = false;
+namespace {
 
-    ~State() {
-        if (initialised)
-            deflateEnd(&stream);
+/// Of content. A part ends with a few bytes more than a member that is compressed in one go: 1 % of a label map.
+constexpr std::size_t part_bytes = std::size_t{1} << 20U;
+/// More would take memory and gain little.
+constexpr int most_parts = 8;
+constexpr std::size_t window_bytes = std::size_t{1} << 15U;
+
+/// A part of a member's content, compressed apart from the others to whole bytes, so that threads share the work and the
+/// file does not depend on how many there are.
+class DeflatedPart {
+  public:
+    std::vector<std::byte> content;
+    std::vector<std::byte> compressed;
+    uLong crc = 0;
+
+    DeflatedPart() = default;
+    DeflatedPart(const DeflatedPart&) = delete;
+    DeflatedPart& operator=(const DeflatedPart&) = delete;
+    ~DeflatedPart() {
+        if (initialised_)
+            deflateEnd(&stream_);
     }
 
-    /// Compresses what the stream has to, and passes on what comes out.
-    Status step(int flush) {
-        int code = Z_OK;
+    /// Compresses the content, which may repeat what is in `window`. Throws std::bad_alloc.
+    void deflate(int level, GzipMatches matches, std::span<const std::byte> window, bool last) {
+        start(level, matches == GzipMatches::runs ? Z_RLE : Z_DEFAULT_STRATEGY);
+        if (matches == GzipMatches::all && !window.empty())
+            deflateSetDictionary(&stream_, zlib_bytes(window.data()), zlib_size(window.size()));
+        stream_.next_in = zlib_bytes(content.data());
+        stream_.avail_in = zlib_size(content.size());
+        compressed.clear();
         do {
-            stream.next_out = reinterpret_cast<Bytef*>(buffer.data());
-            stream.avail_out = zlib_size(buffer.size());
-            code = deflate(&stream, flush);
-            if (code != Z_OK && code != Z_STREAM_END && code != Z_BUF_ERROR)
-                return Error{ErrorCode::internal, text("zlib stopped compressing with code ", code), ""};
-            if (const auto made = std::span(buffer).first(buffer.size() - stream.avail_out); !made.empty())
-                MFRES_CHECK(take(made));
-        } while (flush == Z_FINISH ? code != Z_STREAM_END : stream.avail_out == 0);
+            std::array<std::byte, std::size_t{1} << 16U> made;
+            stream_.next_out = reinterpret_cast<Bytef*>(made.data());
+            stream_.avail_out = zlib_size(made.size());
+            ::deflate(&stream_, last ? Z_FINISH : Z_SYNC_FLUSH); // cannot fail: there is room for what comes out
+            compressed.insert(compressed.end(), made.begin(), made.end() - stream_.avail_out);
+        } while (stream_.avail_out == 0);
+        crc = crc32_z(0, zlib_bytes(content.data()), content.size());
+    }
+
+  private:
+    void start(int level, int strategy) {
+        constexpr int window_without_header = -15;
+        constexpr int memory_level = 8;
+        if (initialised_) {
+            deflateReset(&stream_);
+            return;
+        }
+        initialised_ = deflateInit2(&stream_, level, Z_DEFLATED, window_without_header, memory_level, strategy) == Z_OK;
+        if (!initialised_)
+            throw std::bad_alloc();
+    }
+
+    z_stream stream_{};
+    bool initialised_ = false;
+};
+
+} // namespace
+
+struct GzipWriter::State {
+    int level = 0;
+    GzipMatches matches = GzipMatches::all;
+    Take take;
+    std::vector<DeflatedPart> parts;
+    std::size_t filled = 0;        ///< parts that wait to be compressed
+    std::vector<std::byte> window; ///< the end of the content before the first of them
+    bool begun = false;
+    std::uint64_t bytes = 0; ///< of content that has been compressed, and its checksum
+    uLong crc = 0;
+
+    /// The header comes out with the first part.
+    Status begin() {
+        constexpr std::array<std::byte, 10> header = {
+            std::byte{0x1F}, std::byte{0x8B}, std::byte{8}, {}, {}, {}, {}, {}, {},
+            std::byte{255}}; // the system is "unknown"
+        return std::exchange(begun, true) ? Status() : take(header);
+    }
+
+    Status append(std::span<const std::byte> content) {
+        MFRES_CHECK(begin());
+        while (!content.empty()) {
+            std::vector<std::byte>& part = parts[filled].content;
+            const std::size_t count = std::min(part_bytes - part.size(), content.size());
+            part.insert(part.end(), content.begin(), content.begin() + static_cast<std::ptrdiff_t>(count));
+            content = content.subspan(count);
+            if (part.size() == part_bytes && ++filled == parts.size())
+                MFRES_CHECK(compress(false));
+        }
         return {};
+    }
+
+    /// Compresses the parts that are filled, and passes on what comes out. `last`: also the one after them, which ends the
+    /// member.
+    Status compress(bool last) {
+        const std::size_t count = filled + (last ? 1 : 0);
+        parallel_ranges(static_cast<std::int64_t>(count), static_cast<int>(count),
+                        [&](std::int64_t first, std::int64_t end) {
+                            for (auto n = static_cast<std::size_t>(first); n < static_cast<std::size_t>(end); ++n)
+                                parts[n].deflate(level, matches, n == 0 ? window : end_of(parts[n - 1].content),
+                                                 last && n + 1 == count);
+                        });
+        for (DeflatedPart& part : std::span(parts).first(count)) {
+            MFRES_CHECK(take(part.compressed));
+            crc = crc32_combine(crc, part.crc, static_cast<z_off_t>(part.content.size()));
+            bytes += part.content.size();
+        }
+        if (count > 0) {
+            const auto end = end_of(parts[count - 1].content);
+            window.assign(end.begin(), end.end());
+        }
+        for (DeflatedPart& part : std::span(parts).first(count))
+            part.content.clear();
+        filled = 0;
+        return {};
+    }
+
+    Status finish() {
+        MFRES_CHECK(begin());
+        MFRES_CHECK(compress(true));
+        MFRES_CHECK(take(little_endian(static_cast<std::uint32_t>(crc))));
+        return take(little_endian(static_cast<std::uint32_t>(bytes))); // modulo 2^32
+    }
+
+    static std::span<const std::byte> end_of(const std::vector<std::byte>& content) {
+        return std::span(content).last(std::min(window_bytes, content.size()));
     }
 };
 
@@ -244,34 +349,45 @@ GzipWriter::GzipWriter(GzipWriter&&) noexcept = default;
 GzipWriter& GzipWriter::operator=(GzipWriter&&) noexcept = default;
 GzipWriter::~GzipWriter() = default;
 
+std::int64_t GzipWriter::workspace_bytes(int threads) {
+    constexpr std::int64_t zlib_bytes = 268
+                                        << 10; // zconf.h: (1 << (windowBits + 2)) + (1 << (memLevel + 9)), and a few
+    constexpr std::int64_t compressed_bytes = 64 << 10; // runs take less
+    return std::clamp(threads, 1, most_parts) * (static_cast<std::int64_t>(part_bytes) + compressed_bytes + zlib_bytes);
+}
+
 Result<GzipWriter> GzipWriter::create(int level, GzipMatches matches, Take take) {
     if (level < 0 || level > 9)
         return Error{ErrorCode::invalid_argument, text("the gzip level must be 0 to 9, not ", level), ""};
+    const ThreadPool* const pool = ThreadPool::current();
     auto state = std::make_unique<State>();
-    state->buffer.resize(std::size_t{1} << 16U);
+    state->level = level;
+    state->matches = matches;
     state->take = std::move(take);
-    const int strategy = matches == GzipMatches::runs ? Z_RLE : Z_DEFAULT_STRATEGY;
-    state->initialised = deflateInit2(&state->stream, level, Z_DEFLATED, largest_window_as_gzip, 8, strategy) == Z_OK;
-    if (!state->initialised)
-        return Error{ErrorCode::memory_limit, "no memory to compress a file", ""};
-    state->header.os = 255; // "unknown"; by default zlib writes the system it was built for
-    deflateSetHeader(&state->stream, &state->header);
+    state->parts =
+        std::vector<DeflatedPart>(static_cast<std::size_t>(pool ? std::min(pool->threads(), most_parts) : 1));
     return GzipWriter(std::move(state));
 }
 
-Status GzipWriter::append(std::span<const std::byte> content) {
-    while (!content.empty()) {
-        const auto part = content.first(zlib_size(content.size()));
-        state_->stream.next_in = zlib_bytes(part.data());
-        state_->stream.avail_in = static_cast<uInt>(part.size());
-        MFRES_CHECK(state_->step(Z_NO_FLUSH));
-        content = content.subspan(part.size());
+namespace {
+
+template <typename Body>
+Status within_memory(const Body& body) {
+    try {
+        return body();
+    } catch (const std::bad_alloc&) {
+        return Error{ErrorCode::memory_limit, "no memory to compress a file", ""};
     }
-    return {};
+}
+
+} // namespace
+
+Status GzipWriter::append(std::span<const std::byte> content) {
+    return within_memory([&] { return state_->append(content); });
 }
 
 Status GzipWriter::finish() {
-    return state_->step(Z_FINISH);
+    return within_memory([&] { return state_->finish(); });
 }
 
 Result<std::vector<std::byte>> gzip(std::span<const std::byte> content, int level, GzipMatches matches) {

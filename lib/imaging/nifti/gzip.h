@@ -58,7 +58,8 @@ enum class GzipMatches : std::uint8_t {
     runs, ///< of the byte before: label maps get as small in half the time
 };
 
-/// Compresses a gzip member that comes in parts. The parts' borders do not matter.
+/// Compresses a gzip member that comes in parts. The parts' borders do not matter. Works on the ThreadPool of the thread that
+/// creates it, if it has one; the bytes do not depend on it.
 class GzipWriter {
   public:
     /// Takes the next compressed bytes. Its errors are passed on.
@@ -66,12 +67,15 @@ class GzipWriter {
 
     /// As gzip() below. Errors: invalid_argument, memory_limit.
     static Result<GzipWriter> create(int level, GzipMatches matches, Take take);
+    /// What it takes on so many threads for a label map.
+    static std::int64_t workspace_bytes(int threads);
     GzipWriter(GzipWriter&&) noexcept;
     GzipWriter& operator=(GzipWriter&&) noexcept;
     ~GzipWriter();
 
+    /// Errors: memory_limit, those of `take`. After one the member cannot be completed.
     Status append(std::span<const std::byte> content);
-    /// The member's end. Call once, after the last part.
+    /// The member's end. Call once, after the last part. Errors: likewise.
     Status finish();
 
   private:

@@ -50,7 +50,7 @@ std::vector<std::uint8_t> brain_mask(const Preprocessing& preprocessing, const B
     std::vector<std::uint8_t> mask(box.voxels(), 0);
     for (std::int64_t y = 0; y < box.size[1]; ++y)
         for (std::int64_t z = 0; z < box.size[2]; ++z)
-            for (const BrainRun& run : preprocessing.row(box.begin[1] + y, box.begin[2] + z))
+            for (const VoxelRun& run : preprocessing.row(box.begin[1] + y, box.begin[2] + z))
                 for (std::int64_t i = run.begin; i < run.end; ++i)
                     mask[static_cast<std::size_t>(((i - box.begin[0]) * box.size[1] + y) * box.size[2] + z)] = 1;
     return mask;

@@ -24,6 +24,7 @@
 
 #include "core/page_vector.h"
 #include "imaging/compact_volume.h"
+#include "imaging/run_mask.h"
 
 #include <mfres/volume.h>
 
@@ -37,13 +38,6 @@ namespace mfres {
 
 /// The first contrast of a set that is not empty.
 std::size_t first_of(const ModalitySet& set);
-
-/// Brain voxels begin <= i < end of one row along i.
-struct BrainRun {
-    std::int32_t begin = 0;
-    std::int32_t end = 0;
-    friend bool operator==(const BrainRun&, const BrainRun&) = default;
-};
 
 /// The background of one contrast.
 struct Background {
@@ -69,11 +63,11 @@ struct Brain {
     std::array<std::int64_t, 4> foreground{}; ///< voxels of the grid that differ from the background, by contrast
 
     /// The brain mask as runs along i, rows in the grid's order; see row().
-    PageVector<BrainRun> runs;
+    PageVector<VoxelRun> runs;
     PageVector<std::size_t> first_run; ///< row j + size[1] * k owns runs [first_run[row], first_run[row + 1])
 
     /// The brain voxels of row (j, k) of the grid, ascending.
-    std::span<const BrainRun> row(std::int64_t j, std::int64_t k) const {
+    std::span<const VoxelRun> row(std::int64_t j, std::int64_t k) const {
         const auto index = static_cast<std::size_t>(j + grid.size[1] * k);
         return std::span(runs).subspan(first_run[index], first_run[index + 1] - first_run[index]);
     }

@@ -446,7 +446,7 @@ void mark_brain(const Brain& brain, const Orientation& orientation, std::int64_t
     }
     for (std::int64_t k = begin[2]; k < end[2]; ++k)
         for (std::int64_t j = begin[1]; j < end[1]; ++j)
-            for (const BrainRun& run : brain.row(j, k)) {
+            for (const VoxelRun& run : brain.row(j, k)) {
                 const std::int64_t last = std::min<std::int64_t>(run.end, end[0]);
                 for (std::int64_t i = std::max<std::int64_t>(run.begin, begin[0]); i < last; ++i)
                     plane[static_cast<std::size_t>(origin + i * strides[0] + j * strides[1] + k * strides[2])] = 1;

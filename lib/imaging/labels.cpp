@@ -4,6 +4,7 @@
 #include "core/names.h"
 #include "core/runs.h"
 #include "core/try.h"
+#include "imaging/run_mask.h"
 
 #include <algorithm>
 #include <charconv>
@@ -279,33 +280,25 @@ std::int64_t relabel_small_enhancing(LabelMap& classes, double least_mm3, double
 
 namespace {
 
-using Flags = std::vector<bool, PageAllocator<bool>>;
-
-/// Visits the voxels that are connected to `seed` (26-neighbourhood), one layer of neighbours after the other: enter(index)
-/// is asked for each neighbour of a visited voxel, and says whether it belongs to them and has not been entered before.
-/// Returns how many there are. Workspace: two layers.
-template <typename Enter>
-std::int64_t flood(const std::array<std::int64_t, 3>& size, std::size_t seed, const Enter& enter) {
-    PageVector<std::uint32_t> layer;
-    PageVector<std::uint32_t> next;
-    if (enter(seed))
-        layer.push_back(static_cast<std::uint32_t>(seed));
-    std::int64_t voxels = 0;
-    for (; !layer.empty(); layer.swap(next), next.clear()) {
-        voxels += std::ssize(layer);
-        for (const std::int64_t voxel : layer) {
-            const std::int64_t i = voxel % size[0];
-            const std::int64_t j = voxel / size[0] % size[1];
-            const std::int64_t k = voxel / size[0] / size[1];
-            for (std::int64_t nk = std::max<std::int64_t>(k - 1, 0); nk < std::min(k + 2, size[2]); ++nk)
-                for (std::int64_t nj = std::max<std::int64_t>(j - 1, 0); nj < std::min(j + 2, size[1]); ++nj)
-                    for (std::int64_t ni = std::max<std::int64_t>(i - 1, 0); ni < std::min(i + 2, size[0]); ++ni)
-                        if (const auto index = static_cast<std::size_t>(ni + size[0] * (nj + size[1] * nk));
-                            enter(index))
-                            next.push_back(static_cast<std::uint32_t>(index));
+/// The voxels of all classes but background.
+RunMask tumour_of(const LabelMap& classes) {
+    RunMask mask;
+    mask.size = classes.grid.size;
+    const std::int64_t width = mask.size[0];
+    const std::int64_t rows = mask.size[1] * mask.size[2];
+    mask.first_run.reserve(static_cast<std::size_t>(rows + 1));
+    for (std::int64_t row = 0; row < rows; ++row) {
+        mask.first_run.push_back(mask.runs.size());
+        const std::uint8_t* const begin = classes.labels.data() + row * width;
+        const std::uint8_t* const end = begin + width;
+        for (const std::uint8_t* at = first_other(begin, end, background_class); at < end;) {
+            const std::uint8_t* const run_end = std::find(at, end, background_class);
+            mask.runs.push_back({static_cast<std::int32_t>(at - begin), static_cast<std::int32_t>(run_end - begin)});
+            at = first_other(run_end, end, background_class);
         }
     }
-    return voxels;
+    mask.first_run.push_back(mask.runs.size());
+    return mask;
 }
 
 } // namespace
@@ -314,35 +307,22 @@ std::int64_t remove_small_components(LabelMap& classes, double least_mm3) {
     if (least_mm3 <= 0.0)
         return 0;
     const double voxel_mm3 = voxel_millilitres(classes.grid) * 1000.0;
-    struct Component {
-        std::size_t seed = 0;
-        std::int64_t voxels = 0;
-    };
-    Component largest;
-    PageVector<Component> small;
-    Flags taken(classes.labels.size(), false);
-    const auto take = [&](std::size_t index) {
-        const bool taking = classes.labels[index] != 0 && !taken[index];
-        if (taking)
-            taken[index] = true;
-        return taking;
-    };
-    visit_runs(classes.labels, [&](std::uint8_t value, std::size_t begin, std::size_t end) {
-        // A run may go over the end of a row, so its voxels need not be connected.
-        for (std::size_t seed = begin; value != 0 && seed < end; ++seed) {
-            if (taken[seed])
-                continue;
-            Component component{seed, flood(classes.grid.size, seed, take)};
-            if (component.voxels > largest.voxels)
-                std::swap(component, largest);
-            if (component.voxels > 0 && static_cast<double>(component.voxels) * voxel_mm3 < least_mm3)
-                small.push_back(component);
-        }
-    });
+    const RunMask tumour = tumour_of(classes);
+    Components components(tumour, Neighbours::all);
+    const PageVector<std::int64_t> voxels = components.voxels(tumour);
+    // Of equally large ones the first.
+    const auto largest = static_cast<std::size_t>(std::max_element(voxels.begin(), voxels.end()) - voxels.begin());
     std::int64_t removed = 0;
-    for (const Component& component : small)
-        removed += flood(classes.grid.size, component.seed,
-                         [&](std::size_t index) { return std::exchange(classes.labels[index], std::uint8_t{0}) != 0; });
+    for (std::size_t row = 0; row + 1 < tumour.first_run.size(); ++row)
+        for (std::size_t run = tumour.first_run[row]; run < tumour.first_run[row + 1]; ++run) {
+            const std::size_t root = components.root(run);
+            if (root == largest || static_cast<double>(voxels[root]) * voxel_mm3 >= least_mm3)
+                continue;
+            const VoxelRun& small = tumour.runs[run];
+            const std::int64_t begin = static_cast<std::int64_t>(row) * tumour.size[0] + small.begin;
+            std::fill_n(classes.labels.begin() + begin, small.length(), background_class);
+            removed += small.length();
+        }
     return removed;
 }
 

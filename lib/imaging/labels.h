@@ -107,8 +107,8 @@ std::int64_t relabel_small_enhancing(LabelMap& classes, double least_mm3, double
 
 /// Relabels connected components of the tumour (26-neighbourhood, all tumour classes together) of less than `least_mm3`
 /// as background, except the largest one, because small components are more likely false positives. Returns the number
-/// of relabelled voxels. The map holds class indices. Workspace: one bit per voxel, and what two layers of neighbours take,
-/// 8 bytes per voxel of them. Precondition: fewer than 2^32 voxels.
+/// of relabelled voxels. The map holds class indices. Workspace: 20 bytes for each run of tumour along i and 8 for each row.
+/// Precondition: fewer than 2^32 voxels.
 std::int64_t remove_small_components(LabelMap& classes, double least_mm3);
 
 /// How often each value occurs in a label map that comes in parts, i fastest.

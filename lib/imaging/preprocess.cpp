@@ -135,7 +135,7 @@ void visit_runs(const Preprocessing& preprocessing, const CompactVolume& scan, s
     PageVector<float> values(static_cast<std::size_t>(size[0]));
     for (std::int64_t k = first; k < last; ++k)
         for (std::int64_t j = 0; j < size[1]; ++j)
-            for (const BrainRun& run : preprocessing.row(j, k)) {
+            for (const VoxelRun& run : preprocessing.row(j, k)) {
                 const auto run_values = std::span(values).first(static_cast<std::size_t>(run.end - run.begin));
                 scan.read(run.begin, j, k, run.end - run.begin, run_values.data());
                 visit(k, run_values);
@@ -197,7 +197,7 @@ PageVector<Frequency> frequencies_of(const Preprocessing& preprocessing, const C
             const auto stored = std::span(own).first(values);
             for (std::int64_t k = first; k < last; ++k)
                 for (std::int64_t j = 0; j < preprocessing.grid.size[1]; ++j)
-                    for (const BrainRun& run : preprocessing.row(j, k))
+                    for (const VoxelRun& run : preprocessing.row(j, k))
                         own[values] +=
                             static_cast<std::uint32_t>(scan.count(run.begin, j, k, run.end - run.begin, stored));
         });
@@ -401,7 +401,7 @@ void normalise_row(const Preprocessing& preprocessing, const CompactVolume& scan
     const ModalityIntensity& intensity = preprocessing.intensity[modality];
     const double mean = intensity.mean;
     const double scale = 1.0 / intensity.stddev;
-    for (const BrainRun& run : preprocessing.row(j, k)) {
+    for (const VoxelRun& run : preprocessing.row(j, k)) {
         const std::int64_t begin = std::max<std::int64_t>(run.begin, first);
         const std::int64_t end = std::min<std::int64_t>(run.end, first + count);
         if (begin >= end)
@@ -506,7 +506,7 @@ void uncrop_into(const Preprocessing& preprocessing, const T* box, T* grid) {
         for (std::int64_t k = begin[2]; k < preprocessing.box_end[2]; ++k) {
             T* const row = grid + size[0] * (j + size[1] * k);
             const T* const column = box + (j - begin[1]) * y_stride + (k - begin[2]);
-            for (const BrainRun& run : preprocessing.row(j, k))
+            for (const VoxelRun& run : preprocessing.row(j, k))
                 for (std::int64_t i = run.begin; i < run.end; ++i)
                     row[i] = column[(i - begin[0]) * x_stride];
         }
@@ -522,7 +522,7 @@ PageVector<float> sampled_intensities(const Preprocessing& preprocessing, const 
     std::int64_t to_next = 0;
     for (std::int64_t k = 0; k < size[2]; ++k)
         for (std::int64_t j = 0; j < size[1]; ++j)
-            for (const BrainRun& run : preprocessing.row(j, k)) {
+            for (const VoxelRun& run : preprocessing.row(j, k)) {
                 const std::int64_t voxels = run.end - run.begin;
                 for (; to_next < voxels; to_next += step)
                     scan.read(run.begin + to_next, j, k, 1, &values.emplace_back());
@@ -556,7 +556,7 @@ void add_brain(const Preprocessing& preprocessing, const std::array<std::int64_t
         std::fill(lines.begin(), lines.end(), LineSpan{});
         for (std::int64_t k = begin[2]; k < end[2]; ++k) {
             const auto z = static_cast<std::int32_t>(k - begin[2]);
-            for (const BrainRun& run : preprocessing.row(j, k)) {
+            for (const VoxelRun& run : preprocessing.row(j, k)) {
                 const std::int64_t last = std::min<std::int64_t>(run.end, end[0]);
                 for (std::int64_t i = std::max<std::int64_t>(run.begin, begin[0]); i < last; ++i) {
                     LineSpan& line = lines[static_cast<std::size_t>(i - begin[0])];

@@ -34,7 +34,7 @@ std::vector<std::uint8_t> mask_of(const Brain& brain) {
     std::vector<std::uint8_t> mask(static_cast<std::size_t>(brain.grid.voxels()), 0);
     for (std::int64_t k = 0; k < size[2]; ++k)
         for (std::int64_t j = 0; j < size[1]; ++j)
-            for (const BrainRun& run : brain.row(j, k))
+            for (const VoxelRun& run : brain.row(j, k))
                 std::fill_n(mask.begin() + run.begin + size[0] * (j + size[1] * k), run.end - run.begin,
                             std::uint8_t{1});
     return mask;

@@ -307,7 +307,7 @@ TEST_CASE("the brain of a random sponge is what a flood fill over all 26 neighbo
     std::vector<bool> found(brain.size(), false);
     for (std::int64_t k = 0; k < size[2]; ++k)
         for (std::int64_t j = 0; j < size[1]; ++j)
-            for (const BrainRun& run : preprocessing->row(j, k))
+            for (const VoxelRun& run : preprocessing->row(j, k))
                 for (std::int64_t i = run.begin; i < run.end; ++i)
                     found[at({i, j, k})] = true;
     CHECK(found == brain);
@@ -553,7 +553,7 @@ std::vector<float> sorted_brain(const Preprocessing& preprocessing, const Volume
     const auto& size = volume.grid.size;
     for (std::int64_t k = 0; k < size[2]; ++k)
         for (std::int64_t j = 0; j < size[1]; ++j)
-            for (const BrainRun& run : preprocessing.row(j, k))
+            for (const VoxelRun& run : preprocessing.row(j, k))
                 for (std::int64_t i = run.begin; i < run.end; ++i)
                     values.push_back(volume.voxels[static_cast<std::size_t>(i + size[0] * (j + size[1] * k))]);
     std::sort(values.begin(), values.end());

@@ -425,7 +425,7 @@ void BrainFinder::mark_foreground(std::size_t m, const CompactVolume& scan) {
         background.tolerance =
             std::max(background.tolerance, static_cast<float>(tolerance_share * static_cast<double>(range)));
     marks_[m] = std::move(background.noisy ? beyond : exact);
-    brain_.foreground[m] = marks_[m].count();
+    brain_.foreground[m] = background.noisy ? marks_[m].count() : counts.exact.load();
     added_[m] = true;
 }
 

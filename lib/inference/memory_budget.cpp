@@ -15,7 +15,7 @@ using Size = std::array<std::int64_t, 3>;
 /// What no plan lists: pages of code, of which the system maps up to 4 MiB more or less from run to run, thread stacks,
 /// slack of the allocator. Measured on x86-64.
 constexpr std::int64_t process_overhead = std::int64_t{12} << 20;
-constexpr std::int64_t writer_overhead = std::int64_t{1} << 20; // buffers of a file
+constexpr std::int64_t writer_overhead = std::int64_t{1} << 19; // buffers of a file
 
 std::int64_t voxels(const Size& size) {
     return size[0] * size[1] * size[2];
@@ -75,8 +75,8 @@ std::int64_t MemoryBudget::peak(const CaseMemory& memory, const Size& tile, std:
     // Labels and a quarter as much to find small parts of them (runs, of which a tumour has few), or both grids' labels; a
     // slice with the buffers of its file.
     const std::int64_t beside = std::max(memory.components ? labels / 4 : 0, memory.labels ? voxels(memory.output) : 0);
-    const std::int64_t written =
-        labels + beside + memory.output[0] * memory.output[1] + GzipWriter::workspace_bytes(threads_) + writer_overhead;
+    const std::int64_t written = labels + beside + memory.output[0] * memory.output[1] +
+                                 GzipWriter::workspace_bytes(voxels(memory.output), threads_) + writer_overhead;
     const std::int64_t ending = std::max(picture, written) + std::max(probabilities, box_probabilities) + engine_ +
                                 (memory.keep_network ? executable : 0);
     return fixed() + std::max({reading(memory), memory.scans + labels, filling, running, ending});

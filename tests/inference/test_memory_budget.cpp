@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What a case is planned to take, in bytes, counted by hand.
+#include "imaging/nifti/gzip.h"
 #include "inference/memory_budget.h"
 #include "support/catch.h"
 
@@ -48,8 +49,10 @@ TEST_CASE("labels of a finer grid count where they are returned, written by slic
     fine.components = true;
     constexpr std::int64_t labels = 240 * 240 * 155;
     const std::int64_t by_slices = budget.peak(fine, box, 0);
-    // Beside process and engine: the labels, a quarter as much to find small parts, a slice, buffers.
-    CHECK(by_slices == (12 + 16 + 1) * mib + labels + labels / 4 + 480 * 480);
+    // Beside process and engine: the labels, a quarter as much to find small parts, a slice, buffers, and what is compressed
+    // by one thread: a part of 1 MiB, and zlib.
+    CHECK(GzipWriter::workspace_bytes(8 * labels, 1) == mib + (64 + 268) * 1024);
+    CHECK(by_slices == (12 + 16) * mib + mib / 2 + mib + (64 + 268) * 1024 + labels + labels / 4 + 480 * 480);
     CaseMemory kept = fine; // no small parts are looked for
     kept.components = false;
     CHECK(budget.peak(kept, box, 0) == by_slices - labels / 4);

@@ -349,11 +349,13 @@ GzipWriter::GzipWriter(GzipWriter&&) noexcept = default;
 GzipWriter& GzipWriter::operator=(GzipWriter&&) noexcept = default;
 GzipWriter::~GzipWriter() = default;
 
-std::int64_t GzipWriter::workspace_bytes(int threads) {
+std::int64_t GzipWriter::workspace_bytes(std::int64_t content, int threads) {
     constexpr std::int64_t zlib_bytes = 268
                                         << 10; // zconf.h: (1 << (windowBits + 2)) + (1 << (memLevel + 9)), and a few
     constexpr std::int64_t compressed_bytes = 64 << 10; // runs take less
-    return std::clamp(threads, 1, most_parts) * (static_cast<std::int64_t>(part_bytes) + compressed_bytes + zlib_bytes);
+    constexpr auto part = static_cast<std::int64_t>(part_bytes);
+    const std::int64_t parts = std::min<std::int64_t>(std::clamp(threads, 1, most_parts), content / part + 1);
+    return std::min(content, parts * part) + parts * (compressed_bytes + zlib_bytes);
 }
 
 Result<GzipWriter> GzipWriter::create(int level, GzipMatches matches, Take take) {

@@ -67,8 +67,8 @@ class GzipWriter {
 
     /// As gzip() below. Errors: invalid_argument, memory_limit.
     static Result<GzipWriter> create(int level, GzipMatches matches, Take take);
-    /// What it takes on so many threads for a label map.
-    static std::int64_t workspace_bytes(int threads);
+    /// Memory that it takes for a label map of `content` bytes on so many threads.
+    static std::int64_t workspace_bytes(std::int64_t content, int threads);
     GzipWriter(GzipWriter&&) noexcept;
     GzipWriter& operator=(GzipWriter&&) noexcept;
     ~GzipWriter();

@@ -12,7 +12,10 @@ namespace mfres {
 
 namespace {
 
+/// The bytes of the values, the least significant first: as they lie in memory on most processors.
 void update_values(Sha256& hash, std::span<const float> values) {
+    if constexpr (std::endian::native == std::endian::little)
+        return hash.update(std::as_bytes(values));
     std::array<std::byte, 4096> buffer{};
     constexpr std::size_t per_buffer = buffer.size() / sizeof(float);
     while (!values.empty()) {

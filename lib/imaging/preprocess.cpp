@@ -389,9 +389,10 @@ Result<Preprocessing> plan_preprocessing(const std::array<CompactVolume, 4>& sca
 namespace {
 
 /// The scans run along x, the network's input along z (and channel), so the two meet in a block that fits the
-/// first-level cache: 64 voxels along x, 16 along z (one cache line of a z-contiguous input), four modalities.
-constexpr std::int64_t block_x = 64;
-constexpr std::int64_t block_z = 16;
+/// first-level cache: 192 voxels along x (a row of nearly any brain), 8 along z (two cache lines of a channels-last input),
+/// four modalities.
+constexpr std::int64_t block_x = 192;
+constexpr std::int64_t block_z = 8;
 using Block = std::array<std::array<std::array<float, block_x>, block_z>, 4>;
 
 /// z-scores voxels [first, first + count) of row (j, k) into `out`; zeros where there is no brain.
